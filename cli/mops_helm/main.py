@@ -1,0 +1,52 @@
+"""The command tree, and the one place where errors become a message and an exit status."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from modelops_dask.errors import MopsError
+
+GROUPS = {  # name -> (module.attribute, one line of help); modules are imported when a command needs them
+    "preset": ("mops_helm.commands.preset:preset", "Presets: list, show, compare, render."),
+    "values": ("mops_helm.commands.values:values", "Values files: check, explain, convert."),
+    "study": ("mops_helm.commands.study:study", "Studies: create, plan, run, try, read."),
+    "doctor": ("mops_helm.commands.doctor:doctor", "Check this machine for what the commands need."),
+}
+
+
+class Edge(click.Group):
+    """Imports a group when it is asked for, and words MopsError once for every command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(GROUPS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in GROUPS:
+            return None
+        module, _, attribute = GROUPS[name][0].partition(":")
+        return getattr(import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in GROUPS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except MopsError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Edge, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mops-helm")
+def main() -> None:
+    """Presets, checks and studies for simulations on Dask in Kubernetes."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Every MODELOPS_ variable, read once and typed.
+
+The names and defaults are those of schemas/values.schema.yaml (`x-env`); tests/engine/test_settings.py compares them.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from modelops_dask.errors import BadInput
+
+EXECUTOR_TYPES = ("isolated_warm", "isolated_fork", "cold", "direct", "none")
+ENVIRONMENTS = ("bundle", "image")
+MIB = 1024 * 1024
+
+
+def _cache_dir(name: str) -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "modelops-dask" / name
+
+
+def _setting(env: str, default: object) -> object:
+    """A field of Settings that comes from the variable MODELOPS_<env>; default may be a function."""
+    if callable(default):
+        return field(default_factory=default, metadata={"env": f"MODELOPS_{env}"})
+    return field(default=default, metadata={"env": f"MODELOPS_{env}"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one Dask worker process executes tasks. Units are in the names."""
+
+    preset: str = _setting("PRESET", "")
+    executor_type: str = _setting("EXECUTOR_TYPE", "isolated_warm")
+    executor_environment: str = _setting("EXECUTOR_ENVIRONMENT", "bundle")
+    worker_memory_bytes: int = _setting("WORKER_MEMORY_BYTES", 160 * MIB)
+    max_warm_processes: int = _setting("MAX_WARM_PROCESSES", 128)
+    subprocess_pool_size: int = _setting("SUBPROCESS_POOL_SIZE", 0)
+    max_process_reuse: int = _setting("MAX_PROCESS_REUSE", 1000)
+    process_ttl_seconds: int = _setting("PROCESS_TTL", 3600)
+    force_fresh_venv: bool = _setting("FORCE_FRESH_VENV", False)
+    validate_deps: bool = _setting("VALIDATE_DEPS", True)
+    task_timeout_seconds: int = _setting("RPC_TIMEOUT_SECONDS", 300)
+    bundles_cache_dir: Path = _setting("BUNDLES_CACHE_DIR", lambda: _cache_dir("bundles"))
+    venvs_dir: Path = _setting("VENVS_DIR", lambda: _cache_dir("venvs"))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Settings from MODELOPS_ variables; BadInput lists every variable that cannot be read."""
+        values: dict[str, object] = {}
+        problems: list[str] = []
+        for item in fields(cls):
+            name = item.metadata["env"]
+            if (text := environ.get(name)) is None:
+                continue
+            try:
+                values[item.name] = _parse(item.type, text)
+            except ValueError as error:
+                problems.append(f"{name}={text!r}: {error}")
+        for name, allowed in (("executor_type", EXECUTOR_TYPES), ("executor_environment", ENVIRONMENTS)):
+            if name in values and values[name] not in allowed:
+                variable = cls.__dataclass_fields__[name].metadata["env"]
+                problems.append(f"{variable}={values[name]!r}: expected one of {', '.join(allowed)}")
+        if problems:
+            raise BadInput("\n".join(problems))
+        return cls(**values)
+
+    def to_env(self) -> dict[str, str]:
+        """The variables that from_env reads back as these settings."""
+        return {item.metadata["env"]: _text(getattr(self, item.name)) for item in fields(self)}
+
+
+def _parse(kind: object, text: str) -> object:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError("expected true or false")
+        return text.lower() in ("true", "1")
+    if kind is int:
+        if not text.isascii() or not text.isdigit():
+            raise ValueError("expected a whole number, 0 or more")
+        return int(text)
+    if kind is Path:
+        return Path(text).expanduser()
+    return text
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

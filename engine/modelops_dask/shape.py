@@ -1,0 +1,71 @@
+"""The shape of a worker pool and how its memory is divided.
+
+    pod memory -> less the supervising process -> a limit per Dask worker process
+               -> less that process itself -> a limit per runner that it starts
+
+The chart's templates hold the same arithmetic (modelops-dask.worker.memoryLimit); tests/chart compares the two.
+Does not read values files or start anything: mops_helm.values.shape reads, local.py starts.
+"""
+
+from dataclasses import dataclass, field, replace
+
+MIB = 1024 * 1024
+SUPERVISOR_BYTES = 96 * MIB  # `dask worker` itself: 42 MiB measured with 4 processes, and headroom
+CHILD_MIN_BYTES = 64 * MIB  # less than this and a runner cannot import numpy and pandas
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Pods of Dask worker processes. Memory in bytes; `resources` are Dask's, per process."""
+
+    replicas: int
+    processes: int
+    threads: int
+    pod_memory_bytes: int
+    resources: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def process_memory_bytes(self) -> int:
+        """--memory-limit of one worker process."""
+        return process_limit(self.pod_memory_bytes, self.processes)
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once: one per thread of each worker process."""
+        return self.replicas * self.processes * self.threads
+
+
+def process_limit(pod_bytes: int, processes: int) -> int:
+    """Bytes for --memory-limit: the pod's memory less the supervisor's, divided among the processes."""
+    return (pod_bytes - SUPERVISOR_BYTES) // processes
+
+
+def runners(threads: int, subprocess_pool_size: int) -> int:
+    """Runner processes that one worker process keeps busy side by side."""
+    return max(threads, subprocess_pool_size)
+
+
+def child_limit(process_bytes: int, worker_bytes: int, runner_count: int) -> int:
+    """Bytes for one runner: the process's limit less what the worker itself needs, divided among its runners."""
+    return (process_bytes - worker_bytes) // runner_count
+
+
+def fit(shape: Shape, cpus: int, memory_bytes: int) -> tuple[Shape, list[str]]:
+    """The largest part of a shape that this machine can run, and what was reduced, in words.
+
+    Threads and memory per process stay, for they change results and failures; replicas become pods of one machine,
+    so all processes end in one pod. At least one process remains.
+    """
+    wanted = shape.replicas * shape.processes
+    by_cpu = max(1, cpus // shape.threads)
+    by_memory = max(1, memory_bytes // max(1, shape.process_memory_bytes))
+    count = min(wanted, by_cpu, by_memory)
+    said = []
+    if count < wanted:
+        reason = f"{cpus} CPUs" if by_cpu <= by_memory else f"{memory_bytes // MIB:,} MiB of memory"
+        said.append(
+            f"{shape.replicas} pods x {shape.processes} processes x {shape.threads} threads reduced to "
+            f"{count} x {shape.threads} here: {reason}"
+        )
+    pod_bytes = shape.process_memory_bytes * count + SUPERVISOR_BYTES
+    return replace(shape, replicas=1, processes=count, pod_memory_bytes=pod_bytes), said
