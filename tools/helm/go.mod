@@ -1,4 +1,4 @@
-module modelops.io/tools/helm4
+module modelops.io/tools/helm
 
 go 1.26.0
 

