@@ -1,0 +1,28 @@
+"""The bundle and study that `study new` starts from: real files, copied as they are.
+
+    scaffold/files/* -> create(folder)
+
+Fills in nothing: the study is named after its folder, and the model's name is in the study file.
+"""
+
+import shutil
+from pathlib import Path
+
+from modelops_dask.errors import BadInput
+
+FILES = Path(__file__).parent / "files"
+
+
+def create(folder: Path) -> list[Path]:
+    """Copy the files into a new or empty folder and return their paths; BadInput if it has files."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file: name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise BadInput(f"{folder} is not empty: name a new folder")
+    # Not copytree: installers put __pycache__ beside the sources, and may make them read-only.
+    sources = sorted(path for path in FILES.iterdir() if path.is_file())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copyfile(source, folder / source.name)) for source in sources]
+    except OSError as error:
+        raise BadInput(f"{error.filename or folder}: {error.strerror}") from error

@@ -1,0 +1,72 @@
+"""`study new`: what it writes, what it refuses, and that its model runs."""
+
+import importlib
+import io
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from mops_helm.commands.study_new import new
+from mops_helm.main import main
+
+
+def invoke(*args: object):
+    return CliRunner().invoke(main, ["study", "new", *map(str, args)])
+
+
+def test_lists_its_files_and_the_next_commands(tmp_path):
+    folder = tmp_path / "measles"
+    result = CliRunner().invoke(new, [str(folder)])
+    assert result.exit_code == 0, result.output
+    assert [Path(line).name for line in result.stdout.splitlines()] == sorted(
+        path.name for path in folder.iterdir()
+    )
+    assert {"model.py", "wire.py", "pyproject.toml", "study.yaml"} <= {path.name for path in folder.iterdir()}
+    assert f"mops-helm study run {folder / 'study.yaml'}" in result.stderr
+    assert "mops-helm study results out/measles" in result.stderr
+
+
+def test_refuses_a_folder_with_something_in_it(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = invoke(tmp_path)
+    assert result.exit_code == 2
+    assert "not empty" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_refuses_a_file_and_an_unwritable_place(tmp_path):
+    file = tmp_path / "notes"
+    file.write_text("")
+    assert "is a file" in invoke(file).stderr
+    below = invoke(file / "study")
+    assert below.exit_code == 2 and "Not a directory" in below.stderr
+
+
+@pytest.fixture
+def wire(tmp_path, monkeypatch):
+    folder = tmp_path / "new"
+    CliRunner().invoke(new, [str(folder)], catch_exceptions=False)
+    monkeypatch.syspath_prepend(str(folder))
+    yield importlib.import_module("wire").wire
+    for name in ("wire", "model"):
+        sys.modules.pop(name, None)
+
+
+def test_the_model_runs_and_its_seed_decides(wire):
+    params = {"r0": 2.0, "population": 1000}
+    outputs = wire("model.outbreak/baseline", params, 3)
+    assert outputs == wire("model.outbreak/baseline", params, 3)
+    summary = pq.read_table(io.BytesIO(outputs["summary"])).to_pylist()[0]
+    cases = pq.read_table(io.BytesIO(outputs["generations"]))["cases"].to_pylist()
+    assert summary == {"total_cases": sum(cases), "generations": len(cases) - 1}
+    assert 1 <= sum(cases) <= 1000
+
+
+def test_vaccination_protects(wire):
+    def total(scenario: str) -> int:
+        runs = [wire(f"model.outbreak/{scenario}", {"r0": 2.5}, seed) for seed in range(40)]
+        return sum(pq.read_table(io.BytesIO(run["summary"]))["total_cases"][0].as_py() for run in runs)
+
+    assert total("vaccinated") < total("baseline") / 2
