@@ -54,10 +54,16 @@ dev: .venv/.dev  ## Set up .venv for tests and linting too
 .PHONY: tools
 tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform and ct into .tools/bin
 
+.PHONY: image
+image:  ## Build the worker image IMAGE with docker, podman or buildah, or with the command in IMAGE_BUILDER
+	sh image/build.sh $(IMAGE)
+IMAGE ?= localhost/modelops-dask:dev
+
 .PHONY: lock
 lock: install  ## Resolve pyproject.toml anew into the lock files
 	$(UV) pip compile -q --upgrade $(COMPILE) -o requirements.lock pyproject.toml
-	$(UV) pip compile -q --upgrade $(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+	$(UV) pip compile -q --upgrade $(COMPILE) --extra image -c requirements.lock -o requirements-image.lock pyproject.toml
+	$(UV) pip compile -q --upgrade $(COMPILE) --group dev -c requirements-image.lock -o requirements-dev.lock
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: clean

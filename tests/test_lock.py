@@ -16,13 +16,18 @@ def pins(name: str) -> dict[str, str]:
     """package -> version; a package pinned differently by platform keeps the last."""
     text = (ROOT / name).read_text()
     assert "--hash=sha256:" in text
-    return {canonicalize_name(m[1]): m[2] for m in re.finditer(r"^([\w.\-]+)(?:\[[^\]]*\])?==([^\s;]+)", text, re.M)}
+    return {
+        canonicalize_name(m[1]): m[2]
+        for m in re.finditer(r"^([\w.\-]+)(?:\[[^\]]*\])?==([^\s;]+)", text, re.M)
+    }
 
 
 @pytest.mark.parametrize(
     "lock, wanted",
     [
         ("requirements.lock", PROJECT["project"]["dependencies"]),
+        ("requirements-image.lock", PROJECT["project"]["dependencies"]),
+        ("requirements-image.lock", PROJECT["project"]["optional-dependencies"]["image"]),
         ("requirements-dev.lock", PROJECT["dependency-groups"]["dev"]),
     ],
 )
@@ -35,6 +40,11 @@ def test_every_dependency_is_locked_within_its_bounds(lock, wanted):
         assert requirement.specifier.contains(version), f"{lock} has {requirement.name} {version}, not {line}"
 
 
-def test_the_lock_files_agree():
-    runtime, dev = pins("requirements.lock"), pins("requirements-dev.lock")
-    assert {name: (runtime[name], dev[name]) for name in runtime.keys() & dev.keys() if runtime[name] != dev[name]} == {}
+@pytest.mark.parametrize("lock", ["requirements-image.lock", "requirements-dev.lock"])
+def test_the_lock_files_agree(lock):
+    runtime, other = pins("requirements.lock"), pins(lock)
+    assert {
+        name: (runtime[name], other[name])
+        for name in runtime.keys() & other.keys()
+        if runtime[name] != other[name]
+    } == {}
