@@ -1,0 +1,1 @@
+"""Studies: spec -> plan -> dispatch -> results. Does not know whether Dask is local or in a cluster."""

@@ -1,0 +1,149 @@
+"""The plan of a study: a table of parameter sets and a count of replicates.
+
+sets -> Plan -> tasks of index ranges
+
+A task is (set, replicate); its index is set * replicates + replicate. Tasks exist only as ranges of indices: ten
+million of them cost a byte each where a state is kept (`blank`), and nothing here. A set with a seed of its own has
+one task, replicate 0; its other indices are ABSENT, and so are all indices of sets that the request leaves out.
+
+Does not read or write: spec.py makes the sets, store/study.py keeps them.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from modelops_dask.study import contract
+
+PENDING, OK, FAILED, POISONED, ABSENT = range(5)
+STATES = ("pending", "ok", "failed", "poisoned", "absent")
+MAX_TASKS = 10**9
+SETS_SCHEMA = pa.schema(
+    [
+        pa.field("param_id", pa.binary(32), nullable=False),
+        pa.field("params", pa.string(), nullable=False),  # canonical JSON
+        pa.field("seed", pa.uint64()),  # null: derived, one per replicate
+    ]
+)
+_CHUNK = 65_536
+
+
+class PlannedTask(NamedTuple):
+    """One call of the model. A tuple, because millions are made."""
+
+    set: int
+    replicate: int
+    param_id: str  # 64 hex digits
+    params: dict[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the last run asked for, of what the store holds; plain data, to rebuild the same Plan elsewhere.
+
+    `sets` are half-open ranges of set numbers.
+    """
+
+    replicates: int
+    sets: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of a study. `table` has the columns of SETS_SCHEMA; its row number is the set's number."""
+
+    entrypoint: str
+    table: pa.Table
+    request: Request
+
+    @property
+    def n_sets(self) -> int:
+        """Rows of the table, those that the request leaves out included."""
+        return self.table.num_rows
+
+    @property
+    def replicates(self) -> int:
+        return self.request.replicates
+
+    @cached_property
+    def absent(self) -> np.ndarray:
+        """bool (n_sets, replicates): indices that are no task."""
+        absent = np.ones((self.n_sets, self.replicates), dtype=bool)
+        for start, stop in self.request.sets:
+            absent[start:stop] = False
+        if self.replicates > 1 and self.table["seed"].null_count < self.n_sets:
+            absent[self.table["seed"].is_valid().to_numpy(), 1:] = True
+        return absent
+
+    @cached_property
+    def n_tasks(self) -> int:
+        return int(self.absent.size - np.count_nonzero(self.absent))
+
+    def blank(self) -> np.ndarray:
+        """uint8 (n_sets, replicates): PENDING where there is a task, else ABSENT."""
+        return np.where(self.absent, np.uint8(ABSENT), np.uint8(PENDING))
+
+    def index(self, set_number: int, replicate: int) -> int:
+        """The index of a task; KeyError when the plan has no such task."""
+        inside = 0 <= set_number < self.n_sets and 0 <= replicate < self.replicates
+        if not inside or self.absent[set_number, replicate]:
+            raise KeyError((set_number, replicate))
+        return set_number * self.replicates + replicate
+
+    def task(self, index: int) -> PlannedTask:
+        """The task of an index; KeyError when it is absent."""
+        for task in self.tasks([(index, index + 1)]):
+            return task
+        raise KeyError(index)
+
+    def tasks(self, ranges: Iterable[tuple[int, int]]) -> Iterator[PlannedTask]:
+        """The tasks of half-open ranges of indices, in order; absent ones are passed over."""
+        for start, stop in ranges:
+            first, last = start // self.replicates, -(-stop // self.replicates)
+            for at in range(first, last, _CHUNK):
+                count = min(_CHUNK, last - at)
+                yield from self._tasks_of_sets(at, count, start, stop)
+
+    def _tasks_of_sets(self, first: int, count: int, start: int, stop: int) -> Iterator[PlannedTask]:
+        rows = self.table.slice(first, count)
+        ids, texts, seeds = (rows[name].to_pylist() for name in ("param_id", "params", "seed"))
+        for number, (digest, text, seed) in enumerate(zip(ids, texts, seeds, strict=True), first):
+            param_id, params, base = digest.hex(), json.loads(text), number * self.replicates
+            for replicate in range(max(0, start - base), min(self.replicates, stop - base)):
+                if self.absent[number, replicate]:
+                    continue
+                own = contract.derived_seed(param_id, replicate) if seed is None else seed
+                yield PlannedTask(number, replicate, param_id, params, own)
+
+
+def tabulate(sets: Iterable[tuple[dict[str, Any], int | None]]) -> pa.Table:
+    """A table of SETS_SCHEMA from (params, seed or None); in chunks, so that a million sets stay Arrow's size."""
+    batches = []
+    rows = iter(sets)
+    while chunk := list(islice(rows, _CHUNK)):
+        texts = [contract.canonical(params) for params, _ in chunk]
+        ids = [contract.digest(text) for text in texts]
+        columns = [
+            pa.array(ids, pa.binary(32)),
+            pa.array(texts),
+            pa.array([s for _, s in chunk], pa.uint64()),
+        ]
+        batches.append(pa.record_batch(columns, schema=SETS_SCHEMA))
+    return pa.Table.from_batches(batches, SETS_SCHEMA)
+
+
+def keys(table: pa.Table) -> pa.Array:
+    """What makes two sets the same, as one binary value each: param_id and, where there is one, the seed."""
+    ids = table["param_id"].combine_chunks().cast(pa.binary())
+    if table["seed"].null_count == table.num_rows:
+        return ids
+    seeds = table["seed"].to_pylist()
+    tails = [b"" if seed is None else seed.to_bytes(8, "big") for seed in seeds]
+    return pa.array([head + tail for head, tail in zip(ids.to_pylist(), tails, strict=True)], pa.binary())
