@@ -1,0 +1,222 @@
+"""What the commands need of this machine, looked at and worded: what is there, what for, what to do.
+
+    examine() -> [Check, ...] -> table() or render.data()
+
+Changes nothing, installs nothing, asks no network. At the top it imports the standard library only: a machine
+where a package is missing is what it is for.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from modelops_dask.errors import BadInput, MopsError
+from modelops_dask.settings import Settings
+
+GIB = 1024**3
+MIN_PYTHON = (3, 11)
+MIN_UV = "0.8"
+MIN_HELM = "3.19"
+MIN_FREE_GIB = 2  # an environment with starsim takes 0.7 GiB
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. `advice` says what to do and is empty when the state is ok."""
+
+    name: str
+    state: Literal["ok", "missing", "too old", "wrong"]
+    found: str
+    purpose: str
+    advice: str = ""
+    required: bool = True
+
+
+def examine() -> list[Check]:
+    """Every check, in the order in which a study needs them."""
+    return [python(), *packages(), uv(), variables(), *caches(), machine(), executors(), helm(), kubectl()]
+
+
+def healthy(checks: list[Check]) -> bool:
+    """Whether everything that is required is ok."""
+    return all(check.state == "ok" for check in checks if check.required)
+
+
+def table(checks: list[Check]) -> str:
+    """A line per check; below it, what to do when it is not ok."""
+    lines = []
+    for check in checks:
+        purpose = check.purpose if check.required else f"{check.purpose} (optional)"
+        lines.append(f"{check.state:<8} {check.name:<13} {purpose:<36} {check.found}".rstrip())
+        if check.advice:
+            lines.append(f"{'':<8} -> {check.advice}")
+    return "\n".join(lines)
+
+
+def python() -> Check:
+    found = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info >= MIN_PYTHON:
+        return Check("Python", "ok", found, "runs everything")
+    return Check("Python", "too old", found, "runs everything", "install Python 3.11 or newer")
+
+
+def packages() -> Iterator[Check]:
+    """A line for all packages that are as this version wants them, and one for each that is not."""
+    purpose, advice = "commands and studies", "python -m pip install --upgrade mops-helm"
+    good = 0
+    for requirement in metadata.requires("mops-helm") or []:
+        name, least = re.match(r"([\w.-]+)(?:>=([\d.]+))?", requirement).groups()
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, "missing", "", purpose, advice)
+            continue
+        if least and _number(version) < _number(least):
+            yield Check(name, "too old", f"{version}, needs {least}", purpose, advice)
+            continue
+        good += 1
+        if name == "dask":
+            yield dask(version)
+    yield Check("packages", "ok", f"{good} as needed", purpose)
+
+
+def dask(version: str) -> Check:
+    """dask and distributed come as a pair: other pairs fail in ways that name neither."""
+    try:
+        other = metadata.version("distributed")
+    except metadata.PackageNotFoundError:
+        other = "none"
+    if other == version:
+        return Check("Dask", "ok", version, "runs studies")
+    advice = f"python -m pip install distributed=={version}"
+    return Check("Dask", "wrong", f"{version} with distributed {other}", "runs studies", advice)
+
+
+def uv() -> Check:
+    purpose, advice = "builds a bundle's environment", "python -m pip install --upgrade uv"
+    try:
+        from uv import find_uv_bin
+
+        version = _output(find_uv_bin(), "--version")
+    except (ImportError, OSError):
+        version = None
+    if version is None:
+        return Check("uv", "missing", "", purpose, advice)
+    return _versioned("uv", version.removeprefix("uv "), MIN_UV, purpose, advice)
+
+
+def variables() -> Check:
+    """MODELOPS_ variables of this shell: they shape a worker started here."""
+    count = sum(name.startswith("MODELOPS_") for name in os.environ)
+    purpose = "MODELOPS_ settings of this shell"
+    try:
+        Settings.from_env()
+    except BadInput as error:
+        return Check("variables", "wrong", f"{count} set", purpose, "; ".join(str(error).splitlines()))
+    return Check("variables", "ok", f"{count} set" if count else "none set", purpose)
+
+
+def caches() -> Iterator[Check]:
+    try:
+        settings = Settings.from_env()
+    except BadInput:
+        return  # variables() has said so
+    for name, purpose, folder in (
+        ("bundles", "bundles that ran here", settings.bundles_cache_dir),
+        ("environments", "environments of bundles", settings.venvs_dir),
+    ):
+        yield cache(name, purpose, folder)
+
+
+def cache(name: str, purpose: str, folder: Path) -> Check:
+    """Whether a file can be made in the folder, or where it would be, and whether there is room."""
+    variable = "MODELOPS_BUNDLES_CACHE_DIR" if name == "bundles" else "MODELOPS_VENVS_DIR"
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            free_gib = shutil.disk_usage(existing).free / GIB
+    except OSError as error:
+        advice = f"{existing}: {error.strerror}; set {variable} to a folder of yours"
+        return Check(name, "wrong", str(folder), purpose, advice)
+    found = f"{folder}, {free_gib:.0f} GiB free"
+    if free_gib < MIN_FREE_GIB:
+        return Check(name, "wrong", found, purpose, f"free {MIN_FREE_GIB} GiB or set {variable}")
+    return Check(name, "ok", found, purpose)
+
+
+def machine() -> Check:
+    """What studies on this machine are fitted to: CPUs by affinity and quota, memory by cgroup."""
+    try:
+        from dask.system import CPU_COUNT
+        from distributed.system import MEMORY_LIMIT
+    except ImportError:
+        return Check("machine", "missing", "", "fits a study to this machine", "see dask above")
+    return Check(
+        "machine", "ok", f"{CPU_COUNT} CPUs, {MEMORY_LIMIT / GIB:.1f} GiB", "fits a study to this machine"
+    )
+
+
+def executors() -> Check:
+    """Which executors the platform can have; without procfs and cgroups there is no memory guard."""
+    purpose = "isolation of tasks"
+    if sys.platform == "linux":
+        return Check("executors", "ok", "direct, isolated_warm, cold", purpose)
+    if sys.platform == "darwin":
+        return Check("executors", "ok", "direct, isolated_warm, cold; no memory guard", purpose)
+    return Check(
+        "executors", "missing", sys.platform, purpose, "use WSL2: worker processes need Unix sockets"
+    )
+
+
+def helm() -> Check:
+    from mops_helm import helm as program
+
+    purpose, advice = "preset render, install", "install Helm 3 or 4; in a checkout: make tools"
+    try:
+        version = program.version()
+    except MopsError:
+        return Check("helm", "missing", "", purpose, advice, required=False)
+    return _versioned("helm", version.removeprefix("v"), MIN_HELM, purpose, advice, required=False)
+
+
+def kubectl() -> Check:
+    purpose = "reading pods and logs"
+    path = shutil.which("kubectl")
+    version = _output(path, "version", "--client") if path else None
+    if version is None:
+        advice = "install kubectl to reach a cluster; studies here need none"
+        return Check("kubectl", "missing", "", purpose, advice, required=False)
+    number = re.search(r"v(\d+\.\d+\.\d+)", version)
+    return Check("kubectl", "ok", number[1] if number else version, purpose, required=False)
+
+
+def _versioned(
+    name: str, version: str, least: str, purpose: str, advice: str, required: bool = True
+) -> Check:
+    """A check of something that is there: ok, or too old."""
+    if _number(version) >= _number(least):
+        return Check(name, "ok", version.partition(" ")[0], purpose, required=required)
+    return Check(name, "too old", f"{version}, needs {least}", purpose, advice, required)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """The first three numbers of a version."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _output(*command: str) -> str | None:
+    """The first line that a program prints, None if it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.partition("\n")[0].strip()
