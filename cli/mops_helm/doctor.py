@@ -155,14 +155,14 @@ def cache(name: str, purpose: str, folder: Path) -> Check:
 
 def machine() -> Check:
     """What studies on this machine are fitted to: CPUs by affinity and quota, memory by cgroup."""
+    purpose = "fits a study to this machine"
     try:
-        from dask.system import CPU_COUNT
-        from distributed.system import MEMORY_LIMIT
-    except ImportError:
-        return Check("machine", "missing", "", "fits a study to this machine", "see dask above")
-    return Check(
-        "machine", "ok", f"{CPU_COUNT} CPUs, {MEMORY_LIMIT / GIB:.1f} GiB", "fits a study to this machine"
-    )
+        from modelops_dask import local
+
+        cpus, memory_bytes = local.machine()
+    except ImportError as error:
+        return Check("machine", "missing", "", purpose, f"install {error.name}")
+    return Check("machine", "ok", f"{cpus} CPUs, {memory_bytes / GIB:.1f} GiB", purpose)
 
 
 def executors() -> Check:
