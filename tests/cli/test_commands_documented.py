@@ -1,0 +1,32 @@
+"""Each command has help, and the documents show it in use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from mops_helm.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def leaves(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), leaves(main), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_documented(name, command):
+    assert command.help
+    assert f"$ mops-helm {name}" in DOCS, f"docs/ never shows: mops-helm {name}"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts[0]} has no help"

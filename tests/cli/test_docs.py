@@ -1,0 +1,130 @@
+"""The documents are true: their commands run, their files pass the checks, their links lead somewhere.
+
+A block marked `console` is typed in, line by line, in one folder per document; `yaml values`, `yaml study`
+and `yaml workspace` are given to the command that reads them. Blocks without a mark are pictures.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDE_WORKSPACE = """\
+spec:
+  workers:
+    replicas: 4
+    processes: 4
+    threads: 1
+    resources:
+      requests: {memory: 4Gi, cpu: "2"}
+      limits: {memory: 4Gi, cpu: "2"}
+    env:
+      - name: MODELOPS_EXECUTOR_TYPE
+        value: direct
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it starts, what follows the fence, and its lines."""
+
+    path: Path
+    line: int
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(path: Path) -> list[Block]:
+    text = path.read_text()
+    found = re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE)
+    return [
+        Block(path, text.count("\n", 0, match.start()) + 1, match[1].strip(), match[2]) for match in found
+    ]
+
+
+BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
+
+
+def marked(mark: str) -> list[Block]:
+    return [block for block in BLOCKS if block.mark == mark]
+
+
+def mops_helm(*args: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mops_helm.main", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in DOCUMENTS if any(b.mark == "console" for b in blocks(path))],
+    ids=lambda p: p.name,
+)
+def test_commands_run(path, tmp_path):
+    for name in ("examples", "values", "charts"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "mine.yaml").write_text("workers:\n  replicas: 2\n")
+    (tmp_path / "workspace.yaml").write_text(GUIDE_WORKSPACE)
+    for block in (block for block in blocks(path) if block.mark == "console"):
+        for line in block.text.splitlines():
+            if not line.startswith("$ "):
+                continue
+            program, *args = shlex.split(line.removeprefix("$ "), comments=True)
+            assert program == "mops-helm", f"{block}: {line}"
+            if args[:2] == ["preset", "render"] and "--values" not in args and not shutil.which("helm"):
+                continue
+            done = mops_helm(*args, cwd=tmp_path)
+            assert done.returncode == 0, f"{block}: {line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("block", marked("yaml values"), ids=str)
+def test_values_are_good(block, tmp_path):
+    (tmp_path / "doc.yaml").write_text(block.text)
+    done = mops_helm("values", "check", "doc.yaml", cwd=tmp_path)
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("block", marked("yaml study"), ids=str)
+def test_studies_are_good(block, tmp_path):
+    (tmp_path / "doc.yaml").write_text(block.text)
+    done = mops_helm("study", "plan", "doc.yaml", cwd=tmp_path)
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("block", marked("yaml workspace"), ids=str)
+def test_workspaces_convert(block, tmp_path):
+    (tmp_path / "doc.yaml").write_text(block.text)
+    done = mops_helm("values", "convert", "doc.yaml", cwd=tmp_path)
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+def test_every_yaml_block_is_checked():
+    assert [str(block) for block in BLOCKS if block.mark in ("yaml", "yml")] == [], (
+        "mark it: yaml values, ..."
+    )
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_make_targets_exist(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (path.parent / target).exists(), f"{path.name}: {target}"
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"(?:`|^\$? ?)make ([a-z][\w-]*)", text, re.MULTILINE):
+        assert target in targets, f"{path.name}: make {target}"
+
+
+def test_every_preset_is_explained():
+    text = (ROOT / "docs" / "presets.md").read_text()
+    names = [path.stem for path in (ROOT / "values").glob("*.yaml")]
+    assert names
+    assert [name for name in names if f"`{name}`" not in text] == []
