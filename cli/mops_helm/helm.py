@@ -1,0 +1,68 @@
+"""The only caller of the helm program; serves Helm 3 and Helm 4 alike.
+
+Does not parse helm's messages or act on its exit statuses: what helm says is passed on whole.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelops_dask.errors import ClusterFailed
+from mops_helm import paths
+
+KUBE_VERSION = "1.34.0"  # for rendering: the program's own differs from build to build
+
+
+class HelmMissing(ClusterFailed):
+    """No helm on this machine."""
+
+    def __str__(self) -> str:
+        return (
+            "helm is not on the PATH. Install Helm 3.19 or newer (https://helm.sh/docs/intro/install), "
+            "or in a checkout type: make tools"
+        )
+
+
+class HelmFailed(ClusterFailed):
+    """helm ended with an error; str() is what it said."""
+
+    def __init__(self, arguments: Sequence[str], said: str) -> None:
+        super().__init__(arguments, said)
+        self.arguments = tuple(arguments)
+        self.said = said
+
+    def __str__(self) -> str:
+        return f"helm {self.arguments[0]} failed:\n{self.said.strip()}"
+
+
+def program() -> str:
+    """Path of helm: on the PATH, else the one that `make tools` built in a checkout. Raises HelmMissing."""
+    found = shutil.which("helm") or shutil.which("helm", path=paths.ROOT / ".tools" / "bin")
+    if found is None:
+        raise HelmMissing
+    return found
+
+
+def major() -> int:
+    """3 or 4."""
+    version = run(["version", "--template", "{{.Version}}"])
+    return int(version.strip().lstrip("v").split(".")[0])
+
+
+def run(arguments: Sequence[str]) -> str:
+    """What helm prints on stdout; raises HelmFailed with what it said otherwise."""
+    done = subprocess.run([program(), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HelmFailed(arguments, done.stderr or done.stdout)
+    return done.stdout
+
+
+def template(release: str, values_files: Sequence[Path], sets: Sequence[str] = ()) -> str:
+    """The chart's manifests as YAML, offline."""
+    arguments = ["template", release, str(paths.CHART), "--kube-version", KUBE_VERSION]
+    for path in values_files:
+        arguments += ["--values", str(path)]
+    for flag in sets:
+        arguments += ["--set", flag]
+    return run(arguments)

@@ -1,0 +1,93 @@
+"""What is wrong with a values file: where, which code, what to write instead.
+
+Every code is in CODES and, with an example, in docs/values-findings.md; a test compares the two.
+Does not look for problems: load.py, sets.py and check.py do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelops_dask.errors import BadInput
+
+CODES = {  # code -> severity
+    "FILE_UNREADABLE": "error",
+    "NOT_UTF8": "error",
+    "TOO_LARGE": "error",
+    "YAML_SYNTAX": "error",
+    "YAML_TAB": "error",
+    "YAML_TAG": "error",
+    "YAML_DEEP": "error",
+    "YAML_ALIASES": "error",
+    "YAML_DOCUMENTS": "error",
+    "NOT_A_MAP": "error",
+    "DUPLICATE_KEY": "error",
+    "YAML_KEY": "error",
+    "YAML_BOOLEAN": "error",
+    "YAML_TRUTHY": "warning",
+    "YAML_OCTAL": "error",
+    "YAML_UNDERSCORE": "error",
+    "YAML_SEXAGESIMAL": "error",
+    "SET_SYNTAX": "error",
+    "NULL": "error",
+    "UNKNOWN_NAME": "error",
+    "MISSING_NAME": "error",
+    "WRONG_TYPE": "error",
+    "NOT_ALLOWED": "error",
+    "OUT_OF_RANGE": "error",
+    "BAD_FORMAT": "error",
+    "QUANTITY": "error",
+    "MEMORY_UNIT": "error",
+    "MEMORY_SMALL": "error",
+    "MEMORY_UNUSED": "warning",
+    "CHILD_MEMORY": "error",
+    "REQUEST_OVER_LIMIT": "error",
+    "AUTOSCALING_ORDER": "error",
+    "AUTOSCALING_REPLICAS": "warning",
+    "ENV_LIST": "error",
+    "ENV_DUPLICATE": "error",
+    "ENV_VALUE_AND_FROM": "error",
+    "ENV_OWNED": "error",
+    "ENV_MISSPELT": "error",
+    "PRESET_BINDING": "error",
+    "PRESET_UNKNOWN": "warning",
+    "DASK_UNKNOWN_KEY": "error",
+    "DASK_DOTTED_KEY": "error",
+    "DASK_WRONG_TYPE": "error",
+    "DASK_THRESHOLD_ORDER": "error",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One problem at a place. Lines and columns count from 1; order is by file, then position."""
+
+    file: str
+    line: int
+    column: int
+    code: str
+    message: str
+    suggestion: str = ""
+
+    @property
+    def severity(self) -> str:
+        return CODES[self.code]
+
+    def __str__(self) -> str:
+        text = f"{self.file}:{self.line}:{self.column}  {self.code}  {self.message}"
+        return f"{text}; {self.suggestion}" if self.suggestion else text
+
+
+class BadValues(BadInput):
+    """Values that must not be used, with all findings, warnings too."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__(findings)
+        self.findings = tuple(findings)
+
+    def __str__(self) -> str:
+        return "\n".join(str(finding) for finding in self.findings)
+
+
+def errors(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that make a file unusable."""
+    return [finding for finding in findings if finding.severity == "error"]

@@ -1,0 +1,74 @@
+"""The presets that come with the project: one file each, named after it.
+
+An isolation preset names itself in the value `preset`; every other one is a workload preset.
+Does not lay presets over files: layers.py does.
+"""
+
+import difflib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from modelops_dask.errors import BadInput
+from mops_helm import paths
+from mops_helm.values.load import Source, load
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset's file. `purpose` is its first comment line."""
+
+    name: str
+    path: Path
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def source(self) -> Source:
+        return load(self.path)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.source.root.plain()
+
+    @property
+    def kind(self) -> Literal["isolation", "workload"]:
+        return "isolation" if "preset" in self.source.root.value else "workload"
+
+    @property
+    def purpose(self) -> str:
+        first = next((line for line in self.text.splitlines() if line.startswith("#")), "")
+        return first.lstrip("# ").removeprefix(f"{self.name}: ").rstrip()
+
+
+def names() -> list[str]:
+    """All presets by name."""
+    return sorted(path.stem for path in paths.PRESETS.glob("*.yaml"))
+
+
+def find(name: str) -> Preset:
+    """A preset by name; BadInput with the nearest names when there is none."""
+    path = paths.PRESETS / f"{name}.yaml"
+    if name not in names():
+        near = did_you_mean(name, names())
+        raise BadInput(f"there is no preset {name}{near or '; mops-helm preset list shows all'}")
+    return Preset(name, path)
+
+
+def all_presets() -> list[Preset]:
+    """Isolation presets, then workload presets, by name."""
+    return sorted((find(name) for name in names()), key=lambda preset: (preset.kind, preset.name))
+
+
+def isolation_names() -> list[str]:
+    """Names that the value `preset` may have."""
+    return [preset.name for preset in all_presets() if preset.kind == "isolation"]
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """ "; did you mean a or b?", or nothing when no name is near."""
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
