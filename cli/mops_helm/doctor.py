@@ -182,8 +182,8 @@ def helm() -> Check:
 
     purpose, advice = "preset render, install", "install Helm 3 or 4; in a checkout: make tools"
     try:
-        version = program.version()
-    except MopsError:
+        version = program.run(["version", "--template", "{{.Version}}"])
+    except (MopsError, OSError):
         return Check("helm", "missing", "", purpose, advice, required=False)
     return _versioned("helm", version.removeprefix("v"), MIN_HELM, purpose, advice, required=False)
 
