@@ -42,6 +42,7 @@ class Settings:
     force_fresh_venv: bool = _setting("FORCE_FRESH_VENV", False)
     validate_deps: bool = _setting("VALIDATE_DEPS", True)
     task_timeout_seconds: int = _setting("RPC_TIMEOUT_SECONDS", 300)
+    seed_globals: bool = _setting("SEED_GLOBALS", True)  # no value of the chart: off only to diagnose
     bundles_cache_dir: Path = _setting("BUNDLES_CACHE_DIR", lambda: _cache_dir("bundles"))
     venvs_dir: Path = _setting("VENVS_DIR", lambda: _cache_dir("venvs"))
 

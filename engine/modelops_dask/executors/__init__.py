@@ -6,13 +6,20 @@ A task's failure is an Outcome; an exception from run() is the executor's own fa
 Which isolation each type promises: docs/executors.md.
 """
 
+import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
+from modelops_dask.shape import CHILD_MIN_BYTES, MIB, runners
+
+logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
+
+TYPES = ("isolated_warm", "cold", "direct")  # of settings.EXECUTOR_TYPES, those that this version runs
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,10 @@ class Task:
 class Outcome:
     """What became of one attempt at a task.
 
-    ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's type, `error`
-    its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal 9", "TaskTimeout").
-    `log` is the end of what the model printed (at most 64 KiB), kept when the status is not ok.
+    ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's
+    type, `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal
+    9", "TaskTimeout"). `log` is the end of what the model printed (at most 64 KiB), kept when the status is
+    not ok.
     """
 
     status: Literal["ok", "failed", "died"]
@@ -47,3 +55,51 @@ class Executor(AbstractContextManager, Protocol):
     """Runs tasks, one per calling thread; its processes end when the `with` does."""
 
     def run(self, task: Task) -> Outcome: ...
+
+
+def create(
+    settings: Settings,
+    memory_limit_bytes: int | None = None,
+    threads: int = 1,
+    echo: Callable[[bytes], object] | None = None,
+) -> Executor:
+    """The executor that the settings ask for. Raises BadInput for one that this version does not have.
+
+    memory_limit_bytes is that of the worker process, None or 0 for none: it caps how many runners stay warm.
+    threads is how many of the process's threads run tasks. echo receives what models print in runners, as it
+    comes.
+    """
+    if settings.executor_type not in TYPES:
+        raise BadInput(
+            f"executor {settings.executor_type!r} runs no tasks in this version; it has {', '.join(TYPES)} "
+            "(executor.type, MODELOPS_EXECUTOR_TYPE)"
+        )
+    if settings.executor_type == "direct":
+        from modelops_dask.executors.direct import DirectExecutor
+
+        return DirectExecutor(settings, threads)
+    if settings.force_fresh_venv and settings.executor_environment == "image":
+        raise BadInput(
+            "executor.forceFreshVenv needs executor.environment: bundle; the image's environment is shared"
+        )
+    from modelops_dask.executors.warm import WarmExecutor
+
+    if settings.executor_type == "cold":
+        settings = replace(settings, max_process_reuse=1)
+    return WarmExecutor(settings, _warm_limit(settings, memory_limit_bytes, threads), echo)
+
+
+def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int) -> int:
+    """maxWarmProcesses, or fewer when the memory left for runners does not hold that many; never below
+    those in use.
+    """
+    if not memory_limit_bytes:
+        return settings.max_warm_processes
+    left_bytes = memory_limit_bytes - settings.worker_memory_bytes
+    by_memory = max(left_bytes // CHILD_MIN_BYTES, runners(threads, settings.subprocess_pool_size))
+    if by_memory < settings.max_warm_processes:
+        logger.info(
+            "warm processes: %d instead of maxWarmProcesses=%d: %d MiB are left for them, %d MiB each",
+            *(by_memory, settings.max_warm_processes, left_bytes // MIB, CHILD_MIN_BYTES // MIB),
+        )
+    return min(by_memory, settings.max_warm_processes)

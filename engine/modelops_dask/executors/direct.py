@@ -1,0 +1,97 @@
+"""Tasks in the worker's own process: nothing between the worker and the model.
+
+    Task -> wire function, imported once -> Outcome
+
+State is shared by everything that ever runs in the process; a crash of the model is a crash of the worker;
+there is no time limit, for a thread cannot be stopped; what the model prints goes where the worker's prints
+go. For debugging and for models that keep nothing.
+"""
+
+import logging
+import sys
+import threading
+from types import TracebackType
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.errors import BadInput
+from modelops_dask.executors import Executor, Outcome, Task, runner
+from modelops_dask.executors.wire import find_wire
+from modelops_dask.settings import Settings
+
+logger = logging.getLogger("distributed.modelops")
+
+
+class DirectExecutor(Executor):
+    """Calls the model in the calling thread. With more than one thread it neither seeds global generators
+    nor resets the peak: both belong to the whole process."""
+
+    def __init__(self, settings: Settings, threads: int = 1) -> None:
+        self._alone = threads == 1
+        self._seeds = self._alone and settings.seed_globals
+        self._peak = runner.Peak()
+        self._turn = threading.Condition()
+        self._running = 0
+        self._bundle: Bundle | None = None
+        self._wire = None
+        logger.warning(
+            "executor=direct: tasks share this process: its modules, globals, environment and random state; "
+            "task time limits are not enforced"
+        )
+
+    def run(self, task: Task) -> Outcome:
+        """Run a task here. Raises BadInput when the bundle names no wire function."""
+        try:
+            wire = self._enter(task.bundle)
+        except (BadInput, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            return Outcome(*_fields(runner.failed(error)))
+        try:
+            if self._seeds:
+                runner.seed_globals(task.seed)
+            return Outcome(*_fields(runner.call(wire, task.entrypoint, task.params, task.seed, self._peak)))
+        finally:
+            self._leave()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def _enter(self, bundle: Bundle):
+        """The wire function. Two bundles may have modules of the same name, so they take turns in a
+        process.
+        """
+        with self._turn:
+            while self._running and self._bundle != bundle:
+                self._turn.wait()
+            if self._bundle != bundle:
+                self._forget()
+                try:
+                    self._wire = runner.load_wire(str(bundle.path), find_wire(bundle.path))
+                except runner.WireNotFound as error:
+                    raise BadInput(f"bundle {bundle.path}: {error}") from None
+                self._bundle = bundle
+            self._running += 1
+            return self._wire
+
+    def _leave(self) -> None:
+        with self._turn:
+            self._running -= 1
+            if not self._running:
+                self._turn.notify_all()
+
+    def _forget(self) -> None:
+        """Drop the modules of the bundle before, or the next one's imports would find them."""
+        if self._bundle is None:
+            return
+        tree = f"{self._bundle.path}/"
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(tree):
+                del sys.modules[name]
+        sys.path[:] = [path for path in sys.path if not f"{path}/".startswith(tree)]
+        self._bundle = self._wire = None
+
+
+def _fields(answer: runner.Answer) -> tuple:
+    return answer.status, answer.outputs, answer.reason, answer.error, "", answer.seconds, answer.peak_bytes

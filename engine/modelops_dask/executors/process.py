@@ -1,0 +1,280 @@
+"""The worker's side of one runner process: start, ping, call, close, kill.
+
+    call(request) -> socket -> runner.py -> Answer        the model's prints -> pipe -> the last 64 KiB
+
+One thread at a time uses a Runner. Whoever starts one ends it with close() or kill(): both leave no process
+of its group, no zombie and no descriptor. Does not choose when to start or retire: warm.py does.
+"""
+
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from modelops_dask.executors import runner
+
+LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what a pipe holds
+START_SECONDS = 120  # interpreter and model; starsim takes up to 19 s on a busy machine
+PING_SECONDS = 5
+GRACE_SECONDS = 1  # from asking to killing
+LOOK_SECONDS = (
+    0.5  # how often a silent runner is checked to be alive: a child of its may hold the socket open
+)
+
+# Native thread pools: their size changes the bytes of results, so it is fixed unless the person set it.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+class RunnerLost(Exception):
+    """The runner ended, or was ended, before it answered. `reason` is short and the same for the same
+    cause.
+    """
+
+    def __init__(self, reason: str, error: str, log: str = "", peak_bytes: int = 0) -> None:
+        super().__init__(reason, error, log, peak_bytes)
+        self.reason, self.error, self.log, self.peak_bytes = reason, error, log, peak_bytes
+
+
+class StartFailed(Exception):
+    """Importing the model raised. `answer` has the exception's type and traceback, `log` what was printed."""
+
+    def __init__(self, answer: runner.Answer, log: str) -> None:
+        super().__init__(answer.reason, answer.error)
+        self.answer, self.log = answer, log
+
+
+class Runner:
+    """A runner process that has imported a bundle. `tasks` counts calls; times are time.monotonic()
+    seconds.
+    """
+
+    def __init__(
+        self,
+        python: Path,
+        bundle: Path,
+        wire: str,
+        *,
+        seed_globals: bool = True,
+        keep_pythonpath: bool = False,
+        echo: Callable[[bytes], object] | None = None,
+    ) -> None:
+        """Start the process; ready() waits for it. echo is given what the model prints, as it comes."""
+        self.tasks = 0
+        self.started_at = self.used_at = time.monotonic()
+        self._echo = echo
+        self._log = b""
+        self._socket, theirs = socket.socketpair()
+        self._output, output = os.pipe()
+        lifeline, self._lifeline = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [
+                    python,
+                    "-s",
+                    runner.__file__,
+                    *map(str, (theirs.fileno(), lifeline, bundle, wire, int(seed_globals))),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(theirs.fileno(), lifeline),
+                cwd=bundle,
+                env=_environment(keep_pythonpath),
+                start_new_session=True,  # a group of its own, so that what the model starts ends with it
+            )
+        except BaseException:
+            self._close_descriptors()
+            raise
+        finally:
+            theirs.close()
+            os.close(output)
+            os.close(lifeline)
+        os.set_blocking(self._output, False)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self._output, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ready(self, timeout_seconds: float = START_SECONDS) -> None:
+        """Wait until the model is imported. Raises StartFailed, or RunnerLost; the process is then gone."""
+        message = self._receive(timeout_seconds, "StartTimeout", "the model was not imported")
+        if message[0] != "ready":
+            log = self.log
+            self.kill()
+            raise StartFailed(runner.Answer(*message), log)
+        self.used_at = time.monotonic()
+
+    def ping(self, timeout_seconds: float = PING_SECONDS) -> None:
+        """Ask for a sign of life. Raises RunnerLost; the process is then gone."""
+        self._send("ping", timeout_seconds)
+        self._receive(timeout_seconds, "PingTimeout", "an idle runner did not answer")
+
+    def call(self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None) -> runner.Answer:
+        """Run one task; timeout None waits for ever. Raises RunnerLost; the process is then gone."""
+        self._log = b""
+        self.tasks += 1
+        self._send((entrypoint, params, seed), timeout_seconds)
+        answer = runner.Answer(*self._receive(timeout_seconds, "TaskTimeout", "the task did not end"))
+        self._drain()
+        self.used_at = time.monotonic()
+        return answer
+
+    @property
+    def log(self) -> str:
+        """The end of what the model printed in its last call, at most 64 KiB."""
+        return self._log.decode("utf-8", errors="replace")
+
+    @property
+    def broken(self) -> bool:
+        """Whether an idle runner has ended, or says something unasked."""
+        return self._process.poll() is not None or bool(select.select([self._socket], [], [], 0)[0])
+
+    def hang_up(self) -> None:
+        """Tell an idle runner to end; close() then waits for less."""
+        self._socket.close()
+
+    def close(self) -> None:
+        """End an idle runner: its model's exit handlers run, for at most a second."""
+        self.hang_up()
+        self._wait(GRACE_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process and its group now, and free what it held. May be called again."""
+        if self._output < 0:
+            return
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        self._close_descriptors()
+
+    def interrupt(self) -> None:
+        """Kill the process from another thread; the one in call() then gets RunnerLost and frees the rest."""
+        if self._process.returncode is None:
+            self._signal(signal.SIGKILL)
+
+    def _send(self, message: object, timeout_seconds: float | None) -> None:
+        self._socket.settimeout(timeout_seconds)
+        try:
+            runner.send(self._socket, message)
+        except OSError:
+            raise self._lost() from None
+
+    def _receive(self, timeout_seconds: float | None, reason: str, what: str) -> object:
+        """The next message, the model's prints read meanwhile."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        data = bytearray()
+        size = 8
+        while len(data) < size:
+            wait = LOOK_SECONDS if deadline is None else min(LOOK_SECONDS, deadline - time.monotonic())
+            if wait <= 0:
+                raise self._overdue(reason, f"{what} within {timeout_seconds:g} s")
+            ready = self._poll.poll(wait * 1000)
+            if not ready and self._process.poll() is not None:
+                raise self._lost()
+            for descriptor, _ in ready:
+                if descriptor == self._output:
+                    self._drain()
+                    continue
+                try:
+                    chunk = self._socket.recv(1 << 16)
+                except OSError:
+                    chunk = b""
+                if not chunk:
+                    raise self._lost()
+                data += chunk
+                if size == 8 and len(data) >= 8:
+                    size = 8 + int.from_bytes(data[:8], "big")
+        return pickle.loads(memoryview(data)[8:])
+
+    def _drain(self) -> None:
+        """Read what was printed. One read: the pipe holds no more, and an endless printer must not keep us
+        here.
+        """
+        try:
+            text = os.read(self._output, LOG_BYTES)
+        except OSError:  # nothing there
+            return
+        if not text:  # every holder of the pipe has closed it
+            self._poll.unregister(self._output)
+        self._log = (self._log + text)[-LOG_BYTES:]
+        if self._echo and text:
+            self._echo(text)
+
+    def _overdue(self, reason: str, error: str) -> RunnerLost:
+        peak_bytes = self._peak_bytes()
+        self._signal(signal.SIGTERM)
+        self._wait(GRACE_SECONDS)
+        self._drain()
+        self.kill()
+        return RunnerLost(reason, error, self.log, peak_bytes)
+
+    def _lost(self) -> RunnerLost:
+        """Why the connection ended, from how the process did."""
+        status = self._wait(GRACE_SECONDS)
+        self._drain()
+        self.kill()
+        if status is None or status == runner.LOST_CONNECTION:
+            reason, error = (
+                "connection closed",
+                "the model closed the descriptors of the process that runs it",
+            )
+        elif status < 0:
+            reason, error = f"killed by signal {-status}", signal.strsignal(-status) or ""
+        else:
+            reason, error = f"exited with status {status}", "the model ended the process that runs it"
+        return RunnerLost(reason, error, self.log)
+
+    def _wait(self, timeout_seconds: float) -> int | None:
+        try:
+            return self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):  # all gone; macOS says so with the latter
+            pass
+
+    def _peak_bytes(self) -> int:
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        except (OSError, IndexError):
+            return 0
+
+    def _close_descriptors(self) -> None:
+        self._socket.close()
+        for name in ("_output", "_lifeline"):
+            if (descriptor := getattr(self, name)) >= 0:
+                setattr(self, name, -1)
+                os.close(descriptor)
+
+
+def _environment(keep_pythonpath: bool) -> dict[str, str]:
+    """The worker's variables, less those that would mix its packages into the bundle's, plus what results
+    depend on.
+    """
+    dropped = {"PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"} | (
+        set() if keep_pythonpath else {"PYTHONPATH"}
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    for name in THREAD_VARIABLES:
+        environment.setdefault(name, "1")
+    environment.setdefault("PYTHONHASHSEED", "0")
+    return environment

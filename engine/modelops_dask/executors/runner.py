@@ -1,0 +1,338 @@
+"""The process that runs a bundle's wire function: standard library only, one file, started by path.
+
+    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
+    request (length in 8 big-endian bytes, pickle) -> wire(entrypoint, params, seed) -> Answer (framed the
+    same way)
+
+It runs with the bundle's own Python, which need not have modelops_dask; it keeps to Python 3.9's language.
+The messages use an inherited socket, so stdout and stderr are the model's; process.py holds the other ends.
+wire.py has found what WIRE names; direct.py imports load_wire and call, so that a model behaves the same in
+both. Does not start, time or restart anything: process.py does, and warm.py decides when.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import pickle
+import random
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+GROUP = "modelops.wire"
+TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
+LOST_CONNECTION = 76  # exit status when the answer cannot be sent: the model closed our socket
+
+
+class WireNotFound(Exception):
+    """The bundle does not say which function to call; str() is for the bundle's author."""
+
+
+class Answer(NamedTuple):
+    """What a call came to; the fields of the same names in Outcome. `peak_bytes` is 0 where it cannot be
+    known.
+    """
+
+    status: str
+    outputs: dict
+    reason: str
+    error: str
+    seconds: float
+    peak_bytes: int
+
+
+# The wire function
+
+
+def load_wire(bundle: str, reference: str) -> Callable[[str, dict, int], dict]:
+    """The function that a reference names, its module imported from the bundle's tree; "" asks the installed
+    packages.
+
+    Puts the tree and its src/ first on sys.path. Raises WireNotFound, or whatever importing the model raises.
+    """
+    root = Path(bundle)
+    for path in (root, root / "src"):
+        if path.is_dir() and str(path) not in sys.path:
+            sys.path.insert(0, str(path))
+    importlib.invalidate_caches()
+    reference = reference or _installed()
+    target, _, name = reference.partition(":")
+    module = _import_file(root, target) if target.endswith(".py") else importlib.import_module(target)
+    try:
+        wire = reduce(getattr, name.split("."), module)
+    except AttributeError:
+        raise WireNotFound(f"{reference}: {target} has no {name}") from None
+    if not callable(wire):
+        raise WireNotFound(f"{reference} is not a function")
+    return wire
+
+
+def _installed() -> str:
+    points = importlib.metadata.entry_points()
+    found = {
+        p.value for p in (points.select(group=GROUP) if hasattr(points, "select") else points.get(GROUP, ()))
+    }
+    if len(found) > 1:
+        raise WireNotFound(
+            f"the environment holds {len(found)} entry points of {GROUP}: {', '.join(sorted(found))}"
+        )
+    if not found:
+        raise WireNotFound(
+            "no wire function found. Give the bundle one of\n"
+            '  pyproject.toml: [project.entry-points."modelops.wire"] with NAME = "module:function"\n'
+            '  .modelops/manifest.json: {"wire": "module:function"}\n'
+            '  .modelops/modelops.toml: [modelops] wire = "module:function"\n'
+            "  wire.py: a function wire(entrypoint, params, seed)"
+        )
+    return found.pop()
+
+
+def _import_file(root: Path, target: str) -> Any:
+    """The module of a file of the bundle, under its package name where it has one: relative imports then
+    work.
+    """
+    parts = Path(target).with_suffix("").parts
+    if parts[0] == "src":
+        parts = parts[1:]
+    if all(part.isidentifier() for part in parts):
+        return importlib.import_module(".".join(parts))
+    path = root / target
+    spec = importlib.util.spec_from_file_location("bundle_wire", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise WireNotFound(f"{target} is not in the bundle")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# One call
+
+
+def seed_globals(seed: int) -> None:
+    """Seed `random`, and NumPy's global state if NumPy is loaded, so that neither depends on earlier
+    tasks.
+    """
+    random.seed(seed)
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        # NumPy's legacy seeding takes 32 bits or a list of them; an explicit seed of a study may have 64.
+        numpy_random.seed(seed if seed < 1 << 32 else [seed & 0xFFFFFFFF, seed >> 32])
+
+
+def call(wire: Callable, entrypoint: str, params: dict, seed: int, peak: Peak) -> Answer:
+    """Call the wire function. What it raises becomes a failed Answer, except KeyboardInterrupt, which is a
+    person's.
+
+    SystemExit is a failure like any other: a task that ends early is no reason to lose the process.
+    """
+    peak.reset()
+    started = time.perf_counter()
+    try:
+        outputs = _checked(wire(entrypoint, params, seed))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failed(error, time.perf_counter() - started, peak.read())
+    return Answer("ok", outputs, "", "", time.perf_counter() - started, peak.read())
+
+
+def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:
+    """A failed Answer: the exception's type, and its traceback without this file's own frame."""
+    frames = error.__traceback__.tb_next if error.__traceback__ else None
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
+        text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
+    return Answer("failed", {}, type(error).__name__, text[-TEXT_LIMIT:], seconds, peak_bytes)
+
+
+def _checked(outputs: Any) -> dict:
+    """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it."""
+    if type(outputs) is not dict:
+        outputs = dict(outputs)
+    for name, data in outputs.items():
+        if type(name) is not str:
+            raise TypeError(f"wire returned a name that is not text: {name!r}")
+        if type(data) is not bytes:
+            if isinstance(data, str):
+                outputs[name] = data.encode("utf-8")
+            elif isinstance(data, (bytes, bytearray, memoryview)):
+                outputs[name] = bytes(data)
+            else:
+                raise TypeError(f"wire returned {type(data).__name__} as {name!r}; expected bytes")
+    return outputs
+
+
+class Peak:
+    """The highest resident memory of this process since reset(), in bytes.
+
+    Linux: writing 5 to clear_refs resets VmHWM. ru_maxrss then follows it at a tenth of the cost of reading
+    /proc/self/status, but never falls below the peak of whatever process this one was spawned from, so below
+    that value the file is read. Elsewhere, and where /proc is read-only: the peak since the process started.
+    """
+
+    def __init__(self) -> None:
+        self._clear = self._status = -1
+        self._inherited_bytes = 0
+        with contextlib.suppress(OSError):
+            self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY)
+            self._status = os.open("/proc/self/status", os.O_RDONLY)
+            self.reset()
+            floor = _maxrss_bytes()
+            self._inherited_bytes = floor if floor > self._from_status() + (1 << 20) else 0
+
+    def reset(self) -> None:
+        if self._clear >= 0:
+            with contextlib.suppress(OSError):  # the model may have closed it
+                os.write(self._clear, b"5")
+
+    def read(self) -> int:
+        peak = _maxrss_bytes()
+        if peak > self._inherited_bytes or self._status < 0:
+            return peak
+        try:
+            return self._from_status()
+        except (OSError, ValueError):
+            return peak
+
+    def _from_status(self) -> int:
+        text = os.pread(self._status, 4096, 0)
+        at = text.index(b"VmHWM:") + 6
+        return int(text[at : text.index(b"kB", at)]) * 1024
+
+
+def _maxrss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# Messages
+
+
+def send(connection: socket.socket, message: object) -> None:
+    """Write one message: its length in 8 big-endian bytes, then its pickle."""
+    body = pickle.dumps(message, protocol=4)
+    connection.sendall(len(body).to_bytes(8, "big") + body)
+
+
+def receive(stream: BinaryIO) -> bytes | None:
+    """The next message's body; None once the peer is gone."""
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    size = int.from_bytes(head, "big")
+    body = stream.read(size)
+    return body if len(body) == size else None
+
+
+# The process
+
+
+def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
+    """Import the model, say so, then answer requests until the worker closes the socket."""
+    os.set_inheritable(socket_fd, False)
+    os.set_inheritable(lifeline_fd, False)
+    _end_with_worker(lifeline_fd)
+    faulthandler.enable()  # a crash in C leaves its Python stack in the task's log
+    connection = socket.socket(fileno=socket_fd)
+    stream = connection.makefile("rb")
+    output = _Output()
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]  # the folder of this file: its modules would shadow the model's
+    sys.argv[:] = [bundle]
+    try:
+        wire = load_wire(bundle, reference)
+        if seeds and importlib.util.find_spec("numpy"):
+            # A model that imports NumPy in its first task would otherwise run that one from an unseeded
+            # state.
+            with contextlib.suppress(ImportError):
+                importlib.import_module("numpy.random")
+        peak = Peak()
+    except BaseException as error:
+        output.flush()
+        send(connection, tuple(failed(error)))
+        return 1
+    output.flush()
+    send(connection, ("ready", os.getpid()))
+    while (body := receive(stream)) is not None:
+        request = pickle.loads(body)
+        if request == "ping":
+            answer: object = "pong"
+        else:
+            entrypoint, params, seed = request
+            if seeds:
+                seed_globals(seed)
+            answer = tuple(call(wire, entrypoint, params, seed, peak))
+        try:
+            output.flush()
+            send(connection, answer)
+        except OSError:
+            return LOST_CONNECTION
+    return 0
+
+
+class _Output:
+    """The model's stdout and stderr, put back after each task: a model may have closed or replaced them."""
+
+    def __init__(self) -> None:
+        self._saved = [os.dup(1), os.dup(2)]
+        self._open()
+
+    def flush(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os.dup2(self._saved[0], 1)
+        os.dup2(self._saved[1], 2)
+        if (sys.stdout, sys.stderr) != self._ours or any(stream.closed for stream in self._ours):
+            self._open()
+
+    def _open(self) -> None:
+        # Line by line: what was printed before a crash has then left the process.
+        sys.stdout, sys.stderr = self._ours = tuple(
+            open(fd, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 (kept open)
+            for fd in (1, 2)
+        )
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+
+
+def _end_with_worker(lifeline_fd: int) -> None:
+    """Have this process and what it started killed when the worker is gone, whatever the model is doing.
+
+    The worker holds the other end of the lifeline and never writes. On Linux the kernel sends the group
+    SIGKILL when that end closes: no thread is needed, and a model that holds the interpreter's lock does not
+    delay it. (PR_SET_PDEATHSIG follows the thread that spawned us, which ends long before the worker does.)
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
+        flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+        if select.select([lifeline_fd], [], [], 0)[0]:  # gone before the signal was arranged
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        os.read(lifeline_fd, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1"))

@@ -1,0 +1,225 @@
+"""The Python environment that a bundle asks for, built by uv.
+
+    uv.lock (exactly that) | pyproject.toml | requirements.txt -> a key -> venvs_dir/KEY, built once, shared
+    by all workers
+
+Builders wait for one another under a file lock; an environment without its record was not finished and is
+built again. Without uv.lock the versions are chosen once per key and kept beside it, so that rebuilding
+changes nothing. The bundle itself is not installed: the runner puts its tree on sys.path.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import tomllib
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.errors import BadInput
+from modelops_dask.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RECORD = ".modelops-record.json"  # written last: what was installed
+LAST_LINES = 25  # of uv's own words in an error
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An interpreter, and a key that is equal for equal declarations, Python versions and platforms."""
+
+    python: Path
+    key: str
+
+
+class BuildFailed(BadInput):
+    """uv could not build the environment of a bundle; `output` is the end of what it said, without
+    passwords.
+    """
+
+    def __init__(self, command: str, output: str) -> None:
+        super().__init__(command, output)
+        self.command, self.output = command, output
+
+    def __str__(self) -> str:
+        return f"the bundle's environment cannot be built: {self.command}\n{self.output}"
+
+
+def environment(bundle: Bundle, settings: Settings) -> Environment:
+    """The environment for a bundle, built if it is not there. Raises BuildFailed, BadInput."""
+    if settings.executor_environment == "image":
+        return Environment(Path(sys.executable), f"image-{_platform()}")
+    key = _key(bundle)
+    folder = settings.venvs_dir / key
+    settings.venvs_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        problem = _problem(folder, settings.validate_deps)
+        if problem:
+            logger.info("environment %s: %s; building", key, problem)
+            _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
+    return Environment(folder / "bin" / "python", key)
+
+
+@contextmanager
+def fresh(bundle: Bundle, settings: Settings) -> Iterator[Environment]:
+    """An environment that nobody else uses, deleted at the end, or by a later call if this process is
+    killed.
+    """
+    key = _key(bundle)
+    folder = settings.venvs_dir / "fresh" / uuid.uuid4().hex
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
+    with FileLock(f"{folder}.lock", thread_local=False) as lock:
+        try:
+            with FileLock(settings.venvs_dir / f"{key}.lock"):  # for the chosen versions, which are shared
+                _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
+            yield Environment(folder / "bin" / "python", f"{key}-fresh")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove private environments whose owner is gone: nobody holds their lock."""
+    for lock_file in folder.glob("*.lock"):
+        try:
+            with FileLock(lock_file, timeout=0):
+                shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
+                lock_file.unlink(missing_ok=True)
+        except Timeout:
+            pass
+
+
+def _key(bundle: Bundle) -> str:
+    """Hash of what the bundle declares, with the Python version and platform that it is built for."""
+    lock, requirements = bundle.path / "uv.lock", bundle.path / "requirements.txt"
+    project = _project(bundle)
+    if lock.is_file():
+        text = lock.read_bytes()
+        local = re.search(rb'(editable|directory|path) = "(?!\.")', text)
+    else:
+        uv = project.get("tool", {}).get("uv", {})
+        names = ("dependencies", "requires-python", "dynamic")
+        declared = {name: project.get("project", {}).get(name) for name in names} | {"uv": uv}
+        text = json.dumps(declared, sort_keys=True, default=str).encode()
+        if not project and requirements.is_file():
+            text = requirements.read_bytes()
+        local = uv.get("sources")
+    if local:  # packages inside the bundle: their contents count too
+        text += bundle.digest.encode()
+    return f"{hashlib.sha256(text).hexdigest()[:16]}-{_platform()}"
+
+
+def _platform() -> str:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return f"{sys.implementation.name[0]}p{version}-{sysconfig.get_platform()}".replace("/", "_")
+
+
+def _project(bundle: Bundle) -> dict:
+    path = bundle.path / "pyproject.toml"
+    try:
+        return tomllib.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def _problem(folder: Path, validate: bool) -> str:
+    """Why an environment cannot be used as it is; "" when it can."""
+    if not folder.exists():
+        return "not there yet"
+    try:
+        recorded = json.loads((folder / RECORD).read_text("utf-8"))["installed"]
+    except (OSError, ValueError, KeyError):
+        return "not finished"
+    if not (folder / "bin" / "python").exists():
+        return "its interpreter is gone"
+    if validate and (changed := sorted(set(recorded) ^ set(_installed(folder)))):
+        return f"not as it was built ({', '.join(changed[:5])})"
+    return ""
+
+
+def _installed(folder: Path) -> list[str]:
+    """NAME-VERSION of every installed package."""
+    return sorted(path.stem for path in folder.glob("lib/python*/site-packages/*.dist-info"))
+
+
+def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
+    """Build in place, the record last. `chosen` keeps the versions picked for a bundle without uv.lock."""
+    started = time.monotonic()
+    if folder.exists():
+        # Renamed first: a process that still uses it keeps what it has loaded, and a half-deleted one is
+        # never seen.
+        old = folder.rename(folder.with_name(f".old-{uuid.uuid4().hex}"))
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        if (bundle.path / "uv.lock").is_file():
+            _uv(
+                *(
+                    "sync",
+                    "--frozen",
+                    "--no-install-project",
+                    "--no-dev",
+                    "--no-editable",
+                    "--python",
+                    sys.executable,
+                ),
+                bundle=bundle,
+                UV_PROJECT_ENVIRONMENT=str(folder),
+            )
+        else:
+            _uv("venv", "--no-project", "--python", sys.executable, str(folder), bundle=bundle)
+            if source := _source(bundle):
+                if not chosen.exists():
+                    picked = f"{chosen}.new"
+                    _uv("pip", "compile", "-q", "--python", str(folder), source, "-o", picked, bundle=bundle)
+                    Path(picked).replace(chosen)
+                _uv("pip", "install", "--python", str(folder), "-r", str(chosen), bundle=bundle)
+        record = {"installed": _installed(folder), "seconds": round(time.monotonic() - started, 3)}
+        (folder / RECORD).write_text(json.dumps(record), "utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    logger.info(
+        "environment %s: %d packages in %.1f s", folder.name, len(record["installed"]), record["seconds"]
+    )
+
+
+def _source(bundle: Bundle) -> str:
+    """The file of the bundle that uv reads dependencies from; "" when it has none, and no index is asked."""
+    project = _project(bundle).get("project", {})
+    if project.get("dependencies") or "dependencies" in project.get("dynamic", ()):
+        return "pyproject.toml"
+    return "requirements.txt" if not project and (bundle.path / "requirements.txt").is_file() else ""
+
+
+def _uv(*arguments: str, bundle: Bundle, **variables: str) -> None:
+    from uv import find_uv_bin
+
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")
+    }
+    done = subprocess.run(
+        [find_uv_bin(), *arguments],
+        cwd=bundle.path,
+        env=inherited | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"} | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        lines = re.sub(r"://[^/\s@]+@", "://***@", done.stderr).strip().splitlines()
+        raise BuildFailed(f"uv {' '.join(arguments)}", "\n".join(lines[-LAST_LINES:]))
