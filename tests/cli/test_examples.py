@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SCAFFOLD = EXAMPLES.parent / "cli" / "mops_helm" / "scaffold" / "files"
 PARAMS = {"r0": 2.5, "infectious_days": 5.0}
 
 
@@ -98,3 +100,16 @@ def test_wrong_calls_fail(sir, entrypoint, params, error):
 def test_the_study_in_modelops_form_is_json():
     study = json.loads((EXAMPLES / "sir" / "study.json").read_text())
     assert study["n_replicates"] == 10 and len(study["parameter_sets"]) == 5
+
+
+@pytest.mark.parametrize(
+    "folder", [EXAMPLES / "sir", EXAMPLES / "starsim-sir", SCAFFOLD], ids=lambda path: path.name
+)
+def test_versions_are_exact_and_those_of_the_lock_file(folder):
+    """So that the first run downloads nothing that `make install` has not (docs/decisions/0002)."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    locked = (EXAMPLES.parent / "requirements.lock").read_text()
+    for dependency in project["dependencies"]:
+        assert "==" in dependency
+        name = dependency.partition("==")[0]
+        assert f"\n{dependency} " in locked or f"\n{name}==" not in locked, dependency
