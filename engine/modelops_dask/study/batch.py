@@ -1,0 +1,192 @@
+"""A batch: tasks that run one after another on a worker and are stored by one write.
+
+Batch (ranges of indices) -> plan from the store -> executor.run(task) for each -> one part -> Receipt
+
+What crosses the wire is plain data: a batch names its tasks by index, a receipt names the part that holds the
+results. The part's name is chosen by whoever sends the batch, so that after a worker's death `committed` can
+tell a batch that was stored from one that was not. A batch that outlives its time returns what it did not
+begin.
+
+Does not decide what is tried again: dispatch.py does.
+"""
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelops_dask.bundle import Bundle, fetch
+from modelops_dask.errors import BadInput
+from modelops_dask.executors import Task
+from modelops_dask.shape import runners
+from modelops_dask.store import parts
+from modelops_dask.store.files import Files
+from modelops_dask.store.parts import Attempt
+from modelops_dask.store.study import existing
+from modelops_dask.study.plan import Plan, PlannedTask, Request
+
+if TYPE_CHECKING:
+    from modelops_dask.worker import Runtime
+
+Range = tuple[int, int]  # half-open, of task indices
+
+
+@dataclass(frozen=True)
+class Source:
+    """What all batches of a run share, and a worker keeps: where the plan and the model are."""
+
+    files: Files
+    request: Request
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
+    poisoned.
+    """
+
+    source: Source
+    part: str
+    ranges: tuple[Range, ...]
+    seconds: float  # after which no further task is begun
+    died: frozenset[int] = frozenset()
+
+    @property
+    def n_tasks(self) -> int:
+        return sum(stop - start for start, stop in self.ranges)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A task that did not end ok: its index, how (failed, died or poisoned) and why."""
+
+    index: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a batch: every task that is neither in `failed` nor in `left` (not begun) ended ok.
+
+    `seconds` is the time the tasks took on the clock, storing them not included.
+    """
+
+    failed: tuple[Failed, ...] = ()
+    left: tuple[Range, ...] = ()
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+def run_batch(batch: Batch) -> Receipt:
+    """Run a batch on this Dask worker, store its attempts as one part, and say what became of it."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    return execute(batch, worker.modelops)
+
+
+def execute(batch: Batch, runtime: "Runtime") -> Receipt:
+    """As run_batch, with the runtime given."""
+    source, kind = batch.source, runtime.settings.executor_type
+    plan = _plan(source.files, source.request)
+    bundle = _bundle(source.bundle, runtime.settings.bundles_cache_dir)
+    tasks = list(plan.tasks(batch.ranges))
+    start = time.monotonic()
+
+    def attempt(task: PlannedTask) -> Attempt | None:
+        if time.monotonic() - start > batch.seconds:
+            return None
+        outcome = runtime.executor.run(Task(bundle, plan.entrypoint, task.params, task.seed))
+        last = outcome.status == "died" and _index(task, plan) in batch.died
+        return Attempt(
+            task.set,
+            task.replicate,
+            task.seed,
+            "poisoned" if last else outcome.status,
+            outcome.reason,
+            outcome.error,
+            outcome.log,
+            outcome.peak_bytes,
+            runtime.child_limit_bytes,
+            executor=kind,
+            seconds=outcome.seconds,
+            outputs=outcome.outputs,
+        )
+
+    # Runners work side by side; `direct` shares one interpreter, where a second thread only adds surprises.
+    n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
+    side_by_side = 1 if kind == "direct" else n_runners // runtime.threads
+    if min(side_by_side, len(tasks)) <= 1:
+        attempts = [attempt(task) for task in tasks]
+    else:
+        with ThreadPoolExecutor(side_by_side) as pool:
+            attempts = list(pool.map(attempt, tasks))
+    seconds = time.monotonic() - start
+
+    rows = [row for row in attempts if row is not None]
+    # create, not put: should Dask ever run a batch twice, the first part stands.
+    source.files.create(_part_file(batch), parts.encode(rows))
+    left = (_index(task, plan) for task, row in zip(tasks, attempts, strict=True) if row is None)
+    return Receipt(_failures(rows, plan), as_ranges(left), seconds, max(row.peak_bytes for row in rows))
+
+
+def committed(batch: Batch, plan: Plan) -> Receipt | None:
+    """The receipt of a batch that was stored although no receipt came; None when it was not stored."""
+    name = f"{batch.part}.parquet"
+    if name not in batch.source.files.list(parts.FOLDER):
+        return None
+    with parts.reading(batch.source.files, name) as part:
+        columns = part.read(columns=["set", "replicate", "seed", "status", "reason", "peak_bytes", "seconds"])
+    rows = [Attempt(**row) for row in columns.to_pylist()]
+    stored = {_index(row, plan) for row in rows}
+    left = (index for start, stop in batch.ranges for index in range(start, stop) if index not in stored)
+    return Receipt(
+        _failures(rows, plan),
+        as_ranges(left),
+        sum(row.seconds for row in rows),
+        max(row.peak_bytes for row in rows),
+    )
+
+
+def as_ranges(indices: Iterable[int]) -> tuple[Range, ...]:
+    """Half-open ranges that cover rising indices."""
+    ranges: list[Range] = []
+    for index in indices:
+        if ranges and ranges[-1][1] == index:
+            ranges[-1] = (ranges[-1][0], index + 1)
+        else:
+            ranges.append((index, index + 1))
+    return tuple(ranges)
+
+
+def _failures(rows: Iterable[Attempt], plan: Plan) -> tuple[Failed, ...]:
+    return tuple(Failed(_index(row, plan), row.status, row.reason) for row in rows if row.status != "ok")
+
+
+def _index(task: PlannedTask | Attempt, plan: Plan) -> int:
+    return task.set * plan.replicates + task.replicate
+
+
+def _part_file(batch: Batch) -> str:
+    return f"{parts.FOLDER}/{batch.part}.parquet"
+
+
+@lru_cache(maxsize=2)  # a worker serves one study, and the next one
+def _plan(files: Files, request: Request) -> Plan:
+    return existing(files, request)
+
+
+@lru_cache(maxsize=8)
+def _bundle(sent: Bundle, cache_dir: Path) -> Bundle:
+    """The bundle as this worker holds it: its own copy, checked against the digest that the driver sent."""
+    held = fetch(str(sent.path), cache_dir)
+    if held.digest != sent.digest:
+        raise BadInput(
+            f"{sent.path} is another bundle here: {held.digest}, and the study needs {sent.digest}"
+        )
+    return held

@@ -1,0 +1,51 @@
+"""What the dispatcher is told, as messages on its inbox.
+
+Dask's callbacks, signal handlers and, in a cluster, kube.py only put messages; one thread, the dispatcher's,
+reads them and owns all state. The inbox is a queue.SimpleQueue, whose put() is safe inside a signal handler.
+"""
+
+from dataclasses import dataclass
+
+from modelops_dask.study.batch import Receipt
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker process can take batches."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class WorkerLeft:
+    """A worker process is gone; `expected` when it was asked to go, so that nothing is blamed."""
+
+    address: str
+    expected: bool
+    reason: str = "its worker process died"
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """A batch was stored."""
+
+    part: str
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class BatchBroken:
+    """A batch ended without a receipt although its worker lives: the store, the bundle or the executor
+    failed.
+    """
+
+    part: str
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Somebody asked the run to end: what runs is stored, nothing new begins."""
+
+
+Event = WorkerJoined | WorkerLeft | BatchDone | BatchBroken | Stop

@@ -1,0 +1,69 @@
+"""What became of each task, kept while a run goes on.
+
+state of the store, then receipts -> Ledger -> tasks to try again, counts, Progress
+
+Follows the rules of store/fold.py, so that what it counts is what a fold of the same rows would find.
+"""
+
+from collections import Counter
+
+from modelops_dask.store.fold import State
+from modelops_dask.study.batch import Batch, Failed, Range, Receipt
+from modelops_dask.study.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
+from modelops_dask.study.progress import Progress
+
+LOSSES_TO_POISON = 2  # one loss can be anybody's fault: a node that went, an operator
+
+
+class Ledger:
+    """Codes and attempts by task index; `losses` counts how often a task's process was lost in this run."""
+
+    def __init__(self, plan: Plan, state: State, max_attempts: int) -> None:
+        self._n_tasks, self._max_attempts = plan.n_tasks, max_attempts
+        self._codes, self._attempts = state.codes.ravel().copy(), state.attempts.ravel().copy()
+        self.counts = state.counts()
+        self.losses: Counter[int] = Counter()
+        self._ended_here = self._peak_bytes = 0
+
+    def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[Range]]:
+        """Take over a receipt: how many tasks it found ok, and those of its failed ones to try again."""
+        self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
+        for start, stop in batch.ranges:
+            self._codes[start:stop] = OK
+        for start, stop in receipt.left:
+            self._codes[start:stop] = PENDING
+        ok = batch.n_tasks - sum(stop - start for start, stop in receipt.left) - len(receipt.failed)
+        self._count("ok", ok)
+        return ok, [(failed.index, failed.index + 1) for failed in receipt.failed if self.failed(failed)]
+
+    def failed(self, failed: Failed) -> bool:
+        """Take over an attempt that did not end ok; whether the task is to be tried again."""
+        index = failed.index
+        self._attempts[index] = min(int(self._attempts[index]), 254) + 1
+        self.losses[index] += failed.status != "failed"
+        if failed.status == "poisoned":
+            self._codes[index] = POISONED
+        elif self._attempts[index] >= self._max_attempts:
+            self._codes[index] = FAILED
+        else:
+            self._codes[index] = PENDING
+            return True
+        self._count(STATES[self._codes[index]], 1)
+        return False
+
+    def died_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
+        """Tasks of these ranges that are poisoned if their process is lost once more."""
+        suspects = (index for index, losses in self.losses.items() if losses + 1 >= LOSSES_TO_POISON)
+        return frozenset(i for i in suspects if any(start <= i < stop for start, stop in ranges))
+
+    def progress(self, seconds: float, workers: int) -> Progress:
+        """How far the study is."""
+        ok, failed, poisoned = (self.counts[state] for state in ("ok", "failed", "poisoned"))
+        return Progress(
+            self._n_tasks, ok, failed, poisoned, self._ended_here, seconds, workers, self._peak_bytes
+        )
+
+    def _count(self, state: str, n_tasks: int) -> None:
+        self.counts[state] += n_tasks
+        self.counts["pending"] -= n_tasks
+        self._ended_here += n_tasks

@@ -1,0 +1,63 @@
+"""What a study amounts to: read from its store, and, after a run, what the run did.
+
+store -> fold -> Summary -> the text that a command prints (mops_helm.render_study)
+"""
+
+from dataclasses import dataclass, field
+
+from modelops_dask.store.files import Files
+from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
+from modelops_dask.store.study import existing
+from modelops_dask.study.plan import Plan
+from modelops_dask.study.progress import Progress
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study's tasks by state. `counts` has ok, failed, poisoned and pending, and adds up to `total`."""
+
+    store: str  # folder or URL
+    entrypoint: str
+    total: int
+    counts: dict[str, int]
+    failures: list[Failure] = field(default_factory=list)  # most frequent first
+    conflicts: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # (set, replicate) with two different results
+    skipped: dict[str, str] = field(default_factory=dict)  # files in parts/ that are torn or foreign -> why
+    ran: Progress | None = None  # this run; None when there was nothing to run
+    results: tuple[str, ...] = ()  # files or URLs of the compacted tables
+    problem: str = ""  # outputs that fit no table
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0: all ok; 3: some failed, were poisoned or are in conflict; 130: interrupted, goes on when run
+        again.
+        """
+        if self.interrupted:
+            return INTERRUPTED
+        bad = self.counts["failed"] or self.counts["poisoned"] or self.conflicts or self.problem
+        return 3 if bad else 0
+
+
+def summarize(files: Files, plan: Plan, state: State, **run: object) -> Summary:
+    """The summary of a folded state; `run` are the fields that say what a run did."""
+    return Summary(
+        files.where(),
+        plan.entrypoint,
+        plan.n_tasks,
+        state.counts(),
+        state.failures,
+        state.conflicts,
+        state.skipped,
+        **run,
+    )
+
+
+def status(files: Files, max_attempts: int = MAX_ATTEMPTS) -> Summary:
+    """What the store says now, whoever runs the study; NoStudy when there is none."""
+    plan = existing(files)
+    return summarize(files, plan, fold(files, plan, max_attempts))
