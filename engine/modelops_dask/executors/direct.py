@@ -56,7 +56,7 @@ class DirectExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        self._forget()
 
     def _enter(self, bundle: Bundle):
         """The wire function. Two bundles may have modules of the same name, so they take turns in a
@@ -67,11 +67,12 @@ class DirectExecutor(Executor):
                 self._turn.wait()
             if self._bundle != bundle:
                 self._forget()
+                self._bundle, self._wire = bundle, None
+            if self._wire is None:
                 try:
                     self._wire = runner.load_wire(str(bundle.path), find_wire(bundle.path))
                 except runner.WireNotFound as error:
                     raise BadInput(f"bundle {bundle.path}: {error}") from None
-                self._bundle = bundle
             self._running += 1
             return self._wire
 

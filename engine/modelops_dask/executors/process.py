@@ -110,19 +110,19 @@ class Runner:
     def pid(self) -> int:
         return self._process.pid
 
-    def ready(self, timeout_seconds: float = START_SECONDS) -> None:
+    def ready(self) -> None:
         """Wait until the model is imported. Raises StartFailed, or RunnerLost; the process is then gone."""
-        message = self._receive(timeout_seconds, "StartTimeout", "the model was not imported")
+        message = self._receive(START_SECONDS, "StartTimeout", "the model was not imported")
         if message[0] != "ready":
             log = self.log
             self.kill()
             raise StartFailed(runner.Answer(*message), log)
         self.used_at = time.monotonic()
 
-    def ping(self, timeout_seconds: float = PING_SECONDS) -> None:
+    def ping(self) -> None:
         """Ask for a sign of life. Raises RunnerLost; the process is then gone."""
-        self._send("ping", timeout_seconds)
-        self._receive(timeout_seconds, "PingTimeout", "an idle runner did not answer")
+        self._send("ping", PING_SECONDS)
+        self._receive(PING_SECONDS, "PingTimeout", "an idle runner did not answer")
 
     def call(self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None) -> runner.Answer:
         """Run one task; timeout None waits for ever. Raises RunnerLost; the process is then gone."""

@@ -24,6 +24,8 @@ from modelops_dask.settings import Settings
 
 PING_AFTER_SECONDS = 10  # idle for longer, and a runner is asked for a sign of life before it is used
 
+END_SECONDS = 5  # what leaving waits for tasks that it has interrupted
+
 
 class WarmExecutor(Executor):
     """Runs tasks in warm runners, at most `limit` of them alive; a caller waits when all are busy.
@@ -87,7 +89,8 @@ class WarmExecutor(Executor):
         for warm in idle:
             self._end(warm)
         with self._changed:
-            self._changed.wait_for(lambda: not self._places)
+            # Not for ever: a thread may still be building an environment; it ends its runner itself.
+            self._changed.wait_for(lambda: not self._places, timeout=END_SECONDS)
 
     @contextmanager
     def _lease(self, bundle: Bundle) -> Iterator[Runner]:

@@ -17,10 +17,9 @@ GROUP = "modelops.wire"
 
 
 def find_wire(bundle: Path) -> str:
-    """What the bundle's files name as its wire function: "module:function" or "path.py:function".
+    """What a bundle's files name as its wire function: "module:function", "path.py:function", or "" for none.
 
-    "" when no file names one: runner.load_wire then asks the installed packages. Raises BadInput for a file that
-    cannot be used.
+    With "" runner.load_wire asks the installed packages. Raises BadInput for a file that cannot be used.
     """
     points = _read(bundle / "pyproject.toml", tomllib.loads, "project", "entry-points", GROUP) or {}
     if len(points) > 1:

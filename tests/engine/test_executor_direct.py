@@ -1,0 +1,102 @@
+"""Executor direct: the model runs in this process."""
+
+import os
+import sys
+
+import pytest
+from executor_helpers import FAULTS, settings, task, write_bundle
+from modelops_dask import executors
+from modelops_dask.errors import BadInput
+
+
+@pytest.fixture
+def chosen(tmp_path):
+    return settings(tmp_path, executor_type="direct")
+
+
+@pytest.fixture
+def executor(chosen):
+    with executors.create(chosen) as running:
+        yield running
+
+
+def test_it_runs_here_and_state_stays(executor, chosen):
+    before = [executor.run(task(FAULTS, chosen, "state")).outputs for _ in range(2)]
+    assert [int(outputs["pid"]) for outputs in before] == [os.getpid()] * 2
+    assert [int(outputs["before"]) for outputs in before] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raises", "ValueError"),
+        ("sys_exit", "SystemExit"),
+        ("not_bytes", "TypeError"),
+        ("recurse", "RecursionError"),
+    ],
+)
+def test_a_failure_is_an_outcome(executor, chosen, fault, reason):
+    outcome = executor.run(task(FAULTS, chosen, fault))
+    assert (outcome.status, outcome.reason) == ("failed", reason)
+    assert "wire.py" in outcome.error or fault == "not_bytes"
+    assert executor.run(task(FAULTS, chosen)).status == "ok"
+
+
+def test_the_peak_of_a_task_is_measured(executor, chosen):
+    large = executor.run(task(FAULTS, chosen, "allocates", mib=200)).peak_bytes
+    after = executor.run(task(FAULTS, chosen, "allocates", mib=1)).peak_bytes
+    assert large - after > 150 << 20
+
+
+def test_bundles_with_modules_of_one_name_do_not_mix(executor, chosen, tmp_path):
+    sources = [
+        write_bundle(
+            tmp_path / name,
+            {
+                "wire.py": "def wire(e, p, s):\n    from model import lazy\n    return {'out': lazy.NAME}\n",
+                "model/__init__.py": "",
+                "model/lazy.py": f"NAME = {name!r}\n",
+            },
+        )
+        for name in ("first", "second")
+    ]
+    answers = [executor.run(task(source, chosen)).outputs["out"] for source in (*sources, sources[0])]
+    assert answers == [b"first", b"second", b"first"]
+
+
+def test_an_import_that_fails_is_an_outcome(executor, chosen, tmp_path):
+    source = write_bundle(tmp_path / "broken", {"wire.py": "import no_such_package\n"})
+    outcome = executor.run(task(source, chosen))
+    assert (outcome.status, outcome.reason) == ("failed", "ModuleNotFoundError")
+    assert executor.run(task(FAULTS, chosen)).status == "ok"
+
+
+def test_a_bundle_without_a_wire_function_is_bad_input(executor, chosen, tmp_path):
+    source = write_bundle(tmp_path / "empty", {"notes.txt": "nothing"})
+    with pytest.raises(BadInput, match="no wire function found"):
+        executor.run(task(source, chosen))
+
+
+def test_leaving_takes_the_bundle_off_the_path_and_out_of_the_modules(chosen):
+    with executors.create(chosen) as executor:
+        one = task(FAULTS, chosen)
+        executor.run(one)
+        assert str(one.bundle.path) in sys.path
+    assert str(one.bundle.path) not in sys.path
+    assert not [
+        m
+        for m in list(sys.modules.values())
+        if str(getattr(m, "__file__", "")).startswith(str(one.bundle.path))
+    ]
+
+
+def test_it_says_what_it_shares(chosen, caplog):
+    with executors.create(chosen):
+        pass
+    assert "executor=direct: tasks share this process" in caplog.text
+
+
+def test_seeding_is_left_out_when_threads_would_share_it(chosen):
+    with executors.create(chosen, threads=2) as executor:
+        drawn = [executor.run(task(FAULTS, chosen, "draw", seed=7)).outputs["out"] for _ in range(2)]
+    assert drawn[0] != drawn[1]

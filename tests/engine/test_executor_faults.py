@@ -1,0 +1,170 @@
+"""What a model can do to the process that runs it: that one task has a typed outcome, and the next works."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from executor_helpers import FAULTS, children, descriptors, is_gone, settings, task
+from helpers import wait_for
+from modelops_dask import executors
+
+FAULTS_AND_OUTCOMES = [  # fault, status, reason, in the error, in the log
+    ("raises", "failed", "ValueError", "seed 1 is unlucky", "about to fail"),
+    ("raises_oddly", "failed", "Odd", "Odd", ""),
+    ("sys_exit", "failed", "SystemExit", "SystemExit: 3", ""),
+    ("recurse", "failed", "RecursionError", "maximum recursion depth", ""),
+    ("not_bytes", "failed", "TypeError", "list as 'table'; expected bytes", ""),
+    ("prints_much", "failed", "ValueError", "after 10 MB", "the last line"),
+    ("os_exit", "died", "exited with status 3", "ended the process", "leaving"),
+    ("crash", "died", "killed by signal 11", "Segmentation fault", "string_at"),
+    ("closes_everything", "died", "connection closed", "descriptors", ""),
+    ("hang", "died", "TaskTimeout", "within 1 s", "hanging"),
+    ("hang_deaf", "died", "TaskTimeout", "within 1 s", "hanging"),
+    ("closes_output", "ok", "", "", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(scope="module", params=["isolated_warm", "cold"])
+def executor(request, folder):
+    chosen = settings(folder, executor_type=request.param, task_timeout_seconds=1)
+    with executors.create(chosen) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason", "error", "log"),
+    FAULTS_AND_OUTCOMES,
+    ids=[row[0] for row in FAULTS_AND_OUTCOMES],
+)
+def test_a_fault_costs_one_task(executor, folder, fault, status, reason, error, log):
+    outcome = executor.run(task(FAULTS, settings(folder), fault))
+    assert (outcome.status, outcome.reason) == (status, reason), outcome
+    assert error in outcome.error
+    assert log in outcome.log
+    assert len(outcome.log.encode()) <= 64 * 1024
+    after = executor.run(task(FAULTS, settings(folder), "echo"))
+    assert after.status == "ok", after
+
+
+def test_a_traceback_names_the_model_and_not_the_runner(executor, folder):
+    error = executor.run(task(FAULTS, settings(folder), "raises")).error
+    assert "wire.py" in error
+    assert "runner.py" not in error
+
+
+def test_what_a_task_printed_is_not_in_the_next_ones_log(executor, folder):
+    executor.run(task(FAULTS, settings(folder), "echo"))
+    outcome = executor.run(task(FAULTS, settings(folder), "sys_exit"))
+    assert outcome.log == ""
+
+
+def test_a_runner_killed_in_a_task_costs_that_task(folder):
+    chosen = settings(folder)
+    with executors.create(chosen) as executor, ThreadPoolExecutor(1) as threads:
+        hung = threads.submit(executor.run, task(FAULTS, chosen, "hang"))
+        runner = wait_for(executor.busy, "busy runner")[0]
+        wait_for(lambda: "hanging" in runner.log, "word from the model")
+        os.kill(runner.pid, signal.SIGKILL)
+        outcome = hung.result(timeout=20)
+        assert (outcome.status, outcome.reason) == ("died", "killed by signal 9")
+        assert executor.run(task(FAULTS, chosen)).status == "ok"
+
+
+def test_a_runner_killed_while_idle_costs_nothing(folder):
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        executor.run(task(FAULTS, chosen))
+        (runner,) = executor.idle()
+        os.kill(runner.pid, signal.SIGKILL)
+        wait_for(lambda: is_gone(runner.pid), "end of the runner")
+        assert executor.run(task(FAULTS, chosen)).status == "ok"
+
+
+def test_a_stopped_runner_is_found_out_by_the_health_check(folder, monkeypatch):
+    monkeypatch.setattr("modelops_dask.executors.warm.PING_AFTER_SECONDS", 0)
+    monkeypatch.setattr("modelops_dask.executors.process.PING_SECONDS", 0.2)
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        executor.run(task(FAULTS, chosen))
+        (runner,) = executor.idle()
+        os.kill(runner.pid, signal.SIGSTOP)
+        assert executor.run(task(FAULTS, chosen)).status == "ok"
+        assert is_gone(runner.pid)
+
+
+@pytest.mark.parametrize("kind", ["spawns", "forks"])
+@pytest.mark.parametrize("then", ["return", "exit"])
+def test_what_a_model_started_ends_with_its_runner(folder, tmp_path, kind, then):
+    chosen = settings(folder)
+    pid_file = tmp_path / "pid"
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(FAULTS, chosen, kind, pid_file=str(pid_file), then=then))
+        assert outcome.reason == ("exited with status 4" if then == "exit" else "")
+        child = int(pid_file.read_text())
+        if then == "exit":
+            wait_for(lambda: is_gone(child), "end of the model's child")
+        assert executor.run(task(FAULTS, chosen)).status == "ok"
+    wait_for(lambda: is_gone(child), "end of the model's child")
+
+
+@pytest.mark.parametrize("fault", ["hang", "hang_deaf"])
+def test_runners_end_when_their_worker_is_killed(folder, tmp_path, fault):
+    """A worker that dies by SIGKILL can clean up nothing: its runner ends all the same, even in a task."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        textwrap.dedent(f"""
+        import sys, threading
+        from pathlib import Path
+        sys.path[:0] = {sys.path!r}
+        from executor_helpers import FAULTS, settings, task
+        from helpers import wait_for
+        from modelops_dask import executors
+        chosen = settings(Path({str(folder)!r}))
+        executor = executors.create(chosen)
+        threading.Thread(target=executor.run, args=(task(FAULTS, chosen, {fault!r}),), daemon=True).start()
+        runner = wait_for(executor.busy, "busy runner")[0]
+        wait_for(lambda: "hanging" in runner.log, "word from the model")
+        print(runner.pid, flush=True)
+        threading.Event().wait()
+        """)
+    )
+    process = subprocess.Popen([sys.executable, worker], stdout=subprocess.PIPE, text=True)
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_for(lambda: is_gone(pid), "end of the runner")
+
+
+def test_hundreds_of_tasks_leave_no_descriptor_and_no_process(folder):
+    chosen = settings(folder, max_process_reuse=20)
+    faults = ["ok", "raises", "os_exit", "echo", "closes_everything", "ok", "sys_exit"]
+    with executors.create(chosen) as executor:
+        executor.run(task(FAULTS, chosen))
+    descriptors_before, children_before = descriptors(), children()
+    for _ in range(3):
+        with executors.create(chosen) as executor:
+            for number in range(100):
+                executor.run(task(FAULTS, chosen, faults[number % len(faults)], seed=number))
+    assert descriptors() == descriptors_before
+    assert children() == children_before
+
+
+def test_leaving_the_executor_ends_a_task_that_still_runs(folder):
+    chosen = settings(folder)
+    with ThreadPoolExecutor(1) as threads:
+        with executors.create(chosen) as executor:
+            hung = threads.submit(executor.run, task(FAULTS, chosen, "hang"))
+            runner = wait_for(executor.busy, "busy runner")[0]
+            wait_for(lambda: "hanging" in runner.log, "word from the model")
+        assert hung.result(timeout=20).status == "died"
+        assert is_gone(runner.pid)

@@ -1,0 +1,220 @@
+"""How many runners there are, when they end, and what one task sees of another."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from executor_helpers import FAULTS, is_gone, settings, task, write_bundle
+from helpers import wait_for
+from modelops_dask import executors
+from modelops_dask.errors import BadInput
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Three bundles, each with a model that counts its calls."""
+    text = (FAULTS / "wire.py").read_text()
+    return [write_bundle(tmp_path / name, {"wire.py": f"{text}\nNAME = {name!r}\n"}) for name in "abc"]
+
+
+def seen(executor, chosen, source=FAULTS) -> tuple[int, int]:
+    """(process, tasks that ran in it before), as one more task sees them."""
+    outputs = executor.run(task(source, chosen, "state")).outputs
+    return int(outputs["pid"]), int(outputs["before"])
+
+
+def test_warm_keeps_its_process(folder):
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        first, second = seen(executor, chosen), seen(executor, chosen)
+    assert first[0] == second[0]
+    assert (first[1], second[1]) == (0, 1)
+
+
+def test_cold_has_a_process_for_each_task(folder):
+    chosen = settings(folder, executor_type="cold")
+    with executors.create(chosen) as executor:
+        first, second = seen(executor, chosen), seen(executor, chosen)
+        assert executor.idle() == []
+    assert first[0] != second[0]
+    assert (first[1], second[1]) == (0, 0)
+
+
+def test_a_runner_retires_after_max_process_reuse_tasks(folder):
+    chosen = settings(folder, max_process_reuse=3)
+    with executors.create(chosen) as executor:
+        before = [seen(executor, chosen)[1] for _ in range(7)]
+    assert before == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_runner_retires_after_its_time(folder, monkeypatch):
+    chosen = settings(folder, process_ttl_seconds=60)
+    with executors.create(chosen) as executor:
+        first = seen(executor, chosen)
+        (runner,) = executor.idle()
+        assert seen(executor, chosen) == (first[0], 1)
+        monkeypatch.setattr(runner, "started_at", runner.started_at - 60)
+        assert seen(executor, chosen)[1] == 0
+        assert is_gone(first[0])
+
+
+def test_the_runner_used_longest_ago_makes_room(folder, models):
+    chosen = settings(folder, max_warm_processes=2)
+    a, b, c = models
+    with executors.create(chosen) as executor:
+        process_a, process_b = seen(executor, chosen, a)[0], seen(executor, chosen, b)[0]
+        seen(executor, chosen, a)
+        seen(executor, chosen, c)  # b's place
+        assert is_gone(process_b)
+        assert seen(executor, chosen, a) == (process_a, 2)
+        assert len(executor.idle()) == 2
+
+
+def test_two_callers_have_two_runners_side_by_side(folder):
+    chosen = settings(folder)
+    with executors.create(chosen) as executor, ThreadPoolExecutor(2) as threads:
+        hung = [threads.submit(executor.run, task(FAULTS, chosen, "hang")) for _ in range(2)]
+        busy = wait_for(lambda: len(executor.busy()) == 2 and executor.busy(), "second runner")
+        assert busy[0].pid != busy[1].pid
+        for runner in busy:
+            runner.interrupt()
+        assert {outcome.result(timeout=20).status for outcome in hung} == {"died"}
+
+
+def test_a_caller_waits_when_all_places_are_taken(folder, models):
+    chosen = settings(folder, max_warm_processes=1)
+    with executors.create(chosen) as executor, ThreadPoolExecutor(2) as threads:
+        hung = threads.submit(executor.run, task(FAULTS, chosen, "hang"))
+        runner = wait_for(executor.busy, "busy runner")[0]
+        waiting = threads.submit(executor.run, task(models[0], chosen))
+        wait_for(lambda: "hanging" in runner.log, "word from the model")
+        assert not waiting.done()
+        assert executor.busy() == [runner]
+        runner.interrupt()
+        assert waiting.result(timeout=20).status == "ok"
+        assert hung.result(timeout=20).status == "died"
+
+
+def test_many_threads_lose_no_task(folder):
+    chosen = settings(folder, max_warm_processes=3, max_process_reuse=7)
+    with executors.create(chosen) as executor, ThreadPoolExecutor(6) as threads:
+        outcomes = list(
+            threads.map(executor.run, [task(FAULTS, chosen, seed=number) for number in range(120)])
+        )
+        assert [outcome.outputs["out"] for outcome in outcomes] == [
+            repr(({}, n)).encode() for n in range(120)
+        ]
+        assert len(executor.idle()) <= 3
+
+
+def test_memory_lowers_the_number_of_warm_processes_and_says_so(folder, caplog):
+    chosen = settings(folder, max_warm_processes=128, worker_memory_bytes=160 * MIB)
+    with (
+        caplog.at_level(logging.INFO, "distributed.modelops"),
+        executors.create(chosen, memory_limit_bytes=352 * MIB) as executor,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        list(threads.map(executor.run, [task(FAULTS, chosen)] * 40))
+        assert 1 <= len(executor.idle()) <= 3
+    assert "warm processes: 3 instead of maxWarmProcesses=128: 192 MiB are left" in caplog.text
+
+
+def test_a_model_that_cannot_be_imported_fails_its_tasks(folder, tmp_path):
+    source = write_bundle(tmp_path / "broken", {"wire.py": "print('importing')\nimport no_such_package\n"})
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(source, chosen))
+    assert (outcome.status, outcome.reason) == ("failed", "ModuleNotFoundError")
+    assert "no_such_package" in outcome.error
+    assert outcome.log == "importing\n"
+
+
+def test_a_model_that_hangs_in_its_import_is_given_up(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("modelops_dask.executors.process.START_SECONDS", 1)
+    source = write_bundle(tmp_path / "slow", {"wire.py": "import threading\nthreading.Event().wait()\n"})
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(source, chosen))
+    assert (outcome.status, outcome.reason) == ("died", "StartTimeout")
+
+
+def test_echo_receives_what_the_model_prints(folder):
+    heard = []
+    chosen = settings(folder)
+    with executors.create(chosen, echo=heard.append) as executor:
+        assert executor.run(task(FAULTS, chosen, "echo")).status == "ok"
+    assert b"".join(heard) == b"to stdout\nto stderr\n"
+
+
+def test_parameters_travel_exactly(folder):
+    params = {"x": 0.1 + 0.2, "tiny": 5e-324, "n": 2**70, "none": None, "list": [1, [2.5]], "text": "β\0"}
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(FAULTS, chosen, "ok", seed=2**64 - 1, **params))
+    assert outcome.outputs["out"] == repr((params, 2**64 - 1)).encode()
+
+
+@pytest.mark.parametrize("kind", ["isolated_warm", "cold", "direct"])
+def test_the_seed_of_a_task_seeds_random(folder, kind):
+    chosen = settings(folder, executor_type=kind)
+    with executors.create(chosen) as executor:
+        drawn = [executor.run(task(FAULTS, chosen, "draw", seed=seed)).outputs["out"] for seed in (7, 8, 7)]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_seeding_can_be_turned_off(folder):
+    chosen = settings(folder, seed_globals=False)
+    with executors.create(chosen) as executor:
+        drawn = [executor.run(task(FAULTS, chosen, "draw", seed=7)).outputs["out"] for _ in range(2)]
+    assert drawn[0] != drawn[1]
+
+
+def test_a_runner_has_pinned_variables_and_not_the_workers_path(folder, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        one = task(FAULTS, chosen, "environment")
+        env = eval(executor.run(one).outputs["out"])  # a repr that the model made
+    assert (env["PYTHONHASHSEED"], env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("0", "4", "1")
+    assert env["PYTHONPATH"] is None
+    assert env["cwd"] == env["path"][0] == str(one.bundle.path)
+    assert env["python"].startswith(str(chosen.venvs_dir))
+
+
+def test_the_peak_of_a_task_is_its_own(folder):
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        small, large, after = (
+            executor.run(task(FAULTS, chosen, "allocates", mib=mib)).peak_bytes for mib in (1, 200, 1)
+        )
+    assert 200 * MIB < large < 300 * MIB
+    assert small < 60 * MIB
+    assert after < 60 * MIB
+
+
+@pytest.mark.parametrize("kind", ["isolated_fork", "none"])
+def test_a_type_that_this_version_lacks_is_refused(folder, kind):
+    with pytest.raises(BadInput, match=rf"'{kind}' .* it has isolated_warm, cold, direct"):
+        executors.create(settings(folder, executor_type=kind))
+
+
+def test_a_fresh_environment_cannot_be_the_images(folder):
+    with pytest.raises(BadInput, match=r"needs executor\.environment: bundle"):
+        executors.create(settings(folder, force_fresh_venv=True, executor_environment="image"))
+
+
+def test_a_closed_executor_takes_no_task(folder):
+    chosen = settings(folder)
+    with executors.create(chosen) as executor:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        executor.run(task(FAULTS, chosen))

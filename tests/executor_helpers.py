@@ -1,0 +1,52 @@
+"""Executors and tasks for the tests of executors: real processes, in folders of their own."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from modelops_dask import bundle, executors
+from modelops_dask.settings import Settings
+
+FAULTS = Path(__file__).parent / "bundles" / "faults"
+
+
+def settings(folder: Path, **chosen) -> Settings:
+    """Settings whose caches are under a folder."""
+    return Settings(bundles_cache_dir=folder / "bundles", venvs_dir=folder / "venvs", **chosen)
+
+
+def write_bundle(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def task(source: Path, chosen: Settings, name: str = "ok", seed: int = 1, **params) -> executors.Task:
+    return executors.Task(bundle.fetch(str(source), chosen.bundles_cache_dir), f"faults/{name}", params, seed)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def state_of(pid: int) -> str:
+    """A process's state letter, "" when there is no such process."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie whose parent is not us counts as ended."""
+    return state_of(pid) in ("", "Z")
+
+
+def children() -> set[int]:
+    """Processes, zombies too, that this process started."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found
