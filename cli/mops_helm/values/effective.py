@@ -12,7 +12,8 @@ from typing import Any
 
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
-from modelops_dask.shape import Shape
+from modelops_dask.shape import SUPERVISOR_BYTES, Shape
+
 from mops_helm.values.quantity import to_bytes, to_cpus
 
 DEFAULT_POOL = "default"
@@ -33,12 +34,14 @@ def pools(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def pod_memory(pool: dict[str, Any]) -> PodMemory:
-    """limits.memory, else requests.memory, else processes x memoryPerProcess."""
+    """limits.memory, else requests.memory, else processes x memoryPerProcess and the supervisor's."""
     resources = pool.get("resources") or {}
     for section in ("limits", "requests"):
         if (stated := (resources.get(section) or {}).get("memory")) is not None:
             return PodMemory(to_bytes(stated), f"resources.{section}.memory")
-    return PodMemory(pool["processes"] * to_bytes(pool["memoryPerProcess"]), "memoryPerProcess")
+    return PodMemory(
+        pool["processes"] * to_bytes(pool["memoryPerProcess"]) + SUPERVISOR_BYTES, "memoryPerProcess"
+    )
 
 
 def pod_cpus(pool: dict[str, Any]) -> Fraction | None:
@@ -51,7 +54,7 @@ def pod_cpus(pool: dict[str, Any]) -> Fraction | None:
 
 
 def shape(values: dict[str, Any], pool: str = DEFAULT_POOL) -> Shape:
-    """A pool's pods, processes, threads and memory; with autoscaling, the fewest pods. BadInput: no such pool."""
+    """A pool's pods (the fewest, if autoscaled), processes, threads and memory; BadInput: no such pool."""
     known = pools(values)
     if pool not in known:
         raise BadInput(f"there is no pool {pool}; there is {', '.join(known)}")

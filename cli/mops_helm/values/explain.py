@@ -12,6 +12,7 @@ from typing import Any
 
 from modelops_dask.settings import Settings
 from modelops_dask.shape import CHILD_MIN_BYTES, Shape, child_limit, runners
+
 from mops_helm.values import effective
 from mops_helm.values.quantity import text_of
 
@@ -131,13 +132,13 @@ def _advice(pool: PoolExplained, settings: Settings) -> list[str]:
         )
     if not pool.runners and pool.shape.threads > 1:
         said.append(
-            f"{pool.shape.threads} threads share one interpreter ({settings.executor_type}): pure Python does not run "
-            "side by side. Low CPU use? Trade threads for processes."
+            f"{pool.shape.threads} threads share one interpreter ({settings.executor_type}): pure Python "
+            "does not run side by side. Low CPU use? Trade threads for processes."
         )
     if pool.shape.processes == 1 and pool.cpus is not None and pool.memory_decided_by != "memoryPerProcess":
         said.append(
-            f"One process has the whole pod's {text_of(pool.shape.pod_memory_bytes)}. Processes share that memory "
-            "when you add some; memoryPerProcess grows with them."
+            f"One process has the whole pod's {text_of(pool.shape.pod_memory_bytes)}. State memoryPerProcess "
+            "instead, and the pod's memory follows the processes."
         )
     if settings.executor_type == "direct":
         said.append("direct keeps all state between tasks and ends nothing that hangs: for debugging.")
@@ -145,7 +146,7 @@ def _advice(pool: PoolExplained, settings: Settings) -> list[str]:
         fits = max(1, pool.child_bytes * pool.runners // CHILD_MIN_BYTES)
         if settings.max_warm_processes > fits:
             said.append(
-                f"Memory holds at most {fits} warm processes per worker process, not {settings.max_warm_processes}: "
-                "the least used end early. This matters only with many bundles at once."
+                f"Memory holds about {fits} warm processes per worker process, not "
+                f"{settings.max_warm_processes}; the least used end early. This matters only with many bundles at once."
             )
     return said

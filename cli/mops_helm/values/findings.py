@@ -43,6 +43,7 @@ CODES = {  # code -> severity
     "REQUEST_OVER_LIMIT": "error",
     "AUTOSCALING_ORDER": "error",
     "AUTOSCALING_REPLICAS": "warning",
+    "AUTOSCALING_CPU": "error",
     "ENV_LIST": "error",
     "ENV_DUPLICATE": "error",
     "ENV_VALUE_AND_FROM": "error",
@@ -52,7 +53,7 @@ CODES = {  # code -> severity
     "PRESET_UNKNOWN": "warning",
     "DASK_UNKNOWN_KEY": "error",
     "DASK_DOTTED_KEY": "error",
-    "DASK_WRONG_TYPE": "error",
+    "DASK_VALUE": "error",
     "DASK_THRESHOLD_ORDER": "error",
 }
 

@@ -7,6 +7,7 @@ An isolation preset lies above the files, so that it isolates whatever they say;
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mops_helm import paths
 from mops_helm.values import check, presets, sets
@@ -15,12 +16,17 @@ from mops_helm.values.load import load
 from mops_helm.values.merge import Merged, empty, merge, overlay
 
 
-def stack(preset_name: str | None, files: Sequence[Path], flags: Sequence[str]) -> Merged:
+def files(preset_name: str | None, given: Sequence[Path]) -> list[Path]:
+    """The files in the order that helm is to get them; BadInput when there is no such preset."""
+    if not preset_name:
+        return list(given)
+    preset = presets.find(preset_name)
+    return [preset.path, *given] if preset.kind == "workload" else [*given, preset.path]
+
+
+def stack(preset_name: str | None, given: Sequence[Path], flags: Sequence[str]) -> Merged:
     """The layers merged as they are, right or wrong; BadInput only for a preset that does not exist."""
-    sources = [load(path) for path in files]
-    if preset_name:
-        preset = presets.find(preset_name)
-        sources.insert(0 if preset.kind == "workload" else len(sources), preset.source)
+    sources = [load(path) for path in files(preset_name, given)]
     own = empty(sources[0].name if sources else sets.FILE)
     for source in sources:
         own = overlay(own, source.root)
@@ -31,10 +37,26 @@ def stack(preset_name: str | None, files: Sequence[Path], flags: Sequence[str]) 
     return merge(load(paths.CHART / "values.yaml"), own, sources, found)
 
 
-def resolve(preset_name: str | None, files: Sequence[Path], flags: Sequence[str]) -> Merged:
+def resolve(preset_name: str | None, given: Sequence[Path], flags: Sequence[str]) -> Merged:
     """The layers merged and checked; raises BadValues with every finding when one of them is an error."""
-    merged = stack(preset_name, files, flags)
+    merged = stack(preset_name, given, flags)
     found = check.check(merged)
     if errors(found):
         raise BadValues(found)
     return merged
+
+
+def differences(first: Merged, second: Merged) -> list[tuple[str, Any, Any]]:
+    """Dotted path and both values of every leaf that differs; None where one has no such value."""
+    one, two = _leaves(first.values), _leaves(second.values)
+    paths = sorted(one.keys() | two.keys())
+    return [(path, one.get(path), two.get(path)) for path in paths if one.get(path) != two.get(path)]
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {path: value} if path else {}
+    found: dict[str, Any] = {}
+    for key, inside in value.items():
+        found |= _leaves(inside, f"{path}.{key}".lstrip("."))
+    return found

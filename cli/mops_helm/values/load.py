@@ -2,8 +2,8 @@
 
     bytes -> YAML events -> Node tree (maps, lists, scalars, each with its place) + findings
 
-Scalars resolve as in helm's YAML library, which is neither YAML 1.1 nor 1.2; tests/cli/test_values_load.py compares
-with both majors of the program. Does not know which names or types a value should have: check.py does.
+Scalars resolve as in helm's YAML library, which is neither YAML 1.1 nor 1.2; a test compares with both
+majors of helm. Does not know which names or types a value should have: check.py does.
 """
 
 import re
@@ -22,12 +22,12 @@ MAX_NODES = 100_000  # after aliases are expanded
 
 _EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS: dict[str, Any] = {
-    **dict.fromkeys("y Y yes Yes YES on On ON true True TRUE".split(), True),
-    **dict.fromkeys("n N no No NO off Off OFF false False FALSE".split(), False),
+    **dict.fromkeys(["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"], True),
+    **dict.fromkeys(["n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"], False),
     **dict.fromkeys(["", "~", "null", "Null", "NULL"]),
-    **dict.fromkeys(".inf .Inf .INF +.inf +.Inf +.INF".split(), float("inf")),
-    **dict.fromkeys("-.inf -.Inf -.INF".split(), float("-inf")),
-    **dict.fromkeys(".nan .NaN .NAN".split(), float("nan")),
+    **dict.fromkeys([".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"], float("inf")),
+    **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], float("-inf")),
+    **dict.fromkeys([".nan", ".NaN", ".NAN"], float("nan")),
 }
 _INT = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -67,12 +67,11 @@ class Node:
         node = self
         for step in path:
             inside = node.value
-            if isinstance(inside, dict) and step in inside:
-                node = inside[step]
-            elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
-                node = inside[step]
-            else:
+            in_map = isinstance(inside, dict) and step in inside
+            in_list = isinstance(inside, list) and isinstance(step, int) and step < len(inside)
+            if not (in_map or in_list):
                 return None
+            node = inside[step]
         return node
 
 
@@ -94,7 +93,9 @@ def load(path: Path) -> Source:
     except OSError as error:
         return _unusable(name, 1, 1, "FILE_UNREADABLE", error.strerror or str(error))
     if len(data) > MAX_BYTES:
-        return _unusable(name, 1, 1, "TOO_LARGE", "more than 1 MiB of values", "helm cannot store them in a release")
+        return _unusable(
+            name, 1, 1, "TOO_LARGE", "more than 1 MiB of values", "helm cannot store them in a release"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -120,7 +121,9 @@ def loads(text: str, name: str) -> Source:
     root = reader.root if reader.root is not None else Node({}, Where(name, 1, 1))
     if not isinstance(root.value, dict):
         if root.value is not None:
-            reader.add(root.where.line, root.where.column, "NOT_A_MAP", "a values file is a map of names to values")
+            reader.add(
+                root.where.line, root.where.column, "NOT_A_MAP", "a values file is a map of names to values"
+            )
         root = Node({}, root.where)
     return Source(name, root, tuple(reader.findings))
 
@@ -195,7 +198,9 @@ class _Reader:
         written = lines[mark.line] if mark.line < len(lines) else ""
         indent = re.match(r"[ \t]*", written)[0]
         if "\t" in indent:
-            self.add(line, indent.index("\t") + 1, "YAML_TAB", "a tab in the indentation", "indent with spaces")
+            self.add(
+                line, indent.index("\t") + 1, "YAML_TAB", "a tab in the indentation", "indent with spaces"
+            )
             return
         self.add(line, column, "YAML_SYNTAX", error.problem or "cannot be read", _hint(written, column))
 
@@ -237,18 +242,31 @@ class _Reader:
 
     def _finite(self, value: Any, where: Where) -> Any:
         if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-            self.add(where.line, where.column, "YAML_SYNTAX", "no values file can hold this number", "write a finite one")
+            self.add(
+                where.line,
+                where.column,
+                "YAML_SYNTAX",
+                "no values file can hold this number",
+                "write a finite one",
+            )
             return 0
         return value
 
     def _check_tag(self, tag: str, where: Where) -> None:
         written = "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag
-        self.add(where.line, where.column, "YAML_TAG", f"the tag {written}", "remove it; quote what is a text")
+        self.add(
+            where.line, where.column, "YAML_TAG", f"the tag {written}", "remove it; quote what is a text"
+        )
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         where = self._at(event)
         if event.anchor not in self._anchors:
-            self.stop(where, "YAML_SYNTAX", f"*{event.anchor} names no anchor", f"mark the value with &{event.anchor}")
+            self.stop(
+                where,
+                "YAML_SYNTAX",
+                f"*{event.anchor} names no anchor",
+                f"mark the value with &{event.anchor}",
+            )
         if (known := self._anchors[event.anchor]) is None:
             self.stop(where, "YAML_ALIASES", f"&{event.anchor} contains itself", "write the value out")
         node, size = known
@@ -263,7 +281,9 @@ class _Reader:
             self._check_tag(event.tag, where)
         if event.anchor:
             self._anchors[event.anchor] = None
-        self._stack.append(_Open(Node({} if isinstance(event, yaml.MappingStartEvent) else [], where), event.anchor))
+        self._stack.append(
+            _Open(Node({} if isinstance(event, yaml.MappingStartEvent) else [], where), event.anchor)
+        )
 
     def _end(self) -> None:
         done = self._stack.pop()
@@ -282,7 +302,10 @@ class _Reader:
         parent.size += size
         if parent.size > MAX_NODES:
             self.stop(
-                node.where, "YAML_ALIASES", f"more than {MAX_NODES:,} values with aliases expanded", "write them out"
+                node.where,
+                "YAML_ALIASES",
+                f"more than {MAX_NODES:,} values with aliases expanded",
+                "write them out",
             )
         inside = parent.node.value
         if isinstance(inside, list):
@@ -314,13 +337,25 @@ class _Reader:
     def _key(self, key: Node) -> str:
         at, value = key.where, key.value
         if isinstance(value, dict | list) or value is None:
-            self.stop(at, "YAML_KEY", "a key that is no text", "quote it" if value is not None else "write a name")
+            self.stop(
+                at, "YAML_KEY", "a key that is no text", "quote it" if value is not None else "write a name"
+            )
         if isinstance(value, str):
             return value
-        name = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+        name = (
+            str(value).lower()
+            if isinstance(value, bool)
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+        )
         if name != at.text:
             self.add(
-                at.line, at.column, "YAML_KEY", f'the name {at.text} is read as "{name}"', f'quote it: "{at.text}"'
+                at.line,
+                at.column,
+                "YAML_KEY",
+                f'the name {at.text} is read as "{name}"',
+                f'quote it: "{at.text}"',
             )
         return name
 
@@ -335,7 +370,7 @@ def _hint(written: str, column: int) -> str:
     """What most likely went wrong on a line that the parser refuses."""
     rest = written[column - 1 :]
     if rest[:1] in ("@", "`", "%"):
-        return f'quote a text that starts with {rest[:1]}'
+        return f"quote a text that starts with {rest[:1]}"
     if "{{" in written:
         return "a values file is no template: write the value itself"
     if written.count(": ") > 1:

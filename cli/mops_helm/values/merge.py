@@ -18,7 +18,8 @@ from mops_helm.values.load import Node, Source, Where
 class Merged:
     """Values as helm would hand them to the templates, and where they came from.
 
-    `own` is what presets, files and --set state; `root` has the chart's defaults too. `findings` are those of reading.
+    `own` is what presets, files and --set state; `root` has the chart's defaults too.
+    `findings` are those of reading.
     """
 
     root: Node

@@ -2,7 +2,7 @@
 
     text or number of a values file -> Fraction -> whole bytes
 
-The grammar is that of k8s.io/apimachinery's resource.Quantity. Does not decide how much is enough: check.py does.
+The grammar is that of k8s.io/apimachinery's resource.Quantity. Does not decide how much is enough.
 """
 
 import re
@@ -54,7 +54,7 @@ def parse(value: str | int | float) -> Fraction:
 
 
 def to_bytes(value: str | int | float) -> int:
-    """Bytes, rounded up to whole ones as Kubernetes does; raises BadQuantity, also for millibytes and negatives."""
+    """Whole bytes, rounded up as Kubernetes does; raises BadQuantity, also for millibytes and negatives."""
     number = parse(value)
     text = str(value)
     if number < 0:
@@ -77,7 +77,11 @@ def text_of(count: int) -> str:
     if count <= 0:
         return str(count)
     forms = [f"{count // size}{unit}" for unit, size in _BINARY.items() if count % size == 0]
-    forms += [f"{count // 10**power}{unit}" for unit, power in _DECIMAL.items() if power > 0 and count % 10**power == 0]
+    forms += [
+        f"{count // 10**power}{unit}"
+        for unit, power in _DECIMAL.items()
+        if power > 0 and count % 10**power == 0
+    ]
     return min([*forms, str(count)], key=len)
 
 
@@ -94,7 +98,11 @@ def _explain(text: str) -> BadQuantity:
     match = re.fullmatch(r"([-+]?[0-9.]+)([A-Za-z]+)", text)
     if match is None:
         unit = text in _BINARY or text in _DECIMAL
-        return BadQuantity(text, "the number is missing" if unit and text else "expected a number and a unit", "write 1Gi, say")
+        return BadQuantity(
+            text,
+            "the number is missing" if unit and text else "expected a number and a unit",
+            "write 1Gi, say",
+        )
     number, unit = match.groups()
     for size, letter in (("K", "k"), ("M", "M"), ("G", "G"), ("T", "T"), ("P", "P"), ("E", "E")):
         if unit.upper() in (size, size + "B", size + "I", size + "IB"):
@@ -102,6 +110,8 @@ def _explain(text: str) -> BadQuantity:
             if "I" in unit.upper():
                 return BadQuantity(text, f"{unit} is no unit", f"write {binary}", unit=True)
             power = _DECIMAL[letter]
-            either = f"write {binary} (2^{[0, 10, 20, 30, 40, 50, 60][power // 3]}) or {number}{letter} (10^{power} bytes)"
+            either = f"write {binary} (2^{power // 3 * 10} bytes) or {number}{letter} (10^{power} bytes)"
             return BadQuantity(text, f"{unit} is no unit", either, unit=True)
-    return BadQuantity(text, f"{unit} is no unit", "units are Ki Mi Gi Ti (2^10 each) and k M G T (1000 each)", unit=True)
+    return BadQuantity(
+        text, f"{unit} is no unit", "units are Ki Mi Gi Ti (2^10 each) and k M G T (1000 each)", unit=True
+    )

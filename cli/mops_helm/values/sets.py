@@ -2,8 +2,8 @@
 
     "workers.processes=2" -> [Assignment((workers, processes), 2)] -> laid into a Node tree
 
-Values are typed as in helm: true, false, null and whole numbers without leading zeros; everything else is text.
-tests/cli/test_values_sets.py compares with both majors. --set-string, --set-file and --set-json are not offered.
+Values are typed as in helm: true, false, null and whole numbers without leading zeros; all else is text.
+A test compares with both majors. --set-string, --set-file and --set-json are not offered.
 """
 
 import re
@@ -33,7 +33,7 @@ class Assignment:
 
 
 def load(flags: Sequence[str], under: Node) -> Source:
-    """`under` (the files, merged) with the flags laid over it, and a finding for each flag that cannot be read."""
+    """`under` (the files, merged) with the flags laid over it; a finding for each bad flag."""
     root = empty(FILE)
     root = Node(dict(under.value), root.where)
     findings = []
@@ -43,7 +43,9 @@ def load(flags: Sequence[str], under: Node) -> Source:
             for assignment in parse(flag):
                 root = _laid(root, assignment.path, assignment.value, where)
         except _Bad as problem:
-            findings.append(Finding(FILE, number, 1, "SET_SYNTAX", f"{flag}: {problem}", "write --set name.name=value"))
+            findings.append(
+                Finding(FILE, number, 1, "SET_SYNTAX", f"{flag}: {problem}", "write --set name.name=value")
+            )
     return Source(FILE, root, tuple(findings))
 
 
@@ -132,7 +134,7 @@ class _Parser:
 
 
 def _laid(under: Node | None, path: tuple[str | int, ...], value: Any, where: Where) -> Node:
-    """A copy of `under` with the value at the path; what the path crosses must be maps and lists, or absent."""
+    """A copy of `under` with the value at the path; the path may cross maps, lists and what is absent."""
     if not path:
         items = [Node(item, where) for item in value] if isinstance(value, list) else value
         return Node(items, where)

@@ -1,0 +1,71 @@
+"""mops-helm preset: list, show, diff, render."""
+
+from pathlib import Path
+
+import click
+
+from mops_helm import options
+
+
+@click.group()
+def preset() -> None:
+    """Presets: list, show, compare, render."""
+
+
+@preset.command(name="list")
+@options.output
+def list_(output: str) -> None:
+    """List the presets: isolation first, then workloads."""
+    from mops_helm import render
+    from mops_helm.values import presets
+
+    click.echo(render.presets(presets.all_presets(), output))
+
+
+@preset.command()
+@click.argument("name")
+@options.output
+def show(name: str, output: str) -> None:
+    """Print a preset: its values, and what it is for."""
+    from mops_helm import render
+    from mops_helm.values import presets
+
+    click.echo(render.preset(presets.find(name), output))
+
+
+@preset.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@options.output
+def diff(first: str, second: str, output: str) -> None:
+    """Show which values differ between two presets, each laid over the chart's defaults."""
+    from mops_helm import render
+    from mops_helm.values import layers
+
+    merged = [layers.resolve(name, (), ()) for name in (first, second)]
+    click.echo(render.differences(layers.differences(*merged), (first, second), output))
+
+
+@preset.command(name="render")
+@click.argument("name")
+@options.files
+@options.sets
+@click.option(
+    "--release", default="modelops", show_default=True, help="Name of the release in the manifests."
+)
+@click.option("--values", "values_only", is_flag=True, help="Print the merged values; helm is not needed.")
+def render_(
+    name: str, files: tuple[Path, ...], sets: tuple[str, ...], release: str, values_only: bool
+) -> None:
+    """Print the manifests that a preset gives, offline, by helm.
+
+    A workload preset lies under the files of -f, an isolation preset over them, --set over all.
+    """
+    from mops_helm import helm, render
+    from mops_helm.values import layers
+
+    merged = layers.resolve(name, files, sets)
+    if values_only:
+        click.echo(render.yaml_text(merged.values), nl=False)
+    else:
+        click.echo(helm.template(release, layers.files(name, files), sets), nl=False)

@@ -1,0 +1,67 @@
+"""mops-helm values: check, explain, convert."""
+
+from pathlib import Path
+
+import click
+
+from mops_helm import options
+
+FILES = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+@click.group()
+def values() -> None:
+    """Values files: check, explain, convert."""
+
+
+@values.command()
+@FILES
+@options.preset
+@options.sets
+@options.output
+@click.pass_context
+def check(
+    ctx: click.Context, files: tuple[Path, ...], preset_name: str | None, sets: tuple[str, ...], output: str
+) -> None:
+    """Check values files, merged as helm would merge them, and show every finding at once.
+
+    Exit status 2 when one of the findings is an error.
+    """
+    from mops_helm import render
+    from mops_helm.values import findings, layers
+    from mops_helm.values.check import check as check_values
+
+    found = check_values(layers.stack(preset_name, files, sets))
+    click.echo(render.findings(found, [str(path) for path in files], output))
+    if found:
+        click.echo(render.findings_summary(found), err=True)
+    if findings.errors(found):
+        ctx.exit(2)
+
+
+@values.command()
+@FILES
+@options.preset
+@options.sets
+@options.output
+def explain(files: tuple[Path, ...], preset_name: str | None, sets: tuple[str, ...], output: str) -> None:
+    """Show what values mean: pods, processes, threads, bytes, spill points, and what to look at."""
+    from mops_helm import render
+    from mops_helm.values import layers
+    from mops_helm.values.explain import explain as explain_values
+
+    merged = layers.resolve(preset_name, files, sets)
+    click.echo(render.explanation(explain_values(merged.values), output))
+
+
+@values.command()
+@click.argument("workspace", type=click.Path(path_type=Path))
+def convert(workspace: Path) -> None:
+    """Turn a ModelOps workspace.yaml into values; what has no counterpart is said on stderr."""
+    from mops_helm import render
+    from mops_helm.values.convert import convert as convert_workspace
+
+    converted, notes = convert_workspace(workspace)
+    click.echo(render.yaml_text(converted), nl=False)
+    for note in notes:
+        click.echo(note, err=True)

@@ -1,0 +1,98 @@
+"""Everything that is wrong with values, all at once, each finding at the place it came from.
+
+    Merged -> findings of reading
+            + YAML traps     (what is read is not what the eye reads)        here
+            + the schema     (names, types, ranges)                          check_schema.py
+            + meaning        (memory, autoscaling, environment, presets)     check_meaning.py
+            + Dask's own configuration                                       check_dask.py
+
+The values are judged as merged, for that is what helm hands to the chart. Where two findings
+are about one value, the one that explains more is kept. Does not read files: layers.py does.
+"""
+
+import re
+from collections.abc import Iterator
+
+from mops_helm.values import check_dask, check_meaning, check_schema, schema
+from mops_helm.values.findings import Finding
+from mops_helm.values.load import Node, Where
+from mops_helm.values.merge import Merged
+
+Path = tuple[str | int, ...]
+
+
+def check(merged: Merged) -> list[Finding]:
+    """All findings, by file and position."""
+    found: dict[Path, list[Finding]] = {}
+    for path, node in _walk(merged.own):
+        if finding := _trap(path, node):
+            found[path] = [finding]
+    for path, finding in check_schema.check(merged):
+        if path not in found or finding.code == "UNKNOWN_NAME":
+            found.setdefault(path, []).append(finding)
+    bad = frozenset(
+        path for path, there in found.items() if any(finding.severity == "error" for finding in there)
+    )
+    every = [finding for there in found.values() for finding in there]
+    every += check_meaning.check(merged, bad)
+    every += check_dask.check(merged, bad)
+    return sorted({*merged.findings, *every}, key=lambda f: (f.file, f.line, f.column, f.code))
+
+
+def _walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+    inside = node.value
+    children = (
+        inside.items() if isinstance(inside, dict) else enumerate(inside) if isinstance(inside, list) else ()
+    )
+    for step, child in children:
+        yield (*path, step), child
+        yield from _walk(child, (*path, step))
+
+
+def _trap(path: Path, node: Node) -> Finding | None:
+    """A null, or a plain scalar that helm reads otherwise than most people."""
+    where, value, text = node.where, node.value, node.where.text
+    name = ".".join(map(str, path))
+    if value is None:
+        return finding_at(
+            where,
+            "NULL",
+            f"{name} has no value; Helm 3 and Helm 4 treat null differently",
+            "remove the name, or write {}"
+            if "object" in schema.types(path)
+            else "write a value, or remove the name",
+        )
+    if text is None:
+        return None
+    types = schema.types(path)
+    if isinstance(value, bool) and text.lower() not in ("true", "false"):
+        word = "true" if value else "false"
+        if types == ("boolean",):
+            return finding_at(where, "YAML_TRUTHY", f"{text} is read as {word}", f"write {word}")
+        return finding_at(
+            where, "YAML_BOOLEAN", f"{text} is read as {word}, not as text", f'write "{text}" or {word}'
+        )
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if re.fullmatch(r"[-+]?0[oO]?[0-9_]+", text):
+            decimal = text.replace("_", "").replace("o", "").lstrip("+-0") or "0"
+            return finding_at(
+                where, "YAML_OCTAL", f"{text} is read as {value}", f'write {decimal}, {value} or "{text}"'
+            )
+        if "_" in text:
+            return finding_at(
+                where, "YAML_UNDERSCORE", f"{text} is read as {value}", f'write {value} or "{text}"'
+            )
+    numeric = types and not {"string", "object"} & set(types)
+    if isinstance(value, str) and numeric and re.fullmatch(r"[0-9]+(:[0-5]?[0-9])+", text):
+        total = 0
+        for part in text.split(":"):
+            total = total * 60 + int(part)
+        return finding_at(
+            where, "YAML_SEXAGESIMAL", f"{text} is read as text, not as a number", f"write {total}"
+        )
+    return None
+
+
+def finding_at(where: Where, code: str, message: str, suggestion: str = "") -> Finding:
+    """A finding at a value."""
+    return Finding(where.file, where.line, where.column, code, message, suggestion)

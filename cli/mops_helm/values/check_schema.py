@@ -1,0 +1,226 @@
+"""What the schema says against values, in words that say what to write instead.
+
+    merged values + schemas/values.schema.yaml -> (path, finding) pairs
+
+Does not compare values with each other: check_meaning.py does.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+
+from mops_helm.values import presets, quantity, schema
+from mops_helm.values.findings import Finding
+from mops_helm.values.load import Node, Where
+from mops_helm.values.merge import Merged
+
+Path = tuple[str | int, ...]
+_WORDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "a map",
+    "array": "a list",
+}
+
+
+def check(merged: Merged) -> Iterator[tuple[Path, Finding]]:
+    """Findings of the schema, each with the path of the value or name that it is about."""
+    validator = jsonschema.Draft7Validator(schema.schema())
+    for error in validator.iter_errors(merged.values):
+        path = tuple(error.absolute_path)
+        where = place(merged, path)
+        match error.validator:
+            case "additionalProperties":
+                yield from _unknown(merged, path, error)
+            case "propertyNames":
+                continue
+            case _ if error.parent is None and "propertyNames" in error.absolute_schema_path:
+                yield from _bad_name(merged, path, error.instance)
+            case _:
+                yield path, _finding(error, path, where)
+
+
+def place(merged: Merged, path: Path, *, key: bool = False) -> Where:
+    """Where a value was stated: in a file or flag, else its nearest stated parent, else the first file."""
+    node: Node | None = None
+    for length in range(len(path), -1, -1):
+        node = merged.own.find(*path[:length])
+        if node is not None:
+            break
+    where = node.where if node is not None else merged.own.where
+    exact = node is not None and length == len(path)
+    if (key or not exact) and where.key_line:
+        return Where(where.file, where.key_line, where.key_column, where.key_line, where.key_column)
+    return where
+
+
+def _at(where: Where, code: str, message: str, suggestion: str = "") -> Finding:
+    return Finding(where.file, where.line, where.column, code, message, suggestion)
+
+
+def _unknown(merged: Merged, path: Path, error: jsonschema.ValidationError) -> Iterator[tuple[Path, Finding]]:
+    known = sorted(error.schema.get("properties", {}))
+    inside = ".".join(map(str, path))
+    for name in sorted(set(error.instance) - set(known)):
+        where = place(merged, (*path, name), key=True)
+        near = presets.did_you_mean(name, known)
+        if elsewhere := not near and _elsewhere(name, path):
+            near = f"; it belongs under {elsewhere}"
+        suggestion = near.removeprefix("; ") or (
+            f"known here: {', '.join(known)}" if len(known) < 8 else "remove it"
+        )
+        yield (
+            (*path, name),
+            _at(where, "UNKNOWN_NAME", f"{inside + '.' if inside else ''}{name} is no value", suggestion),
+        )
+
+
+def _elsewhere(name: str, path: Path) -> str:
+    """Where a name that is wrong here would be right."""
+    for section in (
+        "workers",
+        "executor",
+        "scheduler",
+        "workers.autoscaling",
+        "workers.resources",
+        "dask.config",
+    ):
+        steps = tuple(section.split("."))
+        if steps != path and name in schema.at(steps).get("properties", {}):
+            return section
+    if name == "distributed":
+        return "dask.config"
+    return "the top level" if path and name in schema.schema()["properties"] else ""
+
+
+def _bad_name(merged: Merged, path: Path, name: str) -> Iterator[tuple[Path, Finding]]:
+    where = place(merged, (*path, name), key=True)
+    if path[:2] == ("dask", "config"):
+        nested = "{".join(f"{part}: " for part in name.split("."))
+        nested = f"{nested}...{'}' * name.count('.')}"
+        yield (
+            (*path, name),
+            _at(where, "DASK_DOTTED_KEY", f"Dask ignores the dotted key {name}", f"write {nested}"),
+        )
+    elif path[:1] == ("pools",):
+        said = "a pool's name becomes part of object names"
+        yield (
+            (*path, name),
+            _at(where, "BAD_FORMAT", f"{name}: {said}", "a-z, 0-9 and - inside, at most 30 characters"),
+        )
+    else:
+        yield (
+            (*path, name),
+            _at(where, "BAD_FORMAT", f"the name {name} is not allowed in {'.'.join(map(str, path))}"),
+        )
+
+
+def _finding(error: jsonschema.ValidationError, path: Path, where: Where) -> Finding:
+    name = ".".join(map(str, path)) or "the file"
+    value, wanted = error.instance, error.validator_value
+    if error.schema in (schema.definition("memory"), schema.definition("cpu")) and not isinstance(
+        value, dict | list
+    ):
+        return _quantity(error, name, where)
+    match error.validator:
+        case "type":
+            return _type(error, path, name, where)
+        case "enum":
+            near = presets.did_you_mean(str(value), [str(item) for item in wanted]).removeprefix("; ")
+            return _at(
+                where,
+                "NOT_ALLOWED",
+                f"{name}: {shown(value)} is not allowed",
+                near or f"one of {_list(wanted)}",
+            )
+        case "minimum" | "maximum":
+            than = "at least" if error.validator == "minimum" else "at most"
+            return _at(where, "OUT_OF_RANGE", f"{name}: {shown(value)} is out of range", f"{than} {wanted}")
+        case "minLength":
+            return _at(where, "BAD_FORMAT", f"{name} is empty", "write a value, or remove the name")
+        case "maxLength":
+            return _at(where, "BAD_FORMAT", f"{name} has {len(value)} characters", f"at most {wanted}")
+        case "required":
+            missing = ", ".join(key for key in wanted if key not in value)
+            return _at(where, "MISSING_NAME", f"{name} lacks {missing}", "add it")
+        case "pattern":
+            return _at(
+                where,
+                "BAD_FORMAT",
+                f"{name}: {shown(value)} has a form that is not allowed",
+                f"it must match {wanted}",
+            )
+    return _at(where, "BAD_FORMAT", f"{name}: {error.message}")
+
+
+def _type(error: jsonschema.ValidationError, path: Path, name: str, where: Where) -> Finding:
+    value, wanted = error.instance, error.validator_value
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if path[-1:] == ("env",) and isinstance(value, list):
+        return _at(where, "ENV_LIST", f"{name} is a map of variables here, not a list", _env_map(value))
+    suggestion = ""
+    if wanted == ["string"] and isinstance(value, int | float):
+        suggestion = f'quote it: "{where.text or shown(value)}"'
+    elif isinstance(value, str) and where.text is None and {"integer", "number", "boolean"} & set(wanted):
+        suggestion = "remove the quotes" if _is_type(value, wanted) else ""
+    said = " or ".join(_WORDS[item] for item in wanted)
+    return _at(
+        where, "WRONG_TYPE", f"{name}: {shown(value)} is {_kind(value)}; {said} is expected", suggestion
+    )
+
+
+def _quantity(error: jsonschema.ValidationError, name: str, where: Where) -> Finding:
+    value, memory = error.instance, error.schema == schema.definition("memory")
+    # A number written 1_000 or 1e3 without a unit has been read as a number: judge what it became.
+    try:
+        quantity.to_bytes(value) if memory else quantity.to_cpus(value)
+    except quantity.BadQuantity as bad:
+        code = "MEMORY_UNIT" if memory and bad.unit else "QUANTITY"
+        return _at(where, code, f"{name}: {bad.text}: {bad.message}", bad.suggestion)
+    if error.validator == "minimum":
+        return _at(
+            where,
+            "MEMORY_SMALL" if memory else "OUT_OF_RANGE",
+            f"{name}: {value} is nothing",
+            "write 1Gi, say",
+        )
+    example = "1.5Gi, 960Mi or 14G" if memory else "2, 1.5 or 500m"
+    return _at(
+        where, "QUANTITY", f"{name}: {value} is more than the chart computes with", f"write it like {example}"
+    )
+
+
+def _env_map(items: list[Any]) -> str:
+    for item in items:
+        if isinstance(item, dict) and isinstance(item.get("name"), str) and "value" in item:
+            return f"write {item['name']}: {json.dumps(item['value'])}"
+    return 'write NAME: "value"'
+
+
+def _is_type(text: str, wanted: list[str]) -> bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    if isinstance(value, bool):
+        return "boolean" in wanted
+    return isinstance(value, int) or (isinstance(value, float) and "number" in wanted)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "boolean", str: "string", int: "integer", float: "number", dict: "object", list: "array"}
+    return "a boolean" if isinstance(value, bool) else _WORDS[names[type(value)]]
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut short."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _list(items: list[Any]) -> str:
+    return ", ".join(str(item) for item in items)
