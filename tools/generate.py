@@ -1,7 +1,7 @@
 """Make the chart's generated files from schemas/values.schema.yaml and values/*.yaml.
 
     schema, isolation presets -> values.yaml            defaults, with the descriptions as comments
-                              -> values.schema.json     what helm validates: the schema, nulls refused, presets bound
+                              -> values.schema.json     what helm validates; nulls refused, presets bound
                               -> templates/_variables.tpl   variable -> the value it comes from
 
 `generate.py` writes them; `generate.py --check` changes nothing and fails when one has drifted.
@@ -49,9 +49,10 @@ def files() -> dict[Path, str]:
     schema = YAML(typ="safe").load(SCHEMA)
     presets = [YAML(typ="safe").load(path) for path in sorted(PRESETS.glob("*.yaml"))]
     bindings = [binding(values) for values in presets if values.get("preset")]
+    validated = schema | {"allOf": [present(schema, schema), *bindings]}
     return {
         CHART / "values.yaml": values_yaml(schema),
-        CHART / "values.schema.json": json.dumps(schema | {"allOf": [present(schema, schema), *bindings]}, indent=2) + "\n",
+        CHART / "values.schema.json": json.dumps(validated, indent=2) + "\n",
         CHART / "templates" / "_variables.tpl": variables_tpl(schema),
     }
 
@@ -68,9 +69,9 @@ def resolve(schema: Schema, root: Schema) -> Schema:
 
 
 def sections(schema: Schema, root: Schema) -> Iterator[tuple[str, Schema, bool]]:
-    """The properties of a schema: name, resolved schema, and whether values.yaml lists its properties in turn.
+    """The properties of a schema: name, resolved schema, whether values.yaml lists its properties in turn.
 
-    It does unless the property states a default of its own, as `image` of a pool does: {} there means "as above".
+    It does unless the property states a default of its own: `image: {}` of a pool means "as above".
     """
     for name, unresolved in schema.get("properties", {}).items():
         found = resolve(unresolved, root)
@@ -78,7 +79,7 @@ def sections(schema: Schema, root: Schema) -> Iterator[tuple[str, Schema, bool]]
 
 
 def present(schema: Schema, root: Schema) -> Schema:
-    """A rule that every value with a default is there: deleting one by null is refused, by every helm alike."""
+    """A rule that every value is there: deleting a default by null is refused, by every helm alike."""
     nested = {name: present(found, root) for name, found, opens in sections(schema, root) if opens}
     rule: Schema = {"required": list(schema["properties"])}
     return rule | ({"properties": nested} if nested else {})
@@ -92,7 +93,8 @@ def binding(preset: Schema) -> Schema:
 
     then = {"executor": constants(preset["executor"])}
     if "workers" in preset:
-        then |= {"workers": constants(preset["workers"]), "pools": {"additionalProperties": constants(preset["workers"])}}
+        pool = constants(preset["workers"])
+        then |= {"workers": pool, "pools": {"additionalProperties": pool}}
     name = preset["preset"]
     return {"if": {"required": ["preset"], **constants({"preset": name})}, "then": {"properties": then}}
 
@@ -145,9 +147,17 @@ def variables(schema: Schema, root: Schema, path: str = "") -> Iterator[tuple[st
 
 
 def variables_tpl(schema: Schema) -> str:
-    head = f'{{{{- /*\n{MARK}\nmodelops-dask.variables: YAML, variable of the workers: the value it comes from.\n*/}}}}\n'
-    rows = "\n".join(f"{variable}: {path}" for variable, path in variables(schema, schema))
-    return f'{head}{{{{- define "modelops-dask.variables" -}}}}\n{rows}\n{{{{- end }}}}\n'
+    rows = [f"{variable}: {path}" for variable, path in variables(schema, schema)]
+    lines = [
+        "{{- /*",
+        MARK,
+        "modelops-dask.variables: YAML, variable of the workers: the value it comes from.",
+        "*/}}",
+        '{{- define "modelops-dask.variables" -}}',
+        *rows,
+        "{{- end }}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Takes the root ($).
 {{- define "modelops-dask.check" -}}
 {{- $problems := include "modelops-dask.check.env" (dict "root" . "path" "scheduler" "env" .Values.scheduler.env) }}
 {{- $problems = print $problems (include "modelops-dask.check.resources" (dict "path" "scheduler" "resources" .Values.scheduler.resources)) }}
+{{- $problems = print $problems (include "modelops-dask.check.dots" (dict "path" "dask.config" "config" .Values.dask.config)) }}
 {{- range $name, $pool := include "modelops-dask.pools" . | fromYaml }}
 {{- $path := eq $name "default" | ternary "workers" (printf "pools.%s" $name) }}
 {{- $scope := dict "root" $ "path" $path "pool" $pool "env" $pool.env "resources" $pool.resources }}
@@ -29,6 +30,17 @@ Takes the root ($).
 {{- end }}
 {{- if has $name (list "HOME" "MODELOPS_BUNDLES_CACHE_DIR" "MODELOPS_VENVS_DIR") }}
   {{ $.path }}.env.{{ $name }}: the chart sets it, below /tmp; leave it out
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Dask reads nested names only and ignores dotted ones without a word. */}}
+{{- define "modelops-dask.check.dots" -}}
+{{- range $name, $value := .config }}
+{{- if contains "." $name }}
+  {{ $.path }}: nest {{ $name }} as {{ replace "." ": {" $name }}: ...{{ repeat (sub (splitList "." $name | len) 1 | int) "}" }}
+{{- else if kindIs "map" $value }}
+{{- include "modelops-dask.check.dots" (dict "path" (printf "%s.%s" $.path $name) "config" $value) }}
 {{- end }}
 {{- end }}
 {{- end }}
