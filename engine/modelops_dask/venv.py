@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
@@ -180,6 +182,7 @@ def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
                 UV_PROJECT_ENVIRONMENT=str(folder),
             )
         else:
+            _check_python(bundle)
             _uv("venv", "--no-project", "--python", sys.executable, str(folder), bundle=bundle)
             if source := _source(bundle):
                 if not chosen.exists():
@@ -195,6 +198,17 @@ def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
     logger.info(
         "environment %s: %d packages in %.1f s", folder.name, len(record["installed"]), record["seconds"]
     )
+
+
+def _check_python(bundle: Bundle) -> None:
+    """Refuse a bundle that excludes this Python: without a lock, uv would install for it all the same."""
+    required = _project(bundle).get("project", {}).get("requires-python", "")
+    try:
+        if platform.python_version() in SpecifierSet(required):
+            return
+    except InvalidSpecifier as error:
+        raise BadInput(f"{bundle.path / 'pyproject.toml'}: requires-python: {error}") from None
+    raise BadInput(f"the bundle requires Python {required}; this worker has {platform.python_version()}")
 
 
 def _source(bundle: Bundle) -> str:
