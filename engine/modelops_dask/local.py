@@ -54,7 +54,7 @@ def local_cluster(
     for line in reduced:
         say(line)
     config = dask.config.merge(dask.config.config, dask_config or {})
-    with _environment({**(env or {}), **settings.to_env()}), dask.config.set(config):
+    with environment({**(env or {}), **settings.to_env()}), dask.config.set(config):
         try:
             cluster = LocalCluster(
                 n_workers=fitted.processes,
@@ -78,7 +78,7 @@ def dask_setup(worker: object) -> None:  # noqa: ARG001 (a preload is called so)
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables in this process while it starts others: thread counts must be there before NumPy is
     imported.
     """

@@ -121,7 +121,8 @@ class _Dispatch:
         try:
             self._look_for_workers()
             while self.backlog or self.suspects or self._in_flight():
-                self._feed()
+                if self.inbox.empty():  # what is known first, then what to do about it
+                    self._feed()
                 try:
                     self._handle(self.inbox.get(timeout=1))
                 except Empty:

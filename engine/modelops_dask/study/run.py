@@ -74,7 +74,8 @@ def run(
     if interrupted:
         return summarize(files, plan, state, ran=ran, interrupted=True)
     results, problem = (), ""
-    watcher.phase("Writing the tables")
+    if ran is not None:
+        watcher.phase("Writing the tables")
     try:
         results = tuple(compact(files, plan, limits.max_attempts))
     except MixedOutputs as error:

@@ -1,0 +1,205 @@
+"""`mops-helm study`: plan, run, try, status, results."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mops_helm import options
+from mops_helm.commands.study_new import new
+
+SPEC = click.argument(
+    "spec_path", metavar="SPEC", type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+STUDY = click.argument("store", metavar="STUDY")
+BUNDLE = click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The model's folder; else `bundle:` in the spec, else the nearest folder above it that is one.",
+)
+STORE = click.option(
+    "--store", metavar="DIR", help="Where results are kept: a folder or URL.  [default: out/NAME]"
+)
+
+
+def _states(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+    """failed,poisoned -> its names."""
+    states = tuple(dict.fromkeys(text.split(","))) if text else ()
+    if unknown := [state for state in states if state not in ("failed", "poisoned")]:
+        raise click.BadParameter(f"{unknown[0]!r} is not failed or poisoned")
+    return states
+
+
+@click.group()
+def study() -> None:
+    """Studies: create, plan, run, try, read.
+
+    SPEC is a study.yaml or a study JSON of ModelOps; STUDY is where its results are kept.
+    """
+
+
+study.add_command(new)
+
+
+@study.command()
+@SPEC
+@STORE
+@click.option("--tasks", is_flag=True, help="Every task: set, replicate, param_id, seed, parameters.")
+@options.output
+def plan(spec_path: Path, store: str | None, tasks: bool, output: str) -> None:
+    """Say what a study amounts to; run nothing."""
+    from modelops_dask.study import spec
+
+    from mops_helm import render_study, studies
+
+    loaded = spec.load(spec_path)
+    planned = studies.plan_of(loaded)
+    if tasks:
+        for line in render_study.tasks(planned, output):
+            click.echo(line)
+    else:
+        click.echo(render_study.plan(loaded, planned, studies.store_of(loaded, store).url, output))
+
+
+@study.command()
+@SPEC
+@options.preset
+@options.files
+@options.sets
+@BUNDLE
+@STORE
+@click.option(
+    "-d",
+    "--scheduler",
+    metavar="ADDRESS",
+    default="",
+    help="Use the workers of a Dask scheduler, such as tcp://HOST:8786.",
+)
+@click.option(
+    "--retry",
+    metavar="STATES",
+    default="",
+    callback=_states,
+    help="Try tasks of these states again: failed,poisoned.",
+)
+@options.output
+def run(
+    spec_path: Path,
+    preset_name: str | None,
+    files: Sequence[Path],
+    sets: Sequence[str],
+    bundle: Path | None,
+    store: str | None,
+    scheduler: str,
+    retry: Sequence[str],
+    output: str,
+) -> None:
+    """Run a study, or go on with it: only what is left is run.
+
+    Workers are started on this machine in the shape of the values, as far as they fit.
+    """
+    from modelops_dask.study import spec
+    from modelops_dask.study.run import Watcher
+
+    from mops_helm import progress, render_study, studies
+
+    loaded = spec.load(spec_path)
+    on = studies.workers(preset_name, files, sets, scheduler)
+    kept = studies.store_of(loaded, store)
+    shown = progress.reporter(sys.stderr)
+    try:
+        summary = studies.run_study(
+            loaded,
+            studies.bundle_of(loaded, bundle, on.settings),
+            kept,
+            on,
+            retry,
+            Watcher(shown.say, shown),
+            shown.say,
+        )
+    finally:
+        shown.close()
+    flags = _flags(preset_name, files, sets)
+    click.echo(render_study.summary(summary, output, flags))
+    given = (("--bundle", bundle), ("--store", store), ("-d", scheduler))
+    places = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in given if value)
+    again = " ".join(filter(None, ("mops-helm study run", shlex.quote(str(spec_path)), flags, places)))
+    click.echo(render_study.next_step(summary, again), err=True)
+    sys.exit(summary.exit_code)
+
+
+@study.command("try")
+@click.argument("where", metavar="SPEC|STUDY", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="Which task."
+)
+@options.preset
+@options.files
+@options.sets
+@BUNDLE
+@options.output
+def try_(
+    where: Path,
+    task_id: str,
+    preset_name: str | None,
+    files: Sequence[Path],
+    sets: Sequence[str],
+    bundle: Path | None,
+    output: str,
+) -> None:
+    """Run one task here, in the foreground; its result is shown and not stored.
+
+    What the model prints goes to standard error as it comes.
+    """
+    from mops_helm import render_study, studies
+
+    on = studies.workers(preset_name, files, sets)
+    talk = click.get_binary_stream("stderr")
+
+    def echo(text: bytes) -> None:
+        talk.write(text)
+        talk.flush()
+
+    result = studies.try_task(where, task_id, bundle, on, echo)
+    click.echo(render_study.tried(result, output))
+    sys.exit(0 if result.outcome.status == "ok" else 3)
+
+
+@study.command()
+@STUDY
+@options.output
+def status(store: str, output: str) -> None:
+    """Tasks by state and failures by reason, also while the study runs."""
+    from modelops_dask.store.files import Files
+    from modelops_dask.study import summary
+
+    from mops_helm import render_study
+
+    click.echo(render_study.summary(summary.status(Files(store)), output))
+
+
+@study.command()
+@STUDY
+@click.option("--output", "name", metavar="NAME", help="One output only.")
+@click.option(
+    "--to", type=click.Choice(["csv", "parquet"]), help="Write that output whole to standard output."
+)
+@click.option("-o", "form", type=options.FORMS, default="table", show_default=True, help="Form of the list.")
+def results(store: str, name: str | None, to: str | None, form: str) -> None:
+    """The outputs of a study: their files and first rows, or one whole as CSV or Parquet."""
+    from mops_helm import render_study, study_results
+
+    if to:
+        study_results.write(store, name, to, click.get_binary_stream("stdout"))
+    else:
+        click.echo(render_study.results(study_results.read(store, name), form))
+
+
+def _flags(preset_name: str | None, files: Sequence[Path], sets: Sequence[str]) -> str:
+    """The flags that chose the values, as they would be typed again."""
+    words = ["--preset", preset_name] if preset_name else []
+    words += [word for path in files for word in ("-f", str(path))]
+    words += [word for text in sets for word in ("--set", text)]
+    return shlex.join(words)

@@ -1,0 +1,229 @@
+"""Functions that return what the study commands print.
+
+`table` is for people, `json` and `yaml` are the same facts for programs.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from modelops_dask.store.fold import Failure
+from modelops_dask.store.tables import as_table
+from modelops_dask.study.plan import Plan
+from modelops_dask.study.spec import Spec
+from modelops_dask.study.summary import Summary
+
+from mops_helm.progress import duration
+from mops_helm.render import data
+from mops_helm.studies import Tried
+
+MIB = 1024 * 1024
+PREVIEW_ROWS = 5
+PREVIEW_COLUMNS = 8
+SHOWN_FAILURES = 10
+
+
+def plan(spec: Spec, planned: Plan, store: str, form: str) -> str:
+    """What a study asks for."""
+    fields = {
+        "study": spec.name,
+        "entrypoint": spec.entrypoint,
+        "sets": spec.n_sets,
+        "replicates": spec.replicates,
+        "tasks": planned.n_tasks,
+        "bundle": spec.bundle or "",
+        "store": store,
+    }
+    if form != "table":
+        return data(fields, form)
+    fields["bundle"] = fields["bundle"] or "the nearest folder above the spec that is one"
+    return "\n".join(
+        f"{name:<12}{value:,}" if isinstance(value, int) else f"{name:<12}{value}"
+        for name, value in fields.items()
+    )
+
+
+def tasks(planned: Plan, form: str) -> Iterator[str]:
+    """A line per task, as it is made: there may be millions."""
+    rows = planned.tasks([(0, planned.n_sets * planned.replicates)])
+    if form == "table":
+        yield f"{'task':<12}{'seed':<22}{'param_id':<14}params"
+        for task in rows:
+            name = f"{task.set}/{task.replicate}"
+            yield f"{name:<12}{task.seed:<22}{task.param_id[:12]:<14}{_json(task.params)}"
+        return
+    before = "["
+    for task in rows:
+        fields = {name: getattr(task, name) for name in ("set", "replicate", "param_id", "seed", "params")}
+        if form == "yaml":  # of which JSON is a part
+            yield f"- {_json(fields)}"
+        else:
+            yield before + _json(fields)
+            before = ","
+    if form == "json":
+        yield "[]" if before == "[" else "]"
+    elif not planned.n_tasks:
+        yield "[]"
+
+
+def summary(found: Summary, form: str, flags: str = "") -> str:
+    """Tasks by state, what the run did, failures with the command that reproduces each, where the results
+    are.
+
+    `flags` are those of the command that chose the workers, for the commands that are suggested.
+    """
+    if form != "table":
+        return data(_summary_fields(found, flags), form)
+    lines = [f"Study in {short(found.store)}: {found.total:,} tasks of {found.entrypoint}"]
+    lines += [f"  {state:<9}{count:>14,}" for state, count in found.counts.items() if count or state == "ok"]
+    if ran := found.ran:
+        lines.append(
+            f"This run: {ran.ended_here:,} tasks in {duration(ran.seconds)}, {ran.rate:,.3g} a second"
+            + (f", peak memory of a task {ran.peak_bytes / MIB:,.0f} MiB" if ran.peak_bytes else "")
+        )
+    if found.failures:
+        lines.append("Not ok, by reason, and how to see one:")
+        for failure in found.failures[:SHOWN_FAILURES]:
+            lines.append(f"  {failure.count:>9,}  {failure.state:<9} {failure.reason}")
+            lines.append(f"             {reproduce(found, failure, flags)}")
+        if more := len(found.failures) - SHOWN_FAILURES:
+            lines += [f"  and {more:,} more reasons (-o json)"] if more > 0 else []
+    if found.conflicts:
+        shown = ", ".join(f"{s}/{r}" for s, r in found.conflicts[:5])
+        lines.append(
+            f"{len(found.conflicts):,} tasks have two results that differ, such as {shown}: the model's "
+            "output depends on more than its parameters and seed"
+        )
+    lines += [f"Passed over: {short(found.store)}/parts/{name}: {why}" for name, why in found.skipped.items()]
+    if found.problem:
+        lines.append(found.problem)
+    if found.results:
+        lines.append("Results:")
+        lines += [f"  {short(path)}" for path in found.results]
+    return "\n".join(lines)
+
+
+def next_step(found: Summary, again: str) -> str:
+    """What to type next; `again` is the command that was typed."""
+    if found.interrupted:
+        pending = found.counts["pending"]
+        return f"Interrupted: {pending:,} tasks are pending. The same command goes on:\n  {again}"
+    nothing = "Nothing was left to do.\n" if found.ran is None else ""
+    steps = [f"mops-helm study results {shlex.quote(short(found.store))}"] if found.counts["ok"] else []
+    if found.counts["failed"] or found.counts["poisoned"]:
+        steps.append(f"{again} --retry failed,poisoned")
+    return nothing + "Next:\n" + "\n".join(f"  {step}" for step in steps)
+
+
+def reproduce(found: Summary, failure: Failure, flags: str) -> str:
+    """The command that runs one of the failed tasks in the foreground."""
+    command = (
+        f"mops-helm study try {shlex.quote(short(found.store))} --task {failure.set}/{failure.replicate}"
+    )
+    return f"{command} {flags}".rstrip()
+
+
+def tried(result: Tried, form: str) -> str:
+    """What one task returned, or why it did not."""
+    task, outcome = result.task, result.outcome
+    if form != "table":
+        fields = {name: getattr(task, name) for name in ("set", "replicate", "param_id", "seed", "params")}
+        fields |= {
+            name: getattr(outcome, name) for name in ("status", "reason", "error", "seconds", "peak_bytes")
+        }
+        return data({**fields, "outputs": {name: len(blob) for name, blob in outcome.outputs.items()}}, form)
+    lines = [
+        f"Task {task.set}/{task.replicate}, seed {task.seed}, {_json(task.params)}",
+        f"{outcome.status}{f' ({outcome.reason})' if outcome.reason else ''} in {duration(outcome.seconds)}"
+        + (f", peak memory {outcome.peak_bytes / MIB:,.0f} MiB" if outcome.peak_bytes else ""),
+    ]
+    if outcome.error:
+        lines.append(outcome.error.rstrip())
+    for name, blob in outcome.outputs.items():
+        table = as_table(blob)
+        lines.append(f"\n{name}: {len(blob):,} bytes" + (f", {table.num_rows:,} rows" if table else ""))
+        if table is not None:
+            lines.append(preview(table))
+    return "\n".join(lines)
+
+
+def results(tables: dict[str, tuple[str, Any]], form: str) -> str:
+    """Outputs by name: (file, Arrow table); for people with the first rows."""
+    if form != "table":
+        listed = [
+            {"name": name, "file": file, "rows": table.num_rows, "columns": table.column_names}
+            for name, (file, table) in tables.items()
+        ]
+        return data(listed, form)
+    return "\n\n".join(
+        f"{name}: {table.num_rows:,} rows in {short(file)}\n{preview(table)}"
+        for name, (file, table) in tables.items()
+    )
+
+
+def preview(table: Any) -> str:
+    """The first rows and columns of an Arrow table, aligned."""
+    shown = table.slice(0, PREVIEW_ROWS).select(table.column_names[:PREVIEW_COLUMNS])
+    columns = [[name, *map(_cell, shown[name].to_pylist())] for name in shown.column_names]
+    widths = [max(map(len, column)) for column in columns]
+    rows = [
+        "  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True))
+        for row in zip(*columns, strict=True)
+    ]
+    hidden = table.num_columns - shown.num_columns
+    return "\n".join(f"  {row}" for row in rows) + (f"\n  and {hidden} more columns" if hidden else "")
+
+
+def short(path: str) -> str:
+    """A path relative to the current folder when it lies in it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def _summary_fields(found: Summary, flags: str) -> dict[str, Any]:
+    return {
+        "study": found.store,
+        "entrypoint": found.entrypoint,
+        "total": found.total,
+        **found.counts,
+        "by_reason": [
+            {
+                "reason": failure.reason,
+                "state": failure.state,
+                "count": failure.count,
+                "task": f"{failure.set}/{failure.replicate}",
+                "reproduce": reproduce(found, failure, flags),
+            }
+            for failure in found.failures
+        ],
+        "conflicts": [f"{number}/{replicate}" for number, replicate in found.conflicts],
+        "passed_over": found.skipped,
+        "run": None
+        if found.ran is None
+        else {
+            "tasks": found.ran.ended_here,
+            "seconds": round(found.ran.seconds, 3),
+            "tasks_per_second": round(found.ran.rate, 3),
+            "peak_bytes": found.ran.peak_bytes,
+        },
+        "interrupted": found.interrupted,
+        "problem": found.problem,
+        "results": list(found.results),
+    }
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = str(value)
+    return text if len(text) <= 16 else f"{text[:12]}..."
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=isinstance(value, dict) and "set" not in value)

@@ -1,0 +1,189 @@
+"""From what a person typed to the engine: which bundle, which store, which workers.
+
+SPEC, --bundle, --store -> Opened;   --preset, -f, --set or -d -> Workers -> a Dask client;   both -> a
+Summary
+
+Prints nothing but what it is given to `say`: commands print.
+"""
+
+import signal
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from modelops_dask import bundle as bundles
+from modelops_dask import executors
+from modelops_dask.errors import BadInput
+from modelops_dask.executors import Outcome, Task
+from modelops_dask.local import environment, local_cluster
+from modelops_dask.remote import connect
+from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape
+from modelops_dask.store.files import Files
+from modelops_dask.store.study import existing, read_study
+from modelops_dask.study import events, spec
+from modelops_dask.study.plan import Plan, PlannedTask, Request
+from modelops_dask.study.run import Watcher, run
+from modelops_dask.study.summary import Summary
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What workers are made of: on this machine by values, or those of `scheduler`, which have their own."""
+
+    settings: Settings
+    shape: Shape | None = None
+    dask_config: dict[str, Any] | None = None
+    env: dict[str, str] | None = None
+    scheduler: str = ""
+
+
+def workers(
+    preset_name: str | None, files: Sequence[Path], sets: Sequence[str], scheduler: str = ""
+) -> Workers:
+    """Workers by the flags of a command. BadInput when values are given for workers that run elsewhere."""
+    own = Settings.from_env()
+    if scheduler:
+        if preset_name or files or sets:
+            raise BadInput(
+                f"The workers of {scheduler} have settings of their own: leave out --preset, -f and --set, "
+                "or leave out -d to run on this machine."
+            )
+        return Workers(own, scheduler=scheduler)
+    from mops_helm.values import effective, layers
+
+    values = layers.resolve(preset_name, files, sets).values
+    settings = replace(
+        effective.settings(values), bundles_cache_dir=own.bundles_cache_dir, venvs_dir=own.venvs_dir
+    )
+    return Workers(
+        settings, effective.shape(values), effective.dask_config(values), effective.worker_env(values)
+    )
+
+
+def store_of(study: spec.Spec, store: str | None) -> Files:
+    """--store, else out/NAME under the current folder."""
+    return Files(store or f"out/{study.name}")
+
+
+def bundle_of(study: spec.Spec, given: Path | None, settings: Settings) -> bundles.Bundle:
+    """--bundle, else the spec's, else the nearest folder above it that is one; copied into the cache."""
+    reference = str(given) if given else study.bundle or str(bundles.find(study.path.resolve().parent))
+    return bundles.fetch(reference, settings.bundles_cache_dir)
+
+
+def run_study(
+    study: spec.Spec,
+    bundle: bundles.Bundle,
+    files: Files,
+    on: Workers,
+    retry: Collection[str],
+    watcher: Watcher,
+    say: Callable[[str], None],
+) -> Summary:
+    """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once."""
+    inbox: SimpleQueue[events.Event] = SimpleQueue()
+
+    @contextmanager
+    def client() -> Iterator["Client"]:
+        with _stop_on_signals(inbox, say), _cluster(on, say) as connected:
+            yield connected
+
+    return run(study, bundle, files, client, retry=retry, inbox=inbox, watcher=watcher)
+
+
+@contextmanager
+def _cluster(on: Workers, say: Callable[[str], None]) -> Iterator["Client"]:
+    if on.scheduler:
+        say(f"Connecting to {on.scheduler}")
+        with connect(on.scheduler) as client:
+            yield client
+        return
+    with executors.create(on.settings):
+        pass  # settings that no worker could use are said here, before any is started
+    say("Starting workers")
+    with local_cluster(on.shape, on.settings, on.dask_config, on.env, say) as client:
+        yield client
+
+
+@contextmanager
+def _stop_on_signals(inbox: "SimpleQueue[events.Event]", say: Callable[[str], None]) -> Iterator[None]:
+    def stop(number: int, _: object) -> None:
+        inbox.put(events.Stop())
+        signal.signal(number, before[number])
+        say("Stopping: what runs is stored first. Once more ends at once.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def plan_of(study: spec.Spec) -> Plan:
+    """The plan of a spec that has no store yet: its sets in its own order."""
+    return Plan(study.entrypoint, study.table, Request(study.replicates, ((0, study.n_sets),)))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A task that ran in the foreground."""
+
+    task: PlannedTask
+    outcome: Outcome
+
+
+def try_task(
+    where: Path, task_id: str, bundle: Path | None, on: Workers, echo: Callable[[bytes], object]
+) -> Tried:
+    """Run one task of a spec or of a store here; `echo` receives what the model prints, as it comes.
+
+    A store's bundle is the one that it was run with, from the cache, unless another folder is given.
+    """
+    if where.is_file():
+        study = spec.load(where)
+        plan, held = plan_of(study), bundle_of(study, bundle, on.settings)
+    else:
+        files = Files(str(where))
+        plan = existing(files)
+        held = bundles.fetch(str(bundle or read_study(files).bundle), on.settings.bundles_cache_dir)
+    task = plan.task(_index(plan, task_id))
+    with (
+        environment(on.env or {}),
+        executors.create(on.settings, echo=echo) as executor,
+        redirect_stdout(_Echo(echo)),
+    ):
+        return Tried(task, executor.run(Task(held, plan.entrypoint, task.params, task.seed)))
+
+
+def _index(plan: Plan, task_id: str) -> int:
+    """The index of SET/REPLICATE (or SET-REPLICATE); BadInput with the bounds."""
+    number, _, replicate = task_id.replace("-", "/").partition("/")
+    try:
+        return plan.index(int(number), int(replicate or 0))
+    except (ValueError, KeyError):
+        raise BadInput(
+            f"There is no task {task_id}; a task is SET/REPLICATE, here 0/0 to "
+            f"{plan.n_sets - 1}/{plan.replicates - 1} (mops-helm study plan SPEC --tasks)."
+        ) from None
+
+
+class _Echo:
+    """A text stream of what a model prints under `direct`, where it runs in this process."""
+
+    def __init__(self, echo: Callable[[bytes], object]) -> None:
+        self._echo = echo
+
+    def write(self, text: str) -> int:
+        self._echo(text.encode())
+        return len(text)
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,84 @@
+"""A Dask scheduler that runs elsewhere: connect, and refuse workers that could not run a study.
+
+address -> Client -> each worker says what it is -> the same Client, or ClusterFailed with the line to start
+it by
+
+Does not start or stop anything there.
+"""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import modelops_dask
+from modelops_dask.errors import ClusterFailed
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@contextmanager
+def connect(address: str, timeout_seconds: float = 30) -> Iterator["Client"]:
+    """A Client of a scheduler whose workers can all run studies.
+
+    ClusterFailed when the scheduler or a first worker is not there in time, or when a worker lacks the
+    preload or has another version.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=timeout_seconds, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterFailed(
+            f"No Dask scheduler answers at {address} within {timeout_seconds:g} seconds: {error}"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=timeout_seconds)
+        except TimeoutError as error:
+            raise ClusterFailed(
+                f"{address} has no workers. Start some there:\n  {_worker_line(address)}"
+            ) from error
+        if problems := _problems(client.run(identify, on_error="return")):
+            listed = "\n".join(f"  {worker}: {problem}" for worker, problem in problems.items())
+            raise ClusterFailed(
+                f"Workers of {address} cannot run studies:\n{listed}\n"
+                f"Start them by:\n  {_worker_line(address)}"
+            )
+        yield client
+
+
+def identify(dask_worker: Any) -> dict[str, str]:
+    """On a worker: what must be the same there and here; `executor` is empty without the preload."""
+    runtime = getattr(dask_worker, "modelops", None)
+    return {**_versions(), "executor": runtime.settings.executor_type if runtime else ""}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "modelops_dask": modelops_dask.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+
+
+def _problems(answers: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for worker, answer in answers.items():
+        if not isinstance(answer, dict):
+            found[worker] = f"modelops_dask cannot be imported there ({answer})"
+        elif not answer["executor"]:
+            found[worker] = "it was started without the preload modelops_dask.worker"
+        elif answer["executor"] == "none":
+            found[worker] = "it is plain Dask: its executor.type is none"
+        elif differing := {name: answer[name] for name, here in _versions().items() if answer[name] != here}:
+            found[worker] = f"it has {_named(differing)}, here is {_named(_versions())}"
+    return found
+
+
+def _named(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _worker_line(address: str) -> str:
+    return f"dask worker {address} --preload modelops_dask.worker"
