@@ -1,19 +1,24 @@
 """Files of a study, in a folder or behind any fsspec URL, by the same few verbs.
 
-A name is a path inside the store, with slashes. Every file appears whole or not at all, and is not changed once it
-can be seen, except where put() replaces it:
+A name is a path inside the store, with slashes. Every file appears whole or not at all, and is not changed
+once it can be seen, except where put() replaces it:
 
 - put() writes under a temporary name, fsyncs, renames and fsyncs the folder; one PUT on an object store.
-- create() is put-if-absent: of two writers one wins. In a folder by a hard link (fsspec's own mode="create" is not
-  exclusive there), else by mode="create", which object stores refuse with a condition on the PUT.
+- create() is put-if-absent: of two writers one wins. In a folder by a hard link (fsspec's own mode="create"
+  is not exclusive there), else by mode="create", a condition on the PUT of object stores.
 
-Temporary names begin with a dot; list() leaves them out, so a crash in between leaves nothing that is ever read.
+Temporary names begin with a dot; list() leaves them out, so a crash in between leaves nothing that is read.
 Tested in a folder; behind other URLs with fsspec's memory file system.
 """
 
+import errno
 import os
+import shutil
+import tempfile
+import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,10 +72,10 @@ class Files:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a file unless there is one of that name; whether this call made it. Durable when it returns."""
+        """Write a file unless there is one of that name; whether this call did. Durable when it returns."""
         if self.folder is None:
             filesystem, root = self._remote
             try:
@@ -88,7 +93,7 @@ class Files:
             return False
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _sync(path.parent)
         return True
 
     def read(self, name: str) -> bytes:
@@ -122,16 +127,65 @@ class Files:
                 return []
         return sorted(name for name in names if not name.startswith("."))
 
-    def remove(self, folder: str) -> None:
-        """Remove a folder and all in it, if it is there."""
-        import shutil
+    @contextmanager
+    def replacing(self, folder: str) -> Iterator[Path]:
+        """An empty folder on this machine; when the `with` ends well it takes the whole place of `folder`.
 
-        if self.folder is None:
-            filesystem, root = self._remote
-            with suppress(FileNotFoundError):
-                filesystem.rm(f"{root}/{folder}", recursive=True)
+        In a folder by two renames: a reader finds the old, for a moment nothing, or the new, never a mix.
+        Behind other URLs the old files are removed and the new ones uploaded.
+        """
+        parent = self.folder
+        if parent is None:
+            parent = Path(tempfile.mkdtemp(prefix="modelops-"))
         else:
-            shutil.rmtree(self.folder / folder, ignore_errors=True)
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(parent, folder)
+        staged = parent / f".{folder}.{uuid.uuid4().hex}"
+        staged.mkdir()
+        try:
+            yield staged
+            if self.folder is None:
+                self._upload(staged, folder)
+            else:
+                _install(staged, self.folder / folder)
+        finally:
+            shutil.rmtree(staged if self.folder else parent, ignore_errors=True)
+
+    def _upload(self, local: Path, folder: str) -> None:
+        filesystem, root = self._remote
+        with suppress(FileNotFoundError):
+            filesystem.rm(f"{root}/{folder}", recursive=True)
+        for path in sorted(local.rglob("*")):
+            if path.is_file():
+                filesystem.put_file(str(path), f"{root}/{folder}/{path.relative_to(local).as_posix()}")
+
+
+def _install(staged: Path, target: Path) -> None:
+    """Put a folder in another's place."""
+    for path in [*staged.rglob("*"), staged]:
+        _sync(path)
+    old = staged.with_name(f"{staged.name}.old")
+    while True:
+        with suppress(FileNotFoundError):
+            target.rename(old)
+        try:
+            staged.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(old, ignore_errors=True)  # another run was between the two renames
+            continue
+        break
+    shutil.rmtree(old, ignore_errors=True)
+    _sync(target.parent)
+
+
+def _remove_leftovers(parent: Path, folder: str) -> None:
+    """What runs that were killed left of replacing(); a day old, so that no run's own is taken from it."""
+    for path in parent.glob(f".{folder}.*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 86_400:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
@@ -149,8 +203,8 @@ def _write_temporary(path: Path, data: bytes) -> Path:
     return temporary
 
 
-def _sync_folder(path: Path) -> None:
-    """Make a rename in a folder survive a loss of power."""
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,9 +3,9 @@
 parts (any order, any repeats) -> State: ok if any row is ok, else poisoned if any row says so,
                                   else failed once the attempts are spent, else pending
 
-What is still to do is the plan less this state. Two ok rows of a task whose outputs differ are a conflict: both are
-kept and it is reported. Torn and foreign files in parts/ are named and passed over; rows of tasks that the plan does
-not have (a request that was narrowed) are counted.
+What is still to do is the plan less this state. Two ok rows of a task whose outputs differ are a conflict:
+both are kept and it is reported. Torn and foreign files in parts/ are named and passed over; rows of tasks
+that the plan does not have (a request that was narrowed) are counted.
 
 Reads only the columns it needs. Does not write, retry or read a clock: parts.py writes, dispatch.py retries.
 """
@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 4  # one and three retries
 
 @dataclass(frozen=True)
 class Failure:
-    """Tasks that are not ok and share a reason; `set` and `replicate` name one of them, to be tried by hand."""
+    """Tasks that are not ok and share a reason; `set` and `replicate` name one, to be tried by hand."""
 
     reason: str
     state: str  # failed, poisoned, or pending: it failed but has attempts left
@@ -58,7 +58,7 @@ class State:
         return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
     def retry(self, *codes: int) -> "State":
-        """The same with tasks of these codes (FAILED, POISONED) pending again, with all their attempts before them."""
+        """The same with tasks of these codes (FAILED, POISONED) pending again, as if never tried."""
         again = np.isin(self.codes, codes)
         return State(
             np.where(again, np.uint8(PENDING), self.codes),

@@ -2,9 +2,9 @@
 
 attempts of one batch -> parts/UUID.parquet -> fold.py, compact.py
 
-A part has a new name, is written once, whole and durable, and is never edited; it is the unit of loss: a batch that
-dies leaves no part, and its tasks are still pending. Workers write the rows of their own attempts; the driver writes
-those of tasks whose worker died. Outputs are kept as the model returned them.
+A part has a new name, is written once, whole and durable, and is never edited; it is the unit of loss: a
+batch that dies leaves no part, and its tasks are still pending. Workers write the rows of their own attempts;
+the driver writes those of tasks whose worker died. Outputs are kept as the model returned them.
 
 `digest` is a hash of the outputs, so that two ok rows of one task can be compared without reading them.
 
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from modelops_dask.store.files import Files
 
 FOLDER = "parts"
-OUTPUTS = pa.map_(pa.string(), pa.binary())
+OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
 SCHEMA = pa.schema(
     [
         ("set", pa.uint32()),
@@ -52,9 +52,9 @@ class Attempt:
     """One attempt at one task.
 
     ok: `outputs` holds the model's bytes. failed: the model raised. died: the process that ran it is gone.
-    poisoned: it died alone, so it is the task that kills. `reason` is short and the same for like failures, `error`
-    the traceback, `log` the end of what the model printed. `threads` is the BLAS thread count and `environment` a
-    digest of the packages, for both change the bytes of a result. 0 bytes: not known, or no limit.
+    poisoned: it died alone, so it is the task that kills. `reason` is short and the same for like failures,
+    `error` the traceback, `log` the end of what the model printed. `threads` is the BLAS thread count and
+    `environment` a digest of the packages, for both change a result's bytes. 0 bytes: not known, or no limit.
     """
 
     set: int
@@ -121,7 +121,7 @@ class NotAPart(Exception):
 
 @contextmanager
 def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
-    """An open part by its name in parts/. NotAPart when it, or within the `with` a page of it, cannot be read."""
+    """An open part by its name in parts/; NotAPart when it, or within the `with` one of its pages, is bad."""
     if not name.endswith(".parquet"):
         raise NotAPart("foreign: its name does not end in .parquet")
     with files.open(f"{FOLDER}/{name}") as file:

@@ -6,9 +6,10 @@ spec -> begin() -> the store -> existing() -> the same Plan, here or on a worker
     spec.json          the last request: the spec as written, its replicates, and which sets it asks for
     sets/NNNNNN.parquet  parameter sets, numbered through the files in order; append-only, put-if-absent
 
-A set is known by its parameters and its seed and keeps its number for ever, so more sets or more replicates only add
-tasks. What a later request leaves out stays in the store, is not run and is not in the results. Two runs that add
-sets at once both end correct: one creates the next file, the other reads it and adds what is still missing.
+A set is known by its parameters and its seed and keeps its number for ever, so more sets or more replicates
+only add tasks. What a later request leaves out stays in the store, is not run and is not in the results. Two
+runs that add sets at once both end correct: one creates the next file, the other reads it and adds what is
+still missing.
 
 Does not know what was done: parts.py and fold.py do.
 """
@@ -37,7 +38,10 @@ class NoStudy(BadInput):
         super().__init__(where)
 
     def __str__(self) -> str:
-        return f"{self.where} holds no study: study.json is missing. Run one there with: mops-helm study run SPEC --store {self.where}"
+        return (
+            f"{self.where} holds no study (no study.json). "
+            f"To run one there: mops-helm study run SPEC --store {self.where}"
+        )
 
 
 class OtherStudy(BadInput):
@@ -116,8 +120,8 @@ def begin(files: Files, spec: Spec, bundle_digest: str) -> Plan:
 def existing(files: Files, request: Request | None = None) -> Plan:
     """The plan of a store; NoStudy.
 
-    Of the last request, or, for a worker, of the one that its driver goes by (`plan.request`), so that a second run
-    that extends the study meanwhile changes nothing for the first.
+    Of the last request, or, for a worker, of the one that its driver goes by (`plan.request`), so that a run
+    that extends the study meanwhile changes nothing for it.
     """
     study = read_study(files)
     if request is None:

@@ -84,7 +84,7 @@ def check_scenario(text: str) -> None:
     """ValueError unless the text is a scenario's name such as baseline."""
     if not _SCENARIO.fullmatch(text):
         raise ValueError(
-            f"{text!r} is not a scenario: 1 to 64 of a-z 0-9 - _ . , beginning and ending with a letter or digit"
+            f"{text!r} is not a scenario: 1 to 64 of a-z 0-9 - _ . that begin and end with a letter or digit"
         )
 
 

@@ -2,8 +2,8 @@
 
 file -> Document(value, position of any path into it)
 
-JSON is read by the standard library, so that a million parameter sets take seconds; YAML 1.2 by ruamel. Duplicate
-keys, aliases that explode, several documents and endless depth are findings, never a surprise.
+JSON is read by the standard library, so that a million parameter sets take seconds; YAML 1.2 by ruamel.
+Duplicate keys, aliases that explode, several documents and endless depth are findings, never a surprise.
 
 Does not know what a study is: spec.py does.
 """
@@ -58,7 +58,7 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """A document by its file's ending; BadInput when it cannot be read, BadDocument when it cannot be parsed."""
+    """A document by its file's ending; BadInput when it cannot be read, BadDocument if it does not parse."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def _json_position(text: str, where: Where) -> tuple[int, int]:
 
 
 def _json_step(text: str, at: int, step: str | int) -> int | None:
-    """Where the value of a key or the item of a list begins, inside the object or list that begins at `at`."""
+    """Where the value of a key or the item of a list begins; the object or list begins at `at`."""
     decoder, count, found = json.JSONDecoder(), 0, None
     keyed = text[at] == "{"
     if text[at] not in "{[":

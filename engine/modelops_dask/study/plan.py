@@ -2,9 +2,10 @@
 
 sets -> Plan -> tasks of index ranges
 
-A task is (set, replicate); its index is set * replicates + replicate. Tasks exist only as ranges of indices: ten
-million of them cost a byte each where a state is kept (`blank`), and nothing here. A set with a seed of its own has
-one task, replicate 0; its other indices are ABSENT, and so are all indices of sets that the request leaves out.
+A task is (set, replicate); its index is set * replicates + replicate. Tasks exist only as ranges of
+indices: ten million of them cost a byte each where a state is kept (`blank`), and nothing here. A set with
+a seed of its own has one task, replicate 0; its other indices are ABSENT, and so are all indices of sets
+that the request leaves out.
 
 Does not read or write: spec.py makes the sets, store/study.py keeps them.
 """
@@ -124,7 +125,7 @@ class Plan:
 
 
 def tabulate(sets: Iterable[tuple[dict[str, Any], int | None]]) -> pa.Table:
-    """A table of SETS_SCHEMA from (params, seed or None); in chunks, so that a million sets stay Arrow's size."""
+    """A table of SETS_SCHEMA from (params, seed or None); in chunks, so that a million stay Arrow's size."""
     batches = []
     rows = iter(sets)
     while chunk := list(islice(rows, _CHUNK)):

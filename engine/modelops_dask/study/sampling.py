@@ -2,8 +2,8 @@
 
 sampling -> (params, seed or None), one a set, always the same ones
 
-Values that are computed are rounded to 12 significant digits: the same description gives the same numbers, and so
-the same parameter ids and seeds, on every machine, whatever the last bit of its log() is.
+Values that are computed are rounded to 12 significant digits: the same description gives the same numbers,
+and so the same parameter ids and seeds, on every machine, whatever the last bit of its log() is.
 
 Does not check: spec.py has done so.
 """

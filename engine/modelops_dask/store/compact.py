@@ -1,0 +1,210 @@
+"""Compaction: parts -> results/, the tables that people read.
+
+    results/manifest.json               tasks by state, the files, what does not fit, what all was built
+    from results/replicates.parquet          a row per task of the plan: status, attempts, reason, seconds,
+    peak_bytes results/model_outputs/NAME.parquet  the rows of every table that the model returned as NAME
+    results/raw/NAME.parquet            what it returned as NAME that is no table: a row per task, column
+    `bytes`
+
+Every file begins with set, replicate, seed, param_id and a column param_NAME for each parameter, and is in
+the order of the tasks, so that the same outcomes give the same rows whatever happened on the way. results/
+is replaced as a whole and can always be built again. Memory is bounded: a few row groups of parts, and rows
+not yet written.
+
+Does not choose what is ok: fold.py does. tables.py parses and promotes, results.py reads what is written
+here.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+
+from modelops_dask.errors import BadInput
+from modelops_dask.store import parts
+from modelops_dask.store.files import Files
+from modelops_dask.store.fold import MAX_ATTEMPTS, State, fold, winners
+from modelops_dask.store.study import read_study
+from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
+from modelops_dask.study.plan import STATES, Plan
+
+FOLDER = "results"
+MANIFEST = f"{FOLDER}/manifest.json"
+_FLUSH_BYTES = 64 * 2**20
+_FLUSH_TASKS = 4096
+_CACHED_GROUPS = 4
+
+
+class MixedOutputs(BadInput):
+    """Some tasks returned a table that cannot be joined with the others; everything else is compacted."""
+
+    def __init__(self, where: str, problems: list[str]) -> None:
+        self.where, self.problems = where, problems
+        super().__init__(where, problems)
+
+    def __str__(self) -> str:
+        shown = "\n".join(self.problems[:10])
+        more = f"\nand {len(self.problems) - 10:,} more" if len(self.problems) > 10 else ""
+        return f"{shown}{more}\nThese are kept as bytes under {self.where}; all others are in the tables."
+
+
+def compact(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
+    """Write results/ unless it is up to date; where its files are, as paths or URLs.
+
+    MixedOutputs, after everything else is written, when tables of one name do not fit together.
+    """
+    stamp = _stamp(files, plan, max_attempts)
+    manifest = read_manifest(files)
+    if manifest is None or manifest.get("built_from") != stamp:
+        manifest = _build(files, plan, max_attempts, stamp)
+    if manifest["problems"]:
+        raise MixedOutputs(files.where(f"{FOLDER}/raw"), manifest["problems"])
+    return [files.where(f"{FOLDER}/{name}") for name in manifest["files"]]
+
+
+def read_manifest(files: Files) -> dict[str, Any] | None:
+    """What results/ says of itself; None when it is not there or not whole."""
+    try:
+        manifest = json.loads(files.read(MANIFEST))
+    except (FileNotFoundError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and {"files", "problems"} <= manifest.keys() else None
+
+
+def file_name(output: str) -> str:
+    """A file's name for an output's: letters, digits, - _ . ~ stay, so that no name leaves its folder."""
+    name = quote(output, safe="")
+    return f"%2E{name[1:]}" if name.startswith(".") else name or "%"
+
+
+def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:
+    """A digest of all that results/ is built from."""
+    named = json.dumps([files.list(parts.FOLDER), plan.request.replicates, plan.request.sets, max_attempts])
+    return blake2b(named.encode(), digest_size=16).hexdigest()
+
+
+def _build(files: Files, plan: Plan, max_attempts: int, stamp: str) -> dict[str, Any]:
+    state = fold(files, plan, max_attempts)
+    source = _Source(files, plan)
+    with files.replacing(FOLDER) as folder:
+        writer = _Writer(folder, plan)
+        for index, found in source.tasks():
+            writer.add(index, found)
+        writer.close()
+        _write_replicates(folder / "replicates.parquet", plan, state, source)
+        written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+        study = read_study(files)
+        manifest = {
+            "built_from": stamp,
+            "bundle": study.bundle,
+            "entrypoint": study.entrypoint,
+            "tasks": state.counts(),
+            "files": written,
+            "problems": writer.problems,
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    return manifest
+
+
+class _Source:
+    """The row that counts of every task that is ok, wherever its part is."""
+
+    def __init__(self, files: Files, plan: Plan) -> None:
+        self._files = files
+        self._names: list[str] = []
+        self._part = np.full(plan.absent.size, -1, np.int32)
+        self._row = np.zeros(plan.absent.size, np.int32)
+        self.seconds = np.full(plan.absent.size, np.nan)
+        self.peak_bytes = np.zeros(plan.absent.size, np.int64)
+        for name, index, rows in winners(files, plan):
+            self._part[index], self._row[index] = len(self._names), rows
+            self._names.append(name)
+            with parts.reading(files, name) as part:
+                measured = part.read(columns=["seconds", "peak_bytes"], use_threads=False)
+            self.seconds[index] = measured["seconds"].to_numpy()[rows]
+            self.peak_bytes[index] = measured["peak_bytes"].to_numpy()[rows]
+        self._group = lru_cache(_CACHED_GROUPS)(self._read_group)
+        self._starts = lru_cache(None)(self._read_starts)
+
+    def tasks(self) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
+        """Index and outputs of every ok task, in order. Parts hold neighbours, so few are read twice."""
+        for index in np.flatnonzero(self._part >= 0).tolist():
+            name, row = self._names[self._part[index]], int(self._row[index])
+            starts = self._starts(name)
+            group = int(np.searchsorted(starts, row, side="right")) - 1
+            yield index, self._group(name, group)[row - starts[group]].as_py()
+
+    def _read_starts(self, name: str) -> list[int]:
+        with parts.reading(self._files, name) as part:
+            sizes = [part.metadata.row_group(number).num_rows for number in range(part.num_row_groups)]
+        return np.cumsum([0, *sizes])[:-1].tolist()
+
+    def _read_group(self, name: str, group: int) -> pa.ChunkedArray:
+        with parts.reading(self._files, name) as part:
+            return part.read_row_group(group, columns=["outputs"], use_threads=False)["outputs"]
+
+
+class _Writer:
+    """Sorts outputs by name into tables and raw bytes, and writes each name's file in pieces."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.problems: list[str] = []
+        self._folder, self._identity, self._replicates = folder, Identity(plan), plan.replicates
+        self._files: dict[tuple[str, str], TableFile] = {}
+        self._bytes = self._tasks = 0
+
+    def add(self, index: int, outputs: list[tuple[str, bytes]]) -> None:
+        for name, data in outputs:
+            table = as_table(data)
+            try:
+                if table is not None:
+                    self._file("model_outputs", name).add(index, table)
+            except Mixed as reason:
+                number, replicate = divmod(index, self._replicates)
+                self.problems.append(f"output {name} of task {number}/{replicate}: {reason}")
+                table = None
+            if table is None:
+                self._file("raw", name).add(index, pa.table({"bytes": pa.array([data], pa.large_binary())}))
+            self._bytes += len(data)
+        self._tasks += 1
+        if self._bytes > _FLUSH_BYTES or self._tasks >= _FLUSH_TASKS:
+            for file in self._files.values():
+                file.flush()
+            self._bytes = self._tasks = 0
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _file(self, kind: str, name: str) -> TableFile:
+        if (kind, name) not in self._files:
+            path = self._folder / kind / f"{file_name(name)}.parquet"
+            path.parent.mkdir(exist_ok=True)
+            self._files[kind, name] = TableFile(path, self._identity)
+        return self._files[kind, name]
+
+
+def _write_replicates(path: Path, plan: Plan, state: State, source: _Source) -> None:
+    """A row per task of the plan, done or not."""
+    file = TableFile(path, Identity(plan))
+    present = np.flatnonzero(~plan.absent.ravel())
+    names = pa.array(STATES)
+    for at in range(0, len(present), 65_536):
+        index = present[at : at + 65_536]
+        codes = state.codes.ravel()[index]
+        known = source._part[index] >= 0
+        columns = {
+            "status": names.take(pa.array(codes)),
+            "attempts": pa.array(state.attempts.ravel()[index]),
+            "seconds": pa.array(source.seconds[index], mask=~known),
+            "peak_bytes": pa.array(source.peak_bytes[index], mask=~known),
+        }
+        file.add_rows(index, pa.table(columns))
+        file.flush()
+    file.close()

@@ -1,0 +1,225 @@
+"""Tables as models return them, and Parquet files that grow by them.
+
+bytes -> as_table() -> TableFile: identity columns added, types promoted, written in pieces
+
+Tables of one output may differ from task to task: a column that is missing becomes null, integers become
+floats where some are. What cannot be joined (text and numbers in one column) is Mixed; the caller keeps it as bytes.
+
+Does not know parts or results/: compact.py does.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modelops_dask.study import contract
+from modelops_dask.study.plan import Plan
+
+COLUMNS = ("set", "replicate", "seed", "param_id")
+
+
+class Mixed(Exception):
+    """A table that does not fit those before it; str() says why."""
+
+
+def as_table(data: bytes) -> pa.Table | None:
+    """A table from the bytes of Arrow IPC (file or stream) or Parquet, as they begin; None if they are neither.
+
+    Dictionaries and views become plain values, for they differ from task to task without meaning anything.
+    """
+    try:
+        if data[:4] == b"PAR1":
+            table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        elif data[:6] == b"ARROW1":
+            table = pa.ipc.open_file(data).read_all()
+        elif data[:4] == b"\xff\xff\xff\xff":
+            table = pa.ipc.open_stream(data).read_all()
+        else:
+            return None
+    except (pa.ArrowException, OSError):
+        return None
+    fields = [field.with_type(_plain(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields))  # a schema without metadata: pandas' would differ as well
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
+
+
+class Identity:
+    """The columns that say which task a row is of: COLUMNS, and param_NAME for every parameter."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._params = _parameter_table(plan)
+        self.names = (*COLUMNS, *self._params.column_names)
+
+    def columns(self, index: np.ndarray) -> pa.Table:
+        """int64 task indices -> a row each."""
+        sets, replicates = np.divmod(index, self._plan.replicates)
+        own, inverse = np.unique(sets, return_inverse=True)
+        rows = self._plan.table.take(pa.array(own))
+        ids = [digest.hex() for digest in rows["param_id"].to_pylist()]
+        explicit = rows["seed"].to_pylist()
+        seeds = [
+            contract.derived_seed(ids[at], replicate) if explicit[at] is None else explicit[at]
+            for at, replicate in zip(inverse.tolist(), replicates.tolist(), strict=True)
+        ]
+        table = pa.table(
+            {
+                "set": pa.array(sets, pa.int64()),
+                "replicate": pa.array(replicates, pa.int64()),
+                "seed": pa.array(seeds, pa.uint64()),
+                "param_id": pa.array(ids, pa.string()).take(pa.array(inverse)),
+            }
+        )
+        for name in self._params.column_names:
+            table = table.append_column(name, self._params[name].take(pa.array(sets)))
+        return table
+
+
+class TableFile:
+    """A Parquet file that tables are added to; flush() writes what was added since as one row group."""
+
+    def __init__(self, path: Path, identity: Identity) -> None:
+        self._path, self._identity = path, identity
+        self._schema: pa.Schema | None = None  # of the model's columns, promoted as tables come
+        self._writer: pq.ParquetWriter | None = None
+        self._indices: list[np.ndarray] = []
+        self._tables: list[pa.Table] = []
+
+    def add(self, index: int, table: pa.Table) -> None:
+        """All rows are of one task; Mixed."""
+        self.add_rows(np.full(table.num_rows, index), table)
+
+    def add_rows(self, index: np.ndarray, table: pa.Table) -> None:
+        """Row i is of task index[i]; Mixed. A column of the model named as one of ours becomes NAME_model."""
+        ours = self._identity.names
+        table = table.rename_columns(
+            [f"{name}_model" if name in ours else name for name in table.column_names]
+        )
+        if self._schema is None or not self._schema.equals(table.schema):
+            self._schema = _joined(self._schema, table)
+        self._indices.append(index)
+        self._tables.append(table)
+
+    def flush(self) -> None:
+        if not self._tables:
+            return
+        rows = pa.concat_tables([_fitted(table, self._schema) for table in self._tables])
+        table = self._identity.columns(np.concatenate(self._indices))
+        for name in rows.column_names:
+            table = table.append_column(rows.schema.field(name), rows[name])
+        self._indices, self._tables = [], []
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        elif not self._writer.schema.equals(table.schema):
+            self._rewrite(table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        self.flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _rewrite(self, schema: pa.Schema) -> None:
+        """Go on in a file of a promoted schema, with all rows so far. Seldom: a type widens a few times at most."""
+        self._writer.close()
+        old = self._path.with_suffix(".narrow")
+        self._path.rename(old)
+        self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+        with pq.ParquetFile(old) as file:
+            for batch in file.iter_batches():
+                self._writer.write_table(_fitted(pa.Table.from_batches([batch]), schema))
+        old.unlink()
+
+
+def _joined(schema: pa.Schema | None, table: pa.Table) -> pa.Schema:
+    """The schema that holds both; Mixed."""
+    names = table.column_names
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise Mixed(f"it has several columns named {min(repeated)}")
+    if schema is None:
+        return table.schema
+    try:
+        joined = pa.unify_schemas([schema, table.schema], promote_options="permissive")
+        _fitted(table, joined)
+    except pa.ArrowException:
+        clash = [
+            f"{field.name} is {field.type} and was {schema.field(field.name).type} before"
+            for field in table.schema
+            if field.name in schema.names and not _joinable(field, schema.field(field.name))
+        ]
+        raise Mixed(", ".join(clash) or "a value does not fit its column's wider type") from None
+    return joined
+
+
+def _joinable(one: pa.Field, other: pa.Field) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with a schema's columns: cast, or null where it has none."""
+    if table.schema.equals(schema):
+        return table
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _parameter_table(plan: Plan) -> pa.Table:
+    """A column param_NAME for each parameter, a row for each set; null where a set has no such parameter.
+
+    Numbers, text and truth values keep their kind, integers among floats become floats; the rest is JSON text.
+    """
+    kinds: dict[str, set[type]] = {}
+    for text in _texts(plan):
+        for name, value in json.loads(text).items():
+            kinds.setdefault(name, set()).add(_kind(value))
+    types = {name: _arrow_type(found - {type(None)}) for name, found in sorted(kinds.items())}
+    chunks: dict[str, list[pa.Array]] = {name: [] for name in types}
+    for batch in plan.table["params"].chunks:
+        sets = [json.loads(text) for text in batch.to_pylist()]
+        for name, kind in types.items():
+            values = [_fit_value(params.get(name), kind) for params in sets]
+            chunks[name].append(pa.array(values, kind or pa.string()))
+    columns = [pa.chunked_array(found, types[name] or pa.string()) for name, found in chunks.items()]
+    return pa.table(columns, names=[f"param_{name}" for name in types])
+
+
+def _texts(plan: Plan) -> Any:
+    return (text for chunk in plan.table["params"].chunks for text in chunk.to_pylist())
+
+
+def _kind(value: object) -> type:
+    return object if type(value) is int and not -(2**63) <= value < 2**63 else type(value)
+
+
+def _arrow_type(kinds: set[type]) -> pa.DataType | None:
+    """None: as JSON text."""
+    known = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+    if kinds == {int, float}:
+        return pa.float64()
+    return known.get(next(iter(kinds))) if len(kinds) == 1 else None
+
+
+def _fit_value(value: object, kind: pa.DataType | None) -> object:
+    if kind is None:
+        return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return float(value) if kind == pa.float64() and value is not None else value
