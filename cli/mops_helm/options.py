@@ -6,13 +6,16 @@ import click
 
 FORMS = click.Choice(["table", "json", "yaml"])
 
-output = click.option("-o", "--output", type=FORMS, default="table", show_default=True, help="Form of the result.")
+output = click.option(
+    "-o", "--output", type=FORMS, default="table", show_default=True, help="Form of the result."
+)
 
-preset = click.option("--preset", "preset_name", metavar="NAME", help="A preset by name (mops-helm preset list).")
+preset = click.option(
+    "--preset", "preset_name", metavar="NAME", help="A preset by name (mops-helm preset list)."
+)
 
 files = click.option(
     "-f",
-    "--values",
     "files",
     metavar="FILE",
     multiple=True,

@@ -53,37 +53,30 @@ def _trap(path: Path, node: Node) -> Finding | None:
     """A null, or a plain scalar that helm reads otherwise than most people."""
     where, value, text = node.where, node.value, node.where.text
     name = ".".join(map(str, path))
+    types = schema.types(path)
     if value is None:
-        return finding_at(
-            where,
-            "NULL",
-            f"{name} has no value; Helm 3 and Helm 4 treat null differently",
-            "remove the name, or write {}"
-            if "object" in schema.types(path)
-            else "write a value, or remove the name",
+        said = f"{name} has no value; Helm 3 and Helm 4 treat null differently"
+        suggestion = (
+            "remove the name, or write {}" if types == ("object",) else "write a value, or remove the name"
         )
+        return finding_at(where, "NULL", said, suggestion)
     if text is None:
         return None
-    types = schema.types(path)
+    quoted = f'"{text}"'
     if isinstance(value, bool) and text.lower() not in ("true", "false"):
         word = "true" if value else "false"
         if types == ("boolean",):
             return finding_at(where, "YAML_TRUTHY", f"{text} is read as {word}", f"write {word}")
-        return finding_at(
-            where, "YAML_BOOLEAN", f"{text} is read as {word}, not as text", f'write "{text}" or {word}'
-        )
+        said = f"{text} is read as {word}, not as text"
+        return finding_at(where, "YAML_BOOLEAN", said, _write(types, quoted, word))
     if isinstance(value, int | float) and not isinstance(value, bool):
+        said = f"{text} is read as {value}"
         if re.fullmatch(r"[-+]?0[oO]?[0-9_]+", text):
             decimal = text.replace("_", "").replace("o", "").lstrip("+-0") or "0"
-            return finding_at(
-                where, "YAML_OCTAL", f"{text} is read as {value}", f'write {decimal}, {value} or "{text}"'
-            )
+            return finding_at(where, "YAML_OCTAL", said, _write(types, quoted, decimal, str(value)))
         if "_" in text:
-            return finding_at(
-                where, "YAML_UNDERSCORE", f"{text} is read as {value}", f'write {value} or "{text}"'
-            )
-    numeric = types and not {"string", "object"} & set(types)
-    if isinstance(value, str) and numeric and re.fullmatch(r"[0-9]+(:[0-5]?[0-9])+", text):
+            return finding_at(where, "YAML_UNDERSCORE", said, _write(types, quoted, str(value)))
+    if isinstance(value, str) and _is_number(types) and re.fullmatch(r"[0-9]+(:[0-5]?[0-9])+", text):
         total = 0
         for part in text.split(":"):
             total = total * 60 + int(part)
@@ -91,6 +84,18 @@ def _trap(path: Path, node: Node) -> Finding | None:
             where, "YAML_SEXAGESIMAL", f"{text} is read as text, not as a number", f"write {total}"
         )
     return None
+
+
+def _is_number(types: tuple[str, ...]) -> bool:
+    return bool(types) and set(types) <= {"integer", "number"}
+
+
+def _write(types: tuple[str, ...], quoted: str, *words: str) -> str:
+    """What may be written instead at a place of these types."""
+    if types == ("string",):
+        return f"write {quoted}"
+    forms = list(dict.fromkeys(words)) + ([] if _is_number(types) else [quoted])
+    return f"write {' or '.join(forms)}"
 
 
 def finding_at(where: Where, code: str, message: str, suggestion: str = "") -> Finding:

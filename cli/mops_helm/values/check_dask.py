@@ -95,11 +95,17 @@ def _unknown(
         full = (*_PREFIX, *path, key)
         if full in bad or merged.own.find(*full) is None:
             continue
+        where = place(merged, full, key=True)
+        if "." in key:
+            head, *rest = key.split(".")
+            nested = f"{head}: " + "".join(f"{{{part}: " for part in rest) + "..." + "}" * len(rest)
+            said = f"Dask ignores the dotted key {key}"
+            yield Finding(where.file, where.line, where.column, "DASK_DOTTED_KEY", said, f"write {nested}")
+            continue
         spelt = canonical(key, names)
         if spelt in names:
             yield from _unknown(merged, inside, names[spelt], (*path, key), bad)
             continue
-        where = place(merged, full, key=True)
         near = presets.did_you_mean(key, list(names)).removeprefix("; ")
         message = f"Dask {_version()} has no setting {'.'.join((*path, key))}"
         yield Finding(where.file, where.line, where.column, "DASK_UNKNOWN_KEY", message, near or "remove it")
@@ -142,10 +148,8 @@ def _wanted(schema: dict[str, Any]) -> str:
             said.append("one of " + ", ".join(shown(item) for item in option["enum"]))
         elif "type" in option:
             kinds = option["type"] if isinstance(option["type"], list) else [option["type"]]
-            low, high = option.get("exclusiveMinimum", option.get("minimum")), option.get("maximum")
-            limits = "".join(
-                f" {word} {limit}" for word, limit in (("over", low), ("up to", high)) if limit is not None
-            )
+            bounds = (("over", "exclusiveMinimum"), ("from", "minimum"), ("up to", "maximum"))
+            limits = "".join(f" {word} {option[bound]}" for word, bound in bounds if bound in option)
             said.append(" or ".join(kinds) + limits)
     return f"expected: {' or '.join(said)}" if said else ""
 

@@ -27,12 +27,13 @@ def check(merged: Merged, bad: frozenset[Path]) -> list[Finding]:
     found = list(_presets(merged, bad))
     found += _env(merged, ("scheduler", "env"))
     found += _requests(merged, ("scheduler",), merged.root.find("scheduler"), bad)
-    found += _small(merged)
+    small = list(_small(merged))
+    found += small
     for path, pool in _pools(merged, bad):
         found += _env(merged, (*path, "env"))
         found += _requests(merged, path, pool, bad)
         if not _touched(bad, path, ("workers",), ("executor",)):
-            found += _memory(merged, path, pool)
+            found += [] if small else _memory(merged, path, pool)
             found += _autoscaling(merged, path, pool)
     return found
 
@@ -213,11 +214,13 @@ def _memory(merged: Merged, path: Path, pool: Node) -> Iterator[Finding]:
     memory = effective.pod_memory(values)
     process_bytes = process_limit(memory.count, values["processes"])
     where = _at(merged, path, memory.decided_by, "memoryPerProcess", "processes", "threads")
+    if merged.own.find(*path) is None:
+        where = place(merged, ("executor", "subprocessPoolSize"))
     stated = merged.own.find(*path, "memoryPerProcess")
     if stated is not None and memory.decided_by != "memoryPerProcess":
         said = f"memoryPerProcess is not used: {memory.decided_by} gives the pod {text_of(memory.count)}"
         yield _finding(stated.where, "MEMORY_UNUSED", said, "state one of the two")
-    pod, share = text_of(memory.count), process_bytes // MIB
+    pod, share = text_of(memory.count), max(0, process_bytes) // MIB
     said = f"{_name(path)}: a pod of {pod} leaves each of {values['processes']} processes {share}Mi"
     raise_it = "raise memoryPerProcess (or the memory under resources), or lower processes"
     if executor["type"] in ("direct", "none"):
@@ -227,9 +230,7 @@ def _memory(merged: Merged, path: Path, pool: Node) -> Iterator[Finding]:
     count = runners(values["threads"], executor["subprocessPoolSize"])
     child = child_limit(process_bytes, to_bytes(executor["workerMemory"]), count)
     if child < CHILD_MIN_BYTES:
-        said += (
-            f", less executor.workerMemory {executor['workerMemory']}: {child // MIB}Mi a runner ({count})"
-        )
+        said += f", less executor.workerMemory {executor['workerMemory']}: {max(0, child) // MIB}Mi a runner ({count})"
         suggestion = f"{raise_it}, threads or executor.subprocessPoolSize"
         yield _finding(where, "CHILD_MEMORY", f"{said}, and 64Mi is the least", suggestion)
 

@@ -67,10 +67,18 @@ def _unknown(merged: Merged, path: Path, error: jsonschema.ValidationError) -> I
     inside = ".".join(map(str, path))
     for name in sorted(set(error.instance) - set(known)):
         where = place(merged, (*path, name), key=True)
-        near = presets.did_you_mean(name, known)
-        if elsewhere := not near and _elsewhere(name, path):
-            near = f"; it belongs under {elsewhere}"
-        suggestion = near.removeprefix("; ") or (
+        if path[-2:-1] == ("env",):
+            if name == "value" and "valueFrom" not in error.instance:
+                said = f"{inside} is a map"
+                yield path, _at(where, "WRONG_TYPE", said, f"write {path[-1]}: {shown(error.instance[name])}")
+            continue  # both: check_meaning.py says so
+        if elsewhere := _elsewhere(name, path):
+            yield (
+                (*path, name),
+                _at(where, "UNKNOWN_NAME", f"{name} is no value here", f"it belongs under {elsewhere}"),
+            )
+            continue
+        suggestion = presets.did_you_mean(name, known).removeprefix("; ") or (
             f"known here: {', '.join(known)}" if len(known) < 8 else "remove it"
         )
         yield (
@@ -90,7 +98,8 @@ def _elsewhere(name: str, path: Path) -> str:
         "dask.config",
     ):
         steps = tuple(section.split("."))
-        if steps != path and name in schema.at(steps).get("properties", {}):
+        same = steps == path or (steps == ("workers",) and path[:1] == ("pools",))
+        if not same and name in schema.at(steps).get("properties", {}):
             return section
     if name == "distributed":
         return "dask.config"
@@ -100,13 +109,8 @@ def _elsewhere(name: str, path: Path) -> str:
 def _bad_name(merged: Merged, path: Path, name: str) -> Iterator[tuple[Path, Finding]]:
     where = place(merged, (*path, name), key=True)
     if path[:2] == ("dask", "config"):
-        nested = "{".join(f"{part}: " for part in name.split("."))
-        nested = f"{nested}...{'}' * name.count('.')}"
-        yield (
-            (*path, name),
-            _at(where, "DASK_DOTTED_KEY", f"Dask ignores the dotted key {name}", f"write {nested}"),
-        )
-    elif path[:1] == ("pools",):
+        return  # check_dask.py says it better
+    if path[:1] == ("pools",):
         said = "a pool's name becomes part of object names"
         yield (
             (*path, name),
@@ -146,7 +150,8 @@ def _finding(error: jsonschema.ValidationError, path: Path, where: Where) -> Fin
             return _at(where, "BAD_FORMAT", f"{name} has {len(value)} characters", f"at most {wanted}")
         case "required":
             missing = ", ".join(key for key in wanted if key not in value)
-            return _at(where, "MISSING_NAME", f"{name} lacks {missing}", "add it")
+            suggestion = f"write {path[-1]}: value" if path[-2:-1] == ("env",) else "add it"
+            return _at(where, "MISSING_NAME", f"{name} lacks {missing}", suggestion)
         case "pattern":
             return _at(
                 where,
@@ -180,7 +185,8 @@ def _quantity(error: jsonschema.ValidationError, name: str, where: Where) -> Fin
         quantity.to_bytes(value) if memory else quantity.to_cpus(value)
     except quantity.BadQuantity as bad:
         code = "MEMORY_UNIT" if memory and bad.unit else "QUANTITY"
-        return _at(where, code, f"{name}: {bad.text}: {bad.message}", bad.suggestion)
+        suggestion = bad.suggestion if memory or not bad.unit else "write it like 2, 1.5 or 500m"
+        return _at(where, code, f"{name}: {bad.text}: {bad.message}", suggestion)
     if error.validator == "minimum":
         return _at(
             where,

@@ -147,6 +147,6 @@ def _advice(pool: PoolExplained, settings: Settings) -> list[str]:
         if settings.max_warm_processes > fits:
             said.append(
                 f"Memory holds about {fits} warm processes per worker process, not "
-                f"{settings.max_warm_processes}; the least used end early. This matters only with many bundles at once."
+                f"{settings.max_warm_processes}: the least used end early, which matters with many bundles."
             )
     return said

@@ -2,8 +2,7 @@
 
     bytes -> YAML events -> Node tree (maps, lists, scalars, each with its place) + findings
 
-Scalars resolve as in helm's YAML library, which is neither YAML 1.1 nor 1.2; a test compares with both
-majors of helm. Does not know which names or types a value should have: check.py does.
+Does not know which names or types a value should have: check.py does.
 """
 
 import re
@@ -15,23 +14,13 @@ from typing import Any
 import yaml
 
 from mops_helm.values.findings import Finding
+from mops_helm.values.scalars import resolve
 
 MAX_BYTES = 1 << 20  # a release, values included, must fit a Secret of 1 MiB
 MAX_DEPTH = 64
 MAX_NODES = 100_000  # after aliases are expanded
 
 _EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_WORDS: dict[str, Any] = {
-    **dict.fromkeys(["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"], True),
-    **dict.fromkeys(["n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"], False),
-    **dict.fromkeys(["", "~", "null", "Null", "NULL"]),
-    **dict.fromkeys([".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"], float("inf")),
-    **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], float("-inf")),
-    **dict.fromkeys([".nan", ".NaN", ".NAN"], float("nan")),
-}
-_INT = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INT_LIMIT = 2**64  # helm's library reads more as a float; texts in base 2, 8, 16 stay texts
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -128,32 +117,6 @@ def loads(text: str, name: str) -> Source:
     return Source(name, root, tuple(reader.findings))
 
 
-def resolve(text: str) -> Any:
-    """A plain scalar's value, as helm reads it."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if text[0] == ".":
-        return _float(text) if _FLOAT.fullmatch(text) else text
-    if text[0] not in "+-0123456789":
-        return text
-    digits = text.replace("_", "")
-    if match := _INT.fullmatch(digits):
-        sign, hexadecimal, binary, octal, decimal = match.groups()
-        base, body = next((b, t) for b, t in ((16, hexadecimal), (2, binary), (8, octal), (10, decimal)) if t)
-        # Longer than any integer it accepts: no need to convert, which Python refuses past 4,300 digits.
-        value = int(body, base) if len(body) <= 64 else _INT_LIMIT
-        if value < _INT_LIMIT and not (sign == "-" and value > _INT_LIMIT // 2):
-            return -value if sign == "-" else value
-    return _float(digits) if _FLOAT.fullmatch(digits) else text
-
-
-def _float(text: str) -> float | int | str:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        return text
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
-
-
 def _unusable(name: str, line: int, column: int, code: str, message: str, suggestion: str = "") -> Source:
     finding = Finding(name, line, column, code, message, suggestion)
     return Source(name, Node({}, Where(name, 1, 1)), (finding,))
@@ -192,7 +155,8 @@ class _Reader:
         raise _Stop
 
     def syntax_error(self, error: yaml.MarkedYAMLError, text: str) -> None:
-        mark = error.problem_mark or error.context_mark
+        unclosed = error.problem == "found unexpected end of stream" and error.context_mark
+        mark = error.context_mark if unclosed else error.problem_mark
         line, column = mark.line + 1, mark.column + 1
         lines = text.splitlines()
         written = lines[mark.line] if mark.line < len(lines) else ""
@@ -337,18 +301,13 @@ class _Reader:
     def _key(self, key: Node) -> str:
         at, value = key.where, key.value
         if isinstance(value, dict | list) or value is None:
-            self.stop(
-                at, "YAML_KEY", "a key that is no text", "quote it" if value is not None else "write a name"
-            )
+            suggestion = "write a name" if value is None else "quote it; {{ }} belongs in templates only"
+            self.stop(at, "YAML_KEY", "a key that is no text", suggestion)
         if isinstance(value, str):
             return value
-        name = (
-            str(value).lower()
-            if isinstance(value, bool)
-            else f"{value:g}"
-            if isinstance(value, float)
-            else str(value)
-        )
+        name = str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, float):
+            name = f"{value:g}"
         if name != at.text:
             self.add(
                 at.line,
