@@ -21,7 +21,7 @@ import sysconfig
 import time
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +41,11 @@ LAST_LINES = 25  # of uv's own words in an error
 
 @dataclass(frozen=True)
 class Environment:
-    """An interpreter, and a key that is equal for equal declarations, Python versions and platforms."""
+    """An interpreter; a key, equal for equal declarations; a digest of its Python version and packages."""
 
     python: Path
     key: str
+    digest: str
 
 
 class BuildFailed(BadInput):
@@ -63,7 +64,7 @@ class BuildFailed(BadInput):
 def environment(bundle: Bundle, settings: Settings) -> Environment:
     """The environment for a bundle, built if it is not there. Raises BuildFailed, BadInput."""
     if settings.executor_environment == "image":
-        return Environment(Path(sys.executable), f"image-{_platform()}")
+        return Environment(Path(sys.executable), "image", here())
     key = _key(bundle)
     folder = settings.venvs_dir / key
     settings.venvs_dir.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,12 @@ def environment(bundle: Bundle, settings: Settings) -> Environment:
         if problem:
             logger.info("environment %s: %s; building", key, problem)
             _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
-    return Environment(folder / "bin" / "python", key)
+    return Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
+
+
+def here() -> str:
+    """The digest of this process's own environment."""
+    return _digest({path.stem for place in sys.path for path in Path(place).glob("*.dist-info")})
 
 
 @contextmanager
@@ -88,7 +94,7 @@ def fresh(bundle: Bundle, settings: Settings) -> Iterator[Environment]:
         try:
             with FileLock(settings.venvs_dir / f"{key}.lock"):  # for the chosen versions, which are shared
                 _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
-            yield Environment(folder / "bin" / "python", f"{key}-fresh")
+            yield Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             Path(lock.lock_file).unlink(missing_ok=True)
@@ -156,6 +162,10 @@ def _problem(folder: Path, validate: bool) -> str:
 def _installed(folder: Path) -> list[str]:
     """NAME-VERSION of every installed package."""
     return sorted(path.stem for path in folder.glob("lib/python*/site-packages/*.dist-info"))
+
+
+def _digest(installed: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join([_platform(), *sorted(installed)]).encode()).hexdigest()[:16]
 
 
 def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:

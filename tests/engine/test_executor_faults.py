@@ -24,6 +24,7 @@ FAULTS_AND_OUTCOMES = [  # fault, status, reason, in the error, in the log
     ("closes_everything", "died", "connection closed", "descriptors", ""),
     ("hang", "died", "TaskTimeout", "within 1 s", "hanging"),
     ("hang_deaf", "died", "TaskTimeout", "within 1 s", "hanging"),
+    ("returns_nothing", "failed", "TypeError", "returned NoneType; expected a dict of bytes", ""),
     ("closes_output", "ok", "", "", ""),
 ]
 
@@ -50,15 +51,16 @@ def test_a_fault_costs_one_task(executor, folder, fault, status, reason, error, 
     assert (outcome.status, outcome.reason) == (status, reason), outcome
     assert error in outcome.error
     assert log in outcome.log
+    assert "runner.py" not in outcome.error
     assert len(outcome.log.encode()) <= 64 * 1024
     after = executor.run(task(FAULTS, settings(folder), "echo"))
     assert after.status == "ok", after
 
 
-def test_a_traceback_names_the_model_and_not_the_runner(executor, folder):
+def test_a_traceback_names_the_models_line(executor, folder):
     error = executor.run(task(FAULTS, settings(folder), "raises")).error
-    assert "wire.py" in error
-    assert "runner.py" not in error
+    assert 'wire.py", line' in error
+    assert "in raises" in error
 
 
 def test_what_a_task_printed_is_not_in_the_next_ones_log(executor, folder):

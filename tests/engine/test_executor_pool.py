@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from executor_helpers import FAULTS, is_gone, settings, task, write_bundle
 from helpers import wait_for
-from modelops_dask import executors
+from modelops_dask import executors, venv
 from modelops_dask.errors import BadInput
 
 MIB = 1024 * 1024
@@ -199,6 +199,17 @@ def test_the_peak_of_a_task_is_its_own(folder):
     assert 200 * MIB < large < 300 * MIB
     assert small < 60 * MIB
     assert after < 60 * MIB
+
+
+@pytest.mark.parametrize("kind", ["isolated_warm", "direct"])
+def test_an_outcome_names_its_environment_and_threads(folder, monkeypatch, kind):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    chosen = settings(folder, executor_type=kind)
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(FAULTS, chosen))
+    assert outcome.threads == 3
+    assert len(outcome.environment) == 16
+    assert (outcome.environment == venv.here()) == (kind == "direct"), "the bundle's own has no packages"
 
 
 @pytest.mark.parametrize("kind", ["isolated_fork", "none"])

@@ -7,6 +7,7 @@ Which isolation each type promises: docs/executors.md.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
+from modelops_dask.executors.runner import Answer
 from modelops_dask.settings import Settings
 from modelops_dask.shape import CHILD_MIN_BYTES, MIB, runners
 
@@ -36,10 +38,11 @@ class Task:
 class Outcome:
     """What became of one attempt at a task.
 
-    ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's
-    type, `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal
-    9", "TaskTimeout"). `log` is the end of what the model printed (at most 64 KiB), kept when the status is
-    not ok.
+    ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's type,
+    `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal 9",
+    "TaskTimeout"). `log` is the end of what the model printed, at most 64 KiB, when the status is not ok.
+    `peak_bytes` is the most memory that its process had resident, 0 if not known. `threads` (of native code;
+    0: not fixed) and `environment` (a digest of the Python version and packages) can change the bytes.
     """
 
     status: Literal["ok", "failed", "died"]
@@ -49,6 +52,8 @@ class Outcome:
     log: str = ""
     seconds: float = 0.0
     peak_bytes: int = 0
+    threads: int = 0
+    environment: str = ""
 
 
 class Executor(AbstractContextManager, Protocol):
@@ -66,8 +71,7 @@ def create(
     """The executor that the settings ask for. Raises BadInput for one that this version does not have.
 
     memory_limit_bytes is that of the worker process, None or 0 for none: it caps how many runners stay warm.
-    threads is how many of the process's threads run tasks. echo receives what models print in runners, as it
-    comes.
+    threads is how many threads of the process run tasks. echo receives what models print in runners.
     """
     if settings.executor_type not in TYPES:
         raise BadInput(
@@ -90,9 +94,7 @@ def create(
 
 
 def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int) -> int:
-    """maxWarmProcesses, or fewer when the memory left for runners does not hold that many; never below
-    those in use.
-    """
+    """maxWarmProcesses, or what memory holds if that is less, but never fewer than run side by side."""
     if not memory_limit_bytes:
         return settings.max_warm_processes
     left_bytes = memory_limit_bytes - settings.worker_memory_bytes
@@ -103,3 +105,24 @@ def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int
             *(by_memory, settings.max_warm_processes, left_bytes // MIB, CHILD_MIN_BYTES // MIB),
         )
     return min(by_memory, settings.max_warm_processes)
+
+
+def native_threads(default: int = 0) -> int:
+    """Threads of OpenMP and BLAS, as the variables of this process fix them; default where they do not."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdigit() else default
+
+
+def outcome(answer: Answer, log: str, threads: int, environment: str) -> Outcome:
+    """What a runner answered, with what its process can add."""
+    return Outcome(
+        answer.status,
+        answer.outputs,
+        answer.reason,
+        answer.error,
+        log,
+        answer.seconds,
+        answer.peak_bytes,
+        threads,
+        environment,
+    )

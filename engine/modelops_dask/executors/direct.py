@@ -12,9 +12,10 @@ import sys
 import threading
 from types import TracebackType
 
+from modelops_dask import venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Executor, Outcome, Task, runner
+from modelops_dask.executors import Executor, Outcome, Task, native_threads, outcome, runner
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
 
@@ -22,15 +23,20 @@ logger = logging.getLogger("distributed.modelops")
 
 
 class DirectExecutor(Executor):
-    """Calls the model in the calling thread. With more than one thread it neither seeds global generators
-    nor resets the peak: both belong to the whole process."""
+    """Calls the model in the calling thread.
+
+    With more than one thread it neither seeds the global generators nor resets the peak between tasks: both
+    belong to the whole process.
+    """
 
     def __init__(self, settings: Settings, threads: int = 1) -> None:
         self._alone = threads == 1
         self._seeds = self._alone and settings.seed_globals
-        self._peak = runner.Peak()
+        self._peak = runner.Peak(resets=self._alone)
         self._turn = threading.Condition()
         self._running = 0
+        self._threads = native_threads()
+        self._environment = venv.here()
         self._bundle: Bundle | None = None
         self._wire = None
         logger.warning(
@@ -45,11 +51,11 @@ class DirectExecutor(Executor):
         except (BadInput, KeyboardInterrupt):
             raise
         except BaseException as error:
-            return Outcome(*_fields(runner.failed(error)))
+            return self._outcome(runner.failed(error))
         try:
             if self._seeds:
                 runner.seed_globals(task.seed)
-            return Outcome(*_fields(runner.call(wire, task.entrypoint, task.params, task.seed, self._peak)))
+            return self._outcome(runner.call(wire, task.entrypoint, task.params, task.seed, self._peak))
         finally:
             self._leave()
 
@@ -57,6 +63,9 @@ class DirectExecutor(Executor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._forget()
+
+    def _outcome(self, answer: runner.Answer) -> Outcome:
+        return outcome(answer, "", self._threads, self._environment)
 
     def _enter(self, bundle: Bundle):
         """The wire function. Two bundles may have modules of the same name, so they take turns in a
@@ -92,7 +101,3 @@ class DirectExecutor(Executor):
                 del sys.modules[name]
         sys.path[:] = [path for path in sys.path if not f"{path}/".startswith(tree)]
         self._bundle = self._wire = None
-
-
-def _fields(answer: runner.Answer) -> tuple:
-    return answer.status, answer.outputs, answer.reason, answer.error, "", answer.seconds, answer.peak_bytes

@@ -1,13 +1,12 @@
 """The process that runs a bundle's wire function: standard library only, one file, started by path.
 
     python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
-    request (length in 8 big-endian bytes, pickle) -> wire(entrypoint, params, seed) -> Answer (framed the
-    same way)
+    request -> wire(entrypoint, params, seed) -> Answer; each message is its length in 8 bytes, and a pickle
 
-It runs with the bundle's own Python, which need not have modelops_dask; it keeps to Python 3.9's language.
-The messages use an inherited socket, so stdout and stderr are the model's; process.py holds the other ends.
-wire.py has found what WIRE names; direct.py imports load_wire and call, so that a model behaves the same in
-both. Does not start, time or restart anything: process.py does, and warm.py decides when.
+It runs with the bundle's own Python, which need not have modelops_dask, and keeps to Python 3.9's language.
+The messages use an inherited socket: stdout and stderr are the model's. process.py holds the other ends.
+wire.py found what WIRE names. direct.py imports load_wire and call, so that a model behaves the same in both.
+Does not start, time or restart anything: process.py does, and warm.py decides when.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -44,9 +43,7 @@ class WireNotFound(Exception):
 
 
 class Answer(NamedTuple):
-    """What a call came to; the fields of the same names in Outcome. `peak_bytes` is 0 where it cannot be
-    known.
-    """
+    """What a call came to: the fields of the same names in Outcome."""
 
     status: str
     outputs: dict
@@ -60,10 +57,9 @@ class Answer(NamedTuple):
 
 
 def load_wire(bundle: str, reference: str) -> Callable[[str, dict, int], dict]:
-    """The function that a reference names, its module imported from the bundle's tree; "" asks the installed
-    packages.
+    """The function that a reference names, imported from the bundle; "" asks the installed packages.
 
-    Puts the tree and its src/ first on sys.path. Raises WireNotFound, or whatever importing the model raises.
+    Puts the bundle's tree and its src/ first on sys.path. Raises WireNotFound, or what importing raises.
     """
     root = Path(bundle)
     for path in (root, root / "src"):
@@ -84,13 +80,10 @@ def load_wire(bundle: str, reference: str) -> Callable[[str, dict, int], dict]:
 
 def _installed() -> str:
     points = importlib.metadata.entry_points()
-    found = {
-        p.value for p in (points.select(group=GROUP) if hasattr(points, "select") else points.get(GROUP, ()))
-    }
+    ours = points.select(group=GROUP) if hasattr(points, "select") else points.get(GROUP, ())  # Python 3.9
+    found = sorted({point.value for point in ours})
     if len(found) > 1:
-        raise WireNotFound(
-            f"the environment holds {len(found)} entry points of {GROUP}: {', '.join(sorted(found))}"
-        )
+        raise WireNotFound(f"the environment has several entry points of {GROUP}: {', '.join(found)}")
     if not found:
         raise WireNotFound(
             "no wire function found. Give the bundle one of\n"
@@ -99,13 +92,11 @@ def _installed() -> str:
             '  .modelops/modelops.toml: [modelops] wire = "module:function"\n'
             "  wire.py: a function wire(entrypoint, params, seed)"
         )
-    return found.pop()
+    return found[0]
 
 
 def _import_file(root: Path, target: str) -> Any:
-    """The module of a file of the bundle, under its package name where it has one: relative imports then
-    work.
-    """
+    """The module of a file of the bundle, by its package's name if it has one: relative imports then work."""
     parts = Path(target).with_suffix("").parts
     if parts[0] == "src":
         parts = parts[1:]
@@ -125,9 +116,7 @@ def _import_file(root: Path, target: str) -> Any:
 
 
 def seed_globals(seed: int) -> None:
-    """Seed `random`, and NumPy's global state if NumPy is loaded, so that neither depends on earlier
-    tasks.
-    """
+    """Seed `random`, and NumPy's global state if NumPy is loaded: neither then depends on earlier tasks."""
     random.seed(seed)
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -136,10 +125,9 @@ def seed_globals(seed: int) -> None:
 
 
 def call(wire: Callable, entrypoint: str, params: dict, seed: int, peak: Peak) -> Answer:
-    """Call the wire function. What it raises becomes a failed Answer, except KeyboardInterrupt, which is a
-    person's.
+    """Call the wire function. What it raises, SystemExit too, becomes a failed Answer.
 
-    SystemExit is a failure like any other: a task that ends early is no reason to lose the process.
+    Only KeyboardInterrupt is let through: it is a person's.
     """
     peak.reset()
     started = time.perf_counter()
@@ -153,8 +141,10 @@ def call(wire: Callable, entrypoint: str, params: dict, seed: int, peak: Peak) -
 
 
 def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:
-    """A failed Answer: the exception's type, and its traceback without this file's own frame."""
-    frames = error.__traceback__.tb_next if error.__traceback__ else None
+    """A failed Answer: the exception's type, and its traceback without the frames of this file."""
+    frames = error.__traceback__
+    while frames and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, frames))
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
@@ -164,19 +154,18 @@ def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> A
 
 def _checked(outputs: Any) -> dict:
     """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it."""
-    if type(outputs) is not dict:
-        outputs = dict(outputs)
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"wire returned {type(outputs).__name__}; expected a dict of bytes")
+    checked = {}  # a copy: a model may return the same dict every time
     for name, data in outputs.items():
-        if type(name) is not str:
+        if not isinstance(name, str):
             raise TypeError(f"wire returned a name that is not text: {name!r}")
-        if type(data) is not bytes:
-            if isinstance(data, str):
-                outputs[name] = data.encode("utf-8")
-            elif isinstance(data, (bytes, bytearray, memoryview)):
-                outputs[name] = bytes(data)
-            else:
-                raise TypeError(f"wire returned {type(data).__name__} as {name!r}; expected bytes")
-    return outputs
+        if isinstance(data, str):
+            data = data.encode("utf-8")
+        elif not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"wire returned {type(data).__name__} as {name!r}; expected bytes")
+        checked[name] = bytes(data)
+    return checked
 
 
 class Peak:
@@ -187,11 +176,11 @@ class Peak:
     that value the file is read. Elsewhere, and where /proc is read-only: the peak since the process started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resets: bool = True) -> None:
         self._clear = self._status = -1
         self._inherited_bytes = 0
         with contextlib.suppress(OSError):
-            self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY)
+            self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY) if resets else -1
             self._status = os.open("/proc/self/status", os.O_RDONLY)
             self.reset()
             floor = _maxrss_bytes()
@@ -258,8 +247,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     try:
         wire = load_wire(bundle, reference)
         if seeds and importlib.util.find_spec("numpy"):
-            # A model that imports NumPy in its first task would otherwise run that one from an unseeded
-            # state.
+            # A model that imports NumPy in its first task would run that one from an unseeded state.
             with contextlib.suppress(ImportError):
                 importlib.import_module("numpy.random")
         peak = Peak()
@@ -304,10 +292,8 @@ class _Output:
 
     def _open(self) -> None:
         # Line by line: what was printed before a crash has then left the process.
-        sys.stdout, sys.stderr = self._ours = tuple(
-            open(fd, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 (kept open)
-            for fd in (1, 2)
-        )
+        kind = {"mode": "w", "buffering": 1, "encoding": "utf-8", "errors": "replace", "closefd": False}
+        sys.stdout, sys.stderr = self._ours = open(1, **kind), open(2, **kind)  # noqa: SIM115 (kept open)
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
 
 

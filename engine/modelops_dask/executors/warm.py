@@ -16,7 +16,7 @@ from types import TracebackType
 from modelops_dask import venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Executor, Outcome, Task
+from modelops_dask.executors import Executor, Outcome, Task, native_threads, outcome
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
 from modelops_dask.executors.runner import Answer
 from modelops_dask.executors.wire import find_wire
@@ -37,6 +37,7 @@ class WarmExecutor(Executor):
         self._settings = settings
         self._limit = max(1, limit)
         self._echo = echo
+        self._threads = native_threads(default=1)  # process.py sets 1 where nothing is set
         self._changed = threading.Condition()
         self._idle: list[_Warm] = []  # the one used longest ago first
         self._busy: set[_Warm] = set()
@@ -49,20 +50,22 @@ class WarmExecutor(Executor):
         """Run a task in a runner. Raises BadInput when the bundle cannot be run: no wire function, no
         environment.
         """
+        started, environment = time.monotonic(), ""
         try:
-            with self._lease(task.bundle) as runner:
+            with self._lease(task.bundle) as warm:
+                environment = warm.environment.digest
                 timeout_seconds = self._settings.task_timeout_seconds or None
-                answer = runner.call(task.entrypoint, task.params, task.seed, timeout_seconds)
-                return _outcome(answer, runner.log)
+                answer = warm.runner.call(task.entrypoint, task.params, task.seed, timeout_seconds)
+                log = "" if answer.status == "ok" else warm.runner.log
         except StartFailed as failure:
-            if failure.answer.reason == "WireNotFound":
-                said = failure.answer.error.partition("WireNotFound: ")[2].strip()
+            answer, log = failure.answer, failure.log
+            if answer.reason == "WireNotFound":
+                said = answer.error.partition("WireNotFound: ")[2].strip()
                 raise BadInput(f"bundle {task.bundle.path}: {said}") from None
-            return _outcome(failure.answer, failure.log)
         except RunnerLost as lost:
-            return Outcome(
-                "died", reason=lost.reason, error=lost.error, log=lost.log, peak_bytes=lost.peak_bytes
-            )
+            seconds = time.monotonic() - started
+            answer, log = Answer("died", {}, lost.reason, lost.error, seconds, lost.peak_bytes), lost.log
+        return outcome(answer, log, self._threads, environment)
 
     def busy(self) -> list[Runner]:
         """The runners that have a task now."""
@@ -93,11 +96,11 @@ class WarmExecutor(Executor):
             self._changed.wait_for(lambda: not self._places, timeout=END_SECONDS)
 
     @contextmanager
-    def _lease(self, bundle: Bundle) -> Iterator[Runner]:
+    def _lease(self, bundle: Bundle) -> Iterator["_Warm"]:
         """A runner for one task; afterwards idle again, or ended."""
         warm = self._take(bundle)
         try:
-            yield warm.runner
+            yield warm
         except BaseException:
             self._end(warm, kill=True)
             raise
@@ -146,8 +149,9 @@ class WarmExecutor(Executor):
         try:
             wire = find_wire(bundle.path)
             with ExitStack() as stack:
+                environment = self._environment(bundle, stack)
                 runner = Runner(
-                    self._environment(bundle, stack).python,
+                    environment.python,
                     bundle.path,
                     wire,
                     seed_globals=self._settings.seed_globals,
@@ -155,7 +159,7 @@ class WarmExecutor(Executor):
                     echo=self._echo,
                 )
                 stack.callback(runner.close)
-                warm = _Warm(runner, bundle, stack.pop_all())
+                warm = _Warm(runner, bundle, environment, stack.pop_all())
             with self._changed:
                 self._busy.add(warm)
                 if self._closed:
@@ -208,14 +212,9 @@ class WarmExecutor(Executor):
 
 
 class _Warm:
-    """A runner, the bundle it imported, and what ends with it."""
+    """A runner, the bundle it imported, where, and what ends with it."""
 
-    def __init__(self, runner: Runner, bundle: Bundle, stack: ExitStack) -> None:
-        self.runner, self.bundle, self.stack = runner, bundle, stack
-
-
-def _outcome(answer: Answer, log: str) -> Outcome:
-    log = "" if answer.status == "ok" else log
-    return Outcome(
-        answer.status, answer.outputs, answer.reason, answer.error, log, answer.seconds, answer.peak_bytes
-    )
+    def __init__(
+        self, runner: Runner, bundle: Bundle, environment: venv.Environment, stack: ExitStack
+    ) -> None:
+        self.runner, self.bundle, self.environment, self.stack = runner, bundle, environment, stack

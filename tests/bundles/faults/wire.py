@@ -77,6 +77,10 @@ def not_bytes(params, seed):
     return {"table": [1, 2, 3]}
 
 
+def returns_nothing(params, seed):
+    pass
+
+
 def prints_much(params, seed):
     line = "x" * 1023 + "\n"
     for _ in range(10 * 1024):
