@@ -1,0 +1,141 @@
+"""The schema source itself, and the files made from it."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from chart.rendering import CHART, ISOLATION, ROOT
+from modelops_dask.settings import Settings
+
+SCHEMA = yaml.safe_load((ROOT / "schemas" / "values.schema.yaml").read_text())
+GENERATED = json.loads((CHART / "values.schema.json").read_text())
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+TEMPLATES = "\n".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
+KUBERNETES_OWN = {"resources", "quantities", "env", "open"}  # definitions of what Kubernetes defines, not us
+
+
+def load_generator() -> Any:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "tools" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = load_generator()
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    return generate.resolve(node, SCHEMA)
+
+
+def properties(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every property of ours, with what it refers to put in its place."""
+    for name, unresolved in node.get("properties", {}).items():
+        found = resolved(unresolved)
+        yield f"{path}{name}", found
+        if not is_kubernetes(unresolved):
+            yield from properties(found, f"{path}{name}.")
+
+
+def is_kubernetes(node: dict[str, Any]) -> bool:
+    refs = [part.get("$ref", "") for part in [node, *node.get("allOf", [])]]
+    return any(ref.removeprefix("#/definitions/") in KUBERNETES_OWN for ref in refs)
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from nodes(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from nodes(value)
+
+
+PROPERTIES = dict(properties(SCHEMA))
+
+
+def test_generated_files_have_not_drifted():
+    stale = [path.name for path, text in generate.files().items() if path.read_text() != text]
+    assert not stale, "run: make generate"
+
+
+def test_drift_is_noticed(monkeypatch):
+    monkeypatch.setitem(SCHEMA["properties"]["preset"], "default", "other")
+    assert generate.values_yaml(SCHEMA) != (CHART / "values.yaml").read_text()
+
+
+@pytest.mark.parametrize("path", PROPERTIES)
+def test_every_property_has_a_description_and_a_default(path):
+    found = PROPERTIES[path]
+    assert found.get("description", "").strip()
+    assert "default" in found or "properties" in found, "neither a default nor properties with defaults"
+
+
+@pytest.mark.parametrize("path", PROPERTIES)
+def test_every_default_is_valid(path):
+    found = PROPERTIES[path]
+    if "default" in found:
+        jsonschema.Draft7Validator({**found, "definitions": SCHEMA["definitions"]}).validate(found["default"])
+
+
+def test_defaults_as_a_whole_are_valid():
+    jsonschema.Draft7Validator.check_schema(GENERATED)
+    jsonschema.Draft7Validator(GENERATED).validate(DEFAULTS)
+
+
+def test_objects_of_ours_are_closed():
+    is_open = [
+        path
+        for path, found in PROPERTIES.items()
+        if "properties" in found and found.get("additionalProperties", True)
+    ]
+    assert not is_open
+    assert SCHEMA["additionalProperties"] is False
+
+
+def test_only_what_every_helm_reads_alike():
+    for node in nodes(GENERATED):
+        if isinstance(node.get("$ref"), str):
+            assert node["$ref"].startswith("#/"), node
+            assert set(node) == {"$ref"}, f"beside $ref: {node}"
+        kinds = node.get("type", [])
+        assert "null" not in ([kinds] if isinstance(kinds, str) else kinds)
+        if isinstance(pattern := node.get("pattern"), str):
+            assert not re.search(r"\(\?|\\[0-9]", pattern), (
+                f"Go has neither lookaround nor back references: {pattern}"
+            )
+
+
+def leaves() -> list[str]:
+    return [path for path, found in PROPERTIES.items() if "properties" not in found or "default" in found]
+
+
+@pytest.mark.parametrize("path", leaves())
+def test_every_value_is_used_by_a_template(path):
+    if path in ("global", "enabled"):
+        pytest.skip("for the parent chart")
+    if "x-env" in PROPERTIES[path]:
+        assert f": {path}\n" in TEMPLATES
+        return
+    name = path.rpartition(".")[2]
+    assert re.search(rf"\.{name}\b", TEMPLATES), f"no template reads {path}"
+
+
+def test_variables_are_those_of_settings():
+    declared = {found["x-env"]: path for path, found in PROPERTIES.items() if "x-env" in found}
+    known = {item.metadata["env"] for item in Settings.__dataclass_fields__.values()}
+    assert known - set(declared) == {"MODELOPS_BUNDLES_CACHE_DIR", "MODELOPS_VENVS_DIR"}, (
+        "the chart sets these paths itself"
+    )
+    assert set(declared) <= known
+
+
+def test_each_isolation_preset_has_a_binding():
+    bound = [rule["if"]["properties"]["preset"]["const"] for rule in GENERATED["allOf"] if "if" in rule]
+    assert sorted(bound) == sorted(path.stem for path in ISOLATION)
