@@ -33,6 +33,7 @@ ROOMS = {
     "worker": FOUNDATION | {"bundle", "venv", "limits", "executors"},
     "study": FOUNDATION | {"bundle", "venv", "limits", "executors", "store", "worker", "description"},
     "local": FOUNDATION | {"limits", "worker"},
+    "remote": FOUNDATION,
     "kube": FOUNDATION,
 }
 
