@@ -17,7 +17,7 @@ MODULES = [
 ]
 
 # What a study is (data: what would run) is below the store, what runs it is above.
-DESCRIPTION = {"contract", "document", "plan", "sampling", "spec"}
+DESCRIPTION = {"contract", "document", "fields", "plan", "sampling", "spec"}
 # A room of the engine and the rooms that it may import.
 FOUNDATION = {"errors", "settings", "shape"}
 ROOMS = {
