@@ -2,10 +2,13 @@
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from distributed import get_worker
 from modelops_dask import bundle, executors
 from modelops_dask.settings import Settings
+from modelops_dask.worker import Runtime
 
 FAULTS = Path(__file__).parent / "bundles" / "faults"
 
@@ -50,3 +53,24 @@ def children() -> set[int]:
             if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
                 found.add(int(stat.parent.name))
     return found
+
+
+# Functions that tests submit to Dask workers, which import them by this module's name.
+
+
+def run_here(one: executors.Task) -> executors.Outcome:
+    return get_worker().modelops.executor.run(one)
+
+
+def runtime_of() -> Runtime:
+    return replace(get_worker().modelops, executor=None)  # an executor cannot travel
+
+
+def pid_of_runner() -> int:
+    (runner,) = get_worker().modelops.executor.idle()
+    return runner.pid
+
+
+def busy_runners(dask_worker) -> list[int]:
+    """For Client.run: the processes whose model has begun to hang."""
+    return [runner.pid for runner in dask_worker.modelops.executor.busy() if "hanging" in runner.log]

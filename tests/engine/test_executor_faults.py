@@ -19,7 +19,7 @@ FAULTS_AND_OUTCOMES = [  # fault, status, reason, in the error, in the log
     ("recurse", "failed", "RecursionError", "maximum recursion depth", ""),
     ("not_bytes", "failed", "TypeError", "list as 'table'; expected bytes", ""),
     ("prints_much", "failed", "ValueError", "after 10 MB", "the last line"),
-    ("os_exit", "died", "exited with status 3", "ended the process", "leaving"),
+    ("os_exit", "died", "exited with status 3", "ended its process", "leaving"),
     ("crash", "died", "killed by signal 11", "Segmentation fault", "string_at"),
     ("closes_everything", "died", "connection closed", "descriptors", ""),
     ("hang", "died", "TaskTimeout", "within 1 s", "hanging"),

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from modelops_dask.executors import runner
@@ -22,9 +23,7 @@ LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what
 START_SECONDS = 120  # interpreter and model; starsim takes up to 19 s on a busy machine
 PING_SECONDS = 5
 GRACE_SECONDS = 1  # from asking to killing
-LOOK_SECONDS = (
-    0.5  # how often a silent runner is checked to be alive: a child of its may hold the socket open
-)
+LOOK_SECONDS = 0.5  # how often a silent runner is looked after: a child of its may hold the socket open
 
 # Native thread pools: their size changes the bytes of results, so it is fixed unless the person set it.
 THREAD_VARIABLES = (
@@ -38,9 +37,7 @@ THREAD_VARIABLES = (
 
 
 class RunnerLost(Exception):
-    """The runner ended, or was ended, before it answered. `reason` is short and the same for the same
-    cause.
-    """
+    """The runner ended, or was ended, before it answered. `reason` is short, and one for each cause."""
 
     def __init__(self, reason: str, error: str, log: str = "", peak_bytes: int = 0) -> None:
         super().__init__(reason, error, log, peak_bytes)
@@ -56,9 +53,7 @@ class StartFailed(Exception):
 
 
 class Runner:
-    """A runner process that has imported a bundle. `tasks` counts calls; times are time.monotonic()
-    seconds.
-    """
+    """A runner process for one bundle. `tasks` counts calls; times are seconds of time.monotonic()."""
 
     def __init__(
         self,
@@ -79,13 +74,9 @@ class Runner:
         self._output, output = os.pipe()
         lifeline, self._lifeline = os.pipe()
         try:
+            arguments = (theirs.fileno(), lifeline, bundle, wire, int(seed_globals))
             self._process = subprocess.Popen(
-                [
-                    python,
-                    "-s",
-                    runner.__file__,
-                    *map(str, (theirs.fileno(), lifeline, bundle, wire, int(seed_globals))),
-                ],
+                [python, "-s", runner.__file__, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -202,15 +193,14 @@ class Runner:
         return pickle.loads(memoryview(data)[8:])
 
     def _drain(self) -> None:
-        """Read what was printed. One read: the pipe holds no more, and an endless printer must not keep us
-        here.
-        """
+        """Read what was printed. Once: a pipe holds no more, and a child that prints on must not keep us."""
         try:
             text = os.read(self._output, LOG_BYTES)
         except OSError:  # nothing there
             return
         if not text:  # every holder of the pipe has closed it
-            self._poll.unregister(self._output)
+            with suppress(KeyError):
+                self._poll.unregister(self._output)
         self._log = (self._log + text)[-LOG_BYTES:]
         if self._echo and text:
             self._echo(text)
@@ -229,14 +219,11 @@ class Runner:
         self._drain()
         self.kill()
         if status is None or status == runner.LOST_CONNECTION:
-            reason, error = (
-                "connection closed",
-                "the model closed the descriptors of the process that runs it",
-            )
+            reason, error = "connection closed", "the model closed the descriptors of its process"
         elif status < 0:
             reason, error = f"killed by signal {-status}", signal.strsignal(-status) or ""
         else:
-            reason, error = f"exited with status {status}", "the model ended the process that runs it"
+            reason, error = f"exited with status {status}", "the model ended its process"
         return RunnerLost(reason, error, self.log)
 
     def _wait(self, timeout_seconds: float) -> int | None:
@@ -246,10 +233,8 @@ class Runner:
             return None
 
     def _signal(self, number: int) -> None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # all gone; macOS says so with the latter
             os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):  # all gone; macOS says so with the latter
-            pass
 
     def _peak_bytes(self) -> int:
         try:
@@ -267,12 +252,10 @@ class Runner:
 
 
 def _environment(keep_pythonpath: bool) -> dict[str, str]:
-    """The worker's variables, less those that would mix its packages into the bundle's, plus what results
-    depend on.
-    """
-    dropped = {"PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"} | (
-        set() if keep_pythonpath else {"PYTHONPATH"}
-    )
+    """The worker's variables without those that lead to its own packages, with what results depend on."""
+    dropped = ["PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"]
+    if not keep_pythonpath:
+        dropped.append("PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     for name in THREAD_VARIABLES:
         environment.setdefault(name, "1")

@@ -23,7 +23,6 @@ from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
 
 PING_AFTER_SECONDS = 10  # idle for longer, and a runner is asked for a sign of life before it is used
-
 END_SECONDS = 5  # what leaving waits for tasks that it has interrupted
 
 
@@ -47,7 +46,7 @@ class WarmExecutor(Executor):
         self._environments: dict[str, venv.Environment] = {}
 
     def run(self, task: Task) -> Outcome:
-        """Run a task in a runner. Raises BadInput when the bundle cannot be run: no wire function, no
+        """Run a task in a runner. Raises BadInput when no task of the bundle can be run: no wire function, no
         environment.
         """
         started, environment = time.monotonic(), ""

@@ -1,0 +1,74 @@
+"""Settings: the variables of a worker, typed, and the same as the chart's values."""
+
+from dataclasses import fields
+
+import pytest
+from modelops_dask.errors import BadInput
+from modelops_dask.settings import Settings
+from mops_helm.paths import SCHEMAS
+from mops_helm.values.quantity import to_bytes
+from ruamel.yaml import YAML
+
+NOT_VALUES = {  # variables that no value of the chart becomes
+    "MODELOPS_BUNDLES_CACHE_DIR",  # a path in the pod: the chart's own
+    "MODELOPS_VENVS_DIR",  # the same
+    "MODELOPS_SEED_GLOBALS",  # for diagnosis
+}
+
+
+def values_with_variables(schema: dict):
+    if "x-env" in schema:
+        yield schema["x-env"], schema["default"]
+    for child in schema.get("properties", {}).values():
+        yield from values_with_variables(child)
+
+
+def test_the_schema_and_the_settings_have_the_same_variables_and_defaults():
+    in_schema = {}
+    schema = YAML(typ="safe").load((SCHEMAS / "values.schema.yaml").read_text())
+    for name, default in values_with_variables(schema):
+        in_schema[name] = to_bytes(default) if name.endswith("_BYTES") else default
+    defaults = Settings()
+    in_settings = {item.metadata["env"]: getattr(defaults, item.name) for item in fields(Settings)}
+    assert {name: value for name, value in in_settings.items() if name not in NOT_VALUES} == in_schema
+
+
+def test_settings_survive_the_environment():
+    changed = Settings(preset="cold", executor_type="cold", force_fresh_venv=True, max_warm_processes=7)
+    assert Settings.from_env(changed.to_env()) == changed
+    assert Settings.from_env({}) == Settings()
+
+
+def test_caches_follow_the_users_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Settings().bundles_cache_dir == tmp_path / "modelops-dask" / "bundles"
+    assert Settings.from_env({"MODELOPS_VENVS_DIR": "~/venvs"}).venvs_dir.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "MODELOPS_EXECUTOR_TYPE",
+            "warm",
+            "expected one of isolated_warm, isolated_fork, cold,",
+        ),
+        ("MODELOPS_EXECUTOR_ENVIRONMENT", "conda", "expected one of bundle, image"),
+        ("MODELOPS_MAX_WARM_PROCESSES", "-1", "expected a whole number"),
+        ("MODELOPS_MAX_WARM_PROCESSES", "1e3", "expected a whole number"),
+        ("MODELOPS_PROCESS_TTL", "٣", "expected a whole number"),
+        ("MODELOPS_FORCE_FRESH_VENV", "yes", "expected true or false"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_named(name, text, said):
+    with pytest.raises(BadInput) as refused:
+        Settings.from_env({name: text})
+    assert f"{name}={text!r}" in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_all_problems_are_said_at_once():
+    wrong = {"MODELOPS_PROCESS_TTL": "x", "MODELOPS_VALIDATE_DEPS": "on", "MODELOPS_EXECUTOR_TYPE": "y"}
+    with pytest.raises(BadInput) as refused:
+        Settings.from_env(wrong)
+    assert all(name in str(refused.value) for name in wrong)
