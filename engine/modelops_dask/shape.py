@@ -64,8 +64,8 @@ def fit(shape: Shape, cpus: int, memory_bytes: int) -> tuple[Shape, list[str]]:
     if count < wanted:
         reason = f"{cpus} CPUs" if by_cpu <= by_memory else f"{memory_bytes // MIB:,} MiB of memory"
         said.append(
-            f"{shape.replicas} pods x {shape.processes} processes x {shape.threads} threads reduced to "
-            f"{count} x {shape.threads} here: {reason}"
+            f"{wanted} processes ({shape.replicas} pods x {shape.processes}) reduced to {count}, "
+            f"each as in a pod: this machine has {reason}"
         )
     pod_bytes = shape.process_memory_bytes * count + SUPERVISOR_BYTES
     return replace(shape, replicas=1, processes=count, pod_memory_bytes=pod_bytes), said
