@@ -45,6 +45,8 @@ def known() -> dict[str, Any]:
         folder = Path(find_spec(package).submodule_search_locations[0])
         _add_schema(tree, _read(folder / f"{package}-schema.yaml"))
         _add_defaults(tree, _read(folder / f"{package}.yaml"))
+    for section in (tree, tree["distributed"]):  # in neither file; distributed/config.py reads both
+        section |= {"logging": None, "logging-file-config": {}}
     return tree
 
 

@@ -230,7 +230,7 @@ def _memory(merged: Merged, path: Path, pool: Node) -> Iterator[Finding]:
     count = runners(values["threads"], executor["subprocessPoolSize"])
     child = child_limit(process_bytes, to_bytes(executor["workerMemory"]), count)
     if child < CHILD_MIN_BYTES:
-        said += f", less executor.workerMemory {executor['workerMemory']}: {max(0, child) // MIB}Mi a runner ({count})"
+        said += f"; less workerMemory {executor['workerMemory']}: {max(0, child) // MIB}Mi a runner ({count})"
         suggestion = f"{raise_it}, threads or executor.subprocessPoolSize"
         yield _finding(where, "CHILD_MEMORY", f"{said}, and 64Mi is the least", suggestion)
 
@@ -252,7 +252,7 @@ def _autoscaling(merged: Merged, path: Path, pool: Node) -> Iterator[Finding]:
         said = f"{_name(path)}.replicas is not used while autoscaling is enabled"
         where = place(merged, (*path, "replicas"))
         yield _finding(where, "AUTOSCALING_REPLICAS", said, "state minReplicas and maxReplicas alone")
-    if effective.pod_cpus(pool.plain()) is None:
-        said = f"{_name(path)}.autoscaling measures CPU against a request, and none is stated"
-        where = _at(merged, path, "autoscaling.enabled")
+    if not effective.pod_cpus(pool.plain()):
+        said = f"{_name(path)}.autoscaling measures CPU against a request, and there is none"
+        where = _at(merged, path, "resources.requests.cpu", "autoscaling.enabled")
         yield _finding(where, "AUTOSCALING_CPU", said, "set resources.requests.cpu")

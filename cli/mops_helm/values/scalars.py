@@ -16,6 +16,7 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys([".nan", ".NaN", ".NAN"], float("nan")),
 }
 _INT = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_STRAY_UNDERSCORE = re.compile(r"(?<![0-9])_|_(?![0-9])")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INT_LIMIT = 2**64  # helm's library reads more as a float; texts in base 2, 8, 16 stay texts
 
@@ -24,9 +25,9 @@ def resolve(text: str) -> Any:
     """A plain scalar's value, as helm reads it."""
     if text in _WORDS:
         return _WORDS[text]
-    if text[0] == ".":
-        return _float(text) if _FLOAT.fullmatch(text) else text
-    if text[0] not in "+-0123456789":
+    if text[0] not in ".+-0123456789":
+        return text
+    if text[0] == "." and _STRAY_UNDERSCORE.search(text):
         return text
     digits = text.replace("_", "")
     if match := _INT.fullmatch(digits):
