@@ -21,7 +21,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +81,11 @@ def file_name(output: str) -> str:
     """A file's name for an output's: letters, digits, - _ . ~ stay, so that no name leaves its folder."""
     name = quote(output, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name or "%"
+
+
+def output_name(file: str) -> str:
+    """The inverse of file_name."""
+    return "" if file == "%" else unquote(file)
 
 
 def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:

@@ -108,7 +108,11 @@ class Files:
         if self.folder is None:
             filesystem, root = self._remote
             return filesystem.open(f"{root}/{name}", "rb")
-        return (self.folder / name).open("rb")
+        from pyarrow import (
+            OSFile,  # Arrow's threads may outlive a read, and must not then meet a Python object
+        )
+
+        return OSFile(str(self.folder / name))
 
     def list(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted, without the folder's own; [] when there is none."""

@@ -167,7 +167,9 @@ def _conflicts(
             continue
         index, rows = _read(files, name, plan, ["status", "digest"])
         rows = rows.append_column("index", pa.array(index))
-        rows = rows.filter(pc.is_in(rows["index"], pa.array(repeated)) & pc.equal(rows["status"], "ok"))
+        rows = rows.filter(
+            pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
+        )
         for task, digest in zip(rows["index"].to_pylist(), rows["digest"].to_pylist(), strict=True):
             if first.setdefault(task, digest) != digest:
                 found.add(task)

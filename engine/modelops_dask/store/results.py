@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.compact import FOLDER, MixedOutputs, compact, read_manifest
+from modelops_dask.store.compact import FOLDER, MixedOutputs, compact, output_name, read_manifest
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing
 
@@ -39,15 +39,13 @@ class NoOutput(BadInput):
 
 def outputs(store: str | Path | Files) -> dict[str, str]:
     """Name -> file under results/ of everything that results() can return; `replicates` is a row per task."""
-    from urllib.parse import unquote
-
     files = _files(store)
     with suppress(MixedOutputs):  # what fits is there
         compact(files, existing(files))
     found: dict[str, str] = {}
     for name in sorted(read_manifest(files)["files"]):  # model_outputs/, raw/, replicates
         kind, _, file = name.removesuffix(".parquet").rpartition("/")
-        found.setdefault(unquote(file) if kind else REPLICATES, name)
+        found.setdefault(output_name(file) if kind else REPLICATES, name)
     return found
 
 
@@ -55,8 +53,8 @@ def results(store: str | Path | Files, output: str | None = None) -> pa.Table:
     """One output of all tasks that are ok, as one table, in the order of the tasks.
 
     Columns: set, replicate, seed, param_id, a param_NAME for every parameter, then those the model returned.
-    What is no table has one row per task and the column `bytes`. `replicates` has a row per task of the plan with
-    its status, attempts, seconds and peak_bytes. The output may be left out when the model returns only one.
+    What is no table has one row per task and the column `bytes`. `replicates` has a row per task of the plan
+    with its status, attempts, seconds and peak_bytes. The output may be left out when the model has only one.
 
         >>> results("out/sir", "curve").column_names[:6]
         ['set', 'replicate', 'seed', 'param_id', 'param_beta', 'param_gamma']
@@ -66,14 +64,15 @@ def results(store: str | Path | Files, output: str | None = None) -> pa.Table:
     files = _files(store)
     known = outputs(files)
     if output is None:
-        own = [name for name in known if name != REPLICATES]
-        if len(own) != 1:
-            raise NoOutput(files.where(), None, own or [REPLICATES])
+        own = [name for name in known if name != REPLICATES] or [REPLICATES]
+        if len(own) > 1:
+            raise NoOutput(files.where(), None, own)
         output = own[0]
     if output not in known:
         raise NoOutput(files.where(), output, list(known))
     with files.open(f"{FOLDER}/{known[output]}") as file:
-        return pq.read_table(file)
+        # Arrow's threads may outlive the read and abort a process that ends at once: 16 of 40 times.
+        return pq.read_table(file, use_threads=False)
 
 
 def _files(store: str | Path | Files) -> Files:

@@ -17,6 +17,7 @@ Does not know what was done: parts.py and fold.py do.
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ from modelops_dask.study.spec import Spec
 
 FORMAT = 1
 SETS = "sets"
+_ROWS = 65_536  # converted at a time, so that a million ids are not Python objects at once
 
 
 class NoStudy(BadInput):
@@ -140,15 +142,22 @@ def existing(files: Files, request: Request | None = None) -> Plan:
 
 def read_sets(files: Files) -> pa.Table:
     """All parameter sets of a store: columns of SETS_SCHEMA, row number = set number."""
-    tables = [SETS_SCHEMA.empty_table()]
-    for count, name in enumerate(files.list(SETS)):
+    return _read_sets(files, files.list(SETS))
+
+
+def _read_sets(files: Files, names: list[str]) -> pa.Table:
+    tables, known = [SETS_SCHEMA.empty_table()], 0
+    for count, name in enumerate(names):
         if name != _set_file(count):
             raise Damaged(files.where(SETS), f"{name} where {_set_file(count)} should be")
         try:
             with files.open(f"{SETS}/{name}") as file:
-                table = pq.read_table(file, columns=["set", *SETS_SCHEMA.names])
+                table = pq.read_table(file, columns=["set", *SETS_SCHEMA.names], use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise Damaged(files.where(f"{SETS}/{name}"), str(error).partition("\n")[0]) from error
+        if not np.array_equal(table["set"].to_numpy(), np.arange(known, known + table.num_rows)):
+            raise Damaged(files.where(f"{SETS}/{name}"), f"its sets are not those from {known} on")
+        known += table.num_rows
         tables.append(_from_file(table))
     return pa.concat_tables(tables)
 
@@ -157,12 +166,13 @@ def _add_sets(files: Files, wanted: pa.Table) -> tuple[pa.Table, pa.Array]:
     """All sets of the store, the wanted ones among them, and the numbers of those."""
     wanted_keys = keys(wanted)
     while True:
-        table = read_sets(files)
+        names = files.list(SETS)
+        table = _read_sets(files, names)
         numbers = pc.index_in(wanted_keys, value_set=keys(table))
         if not numbers.null_count:
             return table, numbers
         new = wanted.filter(numbers.is_null())
-        name = _set_file(len(files.list(SETS)))
+        name = _set_file(len(names))
         files.create(
             f"{SETS}/{name}", _to_file(new, table.num_rows)
         )  # lost to another run: read its sets first
@@ -174,24 +184,28 @@ def _set_file(number: int) -> str:
 
 def _to_file(table: pa.Table, first: int) -> bytes:
     """The bytes of a sets file; param_id as the hex text that people look for."""
-    numbers = pa.array(range(first, first + table.num_rows), pa.uint32())
-    ids = pa.array([digest.hex() for digest in table["param_id"].to_pylist()], pa.string())
+    numbers = pa.array(np.arange(first, first + table.num_rows, dtype=np.uint32))
+    chunks = [[digest.hex() for digest in chunk.to_pylist()] for chunk in table["param_id"].chunks]
+    ids = pa.chunked_array(chunks, pa.string())
     named = pa.table({"set": numbers, "param_id": ids, "params": table["params"], "seed": table["seed"]})
     sink = pa.BufferOutputStream()
-    pq.write_table(named, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    pq.write_table(
+        named, sink, compression="zstd", use_dictionary=False, row_group_size=_ROWS, write_page_checksum=True
+    )
     return sink.getvalue().to_pybytes()
 
 
 def _from_file(table: pa.Table) -> pa.Table:
-    ids = [bytes.fromhex(text) for text in table["param_id"].to_pylist()]
-    columns = [pa.array(ids, pa.binary(32)), table["params"].combine_chunks(), table["seed"].combine_chunks()]
-    return pa.Table.from_arrays(columns, schema=SETS_SCHEMA)
+    batches = []
+    for batch in table.to_batches(max_chunksize=_ROWS):
+        ids = [bytes.fromhex(text) for text in batch["param_id"].to_pylist()]
+        columns = [pa.array(ids, pa.binary(32)), batch["params"], batch["seed"]]
+        batches.append(pa.record_batch(columns, schema=SETS_SCHEMA))
+    return pa.Table.from_batches(batches, SETS_SCHEMA)
 
 
 def _ranges(numbers: pa.Array) -> tuple[tuple[int, int], ...]:
     """Half-open ranges that cover the numbers."""
-    import numpy as np
-
     values = np.unique(numbers.to_numpy())
     if not len(values):
         return ()

@@ -3,7 +3,8 @@
 bytes -> as_table() -> TableFile: identity columns added, types promoted, written in pieces
 
 Tables of one output may differ from task to task: a column that is missing becomes null, integers become
-floats where some are. What cannot be joined (text and numbers in one column) is Mixed; the caller keeps it as bytes.
+floats where some are. What cannot be joined (text and numbers in one column) is Mixed; the caller keeps it as
+bytes.
 
 Does not know parts or results/: compact.py does.
 """
@@ -27,7 +28,7 @@ class Mixed(Exception):
 
 
 def as_table(data: bytes) -> pa.Table | None:
-    """A table from the bytes of Arrow IPC (file or stream) or Parquet, as they begin; None if they are neither.
+    """A table from bytes of Arrow IPC (file or stream) or Parquet, as they begin; None if they are neither.
 
     Dictionaries and views become plain values, for they differ from task to task without meaning anything.
     """
@@ -131,7 +132,7 @@ class TableFile:
             self._writer.close()
 
     def _rewrite(self, schema: pa.Schema) -> None:
-        """Go on in a file of a promoted schema, with all rows so far. Seldom: a type widens a few times at most."""
+        """Go on in a file of a promoted schema, with all rows so far. Seldom: a type widens a few times."""
         self._writer.close()
         old = self._path.with_suffix(".narrow")
         self._path.rename(old)
@@ -186,7 +187,8 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def _parameter_table(plan: Plan) -> pa.Table:
     """A column param_NAME for each parameter, a row for each set; null where a set has no such parameter.
 
-    Numbers, text and truth values keep their kind, integers among floats become floats; the rest is JSON text.
+    Numbers, text and truth values keep their kind, integers among floats become floats; all else is
+    JSON text.
     """
     kinds: dict[str, set[type]] = {}
     for text in _texts(plan):

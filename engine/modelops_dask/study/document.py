@@ -18,7 +18,8 @@ from typing import Any
 
 from modelops_dask.errors import BadInput
 
-Where = tuple[str | int, ...]  # keys and list indices from the root
+Where = tuple[str | int, ...]  # names and list indices from the root
+NAME = -1  # as the last step of a path: the name itself, not its value
 _BLANK = re.compile(r"[ \t\r\n]*")
 _PLAIN = ("str", "int", "float", "bool", "null")
 
@@ -51,7 +52,7 @@ class Document:
     path: Path
     value: Any
     findings: list[Finding]
-    position: Callable[[Where], tuple[int, int]]
+    position: Callable[[Where], tuple[int, int]]  # of a path's value; of the nearest parent that is there
 
     def finding(self, where: Where, code: str, message: str) -> Finding:
         return Finding(*self.position(where), code, message)
@@ -100,16 +101,19 @@ def _read_json(path: Path, text: str) -> Document:
 def _json_position(text: str, where: Where) -> tuple[int, int]:
     """Line and column of a path's value; of the nearest parent that is there."""
     at = _BLANK.match(text).end()
+    named_at = at
     for step in where:
-        found = _json_step(text, at, step)
-        if found is None:
+        if step == NAME:
+            at = named_at
+        elif found := _json_step(text, at, step):
+            named_at, at = found
+        else:
             break
-        at = found
     return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
-def _json_step(text: str, at: int, step: str | int) -> int | None:
-    """Where the value of a key or the item of a list begins; the object or list begins at `at`."""
+def _json_step(text: str, at: int, step: str | int) -> tuple[int, int] | None:
+    """Where a name and its value, or the item of a list, begin; the object or list begins at `at`."""
     decoder, count, found = json.JSONDecoder(), 0, None
     keyed = text[at] == "{"
     if text[at] not in "{[":
@@ -117,11 +121,12 @@ def _json_step(text: str, at: int, step: str | int) -> int | None:
     at = _BLANK.match(text, at + 1).end()
     while text[at] not in "}]":
         key: str | int = count
+        named_at = at
         if keyed:
             key, at = scanstring(text, at + 1)
             at = _BLANK.match(text, _BLANK.match(text, at).end() + 1).end()
         if key == step:
-            found = at  # of a repeated key the last counts, as in the value that was read
+            found = named_at, at  # of a repeated key the last counts, as in the value that was read
             if not keyed:
                 break
         at = _BLANK.match(text, decoder.raw_decode(text, at)[1]).end()
@@ -207,4 +212,5 @@ class _Nodes:
                 self.findings.append(Finding(line, column, "DUPLICATE_KEY", message))
             else:
                 result[key.value] = self.plain(item, (*where, key.value))
+                self._marks[(*where, key.value, NAME)] = line, column
         return result

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelops_dask.study import contract
-from modelops_dask.study.document import Document, Finding, Where
+from modelops_dask.study.document import NAME, Document, Finding, Where
 from modelops_dask.study.sampling import Range
 
 
@@ -25,12 +25,13 @@ class Fields:
     def note(self, where: Where, code: str, message: str) -> None:
         self.findings.append(self.document.finding(where, code, message))
 
-    def names(self, mapping: dict, where: Where, known: tuple[str, ...]) -> None:
+    def names(self, mapping: dict, where: Where, known: tuple[str, ...], closed: bool = True) -> None:
+        """Unknown names; with `closed` false only those that look like a slip of a known one."""
         for name in mapping:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, known, 1)
+            if name not in known and (closed or near):
                 hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-                self.note((*where, name), "UNKNOWN", f"{name} means nothing here; {hint}")
+                self.note((*where, name, NAME), "UNKNOWN", f"{name} means nothing here; {hint}")
 
     def parameter(self, where: Where, value: object) -> None:
         try:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 SetRow = tuple[dict[str, Any], int | None]
+_CHUNK = 65_536  # rows that are Python objects at once
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,11 @@ class Sample:
 
     def sets(self) -> Iterator[SetRow]:
         names = list(self.ranges)
-        columns = [item.scale(self._unit[:, number]) for number, item in enumerate(self.ranges.values())]
-        for values in zip(*columns, strict=True):
-            yield dict(zip(names, values, strict=True)), None
+        for at in range(0, self.n, _CHUNK):
+            unit = self._unit[at : at + _CHUNK]
+            columns = [item.scale(unit[:, number]) for number, item in enumerate(self.ranges.values())]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(names, values, strict=True)), None
 
 
 Sampling = Explicit | Grid | Sample

@@ -70,200 +70,191 @@ class Spec:
 def load(path: Path) -> Spec:
     """The spec of a file; BadDocument with all its findings, `file:line:col  CODE  message` each."""
     fields = Fields(document.read(path))
-    spec = _Reader(fields).spec()
+    spec = _spec(fields)
     if fields.findings:
         raise BadDocument(path, fields.findings)
     return spec
 
 
-class _Reader:
-    """Reads the parts of a spec; what is wrong ends up in the findings of `fields`."""
+def _spec(read: Fields) -> Spec | None:
+    raw, path = read.document.value, read.document.path
+    if not isinstance(raw, dict) or not raw:
+        read.note((), "EMPTY", "no study here; write model, scenario and one of " + ", ".join(WAYS))
+        return None
+    modelops = "parameter_sets" in raw or "sampling_method" in raw
+    read.names(raw, (), MODELOPS_NAMES if modelops else NAMES, closed=not modelops)
+    name = _name(read, raw, path)
+    entrypoint = _entrypoint(read, raw)
+    replicates = read.integer(
+        raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
+    )
+    fixed = _fixed(read, raw)
+    sampling = _explicit(read, raw, "parameter_sets") if modelops else _sampling(read, raw)
+    bundle = read.text(raw, (), "bundle", default=None)
+    metadata = read.mapping(raw, (), "metadata") or {}
+    for key in ("outputs", "targets"):
+        if key in raw and not (raw[key] is None or _is_texts(raw[key])):
+            read.note((key,), "TYPE", f"{key} must be a list of names, or null")
+    if modelops:
+        read.text(raw, (), "sampling_method", default=None)
+        metadata = {
+            **metadata,
+            **{k: raw[k] for k in ("sampling_method", "outputs", "targets") if raw.get(k)},
+        }
+    if read.findings or sampling is None:
+        return None
+    table = _table(read, sampling, fixed, replicates)
+    if table is None:
+        return None
+    if table["seed"].null_count == 0:
+        replicates = 1
+    if bundle is not None and not _REFERENCE.fullmatch(bundle):
+        bundle = str((path.parent / Path(bundle).expanduser()).resolve())
+    return Spec(path, name, entrypoint, replicates, table, raw, bundle, metadata)
 
-    def __init__(self, fields: Fields) -> None:
-        self._fields = fields
 
-    def spec(self) -> Spec | None:
-        raw, path = self._fields.document.value, self._fields.document.path
-        if not isinstance(raw, dict) or not raw:
-            self._fields.note(
-                (), "EMPTY", "no study here; write model, scenario and one of " + ", ".join(WAYS)
-            )
-            return None
-        modelops = "parameter_sets" in raw or "n_replicates" in raw
-        self._fields.names(raw, (), MODELOPS_NAMES if modelops else NAMES)
-        name = self._name(raw, path)
-        entrypoint = self._entrypoint(raw)
-        replicates = self._fields.integer(
-            raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
+def _name(read: Fields, raw: dict, path: Path) -> str | None:
+    """The name as written, else the file's, else (for study.yaml) the folder's."""
+    stem = path.stem if path.stem != "study" else path.resolve().parent.name
+    name = read.text(raw, (), "name", default=stem or "study")
+    if "name" in raw and name is not None and not _NAME.fullmatch(name):
+        read.note(
+            ("name",), "NAME", f"{name!r} cannot be a folder's name; write 1 to 64 letters, digits, - _ ."
         )
-        fixed = self._fixed(raw)
-        sampling = self._explicit(raw, "parameter_sets") if modelops else self._sampling(raw)
-        bundle = self._fields.text(raw, (), "bundle", default=None)
-        metadata = self._fields.mapping(raw, (), "metadata") or {}
-        for key in ("outputs", "targets"):
-            if key in raw and not (raw[key] is None or _is_texts(raw[key])):
-                self._fields.note((key,), "TYPE", f"{key} must be a list of names, or null")
-        if modelops:
-            self._fields.text(raw, (), "sampling_method", default=None)
-            metadata = {
-                **metadata,
-                **{k: raw[k] for k in ("sampling_method", "outputs", "targets") if raw.get(k)},
-            }
-        if self._fields.findings or sampling is None:
-            return None
-        table = self._table(sampling, fixed, replicates)
-        if table is None:
-            return None
-        if table["seed"].null_count == 0:
-            replicates = 1
-        if bundle is not None and not _REFERENCE.fullmatch(bundle):
-            bundle = str((path.parent / Path(bundle).expanduser()).resolve())
-        return Spec(path, name, entrypoint, replicates, table, raw, bundle, metadata)
+    return name
 
-    # the parts of a spec
 
-    def _name(self, raw: dict, path: Path) -> str | None:
-        """The name as written, else the file's, else (for study.yaml) the folder's."""
-        stem = path.stem if path.stem != "study" else path.resolve().parent.name
-        name = self._fields.text(raw, (), "name", default=stem or "study")
-        if "name" in raw and name is not None and not _NAME.fullmatch(name):
-            self._fields.note(
-                ("name",), "NAME", f"{name!r} cannot be a folder's name; write 1 to 64 letters, digits, - _ ."
+def _entrypoint(read: Fields, raw: dict) -> str | None:
+    if "entrypoint" in raw:
+        for name in ("model", "scenario"):
+            if name in raw:
+                read.note((name,), "CHOICE", f"entrypoint says it already; remove {name} or entrypoint")
+        return read.checked(raw, "entrypoint", contract.check_entrypoint)
+    model = read.checked(raw, "model", contract.check_model)
+    scenario = read.checked(raw, "scenario", contract.check_scenario)
+    return f"{model}/{scenario}"
+
+
+def _fixed(read: Fields, raw: dict) -> dict[str, Any]:
+    fixed = read.mapping(raw, (), "fixed") or {}
+    for name, value in fixed.items():
+        read.parameter(("fixed", name), value)
+    return fixed
+
+
+def _sampling(read: Fields, raw: dict) -> Sampling | None:
+    ways = [way for way in WAYS if way in raw]
+    if len(ways) != 1:
+        where: Where = (ways[1],) if ways else ()
+        found = f"{' and '.join(ways)} are there" if ways else "no parameter sets"
+        read.note(where, "CHOICE", f"{found}; write exactly one of {', '.join(WAYS)}")
+        return None
+    way = ways[0]
+    if way == "sets":
+        return _explicit(read, raw, "sets")
+    return _grid(read, raw) if way == "grid" else _sample(read, raw, way)
+
+
+def _explicit(read: Fields, raw: dict, key: str) -> Explicit | None:
+    """Both forms: {name: value, …}, and {params: {name: value, …}, seed: …}."""
+    items = raw.get(key)
+    if not isinstance(items, list) or not items:
+        code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
+        read.note((key,), code, f"{key} must be a list of at least one parameter set")
+        return None
+    rows: list[SetRow] = []
+    for number, item in enumerate(items):
+        where: Where = (key, number)
+        if not isinstance(item, dict):
+            read.note(where, "TYPE", "a parameter set must be a mapping of names to values")
+            continue
+        params, seed = item, None
+        if isinstance(item.get("params"), dict) and set(item) <= {"params", "seed"}:
+            params, seed, where = item["params"], item.get("seed"), (*where, "params")
+            if seed is not None and not contract.is_seed(seed):
+                read.note((key, number, "seed"), "SEED", "a seed must be a whole number from 0 to 2^64 - 1")
+        for name, value in params.items():
+            read.parameter((*where, name), value)
+        rows.append((params, seed))
+    return Explicit(rows)
+
+
+def _grid(read: Fields, raw: dict) -> Grid | None:
+    grid = read.mapping(raw, (), "grid", filled=True)
+    values: dict[str, list[Any]] = {}
+    for name, axis in (grid or {}).items():
+        where: Where = ("grid", name)
+        if isinstance(axis, list) and axis:
+            for number, value in enumerate(axis):
+                read.parameter((*where, number), value)
+            values[name] = axis
+        elif isinstance(axis, dict):
+            bounds = read.range(axis, where, ("num",))
+            num = read.integer(axis, where, "num", 2, MAX_SETS)
+            values[name] = bounds.spread(num) if bounds and num else [None]
+        else:
+            message = "write a list of values, or {low: …, high: …, num: …}"
+            read.note(where, "EMPTY" if axis == [] else "TYPE", message)
+    return Grid(values) if values else None
+
+
+def _sample(read: Fields, raw: dict, way: str) -> Sample | None:
+    sample = read.mapping(raw, (), way, filled=True)
+    if not sample:
+        return None
+    read.names(sample, (way,), ("n", "seed", "parameters"))
+    n = read.integer(sample, (way,), "n", 1, MAX_SETS)
+    seed = read.integer(sample, (way,), "seed", 0, contract.UINT64_MAX, default=0)
+    parameters = read.mapping(sample, (way,), "parameters", filled=True) or {}
+    ranges: dict[str, Range | None] = {}
+    for name, bounds in parameters.items():
+        where: Where = (way, "parameters", name)
+        if isinstance(bounds, dict):
+            ranges[name] = read.range(bounds, where, ("integer",))
+        else:
+            read.note(where, "TYPE", "write {low: …, high: …}; a value that stays the same goes under fixed")
+    return Sample(way, n, seed, ranges) if n and ranges and all(ranges.values()) else None
+
+
+def _table(read: Fields, sampling: Sampling, fixed: dict[str, Any], replicates: int) -> pa.Table | None:
+    """The sets as a table, unless they are too many or repeat."""
+    way: Where = (next(key for key in (*WAYS, "parameter_sets") if key in read.document.value),)
+    count = sampling.count
+    if count > MAX_SETS:
+        read.note(
+            way, "TOO_LARGE", f"{count:,} parameter sets, and {MAX_SETS:,} is the most; split the study"
+        )
+        return None
+    if count * replicates > MAX_TASKS:
+        product = f"{count:,} sets x {replicates:,} replicates are {count * replicates:,} tasks"
+        read.note(way, "TOO_LARGE", f"{product}, and {MAX_TASKS:,} is the most; split the study")
+        return None
+    if fixed:
+        first = next(iter(sampling.sets()))[0]
+        for name in sorted(fixed.keys() & first.keys()):
+            read.note(("fixed", name), "CHOICE", f"{name} is also among the {way[0]}; keep one")
+    table = tabulate((fixed | params, seed) for params, seed in sampling.sets())
+    found = keys(table)
+    repeated = len(found) - len(pc.unique(found))
+    if repeated:
+        if isinstance(sampling, Explicit):
+            _note_repeated(read, way[0], found)
+        else:
+            hint = (
+                "remove the value that repeats"
+                if isinstance(sampling, Grid)
+                else "ask for fewer, or widen a range"
             )
-        return name
+            read.note(way, "DUPLICATE_SET", f"{repeated:,} of {count:,} parameter sets repeat others; {hint}")
+    return table
 
-    def _entrypoint(self, raw: dict) -> str | None:
-        if "entrypoint" in raw:
-            for name in ("model", "scenario"):
-                if name in raw:
-                    self._fields.note(
-                        (name,), "CHOICE", f"entrypoint says it already; remove {name} or entrypoint"
-                    )
-            return self._fields.checked(raw, "entrypoint", contract.check_entrypoint)
-        model = self._fields.checked(raw, "model", contract.check_model)
-        scenario = self._fields.checked(raw, "scenario", contract.check_scenario)
-        return f"{model}/{scenario}"
 
-    def _fixed(self, raw: dict) -> dict[str, Any]:
-        fixed = self._fields.mapping(raw, (), "fixed") or {}
-        for name, value in fixed.items():
-            self._fields.parameter(("fixed", name), value)
-        return fixed
-
-    def _sampling(self, raw: dict) -> Sampling | None:
-        ways = [way for way in WAYS if way in raw]
-        if len(ways) != 1:
-            where: Where = (ways[1],) if ways else ()
-            found = f"{' and '.join(ways)} are there" if ways else "no parameter sets"
-            self._fields.note(where, "CHOICE", f"{found}; write exactly one of {', '.join(WAYS)}")
-            return None
-        way = ways[0]
-        if way == "sets":
-            return self._explicit(raw, "sets")
-        return self._grid(raw) if way == "grid" else self._sample(raw, way)
-
-    def _explicit(self, raw: dict, key: str) -> Explicit | None:
-        """Both forms: {name: value, …}, and {params: {name: value, …}, seed: …}."""
-        items = raw.get(key)
-        if not isinstance(items, list) or not items:
-            code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
-            self._fields.note((key,), code, f"{key} must be a list of at least one parameter set")
-            return None
-        rows: list[SetRow] = []
-        for number, item in enumerate(items):
-            where: Where = (key, number)
-            if not isinstance(item, dict):
-                self._fields.note(where, "TYPE", "a parameter set must be a mapping of names to values")
-                continue
-            params, seed = item, None
-            if isinstance(item.get("params"), dict) and set(item) <= {"params", "seed"}:
-                params, seed, where = item["params"], item.get("seed"), (*where, "params")
-                if seed is not None and not contract.is_seed(seed):
-                    self._fields.note(
-                        (key, number, "seed"), "SEED", "a seed must be a whole number from 0 to 2^64 - 1"
-                    )
-            for name, value in params.items():
-                self._fields.parameter((*where, name), value)
-            rows.append((params, seed))
-        return Explicit(rows)
-
-    def _grid(self, raw: dict) -> Grid | None:
-        grid = self._fields.mapping(raw, (), "grid", filled=True)
-        values: dict[str, list[Any]] = {}
-        for name, axis in (grid or {}).items():
-            where: Where = ("grid", name)
-            if isinstance(axis, list) and axis:
-                for number, value in enumerate(axis):
-                    self._fields.parameter((*where, number), value)
-                values[name] = axis
-            elif isinstance(axis, dict):
-                bounds = self._fields.range(axis, where, ("num",))
-                num = self._fields.integer(axis, where, "num", 2, MAX_SETS)
-                values[name] = bounds.spread(num) if bounds and num else [None]
-            else:
-                message = "write a list of values, or {low: …, high: …, num: …}"
-                self._fields.note(where, "EMPTY" if axis == [] else "TYPE", message)
-        return Grid(values) if values else None
-
-    def _sample(self, raw: dict, way: str) -> Sample | None:
-        sample = self._fields.mapping(raw, (), way, filled=True)
-        if not sample:
-            return None
-        self._fields.names(sample, (way,), ("n", "seed", "parameters"))
-        n = self._fields.integer(sample, (way,), "n", 1, MAX_SETS)
-        seed = self._fields.integer(sample, (way,), "seed", 0, contract.UINT64_MAX, default=0)
-        parameters = self._fields.mapping(sample, (way,), "parameters", filled=True) or {}
-        ranges: dict[str, Range | None] = {}
-        for name, bounds in parameters.items():
-            where: Where = (way, "parameters", name)
-            if isinstance(bounds, dict):
-                ranges[name] = self._fields.range(bounds, where, ("integer",))
-            else:
-                self._fields.note(
-                    where, "TYPE", "write {low: …, high: …}; a value that stays the same goes under fixed"
-                )
-        return Sample(way, n, seed, ranges) if n and ranges and all(ranges.values()) else None
-
-    def _table(self, sampling: Sampling, fixed: dict[str, Any], replicates: int) -> pa.Table | None:
-        """The sets as a table, unless they are too many or repeat."""
-        way: Where = (next(key for key in (*WAYS, "parameter_sets") if key in self._fields.document.value),)
-        count = sampling.count
-        if count > MAX_SETS:
-            self._fields.note(
-                way, "TOO_LARGE", f"{count:,} parameter sets, and {MAX_SETS:,} is the most; split the study"
-            )
-            return None
-        if count * replicates > MAX_TASKS:
-            product = f"{count:,} sets x {replicates:,} replicates are {count * replicates:,} tasks"
-            self._fields.note(way, "TOO_LARGE", f"{product}, and {MAX_TASKS:,} is the most; split the study")
-            return None
-        if fixed:
-            first = next(iter(sampling.sets()))[0]
-            for name in sorted(fixed.keys() & first.keys()):
-                self._fields.note(("fixed", name), "CHOICE", f"{name} is also among the {way[0]}; keep one")
-        table = tabulate((fixed | params, seed) for params, seed in sampling.sets())
-        found = keys(table)
-        repeated = len(found) - len(pc.unique(found))
-        if repeated:
-            if isinstance(sampling, Explicit):
-                self._note_repeated(way[0], found)
-            else:
-                hint = (
-                    "remove the value that repeats"
-                    if isinstance(sampling, Grid)
-                    else "ask for fewer, or widen a range"
-                )
-                self._fields.note(
-                    way, "DUPLICATE_SET", f"{repeated:,} of {count:,} parameter sets repeat others; {hint}"
-                )
-        return table
-
-    def _note_repeated(self, key: str, found: pa.Array) -> None:
-        first: dict[bytes, int] = {}
-        for number, value in enumerate(found.to_pylist()):
-            if first.setdefault(value, number) != number:
-                message = f"the same parameters and seed as set {first[value]}; remove it, or use replicates"
-                self._fields.note((key, number), "DUPLICATE_SET", message)
+def _note_repeated(read: Fields, key: str, found: pa.Array) -> None:
+    first: dict[bytes, int] = {}
+    for number, value in enumerate(found.to_pylist()):
+        if first.setdefault(value, number) != number:
+            message = f"the same parameters and seed as set {first[value]}; remove it, or use replicates"
+            read.note((key, number), "DUPLICATE_SET", message)
 
 
 def _is_texts(value: object) -> bool:
