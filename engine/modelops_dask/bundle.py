@@ -10,13 +10,14 @@ anything: venv.py and the runner do.
 import contextlib
 import fnmatch
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from filelock import FileLock
 
 from modelops_dask.errors import BadInput
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("distributed.modelops.bundle")  # below `distributed`, whose messages Dask shows
 
 IGNORE_FILE = ".modelopsignore"
 # What no model reads. A leading slash means the bundle's top folder. Studies are left out, for a study with
@@ -48,10 +49,9 @@ class Bundle:
 
 def find(start: Path) -> Path:
     """The nearest folder, start or one above it, that is a bundle. Raises BadInput when none is."""
+    marks = (".modelops-bundle", ".modelops", "wire.py")
     for folder in (start.resolve(), *start.resolve().parents):
-        if any(
-            (folder / name).exists() for name in (".modelops-bundle", ".modelops", "wire.py")
-        ) or _names_wire(folder):
+        if any((folder / name).exists() for name in marks) or _names_wire(folder):
             return folder
     raise BadInput(
         f"no bundle in {start.resolve()} or above it: expected .modelops-bundle/, .modelops/, wire.py, "
@@ -68,10 +68,10 @@ def _names_wire(folder: Path) -> bool:
 
 
 def fetch(reference: str, cache_dir: Path) -> Bundle:
-    """The bundle that a reference means, in the cache: a folder, or [REPOSITORY@]sha256:DIGEST that is there
-    already.
+    """The bundle in the cache that a reference means: a folder, or [REPOSITORY@]sha256:DIGEST if it is there.
 
-    A copy whose tree no longer has its digest is made again, and the log says so. Raises BadInput.
+    A copy whose files are not what they were is made again, and the log says so; files that models added do
+    not count, for a runner may be at work in it. Raises BadInput.
     """
     if known := _DIGEST.fullmatch(reference):
         path = cache_dir / known[1]
@@ -97,28 +97,39 @@ def digest(folder: Path) -> str:
 
     Raises BadInput for links that leave the folder, devices, and the like.
     """
+    return _digest_of(folder, _tree(folder))
+
+
+def _digest_of(folder: Path, files: Iterable[PurePosixPath]) -> str:
     total = hashlib.sha256()
-    for path, status in _tree(folder):
-        name = os.fsencode(path.as_posix())
-        if stat.S_ISLNK(status.st_mode):
-            kind, content = b"link", hashlib.sha256(os.fsencode(os.readlink(folder / path)))  # noqa: PTH115 (exact bytes)
+    for relative in files:
+        path = folder / relative
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            kind, content = b"link", hashlib.sha256(os.fsencode(path.readlink()))
         else:
-            kind = b"executable" if status.st_mode & stat.S_IXUSR else b"file"
-            with (folder / path).open("rb") as stream:
+            kind = b"executable" if mode & stat.S_IXUSR else b"file"
+            with path.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256")
         # Each field ends in a byte that it cannot contain, so that two trees never read alike.
-        total.update(kind + b"\0" + name + b"\0" + content.digest())
+        total.update(kind + b"\0" + os.fsencode(relative) + b"\0" + content.digest())
     return f"sha256:{total.hexdigest()}"
 
 
 def _is_whole(path: Path, wanted: str) -> bool:
     if not path.is_dir():
         return False
-    with contextlib.suppress(BadInput, OSError):
-        if digest(path) == wanted:
+    with contextlib.suppress(OSError, ValueError):
+        files = [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
+        if _digest_of(path, files) == wanted:
             return True
     logger.warning("bundle %s: its copy in the cache was changed; copied again", wanted)
     return False
+
+
+def _listing(path: Path) -> Path:
+    """Beside a copy: the names of the files that were copied."""
+    return path.with_name(f"{path.name}.json")
 
 
 def _copy(source: Path, path: Path, wanted: str) -> None:
@@ -126,21 +137,23 @@ def _copy(source: Path, path: Path, wanted: str) -> None:
     with TemporaryDirectory(dir=path.parent, prefix=".new-") as scratch:
         copy = Path(scratch) / "tree"
         copy.mkdir()
-        for relative, status in _tree(source):
+        files = _tree(source)
+        for relative in files:
             target = copy / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / relative, target, follow_symlinks=False)
-            if not stat.S_ISLNK(status.st_mode):
-                target.chmod(0o755 if status.st_mode & stat.S_IXUSR else 0o644)
-        if digest(copy) != wanted:
+            if not target.is_symlink():
+                target.chmod(0o755 if (source / relative).stat().st_mode & stat.S_IXUSR else 0o644)
+        if _digest_of(copy, files) != wanted:
             raise BadInput(f"bundle {source} changed while it was copied; try again")
+        _listing(path).write_text(json.dumps([str(relative) for relative in files]), "utf-8")
         if path.exists():
             path.rename(Path(scratch) / "old")
         copy.rename(path)
 
 
-def _tree(folder: Path) -> Iterator[tuple[PurePosixPath, os.stat_result]]:
-    """The files and links that belong to a bundle, in the order of their names' bytes."""
+def _tree(folder: Path) -> list[PurePosixPath]:
+    """The files and links that belong to a bundle, in the order of their names' bytes. Raises BadInput."""
     rules = _rules(folder)
     root = folder.resolve()
     found = []
@@ -154,16 +167,16 @@ def _tree(folder: Path) -> Iterator[tuple[PurePosixPath, os.stat_result]]:
             path = place / name
             if _ignored(path, rules, folder=False):
                 continue
-            status = (folder / path).lstat()
-            if stat.S_ISLNK(status.st_mode):
+            mode = (folder / path).lstat().st_mode
+            if stat.S_ISLNK(mode):
                 if not (folder / path).resolve().is_relative_to(root):
                     raise BadInput(f"{folder / path}: a link that leaves the bundle; copy what it points at")
-            elif not stat.S_ISREG(status.st_mode):
+            elif not stat.S_ISREG(mode):
                 raise BadInput(
                     f"{folder / path}: neither a file nor a folder; remove it or name it in {IGNORE_FILE}"
                 )
-            found.append((path, status))
-    return iter(sorted(found, key=lambda item: os.fsencode(item[0].as_posix())))
+            found.append(path)
+    return sorted(found, key=os.fsencode)
 
 
 def _rules(folder: Path) -> list[str]:

@@ -33,7 +33,7 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("distributed.modelops.venv")  # below `distributed`, whose messages Dask shows
 
 RECORD = ".modelops-record.json"  # written last: what was installed
 LAST_LINES = 25  # of uv's own words in an error
@@ -92,8 +92,7 @@ def fresh(bundle: Bundle, settings: Settings) -> Iterator[Environment]:
     _sweep(folder.parent)
     with FileLock(f"{folder}.lock", thread_local=False) as lock:
         try:
-            with FileLock(settings.venvs_dir / f"{key}.lock"):  # for the chosen versions, which are shared
-                _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
+            _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
             yield Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -195,10 +194,11 @@ def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
             _check_python(bundle)
             _uv("venv", "--no-project", "--python", sys.executable, str(folder), bundle=bundle)
             if source := _source(bundle):
-                if not chosen.exists():
-                    picked = f"{chosen}.new"
-                    _uv("pip", "compile", "-q", "--python", str(folder), source, "-o", picked, bundle=bundle)
-                    Path(picked).replace(chosen)
+                with FileLock(f"{chosen}.lock"):  # private environments are built side by side
+                    if not chosen.exists():
+                        new = f"{chosen}.new"
+                        _uv("pip", "compile", "-q", "--python", str(folder), source, "-o", new, bundle=bundle)
+                        Path(new).replace(chosen)
                 _uv("pip", "install", "--python", str(folder), "-r", str(chosen), bundle=bundle)
         record = {"installed": _installed(folder), "seconds": round(time.monotonic() - started, 3)}
         (folder / RECORD).write_text(json.dumps(record), "utf-8")

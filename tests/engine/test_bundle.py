@@ -111,19 +111,39 @@ def test_a_fetched_bundle_is_a_copy_under_its_digest(source, cache):
     assert bundle.fetch(f"registry.example/models/sir@{found.digest}", cache) == found
 
 
-def test_a_changed_copy_is_made_again(source, cache, caplog):
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda root: (root / "model/a.py").write_text("A = 'torn"),
+        lambda root: (root / "model/a.py").unlink(),
+        lambda root: (root / "model/a.py").chmod(0o755),
+        lambda root: root.with_name(f"{root.name}.json").write_text("["),
+    ],
+    ids=["edited", "removed", "executable", "torn list"],
+)
+def test_a_changed_copy_is_made_again(source, cache, caplog, harm):
     found = bundle.fetch(str(source), cache)
-    (found.path / "model/a.py").write_text("A = 'torn")
+    harm(found.path)
     assert bundle.fetch(str(source), cache) == found
     assert (found.path / "model/a.py").read_text() == FILES["model/a.py"]
+    assert bundle.digest(found.path) == found.digest
     assert "its copy in the cache was changed" in caplog.text
+
+
+def test_a_file_that_a_model_wrote_does_not_move_the_copy_from_under_it(source, cache, caplog):
+    found = bundle.fetch(str(source), cache)
+    before = found.path.stat().st_ino
+    (found.path / "scratch.csv").write_text("1")
+    assert bundle.fetch(str(source), cache) == found
+    assert found.path.stat().st_ino == before
+    assert caplog.text == ""
 
 
 def test_many_fetchers_get_one_whole_copy(source, cache):
     with ThreadPoolExecutor(8) as threads:
         found = set(threads.map(lambda _: bundle.fetch(str(source), cache), range(16)))
     assert len(found) == 1
-    assert sorted(path.suffix for path in cache.iterdir()) == ["", ".lock"]
+    assert sorted(path.suffix for path in cache.iterdir()) == ["", ".json", ".lock"]
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../other", "model/../../other"])

@@ -92,7 +92,7 @@ def test_a_second_use_builds_nothing(tmp_path, caplog):
     chosen = settings(tmp_path)
     one = fetch(write_bundle(tmp_path / "source", PLAIN), chosen)
     first = venv.environment(one, chosen)
-    with caplog.at_level(logging.INFO, "modelops_dask.venv"):
+    with caplog.at_level(logging.INFO, "distributed.modelops"):
         assert venv.environment(one, chosen) == first
         assert caplog.text == ""
 
@@ -112,7 +112,7 @@ def test_an_environment_that_is_not_as_built_is_built_again(tmp_path, caplog, ha
     one = fetch(write_bundle(tmp_path / "source", PLAIN), chosen)
     built = venv.environment(one, chosen)
     harm(built.python.parents[1])
-    with caplog.at_level(logging.INFO, "modelops_dask.venv"):
+    with caplog.at_level(logging.INFO, "distributed.modelops"):
         assert venv.environment(one, chosen) == built
     assert said in caplog.text
     assert subprocess.run([built.python, "-c", ""], check=True).returncode == 0
@@ -124,7 +124,7 @@ def test_validation_can_be_turned_off(tmp_path, caplog):
     one = fetch(write_bundle(tmp_path / "source", PLAIN), chosen)
     built = venv.environment(one, chosen)
     next(built.python.parents[1].glob("lib/*/site-packages")).joinpath("x-1.dist-info").mkdir()
-    with caplog.at_level(logging.INFO, "modelops_dask.venv"):
+    with caplog.at_level(logging.INFO, "distributed.modelops"):
         venv.environment(one, chosen)
     assert caplog.text == ""
 

@@ -36,7 +36,7 @@ def cluster(folder, monkeypatch, threads=1, **chosen):
             threads_per_worker=threads,
             memory_limit=1024 * MIB,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             preload=["modelops_dask.worker"],
         ) as local,
         Client(local) as client,
