@@ -84,14 +84,9 @@ def test_random_shapes(tmp_path):
             case "own":
                 pool["memoryPerProcess"] = random_quantity(chance, around_bytes)
             case "request":
-                pool["resources"] = {
-                    "requests": {"memory": random_quantity(chance, around_bytes * processes)}
-                }
+                pool["resources"] = {"requests": {"memory": of_the_pod}}
             case "limit":
-                pool["resources"] = {
-                    "requests": {"memory": "1Mi"},
-                    "limits": {"memory": random_quantity(chance, around_bytes * processes)},
-                }
+                pool["resources"] = {"requests": {"memory": "1Mi"}, "limits": {"memory": of_the_pod}}
         pools[f"p{number}"] = pool
     objects = render("helm", *stated({"pools": pools}, tmp_path / "pools.yaml"))
     for name, pool in pools.items():

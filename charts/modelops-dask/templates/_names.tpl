@@ -50,15 +50,17 @@ modelops.io/pool: {{ . | quote }}
 {{- end }}
 
 {{- /*
-modelops-dask.labels: of an object or pod: its selector, what the chart says of itself, commonLabels.
-Takes what modelops-dask.selector takes.
+modelops-dask.labels: of an object or pod: its selector, what the chart says of itself, commonLabels. The preset is
+the workers' alone: to switch it must not restart the scheduler. Takes what modelops-dask.selector takes.
 */}}
 {{- define "modelops-dask.labels" -}}
 {{- $labels := include "modelops-dask.selector" . | fromYaml }}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" .root.Release.Service }}
 {{- $_ := set $labels "app.kubernetes.io/part-of" "modelops" }}
+{{- if .pool }}
+{{- $_ := set $labels "app" "dask-worker" }}
 {{- with .root.Values.preset }}{{ $_ := set $labels "modelops.io/preset" . }}{{ end }}
-{{- if eq (.component | default "") "worker" }}{{ $_ := set $labels "app" "dask-worker" }}{{ end }}
+{{- end }}
 {{- merge $labels .root.Values.commonLabels | toYaml }}
 {{- end }}
 
