@@ -92,6 +92,7 @@ def test_a_second_use_builds_nothing(tmp_path, caplog):
     chosen = settings(tmp_path)
     one = fetch(write_bundle(tmp_path / "source", PLAIN), chosen)
     first = venv.environment(one, chosen)
+    caplog.clear()
     with caplog.at_level(logging.INFO, "distributed.modelops"):
         assert venv.environment(one, chosen) == first
         assert caplog.text == ""
@@ -124,6 +125,7 @@ def test_validation_can_be_turned_off(tmp_path, caplog):
     one = fetch(write_bundle(tmp_path / "source", PLAIN), chosen)
     built = venv.environment(one, chosen)
     next(built.python.parents[1].glob("lib/*/site-packages")).joinpath("x-1.dist-info").mkdir()
+    caplog.clear()
     with caplog.at_level(logging.INFO, "distributed.modelops"):
         venv.environment(one, chosen)
     assert caplog.text == ""
