@@ -281,3 +281,10 @@ def test_schema_refuses_what_the_code_refuses(case):
 def test_schema_and_code_accept_the_examples(path):
     Draft7Validator(SCHEMA).validate(YAML(typ="safe").load(path.read_text()))
     assert spec.load(path).n_sets > 0
+
+
+def test_every_code_is_documented():
+    table = re.findall(r"^\| ([A-Z_]+) \|", (ROOT / "docs" / "studies.md").read_text(), re.MULTILINE)
+    folder = ROOT / "engine" / "modelops_dask" / "study"
+    code = "".join((folder / f"{name}.py").read_text() for name in ("document", "fields", "spec"))
+    assert set(table) == set(re.findall(r'"([A-Z][A-Z_]+)"', code))
