@@ -73,7 +73,7 @@ def packages() -> Iterator[Check]:
     """A line for all packages that are as this version wants them, and one for each that is not."""
     purpose, advice = "commands and studies", "python -m pip install --upgrade mops-helm"
     good = 0
-    for requirement in metadata.requires("mops-helm") or []:
+    for requirement in _requirements():
         name, least = re.match(r"([\w.-]+)(?:>=([\d.]+))?", requirement).groups()
         try:
             version = metadata.version(name)
@@ -87,6 +87,11 @@ def packages() -> Iterator[Check]:
         if name == "dask":
             yield dask(version)
     yield Check("packages", "ok", f"{good} as needed", purpose)
+
+
+def _requirements() -> list[str]:
+    """What every installation needs; extras are for the worker image."""
+    return [text for text in metadata.requires("mops-helm") or [] if "extra ==" not in text]
 
 
 def dask(version: str) -> Check:
