@@ -64,27 +64,28 @@ class Identity:
         self.names = (*COLUMNS, *self._params.column_names)
 
     def columns(self, index: np.ndarray) -> pa.Table:
-        """int64 task indices -> a row each."""
-        sets, replicates = np.divmod(index, self._plan.replicates)
-        own, inverse = np.unique(sets, return_inverse=True)
-        rows = self._plan.table.take(pa.array(own))
+        """int64 task indices, one for each row -> the row's columns."""
+        tasks, of_task = np.unique(index, return_inverse=True)  # a task may have a thousand rows
+        sets, replicates = np.divmod(tasks, self._plan.replicates)
+        rows = self._plan.table.take(pa.array(sets))
         ids = [digest.hex() for digest in rows["param_id"].to_pylist()]
-        explicit = rows["seed"].to_pylist()
         seeds = [
-            contract.derived_seed(ids[at], replicate) if explicit[at] is None else explicit[at]
-            for at, replicate in zip(inverse.tolist(), replicates.tolist(), strict=True)
+            contract.derived_seed(param_id, replicate) if seed is None else seed
+            for param_id, replicate, seed in zip(
+                ids, replicates.tolist(), rows["seed"].to_pylist(), strict=True
+            )
         ]
         table = pa.table(
             {
-                "set": pa.array(sets, pa.int64()),
-                "replicate": pa.array(replicates, pa.int64()),
+                "set": pa.array(sets),
+                "replicate": pa.array(replicates),
                 "seed": pa.array(seeds, pa.uint64()),
-                "param_id": pa.array(ids, pa.string()).take(pa.array(inverse)),
+                "param_id": pa.array(ids, pa.string()),
             }
         )
         for name in self._params.column_names:
             table = table.append_column(name, self._params[name].take(pa.array(sets)))
-        return table
+        return table.take(pa.array(of_task))
 
 
 class TableFile:
