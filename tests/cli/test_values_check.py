@@ -1,6 +1,7 @@
 """`values check`: every bad file has its findings at their places, at once, and no good file has any."""
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from helm_programs import BOTH_HELMS, CHART, template
 from mops_helm.main import main
 from mops_helm.values import findings, layers
 from mops_helm.values.check import check
+from mops_helm.values.explain import explain
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD = sorted((ROOT / "tests" / "bad").glob("*.yaml"))
@@ -170,6 +172,68 @@ def test_bombs_end(name):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stdout.count("\n") == 1
+
+
+PIECES = [
+    *(
+        b"null",
+        b"[]",
+        b"{}",
+        b"yes",
+        b"0",
+        b"-1",
+        b"1e9",
+        b"&a",
+        b"*a",
+        b": ",
+        b"\n",
+        b"  ",
+        b"- ",
+        b"<<: *a",
+        b"9" * 30,
+    ),
+    *(b".5", b"~", b"1Gi", b"\xff", b"!!str ", b"|\n", b"?", b"%", b"0x1", b"010", b'"'),
+]
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """A values file after a few accidents of editing."""
+    for _ in range(rng.randrange(1, 5)):
+        at = rng.randrange(len(data) + 1)
+        lines = data.split(b"\n")
+        line = rng.randrange(len(lines))
+        accident = rng.randrange(4)
+        if accident == 0:
+            data = data[:at] + rng.choice(PIECES) + data[at:]
+        elif accident == 1:
+            data = data[:at] + data[at + rng.randrange(12) :]
+        elif accident == 2:
+            data = b"\n".join([*lines[:line], lines[line], *lines[line:]])
+        else:
+            lines[line] = lines[line].split(b":")[0] + b": " + rng.choice(PIECES)
+            data = b"\n".join(lines)
+    return data
+
+
+def test_no_accident_of_editing_ends_in_a_traceback(tmp_path):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    texts = [
+        path.read_bytes()
+        for path in [*GOOD, *BAD, *(ROOT / "values").glob("*.yaml")]
+        if "bomb" not in path.stem
+    ]
+    path = tmp_path / "mine.yaml"
+    for _ in range(150):
+        path.write_bytes(mutated(rng, rng.choice(texts)))
+        merged = layers.stack(
+            rng.choice([None, "simulation", "single-process"]), [path], ["workers.threads=2"]
+        )
+        known = check(merged)
+        assert known == sorted(known, key=lambda f: (f.file, f.line, f.column, f.code))
+        if not findings.errors(known):
+            assert explain(merged.values).pools
 
 
 def test_wide_files_end(tmp_path):

@@ -94,6 +94,7 @@ def test_each_pool_is_explained(mine):
             "One process has the whole pod's 4Gi",
         ),
         ("executor: {type: direct}", "direct keeps all state between tasks"),
+        ("workers: {memoryPerProcess: 400Mi}", "A runner has 240Mi; a model with starsim loaded takes 330Mi"),
         (
             "workers: {memoryPerProcess: 800Mi}",
             "Memory holds about 10 warm processes per worker process, not 128",

@@ -30,13 +30,20 @@ def check(merged: Merged) -> list[Finding]:
     for path, finding in check_schema.check(merged):
         if path not in found or finding.code == "UNKNOWN_NAME":
             found.setdefault(path, []).append(finding)
-    bad = frozenset(
-        path for path, there in found.items() if any(finding.severity == "error" for finding in there)
-    )
+    bad = frozenset(path for path, there in found.items() if any(_spoils(finding) for finding in there))
     every = [finding for there in found.values() for finding in there]
     every += check_meaning.check(merged, bad)
     every += check_dask.check(merged, bad)
     return sorted({*merged.findings, *every}, key=lambda f: (f.file, f.line, f.column, f.code))
+
+
+def _spoils(finding: Finding) -> bool:
+    """Whether the value itself cannot be computed with."""
+    return finding.severity == "error" and finding.code not in (
+        "UNKNOWN_NAME",
+        "YAML_OCTAL",
+        "YAML_UNDERSCORE",
+    )
 
 
 def _walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:

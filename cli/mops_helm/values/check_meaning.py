@@ -20,6 +20,9 @@ from mops_helm.values.merge import Merged, overlay
 from mops_helm.values.quantity import BadQuantity, parse, text_of, to_bytes
 
 Path = tuple[str | int, ...]
+_MEMORY_OF_POOL = ("processes", "threads", "memoryPerProcess", "resources")
+_MEMORY_OF_EXECUTOR = (("executor", "type"), ("executor", "workerMemory"), ("executor", "subprocessPoolSize"))
+_SCALING = ("autoscaling", "resources")
 
 
 def check(merged: Merged, bad: frozenset[Path]) -> list[Finding]:
@@ -32,14 +35,16 @@ def check(merged: Merged, bad: frozenset[Path]) -> list[Finding]:
     for path, pool in _pools(merged, bad):
         found += _env(merged, (*path, "env"))
         found += _requests(merged, path, pool, bad)
-        if not _touched(bad, path, ("workers",), ("executor",)):
-            found += [] if small else _memory(merged, path, pool)
+        shared = [(*base, name) for base in (path, ("workers",)) for name in _MEMORY_OF_POOL]
+        if not small and not _touched(bad, *shared, *_MEMORY_OF_EXECUTOR):
+            found += _memory(merged, path, pool)
+        if not _touched(bad, *[(*base, name) for base in (path, ("workers",)) for name in _SCALING]):
             found += _autoscaling(merged, path, pool)
     return found
 
 
 def _touched(bad: frozenset[Path], *sections: Path) -> bool:
-    """Whether something in one of the sections, or a section itself, has an error."""
+    """Whether one of the sections, something inside it or around it cannot be computed with."""
     return any(
         section[: len(there)] == there or there[: len(section)] == section
         for there in bad

@@ -218,8 +218,10 @@ def _is_type(text: str, wanted: list[str]) -> bool:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "boolean", str: "string", int: "integer", float: "number", dict: "object", list: "array"}
-    return "a boolean" if isinstance(value, bool) else _WORDS[names[type(value)]]
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else "a boolean"
+    names = {str: "string", int: "integer", float: "number", dict: "object", list: "array"}
+    return _WORDS[names[type(value)]]
 
 
 def shown(value: Any) -> str:

@@ -11,11 +11,12 @@ from fractions import Fraction
 from typing import Any
 
 from modelops_dask.settings import Settings
-from modelops_dask.shape import CHILD_MIN_BYTES, Shape, child_limit, runners
+from modelops_dask.shape import CHILD_MIN_BYTES, MIB, Shape, child_limit, runners
 
 from mops_helm.values import effective
 from mops_helm.values.quantity import text_of
 
+ROOMY_CHILD_BYTES = 512 * MIB
 THRESHOLDS = ("target", "spill", "pause", "terminate")
 
 
@@ -139,6 +140,11 @@ def _advice(pool: PoolExplained, settings: Settings) -> list[str]:
         said.append(
             f"One process has the whole pod's {text_of(pool.shape.pod_memory_bytes)}. State memoryPerProcess "
             "instead, and the pod's memory follows the processes."
+        )
+    if pool.child_bytes is not None and pool.child_bytes < ROOMY_CHILD_BYTES:
+        said.append(
+            f"A runner has {pool.child_bytes // MIB}Mi; a model with starsim loaded takes 330Mi. "
+            "Out of memory? Raise memoryPerProcess, or lower processes or threads."
         )
     if settings.executor_type == "direct":
         said.append("direct keeps all state between tasks and ends nothing that hangs: for debugging.")
