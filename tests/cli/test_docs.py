@@ -1,7 +1,8 @@
 """The documents are true: their commands run, their files pass the checks, their links lead somewhere.
 
 A block marked `console` is typed in, line by line, in one folder per document; `yaml values`, `yaml study`
-and `yaml workspace` are given to the command that reads them. Blocks without a mark are pictures.
+and `yaml workspace` are given to the command that reads them, `yaml study part` under a model and a scenario.
+Blocks without a mark are pictures.
 """
 
 import re
@@ -93,9 +94,10 @@ def test_values_are_good(block, tmp_path):
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("block", marked("yaml study"), ids=str)
+@pytest.mark.parametrize("block", marked("yaml study") + marked("yaml study part"), ids=str)
 def test_studies_are_good(block, tmp_path):
-    (tmp_path / "doc.yaml").write_text(block.text)
+    head = "model: model.run\nscenario: baseline\n" if block.mark.endswith("part") else ""
+    (tmp_path / "doc.yaml").write_text(head + block.text)
     done = mops_helm("study", "plan", "doc.yaml", cwd=tmp_path)
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
