@@ -42,10 +42,14 @@ priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* modelops-dask.container: the fields of a container that all containers share. Takes what modelops-dask.podSpec takes. */}}
+{{- /*
+modelops-dask.container: the fields of a container that all containers share. Takes what modelops-dask.podSpec takes.
+A model that writes a file beside itself finds /tmp, the only place where it can.
+*/}}
 {{- define "modelops-dask.container" -}}
 image: {{ include "modelops-dask.image" (dict "root" .root "own" .own.image) | quote }}
 imagePullPolicy: {{ .own.image.pullPolicy | default .root.Values.image.pullPolicy }}
+workingDir: /tmp
 {{- with .root.Values.securityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
