@@ -32,7 +32,7 @@ def yaml_text(value: Any) -> str:
             return super().increase_indent(flow, False)
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-        from mops_helm.values.load import resolve
+        from mops_helm.values.scalars import resolve
 
         quoted = isinstance(value, str) and value != "" and resolve(value) != value
         return dumper.represent_scalar(

@@ -17,6 +17,13 @@ from mops_helm.values.load import Node, Where
 from mops_helm.values.merge import Merged
 
 Path = tuple[str | int, ...]
+_SECTIONS = (
+    ("workers",),
+    ("executor",),
+    ("scheduler",),
+    ("workers", "autoscaling"),
+    ("workers", "resources"),
+)
 _WORDS = {
     "string": "a text",
     "integer": "a whole number",
@@ -64,67 +71,50 @@ def _at(where: Where, code: str, message: str, suggestion: str = "") -> Finding:
 
 def _unknown(merged: Merged, path: Path, error: jsonschema.ValidationError) -> Iterator[tuple[Path, Finding]]:
     known = sorted(error.schema.get("properties", {}))
-    inside = ".".join(map(str, path))
     for name in sorted(set(error.instance) - set(known)):
-        where = place(merged, (*path, name), key=True)
+        full = (*path, name)
+        where = place(merged, full, key=True)
         if path[-2:-1] == ("env",):
             if name == "value" and "valueFrom" not in error.instance:
-                said = f"{inside} is a map"
-                yield path, _at(where, "WRONG_TYPE", said, f"write {path[-1]}: {shown(error.instance[name])}")
+                instead = f"write {path[-1]}: {shown(error.instance[name])}"
+                yield path, _at(where, "WRONG_TYPE", f"{_name(path)} is a map", instead)
             continue  # both: check_meaning.py says so
         if elsewhere := _elsewhere(name, path):
             yield (
-                (*path, name),
+                full,
                 _at(where, "UNKNOWN_NAME", f"{name} is no value here", f"it belongs under {elsewhere}"),
             )
             continue
-        suggestion = presets.did_you_mean(name, known).removeprefix("; ") or (
-            f"known here: {', '.join(known)}" if len(known) < 8 else "remove it"
-        )
-        yield (
-            (*path, name),
-            _at(where, "UNKNOWN_NAME", f"{inside + '.' if inside else ''}{name} is no value", suggestion),
-        )
+        near = presets.did_you_mean(name, known).removeprefix("; ")
+        listed = f"known here: {', '.join(known)}" if len(known) < 8 else "remove it"
+        yield full, _at(where, "UNKNOWN_NAME", f"{_name(full)} is no value", near or listed)
 
 
 def _elsewhere(name: str, path: Path) -> str:
     """Where a name that is wrong here would be right."""
-    for section in (
-        "workers",
-        "executor",
-        "scheduler",
-        "workers.autoscaling",
-        "workers.resources",
-        "dask.config",
-    ):
-        steps = tuple(section.split("."))
-        same = steps == path or (steps == ("workers",) and path[:1] == ("pools",))
-        if not same and name in schema.at(steps).get("properties", {}):
-            return section
+    for section in _SECTIONS:
+        same = section == path or (section == ("workers",) and path[:1] == ("pools",))
+        if not same and name in schema.at(section).get("properties", {}):
+            return _name(section)
     if name == "distributed":
         return "dask.config"
     return "the top level" if path and name in schema.schema()["properties"] else ""
 
 
 def _bad_name(merged: Merged, path: Path, name: str) -> Iterator[tuple[Path, Finding]]:
-    where = place(merged, (*path, name), key=True)
     if path[:2] == ("dask", "config"):
         return  # check_dask.py says it better
-    if path[:1] == ("pools",):
-        said = "a pool's name becomes part of object names"
-        yield (
-            (*path, name),
-            _at(where, "BAD_FORMAT", f"{name}: {said}", "a-z, 0-9 and - inside, at most 30 characters"),
-        )
-    else:
-        yield (
-            (*path, name),
-            _at(where, "BAD_FORMAT", f"the name {name} is not allowed in {'.'.join(map(str, path))}"),
-        )
+    where = place(merged, (*path, name), key=True)
+    instead = "a-z, 0-9 and - inside, at most 30 characters" if path == ("pools",) else ""
+    yield (*path, name), _at(where, "BAD_FORMAT", f"the name {name} is not allowed in {_name(path)}", instead)
+
+
+def _name(path: Path) -> str:
+    return ".".join(map(str, path))
 
 
 def _finding(error: jsonschema.ValidationError, path: Path, where: Where) -> Finding:
-    name = ".".join(map(str, path)) or "the file"
+    name = _name(path) or "the file"
     value, wanted = error.instance, error.validator_value
     if error.schema in (schema.definition("memory"), schema.definition("cpu")) and not isinstance(
         value, dict | list
