@@ -8,7 +8,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from modelops_dask.errors import BadInput
+from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.store import parts
 from modelops_dask.store.compact import MixedOutputs, compact, read_manifest
 from modelops_dask.store.files import Files
@@ -214,6 +214,20 @@ def test_many_row_groups_and_parts_in_any_order(files, tmp_path, monkeypatch):
     store(files, plan, lambda t: {"v": b"%d" % t.seed})
     monkeypatch.setattr("modelops_dask.store.compact._CACHED_GROUPS", 1)
     assert results(files, "v")["bytes"].to_pylist() == [b"%d" % t.seed for t in tasks(plan)]
+
+
+def test_outputs_that_are_damaged_name_the_part(files, plan):
+    """The small columns are whole, so the tasks fold to ok; the damage shows when the outputs are read."""
+    store(files, plan, lambda _: {"v": bytes(range(256)) * 40})
+    (name,) = files.list("parts")
+    with parts.reading(files, name) as part:
+        column = part.metadata.row_group(0).column(part.metadata.num_columns - 1)
+    data = bytearray(files.read(f"parts/{name}"))
+    data[column.data_page_offset + column.total_compressed_size // 2] ^= 0xFF
+    files.put(f"parts/{name}", bytes(data))
+    with pytest.raises(MopsError, match=f"{name} cannot be read .torn"):
+        compact(files, plan)
+    assert files.list("results") == []
 
 
 def test_no_output_says_what_there_is(files, plan):

@@ -188,6 +188,10 @@ BAD = {
         HEAD + "sobol: {n: 2, parameters: {a: {low: 0.5, high: 3, integer: true}}}\n",
         ["3:37 BOUNDS"],
     ),
+    "a duplicate among other slips": (
+        HEAD + "replicates: 0\nsets: [{a: 1}, {a: 1}]\n",
+        ["3:13 RANGE", "4:16 DUPLICATE_SET"],
+    ),
     "fixed and swept": (HEAD + "fixed: {a: 1}\ngrid: {a: [1, 2]}\n", ["3:12 CHOICE"]),
     "no replicates": (HEAD + "replicates: 0\nsets: [{a: 1}]\n", ["3:13 RANGE"]),
     "replicates of truth": (HEAD + "replicates: true\nsets: [{a: 1}]\n", ["3:13 TYPE"]),
@@ -243,6 +247,7 @@ def test_positions_in_json(findings):
     assert findings(text.replace("NaN", "7").replace("model", "modle"), "a.json") == [
         "1:1 MISSING",
         "2:2 UNKNOWN",
+        "7:3 DUPLICATE_SET",
     ]
 
 

@@ -1,18 +1,16 @@
 """Compaction: parts -> results/, the tables that people read.
 
-    results/manifest.json               tasks by state, the files, what does not fit, what all was built
-    from results/replicates.parquet          a row per task of the plan: status, attempts, reason, seconds,
-    peak_bytes results/model_outputs/NAME.parquet  the rows of every table that the model returned as NAME
-    results/raw/NAME.parquet            what it returned as NAME that is no table: a row per task, column
-    `bytes`
+    results/manifest.json               tasks by state, the files, what does not fit, a stamp of the sources
+    results/replicates.parquet          a row per task of the plan: status, attempts, seconds, peak_bytes
+    results/model_outputs/NAME.parquet  the rows of every table that the model returned as NAME
+    results/raw/NAME.parquet            what it returned as NAME that is no table: a row per task, in `bytes`
 
 Every file begins with set, replicate, seed, param_id and a column param_NAME for each parameter, and is in
 the order of the tasks, so that the same outcomes give the same rows whatever happened on the way. results/
 is replaced as a whole and can always be built again. Memory is bounded: a few row groups of parts, and rows
 not yet written.
 
-Does not choose what is ok: fold.py does. tables.py parses and promotes, results.py reads what is written
-here.
+Does not choose what is ok: fold.py does. tables.py parses and promotes, results.py reads what is written.
 """
 
 import json

@@ -11,7 +11,7 @@ Reads only the columns it needs. Does not write, retry or read a clock: parts.py
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -60,14 +60,10 @@ class State:
     def retry(self, *codes: int) -> "State":
         """The same with tasks of these codes (FAILED, POISONED) pending again, as if never tried."""
         again = np.isin(self.codes, codes)
-        return State(
-            np.where(again, np.uint8(PENDING), self.codes),
-            np.where(again, np.uint8(0), self.attempts),
-            self.failures,
-            self.conflicts,
-            self.skipped,
-            self.outside,
-            self.parts,
+        return replace(
+            self,
+            codes=np.where(again, np.uint8(PENDING), self.codes),
+            attempts=np.where(again, np.uint8(0), self.attempts),
         )
 
 
@@ -82,8 +78,8 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> State:
     for name in files.list(parts.FOLDER):
         try:
             index, rows = _read(files, name, plan, ["status", "reason"])
-        except parts.NotAPart as reason:
-            skipped[name] = str(reason)
+        except parts.NotAPart as error:
+            skipped[name] = error.reason
             continue
         count += 1
         known = index >= 0

@@ -21,6 +21,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelops_dask.errors import MopsError
 from modelops_dask.store.files import Files
 
 FOLDER = "parts"
@@ -115,22 +116,32 @@ def outputs_digest(outputs: dict[str, bytes]) -> bytes:
     return hasher.digest()
 
 
-class NotAPart(Exception):
-    """A file in parts/ that is torn or foreign; str() says which of the two and why."""
+class NotAPart(MopsError):
+    """A file in parts/ that cannot be read; `reason` begins with torn or foreign."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(name, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"{FOLDER}/{self.name} cannot be read ({self.reason}). "
+            "Move it out of the store and run the study again: its tasks are then run again."
+        )
 
 
 @contextmanager
 def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
     """An open part by its name in parts/; NotAPart when it, or within the `with` one of its pages, is bad."""
     if not name.endswith(".parquet"):
-        raise NotAPart("foreign: its name does not end in .parquet")
+        raise NotAPart(name, "foreign: its name does not end in .parquet")
     with files.open(f"{FOLDER}/{name}") as file:
         ours = file.read(4) in (b"PAR1", b"")
         try:
             part = pq.ParquetFile(file, page_checksum_verification=True)
             if missing := set(SCHEMA.names) - set(part.schema_arrow.names):
-                raise NotAPart(f"foreign: it has no column {min(missing)}")
+                raise NotAPart(name, f"foreign: it has no column {min(missing)}")
             yield part
         except (pa.ArrowException, OSError) as error:
             reason = str(error).partition("\n")[0]
-            raise NotAPart(f"{'torn' if ours else 'foreign'}: {reason}") from error
+            raise NotAPart(name, f"{'torn' if ours else 'foreign'}: {reason}") from error

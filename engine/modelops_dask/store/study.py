@@ -2,8 +2,8 @@
 
 spec -> begin() -> the store -> existing() -> the same Plan, here or on a worker
 
-    study.json         bundle digest, entrypoint, format; never changes; put-if-absent
-    spec.json          the last request: the spec as written, its replicates, and which sets it asks for
+    study.json           bundle digest, entrypoint, format; never changes; put-if-absent
+    spec.json            the last request: the spec as written, its replicates, and which sets it asks for
     sets/NNNNNN.parquet  parameter sets, numbered through the files in order; append-only, put-if-absent
 
 A set is known by its parameters and its seed and keeps its number for ever, so more sets or more replicates

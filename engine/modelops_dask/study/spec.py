@@ -88,23 +88,15 @@ def _spec(read: Fields) -> Spec | None:
     replicates = read.integer(
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
     )
+    before = len(read.findings)
     fixed = _fixed(read, raw)
     sampling = _explicit(read, raw, "parameter_sets") if modelops else _sampling(read, raw)
+    if len(read.findings) > before:
+        sampling = None
     bundle = read.text(raw, (), "bundle", default=None)
-    metadata = read.mapping(raw, (), "metadata") or {}
-    for key in ("outputs", "targets"):
-        if key in raw and not (raw[key] is None or _is_texts(raw[key])):
-            read.note((key,), "TYPE", f"{key} must be a list of names, or null")
-    if modelops:
-        read.text(raw, (), "sampling_method", default=None)
-        metadata = {
-            **metadata,
-            **{k: raw[k] for k in ("sampling_method", "outputs", "targets") if raw.get(k)},
-        }
-    if read.findings or sampling is None:
-        return None
-    table = _table(read, sampling, fixed, replicates)
-    if table is None:
+    metadata = _metadata(read, raw, modelops)
+    table = _table(read, sampling, fixed, replicates or 1) if sampling else None
+    if read.findings or table is None:
         return None
     if table["seed"].null_count == 0:
         replicates = 1
@@ -133,6 +125,19 @@ def _entrypoint(read: Fields, raw: dict) -> str | None:
     model = read.checked(raw, "model", contract.check_model)
     scenario = read.checked(raw, "scenario", contract.check_scenario)
     return f"{model}/{scenario}"
+
+
+def _metadata(read: Fields, raw: dict, modelops: bool) -> dict[str, Any]:
+    """`metadata`, and with it what ModelOps' JSON says that nothing here acts on."""
+    metadata = read.mapping(raw, (), "metadata") or {}
+    if not modelops:
+        return metadata
+    read.text(raw, (), "sampling_method", default=None)
+    for key in ("outputs", "targets"):
+        value = raw.get(key)
+        if value is not None and not (isinstance(value, list) and all(isinstance(x, str) for x in value)):
+            read.note((key,), "TYPE", f"{key} must be a list of names, or null")
+    return metadata | {key: raw[key] for key in ("sampling_method", "outputs", "targets") if raw.get(key)}
 
 
 def _fixed(read: Fields, raw: dict) -> dict[str, Any]:
@@ -191,7 +196,8 @@ def _grid(read: Fields, raw: dict) -> Grid | None:
         elif isinstance(axis, dict):
             bounds = read.range(axis, where, ("num",))
             num = read.integer(axis, where, "num", 2, MAX_SETS)
-            values[name] = bounds.spread(num) if bounds and num else [None]
+            if bounds and num:
+                values[name] = bounds.spread(num)
         else:
             message = "write a list of values, or {low: …, high: …, num: …}"
             read.note(where, "EMPTY" if axis == [] else "TYPE", message)
@@ -255,7 +261,3 @@ def _note_repeated(read: Fields, key: str, found: pa.Array) -> None:
         if first.setdefault(value, number) != number:
             message = f"the same parameters and seed as set {first[value]}; remove it, or use replicates"
             read.note((key, number), "DUPLICATE_SET", message)
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
