@@ -1,7 +1,6 @@
 """An embedded Dask cluster: the shape of a worker pool, on this machine.
 
-Shape -> fitted to the machine -> scheduler here, worker processes on loopback, each with the preload ->
-Client
+Shape -> fitted to the machine -> scheduler here, workers on loopback, each with the preload -> Client
 
 The worker processes are a pod's: the same variables, the same Dask configuration, the same preload. They end
 with the `with`, and by themselves when this process is killed. As a preload of its own this module keeps
@@ -10,6 +9,7 @@ Ctrl-C, which a terminal sends to every process, away from the workers: the driv
 Does not know studies, nor values files: mops_helm.values.effective makes the shape and the settings.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -23,6 +23,10 @@ from modelops_dask.shape import Shape, fit
 
 if TYPE_CHECKING:
     from distributed import Client
+
+# By default a LocalCluster gives up a worker for good when it is away 15 seconds after any of its deaths,
+# although its nanny restarts it each time: a model that kills would use up all workers one by one.
+_OWN_CONFIG = {"distributed": {"deploy": {"lost-worker-timeout": "365 days"}}}
 
 
 def machine() -> tuple[int, int]:
@@ -53,7 +57,7 @@ def local_cluster(
     fitted, reduced = fit(shape, *machine())
     for line in reduced:
         say(line)
-    config = dask.config.merge(dask.config.config, dask_config or {})
+    config = dask.config.merge(dask.config.config, dask_config or {}, _OWN_CONFIG)
     with environment({**(env or {}), **settings.to_env()}), dask.config.set(config):
         try:
             cluster = LocalCluster(
@@ -62,19 +66,23 @@ def local_cluster(
                 memory_limit=fitted.process_memory_bytes,
                 resources=fitted.resources or None,
                 host="127.0.0.1",
-                dashboard_address=None,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 preload=["modelops_dask.local", "modelops_dask.worker"],
             )
         except Exception as error:
             raise ClusterFailed(f"The local Dask workers did not start: {_root(error)}") from error
+        # The deaths of workers are the dispatcher's to report; Dask's own lines about them would drown its.
+        for name in ("distributed.nanny", "distributed.scheduler"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
 
 
 def dask_setup(worker: object) -> None:  # noqa: ARG001 (a preload is called so)
-    """Leave Ctrl-C and standard output, which is for results, to the driver."""
+    """Leave Ctrl-C, standard output (it is for results) and warnings about settings to the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    logging.getLogger("distributed.modelops").setLevel(logging.ERROR)
 
 
 @contextmanager

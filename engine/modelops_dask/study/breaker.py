@@ -10,6 +10,7 @@ lone ones.
 from modelops_dask.errors import Stopped
 
 BROKEN_IN_A_ROW = 3
+DEATHS_IN_A_ROW = 10  # five tasks that kill, at the end of a study when nothing else is left
 
 
 class Breaker:
@@ -27,7 +28,7 @@ class Breaker:
         counts.
         """
         self._deaths += 1
-        limit = max(6, 2 * workers)
+        limit = max(DEATHS_IN_A_ROW, 2 * workers)
         if self._deaths >= limit:
             raise Stopped(
                 f"Stopped: {self._deaths} worker processes died, one after another, each running a single "

@@ -184,12 +184,14 @@ class _Dispatch:
         self.most_workers = max(self.most_workers, len(self.workers))
 
     def _feed(self) -> None:
-        """Fill every worker's window; while there are suspects, empty as many workers as they need."""
-        by_load = sorted(self.workers.items(), key=lambda item: len(item[1].sent))
-        for address, worker in by_load[: len(self.suspects)]:
+        """Fill every worker's window. Suspects get workers of their own, half of them while there is other
+        work.
+        """
+        by_load = sorted(self.workers.items(), key=lambda item: (not item[1].suspect, len(item[1].sent)))
+        kept_free = min(len(self.suspects), max(1, len(by_load) // 2) if self.backlog else len(by_load))
+        for address, worker in by_load[:kept_free]:
             if not worker.sent:
                 self._send(address, worker, self.suspects.popleft(), alone=True)
-        kept_free = len(self.suspects)
         slots = sum(worker.threads for worker in self.workers.values())
         window = 1 if self.pace.task_seconds is None else WINDOW
         for address, worker in by_load[kept_free:]:
@@ -213,8 +215,12 @@ class _Dispatch:
 
     async def _watch(self, part: str, future: "Future") -> None:
         """In Dask's thread: wait for a batch and put its end on the inbox."""
+        from distributed import KilledWorker
+
         try:
             self.inbox.put(events.BatchDone(part, await self.client.gather(future, asynchronous=True)))
+        except KilledWorker:
+            pass  # the worker's end is an event of its own
         except BaseException as error:  # CancelledError too, which is no Exception
             self.inbox.put(events.BatchBroken(part, error))
 
@@ -237,6 +243,7 @@ class _Dispatch:
         self.on_progress(self._progress())
 
     def _broken(self, batch: Batch, error: BaseException) -> None:
+        """A batch of a worker that lives was not stored: give it back, unless nobody could run it."""
         if isinstance(error, MopsError):
             raise error
         self.backlog.put_first(batch.ranges)

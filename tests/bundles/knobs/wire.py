@@ -1,0 +1,23 @@
+"""A model whose parameters say how it behaves: `raises` and `kills` list the x that do so, `seconds` is its
+work.
+"""
+
+import os
+import time
+
+
+def wire(entrypoint, params, seed):  # noqa: ARG001
+    x = params["x"]
+    if x in params.get("raises", []):
+        print(f"x is {x}, and that is too much")
+        raise ValueError("unlucky")
+    if x in params.get("kills", []):
+        os._exit(7)
+    end = time.monotonic() + params.get("seconds", 0)
+    while time.monotonic() < end:
+        pass
+    return (
+        {"y": f"{x}:{seed}".encode(), "pid": str(os.getpid()).encode()}
+        if params.get("pid")
+        else {"y": f"{x}:{seed}".encode()}
+    )

@@ -1,0 +1,121 @@
+"""A batch on a worker: what is stored, what is said, with real executors and a real store."""
+
+from dataclasses import replace
+
+import pytest
+from modelops_dask import executors
+from modelops_dask.bundle import fetch
+from modelops_dask.errors import BadInput
+from modelops_dask.settings import Settings
+from modelops_dask.store import parts
+from modelops_dask.store.files import Files
+from modelops_dask.store.fold import fold
+from modelops_dask.store.study import begin
+from modelops_dask.study import spec
+from modelops_dask.study.batch import Batch, Failed, Source, committed, execute
+from modelops_dask.worker import Runtime
+from study_helpers import KNOBS, write_spec
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A function (spec's fixed parameters) -> (plan, source)."""
+
+    def make(**fixed):
+        loaded = spec.load(write_spec(tmp_path, **fixed))
+        bundle = fetch(str(KNOBS), tmp_path / "cache")
+        files = Files(str(tmp_path / "store"))
+        plan = begin(files, loaded, bundle.digest)
+        return plan, Source(files, plan.request, bundle)
+
+    return make
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    """A function (settings) -> Runtime, whose executors end with the test."""
+    made = []
+
+    def make(executor_type="direct", **settings):
+        chosen = Settings(
+            executor_type=executor_type,
+            executor_environment="image",
+            bundles_cache_dir=tmp_path / "cache",
+            venvs_dir=tmp_path / "venvs",
+            **settings,
+        )
+        made.append(executors.create(chosen))
+        return Runtime(chosen, made[-1], child_limit_bytes=123)
+
+    yield make
+    for executor in made:
+        executor.__exit__(None, None, None)
+
+
+def rows_of(source, name):
+    with parts.reading(source.files, f"{name}.parquet") as part:
+        return part.read().to_pylist()
+
+
+def test_one_part_with_a_row_per_attempt(study, runtime):
+    plan, source = study(n=4, replicates=2, raises=[1])
+    receipt = execute(Batch(source, "one", ((0, 8),), 60), runtime())
+    assert receipt.failed == (Failed(2, "failed", "ValueError"), Failed(3, "failed", "ValueError"))
+    assert receipt.left == () and receipt.seconds > 0
+    rows = rows_of(source, "one")
+    assert [(row["set"], row["replicate"]) for row in rows] == [(s, r) for s in range(4) for r in range(2)]
+    assert [dict(row["outputs"]) for row in rows[:2]] == [
+        {"y": f"0:{row['seed']}".encode()} for row in rows[:2]
+    ]
+    assert "unlucky" in rows[2]["error"] and rows[2]["executor"] == "direct" and rows[2]["limit_bytes"] == 123
+    assert fold(source.files, plan).counts() == {"ok": 6, "failed": 0, "poisoned": 0, "pending": 2}
+
+
+def test_a_batch_that_is_overdue_returns_what_it_did_not_begin(study, runtime):
+    _, source = study(n=10, seconds=0.02)
+    receipt = execute(Batch(source, "late", ((0, 10),), seconds=0.001), runtime())
+    assert receipt.left == ((1, 10),)
+    assert len(rows_of(source, "late")) == 1
+
+
+def test_a_receipt_that_never_came_is_read_from_the_store(study, runtime):
+    plan, source = study(n=6, raises=[2])
+    batch = Batch(source, "lost", ((0, 2), (2, 6)), 60)
+    assert committed(batch, plan) is None
+    sent = execute(batch, runtime())
+    found = committed(batch, plan)
+    assert (found.failed, found.left) == (sent.failed, sent.left)
+
+
+def test_a_batch_that_runs_twice_keeps_its_first_part(study, runtime):
+    plan, source = study(n=3)
+    batch, worker = Batch(source, "twice", ((0, 3),), 60), runtime()
+    execute(batch, worker)
+    before = source.files.read("parts/twice.parquet")
+    execute(batch, worker)
+    assert source.files.read("parts/twice.parquet") == before
+    assert fold(source.files, plan).conflicts == []
+
+
+def test_a_task_that_loses_its_runner_again_is_poisoned_and_the_others_are_ok(study, runtime):
+    plan, source = study(n=4, kills=[1])
+    worker = runtime("isolated_warm")
+    first = execute(Batch(source, "first", ((0, 4),), 60), worker)
+    assert [(failed.index, failed.status) for failed in first.failed] == [(1, "died")]
+    again = execute(Batch(source, "again", ((1, 2),), 60, died=frozenset({1})), worker)
+    assert again.failed[0].status == "poisoned"
+    assert fold(source.files, plan).counts() == {"ok": 3, "failed": 0, "poisoned": 1, "pending": 0}
+
+
+def test_a_pool_of_runners_works_side_by_side(study, runtime):
+    _, source = study(n=12, seconds=0.05, pid=1)
+    execute(Batch(source, "pool", ((0, 12),), 60), runtime("isolated_warm", subprocess_pool_size=2))
+    assert len({dict(row["outputs"])["pid"] for row in rows_of(source, "pool")}) == 2
+
+
+def test_a_bundle_that_changed_on_the_way_is_refused(study, runtime):
+    _, source = study(n=2)
+    other = replace(source, bundle=replace(source.bundle, digest="sha256:" + "0" * 64))
+    with pytest.raises(BadInput, match="another bundle"):
+        execute(Batch(other, "other", ((0, 2),), 60), runtime())
+    assert source.files.list("parts") == []

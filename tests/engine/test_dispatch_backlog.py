@@ -1,0 +1,126 @@
+"""How much is sent at a time, and what becomes of what came back."""
+
+import random
+
+import pytest
+from modelops_dask.errors import Stopped
+from modelops_dask.store import parts
+from modelops_dask.store.files import Files
+from modelops_dask.store.fold import fold
+from modelops_dask.study.backlog import GROWTH, Backlog, Pace, count, halve
+from modelops_dask.study.batch import Batch, Failed, Receipt, as_ranges
+from modelops_dask.study.breaker import DEATHS_IN_A_ROW, Breaker
+from modelops_dask.study.ledger import Ledger
+from modelops_dask.study.plan import Plan, Request, tabulate
+
+
+def test_what_is_taken_and_given_back_is_neither_lost_nor_doubled():
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    backlog = Backlog([(0, 50), (60, 61), (70, 300)])
+    everything = {*range(50), 60, *range(70, 300)}
+    held = []
+    for _ in range(500):
+        if held and rng.random() < 0.4:
+            ranges = held.pop(rng.randrange(len(held)))
+            (backlog.put_first if rng.random() < 0.5 else backlog.put_last)(ranges)
+        elif ranges := backlog.take(rng.randrange(1, 40)):
+            held.append(ranges)
+        assert len(backlog) + sum(map(count, held)) == len(everything)
+    held.append(backlog.take(len(backlog)))
+    seen = [index for ranges in held for start, stop in ranges for index in range(start, stop)]
+    assert sorted(seen) == sorted(everything)
+
+
+def test_given_back_first_is_taken_next_in_order():
+    backlog = Backlog([(10, 20)])
+    backlog.put_first([(0, 2), (4, 6)])
+    assert backlog.take(5) == ((0, 2), (4, 6), (10, 11))
+
+
+def test_halves_hold_the_same_tasks_and_end_at_single_ones():
+    first, second = halve([(0, 1), (5, 10)])
+    assert (first, second) == (((0, 1), (5, 7)), ((7, 10),))
+
+
+def test_the_first_batch_is_one_task_and_the_next_grow_by_steps():
+    pace = Pace(batch_seconds=1.0)
+    assert pace.size(remaining=10**6, slots=4) == 1
+    pace.learn(1, 0.00001)
+    assert pace.size(remaining=10**6, slots=4) == GROWTH
+    pace.learn(GROWTH, GROWTH * 0.00001)
+    assert pace.size(remaining=10**6, slots=4) == GROWTH**2
+
+
+def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():
+    pace = Pace(batch_seconds=1.0)
+    pace.learn(1000, 10.0)
+    assert pace.size(remaining=10**6, slots=4) == 100
+    assert pace.size(remaining=80, slots=4) == 10
+    assert pace.size(remaining=8, slots=4) == 5  # 0.05 s: storing costs as much
+    pace.learn(1, 3600)
+    assert pace.size(remaining=10**6, slots=4) == 1
+
+
+def test_ranges_of_indices():
+    assert as_ranges([0, 1, 2, 5, 7, 8]) == ((0, 3), (5, 6), (7, 9))
+    assert as_ranges([]) == ()
+
+
+@pytest.fixture
+def plan() -> Plan:
+    table = tabulate(({"x": x}, None if x % 5 else x) for x in range(40))
+    return Plan("m.f/s", table, Request(3, ((0, 40),)))
+
+
+def test_the_ledger_counts_what_a_fold_of_the_same_rows_finds(plan, tmp_path):
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    files = Files(str(tmp_path))
+    ledger, state = Ledger(plan, fold(files, plan, 4), 4), fold(files, plan, 4)
+    backlog = Backlog(state.pending_ranges())
+    for _ in range(60):
+        if not (ranges := backlog.take(rng.randrange(1, 15))):
+            break
+        tasks = list(plan.tasks(ranges))
+        begun = tasks[: rng.randrange(1, len(tasks) + 1)]
+        rows, failed = [], []
+        batch = Batch(None, "part", ranges, 1.0, ledger.died_before(ranges))
+        for task in begun:
+            index = plan.index(task.set, task.replicate)
+            status = rng.choices(["ok", "failed", "died"], [6, 3, 2])[0]
+            if status == "died" and index in batch.died:
+                status = "poisoned"
+            rows.append(parts.Attempt(task.set, task.replicate, task.seed, status, "reason"))
+            if status != "ok":
+                failed.append(Failed(index, status, "reason"))
+        parts.write(files, rows)
+        left = as_ranges(plan.index(task.set, task.replicate) for task in tasks[len(begun) :])
+        _, again = ledger.settle(batch, Receipt(tuple(failed), left, 0.1, 0))
+        backlog.put_first(left)
+        backlog.put_last(again)
+        folded = fold(files, plan, 4)
+        assert ledger.counts == folded.counts()
+    assert len(backlog) == ledger.counts["pending"]
+    progress = ledger.progress(2.0, 1)
+    assert progress.done == progress.ended_here == plan.n_tasks - ledger.counts["pending"]
+
+
+def test_deaths_in_a_row_stop_the_run_and_a_completed_task_forgives_them():
+    breaker = Breaker()
+    for _ in range(DEATHS_IN_A_ROW - 1):
+        breaker.died("3/1", workers=1)
+    breaker.completed()
+    for _ in range(DEATHS_IN_A_ROW - 1):
+        breaker.died("3/1", workers=1)
+    with pytest.raises(Stopped, match="task 4/2") as stopped:
+        breaker.died("4/2", workers=1)
+    assert stopped.value.exit_code == 4 and "more memory per process" in str(stopped.value)
+
+
+def test_a_node_that_takes_many_workers_along_is_not_yet_a_verdict():
+    breaker = Breaker()
+    for _ in range(40):
+        breaker.died("0/0", workers=32)

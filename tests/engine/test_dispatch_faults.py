@@ -1,0 +1,136 @@
+"""Real worker processes that die while a study runs: what becomes of the tasks, and of whoever stood near."""
+
+import os
+import random
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers import wait_for
+from modelops_dask.bundle import fetch
+from modelops_dask.errors import Stopped
+from modelops_dask.local import local_cluster
+from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape
+from modelops_dask.store import parts
+from modelops_dask.store.files import Files
+from modelops_dask.store.fold import fold
+from modelops_dask.store.study import existing
+from modelops_dask.study import spec
+from modelops_dask.study.dispatch import Limits
+from modelops_dask.study.run import Watcher, run
+from study_helpers import KNOBS, write_spec
+
+GIB = 1024**3
+
+
+@contextmanager
+def cluster(tmp_path: Path, threads: int = 1):
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
+    with local_cluster(Shape(1, 2, threads, 2 * GIB), settings) as client:
+        yield client
+
+
+def study(tmp_path: Path, threads: int = 1, limits: Limits = Limits(), on_progress=lambda _: None, **wanted):  # noqa: B008
+    """Run a study of the knobs bundle under `direct`, where a task that ends its process ends a worker."""
+    files = Files(str(tmp_path / "store"))
+    loaded = spec.load(write_spec(tmp_path, **wanted))
+    return run(
+        loaded,
+        fetch(str(KNOBS), tmp_path / "cache"),
+        files,
+        lambda: cluster(tmp_path, threads),
+        limits=limits,
+        watcher=Watcher(progress=on_progress),
+    )
+
+
+def rows(tmp_path: Path) -> list[dict]:
+    files = Files(str(tmp_path / "store"))
+    found = []
+    for name in files.list(parts.FOLDER):
+        with parts.reading(files, name) as part:
+            found += part.read(columns=["set", "replicate", "status", "reason"]).to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_task_that_kills_its_worker_is_poisoned_alone(tmp_path, threads):
+    summary = study(tmp_path, threads, n=60, kills=[7])
+    assert summary.counts == {"ok": 59, "failed": 0, "poisoned": 1, "pending": 0}
+    assert summary.exit_code == 3
+    killed = [row for row in rows(tmp_path) if row["status"] != "ok"]
+    assert [(row["set"], row["status"]) for row in sorted(killed, key=lambda row: row["status"])] == [
+        (7, "died"),
+        (7, "poisoned"),
+    ]
+    assert (summary.failures[0].reason, summary.failures[0].set) == ("WorkerDied", 7)
+
+
+def test_a_study_of_nothing_but_deaths_is_stopped_with_what_was_seen(tmp_path):
+    with pytest.raises(Stopped, match=r"worker processes died.*last was task \d+/0") as stopped:
+        study(tmp_path, n=30, kills=list(range(30)))
+    assert stopped.value.exit_code == 4
+    state = fold(Files(str(tmp_path / "store")), existing(Files(str(tmp_path / "store"))))
+    assert state.counts()["ok"] == 0 and state.counts()["poisoned"] > 0
+
+
+def test_without_workers_the_run_stops_instead_of_waiting_for_ever(tmp_path):
+    """The workers' nannies are told to close: nothing restarts them."""
+
+    @contextmanager
+    def closing():
+        with cluster(tmp_path) as client:
+            client.retire_workers(list(client.nthreads()), close_workers=True)
+            wait_for(lambda: not client.nthreads(), "end of the workers")
+            yield client
+
+    loaded = spec.load(write_spec(tmp_path, n=4))
+    bundle = fetch(str(KNOBS), tmp_path / "cache")
+    files = Files(str(tmp_path / "store"))
+    with pytest.raises(Stopped, match="there was no worker, and 4 tasks are pending"):
+        run(loaded, bundle, files, closing, limits=Limits(worker_wait_seconds=1))
+
+
+def test_a_killed_worker_costs_its_batch_only(tmp_path):
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    at = random.Random(seed).randrange(1, 150)
+    killed = []
+
+    @contextmanager
+    def watched():
+        with cluster(tmp_path) as client:
+            pids.extend(client.run(os.getpid).values())
+            yield client
+
+    def kill_once(progress):
+        if progress.done >= at and not killed:
+            killed.append(pids[seed % 2])
+            os.kill(killed[0], signal.SIGKILL)
+
+    pids: list[int] = []
+    loaded = spec.load(write_spec(tmp_path, n=200, seconds=0.02))
+    summary = run(
+        loaded,
+        fetch(str(KNOBS), tmp_path / "cache"),
+        Files(str(tmp_path / "store")),
+        watched,
+        watcher=Watcher(progress=kill_once),
+    )
+    assert killed
+    assert summary.counts == {"ok": 200, "failed": 0, "poisoned": 0, "pending": 0}
+    ok = sorted(row["set"] for row in rows(tmp_path) if row["status"] == "ok")
+    assert ok == list(range(200)), "a task ran to its end twice"
+
+
+def test_a_batch_that_cannot_be_stored_stops_the_run_in_words(tmp_path):
+    """parts/ is a file: what a worker would meet on a full or broken disk is an OSError too."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "parts").write_text("in the way")
+    with pytest.raises(
+        Stopped, match=r"could not be run or stored.*(NotADirectory|FileExists)Error"
+    ) as stopped:
+        study(tmp_path, n=10)
+    assert stopped.value.exit_code == 4
