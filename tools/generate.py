@@ -3,6 +3,7 @@
     schema, isolation presets -> values.yaml            defaults, with the descriptions as comments
                               -> values.schema.json     what helm validates; nulls refused, presets bound
                               -> templates/_variables.tpl   variable -> the value it comes from
+                              -> README.md              the table below its last heading
 
 `generate.py` writes them; `generate.py --check` changes nothing and fails when one has drifted.
 Does not know what a value means, with one exception: `preset` names the preset whose keys it binds.
@@ -54,6 +55,7 @@ def files() -> dict[Path, str]:
         CHART / "values.yaml": values_yaml(schema),
         CHART / "values.schema.json": json.dumps(validated, indent=2) + "\n",
         CHART / "templates" / "_variables.tpl": variables_tpl(schema),
+        CHART / "README.md": readme((CHART / "README.md").read_text(), schema),
     }
 
 
@@ -158,6 +160,26 @@ def variables_tpl(schema: Schema) -> str:
         "{{- end }}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def readme(text: str, schema: Schema) -> str:
+    """The README with a new table: every value, its default, and the first sentence about it."""
+    head, _, _ = text.partition("\n## Values\n")
+    rows = ["| value | default | |", "|---|---|---|", *_rows(schema, schema, "")]
+    return (
+        f"{head}\n## Values\n\nMade by `make generate`; values.yaml says more.\n\n" + "\n".join(rows) + "\n"
+    )
+
+
+def _rows(schema: Schema, root: Schema, path: str) -> Iterator[str]:
+    for name, found, opens in sections(schema, root):
+        if opens:
+            yield from _rows(found, root, f"{path}{name}.")
+        else:
+            first_sentence = " ".join(found["description"].split()).partition(". ")[0]
+            default = f"`{json.dumps(found['default'])}`"
+            shown = default if len(default) <= 60 else "see values.yaml"
+            yield f"| `{path}{name}` | {shown} | {first_sentence.removesuffix('.')} |"
 
 
 if __name__ == "__main__":

@@ -234,6 +234,11 @@ def test_as_a_dependency_twice(helm, tmp_path):
     assert off.returncode == 0, off.stderr
 
 
+def test_helm_unittest_suites():
+    done = subprocess.run([tool("helm-unittest"), CHART], text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # Notes
 
 
