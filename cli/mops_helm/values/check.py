@@ -24,26 +24,22 @@ Path = tuple[str | int, ...]
 def check(merged: Merged) -> list[Finding]:
     """All findings, by file and position."""
     found: dict[Path, list[Finding]] = {}
+    bad: set[Path] = set()  # values that cannot be computed with
     for path, node in _walk(merged.own):
         if finding := _trap(path, node):
             found[path] = [finding]
+        if node.value is None:
+            bad.add(path)
     for path, finding in check_schema.check(merged):
-        if path not in found or finding.code == "UNKNOWN_NAME":
+        if finding.code == "UNKNOWN_NAME":
             found.setdefault(path, []).append(finding)
-    bad = frozenset(path for path, there in found.items() if any(_spoils(finding) for finding in there))
+        else:
+            bad.add(path)
+            found.setdefault(path, [finding])
     every = [finding for there in found.values() for finding in there]
-    every += check_meaning.check(merged, bad)
-    every += check_dask.check(merged, bad)
+    every += check_meaning.check(merged, frozenset(bad))
+    every += check_dask.check(merged, frozenset(bad))
     return sorted({*merged.findings, *every}, key=lambda f: (f.file, f.line, f.column, f.code))
-
-
-def _spoils(finding: Finding) -> bool:
-    """Whether the value itself cannot be computed with."""
-    return finding.severity == "error" and finding.code not in (
-        "UNKNOWN_NAME",
-        "YAML_OCTAL",
-        "YAML_UNDERSCORE",
-    )
 
 
 def _walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
