@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distributed import get_worker
+
 from modelops_dask import bundle, executors
 from modelops_dask.settings import Settings
 from modelops_dask.worker import Runtime

@@ -5,6 +5,7 @@ from io import BytesIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from modelops_dask.store import parts, study
 from modelops_dask.store.files import Files
 from modelops_dask.study import spec

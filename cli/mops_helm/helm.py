@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelops_dask.errors import ClusterFailed
-
 from mops_helm import paths
 
 KUBE_VERSION = "1.34.0"  # for rendering: the program's own differs from build to build

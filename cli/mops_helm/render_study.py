@@ -14,7 +14,6 @@ from modelops_dask.store.tables import as_table
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.spec import Spec
 from modelops_dask.study.summary import Summary
-
 from mops_helm.progress import duration
 from mops_helm.render import data
 from mops_helm.studies import Tried

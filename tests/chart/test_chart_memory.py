@@ -6,6 +6,7 @@ from math import ceil
 
 import pytest
 import yaml
+
 from chart.rendering import (
     CHART,
     PRESET_VALUES,

@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import yaml
+
 from chart.rendering import (
     HELMS,
     ISOLATION,

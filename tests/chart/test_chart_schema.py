@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
 from chart.rendering import CHART, ISOLATION, ROOT
 from modelops_dask.settings import Settings
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from mops_helm.main import main
 
 ROOT = Path(__file__).resolve().parents[2]

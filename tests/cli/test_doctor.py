@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from mops_helm import doctor
 from mops_helm.main import main
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from helm_programs import ROOT, template
 from mops_helm import helm, paths
 from mops_helm.main import main

@@ -10,6 +10,7 @@ import signal
 import psutil
 import pyarrow.parquet as pq
 import pytest
+
 from helpers import wait_for
 from study_helpers import SMALL, below, finish, mops_helm, parts_in, start, write_spec
 

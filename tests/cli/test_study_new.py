@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+
 from mops_helm.commands.study_new import new
 from mops_helm.main import main
 

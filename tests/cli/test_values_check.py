@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from helm_programs import BOTH_HELMS, CHART, template
 from mops_helm.main import main
 from mops_helm.values import findings, layers

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from helm_programs import BOTH_HELMS, CHART, template
 from mops_helm.main import main
 from mops_helm.values import effective, layers

@@ -6,6 +6,7 @@ import shlex
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from helm_programs import BOTH_HELMS, CHART, template
 from mops_helm.main import main
 from mops_helm.values import explain, layers

@@ -5,6 +5,7 @@ import random
 
 import pytest
 import yaml
+
 from helm_programs import BOTH_HELMS, CHART, template
 from mops_helm.values import effective, layers, presets, schema
 from mops_helm.values.findings import BadValues

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from helm_programs import BOTH_HELMS, template
 from mops_helm.values.load import loads
 

@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import pytest
+
 from mops_helm.values.quantity import BadQuantity, parse, text_of, to_bytes, to_cpus
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput

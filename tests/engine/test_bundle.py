@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from executor_helpers import write_bundle
 from modelops_dask import bundle
 from modelops_dask.errors import BadInput

@@ -8,6 +8,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.store import parts
 from modelops_dask.store.compact import MixedOutputs, compact, read_manifest

@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+
 from modelops_dask.study import contract
 
 PARAMS = [

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from modelops_dask.errors import Stopped
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files

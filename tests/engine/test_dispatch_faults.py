@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from helpers import wait_for
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import Stopped

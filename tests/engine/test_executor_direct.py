@@ -4,6 +4,7 @@ import os
 import sys
 
 import pytest
+
 from executor_helpers import FAULTS, settings, task, write_bundle
 from modelops_dask import executors
 from modelops_dask.errors import BadInput

@@ -8,6 +8,7 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from executor_helpers import FAULTS, children, descriptors, is_gone, settings, task
 from helpers import wait_for
 from modelops_dask import executors

@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from executor_helpers import FAULTS, is_gone, settings, task, write_bundle
 from helpers import wait_for
 from modelops_dask import executors, venv

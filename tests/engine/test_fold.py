@@ -4,6 +4,7 @@ import random
 from collections import Counter
 
 import pytest
+
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import Failure, fold

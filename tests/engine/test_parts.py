@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.parts import Attempt

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 from modelops_dask.study import contract
 from modelops_dask.study.plan import ABSENT, PENDING, Plan, Request, tabulate
 

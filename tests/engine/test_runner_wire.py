@@ -1,6 +1,7 @@
 """Which function of a bundle is called: the four forms of the contract, and what is wrong with others."""
 
 import pytest
+
 from executor_helpers import settings, task, write_bundle
 from modelops_dask import executors
 from modelops_dask.errors import BadInput

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from modelops_dask.study.sampling import Range, Sample
 
 

@@ -3,11 +3,12 @@
 from dataclasses import fields
 
 import pytest
+from ruamel.yaml import YAML
+
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
 from mops_helm.paths import SCHEMAS
 from mops_helm.values.quantity import to_bytes
-from ruamel.yaml import YAML
 
 NOT_VALUES = {  # variables that no value of the chart becomes
     "MODELOPS_BUNDLES_CACHE_DIR",  # a path in the pod: the chart's own

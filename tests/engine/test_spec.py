@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft7Validator
+from ruamel.yaml import YAML
+
 from modelops_dask.errors import BadInput
 from modelops_dask.study import spec
 from modelops_dask.study.document import BadDocument
-from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 HEAD = "model: models.sir\nscenario: baseline\n"

@@ -9,6 +9,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from helpers import wait_for
 from modelops_dask.errors import BadInput
 from modelops_dask.store.files import Files

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
+
 from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.store import study
 from modelops_dask.store.files import Files

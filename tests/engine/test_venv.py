@@ -7,10 +7,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
+
 from executor_helpers import settings, task, write_bundle
 from modelops_dask import bundle, executors, venv
 from modelops_dask.errors import BadInput
-from uv import find_uv_bin
 
 USES = "import iniconfig\ndef wire(e, p, s):\n    return {'from': iniconfig.__file__.encode()}\n"
 PYPROJECT = '[project]\nname = "model"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = [%s]\n'

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
+
 from executor_helpers import (
     FAULTS,
     busy_runners,

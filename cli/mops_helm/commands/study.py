@@ -51,7 +51,6 @@ study.add_command(new)
 def plan(spec_path: Path, store: str | None, tasks: bool, output: str) -> None:
     """Say what a study amounts to; run nothing."""
     from modelops_dask.study import spec
-
     from mops_helm import render_study, studies
 
     loaded = spec.load(spec_path)
@@ -102,7 +101,6 @@ def run(
     """
     from modelops_dask.study import spec
     from modelops_dask.study.run import Watcher
-
     from mops_helm import progress, render_study, studies
 
     loaded = spec.load(spec_path)
@@ -174,7 +172,6 @@ def status(store: str, output: str) -> None:
     """Tasks by state and failures by reason, also while the study runs."""
     from modelops_dask.store.files import Files
     from modelops_dask.study import summary
-
     from mops_helm import render_study
 
     click.echo(render_study.summary(summary.status(Files(store)), output))

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelops_dask.shape import CHILD_MIN_BYTES, MIB, child_limit, process_limit, runners
-
 from mops_helm.values import effective, presets, schema
 from mops_helm.values.check_schema import place
 from mops_helm.values.findings import Finding

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask.errors import BadInput
-
 from mops_helm.values import check_dask, presets, schema
 from mops_helm.values.findings import BadValues, errors
 from mops_helm.values.load import load

@@ -13,7 +13,6 @@ from typing import Any
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
 from modelops_dask.shape import SUPERVISOR_BYTES, Shape
-
 from mops_helm.values.quantity import to_bytes, to_cpus
 
 DEFAULT_POOL = "default"

@@ -12,7 +12,6 @@ from typing import Any
 
 from modelops_dask.settings import Settings
 from modelops_dask.shape import CHILD_MIN_BYTES, MIB, Shape, child_limit, runners
-
 from mops_helm.values import effective
 from mops_helm.values.quantity import text_of
 

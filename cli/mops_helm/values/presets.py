@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelops_dask.errors import BadInput
-
 from mops_helm import paths
 from mops_helm.values.load import Source, load
 
