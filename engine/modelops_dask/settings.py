@@ -1,6 +1,6 @@
 """Every MODELOPS_ variable, read once and typed.
 
-The names and defaults are those of schemas/values.schema.yaml (`x-env`); tests/engine/test_settings.py compares them.
+The names and defaults are those of schemas/values.schema.yaml (`x-env`); a test compares them.
 """
 
 import os

@@ -3,7 +3,7 @@
     pod memory -> less the supervising process -> a limit per Dask worker process
                -> less that process itself -> a limit per runner that it starts
 
-The chart's templates hold the same arithmetic (modelops-dask.worker.memoryLimit); tests/chart compares the two.
+The chart's templates hold the same arithmetic; tests/chart compares the two.
 Does not read values files or start anything: mops_helm.values.shape reads, local.py starts.
 """
 
@@ -46,15 +46,15 @@ def runners(threads: int, subprocess_pool_size: int) -> int:
 
 
 def child_limit(process_bytes: int, worker_bytes: int, runner_count: int) -> int:
-    """Bytes for one runner: the process's limit less what the worker itself needs, divided among its runners."""
+    """Bytes for one runner: the process's limit less what the worker needs, divided among its runners."""
     return (process_bytes - worker_bytes) // runner_count
 
 
 def fit(shape: Shape, cpus: int, memory_bytes: int) -> tuple[Shape, list[str]]:
     """The largest part of a shape that this machine can run, and what was reduced, in words.
 
-    Threads and memory per process stay, for they change results and failures; replicas become pods of one machine,
-    so all processes end in one pod. At least one process remains.
+    Threads and memory per process stay, for they change results and failures. All processes come into one
+    pod; at least one remains.
     """
     wanted = shape.replicas * shape.processes
     by_cpu = max(1, cpus // shape.threads)
