@@ -57,7 +57,8 @@ def kubernetes_schemas(tmp_path_factory) -> Path:
     """The JSON schemas of kubernetes-validate, references made relative for kubeconform."""
     package = Path(find_spec("kubernetes_validate").submodule_search_locations[0])
     wanted = ("serviceaccount-v1", "configmap-v1", "service-v1", "deployment-apps-v1")
-    wanted += ("horizontalpodautoscaler-autoscaling-v2", "_definitions")
+    wanted += ("horizontalpodautoscaler-autoscaling-v2", "networkpolicy-networking-v1")
+    wanted += ("persistentvolumeclaim-v1", "_definitions")
     folder = tmp_path_factory.mktemp("kubernetes")
     for version in ("1.25.0", "1.31.0", "1.34.0", "1.37.0"):
         (folder / f"v{version}").mkdir()
@@ -143,11 +144,9 @@ def test_the_service_finds_the_scheduler(case):
     assert scheduler["spec"]["strategy"] == {"type": "Recreate"}
     for item, template in pods(objects):
         if template["metadata"]["labels"]["app.kubernetes.io/component"] == "worker":
-            assert container(item)["command"][:3] == [
-                "dask",
-                "worker",
-                f"tcp://{service['metadata']['name']}:8786",
-            ]
+            scheme = "tls" if case == EVERYTHING else "tcp"
+            address = f"{scheme}://{service['metadata']['name']}:8786"
+            assert container(item)["command"][:3] == ["dask", "worker", address]
 
 
 @each_case

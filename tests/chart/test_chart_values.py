@@ -125,6 +125,9 @@ def test_names():
         "ConfigMap/study-dask-config",
         "Deployment/study-scheduler",
         "Deployment/study-worker",
+        "NetworkPolicy/study-driver",
+        "NetworkPolicy/study-scheduler",
+        "NetworkPolicy/study-worker",
         "Service/study-scheduler",
         "ServiceAccount/study",
     ]
@@ -227,7 +230,7 @@ def test_as_a_dependency_twice(helm, tmp_path):
     done = subprocess.run(command, text=True, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     objects = [found for found in yaml.safe_load_all(done.stdout) if found]
-    assert len({title(item) for item in objects}) == len(objects) == 10
+    assert len({title(item) for item in objects}) == len(objects) == 16
     assert one(objects, "Deployment", "study-flu-worker")["spec"]["replicas"] == 2
     assert one(objects, "Deployment", "study-worker")["spec"]["replicas"] == 4
     off = subprocess.run([*command, "--set", "flu.enabled=false"], text=True, capture_output=True, timeout=60)

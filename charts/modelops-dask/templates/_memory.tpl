@@ -66,11 +66,17 @@ Takes (dict "quantity" VALUE "units" (dict SUFFIX SIZE ...)).
 {{- end }}
 
 {{- /*
-modelops-dask.resources: as Kubernetes has them, with memory's request and limit made equal.
-Takes (dict "resources" VALUES "memory" QUANTITY); an empty quantity leaves memory alone.
+modelops-dask.resources: as Kubernetes has them, with memory's request and limit made equal, and as much of the node's
+disk asked for as scratch may take, unless the values state ephemeral-storage.
+Takes (dict "resources" VALUES "memory" QUANTITY "scratch" VALUES); an empty quantity leaves memory alone.
 */}}
 {{- define "modelops-dask.resources" -}}
 {{- $resources := deepCopy .resources }}
+{{- $stated := merge (dict) (.resources.requests | default dict) (.resources.limits | default dict) }}
+{{- if not (hasKey $stated "ephemeral-storage") }}
+{{- $disk := dict "ephemeral-storage" (include "modelops-dask.scratch.request" .scratch | include "modelops-dask.quantity") }}
+{{- $resources = mergeOverwrite $resources (deepCopy (dict "requests" $disk "limits" $disk)) }}
+{{- end }}
 {{- with .memory }}
 {{- $memory := dict "memory" . }}
 {{- $resources = mergeOverwrite $resources (deepCopy (dict "requests" $memory "limits" $memory)) }}

@@ -1,5 +1,5 @@
 {{- /*
-What every pod of the chart has in common: image, account, security, variables, the mounted Dask configuration.
+What every pod of the chart has in common: image, account, security, variables. _storage.tpl has the volumes.
 */}}
 
 {{- /*
@@ -80,25 +80,7 @@ DASK_CONFIG: /etc/dask
 HOME: /tmp
 {{- end }}
 
-{{- /* modelops-dask.volumes: the configuration and /tmp. Takes (dict "root" $ "sizeLimit" QUANTITY). */}}
-{{- define "modelops-dask.volumes" -}}
-- name: dask-config
-  configMap:
-    name: {{ include "modelops-dask.daskConfig.fullname" .root }}
-- name: scratch
-  emptyDir:
-    sizeLimit: {{ kindIs "string" .sizeLimit | ternary .sizeLimit (toJson .sizeLimit) | quote }}
-{{- end }}
-
-{{- define "modelops-dask.volumeMounts" -}}
-- name: dask-config
-  mountPath: /etc/dask
-  readOnly: true
-- name: scratch
-  mountPath: /tmp
-{{- end }}
-
 {{- /* modelops-dask.podAnnotations: change with the configuration, so that pods are replaced when it does. */}}
 {{- define "modelops-dask.podAnnotations" -}}
-checksum/dask-config: {{ toJson .Values.dask.config | sha256sum }}
+checksum/dask-config: {{ include "modelops-dask.daskConfig" . | sha256sum }}
 {{- end }}

@@ -22,7 +22,7 @@ All resources are one flag: Dask keeps only the last. The first process answers 
 {{- define "modelops-dask.worker.command" -}}
 - dask
 - worker
-- {{ printf "tcp://%s:8786" (include "modelops-dask.scheduler.service" .root) | quote }}
+- {{ include "modelops-dask.scheduler.address" .root | quote }}
 - --nworkers
 - {{ int64 .pool.processes | quote }}
 - --nthreads
@@ -58,6 +58,7 @@ holds the interpreter's lock keeps a sound worker from answering; --death-timeou
 {{- define "modelops-dask.worker.deployment" -}}
 {{- $scope := dict "root" .root "component" "worker" "pool" .name }}
 {{- $own := dict "root" .root "own" .pool }}
+{{- $volumes := dict "root" .root "scratch" .pool.scratch "shared" true }}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -98,12 +99,12 @@ spec:
             timeoutSeconds: 5
             failureThreshold: 60
           {{- $memory := include "modelops-dask.quantity" (include "modelops-dask.worker.podMemory" .pool) }}
-          resources: {{- include "modelops-dask.resources" (dict "resources" .pool.resources "memory" $memory) | nindent 12 }}
+          resources: {{- include "modelops-dask.resources" (dict "resources" .pool.resources "memory" $memory "scratch" .pool.scratch) | nindent 12 }}
           volumeMounts:
-            {{- include "modelops-dask.volumeMounts" . | nindent 12 }}
+            {{- include "modelops-dask.volumeMounts" $volumes | nindent 12 }}
             {{- with .pool.volumeMounts }}{{ toYaml . | nindent 12 }}{{ end }}
       volumes:
-        {{- include "modelops-dask.volumes" (dict "root" .root "sizeLimit" .pool.scratch.sizeLimit) | nindent 8 }}
+        {{- include "modelops-dask.volumes" $volumes | nindent 8 }}
         {{- with .pool.volumes }}{{ toYaml . | nindent 8 }}{{ end }}
 {{- end }}
 
