@@ -79,10 +79,11 @@ def local_cluster(
 
 
 def dask_setup(worker: object) -> None:  # noqa: ARG001 (a preload is called so)
-    """Leave Ctrl-C, standard output (it is for results) and warnings about settings to the driver."""
+    """Leave Ctrl-C, standard output (it is for results) and talk of settings and failures to the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     logging.getLogger("distributed.modelops").setLevel(logging.ERROR)
+    logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -12,30 +12,38 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import modelops_dask
-from modelops_dask.errors import ClusterFailed
+from modelops_dask.errors import BadInput, ClusterFailed
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
+ANSWER_SECONDS = 30.0
+
+
 @contextmanager
-def connect(address: str, timeout_seconds: float = 30) -> Iterator["Client"]:
+def connect(address: str) -> Iterator["Client"]:
     """A Client of a scheduler whose workers can all run studies.
 
-    ClusterFailed when the scheduler or a first worker is not there in time, or when a worker lacks the
-    preload or has another version.
+    BadInput when the address has no port. ClusterFailed when the scheduler or a first worker is not there in
+    time, or when a worker lacks the preload or has another version.
     """
     from distributed import Client
+    from distributed.comm.addressing import parse_address, parse_host_port
 
     try:
-        client = Client(address, timeout=timeout_seconds, set_as_default=False)
-    except (OSError, ValueError) as error:
+        parse_host_port(parse_address(address)[1])
+    except ValueError:
+        raise BadInput(f"{address} is not a scheduler's address; write e.g. tcp://HOST:8786") from None
+    try:
+        client = Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
+    except OSError as error:
         raise ClusterFailed(
-            f"No Dask scheduler answers at {address} within {timeout_seconds:g} seconds: {error}"
+            f"No Dask scheduler answers at {address} within {ANSWER_SECONDS:g} seconds: {error}"
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=timeout_seconds)
+            client.wait_for_workers(1, timeout=ANSWER_SECONDS)
         except TimeoutError as error:
             raise ClusterFailed(
                 f"{address} has no workers. Start some there:\n  {_worker_line(address)}"

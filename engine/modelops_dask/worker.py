@@ -14,6 +14,7 @@ import dask
 import distributed
 
 import modelops_dask
+import modelops_dask.study.batch  # imports pyarrow: now, or the first batch would wait for it
 from modelops_dask import executors
 from modelops_dask.errors import MopsError
 from modelops_dask.settings import Settings

@@ -59,7 +59,7 @@ def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():
     pace.learn(1000, 10.0)
     assert pace.size(remaining=10**6, slots=4) == 100
     assert pace.size(remaining=80, slots=4) == 10
-    assert pace.size(remaining=8, slots=4) == 5  # 0.05 s: storing costs as much
+    assert pace.size(remaining=8, slots=4) == 10  # 0.1 s: storing costs as much
     pace.learn(1, 3600)
     assert pace.size(remaining=10**6, slots=4) == 1
 

@@ -154,11 +154,10 @@ def try_(
     from mops_helm import render_study, studies
 
     on = studies.workers(preset_name, files, sets)
-    talk = click.get_binary_stream("stderr")
 
     def echo(text: bytes) -> None:
-        talk.write(text)
-        talk.flush()
+        sys.stderr.buffer.write(text)
+        sys.stderr.flush()
 
     result = studies.try_task(where, task_id, bundle, on, echo)
     click.echo(render_study.tried(result, output))
@@ -189,7 +188,7 @@ def results(store: str, name: str | None, to: str | None, form: str) -> None:
     from mops_helm import render_study, study_results
 
     if to:
-        study_results.write(store, name, to, click.get_binary_stream("stdout"))
+        study_results.write(store, name, to, sys.stdout.buffer)
     else:
         click.echo(render_study.results(study_results.read(store, name), form))
 

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from modelops_dask.study.batch import Range
 
 GROWTH = 16  # times the largest batch that came back; three steps from one task to four thousand
-SHORTEST_SECONDS = (
-    0.05  # at the end a batch is not smaller than this, or storing it would cost more than running it
-)
+SHORTEST_SECONDS = 0.1  # at the end no batch is smaller: storing it would cost as much as running it
 
 
 class Backlog:

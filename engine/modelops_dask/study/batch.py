@@ -25,7 +25,7 @@ from modelops_dask.shape import runners
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.parts import Attempt
-from modelops_dask.store.study import existing
+from modelops_dask.store.study import NoStudy, existing
 from modelops_dask.study.plan import Plan, PlannedTask, Request
 
 if TYPE_CHECKING:
@@ -178,7 +178,12 @@ def _part_file(batch: Batch) -> str:
 
 @lru_cache(maxsize=2)  # a worker serves one study, and the next one
 def _plan(files: Files, request: Request) -> Plan:
-    return existing(files, request)
+    try:
+        return existing(files, request)
+    except NoStudy:
+        raise BadInput(
+            f"The workers do not see the store {files.where()}: it must be a folder they share, or a URL."
+        ) from None
 
 
 @lru_cache(maxsize=8)

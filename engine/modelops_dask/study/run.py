@@ -65,7 +65,7 @@ def run(
         state = state.retry(*(RETRY_CODES[name] for name in retry))
     ran = None
     if state.counts()["pending"]:
-        source = Source(files, plan.request, bundle)
+        source = Source(Files(files.where()), plan.request, bundle)  # workers have another current folder
         with connect() as client:
             watcher.phase(f"Running {state.counts()['pending']:,} tasks")
             ran = dispatch.run(client, source, plan, state, limits, inbox, watcher.progress)

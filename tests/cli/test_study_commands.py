@@ -1,0 +1,175 @@
+"""The study commands as a person meets them: what they print, what they refuse, how they end."""
+
+import csv
+import io
+import json
+import shlex
+
+import pytest
+from click.testing import CliRunner
+
+from mops_helm.main import main
+from study_helpers import KNOBS, SMALL, mops_helm, start, write_spec
+
+FAILING = ["--preset", "direct", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory):
+    """A folder in which a study of 12 tasks was run: set 3 raises always."""
+    folder = tmp_path_factory.mktemp("failing")
+    write_spec(folder, n=12, raises=[3])
+    done = mops_helm("study", "run", "study.yaml", *FAILING, cwd=folder)
+    assert done.returncode == 3, done.stderr
+    return folder, done
+
+
+def test_a_task_that_always_raises_ends_failed_with_the_line_that_reproduces_it(failing):
+    folder, done = failing
+    assert "  ok                   11\n  failed                1\n" in done.stdout
+    line = next(line.strip() for line in done.stdout.splitlines() if "study try" in line)
+    assert line.startswith("mops-helm study try out/knobs --task 3/0 --preset direct")
+    typed = mops_helm(*shlex.split(line)[1:], cwd=folder)
+    assert typed.returncode == 3
+    assert "ValueError: unlucky" in typed.stdout and "Traceback" in typed.stdout
+    assert typed.stderr.count("x is 3, and that is too much") == 1
+    assert "--retry failed,poisoned" in done.stderr
+
+
+def test_status_counts_and_tells_by_reason(failing):
+    folder, _ = failing
+    done = mops_helm("study", "status", "out/knobs", "-o", "json", cwd=folder)
+    found = json.loads(done.stdout)
+    counts = [found[name] for name in ("total", "ok", "failed", "poisoned", "pending")]
+    assert (done.returncode, counts) == (0, [12, 11, 1, 0, 0])
+    assert [(r["reason"], r["state"], r["count"], r["task"]) for r in found["by_reason"]] == [
+        ("ValueError", "failed", 1, "3/0")
+    ]
+
+
+def test_results_are_listed_and_written_whole(failing):
+    folder, _ = failing
+    listed = mops_helm("study", "results", "out/knobs", cwd=folder)
+    assert "y: 11 rows in out/knobs/results/raw/y.parquet" in listed.stdout
+    assert "replicates: 12 rows" in listed.stdout
+    written = mops_helm("study", "results", "out/knobs", "--output", "replicates", "--to", "csv", cwd=folder)
+    rows = list(csv.DictReader(io.StringIO(written.stdout)))
+    assert [row["status"] for row in rows] == ["ok"] * 3 + ["failed"] + ["ok"] * 8
+    wrong = mops_helm("study", "results", "out/knobs", "--output", "replicate", cwd=folder)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "did you mean replicates?" in wrong.stderr
+
+
+def test_running_again_says_that_nothing_is_left_and_starts_nothing(failing):
+    folder, _ = failing
+    again = mops_helm("study", "run", "study.yaml", *FAILING, cwd=folder)
+    assert again.returncode == 3, "a task is still failed"
+    assert "Nothing was left to do" in again.stderr
+    assert "Starting workers" not in again.stderr
+
+
+def test_retry_tries_failed_tasks_again_and_counts_as_a_run(tmp_path):
+    spec = write_spec(tmp_path, n=3, raises=[1])
+    first = mops_helm("study", "run", spec, *FAILING, "-o", "json", cwd=tmp_path)
+    assert json.loads(first.stdout)["failed"] == 1
+    again = mops_helm("study", "run", spec, *FAILING, "--retry", "failed", "-o", "json", cwd=tmp_path)
+    found = json.loads(again.stdout)
+    assert (found["failed"], found["run"]["tasks"]) == (1, 1)
+    bad = mops_helm("study", "run", spec, "--retry", "failed,broken", cwd=tmp_path)
+    assert bad.returncode == 2 and "'broken' is not failed or poisoned" in bad.stderr
+
+
+def test_a_study_that_gained_replicates_runs_only_those(tmp_path):
+    spec = write_spec(tmp_path, n=5)
+    mops_helm("study", "run", spec, *FAILING, cwd=tmp_path)
+    write_spec(tmp_path, n=5, replicates=3)
+    done = mops_helm("study", "run", spec, *FAILING, "-o", "json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert (found["total"], found["ok"], found["run"]["tasks"]) == (15, 15, 10)
+
+
+def test_another_bundle_is_refused_with_the_way_out(failing, tmp_path):
+    folder, _ = failing
+    (tmp_path / "wire.py").write_text((KNOBS / "wire.py").read_text() + "\nCHANGED = True\n")
+    done = mops_helm("study", "run", "study.yaml", *FAILING, "--bundle", tmp_path, cwd=folder)
+    assert done.returncode == 2
+    assert "another bundle" in done.stderr and "--store" in done.stderr
+
+
+def test_what_a_model_prints_never_reaches_standard_output(tmp_path):
+    spec = write_spec(tmp_path, n=2, raises=[0])
+    done = mops_helm("study", "run", spec, *FAILING, "-o", "json", cwd=tmp_path)
+    assert json.loads(done.stdout)["failed"] == 1
+    assert "too much" in done.stderr
+
+
+@pytest.mark.parametrize("executor", ["direct", "isolated_warm"])
+def test_try_shows_the_result_and_the_output_of_the_model(tmp_path, executor):
+    spec = write_spec(tmp_path, n=4, replicates=2)
+    chosen = [*SMALL, "--set", f"executor.type={executor}"]
+    done = mops_helm("study", "try", spec, "--task", "2-1", *chosen, "-o", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    planned = mops_helm("study", "plan", spec, "--tasks", "-o", "json", cwd=tmp_path)
+    task = json.loads(planned.stdout)[5]
+    assert {name: found[name] for name in task} == task
+    assert (task["set"], task["replicate"], found["outputs"]) == (2, 1, {"y": len(f"2:{task['seed']}")})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_task_that_is_not_there(tmp_path):
+    spec = write_spec(tmp_path, n=4, replicates=2)
+    for task in ("4/0", "0/2", "x", "-1", ""):
+        done = CliRunner().invoke(main, ["study", "try", str(spec), "--task", task])
+        assert done.exit_code == 2
+        assert "0/0 to 3/1" in done.stderr
+
+
+def test_plan_runs_nothing_and_lists_every_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = write_spec(tmp_path, n=3, replicates=2)
+    said = CliRunner().invoke(main, ["study", "plan", str(spec)]).stdout
+    assert "tasks       6" in said and "store       out/knobs" in said
+    tasks = {
+        form: CliRunner().invoke(main, ["study", "plan", str(spec), "--tasks", "-o", form]).stdout
+        for form in ("table", "json", "yaml")
+    }
+    rows = json.loads(tasks["json"])
+    assert [(row["set"], row["replicate"]) for row in rows] == [(s, r) for s in range(3) for r in range(2)]
+    import yaml
+
+    assert yaml.safe_load(tasks["yaml"]) == rows
+    assert len(tasks["table"].splitlines()) == 7
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_study_there(tmp_path):
+    for command in ("status", "results"):
+        done = CliRunner().invoke(main, ["study", command, str(tmp_path / "none")])
+        assert done.exit_code == 2 and "holds no study" in done.stderr
+
+
+def test_every_finding_of_a_bad_spec_and_no_traceback(tmp_path):
+    spec = tmp_path / "study.yaml"
+    spec.write_text("modl: a.b\nscenario: BAD\nreplicates: 0\n")
+    done = mops_helm("study", "run", spec, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "study.yaml:1:1" in done.stderr and "study.yaml:3:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_executor_that_this_version_lacks_is_said_before_anything_starts(tmp_path):
+    spec = write_spec(tmp_path, n=2)
+    done = mops_helm("study", "run", spec, "--set", "executor.type=none", cwd=tmp_path)
+    assert done.returncode == 2 and "executor" in done.stderr and "Traceback" not in done.stderr
+    assert "Starting workers" not in done.stderr
+
+
+def test_progress_off_a_terminal_is_plain_lines(tmp_path):
+    spec = write_spec(tmp_path, n=40, seconds=0.01)
+    process = start("study", "run", spec, *FAILING, cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "40 of 40 tasks done" in err and "\r" not in err and "\x1b" not in err
+    assert "tasks done" not in out

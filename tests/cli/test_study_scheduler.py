@@ -1,0 +1,69 @@
+"""`study run -d`: workers that run elsewhere, and how those that cannot run studies are refused."""
+
+import json
+
+from click.testing import CliRunner
+from distributed import Client, LocalCluster
+
+from modelops_dask.local import local_cluster
+from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape
+from mops_helm.main import main
+from study_helpers import mops_helm, write_spec
+
+GIB = 1024**3
+
+
+def test_a_study_runs_on_workers_that_are_there_and_leaves_them(tmp_path):
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "their-cache")
+    with local_cluster(Shape(1, 1, 1, GIB), settings) as client:
+        before = client.nthreads()
+        address = client.scheduler.address
+        done = mops_helm(
+            "study", "run", write_spec(tmp_path, n=30), "-d", address, "-o", "json", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["ok"] == 30
+        assert client.nthreads() == before
+        mixed = mops_helm(
+            "study", "run", tmp_path / "study.yaml", "-d", address, "--preset", "cold", cwd=tmp_path
+        )
+        assert mixed.returncode == 2 and "leave out --preset" in mixed.stderr
+
+
+def test_workers_without_the_preload_are_refused_with_the_line_that_starts_them(tmp_path):
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=":0", worker_dashboard_address=None
+        ) as dask,
+        Client(dask, set_as_default=False),
+    ):
+        done = mops_helm("study", "run", write_spec(tmp_path), "-d", dask.scheduler_address, cwd=tmp_path)
+    assert done.returncode == 5
+    assert "without the preload" in done.stderr
+    assert f"dask worker {dask.scheduler_address} --preload modelops_dask.worker" in done.stderr
+
+
+def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr("modelops_dask.remote.ANSWER_SECONDS", 0.5)
+    monkeypatch.chdir(tmp_path)
+    spec = write_spec(tmp_path)
+    done = CliRunner().invoke(main, ["study", "run", str(spec), "-d", "tcp://127.0.0.1:9"])
+    assert done.exit_code == 5
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
+
+
+def test_an_address_without_a_port(tmp_path):
+    done = mops_helm("study", "run", write_spec(tmp_path), "-d", "nonsense", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nonsense is not a scheduler's address" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_store_that_the_workers_do_not_see(tmp_path):
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "their-cache")
+    spec = write_spec(tmp_path)
+    with local_cluster(Shape(1, 1, 1, GIB), settings) as client:
+        address = client.scheduler.address
+        done = mops_helm("study", "run", spec, "-d", address, "--store", "memory://here", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "do not see the store memory://here" in done.stderr
