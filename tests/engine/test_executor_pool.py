@@ -185,7 +185,7 @@ def test_a_runner_has_pinned_variables_and_not_the_workers_path(folder, monkeypa
     with executors.create(chosen) as executor:
         one = task(FAULTS, chosen, "environment")
         env = eval(executor.run(one).outputs["out"])  # a repr that the model made
-    assert (env["PYTHONHASHSEED"], env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("0", "4", "1")
+    assert (env["PYTHONHASHSEED"], env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("6640", "4", "1")
     assert env["PYTHONPATH"] is None
     assert env["cwd"] == env["path"][0] == str(one.bundle.path)
     assert env["python"].startswith(str(chosen.venvs_dir))

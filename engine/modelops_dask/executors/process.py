@@ -25,6 +25,8 @@ PING_SECONDS = 5
 GRACE_SECONDS = 1  # from asking to killing
 LOOK_SECONDS = 0.5  # how often a silent runner is looked after: a child of its may hold the socket open
 
+HASH_SEED = "6640"  # what Dask's nanny gives its workers: the order of a set is then the same in `direct`
+
 # Native thread pools: their size changes the bytes of results, so it is fixed unless the person set it.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -259,5 +261,5 @@ def _environment(keep_pythonpath: bool) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     for name in THREAD_VARIABLES:
         environment.setdefault(name, "1")
-    environment.setdefault("PYTHONHASHSEED", "0")
+    environment.setdefault("PYTHONHASHSEED", HASH_SEED)
     return environment
