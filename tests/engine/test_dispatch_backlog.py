@@ -47,21 +47,22 @@ def test_halves_hold_the_same_tasks_and_end_at_single_ones():
 
 def test_the_first_batch_is_one_task_and_the_next_grow_by_steps():
     pace = Pace(batch_seconds=1.0)
-    assert pace.size(remaining=10**6, slots=4) == 1
+    assert pace.size(remaining=10**6, slots=4, places=8) == 1
     pace.learn(1, 0.00001)
-    assert pace.size(remaining=10**6, slots=4) == GROWTH
+    assert pace.size(remaining=10**6, slots=4, places=8) == GROWTH
     pace.learn(GROWTH, GROWTH * 0.00001)
-    assert pace.size(remaining=10**6, slots=4) == GROWTH**2
+    assert pace.size(remaining=10**6, slots=4, places=8) == GROWTH**2
 
 
 def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():
     pace = Pace(batch_seconds=1.0)
     pace.learn(1000, 10.0)
-    assert pace.size(remaining=10**6, slots=4) == 100
-    assert pace.size(remaining=80, slots=4) == 10
-    assert pace.size(remaining=8, slots=4) == 10  # 0.1 s: storing costs as much
+    assert pace.size(remaining=10**6, slots=4, places=1) == 100
+    assert pace.size(remaining=160, slots=4, places=1) == 20
+    assert pace.size(remaining=40, slots=4, places=1) == 10  # 0.1 s: storing costs as much
+    assert pace.size(remaining=40, slots=4, places=8) == 5  # but nobody takes what others could have now
     pace.learn(1, 3600)
-    assert pace.size(remaining=10**6, slots=4) == 1
+    assert pace.size(remaining=10**6, slots=4, places=1) == 1
 
 
 def test_ranges_of_indices():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from modelops_dask.study.batch import Range
 
-GROWTH = 16  # times the largest batch that came back; three steps from one task to four thousand
+GROWTH = 64  # times the largest batch that came back; two steps from one task to four thousand
 SHORTEST_SECONDS = 0.1  # at the end no batch is smaller: storing it would cost as much as running it
 
 
@@ -69,12 +69,13 @@ class Pace:
         self.task_seconds = measured if self.task_seconds is None else (self.task_seconds + measured) / 2
         self.largest = max(self.largest, n_tasks)
 
-    def size(self, remaining: int, slots: int) -> int:
-        """Tasks for the next batch: at least one."""
+    def size(self, remaining: int, slots: int, places: int) -> int:
+        """Tasks for the next batch, at least one. `places` is how many batches could be sent now."""
         if self.task_seconds is None:
             return 1
         full = self.batch_seconds / self.task_seconds
-        share = max(remaining / (2 * slots), SHORTEST_SECONDS / self.task_seconds)
+        least = min(SHORTEST_SECONDS / self.task_seconds, remaining / places)
+        share = max(remaining / (2 * slots), least)
         return max(1, int(min(full, share, GROWTH * self.largest)))
 
 

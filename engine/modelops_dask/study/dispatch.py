@@ -194,9 +194,15 @@ class _Dispatch:
                 self._send(address, worker, self.suspects.popleft(), alone=True)
         slots = sum(worker.threads for worker in self.workers.values())
         window = 1 if self.pace.task_seconds is None else WINDOW
-        for address, worker in by_load[kept_free:]:
-            while self.backlog and not worker.suspect and len(worker.sent) < window * worker.threads:
-                size = self.pace.size(len(self.backlog), slots)
+        places = [
+            (address, worker)
+            for address, worker in by_load[kept_free:]
+            if not worker.suspect
+            for _ in range(len(worker.sent), window * worker.threads)
+        ]
+        for number, (address, worker) in enumerate(places):
+            if self.backlog:
+                size = self.pace.size(len(self.backlog), slots, len(places) - number)
                 self._send(address, worker, self.backlog.take(size))
 
     def _send(self, address: str, worker: _Worker, ranges: tuple[Range, ...], alone: bool = False) -> None:
