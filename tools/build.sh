@@ -8,8 +8,8 @@ cd "$here/$1"
 version() { go list -m -f '{{.Version}}' "$1"; }
 # A plain build of Helm reports a version and a Kubernetes version that are not its own.
 case $1 in
-  helm) flags="-X helm.sh/helm/v4/internal/version.version=$(version helm.sh/helm/v4)" ;;
-  helm3)
+  helm | helm-oldest) flags="-X helm.sh/helm/v4/internal/version.version=$(version helm.sh/helm/v4)" ;;
+  helm3 | helm3-oldest)
     kube=$(version k8s.io/client-go)
     kube=${kube#v0.}
     flags="-X helm.sh/helm/v3/internal/version.version=$(version helm.sh/helm/v3)

@@ -19,16 +19,18 @@ Takes the root ($).
 {{- end }}
 {{- end }}
 
-{{- /* Variables that a value owns. Each check prints a line per problem. */}}
+{{- /* Variables that a value owns; with executor none no value owns a MODELOPS_ name. Each check prints a line per problem. */}}
 {{- define "modelops-dask.check.env" -}}
-{{- $owned := include "modelops-dask.variables" . | fromYaml }}
+{{- $plain := eq .root.Values.executor.type "none" }}
+{{- $owned := $plain | ternary dict (include "modelops-dask.variables" . | fromYaml) }}
+{{- $paths := $plain | ternary (list "HOME") (list "HOME" "MODELOPS_BUNDLES_CACHE_DIR" "MODELOPS_VENVS_DIR") }}
 {{- range $name, $_ := .env }}
 {{- $value := get $owned $name }}
 {{- if hasPrefix "DASK_" $name }}{{ $value = "dask.config" }}{{ end }}
 {{- with $value }}
   {{ $.path }}.env.{{ $name }}: set {{ . }} instead
 {{- end }}
-{{- if has $name (list "HOME" "MODELOPS_BUNDLES_CACHE_DIR" "MODELOPS_VENVS_DIR") }}
+{{- if has $name $paths }}
   {{ $.path }}.env.{{ $name }}: the chart sets it, below /tmp; leave it out
 {{- end }}
 {{- end }}

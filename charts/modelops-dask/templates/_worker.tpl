@@ -1,9 +1,11 @@
 {{- /*
 modelops-dask.worker.env: variables of a pool's workers, as a map. Takes (dict "root" $ "pool" VALUES).
-MODELOPS_ names and the values they come from are those of _variables.tpl; names in _BYTES are quantities.
+MODELOPS_ names and the values they come from are those of _variables.tpl; names in _BYTES are quantities. Plain Dask
+(executor none) has none of them: its image may read some in its own way, and then workers.env states them.
 */}}
 {{- define "modelops-dask.worker.env" -}}
 {{- $env := include "modelops-dask.baseEnv" .root | fromYaml }}
+{{- if ne .root.Values.executor.type "none" }}
 {{- $_ := set $env "MODELOPS_BUNDLES_CACHE_DIR" "/tmp/modelops/bundles" }}
 {{- $_ := set $env "MODELOPS_VENVS_DIR" "/tmp/modelops/venvs" }}
 {{- range $variable, $path := include "modelops-dask.variables" . | fromYaml }}
@@ -11,6 +13,7 @@ MODELOPS_ names and the values they come from are those of _variables.tpl; names
 {{- range splitList "." $path }}{{ $value = get $value . }}{{ end }}
 {{- $bytes := hasSuffix "_BYTES" $variable }}
 {{- $_ := set $env $variable ($bytes | ternary (include "modelops-dask.bytes" $value) $value) }}
+{{- end }}
 {{- end }}
 {{- merge $env .pool.env | toYaml }}
 {{- end }}

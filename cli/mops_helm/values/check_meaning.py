@@ -128,6 +128,9 @@ def _env(merged: Merged, path: Path) -> Iterator[Finding]:
     if env is not None and isinstance(env.value, list):
         yield from _env_list(env)
         return
+    executor_type = merged.root.find("executor", "type")
+    plain_dask = executor_type is not None and executor_type.value == "none"
+    owners = {"HOME": ""} if plain_dask else schema.variables()  # plain Dask: no value owns a MODELOPS_ name
     for name, node in (env.value if env is not None and isinstance(env.value, dict) else {}).items():
         where = place(merged, (*path, name), key=True)
         if isinstance(node.value, dict) and {"value", "valueFrom"} <= set(node.value):
@@ -135,7 +138,7 @@ def _env(merged: Merged, path: Path) -> Iterator[Finding]:
             yield _finding(
                 where, "ENV_VALUE_AND_FROM", both, f"keep one; a value alone is written {name}: value"
             )
-        owner = schema.variables().get(name)
+        owner = owners.get(name)
         if name.startswith("DASK_"):
             owner = "dask.config"
         if owner:
@@ -144,16 +147,16 @@ def _env(merged: Merged, path: Path) -> Iterator[Finding]:
             yield _finding(
                 where, "ENV_OWNED", f"{name} is set by the chart, to a path below /tmp", "remove it"
             )
-        elif near := _misspelt(name):
-            right = schema.variables().get(near) or near
+        elif near := _misspelt(name, owners):
+            right = owners[near] or near
             yield _finding(
                 where, "ENV_MISSPELT", f"{name} looks like {near}", f"set {right} instead, or rename it"
             )
 
 
-def _misspelt(name: str) -> str:
+def _misspelt(name: str, owners: dict[str, str]) -> str:
     """The MODELOPS_ variable that a name was probably meant to be."""
-    known = [variable for variable in schema.variables() if variable.startswith("MODELOPS_")]
+    known = [variable for variable in owners if variable.startswith("MODELOPS_")]
     near = difflib.get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.85)
     return near[0] if near else ""
 
