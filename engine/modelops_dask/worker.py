@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import dask
 import distributed
+import pyarrow.parquet  # noqa: F401 (batches need it: now, or the first would wait for the import)
 
 import modelops_dask
-import modelops_dask.study.batch  # imports pyarrow: now, or the first batch would wait for it
 from modelops_dask import executors
 from modelops_dask.errors import MopsError
 from modelops_dask.settings import Settings
