@@ -53,7 +53,7 @@ def files() -> dict[Path, str]:
     validated = schema | {"allOf": [present(schema, schema), *bindings]}
     return {
         CHART / "values.yaml": values_yaml(schema),
-        CHART / "values.schema.json": json.dumps(validated, indent=2) + "\n",
+        CHART / "values.schema.json": json.dumps(placed(validated), indent=2) + "\n",
         CHART / "templates" / "_variables.tpl": variables_tpl(schema),
         CHART / "README.md": readme((CHART / "README.md").read_text(), schema),
     }
@@ -85,6 +85,20 @@ def present(schema: Schema, root: Schema) -> Schema:
     nested = {name: present(found, root) for name, found, opens in sections(schema, root) if opens}
     rule: Schema = {"required": list(schema["properties"])}
     return rule | ({"properties": nested} if nested else {})
+
+
+def placed(node: Any) -> Any:
+    """The schema with patternProperties for propertyNames: helm names a wrong place for a name the latter refuses."""
+    if isinstance(node, list):
+        return [placed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: placed(value) for key, value in node.items()}
+    names = found.pop("propertyNames", None)
+    if names:
+        found["patternProperties"] = {names["pattern"]: found["additionalProperties"]}
+        found["additionalProperties"] = False
+    return found
 
 
 def binding(preset: Schema) -> Schema:

@@ -1,7 +1,8 @@
 {{- /*
 Names and labels. Every object's name has its helper here, for parent charts too. All take the root ($) unless they say otherwise.
 Names are RELEASE-PART; a chart that was renamed (an alias in a parent chart, nameOverride) adds its name, so that
-two of them fit in one release. 53 characters and -scheduler make the 63 that a Service may have.
+two of them fit in one release. An alias may be camelCase, for templates read it easily; objects may not.
+53 characters and -scheduler make the 63 that a Service may have; longer names end in a hash, so that they differ still.
 */}}
 {{- define "modelops-dask.name" -}}
 {{ .Values.nameOverride | default .Chart.Name }}
@@ -9,8 +10,10 @@ two of them fit in one release. 53 characters and -scheduler make the 63 that a 
 
 {{- define "modelops-dask.fullname" -}}
 {{- $name := include "modelops-dask.name" . }}
-{{- $release := eq $name "modelops-dask" | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
-{{- .Values.fullnameOverride | default $release | trunc 53 | trimSuffix "-" }}
+{{- $release := eq $name "modelops-dask" | ternary .Release.Name (printf "%s-%s" .Release.Name (lower $name | replace "_" "-")) }}
+{{- $full := .Values.fullnameOverride | default $release | replace "." "-" }}
+{{- if gt (len $full) 53 }}{{ $full = printf "%s-%s" (trunc 44 $full | trimSuffix "-") (sha256sum $full | trunc 8) }}{{ end }}
+{{- $full }}
 {{- end }}
 
 {{- define "modelops-dask.scheduler.fullname" -}}
