@@ -88,7 +88,7 @@ def present(schema: Schema, root: Schema) -> Schema:
 
 
 def placed(node: Any) -> Any:
-    """The schema with patternProperties for propertyNames: helm names a wrong place for a name the latter refuses."""
+    """The schema with patternProperties for propertyNames: of the latter, helm says a wrong place."""
     if isinstance(node, list):
         return [placed(item) for item in node]
     if not isinstance(node, dict):
