@@ -3,6 +3,7 @@
 Progress (of the engine) -> Bar or Lines
 """
 
+import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
@@ -56,6 +57,8 @@ class Bar:
             )
         self._bar.set_postfix_str(f"failed {progress.failed + progress.poisoned:,}", refresh=False)
         self._bar.update(progress.done - self._bar.n)
+        if progress.done == progress.total:
+            self.close()
 
     def say(self, text: str) -> None:
         if self._bar is None:
@@ -70,8 +73,12 @@ class Bar:
 
 
 def reporter(stream: TextIO) -> Bar | Lines:
-    """What suits the stream."""
-    return Bar(stream) if stream.isatty() else Lines(stream)
+    """What suits the stream: no bar where there is no terminal, or one that does not know its size."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return Lines(stream)
+    return Bar(stream) if size.columns and size.lines else Lines(stream)
 
 
 def line(progress: "Progress") -> str:

@@ -68,7 +68,8 @@ def test_one_part_with_a_row_per_attempt(study, runtime):
     assert [dict(row["outputs"]) for row in rows[:2]] == [
         {"y": f"0:{row['seed']}".encode()} for row in rows[:2]
     ]
-    assert "unlucky" in rows[2]["error"] and rows[2]["executor"] == "direct" and rows[2]["limit_bytes"] == 123
+    assert "unlucky" in rows[2]["error"] and rows[2]["environment"]
+    assert (rows[2]["executor"], rows[2]["limit_bytes"]) == ("direct", 123)
     assert fold(source.files, plan).counts() == {"ok": 6, "failed": 0, "poisoned": 0, "pending": 2}
 
 

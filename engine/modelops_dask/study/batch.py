@@ -113,9 +113,11 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             outcome.log,
             outcome.peak_bytes,
             runtime.child_limit_bytes,
-            executor=kind,
-            seconds=outcome.seconds,
-            outputs=outcome.outputs,
+            outcome.threads,
+            outcome.environment,
+            kind,
+            outcome.seconds,
+            outcome.outputs,
         )
 
     # Runners work side by side; `direct` shares one interpreter, where a second thread only adds surprises.

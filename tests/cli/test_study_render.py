@@ -1,0 +1,130 @@
+"""What the study commands print, as whole texts, and progress on and off a terminal."""
+
+import fcntl
+import io
+import os
+import pty
+import struct
+import termios
+
+import pyarrow as pa
+import pytest
+
+from modelops_dask.store.fold import Failure
+from modelops_dask.study.progress import Progress
+from modelops_dask.study.summary import Summary
+from mops_helm import render_study
+from mops_helm.progress import Lines, duration, line, reporter
+
+COUNTS = {"ok": 11_990, "failed": 9, "poisoned": 1, "pending": 0}
+
+
+def test_summary_of_a_run_with_failures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = Summary(
+        str(tmp_path / "out" / "sir grid"),
+        "models.sir/baseline",
+        12_000,
+        COUNTS,
+        [Failure("ValueError", "failed", 9, 3, 14), Failure("WorkerDied", "poisoned", 1, 7, 0)],
+        conflicts=[(2, 5)],
+        skipped={"a.parquet": "torn: no footer"},
+        ran=Progress(12_000, 11_990, 9, 1, 6_000, 41.2, 2, 123 * 2**20),
+        results=(str(tmp_path / "out" / "sir grid" / "results" / "replicates.parquet"),),
+    )
+    assert render_study.summary(found, "table", "--preset direct") == (
+        "Study in out/sir grid: 12,000 tasks of models.sir/baseline\n"
+        "  ok               11,990\n"
+        "  failed                9\n"
+        "  poisoned              1\n"
+        "This run: 6,000 tasks in 41 s, 146 a second, peak memory of a task 123 MiB\n"
+        "Not ok, by reason, and how to see one:\n"
+        "          9  failed    ValueError\n"
+        "             mops-helm study try 'out/sir grid' --task 3/14 --preset direct\n"
+        "          1  poisoned  WorkerDied\n"
+        "             mops-helm study try 'out/sir grid' --task 7/0 --preset direct\n"
+        "1 tasks have two results that differ, such as 2/5: the model's output depends on more than its "
+        "parameters and seed\n"
+        "Passed over: out/sir grid/parts/a.parquet: torn: no footer\n"
+        "Results:\n"
+        "  out/sir grid/results/replicates.parquet"
+    )
+    assert found.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"counts": {"ok": 2, "failed": 0, "poisoned": 0, "pending": 0}}, 0),
+        ({"counts": {"ok": 1, "failed": 1, "poisoned": 0, "pending": 0}}, 3),
+        ({"counts": {"ok": 1, "failed": 0, "poisoned": 1, "pending": 0}}, 3),
+        ({"counts": {"ok": 1, "failed": 0, "poisoned": 0, "pending": 1}, "interrupted": True}, 130),
+    ],
+)
+def test_exit_codes(changes, code):
+    assert Summary("s", "e/x", 2, **changes).exit_code == code
+
+
+def test_what_to_type_next():
+    done = Summary("/s", "e/x", 2, {"ok": 2, "failed": 0, "poisoned": 0, "pending": 0})
+    assert render_study.next_step(done, "RUN") == (
+        "Nothing was left to do.\nNext:\n  mops-helm study results /s"
+    )
+    failed = Summary("/s", "e/x", 2, {"ok": 0, "failed": 2, "poisoned": 0, "pending": 0}, ran=progress(2, 2))
+    assert render_study.next_step(failed, "RUN") == "Next:\n  RUN --retry failed,poisoned"
+    stopped = Summary("/s", "e/x", 2, {"ok": 1, "failed": 0, "poisoned": 0, "pending": 1}, interrupted=True)
+    assert render_study.next_step(stopped, "RUN") == (
+        "Interrupted: 1 tasks are pending. The same command goes on:\n  RUN"
+    )
+
+
+def test_preview_is_aligned_and_short():
+    table = pa.table({"x": [1, 20], "name": ["a" * 40, "b"], "share": [0.123456789, 2.0]})
+    assert render_study.preview(table) == (
+        "   x             name     share\n   1  aaaaaaaaaaaa...  0.123457\n  20                b         2"
+    )
+
+
+def progress(done: int, total: int, failed: int = 0) -> Progress:
+    return Progress(total, done - failed, failed, 0, done, 2.0, 2, 0)
+
+
+def test_a_line_says_done_failed_rate_and_time_to_go():
+    assert line(progress(500, 2000, failed=3)) == (
+        "500 of 2,000 tasks done, 3 failed, 250 a second, 6.0 s to go"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.014, "14 ms"), (2.44, "2.4 s"), (59, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_lines_come_every_tenth():
+    stream = io.StringIO()
+    lines = Lines(stream)
+    for done in range(1, 1001):
+        lines(progress(done, 1000))
+    assert len(stream.getvalue().splitlines()) == 11
+
+
+def test_a_terminal_gets_a_bar_and_one_without_a_size_lines():
+    controller, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        assert isinstance(reporter(stream), Lines)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        shown = reporter(stream)
+        shown(progress(10, 40))
+        shown(progress(40, 40, failed=2))
+        shown.say("Writing the tables")
+        shown.close()
+        stream.flush()
+        seen = ""
+        while "tables" not in seen:
+            seen += os.read(controller, 65536).decode(errors="replace")
+    os.close(controller)
+    assert "40/40" in seen and "failed 2" in seen and "tasks/s" in seen
+    assert seen.rstrip().endswith("Writing the tables")
