@@ -1,6 +1,5 @@
 """The schema source itself, and the files made from it."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -10,42 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
-from chart.rendering import CHART, ISOLATION, ROOT
+from chart.rendering import CHART, ISOLATION
+from chart.source import PROPERTIES, SCHEMA, generate
 from modelops_dask.settings import Settings
 
-SCHEMA = yaml.safe_load((ROOT / "schemas" / "values.schema.yaml").read_text())
 GENERATED = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
-TEMPLATES = "\n".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
-KUBERNETES_OWN = {"resources", "quantities", "env", "open"}  # definitions of what Kubernetes defines, not us
-
-
-def load_generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "tools" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = load_generator()
-
-
-def resolved(node: dict[str, Any]) -> dict[str, Any]:
-    return generate.resolve(node, SCHEMA)
-
-
-def properties(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every property of ours, with what it refers to put in its place."""
-    for name, unresolved in node.get("properties", {}).items():
-        found = resolved(unresolved)
-        yield f"{path}{name}", found
-        if not is_kubernetes(unresolved):
-            yield from properties(found, f"{path}{name}.")
-
-
-def is_kubernetes(node: dict[str, Any]) -> bool:
-    refs = [part.get("$ref", "") for part in [node, *node.get("allOf", [])]]
-    return any(ref.removeprefix("#/definitions/") in KUBERNETES_OWN for ref in refs)
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -56,9 +25,6 @@ def nodes(node: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(node, list):
         for value in node:
             yield from nodes(value)
-
-
-PROPERTIES = dict(properties(SCHEMA))
 
 
 def test_generated_files_have_not_drifted():
@@ -111,21 +77,6 @@ def test_only_what_every_helm_reads_alike():
             assert not re.search(r"\(\?|\\[0-9]", pattern), (
                 f"Go has neither lookaround nor back references: {pattern}"
             )
-
-
-def leaves() -> list[str]:
-    """Paths of values that a template should read; the other two are for a parent chart."""
-    ends = [path for path, found in PROPERTIES.items() if "properties" not in found or "default" in found]
-    return [path for path in ends if path not in ("global", "enabled")]
-
-
-@pytest.mark.parametrize("path", leaves())
-def test_every_value_is_used_by_a_template(path):
-    if "x-env" in PROPERTIES[path]:
-        assert f": {path}\n" in TEMPLATES
-        return
-    name = path.rpartition(".")[2]
-    assert re.search(rf"\.{name}\b", TEMPLATES), f"no template reads {path}"
 
 
 def test_variables_are_those_of_settings():

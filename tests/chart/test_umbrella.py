@@ -1,4 +1,4 @@
-"""The chart inside a platform team's chart (umbrella/): twice under aliases, with conditions, globals and mistakes.
+"""The chart inside a platform team's chart (umbrella/): twice, with conditions, globals and mistakes.
 
 umbrella/ is vendored as its readers would do it: `helm dependency update`, in a copy.
 """
@@ -34,7 +34,7 @@ Template = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory) -> Template:
-    """template(helm, *arguments, release="study"): `helm template` of the umbrella, vendored by the same helm."""
+    """template(helm, *arguments): `helm template` of the umbrella, vendored by the same helm."""
 
     @cache
     def vendored(helm: str) -> Path:

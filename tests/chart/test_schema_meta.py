@@ -1,0 +1,160 @@
+"""Every value does what it is there for: another valid value, and the rendered objects change.
+
+A new value fails here until a template uses it. If it needs others to have an effect, CONTEXT says which; if
+another valid value cannot be guessed from its type or examples, OTHER says one.
+"""
+
+import re
+from functools import reduce
+from typing import Any
+
+import jsonschema
+import pytest
+
+from chart.rendering import Object, env, render, stated, text, workers
+from chart.source import PROPERTIES, SCHEMA
+
+FOR_THE_PARENT = ("global", "enabled")  # declared because Helm hands them to subcharts
+PATHS = [
+    path
+    for path in PROPERTIES
+    if path not in FOR_THE_PARENT and not any(inside.startswith(f"{path}.") for inside in PROPERTIES)
+]
+OF_WORKERS = [path for path in PATHS if path.startswith("workers.")]
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+CONTEXT: dict[str, Object] = {
+    "networkPolicy.egress.closed": {},
+    "networkPolicy.egress": {"networkPolicy": {"egress": {"closed": True}}},
+    "sharedVolume": {"sharedVolume": {"enabled": True}},
+    "sharedVolume.enabled": {},
+    "tls": {"tls": {"enabled": True}},
+    "tls.enabled": {},
+    "workers.autoscaling": {"workers": {"autoscaling": {"enabled": True}}},
+    "workers.autoscaling.enabled": {},
+}
+EGRESS_RULE = [{"ports": [{"port": 443}]}]
+OTHER: dict[str, Any] = {
+    "image.digest": DIGEST,
+    "scheduler.image.digest": DIGEST,
+    "workers.image.digest": DIGEST,
+    "scheduler.image.pullPolicy": "Always",
+    "workers.image.pullPolicy": "Always",
+    "scheduler.env": {"TZ": "UTC"},
+    "networkPolicy.egress.registry": EGRESS_RULE,
+    "networkPolicy.egress.store": EGRESS_RULE,
+    "tls.certificateDuration": "720h",
+    "serviceAccount.annotations": {"example.org/role": "reader"},
+    "sharedVolume.accessModes": ["ReadWriteOnce"],
+    "dask.config": {"distributed": {"scheduler": {"bandwidth": 1}}},
+}
+KUBERNETES: dict[str, Any] = {
+    "resources": {"requests": {"cpu": "3"}},
+    "tolerations": [{"key": "spot", "operator": "Exists"}],
+    "affinity": {"podAffinity": {}},
+    "topologySpreadConstraints": [{"maxSkew": 1}],
+    "volumes": [{"name": "data", "emptyDir": {}}],
+    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    "podSecurityContext": {"runAsUser": 10002},
+    "securityContext": {"runAsUser": 10002},
+}
+
+
+def nested(path: str, value: Any) -> Object:
+    return reduce(lambda inside, name: {name: inside}, reversed(path.split(".")), value)
+
+
+def merged(*layers: Object) -> Object:
+    """Maps merged as helm merges values files."""
+    out: Object = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, dict) and isinstance(out.get(name), dict)
+            out[name] = merged(out[name], value) if both else value
+    return out
+
+
+def context(path: str) -> Object:
+    """What must be stated for the value to have an effect: of the longest prefix that CONTEXT has."""
+    steps = path.split(".")
+    prefixes = (".".join(steps[:length]) for length in range(len(steps), 0, -1))
+    return next((CONTEXT[prefix] for prefix in prefixes if prefix in CONTEXT), {})
+
+
+def other(path: str) -> Any:
+    """A valid value that is not the default."""
+    found = PROPERTIES[path]
+    name = path.rpartition(".")[2]
+    default = found.get("default")
+    kinds = found.get("type", [])
+    if path in OTHER:
+        value = OTHER[path]
+    elif name in KUBERNETES:
+        value = KUBERNETES[name]
+    elif "examples" in found:
+        value = found["examples"][0]
+    elif "enum" in found:
+        value = next(word for word in found["enum"] if word != default)
+    elif "boolean" in kinds:
+        value = not default
+    elif kinds == "integer":
+        value = default + 1
+    elif "integer" in kinds:  # a quantity
+        value = re.sub(r"^[0-9]+", lambda number: str(2 * int(number[0])), str(default))
+    else:
+        value = "other"
+    assert value != default
+    validator = jsonschema.Draft7Validator({**found, "definitions": SCHEMA["definitions"]})
+    assert not list(validator.iter_errors(value)), f"OTHER needs a valid value for {path}; {value} is none"
+    return value
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_value_changes_what_is_rendered(path, tmp_path):
+    base = context(path)
+    before = text("helm3", *stated(base, tmp_path / "before.json"))
+    after = text("helm3", *stated(merged(base, nested(path, other(path))), tmp_path / "after.json"))
+    assert after != before
+
+
+@pytest.mark.parametrize("path", OF_WORKERS)
+def test_every_value_of_workers_is_one_of_pools(path, tmp_path):
+    """A pool that states it differs from one that does not, and the default pool stays as it is."""
+    in_pool = path.replace("workers.", "pools.extra.", 1)
+    base = merged(context(path), {"pools": {"extra": {}}})
+    before = render("helm3", *stated(base, tmp_path / "before.json"))
+    after = render("helm3", *stated(merged(base, nested(in_pool, other(path))), tmp_path / "after.json"))
+    assert workers(after) == workers(before)
+    assert after != before
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "x-env" in PROPERTIES[path]])
+def test_every_variable_reaches_every_pool(path, tmp_path):
+    variable = PROPERTIES[path]["x-env"]
+    values = merged(nested(path, other(path)), {"pools": {"extra": {}}})
+    before = env(workers(render("helm3")))
+    after = render("helm3", *stated(values, tmp_path / "after.json"))
+    found = {env(workers(after, pool))[variable] for pool in ("default", "extra")}
+    assert len(found) == 1
+    assert found != {before[variable]}
+
+
+def test_what_kubernetes_and_dask_define_is_open(tmp_path):
+    """Names that this chart has never heard of are handed on, at any depth."""
+    new = {"newInKubernetes": {"deep": [{"marker": "handed-on"}]}}
+    own = {"affinity": new, "tolerations": [new], "env": {"A": {"valueFrom": new}}}
+    own |= {"resources": {"claims": [new], "limits": {"example.org/thing": 1}}}
+    pool = own | {"topologySpreadConstraints": [new], "volumes": [new], "volumeMounts": [new]}
+    values = {
+        "workers": pool,
+        "pools": {"extra": pool},
+        "scheduler": own,
+        "podSecurityContext": new,
+        "securityContext": new,
+        "dask": {"config": new},
+    }
+    rendered = text("helm3", *stated(values, tmp_path / "open.json"))
+    in_a_pool, in_a_scheduler, pods = 7, 4, 3
+    in_the_config_map = 1
+    expected = 2 * in_a_pool + in_a_scheduler + 2 * pods + in_the_config_map
+    assert rendered.count("handed-on") == expected
