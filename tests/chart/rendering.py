@@ -17,6 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "modelops-dask"
 PRESETS = sorted((ROOT / "values").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "examples" / "values").glob("*.yaml"))
 KUBE_VERSION = "1.34.0"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -13,6 +13,7 @@ import pytest
 
 from chart.rendering import (
     CHART,
+    EXAMPLES,
     HELMS,
     PRESETS,
     container,
@@ -30,7 +31,7 @@ from chart.rendering import (
 
 # Values that use every key at once, pools and autoscaling among them.
 EVERYTHING = Path(__file__).parent / "everything.yaml"
-CASES = [*PRESETS, EVERYTHING]
+CASES = [*PRESETS, *EXAMPLES, EVERYTHING]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 both_helms = pytest.mark.parametrize("helm", HELMS)
 IDENTITY = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
