@@ -1,0 +1,50 @@
+"""Fixtures of the tests on a cluster: a namespace of their own and releases of the chart in it.
+
+The cluster is that of KUBECONFIG, which must be set: a test must not find a cluster by itself and install there. The
+namespace enforces Pod Security `restricted`, so that every test is also one of that.
+"""
+
+import json
+import os
+import secrets
+from functools import partial
+
+import pytest
+
+from chart.rendering import HELMS
+from e2e.cluster import install, kubectl
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("KUBECONFIG"):
+        skip = pytest.mark.skip(reason="KUBECONFIG is not set: no cluster to install on")
+        for item in items:
+            if "e2e" in item.path.parts:
+                item.add_marker(skip)
+
+
+@pytest.fixture(params=HELMS)
+def helm(request: pytest.FixtureRequest) -> str:
+    """Both majors, one after the other: `helm` is 4, `helm3` is 3."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def namespace():
+    """A new namespace that enforces Pod Security `restricted`; gone at the end with all that is in it."""
+    name = f"modelops-e2e-{secrets.token_hex(3)}"
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
+    yield name
+    kubectl("delete", "namespace", name)
+
+
+@pytest.fixture
+def release(namespace: str):
+    """release(NAME, *values_files, helm=, sets=, chart=, wait=): a context manager that gives a Release."""
+    return partial(_install, namespace)
+
+
+def _install(namespace, name, *values, **options):
+    return install(name, namespace, *values, **options)
