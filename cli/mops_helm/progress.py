@@ -18,7 +18,7 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._tenth = -1
+        self._tenth = 0
         self._said = time.monotonic()
 
     def __call__(self, progress: "Progress") -> None:

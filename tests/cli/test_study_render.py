@@ -108,7 +108,7 @@ def test_lines_come_every_tenth():
     lines = Lines(stream)
     for done in range(1, 1001):
         lines(progress(done, 1000))
-    assert len(stream.getvalue().splitlines()) == 11
+    assert len(stream.getvalue().splitlines()) == 10
 
 
 def test_a_terminal_gets_a_bar_and_one_without_a_size_lines():

@@ -59,8 +59,8 @@ def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():
     pace.learn(1000, 10.0)
     assert pace.size(remaining=10**6, slots=4, places=1) == 100
     assert pace.size(remaining=160, slots=4, places=1) == 20
-    assert pace.size(remaining=40, slots=4, places=1) == 10  # 0.1 s: storing costs as much
-    assert pace.size(remaining=40, slots=4, places=8) == 5  # but nobody takes what others could have now
+    assert pace.size(remaining=16, slots=4, places=1) == 6  # 0.06 s: no smaller, for storing has its price
+    assert pace.size(remaining=16, slots=4, places=8) == 2  # but nobody takes what others could have now
     pace.learn(1, 3600)
     assert pace.size(remaining=10**6, slots=4, places=1) == 1
 
