@@ -98,6 +98,17 @@ def one(objects: list[Object], kind: str, name: str) -> Object:
     return found[0]
 
 
+def vendored(helm: str, checkout: Path) -> Path:
+    """A copy of umbrella/ below a new folder, with the chart vendored in it as its readers would do it."""
+    shutil.copytree(CHART, checkout / "charts" / "modelops-dask")
+    platform = checkout / "tests" / "chart" / "umbrella"
+    shutil.copytree(Path(__file__).parent / "umbrella", platform)
+    command = [tool(helm), "dependency", "update", platform]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return platform
+
+
 def title(item: Object) -> str:
     return f"{item['kind']}/{item['metadata']['name']}"
 

@@ -1,9 +1,8 @@
 """The chart inside a platform team's chart (umbrella/): twice, with conditions, globals and mistakes.
 
-umbrella/ is vendored as its readers would do it: `helm dependency update`, in a copy.
+umbrella/ is vendored as its readers would do it: `helm dependency update`, in a copy. tests/e2e installs it.
 """
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -14,7 +13,6 @@ import pytest
 import yaml
 
 from chart.rendering import (
-    CHART,
     HELMS,
     ISOLATION,
     KUBE_VERSION,
@@ -25,9 +23,9 @@ from chart.rendering import (
     stated,
     title,
     tool,
+    vendored,
 )
 
-UMBRELLA = Path(__file__).parent / "umbrella"
 both_helms = pytest.mark.parametrize("helm", HELMS)
 Template = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -37,18 +35,11 @@ def template(tmp_path_factory) -> Template:
     """template(helm, *arguments): `helm template` of the umbrella, vendored by the same helm."""
 
     @cache
-    def vendored(helm: str) -> Path:
-        checkout = tmp_path_factory.mktemp(helm)
-        shutil.copytree(CHART, checkout / "charts" / "modelops-dask")
-        platform = checkout / "tests" / "chart" / "umbrella"
-        shutil.copytree(UMBRELLA, platform)
-        command = [tool(helm), "dependency", "update", platform]
-        done = subprocess.run(command, text=True, capture_output=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return platform
+    def platform(helm: str) -> Path:
+        return vendored(helm, tmp_path_factory.mktemp(helm))
 
     def run(helm: str, *args: str | Path, release: str = "study") -> subprocess.CompletedProcess[str]:
-        command = [tool(helm), "template", release, vendored(helm), "--namespace", "models"]
+        command = [tool(helm), "template", release, platform(helm), "--namespace", "models"]
         command += ["--kube-version", KUBE_VERSION, *args]
         return subprocess.run(command, text=True, capture_output=True, timeout=60)
 
@@ -65,6 +56,13 @@ def test_a_condition_switches_it_off(helm, template):
     found = objects(template(helm))
     assert one(found, "Deployment", "study-studies-worker-large")
     assert not [title(item) for item in found if "bughunt" in item["metadata"]["name"]]
+
+
+@both_helms
+def test_lint(helm, tmp_path):
+    command = [tool(helm), "lint", "--strict", "--with-subcharts", vendored(helm, tmp_path)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @both_helms
