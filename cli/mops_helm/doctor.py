@@ -174,7 +174,7 @@ def executors() -> Check:
     """Which executors the platform can have; without procfs and cgroups there is no memory guard."""
     purpose = "isolation of tasks"
     if sys.platform == "linux":
-        return Check("executors", "ok", "direct, isolated_warm, cold", purpose)
+        return Check("executors", "ok", "direct, isolated_warm, isolated_fork, cold", purpose)
     if sys.platform == "darwin":
         return Check("executors", "ok", "direct, isolated_warm, cold; no memory guard", purpose)
     return Check(

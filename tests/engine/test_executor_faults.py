@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("caches")
 
 
-@pytest.fixture(scope="module", params=["isolated_warm", "cold"])
+@pytest.fixture(scope="module", params=["isolated_warm", "isolated_fork", "cold"])
 def executor(request, folder):
     with executors.create(settings(folder, executor_type=request.param)) as running:
         yield running

@@ -123,7 +123,7 @@ def test_the_log_has_one_line_with_what_is_in_effect(tmp_path, scheduler):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("MODELOPS_EXECUTOR_TYPE", "isolated_fork", "'isolated_fork' runs no tasks in this version"),
+        ("MODELOPS_EXECUTOR_TYPE", "isolated_forked", "expected one of isolated_warm, isolated_fork, cold"),
         ("MODELOPS_PROCESS_TTL", "1h", "MODELOPS_PROCESS_TTL='1h': expected a whole number"),
     ],
 )

@@ -8,6 +8,7 @@ Which isolation each type promises: docs/executors.md.
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from modelops_dask.shape import CHILD_MIN_BYTES, MIB, runners
 
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
 
-TYPES = ("isolated_warm", "cold", "direct")  # of settings.EXECUTOR_TYPES, those that this version runs
+TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all but `none`, which is plain Dask
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Outcome:
     ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's type,
     `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal 9",
     "TaskTimeout"). `log` is the end of what the model printed, at most 64 KiB, when the status is not ok.
-    `peak_bytes` is the most memory that its process had resident, 0 if not known. `threads` (of native code;
+    `peak_bytes` is the most memory that its process had resident, less what a child shares with its zygote; 0
+    if not known. `threads` (of native code;
     0: not fixed) and `environment` (a digest of the Python version and packages) can change the bytes.
     """
 
@@ -68,14 +70,14 @@ def create(
     threads: int = 1,
     echo: Callable[[bytes], object] | None = None,
 ) -> Executor:
-    """The executor that the settings ask for. Raises BadInput for one that this version does not have.
+    """The executor that the settings ask for. Raises BadInput for `none`, and what cannot be had.
 
     memory_limit_bytes is that of the worker process, None or 0 for none: it caps how many runners stay warm.
     threads is how many threads of the process run tasks. echo receives what models print in runners.
     """
     if settings.executor_type not in TYPES:
         raise BadInput(
-            f"executor {settings.executor_type!r} runs no tasks in this version; it has {', '.join(TYPES)} "
+            f"executor {settings.executor_type!r} runs no tasks; those that do are {', '.join(TYPES)} "
             "(executor.type, MODELOPS_EXECUTOR_TYPE)"
         )
     if settings.executor_type == "direct":
@@ -86,11 +88,17 @@ def create(
         raise BadInput(
             "executor.forceFreshVenv needs executor.environment: bundle; the image's environment is shared"
         )
+    from modelops_dask.executors.fork import ForkExecutor
     from modelops_dask.executors.warm import WarmExecutor
 
-    if settings.executor_type == "cold":
+    limit = _warm_limit(settings, memory_limit_bytes, threads)
+    if settings.executor_type == "isolated_fork":
+        if sys.platform == "linux":
+            return ForkExecutor(settings, limit, echo)
+        logger.warning("executor=isolated_fork: forking is unsafe on %s; executor=cold instead", sys.platform)
+    if settings.executor_type in ("cold", "isolated_fork"):
         settings = replace(settings, max_process_reuse=1)
-    return WarmExecutor(settings, _warm_limit(settings, memory_limit_bytes, threads), echo)
+    return WarmExecutor(settings, limit, echo)
 
 
 def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int) -> int:

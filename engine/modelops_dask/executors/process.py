@@ -57,6 +57,8 @@ class StartFailed(Exception):
 class Runner:
     """A runner process for one bundle. `tasks` counts calls; times are seconds of time.monotonic()."""
 
+    SCRIPT = Path(runner.__file__)  # what the process runs
+
     def __init__(
         self,
         python: Path,
@@ -65,9 +67,13 @@ class Runner:
         *,
         seed_globals: bool = True,
         keep_pythonpath: bool = False,
+        numba_cache: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
-        """Start the process; ready() waits for it. echo is given what the model prints, as it comes."""
+        """Start the process; ready() waits for it. echo is given what the model prints, as it comes.
+
+        numba_cache is where numba keeps compiled code; None: beside the code's source.
+        """
         self.tasks = 0
         self.started_at = self.used_at = time.monotonic()
         self._echo = echo
@@ -78,13 +84,13 @@ class Runner:
         try:
             arguments = (theirs.fileno(), lifeline, bundle, wire, int(seed_globals))
             self._process = subprocess.Popen(
-                [python, "-s", runner.__file__, *map(str, arguments)],
+                [python, "-s", self.SCRIPT, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 pass_fds=(theirs.fileno(), lifeline),
                 cwd=bundle,
-                env=_environment(keep_pythonpath),
+                env=_environment(keep_pythonpath, numba_cache),
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:
@@ -119,9 +125,12 @@ class Runner:
 
     def call(self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None) -> runner.Answer:
         """Run one task; timeout None waits for ever. Raises RunnerLost; the process is then gone."""
+        return self._ask((entrypoint, params, seed), timeout_seconds)
+
+    def _ask(self, request: tuple, timeout_seconds: float | None) -> runner.Answer:
         self._log = b""
         self.tasks += 1
-        self._send((entrypoint, params, seed), timeout_seconds)
+        self._send(request, timeout_seconds)
         answer = runner.Answer(*self._receive(timeout_seconds, "TaskTimeout", "the task did not end"))
         self._drain()
         self.used_at = time.monotonic()
@@ -220,13 +229,7 @@ class Runner:
         status = self._wait(GRACE_SECONDS)
         self._drain()
         self.kill()
-        if status is None or status == runner.LOST_CONNECTION:
-            reason, error = "connection closed", "the model closed the descriptors of its process"
-        elif status < 0:
-            reason, error = f"killed by signal {-status}", signal.strsignal(-status) or ""
-        else:
-            reason, error = f"exited with status {status}", "the model ended its process"
-        return RunnerLost(reason, error, self.log)
+        return RunnerLost(*runner.ending(status), self.log)
 
     def _wait(self, timeout_seconds: float) -> int | None:
         try:
@@ -253,7 +256,7 @@ class Runner:
                 os.close(descriptor)
 
 
-def _environment(keep_pythonpath: bool) -> dict[str, str]:
+def _environment(keep_pythonpath: bool, numba_cache: Path | None) -> dict[str, str]:
     """The worker's variables without those that lead to its own packages, with what results depend on."""
     dropped = ["PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"]
     if not keep_pythonpath:
@@ -262,4 +265,6 @@ def _environment(keep_pythonpath: bool) -> dict[str, str]:
     for name in THREAD_VARIABLES:
         environment.setdefault(name, "1")
     environment.setdefault("PYTHONHASHSEED", HASH_SEED)
+    if numba_cache:
+        environment.setdefault("NUMBA_CACHE_DIR", str(numba_cache))
     return environment

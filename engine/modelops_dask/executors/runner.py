@@ -5,7 +5,7 @@
 
 It runs with the bundle's own Python, which need not have modelops_dask, and keeps to Python 3.9's language.
 The messages use an inherited socket: stdout and stderr are the model's. process.py holds the other ends.
-wire.py found what WIRE names. direct.py imports load_wire and call, so that a model behaves the same in both.
+wire.py found what WIRE names. direct.py and zygote.py use its functions: a model behaves the same in all.
 Does not start, time or restart anything: process.py does, and warm.py decides when.
 """
 
@@ -35,6 +35,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 GROUP = "modelops.wire"
 TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
+FOLDER = str(Path(__file__).parent)
 LOST_CONNECTION = 76  # exit status when the answer cannot be sent: the model closed our socket
 
 
@@ -141,15 +142,27 @@ def call(wire: Callable, entrypoint: str, params: dict, seed: int, peak: Peak) -
 
 
 def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:
-    """A failed Answer: the exception's type, and its traceback without the frames of this file."""
+    """A failed Answer: the exception's type, and its traceback without the frames of this folder."""
     frames = error.__traceback__
-    while frames and frames.tb_frame.f_code.co_filename == __file__:
+    while frames and str(Path(frames.tb_frame.f_code.co_filename).parent) == FOLDER:
         frames = frames.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, frames))
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     return Answer("failed", {}, type(error).__name__, text[-TEXT_LIMIT:], seconds, peak_bytes)
+
+
+def ending(status: int | None) -> tuple[str, str]:
+    """(reason, error) of a process that ended without an answer.
+
+    status is its exit status, or less the signal that killed it; None when it lives on, connection closed.
+    """
+    if status is None or status == LOST_CONNECTION:
+        return "connection closed", "the model closed the descriptors of its process"
+    if status < 0:
+        return f"killed by signal {-status}", signal.strsignal(-status) or ""
+    return f"exited with status {status}", "the model ended its process"
 
 
 def _checked(outputs: Any) -> dict:
@@ -183,7 +196,7 @@ class Peak:
             self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY) if resets else -1
             self._status = os.open("/proc/self/status", os.O_RDONLY)
             self.reset()
-            floor = _maxrss_bytes()
+            floor = maxrss_bytes()
             self._inherited_bytes = floor if floor > self._from_status() + (1 << 20) else 0
 
     def reset(self) -> None:
@@ -192,7 +205,7 @@ class Peak:
                 os.write(self._clear, b"5")
 
     def read(self) -> int:
-        peak = _maxrss_bytes()
+        peak = maxrss_bytes()
         if peak > self._inherited_bytes or self._status < 0:
             return peak
         try:
@@ -206,7 +219,7 @@ class Peak:
         return int(text[at : text.index(b"kB", at)]) * 1024
 
 
-def _maxrss_bytes() -> int:
+def maxrss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -233,23 +246,11 @@ def receive(stream: BinaryIO) -> bytes | None:
 
 
 def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
-    """Import the model, say so, then answer requests until the worker closes the socket."""
-    os.set_inheritable(socket_fd, False)
-    os.set_inheritable(lifeline_fd, False)
-    _end_with_worker(lifeline_fd)
-    faulthandler.enable()  # a crash in C leaves its Python stack in the task's log
-    connection = socket.socket(fileno=socket_fd)
+    """Import the model, then answer requests until the worker closes the socket."""
+    connection, output = begin(socket_fd, lifeline_fd, bundle)
     stream = connection.makefile("rb")
-    output = _Output()
-    if not getattr(sys.flags, "safe_path", False):
-        del sys.path[0]  # the folder of this file: its modules would shadow the model's
-    sys.argv[:] = [bundle]
     try:
-        wire = load_wire(bundle, reference)
-        if seeds and importlib.util.find_spec("numpy"):
-            # A model that imports NumPy in its first task would run that one from an unseeded state.
-            with contextlib.suppress(ImportError):
-                importlib.import_module("numpy.random")
+        wire = load_model(bundle, reference, seeds)
         peak = Peak()
     except BaseException as error:
         output.flush()
@@ -274,7 +275,29 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     return 0
 
 
-class _Output:
+def begin(socket_fd: int, lifeline_fd: int, bundle: str) -> tuple[socket.socket, Output]:
+    """Make this process a runner: its connection to the worker, and the model's output."""
+    os.set_inheritable(socket_fd, False)
+    os.set_inheritable(lifeline_fd, False)
+    end_with(lifeline_fd)
+    faulthandler.enable()  # a crash in C leaves its Python stack in the task's log
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]  # the folder of this file: its modules would shadow the model's
+    sys.argv[:] = [bundle]
+    return socket.socket(fileno=socket_fd), Output()
+
+
+def load_model(bundle: str, reference: str, seeds: bool) -> Callable[[str, dict, int], dict]:
+    """load_wire(), with NumPy's global generator there to be seeded."""
+    wire = load_wire(bundle, reference)
+    if seeds and importlib.util.find_spec("numpy"):
+        # A model that imports NumPy in its first task would run that one from an unseeded state.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("numpy.random")
+    return wire
+
+
+class Output:
     """The model's stdout and stderr, put back after each task: a model may have closed or replaced them."""
 
     def __init__(self) -> None:
@@ -297,8 +320,8 @@ class _Output:
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
 
 
-def _end_with_worker(lifeline_fd: int) -> None:
-    """Have this process and what it started killed when the worker is gone, whatever the model is doing.
+def end_with(lifeline_fd: int) -> None:
+    """Have this process's group killed when the worker is gone, whatever the model is doing.
 
     The worker holds the other end of the lifeline and never writes. On Linux the kernel sends the group
     SIGKILL when that end closes: no thread is needed, and a model that holds the interpreter's lock does not

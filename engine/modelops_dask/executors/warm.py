@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 
 from modelops_dask import venv
@@ -29,11 +30,18 @@ END_SECONDS = 5  # what leaving waits for tasks that it has interrupted
 class WarmExecutor(Executor):
     """Runs tasks in warm runners, at most `limit` of them alive; a caller waits when all are busy.
 
-    echo, if given, receives what models print (bytes), as it comes.
+    echo, if given, receives what models print (bytes), as it comes. kind is the class of its runners.
     """
 
-    def __init__(self, settings: Settings, limit: int, echo: Callable[[bytes], object] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        limit: int,
+        echo: Callable[[bytes], object] | None = None,
+        kind: type[Runner] = Runner,
+    ) -> None:
         self._settings = settings
+        self._kind = kind
         self._limit = max(1, limit)
         self._echo = echo
         self._threads = native_threads(default=1)  # process.py sets 1 where nothing is set
@@ -75,6 +83,14 @@ class WarmExecutor(Executor):
         """The runners that wait for a task, the one used longest ago first."""
         with self._changed:
             return [warm.runner for warm in self._idle]
+
+    def drop(self, bundle: Bundle) -> None:
+        """End the idle runners of a bundle."""
+        with self._changed:
+            dropped = [warm for warm in self._idle if warm.bundle == bundle]
+            self._idle = [warm for warm in self._idle if warm.bundle != bundle]
+        for warm in dropped:
+            self._end(warm)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -149,12 +165,14 @@ class WarmExecutor(Executor):
             wire = find_wire(bundle.path)
             with ExitStack() as stack:
                 environment = self._environment(bundle, stack)
-                runner = Runner(
+                runner = self._kind(
                     environment.python,
                     bundle.path,
                     wire,
                     seed_globals=self._settings.seed_globals,
                     keep_pythonpath=self._settings.executor_environment == "image",
+                    # Compiled code outlives its process; a private environment's is of no use to another.
+                    numba_cache=None if self._settings.force_fresh_venv else Path(f"{bundle.path}.numba"),
                     echo=self._echo,
                 )
                 stack.callback(runner.close)

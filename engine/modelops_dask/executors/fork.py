@@ -1,0 +1,109 @@
+"""Tasks in children of a process that imported the model and never ran a task: executor isolated_fork.
+
+    Task -> a zygote of that bundle, idle or new -> its child -> Outcome
+    where forking is unsafe: Task -> a new interpreter -> Outcome
+
+Forking is unsafe for a bundle when importing its model leaves a thread, and when a crash in a child does not
+happen again in a new interpreter: its first crash is tried there. The zygotes are warm.py's runners, of
+another kind; zygote.py is what runs in them.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from modelops_dask.executors import Executor, Outcome, Task
+from modelops_dask.executors.process import Runner
+from modelops_dask.executors.runner import Answer
+from modelops_dask.executors.warm import WarmExecutor
+from modelops_dask.settings import Settings
+
+logger = logging.getLogger("distributed.modelops")
+
+LATE_SECONDS = 60  # a zygote may still import and compile what its first task told it to
+NO_CRASH = ("killed by signal 9", "killed by signal 15")  # somebody, or the kernel for want of memory
+
+
+class Zygote(Runner):
+    """A zygote; it ends a child that takes too long, and is itself ended only when it does not answer."""
+
+    SCRIPT = Path(__file__).with_name("zygote.py")
+
+    def call(self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None) -> Answer:
+        """Run one task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
+        late_seconds = None if timeout_seconds is None else timeout_seconds + LATE_SECONDS
+        return self._ask((entrypoint, params, seed, timeout_seconds), late_seconds)
+
+
+class ForkExecutor(Executor):
+    """Runs tasks in children of zygotes.
+
+    maxProcessReuse and processTTL do not apply to zygotes: they run no task.
+    """
+
+    def __init__(self, settings: Settings, limit: int, echo: Callable[[bytes], object] | None = None) -> None:
+        lasting = replace(settings, max_process_reuse=0, process_ttl_seconds=0)
+        self._zygotes = WarmExecutor(lasting, limit, echo, Zygote)
+        self._cold = WarmExecutor(replace(settings, max_process_reuse=1), limit, echo)
+        self._lock = threading.Lock()
+        self._unsafe: set[str] = set()  # digests of bundles
+        self._crashed: set[str] = set()  # those whose first crash was tried in a new interpreter
+
+    def run(self, task: Task) -> Outcome:
+        """Run a task. Raises BadInput when no task of the bundle can be run."""
+        digest = task.bundle.digest
+        if digest not in self._unsafe:
+            outcome = self._zygotes.run(task)
+            if outcome.reason == "ForkUnsafe":
+                self._give_up(task, outcome.error.rpartition("ForkUnsafe: ")[2].strip())
+            elif not (_is_crash(outcome) and self._is_first_crash(digest)):
+                return outcome
+            else:
+                again = self._cold.run(task)
+                if not _is_crash(again):
+                    self._give_up(
+                        task, f"a task was {outcome.reason} in a child, and not in a new interpreter"
+                    )
+                return again
+        self._zygotes.drop(task.bundle)
+        return self._cold.run(task)
+
+    def busy(self) -> list[Runner]:
+        """The zygotes and interpreters that have a task now."""
+        return self._zygotes.busy() + self._cold.busy()
+
+    def idle(self) -> list[Runner]:
+        """The zygotes that wait for a task, the one used longest ago first."""
+        return self._zygotes.idle()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process. Tasks that still run end as died."""
+        with ExitStack() as stack:
+            stack.push(self._zygotes)
+            stack.push(self._cold)
+
+    def _is_first_crash(self, digest: str) -> bool:
+        with self._lock:
+            first = digest not in self._crashed
+            self._crashed.add(digest)
+        return first
+
+    def _give_up(self, task: Task, why: str) -> None:
+        with self._lock:
+            known = task.bundle.digest in self._unsafe
+            self._unsafe.add(task.bundle.digest)
+        if not known:
+            logger.warning(
+                "isolated_fork: forking is unsafe for bundle %s: %s; its tasks run in new interpreters",
+                *(task.bundle.path, why),
+            )
+
+
+def _is_crash(outcome: Outcome) -> bool:
+    return outcome.reason.startswith("killed by signal ") and outcome.reason not in NO_CRASH

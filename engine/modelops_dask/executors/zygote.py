@@ -1,0 +1,292 @@
+"""The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
+
+    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
+    (entrypoint, params, seed, seconds) -> a child -> Answer, passed on as it came
+
+Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
+runner whose every task finds the memory that the import left. The first task that does well also tells what
+it imported and compiled, and the zygote does both before the next (replay.py). A child has a process group of
+its own, which ends with the task or with the zygote. Does not decide what to do where forking is unsafe:
+fork.py does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import math
+import os
+import pickle
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+
+def _sibling(name: str) -> Any:
+    """A module of this folder, under a name that no model has: the folder is not on sys.path."""
+    spec = importlib.util.spec_from_file_location(f"_modelops_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+runner = _sibling("runner")
+replay = _sibling("replay")
+
+LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
+GRACE_SECONDS = 1  # from asking to killing
+REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
+NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)[^/\s]*\.so")
+
+
+class ForkUnsafe(Exception):
+    """A thread was left when the zygote had forked: a lock that it holds would stay locked in every child."""
+
+
+class Overdue(Exception):
+    """A child did not say anything in time."""
+
+
+class Child:
+    """A forked process: what it says, and its end."""
+
+    def __init__(self, pid: int, connection: socket.socket, lifeline_fd: int) -> None:
+        self._pid, self._connection, self._lifeline_fd = pid, connection, lifeline_fd
+        self.started = time.monotonic()
+
+    def receive(self, seconds: float) -> bytes | None:
+        """Its next message with its length; None once it has ended or closed its socket. Raises Overdue."""
+        deadline = time.monotonic() + seconds
+        data = bytearray()
+        while len(data) < 8 or len(data) < 8 + int.from_bytes(data[:8], "big"):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Overdue
+            self._connection.settimeout(min(LOOK_SECONDS, left))
+            try:
+                chunk = self._connection.recv(1 << 18)
+            except socket.timeout:  # noqa: UP041 (Python 3.9)
+                if self._has_ended():
+                    return None
+                continue
+            except OSError:
+                return None
+            if not chunk:
+                return None
+            data += chunk
+        return bytes(data)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends by itself within this time."""
+        deadline = time.monotonic() + seconds
+        while not self._has_ended():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, number)
+
+    def end(self) -> tuple[int, int]:
+        """Kill what is left of its group. (exit status, or less the signal; highest resident bytes)."""
+        self.signal(signal.SIGKILL)  # before it is reaped: its number cannot belong to anybody else yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)  # it may have joined another group
+        _, status, usage = os.wait4(self._pid, 0)
+        self._connection.close()
+        os.close(self._lifeline_fd)
+        return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+class Zygote:
+    """The model, imported, and what each task starts from."""
+
+    def __init__(self, wire: Callable, seeds: bool, output: Any, close: Callable[[], object]) -> None:
+        """close() ends a child's hold on the connection to the worker. Raises ForkUnsafe."""
+        self._wire, self._seeds, self._output, self._close = wire, seeds, output, close
+        self._learns = True
+        self._unsafe: ForkUnsafe | None = None
+        self._shared_bytes = 0
+        self._settle()
+
+    def run(self, reply: Callable[[bytes], object], request: tuple) -> None:
+        """Run a task in a child and pass on its answer; then tidy up."""
+        if self._unsafe:
+            reply(_framed(runner.failed(self._unsafe)))
+            return
+        *task, timeout_seconds = request
+        child = self._fork(partial(self._task, *task))
+        try:
+            answer = child.receive(timeout_seconds or math.inf)
+        except Overdue:
+            child.signal(signal.SIGTERM)
+            child.wait(GRACE_SECONDS)
+            _, peak_bytes = child.end()
+            said = "TaskTimeout", f"the task did not end within {timeout_seconds:g} s"
+            reply(self._died(child, said, peak_bytes))
+            return
+        if answer is None:
+            ended = child.wait(GRACE_SECONDS)
+            status, peak_bytes = child.end()
+            reply(self._died(child, runner.ending(status if ended else None), peak_bytes))
+            return
+        reply(answer)
+        report = None
+        if self._learns:
+            with contextlib.suppress(Overdue):
+                report = child.receive(REPORT_SECONDS)
+        child.end()
+        if report and (learned := pickle.loads(report[8:])):
+            self._learns = False
+            replay.replay(*learned)
+            try:
+                self._settle()
+            except ForkUnsafe as error:
+                self._unsafe = error
+
+    def reset(self) -> None:
+        """For runner.call: a child has no earlier peak to forget."""
+
+    def read(self) -> int:
+        """For runner.call: the most memory the child had resident, less what it shares with the zygote."""
+        return max(0, runner.maxrss_bytes() - self._shared_bytes)
+
+    def _settle(self) -> None:
+        """Make the memory as it is now the start of each task. Raises ForkUnsafe."""
+        self._output.flush()  # or each child would print what is left
+        fonts = sys.modules.get("matplotlib.font_manager")
+        if clear := getattr(getattr(fonts, "_get_font", None), "cache_clear", None):
+            clear()  # Matplotlib does so in each child, where it means copying the memory first
+        gc.collect()
+        gc.freeze()  # a collection in a child then does not touch, and so copy, all of this
+        # OpenBLAS's threads end in a first fork: what is left after it stays.
+        child = self._fork(lambda connection: runner.send(connection, runner.maxrss_bytes()))
+        try:
+            said = child.receive(GRACE_SECONDS + REPORT_SECONDS)
+        except Overdue:
+            said = None
+        child.end()
+        if said is None:
+            raise ForkUnsafe("a child that should do nothing did not survive it")
+        if len(list(Path("/proc/self/task").iterdir())) > 1:
+            raise ForkUnsafe(f"importing the model left {_threads()}")
+        self._shared_bytes = pickle.loads(said[8:])
+
+    def _fork(self, work: Callable[[socket.socket], object]) -> Child:
+        """A child that does its work, which may write to the socket, and ends."""
+        ours, theirs = socket.socketpair()
+        lifeline, held = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._close()
+                ours.close()
+                os.close(held)
+                os.setpgid(0, 0)
+                runner.end_with(lifeline)
+                with contextlib.suppress(OSError):
+                    Path("/proc/self/oom_score_adj").write_bytes(b"1000")  # the kernel's first choice
+                work(theirs)
+                os._exit(0)
+            except BaseException:  # nothing of the child's may run on into the zygote's code
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        theirs.close()
+        os.close(lifeline)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)  # both do: whoever comes first
+        return Child(pid, ours, held)
+
+    def _task(self, entrypoint: str, params: dict, seed: int, connection: socket.socket) -> None:
+        """In a child. Signal handlers that the model installed stay: in a new interpreter it has them too."""
+        if self._seeds:
+            runner.seed_globals(seed)
+        elif numpy_random := sys.modules.get("numpy.random"):
+            numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
+        loaded = set(sys.modules) if self._learns else set()
+        answer = runner.call(self._wire, entrypoint, params, seed, self)
+        try:
+            self._output.flush()
+            runner.send(connection, tuple(answer))
+            if self._learns:
+                runner.send(connection, replay.report(loaded) if answer.status == "ok" else None)
+        except OSError:
+            os._exit(runner.LOST_CONNECTION)
+
+    def _died(self, child: Child, said: tuple[str, str], peak_bytes: int) -> bytes:
+        seconds = time.monotonic() - child.started
+        return _framed(runner.Answer("died", {}, *said, seconds, max(0, peak_bytes - self._shared_bytes)))
+
+
+def _framed(answer: Any) -> bytes:
+    body = pickle.dumps(tuple(answer), protocol=4)
+    return len(body).to_bytes(8, "big") + body
+
+
+def _threads() -> str:
+    """The threads of this process beside the main one, and whose they may be."""
+    ours = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if ours:
+        owners = [getattr(thread, "_target", None) or type(thread) for thread in ours]
+        named = [f"{thread.name} of {owner.__module__}" for thread, owner in zip(ours, owners)]  # noqa: B905 (Python 3.9)
+        return f"threads running: {', '.join(named)}"
+    names = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            names.add((task / "comm").read_text().strip())
+    names.discard(Path("/proc/self/comm").read_text().strip())
+    libraries = sorted({match[0][1:] for match in NATIVE.finditer(Path("/proc/self/maps").read_text())})
+    return (
+        "threads of native code running"
+        + (f", named {', '.join(sorted(names))}" if names else "")
+        + (f"; loaded are {', '.join(libraries)}" if libraries else "")
+    )
+
+
+def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
+    """Import the model, then fork a child for each request until the worker closes the socket."""
+    connection, output = runner.begin(socket_fd, lifeline_fd, bundle)
+    stream = connection.makefile("rb")
+
+    def close() -> None:
+        stream.close()
+        connection.close()
+        os.close(lifeline_fd)
+
+    try:
+        wire = runner.load_model(bundle, reference, seeds)
+        prepare = getattr(sys.modules.get(getattr(wire, "__module__", "")), "prepare", None)
+        if callable(prepare):
+            prepare()
+        zygote = Zygote(wire, seeds, output, close)
+    except BaseException as error:
+        output.flush()
+        runner.send(connection, tuple(runner.failed(error)))
+        return 1
+    runner.send(connection, ("ready", os.getpid()))
+    while (body := runner.receive(stream)) is not None:
+        request = pickle.loads(body)
+        if request == "ping":
+            runner.send(connection, "pong")
+        else:
+            zygote.run(connection.sendall, request)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1"))
