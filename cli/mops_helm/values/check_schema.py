@@ -106,6 +106,8 @@ def _bad_name(merged: Merged, path: Path, name: str) -> Iterator[tuple[Path, Fin
         return  # check_dask.py says it better
     where = place(merged, (*path, name), key=True)
     instead = "a-z, 0-9 and - inside, at most 30 characters" if path == ("pools",) else ""
+    if path[-1:] in (("requests",), ("limits",)):
+        instead = "cpu, memory and ephemeral-storage are Kubernetes' own, others have a slash: nvidia.com/gpu"
     yield (*path, name), _at(where, "BAD_FORMAT", f"the name {name} is not allowed in {_name(path)}", instead)
 
 
