@@ -80,6 +80,14 @@ def refusal(helm: str, *args: str | Path) -> str:
     return done.stderr
 
 
+def notes(*args: str | Path) -> str:
+    """What helm prints after an install."""
+    command = [tool("helm"), "install", "study", CHART, "--dry-run=client", "--namespace", "models", *args]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("\nNOTES:\n")[2]
+
+
 def layers(*paths: Path) -> list[str | Path]:
     """-f for each values file."""
     return [arg for path in paths for arg in ("-f", path)]

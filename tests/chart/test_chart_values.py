@@ -19,6 +19,7 @@ from chart.rendering import (
     env,
     flag,
     layers,
+    notes,
     one,
     refusal,
     render,
@@ -244,14 +245,6 @@ def test_helm_unittest_suites():
 
 
 # Notes
-
-
-def notes(*args: object) -> str:
-    """What helm prints after an install."""
-    command = [tool("helm"), "install", "study", CHART, "--dry-run=client", "--namespace", "models", *args]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.partition("\nNOTES:\n")[2]
 
 
 def test_notes_say_what_runs_and_what_to_type_next():

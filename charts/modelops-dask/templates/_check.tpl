@@ -13,6 +13,7 @@ Takes the root ($).
 {{- $problems = print $problems (include "modelops-dask.check.resources" $scope) }}
 {{- $problems = print $problems (include "modelops-dask.check.memory" $scope) }}
 {{- $problems = print $problems (include "modelops-dask.check.autoscaling" $scope) }}
+{{- $problems = print $problems (include "modelops-dask.check.volumes" $scope) }}
 {{- end }}
 {{- if trim $problems }}
 {{- fail (printf "\n\nThese values do not work together:\n%s\n" (trimSuffix "\n" $problems)) }}
@@ -79,6 +80,20 @@ Takes the root ($).
     {{ .root.Values.executor.workerMemory }}, that is {{ div $child 1048576 }}Mi for each of its {{ max .pool.threads .root.Values.executor.subprocessPoolSize }} runners, and 64Mi is the least;
     raise memoryPerProcess (or the memory under resources), or lower processes, threads or executor.subprocessPoolSize
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The cluster refuses a name or a path that is there twice, and helm --wait hides its words. */}}
+{{- define "modelops-dask.check.volumes" -}}
+{{- $own := dict "root" .root "scratch" .pool.scratch "shared" true }}
+{{- range include "modelops-dask.volumeMounts" $own | fromYamlArray }}
+{{- $mount := . }}
+{{- range $.pool.volumes }}{{ if eq (get . "name" | toString) $mount.name }}
+  {{ $.path }}.volumes: {{ $mount.name }} is the name of a volume of the chart; choose another
+{{- end }}{{ end }}
+{{- range $.pool.volumeMounts }}{{ if eq (get . "mountPath" | toString | trimSuffix "/") $mount.mountPath }}
+  {{ $.path }}.volumeMounts: {{ $mount.mountPath }} is where the chart mounts its volume {{ $mount.name }}; choose another path
+{{- end }}{{ end }}
 {{- end }}
 {{- end }}
 
