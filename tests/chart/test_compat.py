@@ -4,6 +4,8 @@ The oldest helms are built by `make tools-oldest`; without them their tests are 
 """
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from chart.rendering import (
     pods,
     refusal,
     render,
+    stated,
     text,
     title,
     workers,
@@ -107,6 +110,26 @@ def test_modelops_own_image_finds_what_it_expects(helm):
     policy = one(objects, "NetworkPolicy", "study-scheduler")
     job_pods = {"podSelector": {"matchExpressions": [{"key": "job-name", "operator": "Exists"}]}}
     assert job_pods in policy["spec"]["ingress"][0]["from"]
+
+
+@both_helms
+def test_what_the_chart_sets_for_plain_dask_too_stays_its_own(helm, tmp_path):
+    mine = {
+        "executor": {"type": "none"},
+        "workers": {"env": {"HOME": "/x", "DASK_A": "1", "MODELOPS_A": "1"}},
+    }
+    said = refusal(helm, *stated(mine, tmp_path / "mine.yaml"))
+    assert "workers.env.HOME: the chart sets it" in said
+    assert "workers.env.DASK_A: set dask.config instead" in said
+    assert "MODELOPS_A" not in said
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_command_line_finds_nothing_to_say(example):
+    command = [sys.executable, "-m", "mops_helm.main", "values", "check", example]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(": ok\n"), done.stdout
 
 
 @both_helms
