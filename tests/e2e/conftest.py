@@ -1,6 +1,6 @@
 """Fixtures of the tests on a cluster: a namespace of their own and releases of the chart in it.
 
-The cluster is that of KUBECONFIG, which must be set: a test must not find a cluster by itself and install there. The
+The cluster is that of KUBECONFIG, which must be set: no test finds one by itself and installs there. The
 namespace enforces Pod Security `restricted`, so that every test is also one of that.
 """
 

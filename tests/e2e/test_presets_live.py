@@ -1,14 +1,17 @@
-"""Presets on a cluster: pods get ready under Pod Security `restricted`, and each process is what the values say."""
+"""Presets on a cluster: pods get ready under Pod Security `restricted`, each process is what the values say.
+
+What the chart renders says what to expect; that it renders what the engine computes is tests/chart's matter.
+"""
 
 import pytest
 
-from chart.rendering import HELMS, ROOT, flag, memory_limit, render, workers
+from chart.rendering import HELMS, PRESET_VALUES, ROOT, env, flag, layers, memory_limit, render, workers
 from e2e.cluster import CI_VALUES
 
-# Every isolation, and every shape that differs in how Dask is started.
+# Every isolation, and the shapes that differ in how Dask is started; the helms take turns.
 NAMES = [
     "baseline",
-    "debug-isolated",
+    "single-process",
     "isolated-fork",
     "cold",
     "simulation",
@@ -16,28 +19,23 @@ NAMES = [
     "runner",
     "analytics",
 ]
+TURNS = [(name, HELMS[number % 2]) for number, name in enumerate(NAMES)]
+DEBUG = [("debug-isolated", helm) for helm in HELMS]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_process_is_what_the_preset_says(name, release):
-    helm = HELMS[NAMES.index(name) % len(HELMS)]
-    _compare(name, helm, release)
-
-
-def test_debug_isolated_with_either_helm(helm, release):
-    (process,) = _compare("debug-isolated", helm, release)
-    assert process["executor"] == "direct"
-
-
-def _compare(name, helm, release):
+@pytest.mark.parametrize("name, helm", [*DEBUG, *TURNS])
+def test_each_process_is_what_the_preset_says(name, helm, release):
     files = [ROOT / "values" / f"{name}.yaml", CI_VALUES]
-    rendered = render(helm, *(word for path in files for word in ("--values", path)))
+    rendered = render(helm, *layers(*files))
     deployment = workers(rendered)
+    preset = PRESET_VALUES[name].get("preset", "")
+    wanted = {
+        "executor": "direct" if name == "debug-isolated" else env(deployment)["MODELOPS_EXECUTOR_TYPE"],
+        "preset": preset,
+        "threads": int(flag(deployment, "--nthreads")),
+        "memory_limit": memory_limit(rendered),
+    }
     processes = int(flag(deployment, "--nworkers"))
     with release("study", *files, helm=helm) as installed:
-        found = installed.workers(processes)
-        assert len(found) == processes
-        for process in found:
-            assert process["memory_limit"] == memory_limit(rendered)
-            assert process["threads"] == int(flag(deployment, "--nthreads"))
-    return found
+        found = [{key: process[key] for key in wanted} for process in installed.workers(processes)]
+    assert found == [wanted] * processes
