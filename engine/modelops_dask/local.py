@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from modelops_dask.dask_logs import quieter
 from modelops_dask.errors import ClusterFailed
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape, fit
@@ -71,10 +72,11 @@ def local_cluster(
             )
         except Exception as error:
             raise ClusterFailed(f"The local Dask workers did not start: {_root(error)}") from error
-        # The deaths of workers are the dispatcher's to report; Dask's own lines about them would drown its.
-        for name in ("distributed.nanny", "distributed.scheduler"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with cluster, Client(cluster, set_as_default=False) as client:
+        with (
+            quieter("distributed.nanny", "distributed.scheduler", "distributed.client"),  # about deaths
+            cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
             yield client
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import modelops_dask
+from modelops_dask.dask_logs import quieter
 from modelops_dask.errors import BadInput, ClusterFailed
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def connect(address: str) -> Iterator["Client"]:
         raise ClusterFailed(
             f"No Dask scheduler answers at {address} within {ANSWER_SECONDS:g} seconds: {error}"
         ) from error
-    with client:
+    with quieter("distributed.client"), client:
         try:
             client.wait_for_workers(1, timeout=ANSWER_SECONDS)
         except TimeoutError as error:

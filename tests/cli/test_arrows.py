@@ -24,6 +24,7 @@ ROOMS = {
     "errors": set(),
     "settings": {"errors"},
     "shape": {"errors"},
+    "dask_logs": set(),
     "bundle": FOUNDATION,
     "venv": FOUNDATION | {"bundle"},
     "limits": FOUNDATION,
@@ -32,8 +33,8 @@ ROOMS = {
     "store": FOUNDATION | {"description"},
     "worker": FOUNDATION | {"bundle", "venv", "limits", "executors"},
     "study": FOUNDATION | {"bundle", "venv", "limits", "executors", "store", "worker", "description"},
-    "local": FOUNDATION | {"limits", "worker"},
-    "remote": FOUNDATION,
+    "local": FOUNDATION | {"limits", "worker", "dask_logs"},
+    "remote": FOUNDATION | {"dask_logs"},
     "kube": FOUNDATION,
 }
 

@@ -1,15 +1,19 @@
 """`study run -d`: workers that run elsewhere, and how those that cannot run studies are refused."""
 
 import json
+import subprocess
+import sys
+from contextlib import ExitStack
 
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
+from helpers import wait_for
 from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from mops_helm.main import main
-from study_helpers import mops_helm, write_spec
+from study_helpers import SMALL, environ, finish, mops_helm, parts_in, start, write_spec
 
 GIB = 1024**3
 
@@ -67,3 +71,39 @@ def test_a_store_that_the_workers_do_not_see(tmp_path):
         done = mops_helm("study", "run", spec, "-d", address, "--store", "memory://here", cwd=tmp_path)
     assert done.returncode == 2
     assert "do not see the store memory://here" in done.stderr
+
+
+def test_a_scheduler_that_is_killed_ends_the_run_and_the_store_goes_on(tmp_path):
+    file = tmp_path / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    spec = write_spec(tmp_path, n=100, seconds=0.05)
+    with ExitStack() as stack:
+
+        def process(*words):
+            environment = {**environ(tmp_path), "MODELOPS_EXECUTOR_TYPE": "direct"}
+            started = stack.enter_context(subprocess.Popen([*dask, *words], env=environment, **quiet))
+            stack.callback(started.kill)
+            return started
+
+        loopback = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+        scheduler = process("scheduler", "--scheduler-file", file, "--port", "0", *loopback)
+        wait_for(lambda: file.exists() and file.read_text().endswith("}"), "scheduler")
+        process(
+            "worker",
+            "--scheduler-file",
+            file,
+            "--nthreads",
+            "1",
+            "--preload",
+            "modelops_dask.worker",
+            *loopback,
+        )
+        run = start("study", "run", spec, "-d", json.loads(file.read_text())["address"], cwd=tmp_path)
+        wait_for(lambda: parts_in(tmp_path / "out" / "knobs") >= 2 or run.poll() is not None, "2 batches", 60)
+        scheduler.kill()
+        done = finish(run)
+    assert done.returncode == 5, done.stderr
+    assert "the same command goes on" in done.stderr and "Traceback" not in done.stderr
+    again = mops_helm("study", "run", spec, *SMALL, "-o", "json", cwd=tmp_path)
+    assert json.loads(again.stdout)["ok"] == 100, again.stderr

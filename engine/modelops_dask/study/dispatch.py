@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 WINDOW = 2  # batches a slot: one runs, one waits
-DEATH_REASON = "WorkerDied"
+SCHEDULER_LOST = (
+    "The connection to the Dask scheduler was lost. What was stored stays; the same command goes on."
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class _Dispatch:
                     self._handle(self.inbox.get(timeout=1))
                 except Empty:
                     self._check_cluster()
+                    self._look_for_workers()
                 if self.stopping:
                     return self._wind_down()
             return self._progress()
@@ -139,8 +142,8 @@ class _Dispatch:
         match event:
             case events.WorkerJoined():
                 self._look_for_workers()
-            case events.WorkerLeft(address, expected):
-                self._worker_left(address, expected)
+            case events.WorkerLeft():
+                self._worker_left(event)
             case events.BatchDone(part, receipt):
                 if sent := self._arrived(part):
                     self._settle(sent.batch, receipt)
@@ -163,10 +166,7 @@ class _Dispatch:
 
     def _check_cluster(self) -> None:
         if self.client.status != "running":
-            raise ClusterFailed(
-                "The connection to the Dask scheduler was lost. "
-                "What was stored stays; the same command goes on."
-            )
+            raise ClusterFailed(SCHEDULER_LOST)
         now = time.monotonic()
         if self.workers:
             self.last_worker_seen = now
@@ -179,8 +179,15 @@ class _Dispatch:
     # Sending
 
     def _look_for_workers(self) -> None:
-        for address, threads in self.client.nthreads().items():
+        """See who is there: at first, when somebody joined, and in quiet seconds, lest an event was missed."""
+        try:
+            there = self.client.nthreads()
+        except OSError as error:
+            raise ClusterFailed(SCHEDULER_LOST) from error
+        for address, threads in there.items():
             self.workers.setdefault(address, _Worker(threads))
+        for address in self.workers.keys() - there.keys():
+            self._worker_left(events.WorkerLeft(address, expected=False))
         self.most_workers = max(self.most_workers, len(self.workers))
 
     def _feed(self) -> None:
@@ -257,9 +264,9 @@ class _Dispatch:
 
     # Losing
 
-    def _worker_left(self, address: str, expected: bool) -> None:
+    def _worker_left(self, event: events.WorkerLeft) -> None:
         """Give back what waited on a worker that is gone, and suspect what it was running."""
-        worker = self.workers.pop(address, None)
+        worker = self.workers.pop(event.address, None)
         self.last_worker_seen = time.monotonic()
         if worker is None:
             return
@@ -270,7 +277,7 @@ class _Dispatch:
                 self._settle(sent.batch, receipt)
             else:
                 unsettled.append(sent)
-        running = [] if expected else unsettled[: worker.threads]
+        running = [] if event.expected else unsettled[: worker.threads]
         for sent in reversed(unsettled[len(running) :]):
             self.backlog.put_first(sent.batch.ranges)
         for sent in running:
@@ -279,16 +286,16 @@ class _Dispatch:
             elif len(running) > 1:
                 self.suspects.append(sent.batch.ranges)
             else:
-                self._lost_alone(sent.batch)
+                self._lost_alone(sent.batch, event.reason)
         self.on_progress(self._progress())
 
-    def _lost_alone(self, batch: Batch) -> None:
+    def _lost_alone(self, batch: Batch, reason: str) -> None:
         """A worker died of a single task: write the row that the worker could not."""
         ((index, _),) = batch.ranges
         task = self.plan.task(index)
         status = "poisoned" if index in batch.died else "died"
-        parts.write(self.source.files, [Attempt(task.set, task.replicate, task.seed, status, DEATH_REASON)])
-        if self.ledger.failed(Failed(index, status, DEATH_REASON)):
+        parts.write(self.source.files, [Attempt(task.set, task.replicate, task.seed, status, reason)])
+        if self.ledger.failed(Failed(index, status, reason)):
             self.suspects.append(batch.ranges)
         self.breaker.died(f"{task.set}/{task.replicate}", self.most_workers)
 

@@ -18,11 +18,14 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class WorkerLeft:
-    """A worker process is gone; `expected` when it was asked to go, so that nothing is blamed."""
+    """A worker process is gone; `expected` when it was asked to go, so that nothing is blamed.
+
+    `reason` is short and the same for like losses: it is counted with the reasons of failures.
+    """
 
     address: str
     expected: bool
-    reason: str = "its worker process died"
+    reason: str = "WorkerDied"
 
 
 @dataclass(frozen=True)
