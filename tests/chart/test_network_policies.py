@@ -1,8 +1,8 @@
 """Who reaches whom under the rendered NetworkPolicies, judged as Kubernetes judges them.
 
-A connection must be let out by the policies that choose the caller and let in by those that choose the callee;
-a pod that no policy chooses is open. Reads podSelector, namespaceSelector, ipBlock and ports, as far as the
-chart uses them. tests/e2e asks a real cluster.
+A connection must be let out by the policies that choose the caller and let in by those that choose the
+callee; a pod that no policy chooses is open. Reads podSelector, namespaceSelector, ipBlock and ports, as
+far as the chart uses them. tests/e2e asks a real cluster.
 """
 
 import ipaddress

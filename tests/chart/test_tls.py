@@ -1,7 +1,7 @@
 """TLS as rendered: addresses, files, Dask's configuration, and what cert-manager is asked for.
 
-Dask itself reads the mounted configuration and makes connections with a certificate of openssl's; tests/e2e does
-so in a cluster.
+Dask itself reads the mounted configuration and makes connections with a certificate of openssl's; tests/e2e
+does so in a cluster.
 """
 
 import json
@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
+from chart import certificates
 from chart.rendering import HELMS, container, notes, one, pods, refusal, render, stated, text, title, workers
 
 both_helms = pytest.mark.parametrize("helm", HELMS)
 SECRET = ["--set", "tls.enabled=true,tls.existingSecret=study-dask"]
 CERT_MANAGER = ["--set", "tls.enabled=true"]
-FILES = {"ca.crt", "tls.crt", "tls.key"}
 
 
 def dask_config(objects):
@@ -47,7 +47,7 @@ def test_every_pod_mounts_the_secret_that_dask_reads(helm):
         (volume,) = [row for row in template["spec"]["volumes"] if row["name"] == "tls"]
         assert volume["secret"]["secretName"] == "study-dask", title(item)
         paths = {row["path"] for row in volume["secret"]["items"]}
-        assert paths == FILES, title(item)
+        assert paths == set(certificates.FILES), title(item)
         assert read == {f"{mount['mountPath']}/{path}" for path in paths}, title(item)
 
 
@@ -114,20 +114,6 @@ def test_notes_say_what_a_client_needs():
     assert "TLS:" not in notes()
 
 
-def openssl(folder, *words):
-    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=60)
-
-
-def certificates(folder):
-    """ca.crt, tls.crt and tls.key of a CA of their own."""
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj")
-    folder.mkdir()
-    openssl(folder, "req", "-x509", *curve, "/CN=ca", "-keyout", "ca.key", "-out", "ca.crt")
-    openssl(folder, "req", *curve, "/CN=study", "-keyout", "tls.key", "-out", "tls.csr")
-    signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "tls.crt")
-    openssl(folder, "x509", "-req", "-in", "tls.csr", *signed)
-
-
 CONNECT = """
 import asyncio, sys
 from distributed import Client, Scheduler
@@ -156,8 +142,8 @@ asyncio.run(main(sys.argv[1], stranger(sys.argv[2])))
 
 def test_dask_connects_with_the_mounted_files_and_with_no_others(tmp_path):
     """The rendered configuration, its paths below a folder here, under a scheduler and three clients."""
-    certificates(tmp_path / "own")
-    certificates(tmp_path / "stranger")
+    certificates.make(tmp_path / "own")
+    certificates.make(tmp_path / "stranger")
     config = json.dumps(dask_config(render("helm", *SECRET)))
     (tmp_path / "dask").mkdir()
     mounted = config.replace("/etc/modelops/tls", str(tmp_path / "own"))
