@@ -130,10 +130,11 @@ def test_what_a_model_started_ends_with_its_runner(folder, tmp_path, kind, then)
     wait_for(lambda: is_gone(child), "end of the model's child")
 
 
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork"])
 @pytest.mark.parametrize("fault", ["hang", "hang_deaf"])
-def test_runners_end_when_their_worker_is_killed(folder, tmp_path, fault):
+def test_runners_end_when_their_worker_is_killed(folder, tmp_path, fault, kind):
     """A worker that dies by SIGKILL can clean up nothing: its runner ends all the same, even in a task."""
-    worker = tmp_path / "worker.py"
+    worker, pid_file = tmp_path / "worker.py", tmp_path / "pid"
     worker.write_text(
         textwrap.dedent(f"""
         import sys, threading
@@ -142,9 +143,10 @@ def test_runners_end_when_their_worker_is_killed(folder, tmp_path, fault):
         from executor_helpers import FAULTS, settings, task
         from helpers import wait_for
         from modelops_dask import executors
-        chosen = settings(Path({str(folder)!r}))
+        chosen = settings(Path({str(folder)!r}), executor_type={kind!r})
         executor = executors.create(chosen)
-        threading.Thread(target=executor.run, args=(task(FAULTS, chosen, {fault!r}),), daemon=True).start()
+        hung = task(FAULTS, chosen, {fault!r}, pid_file={str(pid_file)!r})
+        threading.Thread(target=executor.run, args=(hung,), daemon=True).start()
         runner = wait_for(executor.busy, "busy runner")[0]
         wait_for(lambda: "hanging" in runner.log, "word from the model")
         print(runner.pid, flush=True)
@@ -157,10 +159,12 @@ def test_runners_end_when_their_worker_is_killed(folder, tmp_path, fault):
     process.wait()
     process.stdout.close()
     wait_for(lambda: is_gone(pid), "end of the runner")
+    wait_for(lambda: is_gone(int(pid_file.read_text())), "end of the task")
 
 
-def test_hundreds_of_tasks_leave_no_descriptor_and_no_process(folder):
-    chosen = settings(folder, max_process_reuse=20)
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork"])
+def test_hundreds_of_tasks_leave_no_descriptor_and_no_process(folder, kind):
+    chosen = settings(folder, executor_type=kind, max_process_reuse=20)
     faults = ["ok", "raises", "os_exit", "echo", "closes_everything", "ok", "sys_exit"]
     with executors.create(chosen) as executor:
         executor.run(task(FAULTS, chosen))
@@ -173,8 +177,9 @@ def test_hundreds_of_tasks_leave_no_descriptor_and_no_process(folder):
     assert children() == children_before
 
 
-def test_leaving_the_executor_ends_a_task_that_still_runs(folder):
-    chosen = settings(folder)
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+def test_leaving_the_executor_ends_a_task_that_still_runs(folder, kind):
+    chosen = settings(folder, executor_type=kind)
     with ThreadPoolExecutor(1) as threads:
         with executors.create(chosen) as executor:
             hung = threads.submit(executor.run, task(FAULTS, chosen, "hang"))

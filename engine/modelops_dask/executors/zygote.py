@@ -45,6 +45,9 @@ replay = _sibling("replay")
 LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
 GRACE_SECONDS = 1  # from asking to killing
 REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
+FORK_AWARE = {
+    "jemalloc_bg_thd"
+}  # Arrow's allocator: it holds its locks over a fork and starts anew in the child
 NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)[^/\s]*\.so")
 
 
@@ -66,14 +69,14 @@ class Child:
     def receive(self, seconds: float) -> bytes | None:
         """Its next message with its length; None once it has ended or closed its socket. Raises Overdue."""
         deadline = time.monotonic() + seconds
-        data = bytearray()
-        while len(data) < 8 or len(data) < 8 + int.from_bytes(data[:8], "big"):
+        data, size = bytearray(), 8
+        while len(data) < size:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Overdue
             self._connection.settimeout(min(LOOK_SECONDS, left))
             try:
-                chunk = self._connection.recv(1 << 18)
+                chunk = self._connection.recv(min(size - len(data), 1 << 18))
             except socket.timeout:  # noqa: UP041 (Python 3.9)
                 if self._has_ended():
                     return None
@@ -83,6 +86,8 @@ class Child:
             if not chunk:
                 return None
             data += chunk
+            if len(data) == 8:
+                size += int.from_bytes(data, "big")
         return bytes(data)
 
     def wait(self, seconds: float) -> bool:
@@ -182,8 +187,8 @@ class Zygote:
         child.end()
         if said is None:
             raise ForkUnsafe("a child that should do nothing did not survive it")
-        if len(list(Path("/proc/self/task").iterdir())) > 1:
-            raise ForkUnsafe(f"importing the model left {_threads()}")
+        if left := _threads():
+            raise ForkUnsafe(f"importing the model left {left}")
         self._shared_bytes = pickle.loads(said[8:])
 
     def _fork(self, work: Callable[[socket.socket], object]) -> Child:
@@ -239,22 +244,24 @@ def _framed(answer: Any) -> bytes:
 
 
 def _threads() -> str:
-    """The threads of this process beside the main one, and whose they may be."""
+    """The threads that this process has beside the main one, and whose they may be; "" for none."""
     ours = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if ours:
         owners = [getattr(thread, "_target", None) or type(thread) for thread in ours]
         named = [f"{thread.name} of {owner.__module__}" for thread, owner in zip(ours, owners)]  # noqa: B905 (Python 3.9)
         return f"threads running: {', '.join(named)}"
-    names = set()
+    names = []
     for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            names.add((task / "comm").read_text().strip())
-    names.discard(Path("/proc/self/comm").read_text().strip())
+        if task.name != str(os.getpid()):
+            with contextlib.suppress(OSError):  # it ends just now
+                names.append((task / "comm").read_text().strip())
+    names = sorted(set(names) - FORK_AWARE)
+    if not names:
+        return ""
     libraries = sorted({match[0][1:] for match in NATIVE.finditer(Path("/proc/self/maps").read_text())})
     return (
-        "threads of native code running"
-        + (f", named {', '.join(sorted(names))}" if names else "")
-        + (f"; loaded are {', '.join(libraries)}" if libraries else "")
+        f"threads of native code running, named {', '.join(names)}; "
+        f"of libraries known to start some it has loaded {', '.join(libraries) or 'none'}"
     )
 
 

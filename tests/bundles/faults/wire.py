@@ -90,6 +90,8 @@ def prints_much(params, seed):
 
 
 def hang(params, seed):
+    if "pid_file" in params:
+        Path(params["pid_file"]).write_text(str(os.getpid()))
     print("hanging", flush=True)
     while True:
         time.sleep(60)

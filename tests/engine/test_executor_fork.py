@@ -1,0 +1,273 @@
+"""Executor isolated_fork: what its tasks share, what happens to its children, and when it does without."""
+
+import json
+import os
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from executor_helpers import FAULTS, is_gone, settings, task, write_bundle
+from helpers import wait_for
+from modelops_dask import bundle, executors
+
+LEAVES = FAULTS.with_name("leaves")
+SIR = Path(__file__).parents[2] / "examples" / "sir"
+EVERYTHING = [
+    "cached value",
+    "class",
+    "environment variable",
+    "generator",
+    "global",
+    "mutated module",
+    "open descriptor",
+    "working directory",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture
+def chosen(folder):
+    return settings(folder, executor_type="isolated_fork", task_timeout_seconds=60)
+
+
+@pytest.fixture
+def executor(chosen):
+    with executors.create(chosen) as running:
+        yield running
+
+
+def hanging(executor, threads, one):
+    """(what the task will come to, its zygote), once the model hangs."""
+    outcome = threads.submit(executor.run, one)
+    zygote = wait_for(executor.busy, "busy zygote")[0]
+    wait_for(lambda: "hanging" in zygote.log, "word from the model")
+    return outcome, zygote
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"), [("isolated_fork", []), ("cold", []), ("isolated_warm", EVERYTHING)]
+)
+def test_what_a_task_finds_of_those_before(folder, kind, found):
+    chosen = settings(folder, executor_type=kind)
+    with executors.create(chosen) as executor:
+        outcomes = [executor.run(task(LEAVES, chosen, seed=seed)) for seed in range(3)]
+    assert [json.loads(outcome.outputs["found"]) for outcome in outcomes] == [[], found, found]
+
+
+def test_results_are_those_of_a_new_interpreter_in_any_order(folder):
+    """The same bytes for (params, seed) in cold, forked and warm processes, with a model that uses NumPy."""
+    order_seed = random.randrange(1 << 32)
+    print("order seed", order_seed)
+    runs = {}
+    for kind in ("cold", "isolated_fork", "isolated_warm"):
+        chosen = settings(folder, executor_type=kind, executor_environment="image")
+        source = bundle.fetch(str(SIR), chosen.bundles_cache_dir)
+        seeds = [1, 2, 2**63]
+        if kind != "cold":
+            seeds = random.Random(order_seed).sample(seeds * 3, 9)
+        with executors.create(chosen) as executor:
+            for seed in seeds:
+                one = executors.Task(
+                    source, "models.sir.simulate/lockdown", {"r0": 2.5, "infectious_days": 5}, seed
+                )
+                outcome = executor.run(one)
+                assert outcome.status == "ok", outcome
+                assert runs.setdefault(seed, outcome.outputs) == outcome.outputs, kind
+            assert kind != "isolated_fork" or len(executor.idle()) == 1, "it fell back to new interpreters"
+    assert len({outputs["incidence"] for outputs in runs.values()}) == 3
+
+
+def test_a_killed_child_costs_one_task_and_not_its_zygote(executor, chosen, tmp_path):
+    pid_file = tmp_path / "pid"
+    with ThreadPoolExecutor(1) as threads:
+        outcome, zygote = hanging(executor, threads, task(FAULTS, chosen, "hang", pid_file=str(pid_file)))
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+        assert outcome.result(timeout=20).reason == "killed by signal 9"
+    assert executor.run(task(FAULTS, chosen)).status == "ok"
+    assert [idle.pid for idle in executor.idle()] == [zygote.pid]
+
+
+def test_a_killed_zygote_takes_its_child_along(executor, chosen, tmp_path):
+    pid_file = tmp_path / "pid"
+    with ThreadPoolExecutor(1) as threads:
+        outcome, zygote = hanging(
+            executor, threads, task(FAULTS, chosen, "hang_deaf", pid_file=str(pid_file))
+        )
+        os.kill(zygote.pid, signal.SIGKILL)
+        assert outcome.result(timeout=20).reason == "killed by signal 9"
+    wait_for(lambda: is_gone(int(pid_file.read_text())), "end of the child")
+    assert executor.run(task(FAULTS, chosen)).status == "ok"
+
+
+@pytest.mark.parametrize("fault", ["hang", "hang_deaf"])
+def test_a_task_that_takes_too_long_does_not_cost_its_zygote(folder, tmp_path, fault):
+    chosen = settings(folder, executor_type="isolated_fork", task_timeout_seconds=1)
+    pid_file = tmp_path / "pid"
+    with executors.create(chosen) as executor:
+        executor.run(task(FAULTS, chosen))
+        (zygote,) = executor.idle()
+        outcome = executor.run(task(FAULTS, chosen, fault, pid_file=str(pid_file)))
+        assert (outcome.status, outcome.reason, outcome.log) == ("died", "TaskTimeout", "hanging\n")
+        assert outcome.error == "the task did not end within 1 s"
+        assert is_gone(int(pid_file.read_text()))
+        assert executor.run(task(FAULTS, chosen)).status == "ok"
+        assert executor.idle() == [zygote]
+
+
+@pytest.mark.parametrize("kind", ["spawns", "forks"])
+@pytest.mark.parametrize("then", ["return", "exit"])
+def test_what_a_task_started_ends_with_it(executor, chosen, tmp_path, kind, then):
+    pid_file = tmp_path / "pid"
+    outcome = executor.run(task(FAULTS, chosen, kind, pid_file=str(pid_file), then=then))
+    assert outcome.reason == ("exited with status 4" if then == "exit" else "")
+    wait_for(lambda: is_gone(int(pid_file.read_text())), "end of the task's child")
+    assert executor.idle(), "the zygote lives on"
+
+
+def test_a_zygote_keeps_nothing_of_its_children(executor, chosen):
+    faults = ["ok", "raises", "os_exit", "echo", "closes_everything", "ok", "sys_exit"]
+    executor.run(task(FAULTS, chosen))
+    (zygote,) = executor.idle()
+
+    def children() -> str:
+        return Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children").read_text()
+
+    def open_files() -> int:
+        return len(list(Path(f"/proc/{zygote.pid}/fd").iterdir()))
+
+    before = open_files()
+    for number in range(100):
+        executor.run(task(FAULTS, chosen, faults[number % len(faults)]))
+    assert executor.idle() == [zygote]
+    wait_for(lambda: not children() and open_files() <= before, "end of all that belongs to children")
+
+
+def test_the_peak_of_a_task_leaves_out_what_it_shares(executor, chosen):
+    small, large, after = (
+        executor.run(task(FAULTS, chosen, "allocates", mib=mib)).peak_bytes >> 20 for mib in (1, 200, 1)
+    )
+    assert 200 <= large < 220
+    assert small < 10
+    assert after < 10
+
+
+def test_large_outputs_arrive_whole(executor, chosen, tmp_path):
+    source = write_bundle(
+        tmp_path / "large",
+        {"wire.py": "import random\ndef wire(e, p, s):\n    return {'out': random.randbytes(30 << 20)}\n"},
+    )
+    outcome = executor.run(task(source, chosen, seed=5))
+    assert outcome.outputs["out"] == random.Random(5).randbytes(30 << 20)
+
+
+def test_prepare_runs_in_the_zygote_once(executor, chosen, tmp_path):
+    source = write_bundle(
+        tmp_path / "prepared",
+        {
+            "wire.py": "import os\nDONE = []\ndef prepare():\n    DONE.append(os.getpid())\n"
+            "def wire(e, p, s):\n    return {'out': repr(DONE)}\n"
+        },
+    )
+    seen = [executor.run(task(source, chosen)).outputs["out"] for _ in range(3)]
+    assert seen == [f"[{executor.idle()[0].pid}]".encode()] * 3
+
+
+def test_what_the_first_task_imported_the_zygote_imports(executor, chosen, tmp_path):
+    source = write_bundle(
+        tmp_path / "lazy",
+        {
+            "wire.py": "def wire(e, p, s):\n    import part\n    return {'out': str(part.PID)}\n",
+            "part.py": "import os\nPID = os.getpid()\n",
+        },
+    )
+    first, second, third = (int(executor.run(task(source, chosen)).outputs["out"]) for _ in range(3))
+    (zygote,) = executor.idle()
+    assert first != zygote.pid
+    assert second == third == zygote.pid
+
+
+def test_a_task_without_a_seed_for_it_still_draws_anew(folder):
+    """With seeding off, NumPy's global state must not be the same in all children of a zygote."""
+    chosen = settings(folder, executor_type="isolated_fork", executor_environment="image", seed_globals=False)
+    source = write_bundle(
+        folder / "draws",
+        {"wire.py": "import numpy\ndef wire(e, p, s):\n    return {'out': numpy.random.bytes(8)}\n"},
+    )
+    with executors.create(chosen) as executor:
+        assert len({executor.run(task(source, chosen)).outputs["out"] for _ in range(3)}) == 3
+
+
+COUNTS = """
+import os, threading
+PID, DONE = os.getpid(), []
+{import_time}
+def wire(e, p, s):
+    DONE.append(1)
+    {task_time}
+    return {{"forked": str(os.getpid() != PID), "before": str(len(DONE) - 1)}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("import_time", "task_time", "said"),
+    [
+        (
+            "threading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()",
+            "",
+            "left threads running: ticker of threading",
+        ),
+        ("", "if os.getpid() != PID: os.abort()", "killed by signal 6 in a child, and not in a new"),
+    ],
+    ids=["a thread", "a crash in children only"],
+)
+def test_where_forking_is_unsafe_tasks_get_new_interpreters(
+    executor, chosen, tmp_path, caplog, import_time, task_time, said
+):
+    text = COUNTS.format(import_time=import_time, task_time=task_time)
+    source = write_bundle(tmp_path / "unsafe", {"wire.py": text})
+    for _ in range(3):
+        outcome = executor.run(task(source, chosen))
+        assert outcome.outputs == {"forked": b"False", "before": b"0"}, outcome
+    assert executor.idle() == []
+    assert caplog.text.count("forking is unsafe") == 1
+    assert said in caplog.text
+    assert executor.run(task(FAULTS, chosen)).status == "ok"
+    assert len(executor.idle()) == 1, "another bundle is forked all the same"
+
+
+def test_a_thread_of_a_module_that_a_task_imports_is_noticed(executor, chosen, tmp_path, caplog):
+    source = write_bundle(
+        tmp_path / "late",
+        {
+            "wire.py": COUNTS.format(import_time="", task_time="import ticking"),
+            "ticking.py": "import threading\n"
+            "threading.Thread(target=threading.Event().wait, name='late', daemon=True).start()\n",
+        },
+    )
+    forked = [executor.run(task(source, chosen)).outputs["forked"] for _ in range(3)]
+    assert forked == [b"True", b"False", b"False"]
+    assert caplog.text.count("left threads running: late of threading") == 1
+
+
+def test_a_model_that_crashes_anywhere_is_still_forked(executor, chosen, caplog):
+    for _ in range(2):
+        assert executor.run(task(FAULTS, chosen, "crash")).reason == "killed by signal 11"
+    assert len(executor.idle()) == 1
+    assert "unsafe" not in caplog.text
+
+
+def test_where_the_platform_cannot_fork_safely_it_is_cold(folder, monkeypatch, caplog):
+    monkeypatch.setattr("modelops_dask.executors.sys.platform", "darwin")
+    chosen = settings(folder, executor_type="isolated_fork")
+    with executors.create(chosen) as executor:
+        pids = {executor.run(task(FAULTS, chosen, "state")).outputs["pid"] for _ in range(2)}
+        assert executor.idle() == []
+    assert len(pids) == 2
+    assert "forking is unsafe on darwin; executor=cold instead" in caplog.text
