@@ -76,9 +76,10 @@ def test_a_shape_that_does_not_fit_is_reduced_and_it_says_so():
 
 def test_workers_that_cannot_start_are_an_error_in_words(caplog):
     caplog.set_level(logging.CRITICAL)
+    impossible = Settings(force_fresh_venv=True, executor_environment="image")
     with (
         pytest.raises(ClusterFailed, match="did not start") as failed,
-        local_cluster(Shape(1, 1, 1, GIB), Settings(executor_type="isolated_fork")),
+        local_cluster(Shape(1, 1, 1, GIB), impossible),
     ):
         pass
     assert failed.value.exit_code == 5

@@ -179,7 +179,7 @@ class _Dispatch:
     # Sending
 
     def _look_for_workers(self) -> None:
-        """See who is there: at first, when somebody joined, and in quiet seconds, lest an event was missed."""
+        """See who is there: at first, when somebody joined, in quiet seconds lest an event was missed."""
         try:
             there = self.client.nthreads()
         except OSError as error:
