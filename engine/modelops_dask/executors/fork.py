@@ -9,6 +9,7 @@ another kind; zygote.py is what runs in them.
 """
 
 import logging
+import pickle
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,7 +37,8 @@ class Zygote(Runner):
     def call(self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None) -> Answer:
         """Run one task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
         late_seconds = None if timeout_seconds is None else timeout_seconds + LATE_SECONDS
-        return self._ask((entrypoint, params, seed, timeout_seconds), late_seconds)
+        request = pickle.dumps((entrypoint, params, seed), protocol=4)
+        return self._ask((request, timeout_seconds), late_seconds)
 
 
 class ForkExecutor(Executor):

@@ -1,13 +1,14 @@
 """The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
 
     python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
-    (entrypoint, params, seed, seconds) -> a child -> Answer, passed on as it came
+    ((entrypoint, params, seed) pickled, seconds) -> a child -> Answer, passed on as it came
 
 Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
 runner whose every task finds the memory that the import left. The first task that does well also tells what
-it imported and compiled, and the zygote does both before the next (replay.py). A child has a process group of
-its own, which ends with the task or with the zygote. Does not decide what to do where forking is unsafe:
-fork.py does.
+it imported and compiled, and the zygote does both before the next (replay.py). From then on a child is forked
+while the one before it runs: a new process waits for a processor longer than one that is woken. Each has a
+process group of its own, which ends with the task or with the zygote (children.py). Does not decide what to
+do where forking is unsafe: fork.py does.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,80 +41,15 @@ def _sibling(name: str) -> Any:
 
 runner = _sibling("runner")
 replay = _sibling("replay")
+children = _sibling("children")
 
-LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
-GRACE_SECONDS = 1  # from asking to killing
 REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
-FORK_AWARE = {
-    "jemalloc_bg_thd"
-}  # Arrow's allocator: it holds its locks over a fork and starts anew in the child
+FORK_AWARE = {"jemalloc_bg_thd"}  # Arrow's allocator takes its locks for a fork and frees them after it
 NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)[^/\s]*\.so")
 
 
 class ForkUnsafe(Exception):
     """A thread was left when the zygote had forked: a lock that it holds would stay locked in every child."""
-
-
-class Overdue(Exception):
-    """A child did not say anything in time."""
-
-
-class Child:
-    """A forked process: what it says, and its end."""
-
-    def __init__(self, pid: int, connection: socket.socket, lifeline_fd: int) -> None:
-        self._pid, self._connection, self._lifeline_fd = pid, connection, lifeline_fd
-        self.started = time.monotonic()
-
-    def receive(self, seconds: float) -> bytes | None:
-        """Its next message with its length; None once it has ended or closed its socket. Raises Overdue."""
-        deadline = time.monotonic() + seconds
-        data, size = bytearray(), 8
-        while len(data) < size:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Overdue
-            self._connection.settimeout(min(LOOK_SECONDS, left))
-            try:
-                chunk = self._connection.recv(min(size - len(data), 1 << 18))
-            except socket.timeout:  # noqa: UP041 (Python 3.9)
-                if self._has_ended():
-                    return None
-                continue
-            except OSError:
-                return None
-            if not chunk:
-                return None
-            data += chunk
-            if len(data) == 8:
-                size += int.from_bytes(data, "big")
-        return bytes(data)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it ends by itself within this time."""
-        deadline = time.monotonic() + seconds
-        while not self._has_ended():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.001)
-        return True
-
-    def signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, number)
-
-    def end(self) -> tuple[int, int]:
-        """Kill what is left of its group. (exit status, or less the signal; highest resident bytes)."""
-        self.signal(signal.SIGKILL)  # before it is reaped: its number cannot belong to anybody else yet
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)  # it may have joined another group
-        _, status, usage = os.wait4(self._pid, 0)
-        self._connection.close()
-        os.close(self._lifeline_fd)
-        return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
-
-    def _has_ended(self) -> bool:
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 class Zygote:
@@ -126,33 +61,39 @@ class Zygote:
         self._learns = True
         self._unsafe: ForkUnsafe | None = None
         self._shared_bytes = 0
+        self._spare: children.Child | None = None  # forked ahead, while the child before it had its task
+        self._running: children.Child | None = None
         self._settle()
 
-    def run(self, reply: Callable[[bytes], object], request: tuple) -> None:
+    def run(self, reply: Callable[[bytes], object], request: bytes, timeout_seconds: float | None) -> None:
         """Run a task in a child and pass on its answer; then tidy up."""
         if self._unsafe:
             reply(_framed(runner.failed(self._unsafe)))
             return
-        *task, timeout_seconds = request
-        child = self._fork(partial(self._task, *task))
+        child, started = self._child(), time.monotonic()
         try:
-            answer = child.receive(timeout_seconds or math.inf)
-        except Overdue:
+            child.send(request, timeout_seconds)
+            if not self._learns:
+                self._running = child
+                self._spare = self._fork(self._task)
+            left = math.inf if timeout_seconds is None else started + timeout_seconds - time.monotonic()
+            answer = child.receive(left)
+        except children.Overdue:
             child.signal(signal.SIGTERM)
-            child.wait(GRACE_SECONDS)
+            child.wait(children.GRACE_SECONDS)
             _, peak_bytes = child.end()
             said = "TaskTimeout", f"the task did not end within {timeout_seconds:g} s"
-            reply(self._died(child, said, peak_bytes))
+            reply(self._died(said, started, peak_bytes))
             return
         if answer is None:
-            ended = child.wait(GRACE_SECONDS)
+            ended = child.wait(children.GRACE_SECONDS)
             status, peak_bytes = child.end()
-            reply(self._died(child, runner.ending(status if ended else None), peak_bytes))
+            reply(self._died(runner.ending(status if ended else None), started, peak_bytes))
             return
         reply(answer)
         report = None
         if self._learns:
-            with contextlib.suppress(Overdue):
+            with contextlib.suppress(children.Overdue):
                 report = child.receive(REPORT_SECONDS)
         child.end()
         if report and (learned := pickle.loads(report[8:])):
@@ -162,6 +103,19 @@ class Zygote:
                 self._settle()
             except ForkUnsafe as error:
                 self._unsafe = error
+
+    def close(self) -> None:
+        """End the spare child."""
+        if self._spare:
+            self._spare.end()
+
+    def _child(self) -> children.Child:
+        """The spare child, if it still lives, or a new one."""
+        spare, self._spare, self._running = self._spare, None, None
+        if spare and spare.has_ended():
+            spare.end()
+            spare = None
+        return spare or self._fork(self._task)
 
     def reset(self) -> None:
         """For runner.call: a child has no earlier peak to forget."""
@@ -181,8 +135,8 @@ class Zygote:
         # OpenBLAS's threads end in a first fork: what is left after it stays.
         child = self._fork(lambda connection: runner.send(connection, runner.maxrss_bytes()))
         try:
-            said = child.receive(GRACE_SECONDS + REPORT_SECONDS)
-        except Overdue:
+            said = child.receive(children.GRACE_SECONDS + REPORT_SECONDS)
+        except children.Overdue:
             said = None
         child.end()
         if said is None:
@@ -191,7 +145,7 @@ class Zygote:
             raise ForkUnsafe(f"importing the model left {left}")
         self._shared_bytes = pickle.loads(said[8:])
 
-    def _fork(self, work: Callable[[socket.socket], object]) -> Child:
+    def _fork(self, work: Callable[[socket.socket], object]) -> children.Child:
         """A child that does its work, which may write to the socket, and ends."""
         ours, theirs = socket.socketpair()
         lifeline, held = os.pipe()
@@ -201,6 +155,8 @@ class Zygote:
                 self._close()
                 ours.close()
                 os.close(held)
+                if self._running:
+                    self._running.forget()
                 os.setpgid(0, 0)
                 runner.end_with(lifeline)
                 with contextlib.suppress(OSError):
@@ -215,10 +171,15 @@ class Zygote:
         os.close(lifeline)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # both do: whoever comes first
-        return Child(pid, ours, held)
+        return children.Child(pid, ours, held)
 
-    def _task(self, entrypoint: str, params: dict, seed: int, connection: socket.socket) -> None:
+    def _task(self, connection: socket.socket) -> None:
         """In a child. Signal handlers that the model installed stay: in a new interpreter it has them too."""
+        with connection.makefile("rb") as stream:
+            request = runner.receive(stream)
+        if request is None:
+            return
+        entrypoint, params, seed = pickle.loads(request)
         if self._seeds:
             runner.seed_globals(seed)
         elif numpy_random := sys.modules.get("numpy.random"):
@@ -233,8 +194,8 @@ class Zygote:
         except OSError:
             os._exit(runner.LOST_CONNECTION)
 
-    def _died(self, child: Child, said: tuple[str, str], peak_bytes: int) -> bytes:
-        seconds = time.monotonic() - child.started
+    def _died(self, said: tuple[str, str], started: float, peak_bytes: int) -> bytes:
+        seconds = time.monotonic() - started
         return _framed(runner.Answer("died", {}, *said, seconds, max(0, peak_bytes - self._shared_bytes)))
 
 
@@ -291,7 +252,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         if request == "ping":
             runner.send(connection, "pong")
         else:
-            zygote.run(connection.sendall, request)
+            zygote.run(connection.sendall, *request)
+    zygote.close()
     return 0
 
 

@@ -1,0 +1,91 @@
+"""The zygote's side of one forked child: send, receive, wait, signal, end.
+
+Whoever forks a child ends it with end(), which leaves no process of its group, no zombie and no descriptor.
+Does not fork, and does not know tasks: zygote.py does. Standard library only: it is loaded by path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+
+LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
+GRACE_SECONDS = 1  # from asking to killing
+
+
+class Overdue(Exception):
+    """A child did not say anything in time."""
+
+
+class Child:
+    """A forked process: what it says, and its end."""
+
+    def __init__(self, pid: int, connection: socket.socket, lifeline_fd: int) -> None:
+        self._pid, self._connection, self._lifeline_fd = pid, connection, lifeline_fd
+
+    def send(self, message: bytes, seconds: float | None) -> None:
+        """Write a message, its length in front. Raises Overdue; a child that is gone shows in receive()."""
+        self._connection.settimeout(seconds)
+        try:
+            self._connection.sendall(len(message).to_bytes(8, "big") + message)
+        except socket.timeout:  # noqa: UP041 (Python 3.9)
+            raise Overdue from None
+        except OSError:
+            return
+
+    def receive(self, seconds: float) -> bytes | None:
+        """Its next message with its length; None once it has ended or closed its socket. Raises Overdue."""
+        deadline = time.monotonic() + seconds
+        data, size = bytearray(), 8
+        while len(data) < size:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Overdue
+            self._connection.settimeout(min(LOOK_SECONDS, left))
+            try:
+                chunk = self._connection.recv(min(size - len(data), 1 << 18))
+            except socket.timeout:  # noqa: UP041 (Python 3.9)
+                if self.has_ended():
+                    return None
+                continue
+            except OSError:
+                return None
+            if not chunk:
+                return None
+            data += chunk
+            if len(data) == 8:
+                size += int.from_bytes(data, "big")
+        return bytes(data)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends by itself within this time."""
+        deadline = time.monotonic() + seconds
+        while not self.has_ended():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, number)
+
+    def end(self) -> tuple[int, int]:
+        """Kill what is left of its group. (exit status, or less the signal; highest resident bytes)."""
+        self.signal(signal.SIGKILL)  # before it is reaped: its number cannot belong to anybody else yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)  # it may have joined another group
+        _, status, usage = os.wait4(self._pid, 0)
+        self.forget()
+        return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+
+    def forget(self) -> None:
+        """Close what this process has of it; all that another child does with what it inherited."""
+        self._connection.close()
+        os.close(self._lifeline_fd)
+
+    def has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
