@@ -6,7 +6,8 @@ Each worker holds a window of two batches a thread, pinned to it, oldest first; 
 more. So when a worker dies it is known what it was running: its oldest batches, one a thread. Those are
 suspects, the others go back. A suspect runs on a worker that holds nothing else, and when that dies too it is
 halved, until one task is left. A task that was lost twice, alone, is poisoned. A batch that was stored before
-its worker died counts as done.
+its worker died counts as done. A worker that is drained (drain.py) finishes what it runs, gives back what
+waits, and is blamed for nothing.
 
 One thread, the caller's, owns all state and reads events (events.py) from one inbox; Dask's callbacks only
 put them there. Worker losses are heard from the scheduler's own events, never by waiting for KilledWorker.
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from modelops_dask import drain
 from modelops_dask.errors import ClusterFailed, MopsError, Stopped
 from modelops_dask.store import parts
 from modelops_dask.store.fold import MAX_ATTEMPTS, State
@@ -86,6 +88,7 @@ class _Sent:
 class _Worker:
     threads: int
     sent: dict[str, _Sent] = field(default_factory=dict)  # by part, oldest first
+    draining: bool = False
 
     @property
     def suspect(self) -> bool:
@@ -144,6 +147,8 @@ class _Dispatch:
                 self._look_for_workers()
             case events.WorkerLeft():
                 self._worker_left(event)
+            case events.WorkerDraining(address, running):
+                self._worker_draining(address, running)
             case events.BatchDone(part, receipt):
                 if sent := self._arrived(part):
                     self._settle(sent.batch, receipt)
@@ -163,6 +168,8 @@ class _Dispatch:
             self.inbox.put(events.WorkerJoined(message["worker"]))
         elif message.get("action") == "remove-worker":
             self.inbox.put(events.WorkerLeft(message["worker"], message["expected"]))
+        elif message.get("action") == drain.ACTION:
+            self.inbox.put(events.WorkerDraining(message["worker"], frozenset(message["executing"])))
 
     def _check_cluster(self) -> None:
         if self.client.status != "running":
@@ -194,12 +201,13 @@ class _Dispatch:
         """Fill every worker's window. Suspects get workers of their own, half of them while there is other
         work.
         """
-        by_load = sorted(self.workers.items(), key=lambda item: (not item[1].suspect, len(item[1].sent)))
+        taking = [(address, worker) for address, worker in self.workers.items() if not worker.draining]
+        by_load = sorted(taking, key=lambda item: (not item[1].suspect, len(item[1].sent)))
         kept_free = min(len(self.suspects), max(1, len(by_load) // 2) if self.backlog else len(by_load))
         for address, worker in by_load[:kept_free]:
             if not worker.sent:
                 self._send(address, worker, self.suspects.popleft(), alone=True)
-        slots = sum(worker.threads for worker in self.workers.values())
+        slots = sum(worker.threads for _, worker in taking)
         window = 1 if self.pace.task_seconds is None else WINDOW
         places = [
             (address, worker)
@@ -218,7 +226,7 @@ class _Dispatch:
         future = self.client.submit(
             run_batch,
             batch,
-            key=f"modelops-batch-{part}",
+            key=_key(part),
             workers=[address],
             allow_other_workers=False,
             pure=False,
@@ -270,16 +278,10 @@ class _Dispatch:
         self.last_worker_seen = time.monotonic()
         if worker is None:
             return
-        self._cancel(list(worker.sent.values()))
-        unsettled = []
-        for sent in worker.sent.values():
-            if receipt := committed(sent.batch, self.plan):
-                self._settle(sent.batch, receipt)
-            else:
-                unsettled.append(sent)
-        running = [] if event.expected else unsettled[: worker.threads]
-        for sent in reversed(unsettled[len(running) :]):
-            self.backlog.put_first(sent.batch.ranges)
+        unsettled = self._take_back(list(worker.sent.values()))
+        blameless = event.expected or worker.draining
+        running = [] if blameless else unsettled[: worker.threads]
+        self._put_back(unsettled[len(running) :])
         for sent in running:
             if sent.batch.n_tasks > 1:
                 self.suspects.extend(halve(sent.batch.ranges))
@@ -288,6 +290,31 @@ class _Dispatch:
             else:
                 self._lost_alone(sent.batch, event.reason)
         self.on_progress(self._progress())
+
+    def _worker_draining(self, address: str, running: frozenset[str]) -> None:
+        """Send a worker nothing more, and give to others what it did not begin."""
+        if worker := self.workers.get(address):
+            worker.draining = True
+            waiting = [part for part in worker.sent if _key(part) not in running]
+            self._put_back(self._take_back([worker.sent.pop(part) for part in waiting]))
+
+    def _take_back(self, batches: list[_Sent]) -> list[_Sent]:
+        """Cancel batches, settle those that were stored although no receipt came, and return the others."""
+        self._cancel(batches)
+        unsettled = []
+        for sent in batches:
+            if receipt := committed(sent.batch, self.plan):
+                self._settle(sent.batch, receipt)
+            else:
+                unsettled.append(sent)
+        return unsettled
+
+    def _put_back(self, batches: list[_Sent]) -> None:
+        for sent in reversed(batches):
+            if sent.alone:
+                self.suspects.appendleft(sent.batch.ranges)
+            else:
+                self.backlog.put_first(sent.batch.ranges)
 
     def _lost_alone(self, batch: Batch, reason: str) -> None:
         """A worker died of a single task: write the row that the worker could not."""
@@ -326,3 +353,8 @@ class _Dispatch:
 
     def _progress(self) -> Progress:
         return self.ledger.progress(time.monotonic() - self.start, len(self.workers))
+
+
+def _key(part: str) -> str:
+    """Dask's key of a batch."""
+    return f"modelops-batch-{part}"

@@ -29,6 +29,14 @@ class WorkerLeft:
 
 
 @dataclass(frozen=True)
+class WorkerDraining:
+    """A worker process takes no more batches, for its pod is about to go. It finishes the keys `running`."""
+
+    address: str
+    running: frozenset[str]
+
+
+@dataclass(frozen=True)
 class BatchDone:
     """A batch was stored."""
 
@@ -51,4 +59,4 @@ class Stop:
     """Somebody asked the run to end: what runs is stored, nothing new begins."""
 
 
-Event = WorkerJoined | WorkerLeft | BatchDone | BatchBroken | Stop
+Event = WorkerJoined | WorkerLeft | WorkerDraining | BatchDone | BatchBroken | Stop

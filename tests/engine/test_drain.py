@@ -1,0 +1,120 @@
+"""Workers that are asked to go while a study runs: what they run is finished, and nothing is blamed."""
+
+import threading
+from contextlib import contextmanager
+
+from distributed import Client
+
+from helpers import wait_for
+from modelops_dask import drain
+from modelops_dask.bundle import fetch
+from modelops_dask.local import local_cluster
+from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape
+from modelops_dask.store import parts
+from modelops_dask.store.files import Files
+from modelops_dask.study import spec
+from modelops_dask.study.run import Watcher, run
+from study_helpers import KNOBS, write_spec
+
+GIB = 1024**3
+
+
+@contextmanager
+def cluster(tmp_path, threads=1):
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
+    with local_cluster(Shape(1, 2, threads, 2 * GIB), settings) as client:
+        yield client
+
+
+def rows(tmp_path):
+    files = Files(str(tmp_path / "store"))
+    for name in files.list(parts.FOLDER):
+        with parts.reading(files, name) as part:
+            yield from part.read(columns=["set", "status"]).to_pylist()
+
+
+def study_with_a_drain(tmp_path, *, patience_seconds, **wanted):
+    """Run a study, drain one of its two workers once something is done, and return the summary and what drain
+    returned: the address, what ran at first, what was left.
+    """
+    drained = {}
+
+    def leave(address):
+        with Client(address, set_as_default=False) as client:
+            worker = drained["worker"] = sorted(client.nthreads())[0]
+            busy = wait_for(lambda: client.run(drain.executing, workers=[worker])[worker], "busy worker")
+            drained["running"] = busy
+            drained["left"] = drain.drain(client, [worker], patience_seconds)
+            drained["gone"] = wait_for(lambda: worker not in client.nthreads(), "end of the worker")
+
+    with cluster(tmp_path) as client:
+        leaving = threading.Thread(target=leave, args=[client.scheduler.address])
+
+        def once(progress):
+            if progress.done >= 2 and not leaving.ident:
+                leaving.start()
+
+        summary = run(
+            spec.load(write_spec(tmp_path, **wanted)),
+            fetch(str(KNOBS), tmp_path / "cache"),
+            Files(str(tmp_path / "store")),
+            lambda: _kept(client),
+            watcher=Watcher(progress=once),
+        )
+        leaving.join(60)
+    assert drained["running"] and drained["gone"]
+    return summary, drained
+
+
+@contextmanager
+def _kept(client):
+    yield client
+
+
+def test_what_a_drained_worker_runs_is_finished_there_and_nothing_runs_twice(tmp_path):
+    summary, drained = study_with_a_drain(tmp_path, patience_seconds=60, n=8, seconds=1.5)
+    assert drained["left"] == {}
+    assert summary.counts == {"ok": 8, "failed": 0, "poisoned": 0, "pending": 0}
+    assert sorted(row["set"] for row in rows(tmp_path)) == list(range(8)), "a task ran twice"
+
+
+def test_what_outlives_the_patience_runs_elsewhere_and_is_not_blamed(tmp_path):
+    summary, drained = study_with_a_drain(tmp_path, patience_seconds=0.2, n=4, seconds=2.5)
+    assert list(drained["left"]) == [drained["worker"]]
+    assert summary.counts == {"ok": 4, "failed": 0, "poisoned": 0, "pending": 0}
+    assert {row["status"] for row in rows(tmp_path)} == {"ok"}
+
+
+def test_a_drain_without_a_scheduler_says_so_in_the_log_of_the_container_and_ends_well(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    log.touch()
+    monkeypatch.setattr(drain, "LOG", log)
+    monkeypatch.setattr(drain, "CONNECT_SECONDS", 1)
+    drain.main("tcp://127.0.0.1:9", 30)
+    assert log.read_text().startswith("ModelOps drain: no scheduler answers at tcp://127.0.0.1:9")
+
+
+def test_tasks_of_plain_dask_are_finished_too(tmp_path):
+    """Without a dispatcher: each of 16 tasks runs once."""
+
+    def mark(number, folder):
+        """On a worker, where it is sent by value: leave a new file each time it runs."""
+        import tempfile
+        import time
+
+        tempfile.mkstemp(prefix=f"{number}-", dir=folder)
+        time.sleep(0.3)
+        return number
+
+    with cluster(tmp_path) as client:
+        marks = tmp_path / "marks"
+        marks.mkdir()
+        futures = client.map(mark, range(16), folder=str(marks), pure=False)
+        wait_for(lambda: list(marks.iterdir()), "first mark")
+        worker = sorted(client.nthreads())[1]
+        assert drain.drain(client, [worker], 30) == {}
+        assert client.gather(futures) == list(range(16))
+        wait_for(lambda: worker not in client.nthreads(), "end of the worker")
+    ran = [int(path.name.split("-")[0]) for path in marks.iterdir()]
+    assert sorted(ran) == list(range(16)), "a task ran twice"
