@@ -128,6 +128,24 @@ def pods(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
             yield item, item["spec"]["template"]
 
 
+def all_pods(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
+    """As pods(), and the pod of `helm test`, and the Job that drivers are made from."""
+    yield from pods(objects)
+    for item in objects:
+        if item["kind"] == "Pod":
+            yield {**item, "spec": {"template": item}}, item
+        if item["kind"] == "ConfigMap" and "job.json" in item["data"]:
+            job = driver_job(objects)
+            yield job, job["spec"]["template"]
+
+
+def driver_job(objects: list[Object]) -> Object:
+    """The Job in the ConfigMap of studies, named as its reader would name it."""
+    job = json.loads(one(objects, "ConfigMap", "study-studies")["data"]["job.json"])
+    job["metadata"]["name"] = "driver"
+    return job
+
+
 def workers(objects: list[Object], pool: str = "default") -> Object:
     """The Deployment of a pool."""
     return one(objects, "Deployment", "study-worker" if pool == "default" else f"study-worker-{pool}")

@@ -16,6 +16,7 @@ from chart.rendering import (
     EXAMPLES,
     HELMS,
     PRESETS,
+    all_pods,
     container,
     env,
     flag,
@@ -59,7 +60,8 @@ def kubernetes_schemas(tmp_path_factory) -> Path:
     package = Path(find_spec("kubernetes_validate").submodule_search_locations[0])
     wanted = ("serviceaccount-v1", "configmap-v1", "service-v1", "deployment-apps-v1")
     wanted += ("horizontalpodautoscaler-autoscaling-v2", "networkpolicy-networking-v1")
-    wanted += ("persistentvolumeclaim-v1", "_definitions")
+    wanted += ("persistentvolumeclaim-v1", "poddisruptionbudget-policy-v1", "pod-v1", "job-batch-v1")
+    wanted += ("role-rbac-v1", "rolebinding-rbac-v1", "_definitions")
     folder = tmp_path_factory.mktemp("kubernetes")
     for version in ("1.25.0", "1.31.0", "1.34.0", "1.37.0"):
         (folder / f"v{version}").mkdir()
@@ -152,7 +154,7 @@ def test_the_service_finds_the_scheduler(case):
 
 @each_case
 def test_pod_security_is_restricted(case):
-    for item, template in pods(render("helm", "-f", case)):
+    for item, template in all_pods(render("helm", "-f", case)):
         pod, worker = template["spec"], container(item)
         assert pod["securityContext"]["runAsNonRoot"] is True, title(item)
         assert pod["securityContext"]["runAsUser"] == 10001, title(item)
@@ -160,12 +162,12 @@ def test_pod_security_is_restricted(case):
         assert worker["securityContext"]["allowPrivilegeEscalation"] is False, title(item)
         assert worker["securityContext"]["capabilities"] == {"drop": ["ALL"]}, title(item)
         assert worker["securityContext"]["readOnlyRootFilesystem"] is True, title(item)
-        assert pod["automountServiceAccountToken"] is False, title(item)
+        assert pod["automountServiceAccountToken"] is (item["kind"] == "Job"), title(item)
 
 
 @each_case
 def test_a_read_only_root_leaves_a_sized_place_to_write(case):
-    for item, template in pods(render("helm", "-f", case)):
+    for item, template in all_pods(render("helm", "-f", case)):
         volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
         assert len(volumes) == len(template["spec"]["volumes"]), f"{title(item)}: a volume twice"
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container(item)["volumeMounts"]}
@@ -178,7 +180,7 @@ def test_a_read_only_root_leaves_a_sized_place_to_write(case):
 
 @each_case
 def test_environment(case):
-    for item, _ in pods(render("helm", "-f", case)):
+    for item, _ in all_pods(render("helm", "-f", case)):
         rows = container(item)["env"]
         names = [row["name"] for row in rows]
         assert len(names) == len(set(names)), f"{title(item)}: a variable twice, which Helm 4 refuses"
@@ -187,7 +189,7 @@ def test_environment(case):
 
 @each_case
 def test_resources(case):
-    for item, _ in pods(render("helm", "-f", case)):
+    for item, _ in all_pods(render("helm", "-f", case)):
         resources = container(item)["resources"]
         assert resources["requests"]["memory"] == resources["limits"]["memory"], title(item)
         assert resources["requests"]["cpu"], title(item)
@@ -199,7 +201,7 @@ def test_resources(case):
 @each_case
 def test_dask_configuration_is_mounted_everywhere_and_its_change_replaces_pods(case):
     objects = render("helm", "-f", case)
-    (config,) = [item for item in objects if item["kind"] == "ConfigMap"]
+    config = one(objects, "ConfigMap", "study-dask-config")
     content = config["data"]["modelops.json"]
     for item, template in pods(objects):
         assert (
@@ -238,7 +240,7 @@ def test_probes(case):
 
 
 def test_default_dask_configuration():
-    (config,) = [item for item in render("helm") if item["kind"] == "ConfigMap"]
+    config = one(render("helm"), "ConfigMap", "study-dask-config")
     distributed = json.loads(config["data"]["modelops.json"])["distributed"]
     assert distributed["worker"]["memory"] == {"target": 0.85, "spill": 0.9, "pause": 0.95, "terminate": 0.98}
     assert distributed["scheduler"] == {"worker-saturation": 1.0, "no-workers-timeout": "300s"}
@@ -253,7 +255,7 @@ def test_dask_reads_the_mounted_file(tmp_path):
         "dask": {"config": {"distributed": {"scheduler": {"bandwidth": 1000000, "work-stealing": False}}}}
     }
     objects = render("helm", *stated(mine, tmp_path / "mine.yaml"))
-    (config,) = [item for item in objects if item["kind"] == "ConfigMap"]
+    config = one(objects, "ConfigMap", "study-dask-config")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "modelops.json").write_text(config["data"]["modelops.json"])
     program = (

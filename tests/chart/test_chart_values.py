@@ -124,16 +124,21 @@ def names(objects: list[Object]) -> list[str]:
 def test_names():
     assert names(render("helm")) == [
         "ConfigMap/study-dask-config",
+        "ConfigMap/study-studies",
         "Deployment/study-scheduler",
         "Deployment/study-worker",
         "NetworkPolicy/study-driver",
         "NetworkPolicy/study-scheduler",
         "NetworkPolicy/study-worker",
+        "Pod/study-test",
+        "Role/study-driver",
+        "RoleBinding/study-driver",
         "Service/study-scheduler",
         "ServiceAccount/study",
+        "ServiceAccount/study-driver",
     ]
     renamed = names(render("helm", "--set", "fullnameOverride=flu"))
-    assert renamed[1] == "Deployment/flu-scheduler"
+    assert [name.partition("/")[2].startswith("flu") for name in renamed] == [True] * len(renamed)
 
 
 # Refusals. The schema's own are those of helm; the chart collects the rest into one message.
@@ -231,7 +236,7 @@ def test_as_a_dependency_twice(helm, tmp_path):
     done = subprocess.run(command, text=True, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     objects = [found for found in yaml.safe_load_all(done.stdout) if found]
-    assert len({title(item) for item in objects}) == len(objects) == 16
+    assert len({title(item) for item in objects}) == len(objects) == 26
     assert one(objects, "Deployment", "study-flu-worker")["spec"]["replicas"] == 2
     assert one(objects, "Deployment", "study-worker")["spec"]["replicas"] == 4
     off = subprocess.run([*command, "--set", "flu.enabled=false"], text=True, capture_output=True, timeout=60)

@@ -26,6 +26,11 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 CONTEXT: dict[str, Object] = {
     "networkPolicy.egress.closed": {},
     "networkPolicy.egress": {"networkPolicy": {"egress": {"closed": True}}},
+    "scheduler.podDisruptionBudget.enabled": {},
+    "studies": {"studies": {"enabled": True}},
+    "studies.store": {"sharedVolume": {"enabled": True}},
+    "workers.podDisruptionBudget": {"workers": {"podDisruptionBudget": {"enabled": True}}},
+    "workers.podDisruptionBudget.enabled": {},
     "sharedVolume": {"sharedVolume": {"enabled": True}},
     "sharedVolume.enabled": {},
     "tls": {"tls": {"enabled": True}},
@@ -44,6 +49,8 @@ OTHER: dict[str, Any] = {
     "networkPolicy.egress.registry": EGRESS_RULE,
     "networkPolicy.egress.store": EGRESS_RULE,
     "tls.certificateDuration": "720h",
+    "studies.store": "s3://bucket/studies",
+    "workers.podDisruptionBudget.maxUnavailable": "25%",
     "serviceAccount.annotations": {"example.org/role": "reader"},
     "sharedVolume.accessModes": ["ReadWriteOnce"],
     "dask.config": {"distributed": {"scheduler": {"bandwidth": 1}}},
@@ -156,5 +163,6 @@ def test_what_kubernetes_and_dask_define_is_open(tmp_path):
     rendered = text("helm3", *stated(values, tmp_path / "open.json"))
     in_a_pool, in_a_scheduler, pods = 7, 4, 3
     in_the_config_map = 1
-    expected = 2 * in_a_pool + in_a_scheduler + 2 * pods + in_the_config_map
+    in_the_driver, in_the_test = 5, 4  # placed as the scheduler, with the variables of workers
+    expected = 2 * in_a_pool + in_a_scheduler + 2 * pods + in_the_config_map + in_the_driver + in_the_test
     assert rendered.count("handed-on") == expected

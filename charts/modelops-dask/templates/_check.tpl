@@ -5,6 +5,8 @@ Takes the root ($).
 {{- define "modelops-dask.check" -}}
 {{- $problems := include "modelops-dask.check.env" (dict "root" . "path" "scheduler" "env" .Values.scheduler.env) }}
 {{- $problems = print $problems (include "modelops-dask.check.resources" (dict "path" "scheduler" "resources" .Values.scheduler.resources)) }}
+{{- $problems = print $problems (include "modelops-dask.check.resources" (dict "path" "studies.driver" "resources" .Values.studies.driver.resources)) }}
+{{- $problems = print $problems (include "modelops-dask.check.store" .) }}
 {{- $problems = print $problems (include "modelops-dask.check.dots" (dict "path" "dask.config" "config" .Values.dask.config)) }}
 {{- range $name, $pool := include "modelops-dask.pools" . | fromYaml }}
 {{- $path := eq $name "default" | ternary "workers" (printf "pools.%s" $name) }}
@@ -44,6 +46,19 @@ Takes the root ($).
   {{ $.path }}: nest {{ $name }} as {{ replace "." ": {" $name }}: ...{{ repeat (sub (splitList "." $name | len) 1 | int) "}" }}
 {{- else if kindIs "map" $value }}
 {{- include "modelops-dask.check.dots" (dict "path" (printf "%s.%s" $.path $name) "config" $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* A folder of one pod is gone with it, and no worker sees another's. */}}
+{{- define "modelops-dask.check.store" -}}
+{{- with .Values.studies.store }}
+{{- if not (contains "://" .) }}
+{{- if not (or (eq . "/shared") (hasPrefix "/shared/" .)) }}
+  studies.store: {{ . }} is no place that all pods see; use a URL, or a folder below /shared with sharedVolume.enabled
+{{- else if not $.Values.sharedVolume.enabled }}
+  studies.store: {{ . }} is on the shared volume; set sharedVolume.enabled
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

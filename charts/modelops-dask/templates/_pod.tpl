@@ -14,10 +14,13 @@ A digest belongs to one repository and tag: who names another of these does not 
 {{- if $digest }}@{{ $digest }}{{ else }}:{{ .own.tag | default $shared.tag | default .root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{- /* modelops-dask.podSpec: the fields of a pod that all pods share. Takes (dict "root" $ "own" VALUES), own the part's. */}}
+{{- /*
+modelops-dask.podSpec: the fields of a pod that all pods share. Takes (dict "root" $ "own" VALUES), own the part's, and
+"account" NAME for pods that call the cluster as that account.
+*/}}
 {{- define "modelops-dask.podSpec" -}}
-serviceAccountName: {{ include "modelops-dask.serviceAccount.fullname" .root }}
-automountServiceAccountToken: false
+serviceAccountName: {{ .account | default (include "modelops-dask.serviceAccount.fullname" .root) }}
+automountServiceAccountToken: {{ hasKey . "account" }}
 enableServiceLinks: false
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
@@ -69,6 +72,17 @@ Takes the map: name -> string, number, boolean or {valueFrom}.
 {{- end }}
 {{- end }}
 {{- toYaml $list }}
+{{- end }}
+
+{{- /* modelops-dask.envFrom: the secrets that become variables. Takes the root ($). */}}
+{{- define "modelops-dask.envFrom" -}}
+{{- with .Values.envFromSecrets }}
+envFrom:
+  {{- range . }}
+  - secretRef:
+      name: {{ . | quote }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{- /*

@@ -79,20 +79,14 @@ spec:
       annotations: {{- include "modelops-dask.podAnnotations" .root | nindent 8 }}
     spec:
       {{- include "modelops-dask.podSpec" $own | nindent 6 }}
-      terminationGracePeriodSeconds: {{ int64 .pool.terminationGracePeriodSeconds }}
+      terminationGracePeriodSeconds: {{ include "modelops-dask.worker.graceSeconds" . }}
       containers:
         - name: worker
           {{- include "modelops-dask.container" $own | nindent 10 }}
           command: {{- include "modelops-dask.worker.command" . | nindent 12 }}
           env:
             {{- include "modelops-dask.env" (include "modelops-dask.worker.env" . | fromYaml) | nindent 12 }}
-          {{- with .root.Values.envFromSecrets }}
-          envFrom:
-            {{- range . }}
-            - secretRef:
-                name: {{ . | quote }}
-            {{- end }}
-          {{- end }}
+          {{- include "modelops-dask.envFrom" .root | nindent 10 }}
           ports:
             - name: http
               containerPort: 8790
@@ -101,6 +95,9 @@ spec:
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 60
+          {{- if ne .root.Values.executor.type "none" }}
+          lifecycle: {{- include "modelops-dask.worker.lifecycle" . | nindent 12 }}
+          {{- end }}
           {{- $memory := include "modelops-dask.quantity" (include "modelops-dask.worker.podMemory" .pool) }}
           resources: {{- include "modelops-dask.resources" (dict "resources" .pool.resources "memory" $memory "scratch" .pool.scratch) | nindent 12 }}
           volumeMounts:
