@@ -1,4 +1,4 @@
-"""From the previous chart (upgrade-fixture) to this one: what Kubernetes or a user would not forgive to change."""
+"""From the previous chart (upgrade-fixture) to this one: what Kubernetes and users need unchanged."""
 
 import subprocess
 from functools import cache
