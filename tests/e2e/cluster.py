@@ -94,6 +94,10 @@ class Release:
         """Upgrade to these values, and no others, by the helm that installed it."""
         _helm("upgrade", self, chart, values, sets, flags, wait)
 
+    def test(self) -> str:
+        """What `helm test` says, with the log of its pod; the test fails with it if that is not green."""
+        return call(tool(self.helm), "test", self.name, "--namespace", self.namespace, "--logs")
+
     def python(self, code: str, *args: object) -> str:
         """What a Python program prints that runs in the scheduler's pod."""
         return self.kubectl(
@@ -112,6 +116,12 @@ class Release:
         return json.loads(self.python(_WORKERS, f"tcp://{self.name}-scheduler:8786", count))
 
 
+def image_sets() -> list[str]:
+    """--set of the image that is tested."""
+    repository, _, tag = IMAGE.rpartition(":")
+    return [f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=IfNotPresent"]
+
+
 def _helm(
     verb: str,
     release: Release,
@@ -121,11 +131,9 @@ def _helm(
     flags: Sequence[str],
     wait: bool,
 ) -> None:
-    repository, _, tag = IMAGE.rpartition(":")
-    sets = [f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=IfNotPresent", *sets]
     command = [tool(release.helm), verb, release.name, chart, "--namespace", release.namespace, *flags]
     command += [word for path in values for word in ("--values", path)]
-    command += [word for item in sets for word in ("--set", item)]
+    command += [word for item in [*image_sets(), *sets] for word in ("--set", item)]
     if wait:
         command += ["--wait", "--timeout", f"{START_SECONDS}s"]
     try:
@@ -135,7 +143,9 @@ def _helm(
             raise
         pods = release.kubectl("get", "pods", "--output", "wide")
         events = release.kubectl("get", "events", "--sort-by", ".lastTimestamp", "--output", "wide")
-        raise AssertionError(f"{error}\n{pods}\n{events}") from None
+        selector = f"app.kubernetes.io/instance={release.name}"
+        logs = release.kubectl("logs", "--selector", selector, "--prefix", "--tail", "20")
+        raise AssertionError(f"{error}\n{pods}\n{events}\n{logs}") from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Presets on a cluster: pods get ready under Pod Security `restricted`, each process is what the values say.
 
-What the chart renders says what to expect; that it renders what the engine computes is tests/chart's matter.
+`helm test` must agree. What the chart renders says what to expect; that it is what the engine computes is
+tests/chart's matter.
 """
 
 import pytest
@@ -38,4 +39,5 @@ def test_each_process_is_what_the_preset_says(name, helm, release):
     processes = int(flag(deployment, "--nworkers"))
     with release("study", *files, helm=helm) as installed:
         found = [{key: process[key] for key in wanted} for process in installed.workers(processes)]
+        installed.test()
     assert found == [wanted] * processes
