@@ -1,7 +1,7 @@
 """Fixtures of the tests on a cluster: a namespace of their own and releases of the chart in it.
 
 The cluster is that of KUBECONFIG, which must be set: no test finds one by itself and installs there. The
-namespace enforces Pod Security `restricted`, so that every test is also one of that. The nodes must have IMAGE:
+namespace enforces Pod Security `restricted`, so every test is also one of that. The nodes must have IMAGE:
 
     make image && kind load docker-image localhost/modelops-dask:dev && make e2e
 """
