@@ -31,7 +31,7 @@ demo-starsim: install  ## Run 200 tasks of the incident's own model (starsim) in
 
 .PHONY: test
 test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
-	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest $(PYTEST_ARGS)
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest -n 2 $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: dev tools  ## Check code style, that generated files are up to date, and the chart with ct lint

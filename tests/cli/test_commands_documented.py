@@ -23,7 +23,7 @@ def leaves(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Co
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), leaves(main), ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "command"), list(leaves(main)), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_documented(name, command):
     assert command.help
