@@ -62,6 +62,7 @@ def main(address: str, grace_seconds: float) -> None:
     """Drain the worker processes that have this pod's address."""
     from distributed import Client
     from distributed.comm import get_address_host, get_local_address_for
+    from distributed.comm.addressing import parse_address, parse_host_port
 
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -69,7 +70,7 @@ def main(address: str, grace_seconds: float) -> None:
         _say(f"no scheduler answers at {address}; nothing to hand over")
         return
     with client:
-        here = get_address_host(get_local_address_for(address))
+        here, _ = parse_host_port(parse_address(get_local_address_for(address))[1], 0)
         workers = [worker for worker in client.nthreads() if get_address_host(worker) == here]
         _say(f"{len(workers)} worker processes take no more tasks and finish what they run")
         start = time.monotonic()

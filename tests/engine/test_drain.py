@@ -95,6 +95,17 @@ def test_a_drain_without_a_scheduler_says_so_in_the_log_of_the_container_and_end
     assert log.read_text().startswith("ModelOps drain: no scheduler answers at tcp://127.0.0.1:9")
 
 
+def test_the_hook_finds_the_workers_of_its_pod(tmp_path, monkeypatch):
+    """Here the pod is this machine."""
+    monkeypatch.setattr(drain, "LOG", log := tmp_path / "log")
+    log.touch()
+    with cluster(tmp_path) as client:
+        drain.main(client.scheduler.address, 30)
+        said = log.read_text()
+        wait_for(lambda: not client.nthreads(), "end of the workers")
+    assert said.startswith("ModelOps drain: done after ")
+
+
 def test_tasks_of_plain_dask_are_finished_too(tmp_path):
     """Without a dispatcher: each of 16 tasks runs once."""
 
