@@ -131,6 +131,5 @@ def test_the_chart_renders_what_the_values_amount_to(helm, name, tmp_path):
         assert own == settings
         user = effective.worker_env(values, pool)
         assert {n: env[n] for n in user} == user
-    (config,) = [obj for obj in objects if obj["kind"] == "ConfigMap"]
-    (text,) = config["data"].values()
+    (text,) = [obj["data"]["modelops.json"] for obj in objects if "modelops.json" in obj.get("data", {})]
     assert json.loads(text) == effective.dask_config(values)
