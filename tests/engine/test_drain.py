@@ -80,7 +80,7 @@ def test_what_a_drained_worker_runs_is_finished_there_and_nothing_runs_twice(tmp
 
 
 def test_what_outlives_the_patience_runs_elsewhere_and_is_not_blamed(tmp_path):
-    summary, drained = study_with_a_drain(tmp_path, patience_seconds=0.2, n=4, seconds=8)
+    summary, drained = study_with_a_drain(tmp_path, patience_seconds=0.2, n=4, seconds=2.5)
     assert list(drained["left"]) == [drained["worker"]]
     assert summary.counts == {"ok": 4, "failed": 0, "poisoned": 0, "pending": 0}
     assert {row["status"] for row in rows(tmp_path)} == {"ok"}
