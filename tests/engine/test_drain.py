@@ -14,7 +14,7 @@ from modelops_dask.shape import Shape
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.study import spec
-from modelops_dask.study.run import Watcher, run
+from modelops_dask.study.run import run
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -34,35 +34,38 @@ def rows(tmp_path):
             yield from part.read(columns=["set", "status"]).to_pylist()
 
 
-def study_with_a_drain(tmp_path, *, patience_seconds, **wanted):
-    """Run a study, drain one of its two workers once something is done, and return the summary and what drain
-    returned: the address, what ran at first, what was left.
+def study_with_a_drain(tmp_path, *, patience_seconds, opens_first, n):
+    """Drain one of the two workers of a study whose tasks last until a gate is opened: while the drain
+    waits, or after it gave up. Returns the summary, and the worker, what it ran and what was left.
     """
-    drained = {}
+    gate, drained = tmp_path / "gate", {}
 
     def leave(address):
-        with Client(address, set_as_default=False) as client:
-            worker = drained["worker"] = sorted(client.nthreads())[0]
-            busy = wait_for(lambda: client.run(drain.executing, workers=[worker])[worker], "busy worker")
-            drained["running"] = busy
-            drained["left"] = drain.drain(client, [worker], patience_seconds)
-            drained["gone"] = wait_for(lambda: worker not in client.nthreads(), "end of the worker")
+        try:
+            with Client(address, set_as_default=False) as client:
+                worker = sorted(client.nthreads())[0]
+                running = wait_for(
+                    lambda: client.run(drain.executing, workers=[worker])[worker], "busy worker"
+                )
+                if opens_first:
+                    told = threading.Timer(0.3, gate.touch)
+                    told.start()
+                drained["left"] = drain.drain(client, [worker], patience_seconds)
+                drained["gone"] = wait_for(lambda: worker not in client.nthreads(), "end of the worker", 60)
+                drained["worker"], drained["running"] = worker, running
+        finally:
+            gate.touch()
 
     with cluster(tmp_path) as client:
         leaving = threading.Thread(target=leave, args=[client.scheduler.address])
-
-        def once(progress):
-            if progress.done >= 2 and not leaving.ident:
-                leaving.start()
-
+        leaving.start()
         summary = run(
-            spec.load(write_spec(tmp_path, **wanted)),
+            spec.load(write_spec(tmp_path, n=n, until=str(gate))),
             fetch(str(KNOBS), tmp_path / "cache"),
             Files(str(tmp_path / "store")),
             lambda: _kept(client),
-            watcher=Watcher(progress=once),
         )
-        leaving.join(60)
+        leaving.join(90)
     assert drained["running"] and drained["gone"]
     return summary, drained
 
@@ -73,14 +76,14 @@ def _kept(client):
 
 
 def test_what_a_drained_worker_runs_is_finished_there_and_nothing_runs_twice(tmp_path):
-    summary, drained = study_with_a_drain(tmp_path, patience_seconds=60, n=8, seconds=1.5)
+    summary, drained = study_with_a_drain(tmp_path, patience_seconds=60, opens_first=True, n=8)
     assert drained["left"] == {}
     assert summary.counts == {"ok": 8, "failed": 0, "poisoned": 0, "pending": 0}
     assert sorted(row["set"] for row in rows(tmp_path)) == list(range(8)), "a task ran twice"
 
 
 def test_what_outlives_the_patience_runs_elsewhere_and_is_not_blamed(tmp_path):
-    summary, drained = study_with_a_drain(tmp_path, patience_seconds=0.2, n=4, seconds=2.5)
+    summary, drained = study_with_a_drain(tmp_path, patience_seconds=0.2, opens_first=False, n=4)
     assert list(drained["left"]) == [drained["worker"]]
     assert summary.counts == {"ok": 4, "failed": 0, "poisoned": 0, "pending": 0}
     assert {row["status"] for row in rows(tmp_path)} == {"ok"}

@@ -1,8 +1,9 @@
 """A model whose parameters say how it behaves: `raises` and `kills` list the x that do so, `seconds` is its
-work.
+work, and `until` names a file that it waits for.
 """
 
 import os
+import pathlib
 import time
 
 
@@ -16,6 +17,8 @@ def wire(entrypoint, params, seed):  # noqa: ARG001
     end = time.monotonic() + params.get("seconds", 0)
     while time.monotonic() < end:
         pass
+    while "until" in params and not pathlib.Path(params["until"]).exists():
+        time.sleep(0.01)
     return (
         {"y": f"{x}:{seed}".encode(), "pid": str(os.getpid()).encode()}
         if params.get("pid")
