@@ -24,14 +24,14 @@ PREVIEW_COLUMNS = 8
 SHOWN_FAILURES = 10
 
 
-def plan(spec: Spec, planned: Plan, store: str, form: str) -> str:
+def plan(spec: Spec, store: str, form: str) -> str:
     """What a study asks for."""
     fields = {
         "study": spec.name,
         "entrypoint": spec.entrypoint,
         "sets": spec.n_sets,
         "replicates": spec.replicates,
-        "tasks": planned.n_tasks,
+        "tasks": spec.n_tasks,
         "bundle": spec.bundle or "",
         "store": store,
     }

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shlex
 
 import pytest
@@ -123,6 +124,22 @@ def test_a_task_that_is_not_there(tmp_path):
         done = CliRunner().invoke(main, ["study", "try", str(spec), "--task", task])
         assert done.exit_code == 2
         assert "0/0 to 3/1" in done.stderr
+
+
+@pytest.mark.parametrize("replicates", [1, 30])
+def test_a_plan_of_ten_million_sets_or_tasks_takes_little_memory(tmp_path, replicates):
+    n = 10**7 // replicates
+    spec = tmp_path / "study.yaml"
+    parameters = "{a: {low: 0, high: 1}, b: {low: 1, high: 1000, scale: log}}"
+    text = f"entrypoint: m.s/a\nreplicates: {replicates}\nsobol: {{n: {n}, parameters: {parameters}}}\n"
+    spec.write_text(text)
+    planned = start("study", "plan", spec, cwd=tmp_path)
+    _, status, used = os.wait4(planned.pid, 0)
+    planned.returncode = os.waitstatus_to_exitcode(status)
+    said, errors = planned.communicate()
+    assert planned.returncode == 0, errors
+    assert f"tasks       {n * replicates:,}" in said
+    assert used.ru_maxrss < 500 * 1024
 
 
 def test_plan_runs_nothing_and_lists_every_task(tmp_path, monkeypatch):

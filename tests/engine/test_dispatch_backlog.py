@@ -13,6 +13,7 @@ from modelops_dask.study.batch import Batch, Failed, Receipt, as_ranges
 from modelops_dask.study.breaker import DEATHS_IN_A_ROW, Breaker
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.plan import Plan, Request, tabulate
+from modelops_dask.study.sampling import Explicit
 
 
 def test_what_is_taken_and_given_back_is_neither_lost_nor_doubled():
@@ -72,7 +73,7 @@ def test_ranges_of_indices():
 
 @pytest.fixture
 def plan() -> Plan:
-    table = tabulate(({"x": x}, None if x % 5 else x) for x in range(40))
+    table = tabulate(Explicit([({"x": x}, None if x % 5 else x) for x in range(40)]).chunks({}))
     return Plan("m.f/s", table, Request(3, ((0, 40),)))
 
 

@@ -7,15 +7,16 @@ import pytest
 
 from modelops_dask.study import contract
 from modelops_dask.study.plan import ABSENT, PENDING, Plan, Request, tabulate
+from modelops_dask.study.sampling import Explicit
 
 
 def make(sets, replicates, ranges=None):
-    table = tabulate(sets)
+    table = tabulate(Explicit(list(sets)).chunks({}))
     return Plan("m.s/a", table, Request(replicates, ranges or ((0, table.num_rows),)))
 
 
 def test_a_row_per_set_in_order_with_the_contracts_ids():
-    table = tabulate(({"b": i, "a": 0.5}, None) for i in range(70_000))
+    table = tabulate(Explicit([({"b": i, "a": 0.5}, None) for i in range(70_000)]).chunks({}))
     assert table.num_rows == 70_000 and table["params"][69_999].as_py() == '{"a":0.5,"b":69999}'
     assert table["param_id"][69_999].as_py().hex() == contract.param_id({"a": 0.5, "b": 69_999})
 

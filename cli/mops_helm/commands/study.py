@@ -54,12 +54,11 @@ def plan(spec_path: Path, store: str | None, tasks: bool, output: str) -> None:
     from mops_helm import render_study, studies
 
     loaded = spec.load(spec_path)
-    planned = studies.plan_of(loaded)
     if tasks:
-        for line in render_study.tasks(planned, output):
+        for line in render_study.tasks(studies.plan_of(loaded), output):
             click.echo(line)
     else:
-        click.echo(render_study.plan(loaded, planned, studies.store_of(loaded, store).url, output))
+        click.echo(render_study.plan(loaded, studies.store_of(loaded, store).url, output))
 
 
 @study.command()

@@ -18,14 +18,16 @@ _MODEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\.[A-Za-z_][A-Za-z0-9_]*")
 _SCENARIO = re.compile(r"[a-z0-9](?:[a-z0-9-_.]{0,62}[a-z0-9])?")
 
 
-def canonical(params: dict[str, Any]) -> str:
-    """Canonical JSON of a parameter set: keys sorted at every level, no spaces, not ASCII-escaped.
+def canonical(value: Any) -> str:
+    """Canonical JSON of a parameter set, or of a value in one.
+
+    Keys are sorted at every level; no spaces; not ASCII-escaped.
 
     ValueError for what has no canonical form: NaN, infinities, lone surrogates, other types than JSON's.
     Keys must be strings; check_value() tells, for JSON would silently make strings of numbers.
     """
     try:
-        return _ENCODER.encode(params)
+        return _ENCODER.encode(value)
     except TypeError as error:  # a type that JSON does not have, or keys that cannot be sorted
         raise ValueError(str(error)) from None
 

@@ -14,6 +14,8 @@ from modelops_dask.study import contract
 from modelops_dask.study.document import NAME, Document, Finding, Where
 from modelops_dask.study.sampling import Range
 
+LARGEST_INTEGER = 2**53  # all whole numbers up to it are floats
+
 
 class Fields:
     """Reads a document and collects what is wrong with it."""
@@ -105,6 +107,10 @@ class Fields:
             if integer is True and (low % 1 or high % 1):
                 self.note(
                     (*where, "low"), "BOUNDS", f"low {low} and high {high} must be whole numbers with integer"
+                )
+            if integer is True and max(abs(low), abs(high)) > LARGEST_INTEGER:
+                self.note(
+                    (*where, "high"), "BOUNDS", "with integer, bounds go to 2^53; beyond it some are skipped"
                 )
         if len(self.findings) > before:
             return None

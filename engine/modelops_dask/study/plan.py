@@ -11,10 +11,9 @@ Does not read or write: spec.py makes the sets, store/study.py keeps them.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,17 +123,17 @@ class Plan:
                 yield PlannedTask(number, replicate, param_id, params, own)
 
 
-def tabulate(sets: Iterable[tuple[dict[str, Any], int | None]]) -> pa.Table:
-    """A table of SETS_SCHEMA from (params, seed or None); in chunks, so that a million stay Arrow's size."""
+def tabulate(chunks: Iterable[Sequence[tuple[str, int | None]]]) -> pa.Table:
+    """A table of SETS_SCHEMA from (canonical JSON, seed or None); in chunks, so that a million stay Arrow's
+    size.
+    """
     batches = []
-    rows = iter(sets)
-    while chunk := list(islice(rows, _CHUNK)):
-        texts = [contract.canonical(params) for params, _ in chunk]
-        ids = [contract.digest(text) for text in texts]
+    for chunk in chunks:
+        ids = b"".join([contract.digest(text) for text, _ in chunk])
         columns = [
-            pa.array(ids, pa.binary(32)),
-            pa.array(texts),
-            pa.array([s for _, s in chunk], pa.uint64()),
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(chunk), [None, pa.py_buffer(ids)]),
+            pa.array([text for text, _ in chunk], pa.string()),
+            pa.array([seed for _, seed in chunk], pa.uint64()),
         ]
         batches.append(pa.record_batch(columns, schema=SETS_SCHEMA))
     return pa.Table.from_batches(batches, SETS_SCHEMA)

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,26 +45,35 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 @dataclass(frozen=True)
 class Spec:
-    """What a study asks for. `table` has a row per parameter set (plan.SETS_SCHEMA), in order."""
+    """What a study asks for. Its parameter sets are a description until `table` is wanted."""
 
     path: Path
     name: str
     entrypoint: str  # MODEL/SCENARIO
     replicates: int  # seeds per set; 1 when every set has a seed of its own
-    table: pa.Table = field(repr=False)
+    sampling: Sampling = field(repr=False)
+    fixed: dict[str, Any] = field(repr=False)  # parameters that are the same in every set
     source: dict[str, Any] = field(repr=False)  # the file's content
     bundle: str | None = None  # a folder's absolute path, or [REPOSITORY@]sha256:DIGEST
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def n_sets(self) -> int:
-        return self.table.num_rows
+        return self.sampling.count
+
+    @property
+    def n_tasks(self) -> int:
+        return (self.n_sets - self.sampling.seeded) * self.replicates + self.sampling.seeded
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """A row per parameter set (plan.SETS_SCHEMA), in order."""
+        return tabulate(self.sampling.chunks(self.fixed))
 
     def sets(self) -> Iterator[SetRow]:
         """(params, seed or None) of every set."""
-        for batch in self.table.to_batches():
-            columns = (batch[name].to_pylist() for name in ("params", "seed"))
-            for text, seed in zip(*columns, strict=True):
+        for chunk in self.sampling.chunks(self.fixed):
+            for text, seed in chunk:
                 yield json.loads(text), seed
 
 
@@ -95,14 +105,15 @@ def _spec(read: Fields) -> Spec | None:
         sampling = None
     bundle = read.text(raw, (), "bundle", default=None)
     metadata = _metadata(read, raw, modelops)
-    table = _table(read, sampling, fixed, replicates or 1) if sampling else None
-    if read.findings or table is None:
+    if sampling:
+        _check_sets(read, sampling, fixed, replicates or 1)
+    if read.findings or sampling is None:
         return None
-    if table["seed"].null_count == 0:
+    if sampling.seeded == sampling.count:
         replicates = 1
     if bundle is not None and not _REFERENCE.fullmatch(bundle):
         bundle = str((path.parent / Path(bundle).expanduser()).resolve())
-    return Spec(path, name, entrypoint, replicates, table, raw, bundle, metadata)
+    return Spec(path, name, entrypoint, replicates, sampling, fixed, raw, bundle, metadata)
 
 
 def _name(read: Fields, raw: dict, path: Path) -> str | None:
@@ -222,40 +233,32 @@ def _sample(read: Fields, raw: dict, way: str) -> Sample | None:
     return Sample(way, n, seed, ranges) if n and ranges and all(ranges.values()) else None
 
 
-def _table(read: Fields, sampling: Sampling, fixed: dict[str, Any], replicates: int) -> pa.Table | None:
-    """The sets as a table, unless they are too many or repeat."""
+def _check_sets(read: Fields, sampling: Sampling, fixed: dict[str, Any], replicates: int) -> None:
+    """Note what is wrong with the sets together: too many, or like others."""
     way: Where = (next(key for key in (*WAYS, "parameter_sets") if key in read.document.value),)
     count = sampling.count
     if count > MAX_SETS:
         read.note(
             way, "TOO_LARGE", f"{count:,} parameter sets, and {MAX_SETS:,} is the most; split the study"
         )
-        return None
+        return
     if count * replicates > MAX_TASKS:
         product = f"{count:,} sets x {replicates:,} replicates are {count * replicates:,} tasks"
         read.note(way, "TOO_LARGE", f"{product}, and {MAX_TASKS:,} is the most; split the study")
-        return None
-    if fixed:
-        first = next(iter(sampling.sets()))[0]
-        for name in sorted(fixed.keys() & first.keys()):
-            read.note(("fixed", name), "CHOICE", f"{name} is also among the {way[0]}; keep one")
-    table = tabulate((fixed | params, seed) for params, seed in sampling.sets())
-    found = keys(table)
-    repeated = len(found) - len(pc.unique(found))
-    if repeated:
-        if isinstance(sampling, Explicit):
-            _note_repeated(read, way[0], found)
-        else:
-            hint = (
-                "remove the value that repeats"
-                if isinstance(sampling, Grid)
-                else "ask for fewer, or widen a range"
-            )
-            read.note(way, "DUPLICATE_SET", f"{repeated:,} of {count:,} parameter sets repeat others; {hint}")
-    return table
+        return
+    for name in sorted(fixed.keys() & sampling.names):
+        read.note(("fixed", name), "CHOICE", f"{name} is also among the {way[0]}; keep one")
+    if isinstance(sampling, Explicit):
+        _note_repeated(read, way[0], keys(tabulate(sampling.chunks(fixed))))
+    elif repeats := sampling.repeats():
+        grid = isinstance(sampling, Grid)
+        hint = "remove the value that repeats" if grid else "ask for fewer, or widen a range"
+        read.note(way, "DUPLICATE_SET", f"{repeats:,} of {count:,} parameter sets repeat others; {hint}")
 
 
 def _note_repeated(read: Fields, key: str, found: pa.Array) -> None:
+    if len(pc.unique(found)) == len(found):
+        return
     first: dict[bytes, int] = {}
     for number, value in enumerate(found.to_pylist()):
         if first.setdefault(value, number) != number:
