@@ -27,12 +27,16 @@ TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all but `none`, 
 
 @dataclass(frozen=True)
 class Task:
-    """One call of a bundle's wire function: wire(entrypoint, params, seed) -> {name: bytes}."""
+    """One call of a bundle's wire function: wire(entrypoint, params, seed) -> {name: bytes}.
+
+    `limit_bytes` is what its process may hold, the imported model included; 0 for no limit.
+    """
 
     bundle: Bundle
     entrypoint: str
     params: dict[str, Any]
     seed: int
+    limit_bytes: int = 0
 
 
 @dataclass(frozen=True)

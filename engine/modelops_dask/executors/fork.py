@@ -34,10 +34,12 @@ class Zygote(Runner):
 
     SCRIPT = Path(__file__).with_name("zygote.py")
 
-    def call(self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None) -> Answer:
+    def call(
+        self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None, limit_bytes: int = 0
+    ) -> Answer:
         """Run one task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
         late_seconds = None if timeout_seconds is None else timeout_seconds + LATE_SECONDS
-        request = pickle.dumps((entrypoint, params, seed), protocol=4)
+        request = pickle.dumps((entrypoint, params, seed, limit_bytes), protocol=4)
         return self._ask((request, timeout_seconds), late_seconds)
 
 

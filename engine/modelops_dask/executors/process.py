@@ -123,9 +123,18 @@ class Runner:
         self._send("ping", PING_SECONDS)
         self._receive(PING_SECONDS, "PingTimeout", "an idle runner did not answer")
 
-    def call(self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None) -> runner.Answer:
-        """Run one task; timeout None waits for ever. Raises RunnerLost; the process is then gone."""
-        return self._ask((entrypoint, params, seed), timeout_seconds)
+    def call(
+        self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None, limit_bytes: int = 0
+    ) -> runner.Answer:
+        """Run one task; timeout None waits for ever, limit_bytes 0 is no limit of memory.
+
+        Raises RunnerLost; the process is then gone.
+        """
+        answer = self._ask((entrypoint, params, seed, limit_bytes), timeout_seconds)
+        if answer.status == "died":  # an allocation failed: what that left behind is for no other task
+            self.kill()
+            raise RunnerLost(answer.reason, answer.error, self.log, answer.peak_bytes)
+        return answer
 
     def _ask(self, request: tuple, timeout_seconds: float | None) -> runner.Answer:
         self._log = b""

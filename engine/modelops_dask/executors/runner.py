@@ -2,6 +2,7 @@
 
     python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
     request -> wire(entrypoint, params, seed) -> Answer; each message is its length in 8 bytes, and a pickle
+    with a limit of memory: what the model asks for beyond it raises MemoryError, and the task died of TaskOOM
 
 It runs with the bundle's own Python, which need not have modelops_dask, and keeps to Python 3.9's language.
 The messages use an inherited socket: stdout and stderr are the model's. process.py holds the other ends.
@@ -36,6 +37,8 @@ from typing import Any, BinaryIO, NamedTuple
 GROUP = "modelops.wire"
 TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
 FOLDER = str(Path(__file__).parent)
+OUT_OF_MEMORY = "TaskOOM"
+PAGE_BYTES = resource.getpagesize()
 LOST_CONNECTION = 76  # exit status when the answer cannot be sent: the model closed our socket
 
 
@@ -125,20 +128,55 @@ def seed_globals(seed: int) -> None:
         numpy_random.seed(seed if seed < 1 << 32 else [seed & 0xFFFFFFFF, seed >> 32])
 
 
-def call(wire: Callable, entrypoint: str, params: dict, seed: int, peak: Peak) -> Answer:
+def call(
+    wire: Callable, entrypoint: str, params: dict, seed: int, peak: Peak, limit_bytes: int = 0
+) -> Answer:
     """Call the wire function. What it raises, SystemExit too, becomes a failed Answer.
 
-    Only KeyboardInterrupt is let through: it is a person's.
+    limit_bytes is what this process may hold meanwhile, 0 for no limit. MemoryError is then the death
+    TaskOOM, for what was under way when an allocation failed cannot be trusted. Only KeyboardInterrupt is let
+    through: it is a person's.
     """
     peak.reset()
     started = time.perf_counter()
+    limited = limit_bytes > 0 and limit_memory(limit_bytes)
     try:
         outputs = _checked(wire(entrypoint, params, seed))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return failed(error, time.perf_counter() - started, peak.read())
+        if limited:
+            unlimit_memory()  # first: there may be too little for saying what happened
+        answer = failed(error, time.perf_counter() - started, peak.read())
+        if limited and isinstance(error, MemoryError):
+            answer = answer._replace(status="died", reason=OUT_OF_MEMORY)
+        error.__traceback__ = None  # its frames hold what filled the memory
+        return answer
+    if limited:
+        unlimit_memory()
     return Answer("ok", outputs, "", "", time.perf_counter() - started, peak.read())
+
+
+def limit_memory(limit_bytes: int) -> bool:
+    """Let this process come to hold limit_bytes of memory of its own, by RLIMIT_DATA; whether that was done.
+
+    The kernel limits what is mapped, not what is used, so what is mapped and not used (stacks, arenas) is
+    granted on top. Memory that is shared (mmap, /dev/shm) is not counted.
+    """
+    try:
+        pages = Path("/proc/self/statm").read_bytes().split()
+    except OSError:  # no Linux
+        return False
+    _, resident, shared, _, _, data, _ = (int(field) * PAGE_BYTES for field in pages)
+    soft = data + max(0, limit_bytes - (resident - shared))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft if hard < 0 else min(soft, hard), hard))
+    return True
+
+
+def unlimit_memory() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:
@@ -263,10 +301,10 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         if request == "ping":
             answer: object = "pong"
         else:
-            entrypoint, params, seed = request
+            entrypoint, params, seed, limit_bytes = request
             if seeds:
                 seed_globals(seed)
-            answer = tuple(call(wire, entrypoint, params, seed, peak))
+            answer = tuple(call(wire, entrypoint, params, seed, peak, limit_bytes))
         try:
             output.flush()
             send(connection, answer)
@@ -275,16 +313,28 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     return 0
 
 
-def begin(socket_fd: int, lifeline_fd: int, bundle: str) -> tuple[socket.socket, Output]:
-    """Make this process a runner: its connection to the worker, and the model's output."""
+def begin(
+    socket_fd: int, lifeline_fd: int, bundle: str, oom_score: int = 1000
+) -> tuple[socket.socket, Output]:
+    """Make this process a runner: its connection to the worker, and the model's output.
+
+    oom_score is how soon the kernel ends it when memory runs out: 1000 before everything else.
+    """
     os.set_inheritable(socket_fd, False)
     os.set_inheritable(lifeline_fd, False)
     end_with(lifeline_fd)
+    set_oom_score(oom_score)
     faulthandler.enable()  # a crash in C leaves its Python stack in the task's log
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # the folder of this file: its modules would shadow the model's
     sys.argv[:] = [bundle]
     return socket.socket(fileno=socket_fd), Output()
+
+
+def set_oom_score(score: int) -> None:
+    """Raise oom_score_adj of this process: only raising is allowed to everybody."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(score))
 
 
 def load_model(bundle: str, reference: str, seeds: bool) -> Callable[[str, dict, int], dict]:

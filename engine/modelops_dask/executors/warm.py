@@ -62,7 +62,9 @@ class WarmExecutor(Executor):
             with self._lease(task.bundle) as warm:
                 environment = warm.environment.digest
                 timeout_seconds = self._settings.task_timeout_seconds or None
-                answer = warm.runner.call(task.entrypoint, task.params, task.seed, timeout_seconds)
+                answer = warm.runner.call(
+                    task.entrypoint, task.params, task.seed, timeout_seconds, task.limit_bytes
+                )
                 log = "" if answer.status == "ok" else warm.runner.log
         except StartFailed as failure:
             answer, log = failure.answer, failure.log

@@ -1,7 +1,7 @@
 """The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
 
     python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
-    ((entrypoint, params, seed) pickled, seconds) -> a child -> Answer, passed on as it came
+    ((entrypoint, params, seed, limit_bytes) pickled, seconds) -> a child -> Answer, passed on as it came
 
 Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
 runner whose every task finds the memory that the import left. The first task that does well also tells what
@@ -159,8 +159,7 @@ class Zygote:
                     self._running.forget()
                 os.setpgid(0, 0)
                 runner.end_with(lifeline)
-                with contextlib.suppress(OSError):
-                    Path("/proc/self/oom_score_adj").write_bytes(b"1000")  # the kernel's first choice
+                runner.set_oom_score(1000)
                 work(theirs)
                 os._exit(0)
             except BaseException:  # nothing of the child's may run on into the zygote's code
@@ -179,13 +178,13 @@ class Zygote:
             request = runner.receive(stream)
         if request is None:
             return
-        entrypoint, params, seed = pickle.loads(request)
+        entrypoint, params, seed, limit_bytes = pickle.loads(request)
         if self._seeds:
             runner.seed_globals(seed)
         elif numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
         loaded = set(sys.modules) if self._learns else set()
-        answer = runner.call(self._wire, entrypoint, params, seed, self)
+        answer = runner.call(self._wire, entrypoint, params, seed, self, limit_bytes)
         try:
             self._output.flush()
             runner.send(connection, tuple(answer))
@@ -228,7 +227,7 @@ def _threads() -> str:
 
 def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
     """Import the model, then fork a child for each request until the worker closes the socket."""
-    connection, output = runner.begin(socket_fd, lifeline_fd, bundle)
+    connection, output = runner.begin(socket_fd, lifeline_fd, bundle, oom_score=500)  # its children: 1000
     stream = connection.makefile("rb")
 
     def close() -> None:
