@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 UV := $(VENV)/uv
-TOOLS := helm helm3 helm-unittest kubeconform ct
+TOOLS := helm helm3 helm-unittest kubeconform ct registry
 OLDEST := helm-oldest helm3-oldest
 SCANNERS := .tools/bin/kube-score .tools/checkov/bin/checkov
 BINARIES := $(TOOLS:%=.tools/bin/%)
@@ -65,7 +65,7 @@ install: .venv/.installed  ## Set up .venv with the command mops-helm
 dev: .venv/.dev  ## Set up .venv for tests and linting too
 
 .PHONY: tools
-tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform and ct into .tools/bin
+tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform, ct and a registry for tests into .tools/bin
 
 .PHONY: tools-oldest
 tools-oldest: $(OLDEST:%=.tools/bin/%)  ## Build the oldest helms that are supported too, for the tests that compare them

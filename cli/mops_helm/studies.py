@@ -72,9 +72,9 @@ def store_of(study: spec.Spec, store: str | None) -> Files:
     return Files(store or f"out/{study.name}")
 
 
-def bundle_of(study: spec.Spec, given: Path | None, settings: Settings) -> bundles.Bundle:
+def bundle_of(study: spec.Spec, given: str | None, settings: Settings) -> bundles.Bundle:
     """--bundle, else the spec's, else the nearest folder above it that is one; copied into the cache."""
-    reference = str(given) if given else study.bundle or str(bundles.find(study.path.resolve().parent))
+    reference = given or study.bundle or str(bundles.find(study.path.resolve().parent))
     return bundles.fetch(reference, settings.bundles_cache_dir)
 
 
@@ -141,11 +141,11 @@ class Tried:
 
 
 def try_task(
-    where: Path, task_id: str, bundle: Path | None, on: Workers, echo: Callable[[bytes], object]
+    where: Path, task_id: str, bundle: str | None, on: Workers, echo: Callable[[bytes], object]
 ) -> Tried:
     """Run one task of a spec or of a store here; `echo` receives what the model prints, as it comes.
 
-    A store's bundle is the one that it was run with, from the cache, unless another folder is given.
+    A store's bundle is the one that it was run with, from the cache, unless another is given.
     """
     if where.is_file():
         study = spec.load(where)
@@ -153,7 +153,7 @@ def try_task(
     else:
         files = Files(str(where))
         plan = existing(files)
-        held = bundles.fetch(str(bundle or read_study(files).bundle), on.settings.bundles_cache_dir)
+        held = bundles.fetch(bundle or read_study(files).bundle, on.settings.bundles_cache_dir)
     task = plan.task(_index(plan, task_id))
     with (
         environment(on.env or {}),

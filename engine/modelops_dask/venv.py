@@ -20,17 +20,18 @@ import sys
 import sysconfig
 import time
 import tomllib
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from modelops_dask.bundle import Bundle
+from modelops_dask.bundle.reference import redact
 from modelops_dask.errors import BadInput
+from modelops_dask.scratch import own_folder, sweep
 from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops.venv")  # below `distributed`, whose messages Dask shows
@@ -67,12 +68,15 @@ def environment(bundle: Bundle, settings: Settings) -> Environment:
         return Environment(Path(sys.executable), "image", here())
     key = _key(bundle)
     folder = settings.venvs_dir / key
-    settings.venvs_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        problem = _problem(folder, settings.validate_deps)
-        if problem:
-            logger.info("environment %s: %s; building", key, problem)
-            _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
+    with _disk(folder):
+        settings.venvs_dir.mkdir(parents=True, exist_ok=True)
+        sweep(_private(settings))
+        with FileLock(f"{folder}.lock"):
+            problem = _problem(folder, settings.validate_deps)
+            if problem:
+                logger.info("environment %s: %s; building", key, problem)
+                _clear(folder, settings)
+                _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
     return Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
 
 
@@ -87,27 +91,34 @@ def fresh(bundle: Bundle, settings: Settings) -> Iterator[Environment]:
     killed.
     """
     key = _key(bundle)
-    folder = settings.venvs_dir / "fresh" / uuid.uuid4().hex
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
-    with FileLock(f"{folder}.lock", thread_local=False) as lock:
-        try:
+    with ExitStack() as stack:
+        with _disk(settings.venvs_dir):
+            folder = stack.enter_context(own_folder(_private(settings))) / "venv"
             _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
-            yield Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            Path(lock.lock_file).unlink(missing_ok=True)
+        yield Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
 
 
-def _sweep(folder: Path) -> None:
-    """Remove private environments whose owner is gone: nobody holds their lock."""
-    for lock_file in folder.glob("*.lock"):
-        try:
-            with FileLock(lock_file, timeout=0):
-                shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
-                lock_file.unlink(missing_ok=True)
-        except Timeout:
-            pass
+def _private(settings: Settings) -> Path:
+    """Where the environments of single runners are, and what is being removed."""
+    return settings.venvs_dir / "fresh"
+
+
+def _clear(folder: Path, settings: Settings) -> None:
+    """Remove an environment, renamed first: what still runs in it keeps what it has loaded, and a half of it
+    is never seen.
+    """
+    if folder.exists():
+        with own_folder(_private(settings)) as own:
+            folder.rename(own / "old")
+
+
+@contextmanager
+def _disk(place: Path) -> Iterator[None]:
+    """An error of the disk as BuildFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise BuildFailed(f"writing {error.filename or place}", error.strerror or str(error)) from None
 
 
 def _key(bundle: Bundle) -> str:
@@ -170,11 +181,6 @@ def _digest(installed: Iterable[str]) -> str:
 def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
     """Build in place, the record last. `chosen` keeps the versions picked for a bundle without uv.lock."""
     started = time.monotonic()
-    if folder.exists():
-        # Renamed first: a process that still uses it keeps what it has loaded, and a half-deleted one is
-        # never seen.
-        old = folder.rename(folder.with_name(f".old-{uuid.uuid4().hex}"))
-        shutil.rmtree(old, ignore_errors=True)
     try:
         if (bundle.path / "uv.lock").is_file():
             _uv(
@@ -230,12 +236,26 @@ def _source(bundle: Bundle) -> str:
 
 
 def _uv(*arguments: str, bundle: Bundle, **variables: str) -> None:
+    """Run uv; where it fails, once more with what its cache has, for the index may be out of reach."""
+    done = _run(arguments, bundle, variables)
+    if not done.returncode:
+        return
+    if not _run(arguments, bundle, variables | {"UV_OFFLINE": "1"}).returncode:
+        logger.warning("uv %s: only uv's cache could be used", arguments[0])
+        return
+    lines = redact(done.stderr).strip().splitlines()
+    raise BuildFailed(f"uv {' '.join(arguments)}", "\n".join(lines[-LAST_LINES:]))
+
+
+def _run(
+    arguments: tuple[str, ...], bundle: Bundle, variables: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     from uv import find_uv_bin
 
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")
     }
-    done = subprocess.run(
+    return subprocess.run(
         [find_uv_bin(), *arguments],
         cwd=bundle.path,
         env=inherited | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"} | variables,
@@ -244,6 +264,3 @@ def _uv(*arguments: str, bundle: Bundle, **variables: str) -> None:
         text=True,
         errors="replace",
     )
-    if done.returncode:
-        lines = re.sub(r"://[^/\s@]+@", "://***@", done.stderr).strip().splitlines()
-        raise BuildFailed(f"uv {' '.join(arguments)}", "\n".join(lines[-LAST_LINES:]))

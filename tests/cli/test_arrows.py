@@ -19,11 +19,12 @@ MODULES = [
 # What a study is (data: what would run) is below the store, what runs it is above.
 DESCRIPTION = {"contract", "document", "fields", "plan", "sampling", "spec"}
 # A room of the engine and the rooms that it may import.
-FOUNDATION = {"errors", "settings", "shape"}
+FOUNDATION = {"errors", "settings", "shape", "scratch"}
 ROOMS = {
     "errors": set(),
     "settings": {"errors"},
     "shape": {"errors"},
+    "scratch": set(),
     "dask_logs": set(),
     "bundle": FOUNDATION,
     "venv": FOUNDATION | {"bundle"},
@@ -31,7 +32,7 @@ ROOMS = {
     "drain": set(),
     "check": FOUNDATION | {"bundle", "executors"},
     "executors": FOUNDATION | {"bundle", "venv", "limits"},
-    "description": FOUNDATION,
+    "description": FOUNDATION | {"bundle"},
     "store": FOUNDATION | {"description"},
     "worker": FOUNDATION | {"bundle", "venv", "limits", "executors"},
     "study": FOUNDATION

@@ -144,7 +144,8 @@ def test_many_fetchers_get_one_whole_copy(source, cache):
     with ThreadPoolExecutor(8) as threads:
         found = set(threads.map(lambda _: bundle.fetch(str(source), cache), range(16)))
     assert len(found) == 1
-    assert sorted(path.suffix for path in cache.iterdir()) == ["", ".json", ".lock"]
+    assert list((cache / "new").iterdir()) == []
+    assert sorted(path.suffix for path in cache.iterdir()) == ["", "", ".json", ".lock"]
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../other", "model/../../other"])
@@ -161,7 +162,8 @@ def test_a_pipe_is_refused(source):
 
 
 @pytest.mark.parametrize(
-    ("reference", "message"), [("/no/such/folder", "not a folder"), ("x@sha256:" + "0" * 64, "is not in")]
+    ("reference", "message"),
+    [("/no/such/folder", "no such folder or archive"), ("x@sha256:" + "0" * 64, "not in .*cache")],
 )
 def test_what_cannot_be_fetched_is_bad_input(cache, reference, message):
     with pytest.raises(BadInput, match=message):

@@ -16,8 +16,9 @@ SPEC = click.argument(
 STUDY = click.argument("store", metavar="STUDY")
 BUNDLE = click.option(
     "--bundle",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The model's folder; else `bundle:` in the spec, else the nearest folder above it that is one.",
+    metavar="REFERENCE",
+    help="The model: a folder, an archive or its URL, or HOST/REPOSITORY:TAG; else `bundle:` in the spec, "
+    "else the nearest folder above it that is one.",
 )
 STORE = click.option(
     "--store", metavar="DIR", help="Where results are kept: a folder or URL.  [default: out/NAME]"
@@ -88,7 +89,7 @@ def run(
     preset_name: str | None,
     files: Sequence[Path],
     sets: Sequence[str],
-    bundle: Path | None,
+    bundle: str | None,
     store: str | None,
     scheduler: str,
     retry: Sequence[str],
@@ -143,7 +144,7 @@ def try_(
     preset_name: str | None,
     files: Sequence[Path],
     sets: Sequence[str],
-    bundle: Path | None,
+    bundle: str | None,
     output: str,
 ) -> None:
     """Run one task here, in the foreground; its result is shown and not stored.

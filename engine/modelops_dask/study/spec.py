@@ -19,6 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelops_dask.bundle.reference import anchored
+from modelops_dask.errors import BadInput
 from modelops_dask.study import contract, document
 from modelops_dask.study.document import BadDocument, Where
 from modelops_dask.study.fields import Fields
@@ -39,7 +41,6 @@ MODELOPS_NAMES = (
 )
 MAX_REPLICATES = 10**6
 MAX_SETS = 10**7
-_REFERENCE = re.compile(r"(?:[^@\s]+@)?sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
@@ -54,7 +55,7 @@ class Spec:
     sampling: Sampling = field(repr=False)
     fixed: dict[str, Any] = field(repr=False)  # parameters that are the same in every set
     source: dict[str, Any] = field(repr=False)  # the file's content
-    bundle: str | None = None  # a folder's absolute path, or [REPOSITORY@]sha256:DIGEST
+    bundle: str | None = None  # a reference (bundle/reference.py), with an absolute path
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -103,7 +104,7 @@ def _spec(read: Fields) -> Spec | None:
     sampling = _explicit(read, raw, "parameter_sets") if modelops else _sampling(read, raw)
     if len(read.findings) > before:
         sampling = None
-    bundle = read.text(raw, (), "bundle", default=None)
+    bundle = _bundle(read, raw, path.parent)
     metadata = _metadata(read, raw, modelops)
     if sampling:
         _check_sets(read, sampling, fixed, replicates or 1)
@@ -111,8 +112,6 @@ def _spec(read: Fields) -> Spec | None:
         return None
     if sampling.seeded == sampling.count:
         replicates = 1
-    if bundle is not None and not _REFERENCE.fullmatch(bundle):
-        bundle = str((path.parent / Path(bundle).expanduser()).resolve())
     return Spec(path, name, entrypoint, replicates, sampling, fixed, raw, bundle, metadata)
 
 
@@ -125,6 +124,15 @@ def _name(read: Fields, raw: dict, path: Path) -> str | None:
             ("name",), "NAME", f"{name!r} cannot be a folder's name; write 1 to 64 letters, digits, - _ ."
         )
     return name
+
+
+def _bundle(read: Fields, raw: dict, folder: Path) -> str | None:
+    text = read.text(raw, (), "bundle", default=None)
+    try:
+        return anchored(text, folder) if text else None
+    except BadInput as error:
+        read.note(("bundle",), "REFERENCE", str(error))
+        return None
 
 
 def _entrypoint(read: Fields, raw: dict) -> str | None:

@@ -1,0 +1,61 @@
+"""Get an archive from where it is: this machine, or any URL that fsspec knows.
+
+Credentials are the business of fsspec's file systems: their variables, files and configuration. Does not
+unpack.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from modelops_dask.bundle.failed import FetchFailed
+from modelops_dask.bundle.reference import Reference
+from modelops_dask.bundle.unpack import MAX_BYTES, Refused
+
+SILENCE_SECONDS = 60  # of a server, after which it is given up
+
+
+def get(asked: Reference, scratch: Path) -> Path:
+    """The archive as a file on this machine; from a URL in one download, into scratch. Raises FetchFailed."""
+    if asked.kind == "path":
+        path = Path(asked.where).expanduser()
+        if not path.is_file():
+            raise FetchFailed(str(asked), "no such folder or archive on this machine")
+        return path
+    import fsspec
+
+    archive = scratch / "archive"
+    try:
+        system, path = fsspec.core.url_to_fs(asked.where, **_options(asked.where))
+        system.get_file(path, str(archive), callback=_limit())
+    except Refused:
+        raise
+    except Exception as error:  # whatever the file system of that protocol raises
+        said = str(error) or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            said = "there is no such file"
+        raise FetchFailed(str(asked), said) from None
+    if not archive.is_file():
+        raise FetchFailed(str(asked), "that is a folder; name an archive (zip, tar, tar.gz, tar.zst)")
+    return archive
+
+
+def _options(url: str) -> dict[str, Any]:
+    if not url.startswith(("http://", "https://")):
+        return {}
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
+    return {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # trust_env: proxies, ~/.netrc
+
+
+def _limit() -> Any:
+    from fsspec.callbacks import Callback
+
+    class Limit(Callback):
+        """Ends a download that is larger than what may be unpacked."""
+
+        def call(self, *_: object, **__: object) -> None:
+            if self.value > MAX_BYTES:
+                raise Refused(f"more than {MAX_BYTES:,} bytes")
+
+    return Limit()

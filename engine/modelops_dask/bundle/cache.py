@@ -1,0 +1,121 @@
+"""Trees of bundles under their digests, whole or not at all.
+
+    a folder -> a copy of its tree beside the place, checked -> renamed to cache_dir/DIGEST
+
+    DIGEST/       the tree           DIGEST.lock  held by who makes it
+    DIGEST.json   its files' names   DIGEST.tree  of a manifest: the digest of its tree
+    new/          what is being made
+
+A copy is checked each time it is used: one whose files are not what they were is made again. Files that
+models added do not count, for a runner may be at work in it. Does not know where a tree comes from.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+
+from modelops_dask.bundle import tree
+from modelops_dask.errors import BadInput
+from modelops_dask.scratch import own_folder
+
+logger = logging.getLogger("distributed.modelops.bundle")  # below `distributed`, whose messages Dask shows
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of trees; many processes may share it."""
+
+    folder: Path
+
+    def held(self, digest: str) -> Path | None:
+        """The tree of a digest, if it is there and whole."""
+        path = self._path(digest)
+        if not path.is_dir():
+            return None
+        if _is_whole(path, digest):
+            return path
+        with FileLock(f"{path}.lock"):  # it may have been about to be replaced
+            return path if _is_whole(path, digest) else None
+
+    def keep(self, source: Path, digest: str) -> Path:
+        """The tree of a digest, copied from a folder unless it is there. Raises BadInput, OSError."""
+        path = self._path(digest)
+        if self.held(digest):
+            return path
+        with FileLock(f"{path}.lock"):
+            if _is_whole(path, digest):
+                return path
+            if path.exists():
+                logger.warning("bundle %s: its copy in the cache was changed; made again", digest)
+            with self.making() as scratch:
+                _copy(source, path, digest, scratch)
+        return path
+
+    @contextmanager
+    def making(self) -> Iterator[Path]:
+        """A folder for what becomes a tree, on the same disk."""
+        with own_folder(self.folder / "new") as scratch:
+            yield scratch
+
+    def lock(self, digest: str) -> FileLock:
+        """Held by who fetches what a digest names, so that others wait for it. Never that of a tree."""
+        return FileLock(f"{self._path(digest)}.fetch.lock")
+
+    def tree_of(self, manifest: str) -> str:
+        """The digest of the tree that a manifest's digest was found to mean; "" if it is not known."""
+        with suppress(OSError, ValueError):
+            text = self._path(manifest).with_suffix(".tree").read_text("ascii")
+            return text if re.fullmatch("sha256:[0-9a-f]{64}", text) else ""
+        return ""
+
+    def note(self, manifest: str, digest: str) -> None:
+        """Remember for tree_of()."""
+        with self.making() as scratch:
+            (scratch / "tree").write_text(digest, "ascii")
+            (scratch / "tree").replace(self._path(manifest).with_suffix(".tree"))
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / digest.removeprefix("sha256:")
+
+
+def _is_whole(path: Path, wanted: str) -> bool:
+    with suppress(OSError, ValueError):
+        files = [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
+        return tree.digest_of(path, files) == wanted
+    return False
+
+
+def _listing(path: Path) -> Path:
+    """Beside a tree: the names of the files that were copied."""
+    return path.with_name(f"{path.name}.json")
+
+
+def _copy(source: Path, path: Path, wanted: str, scratch: Path) -> None:
+    """Copy a tree into scratch, check it, and rename: a reader never sees half of one."""
+    copy = scratch / "tree"
+    copy.mkdir()
+    files = tree.files(source)
+    for relative in files:
+        target = copy / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / relative, target, follow_symlinks=False)
+        if not target.is_symlink():
+            target.chmod(0o755 if (source / relative).stat().st_mode & 0o100 else 0o644)
+    for relative in files:
+        if (copy / relative).is_symlink():
+            tree.check_link(copy, relative)  # one that leaves and comes back by the source's name
+    if tree.digest_of(copy, files) != wanted:
+        raise BadInput(f"bundle {source} changed while it was copied; try again")
+    listing = scratch / "listing"
+    listing.write_text(json.dumps([str(relative) for relative in files]), "utf-8")
+    if path.exists():
+        path.rename(scratch / "old")
+    listing.replace(_listing(path))
+    copy.rename(path)

@@ -1,0 +1,131 @@
+"""Which files of a folder belong to a bundle, and the digest of them.
+
+    folder -> ignore rules -> files and links in a fixed order -> SHA-256 over names, kinds and contents
+
+The same tree has the same digest on every machine: times, owners and modes other than the executable bit do
+not count. Does not copy anything: cache.py does.
+"""
+
+import fnmatch
+import hashlib
+import os
+import stat
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from modelops_dask.errors import BadInput
+
+IGNORE_FILE = ".modelopsignore"
+# What no model reads. A leading slash means the bundle's top folder. Studies are left out, for a study with
+# more replicates is a request to the same model.
+IGNORED = [
+    *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.egg-info"),
+    *(".pytest_cache", ".ruff_cache", ".mypy_cache", ".ipynb_checkpoints", ".DS_Store", ".idea", ".vscode"),
+    *("/out", "/study*.yaml", "/study*.yml", "/study*.json"),
+]
+_MARKS = (".modelops-bundle", ".modelops", "wire.py")
+
+
+def find(start: Path) -> Path:
+    """The nearest folder, start or one above it, that is a bundle. Raises BadInput when none is."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        if is_bundle(folder):
+            return folder
+    raise BadInput(
+        f"no bundle in {start.resolve()} or above it: expected .modelops-bundle/, .modelops/, wire.py, "
+        "or a pyproject.toml with an entry point of group modelops.wire"
+    )
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder has what only a bundle has."""
+    if any((folder / name).exists() for name in _MARKS):
+        return True
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8")).get("project", {})
+        return "modelops.wire" in project.get("entry-points", {})
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def digest(folder: Path) -> str:
+    """The digest of a folder's tree: "sha256:" and 64 hexadecimal digits.
+
+    Raises BadInput for links that leave the folder, devices, and the like.
+    """
+    return digest_of(folder, files(folder))
+
+
+def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
+    """The digest of the named files and links of a folder, in the order given."""
+    total = hashlib.sha256()
+    for relative in names:
+        path = folder / relative
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            kind, content = b"link", hashlib.sha256(os.fsencode(path.readlink()))
+        else:
+            kind = b"executable" if mode & stat.S_IXUSR else b"file"
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256")
+        # Each field ends in a byte that it cannot contain, so that two trees never read alike.
+        total.update(kind + b"\0" + os.fsencode(relative) + b"\0" + content.digest())
+    return f"sha256:{total.hexdigest()}"
+
+
+def files(folder: Path) -> list[PurePosixPath]:
+    """The files and links that belong to a bundle, in the order of their names' bytes. Raises BadInput."""
+    rules = _rules(folder)
+    found = []
+    for parent, folders, names in os.walk(folder):
+        place = PurePosixPath(Path(parent).relative_to(folder).as_posix())
+        linked = [name for name in folders if (Path(parent) / name).is_symlink()]
+        folders[:] = [
+            name for name in folders if name not in linked and not _ignored(place / name, rules, folder=True)
+        ]
+        for name in (*names, *linked):
+            path = place / name
+            if _ignored(path, rules, folder=False):
+                continue
+            mode = (folder / path).lstat().st_mode
+            if stat.S_ISLNK(mode):
+                check_link(folder, path)
+            elif not stat.S_ISREG(mode):
+                raise BadInput(
+                    f"{folder / path}: neither a file nor a folder; remove it or name it in {IGNORE_FILE}"
+                )
+            found.append(path)
+    return sorted(found, key=os.fsencode)
+
+
+def check_link(folder: Path, link: PurePosixPath) -> None:
+    """Refuse (BadInput) a link that leaves the folder, or would in a copy: an absolute one."""
+    # realpath, for it copes with links that lead to themselves.
+    target, root = os.path.realpath(folder / link), os.path.realpath(folder)
+    if (folder / link).readlink().is_absolute() or not Path(target).is_relative_to(root):
+        raise BadInput(f"{folder / link}: a link that leaves the bundle; copy what it points at")
+
+
+def _rules(folder: Path) -> list[str]:
+    try:
+        lines = (folder / IGNORE_FILE).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    except ValueError:
+        raise BadInput(f"{folder / IGNORE_FILE}: not a text in UTF-8") from None
+    return [*IGNORED, *(line.strip() for line in lines if line.strip() and not line.startswith("#"))]
+
+
+def _ignored(path: PurePosixPath, rules: list[str], *, folder: bool) -> bool:
+    """Whether the last matching rule leaves a path out: gitignore's rules, with `*` also matching slashes."""
+    ignored = False
+    for rule in rules:
+        pattern = rule.removeprefix("!")
+        if pattern.endswith("/") and not folder:
+            continue
+        pattern = pattern.rstrip("/")
+        subject = path.as_posix() if "/" in pattern else path.name
+        if fnmatch.fnmatchcase(subject, pattern.removeprefix("/")):
+            ignored = not rule.startswith("!")
+    return ignored

@@ -1,0 +1,223 @@
+"""Unpack what others made: into one empty folder, within limits, or not at all.
+
+    archive (zip, tar, tar.gz, tar.zst) -> its entries -> Unpacking, which writes them -> folder
+
+Refused are absolute paths, "..", links that leave the tree, devices, names that are there twice or differ
+only in case, and more than MAX_FILES or MAX_BYTES, counted while they are written: headers lie. The rules
+are here and not tarfile.data_filter's, which Python 3.11.0 to 3.11.3 lack, and which knows neither zip files
+nor artifacts. Does not clean up: the folder belongs to the caller.
+"""
+
+import gzip
+import io
+import os
+import stat
+import tarfile
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+MAX_FILES = 100_000
+MAX_BYTES = 4 * 1024**3
+MAX_NAME = 512  # characters
+MAX_HEADER_BYTES = 64 * 1024**2  # what tarfile or zipfile may ask to have in memory at once
+CHUNK_BYTES = 1024**2
+
+
+class Refused(ValueError):
+    """Something that must not be unpacked, or cannot be; str() says what and why."""
+
+
+def unpack(archive: Path, into: "Unpacking") -> None:
+    """Write the entries of an archive, whose form its first bytes tell. Raises Refused, OSError.
+
+    Decompresses a tar file beside the archive.
+    """
+    with archive.open("rb") as stream:
+        magic = stream.read(4)
+    with _reading():
+        if magic[:2] == b"PK":
+            _zip(archive, into)
+        elif magic == b"\x28\xb5\x2f\xfd":
+            import zstandard
+
+            with archive.open("rb") as stream:
+                reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+                _tar(_decompressed(reader, archive), into)
+        elif magic[:2] == b"\x1f\x8b":
+            with gzip.open(archive) as reader:
+                _tar(_decompressed(reader, archive), into)
+        else:
+            _tar(archive, into)
+
+
+class Unpacking:
+    """An empty folder that is being filled with files of names that somebody else chose."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._kinds: dict[str, str] = {}  # name -> folder, file, link
+        self._names: dict[str, str] = {}  # name as a case-insensitive file system knows it -> name
+        self._links: dict[str, str] = {}
+        self._bytes = 0
+
+    def folder(self, name: str) -> None:
+        """Make a folder, if it is not there. Raises Refused."""
+        self._place(name, "folder")
+
+    def file(self, name: str, stream: BinaryIO, *, executable: bool = False) -> None:
+        """Write a file from a stream. Raises Refused; OSError when there is no space."""
+        path = self._place(name, "file")
+        with path.open("xb") as written:
+            for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
+                self._bytes += len(chunk)
+                if self._bytes > MAX_BYTES:
+                    raise Refused(f"more than {MAX_BYTES:,} bytes when unpacked")
+                written.write(chunk)
+        path.chmod(0o755 if executable else 0o644)
+
+    def copy(self, name: str, earlier: str) -> None:
+        """Write a file once more, under another name: a hard link of a tar file. Raises Refused."""
+        earlier = _normal(earlier)
+        if self._kinds.get(earlier) != "file":
+            raise Refused(f"{name!r}: a link to {earlier!r}, which is no file before it")
+        path = self._root / earlier
+        with path.open("rb") as stream:
+            self.file(name, stream, executable=os.access(path, os.X_OK))
+
+    def link(self, name: str, target: str) -> None:
+        """Note a link; finish() makes it, so that nothing is ever written through one. Raises Refused."""
+        self._place(name, "link")
+        if target.startswith("/") or len(target) > MAX_NAME or not target or "\0" in target:
+            raise Refused(f"{name!r}: a link that leaves the bundle")
+        self._links[_normal(name)] = target
+
+    def finish(self) -> None:
+        """Make the links. Raises Refused for one that leaves the folder."""
+        for name, target in self._links.items():
+            (self._root / name).symlink_to(target)
+        root = os.path.realpath(self._root)
+        for name in self._links:
+            if not Path(os.path.realpath(self._root / name)).is_relative_to(root):
+                raise Refused(f"{name!r}: a link that leaves the bundle")
+
+    def _place(self, name: str, kind: str) -> Path:
+        """Where an entry goes, its folders made."""
+        name = _normal(name)
+        if not name:
+            if kind == "folder":
+                return self._root
+            raise Refused(f"a {kind} without a name")
+        path = PurePosixPath(name)
+        for folder in (*reversed(path.parents[:-1]), path):
+            self._claim(str(folder), kind if folder == path else "folder")
+        return self._root / name
+
+    def _claim(self, name: str, kind: str) -> None:
+        known = self._kinds.get(name)
+        if known == kind == "folder":
+            return
+        if known:
+            raise Refused(f"{name!r} is there twice")
+        folded = unicodedata.normalize("NFC", name).casefold()
+        if (other := self._names.setdefault(folded, name)) != name:
+            raise Refused(f"{name!r} and {other!r} are one name on some file systems")
+        if len(self._kinds) >= MAX_FILES:
+            raise Refused(f"more than {MAX_FILES:,} files and folders")
+        self._kinds[name] = kind
+        if kind == "folder":
+            (self._root / name).mkdir()
+
+
+def _normal(name: str) -> str:
+    """A name without "." parts and slashes at its end; Refused for one that means another place."""
+    if len(name) > MAX_NAME:
+        raise Refused(f"{name[:40]!r}…: a name of more than {MAX_NAME} characters")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{name!r}: a name that is not UTF-8") from None
+    if "\\" in name or any(unicodedata.category(character) == "Cc" for character in name):
+        raise Refused(f"{name!r}: a backslash or control character in a name")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts:
+        raise Refused(f"{name!r}: a path that leaves the bundle")
+    return "/".join(parts)
+
+
+class _Guarded(io.FileIO):
+    """A file of which no header can be read that fills the memory."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > MAX_HEADER_BYTES:
+            raise Refused(f"a header of more than {MAX_HEADER_BYTES:,} bytes")
+        return super().read(size)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Errors of the libraries as Refused. Any: these bytes are a stranger's, and the libraries raise many."""
+    try:
+        yield
+    except Refused:
+        raise
+    except OSError as error:
+        if error.errno is not None:  # of the disk; gzip's own have none
+            raise
+        raise Refused(f"not a whole archive: {error}") from None
+    except Exception as error:
+        raise Refused(f"not a whole archive: {str(error) or type(error).__name__}") from None
+
+
+def _decompressed(reader: BinaryIO, archive: Path) -> Path:
+    """The tar file in a compressed one, beside it. MAX_BYTES is for contents: headers come on top."""
+    tar, left = archive.with_name(f"{archive.name}.tar"), MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE
+    with tar.open("xb") as written:
+        for chunk in iter(lambda: reader.read(CHUNK_BYTES), b""):
+            left -= len(chunk)
+            if left < 0:
+                raise Refused(f"more than {MAX_BYTES:,} bytes when unpacked")
+            written.write(chunk)
+    return tar
+
+
+def _tar(archive: Path, into: Unpacking) -> None:
+    with _Guarded(archive) as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
+        for member in tar:
+            if member.isdir():
+                into.folder(member.name)
+            elif member.issym():
+                into.link(member.name, member.linkname)
+            elif member.islnk():
+                into.copy(member.name, member.linkname)
+            elif member.isreg():
+                into.file(member.name, tar.extractfile(member), executable=bool(member.mode & stat.S_IXUSR))
+            else:
+                raise Refused(f"{member.name!r}: neither file, folder nor link")
+        # tarfile takes damage amid an archive for its end.
+        raw.seek(tar.offset)
+        if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise Refused(f"not a whole archive: its end is missing at byte {tar.offset:,}")
+
+
+def _zip(archive: Path, into: Unpacking) -> None:
+    with _Guarded(archive) as raw, zipfile.ZipFile(raw) as packed:
+        for info in packed.infolist():
+            name, mode = info.orig_filename, info.external_attr >> 16  # filename ends at a NUL
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise Refused(f"{name!r}: packed in a way that few can unpack; write zip with deflate")
+            if info.is_dir() or stat.S_ISDIR(mode):
+                into.folder(name)
+                continue
+            with packed.open(info) as stream:
+                if stat.S_ISLNK(mode):
+                    into.link(name, stream.read(MAX_NAME + 1).decode())
+                elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
+                    into.file(name, stream, executable=bool(mode & stat.S_IXUSR))
+                else:
+                    raise Refused(f"{name!r}: neither file, folder nor link")
