@@ -194,10 +194,5 @@ def _plan(files: Files, request: Request) -> Plan:
 
 @lru_cache(maxsize=8)
 def _bundle(sent: Bundle, cache_dir: Path) -> Bundle:
-    """The bundle as this worker holds it: its own copy, checked against the digest that the driver sent."""
-    held = fetch(str(sent.path), cache_dir)
-    if held.digest != sent.digest:
-        raise BadInput(
-            f"{sent.path} is another bundle here: {held.digest}, and the study needs {sent.digest}"
-        )
-    return held
+    """The bundle as this worker holds it: its own copy, with the digest that the driver sent."""
+    return fetch(sent.source or str(sent.path), cache_dir, sent.digest)
