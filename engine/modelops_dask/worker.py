@@ -1,26 +1,34 @@
 """What turns a Dask worker into a ModelOps worker: `dask worker … --preload modelops_dask.worker`.
 
     MODELOPS_ variables -> Settings -> executor -> worker.modelops, which batches use
+                                                -> a line of the log, runtime(), /metrics
 
 A worker whose settings cannot be used ends instead of joining: it would fail every task. Does not run tasks:
 batch.py does.
 """
 
 import logging
+import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import dask
 import distributed
 import pyarrow.parquet  # noqa: F401 (batches need it: now, or the first would wait for the import)
+from distributed.comm.utils import get_tcp_server_addresses
+from distributed.utils import clean_dashboard_address
 
 import modelops_dask
-from modelops_dask import executors
+from modelops_dask import executors, metrics
 from modelops_dask.errors import MopsError
 from modelops_dask.settings import Settings
 from modelops_dask.shape import child_limit, runners
 
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
+
+MAX_PROCESSES = 64  # of a pod, that get a port for /metrics
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Runtime:
 
 
 def dask_setup(worker: distributed.Worker) -> None:
-    """Give the worker its Runtime and log it in one line."""
+    """Give the worker its Runtime, log it in one line and show it at /metrics."""
     try:
         worker.modelops = create_runtime(worker.state.nthreads, worker.memory_manager.memory_limit or 0)
     except MopsError as error:
@@ -46,6 +54,9 @@ def dask_setup(worker: distributed.Worker) -> None:
         logger.error("ModelOps cannot start: %s", error)
         raise SystemExit(error.exit_code) from None
     logger.info("%s", describe(worker.modelops))
+    if worker.modelops.executor is not None:
+        metrics.serve(facts(worker.modelops), worker.modelops.executor.pool)
+    _listen(worker)
 
 
 def dask_teardown(worker: distributed.Worker) -> None:
@@ -68,26 +79,70 @@ def create_runtime(threads: int, memory_limit_bytes: int) -> Runtime:
     return Runtime(settings, executor, threads, memory_limit_bytes, share_bytes)
 
 
-def describe(runtime: Runtime) -> str:
-    """One line with what is in effect; NAME=VALUE pairs, memory in bytes."""
+def runtime(dask_worker: distributed.Worker) -> dict[str, Any]:
+    """What is in effect in a worker process, as plain data: `client.run(modelops_dask.worker.runtime)`.
+
+    The facts of its log line, its process number, the ports of its HTTP server, its runners by state. Without
+    the preload `executor` is empty and only versions are there.
+    """
+    here: Runtime | None = getattr(dask_worker, "modelops", None)
+    if here is None:
+        return {"executor": "", **_versions()}
+    ports = sorted({address[1] for address in get_tcp_server_addresses(dask_worker.http_server)})
+    pool = here.executor.pool() if here.executor else {}
+    return {**facts(here), "pid": os.getpid(), "http_ports": ports, "pool": pool}
+
+
+def facts(runtime: Runtime) -> dict[str, Any]:
+    """What is in effect: settings as they are applied, limits in bytes, versions."""
     settings = runtime.settings
-    facts = {
-        "preset": settings.preset or "-",
+    return {
+        "preset": settings.preset,
         "executor": settings.executor_type,
         "environment": settings.executor_environment,
         "threads": runtime.threads,
         "runners": runners(runtime.threads, settings.subprocess_pool_size),
-        "max_warm_processes": settings.max_warm_processes,
+        "max_warm_processes": getattr(runtime.executor, "limit", settings.max_warm_processes),
         "max_process_reuse": settings.max_process_reuse,
         "process_ttl_seconds": settings.process_ttl_seconds,
-        "force_fresh_venv": str(settings.force_fresh_venv).lower(),
-        "validate_deps": str(settings.validate_deps).lower(),
+        "force_fresh_venv": settings.force_fresh_venv,
+        "validate_deps": settings.validate_deps,
         "task_timeout_seconds": settings.task_timeout_seconds,
         "memory_limit_bytes": runtime.memory_limit_bytes,
         "child_limit_bytes": runtime.child_limit_bytes,
+        **_versions(),
+    }
+
+
+def describe(runtime: Runtime) -> str:
+    """One line with the facts: NAME=VALUE pairs."""
+    pairs = (f"{name}={_word(value)}" for name, value in facts(runtime).items())
+    return "ModelOps runtime " + " ".join(pairs)
+
+
+def _versions() -> dict[str, str]:
+    return {
         "modelops_dask": modelops_dask.__version__,
         "dask": dask.__version__,
         "distributed": distributed.__version__,
         "python": platform.python_version(),
     }
-    return "ModelOps runtime " + " ".join(f"{name}={value}" for name, value in facts.items())
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or "-"
+
+
+def _listen(worker: distributed.Worker) -> None:
+    """Answer at the next free port when another process of the pod has the one that was asked for.
+
+    Dask has then taken a random one, where nobody would look for /metrics.
+    """
+    wanted = clean_dashboard_address(worker._dashboard_address or 0)[0]["port"] or 0
+    if wanted in (0, worker.http_server.port):
+        return
+    for port in range(wanted + 1, wanted + MAX_PROCESSES):
+        with suppress(OSError):  # taken as well
+            worker.http_server.listen(port, worker.http_server.address)
+            logger.info("HTTP also on port %d", port)
+            return

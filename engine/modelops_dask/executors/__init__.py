@@ -29,7 +29,8 @@ TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all but `none`, 
 class Task:
     """One call of a bundle's wire function: wire(entrypoint, params, seed) -> {name: bytes}.
 
-    `limit_bytes` is what its process may hold, the imported model included; 0 for no limit.
+    `limit_bytes` is what its process may hold, the imported model included; 0 for no limit. `threads` of
+    native code are its own; 0: as the worker's variables say, else one. `direct` cannot change them.
     """
 
     bundle: Bundle
@@ -37,6 +38,7 @@ class Task:
     params: dict[str, Any]
     seed: int
     limit_bytes: int = 0
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Executor(AbstractContextManager, Protocol):
     """Runs tasks, one per calling thread; its processes end when the `with` does."""
 
     def run(self, task: Task) -> Outcome: ...
+
+    def pool(self) -> dict[str, int]: ...
 
 
 def create(
@@ -102,7 +106,8 @@ def create(
         logger.warning("executor=isolated_fork: forking is unsafe on %s; executor=cold instead", sys.platform)
     if settings.executor_type in ("cold", "isolated_fork"):
         settings = replace(settings, max_process_reuse=1)
-    return WarmExecutor(settings, limit, echo)
+    memory_bytes = max(1, memory_limit_bytes - settings.worker_memory_bytes) if memory_limit_bytes else 0
+    return WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes)
 
 
 def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int) -> int:

@@ -59,6 +59,10 @@ class DirectExecutor(Executor):
         finally:
             self._leave()
 
+    def pool(self) -> dict[str, int]:
+        """No processes."""
+        return {}
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

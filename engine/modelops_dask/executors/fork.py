@@ -53,6 +53,7 @@ class ForkExecutor(Executor):
         lasting = replace(settings, max_process_reuse=0, process_ttl_seconds=0)
         self._zygotes = WarmExecutor(lasting, limit, echo, Zygote)
         self._cold = WarmExecutor(replace(settings, max_process_reuse=1), limit, echo)
+        self.limit = self._zygotes.limit
         self._lock = threading.Lock()
         self._unsafe: set[str] = set()  # digests of bundles
         self._crashed: set[str] = set()  # those whose first crash was tried in a new interpreter
@@ -83,6 +84,11 @@ class ForkExecutor(Executor):
     def idle(self) -> list[Runner]:
         """The zygotes that wait for a task, the one used longest ago first."""
         return self._zygotes.idle()
+
+    def pool(self) -> dict[str, int]:
+        """How many zygotes and interpreters there are, by state."""
+        cold = self._cold.pool()
+        return {state: number + cold[state] for state, number in self._zygotes.pool().items()}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

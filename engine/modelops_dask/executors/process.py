@@ -67,15 +67,18 @@ class Runner:
         *,
         seed_globals: bool = True,
         keep_pythonpath: bool = False,
+        threads: int = 0,
         numba_cache: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
         """Start the process; ready() waits for it. echo is given what the model prints, as it comes.
 
+        threads of native code are its own; 0: as the worker's variables say, else one.
         numba_cache is where numba keeps compiled code; None: beside the code's source.
         """
         self.tasks = 0
         self.started_at = self.used_at = time.monotonic()
+        self.ready_at: float | None = None
         self._echo = echo
         self._log = b""
         self._socket, theirs = socket.socketpair()
@@ -90,7 +93,7 @@ class Runner:
                 stderr=output,
                 pass_fds=(theirs.fileno(), lifeline),
                 cwd=bundle,
-                env=_environment(keep_pythonpath, numba_cache),
+                env=_environment(keep_pythonpath, threads, numba_cache),
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:
@@ -116,7 +119,7 @@ class Runner:
             log = self.log
             self.kill()
             raise StartFailed(runner.Answer(*message), log)
-        self.used_at = time.monotonic()
+        self.ready_at = self.used_at = time.monotonic()
 
     def ping(self) -> None:
         """Ask for a sign of life. Raises RunnerLost; the process is then gone."""
@@ -265,14 +268,14 @@ class Runner:
                 os.close(descriptor)
 
 
-def _environment(keep_pythonpath: bool, numba_cache: Path | None) -> dict[str, str]:
+def _environment(keep_pythonpath: bool, threads: int, numba_cache: Path | None) -> dict[str, str]:
     """The worker's variables without those that lead to its own packages, with what results depend on."""
     dropped = ["PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"]
     if not keep_pythonpath:
         dropped.append("PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     for name in THREAD_VARIABLES:
-        environment.setdefault(name, "1")
+        environment[name] = str(threads) if threads else environment.get(name, "1")
     environment.setdefault("PYTHONHASHSEED", HASH_SEED)
     if numba_cache:
         environment.setdefault("NUMBA_CACHE_DIR", str(numba_cache))

@@ -1,0 +1,128 @@
+"""What a worker process counts, served for Prometheus by Dask's own /metrics.
+
+executors, caches, batches -> count(), observe() -> totals of this process -> Collector -> GET /metrics
+
+Counting needs no package and costs well under a microsecond; serve() does nothing where prometheus_client is
+missing. Does not open a port: Dask does. docs/workers.md lists the names.
+"""
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A counter, or with `buckets` (their upper bounds) a histogram. `labels` are names."""
+
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+METRICS = {
+    "tasks": Metric("Attempts at tasks, by how they ended: ok, failed, died.", ("executor", "outcome")),
+    "task_seconds": Metric(
+        "Seconds that the model took for a task.",
+        ("executor",),
+        (0.001, 0.01, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000),
+    ),
+    "task_peak_bytes": Metric(
+        "The most memory that a task's process had.", ("executor",), tuple(MIB << n for n in range(4, 16))
+    ),
+    "runner_starts": Metric("Runner processes started: zygotes with isolated_fork."),
+    "runner_reuses": Metric("Tasks that found a runner waiting for them."),
+    "runner_retirements": Metric(
+        "Runners ended: reuse, age, room (for another), lost (with its task), unfit (while idle), closed.",
+        ("reason",),
+    ),
+    "cache_lookups": Metric("Bundles and environments looked for in their caches.", ("cache", "result")),
+    "environment_build_seconds": Metric(
+        "Seconds that uv took to build an environment.", (), (1, 3, 10, 30, 100, 300, 1000)
+    ),
+}
+
+Key = tuple[str, tuple[str, ...]]  # a metric's name and the values of its labels
+
+_lock = threading.Lock()
+_totals: Counter[Key] = Counter()  # of a histogram: the sum
+_buckets: dict[Key, Counter[int]] = {}  # of a histogram: observations by number of bucket
+
+
+def count(name: str, *labels: str, by: int = 1) -> None:
+    """Add to a counter; labels are values, in the order of the metric's."""
+    with _lock:
+        _totals[name, labels] += by
+
+
+def observe(name: str, values: Iterable[float], *labels: str) -> None:
+    """Add observations to a histogram."""
+    bounds, values = METRICS[name].buckets, list(values)
+    with _lock:
+        _totals[name, labels] += sum(values)
+        buckets = _buckets.setdefault((name, labels), Counter())
+        buckets.update(bisect_left(bounds, value) for value in values)
+
+
+def serve(facts: dict[str, object], pool: Callable[[], dict[str, int]]) -> bool:
+    """Show the totals at this process's /metrics, with `facts` as labels of modelops_runtime_info and the
+    number of runners by state, asked of pool() each time. False where prometheus_client is not installed.
+    """
+    try:
+        from prometheus_client import REGISTRY
+    except ImportError:
+        return False
+    global _collector
+    if _collector is not None:  # a second worker in one process, as in tests
+        REGISTRY.unregister(_collector)
+    _collector = Collector({name: str(value) for name, value in facts.items()}, pool)
+    REGISTRY.register(_collector)
+    return True
+
+
+class Collector:
+    """prometheus_client's view of the totals."""
+
+    def __init__(self, facts: dict[str, str], pool: Callable[[], dict[str, int]]) -> None:
+        self._facts, self._pool = facts, pool
+
+    def collect(self) -> Iterator["Family"]:
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+            InfoMetricFamily,
+        )
+
+        yield InfoMetricFamily("modelops_runtime", "What is in effect in this process.", value=self._facts)
+        runners = GaugeMetricFamily("modelops_runners", "Runner processes.", labels=["state"])
+        for state, number in self._pool().items():
+            runners.add_metric([state], number)
+        yield runners
+        with _lock:
+            summed, observed = dict(_totals), {key: Counter(found) for key, found in _buckets.items()}
+        for name, metric in METRICS.items():
+            kind = HistogramMetricFamily if metric.buckets else CounterMetricFamily
+            family = kind(f"modelops_{name}", metric.help, labels=metric.labels)
+            for key, total in summed.items():
+                if key[0] != name:
+                    continue
+                if metric.buckets:
+                    bounds = [*map(str, map(float, metric.buckets)), "+Inf"]
+                    below = accumulate(observed[key][number] for number in range(len(bounds)))
+                    family.add_metric(key[1], list(zip(bounds, below, strict=True)), total)
+                else:
+                    family.add_metric(key[1], total)
+            yield family
+
+
+_collector: Collector | None = None
