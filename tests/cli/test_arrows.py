@@ -19,12 +19,13 @@ MODULES = [
 # What a study is (data: what would run) is below the store, what runs it is above.
 DESCRIPTION = {"contract", "document", "fields", "plan", "sampling", "spec"}
 # A room of the engine and the rooms that it may import.
-FOUNDATION = {"errors", "settings", "shape", "scratch"}
+FOUNDATION = {"errors", "settings", "shape", "scratch", "metrics"}
 ROOMS = {
     "errors": set(),
     "settings": {"errors"},
     "shape": {"errors"},
     "scratch": set(),
+    "metrics": set(),
     "dask_logs": set(),
     "bundle": FOUNDATION,
     "venv": FOUNDATION | {"bundle"},
@@ -38,7 +39,7 @@ ROOMS = {
     "study": FOUNDATION
     | {"bundle", "venv", "limits", "executors", "store", "worker", "description", "drain"},
     "local": FOUNDATION | {"limits", "worker", "dask_logs"},
-    "remote": FOUNDATION | {"dask_logs"},
+    "remote": FOUNDATION | {"worker", "dask_logs"},
     "kube": FOUNDATION,
 }
 
