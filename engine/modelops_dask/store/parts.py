@@ -11,6 +11,7 @@ the driver writes those of tasks whose worker died. Outputs are kept as the mode
 Does not decide what a row means: fold.py does.
 """
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,9 @@ SCHEMA = pa.schema(
         ("threads", pa.int32()),
         ("environment", pa.string()),
         ("executor", pa.string()),
+        ("preset", pa.string()),
         ("seconds", pa.float64()),
+        ("ended", pa.float64()),
         ("digest", pa.binary(16)),
         ("outputs", OUTPUTS),
     ],
@@ -56,6 +59,7 @@ class Attempt:
     poisoned: it died alone, so it is the task that kills. `reason` is short and the same for like failures,
     `error` the traceback, `log` the end of what the model printed. `threads` is the BLAS thread count and
     `environment` a digest of the packages, for both change a result's bytes. 0 bytes: not known, or no limit.
+    `ended` is when, in seconds since the epoch by the writer's clock: for people, nothing is decided by it.
     """
 
     set: int
@@ -72,6 +76,8 @@ class Attempt:
     executor: str = ""
     seconds: float = 0.0
     outputs: dict[str, bytes] = field(default_factory=dict)
+    preset: str = ""
+    ended: float = field(default_factory=time.time, compare=False)
 
 
 _PLAIN = [name for name in SCHEMA.names if name not in ("digest", "outputs")]
@@ -100,7 +106,7 @@ def encode(attempts: Sequence[Attempt]) -> bytes:
         compression="zstd",
         compression_level=1,
         row_group_size=4096,  # compaction reads a row group at a time
-        use_dictionary=["status", "reason", "environment", "executor"],
+        use_dictionary=["status", "reason", "environment", "executor", "preset"],
         write_page_checksum=True,
     )
     return sink.getvalue().to_pybytes()
