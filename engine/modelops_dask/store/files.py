@@ -103,6 +103,15 @@ class Files:
             return filesystem.cat_file(f"{root}/{name}")
         return (self.folder / name).read_bytes()
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one of that name."""
+        with suppress(FileNotFoundError):
+            if self.folder is None:
+                filesystem, root = self._remote
+                filesystem.rm_file(f"{root}/{name}")
+            else:
+                (self.folder / name).unlink()
+
     def open(self, name: str) -> Any:
         """A file to read in pieces, as a context manager; FileNotFoundError."""
         if self.folder is None:
