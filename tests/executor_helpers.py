@@ -30,8 +30,8 @@ def task(source: Path, chosen: Settings, name: str = "ok", seed: int = 1, **para
     return executors.Task(bundle.fetch(str(source), chosen.bundles_cache_dir), f"faults/{name}", params, seed)
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors(process: int | str = "self") -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
 def state_of(pid: int) -> str:

@@ -6,12 +6,10 @@ it by
 Does not start or stop anything there.
 """
 
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import modelops_dask
 from modelops_dask.dask_logs import quieter
 from modelops_dask.errors import BadInput, ClusterFailed
 
@@ -32,6 +30,8 @@ def connect(address: str) -> Iterator["Client"]:
     from distributed import Client
     from distributed.comm.addressing import parse_address, parse_host_port
 
+    from modelops_dask.worker import runtime
+
     try:
         parse_host_port(parse_address(address)[1])
     except ValueError:
@@ -49,7 +49,7 @@ def connect(address: str) -> Iterator["Client"]:
             raise ClusterFailed(
                 f"{address} has no workers. Start some there:\n  {_worker_line(address)}"
             ) from error
-        if problems := _problems(client.run(identify, on_error="return")):
+        if problems := _problems(client.run(runtime, on_error="return")):
             listed = "\n".join(f"  {worker}: {problem}" for worker, problem in problems.items())
             raise ClusterFailed(
                 f"Workers of {address} cannot run studies:\n{listed}\n"
@@ -58,20 +58,9 @@ def connect(address: str) -> Iterator["Client"]:
         yield client
 
 
-def identify(dask_worker: Any) -> dict[str, str]:
-    """On a worker: what must be the same there and here; `executor` is empty without the preload."""
-    runtime = getattr(dask_worker, "modelops", None)
-    return {**_versions(), "executor": runtime.settings.executor_type if runtime else ""}
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "modelops_dask": modelops_dask.__version__,
-        "python": ".".join(platform.python_version_tuple()[:2]),
-    }
-
-
 def _problems(answers: dict[str, Any]) -> dict[str, str]:
+    from modelops_dask.worker import versions
+
     found = {}
     for worker, answer in answers.items():
         if not isinstance(answer, dict):
@@ -80,9 +69,16 @@ def _problems(answers: dict[str, Any]) -> dict[str, str]:
             found[worker] = "it was started without the preload modelops_dask.worker"
         elif answer["executor"] == "none":
             found[worker] = "it is plain Dask: its executor.type is none"
-        elif differing := {name: answer[name] for name, here in _versions().items() if answer[name] != here}:
-            found[worker] = f"it has {_named(differing)}, here is {_named(_versions())}"
+        elif (there := _compared(answer)) != (here := _compared(versions())):
+            differing = {name: version for name, version in there.items() if version != here[name]}
+            found[worker] = f"it has {_named(differing)}, here is {_named(here)}"
     return found
+
+
+def _compared(versions: dict[str, str]) -> dict[str, str]:
+    """What must be the same there and here."""
+    python, _, _ = versions["python"].rpartition(".")
+    return {"modelops_dask": versions["modelops_dask"], "python": python}
 
 
 def _named(versions: dict[str, str]) -> str:

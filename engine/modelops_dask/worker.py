@@ -87,7 +87,7 @@ def runtime(dask_worker: distributed.Worker) -> dict[str, Any]:
     """
     here: Runtime | None = getattr(dask_worker, "modelops", None)
     if here is None:
-        return {"executor": "", **_versions()}
+        return {"executor": "", **versions()}
     ports = sorted({address[1] for address in get_tcp_server_addresses(dask_worker.http_server)})
     pool = here.executor.pool() if here.executor else {}
     return {**facts(here), "pid": os.getpid(), "http_ports": ports, "pool": pool}
@@ -110,7 +110,7 @@ def facts(runtime: Runtime) -> dict[str, Any]:
         "task_timeout_seconds": settings.task_timeout_seconds,
         "memory_limit_bytes": runtime.memory_limit_bytes,
         "child_limit_bytes": runtime.child_limit_bytes,
-        **_versions(),
+        **versions(),
     }
 
 
@@ -120,7 +120,8 @@ def describe(runtime: Runtime) -> str:
     return "ModelOps runtime " + " ".join(pairs)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this package, Dask and Python, here."""
     return {
         "modelops_dask": modelops_dask.__version__,
         "dask": dask.__version__,

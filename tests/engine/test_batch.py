@@ -118,6 +118,6 @@ def test_a_pool_of_runners_works_side_by_side(study, runtime):
 def test_a_bundle_that_changed_on_the_way_is_refused(study, runtime):
     _, source = study(n=2)
     other = replace(source, bundle=replace(source.bundle, digest="sha256:" + "0" * 64))
-    with pytest.raises(BadInput, match="another bundle"):
+    with pytest.raises(BadInput, match="is needed"):
         execute(Batch(other, "other", ((0, 2),), 60), runtime())
     assert source.files.list("parts") == []

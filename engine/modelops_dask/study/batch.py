@@ -12,6 +12,7 @@ Does not decide what is tried again: dispatch.py does.
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Task
@@ -119,23 +121,38 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             kind,
             outcome.seconds,
             outcome.outputs,
+            runtime.settings.preset,
         )
 
     # Runners work side by side; `direct` shares one interpreter, where a second thread only adds surprises.
     n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
-    side_by_side = 1 if kind == "direct" else n_runners // runtime.threads
-    if min(side_by_side, len(tasks)) <= 1:
+    if kind == "direct" or n_runners == runtime.threads or len(tasks) == 1:
         attempts = [attempt(task) for task in tasks]
     else:
-        with ThreadPoolExecutor(side_by_side) as pool:
-            attempts = list(pool.map(attempt, tasks))
+        attempts = list(_pool(n_runners).map(attempt, tasks))
     seconds = time.monotonic() - start
 
     rows = [row for row in attempts if row is not None]
+    _count(rows, kind)
     # create, not put: should Dask ever run a batch twice, the first part stands.
     source.files.create(_part_file(batch), parts.encode(rows))
     left = (_index(task, plan) for task, row in zip(tasks, attempts, strict=True) if row is None)
     return Receipt(_failures(rows, plan), as_ranges(left), seconds, max(row.peak_bytes for row in rows))
+
+
+@lru_cache(maxsize=1)
+def _pool(n_runners: int) -> ThreadPoolExecutor:
+    """Callers of runners, shared by the batches of a worker process: together they have n_runners at work."""
+    return ThreadPoolExecutor(n_runners, "modelops-runner")
+
+
+def _count(rows: list[Attempt], kind: str) -> None:
+    for outcome, number in Counter(
+        "died" if row.status == "poisoned" else row.status for row in rows
+    ).items():
+        metrics.count("tasks", kind, outcome, by=number)
+    metrics.observe("task_seconds", [row.seconds for row in rows], kind)
+    metrics.observe("task_peak_bytes", [row.peak_bytes for row in rows], kind)
 
 
 def committed(batch: Batch, plan: Plan) -> Receipt | None:
