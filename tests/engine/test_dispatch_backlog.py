@@ -1,5 +1,6 @@
 """How much is sent at a time, and what becomes of what came back."""
 
+import math
 import random
 
 import pytest
@@ -8,7 +9,7 @@ from modelops_dask.errors import Stopped
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
-from modelops_dask.study.backlog import GROWTH, Backlog, Pace, count, halve
+from modelops_dask.study.backlog import CAUTION, GROWTH, WINDOW, Backlog, Pace, count, halve
 from modelops_dask.study.batch import Batch, Failed, Receipt, as_ranges
 from modelops_dask.study.breaker import DEATHS_IN_A_ROW, Breaker
 from modelops_dask.study.ledger import Ledger
@@ -41,6 +42,19 @@ def test_given_back_first_is_taken_next_in_order():
     assert backlog.take(5) == ((0, 2), (4, 6), (10, 11))
 
 
+def test_what_rests_is_unfinished_and_taken_when_its_time_has_come():
+    backlog = Backlog([])
+    assert not backlog.unfinished and backlog.rest_seconds(now=0) == math.inf
+    backlog.put_later([(7, 8)], due=5)
+    backlog.put_later([(3, 4)], due=2)
+    backlog.wake(now=1.5)
+    assert backlog.unfinished and not backlog and backlog.rest_seconds(now=1.5) == 0.5
+    backlog.wake(now=2)
+    assert backlog.take(9) == ((3, 4),) and backlog.unfinished
+    backlog.wake(now=6)
+    assert backlog.take(9) == ((7, 8),) and not backlog.unfinished
+
+
 def test_halves_hold_the_same_tasks_and_end_at_single_ones():
     first, second = halve([(0, 1), (5, 10)])
     assert (first, second) == (((0, 1), (5, 7)), ((7, 10),))
@@ -64,6 +78,18 @@ def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():
     assert pace.size(remaining=16, slots=4, places=8) == 2  # but nobody takes what others could have now
     pace.learn(1, 3600)
     assert pace.size(remaining=10**6, slots=4, places=1) == 1
+
+
+def test_deaths_make_batches_smaller_until_some_came_back():
+    pace = Pace(batch_seconds=1.0)
+    pace.learn(1000, 10.0)
+    assert pace.window == WINDOW
+    for _ in range(20):
+        pace.lost()
+    assert pace.window == 1 and pace.size(remaining=10**6, slots=4, places=1) == 100 / CAUTION // 1
+    for _ in range(40):
+        pace.learn(10, 0.1)
+    assert pace.window == WINDOW and pace.size(remaining=10**6, slots=4, places=1) == 100
 
 
 def test_ranges_of_indices():
@@ -103,7 +129,7 @@ def test_the_ledger_counts_what_a_fold_of_the_same_rows_finds(plan, tmp_path):
         left = as_ranges(plan.index(task.set, task.replicate) for task in tasks[len(begun) :])
         _, again = ledger.settle(batch, Receipt(tuple(failed), left, 0.1, 0))
         backlog.put_first(left)
-        backlog.put_last(again)
+        backlog.put_last(as_ranges(again))
         folded = fold(files, plan, 4)
         assert ledger.counts == folded.counts()
     assert len(backlog) == ledger.counts["pending"]

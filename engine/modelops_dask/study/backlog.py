@@ -4,11 +4,14 @@ pending ranges -> Backlog.take(n) -> a batch;   receipts -> Pace.learn -> Pace.s
 
 A batch should take about a second: long enough that sending and storing it cost nothing beside it, short
 enough that losing it does not hurt. The first is one task, a canary; each next may be larger than any that
-came back by a factor; towards the end they shrink, so that all slots finish together.
+came back by a factor; towards the end they shrink, so that all slots finish together. After a death they are
+smaller for a while, and none waits behind another: less is lost if there is more to come.
 
 Does not know workers or Dask: dispatch.py asks.
 """
 
+import heapq
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,19 +19,27 @@ from dataclasses import dataclass
 from modelops_dask.study.batch import Range
 
 GROWTH = 64  # times the largest batch that came back; two steps from one task to four thousand
+WINDOW = 2  # batches a slot: one runs, one waits
+CAUTION = 16  # times smaller, at most, after deaths
 SHORTEST_SECONDS = 0.06  # at the end no batch is smaller: sending and storing one takes about 10 ms
 
 
 class Backlog:
-    """Ranges of task indices, taken from the front."""
+    """Ranges of task indices, taken from the front. Times are those of one clock, in seconds."""
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self._ranges = deque(ranges)
         self._count = count(self._ranges)
+        self._resting: list[tuple[float, Sequence[Range]]] = []  # a heap
 
     def __len__(self) -> int:
-        """Tasks, not ranges."""
+        """Tasks, not ranges, that can be taken now."""
         return self._count
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are tasks to be taken, now or later."""
+        return bool(self._count or self._resting)
 
     def take(self, n_tasks: int) -> tuple[Range, ...]:
         """Up to n_tasks tasks, removed."""
@@ -53,6 +64,19 @@ class Backlog:
         self._ranges.extend(ranges)
         self._count += count(ranges)
 
+    def put_later(self, ranges: Sequence[Range], due: float) -> None:
+        """Add tasks to be tried again, not before a time."""
+        heapq.heappush(self._resting, (due, ranges))
+
+    def wake(self, now: float) -> None:
+        """Let tasks be taken whose time has come."""
+        while self._resting and self._resting[0][0] <= now:
+            self.put_last(heapq.heappop(self._resting)[1])
+
+    def rest_seconds(self, now: float) -> float:
+        """Until wake() will do something."""
+        return max(0.0, self._resting[0][0] - now) if self._resting else math.inf
+
 
 @dataclass
 class Pace:
@@ -61,6 +85,16 @@ class Pace:
     batch_seconds: float
     task_seconds: float | None = None  # None until a batch has come back
     largest: int = 0
+    caution: float = 1.0
+
+    @property
+    def window(self) -> int:
+        """Batches that a slot may hold."""
+        return 1 if self.task_seconds is None or self.caution > 2 else WINDOW
+
+    def lost(self) -> None:
+        """A worker died of what it ran."""
+        self.caution = min(CAUTION, 2 * self.caution)
 
     def learn(self, n_tasks: int, seconds: float) -> None:
         """A batch of n_tasks took so long."""
@@ -68,12 +102,13 @@ class Pace:
         # Half the weight on the newest: the first task of a process also imports the model.
         self.task_seconds = measured if self.task_seconds is None else (self.task_seconds + measured) / 2
         self.largest = max(self.largest, n_tasks)
+        self.caution = max(1.0, 0.9 * self.caution)
 
     def size(self, remaining: int, slots: int, places: int) -> int:
         """Tasks for the next batch, at least one. `places` is how many batches could be sent now."""
         if self.task_seconds is None:
             return 1
-        full = self.batch_seconds / self.task_seconds
+        full = self.batch_seconds / self.caution / self.task_seconds
         least = min(SHORTEST_SECONDS / self.task_seconds, remaining / places)
         share = max(remaining / (2 * slots), least)
         return max(1, int(min(full, share, GROWTH * self.largest)))

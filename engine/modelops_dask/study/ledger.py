@@ -25,8 +25,8 @@ class Ledger:
         self.losses: Counter[int] = Counter()
         self._ended_here = self._peak_bytes = 0
 
-    def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[Range]]:
-        """Take over a receipt: how many tasks it found ok, and those of its failed ones to try again."""
+    def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
+        """Take over a receipt: how many tasks it found ok, and which of its failed ones to try again."""
         self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
         for start, stop in batch.ranges:
             self._codes[start:stop] = OK
@@ -34,7 +34,11 @@ class Ledger:
             self._codes[start:stop] = PENDING
         ok = batch.n_tasks - sum(stop - start for start, stop in receipt.left) - len(receipt.failed)
         self._count("ok", ok)
-        return ok, [(failed.index, failed.index + 1) for failed in receipt.failed if self.failed(failed)]
+        return ok, [failed.index for failed in receipt.failed if self.failed(failed)]
+
+    def attempts(self, index: int) -> int:
+        """How often a task was tried, in earlier runs too."""
+        return int(self._attempts[index])
 
     def failed(self, failed: Failed) -> bool:
         """Take over an attempt that did not end ok; whether the task is to be tried again."""

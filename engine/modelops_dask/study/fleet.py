@@ -1,0 +1,167 @@
+"""The workers of a run and the batches that each holds: the dispatcher's side of Dask.
+
+Fleet.send(worker, batch) -> Dask -> BatchDone | BatchBroken on the inbox
+the scheduler's own events -> WorkerJoined | WorkerLeft | WorkerDraining on the inbox
+
+Batches are pinned to their worker, so when one dies it is known what it held; its oldest ones were running.
+Dask's callbacks, in its thread, only put messages on the inbox; all else here is for the caller's thread.
+
+Does not choose what to send: dispatch.py does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from modelops_dask import drain
+from modelops_dask.errors import ClusterFailed
+from modelops_dask.study import events
+from modelops_dask.study.batch import Batch, run_batch
+from modelops_dask.study.suspects import Suspect
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+SCHEDULER_LOST = (
+    "The connection to the Dask scheduler was lost. What was stored stays; the same command goes on."
+)
+OVER_MEMORY = "WorkerMemory"  # Dask's own limit ended it: all that a `direct` task can be told of its size
+
+
+@dataclass
+class Sent:
+    """A batch that a worker holds."""
+
+    batch: Batch
+    future: "Future"
+    suspect: Suspect | None  # then nothing else is sent to its worker
+
+
+@dataclass
+class Worker:
+    """A worker process, by its address."""
+
+    address: str
+    host: str
+    threads: int
+    sent: dict[str, Sent] = field(default_factory=dict)  # by part, oldest first
+    draining: bool = False
+
+    @property
+    def suspect(self) -> bool:
+        return any(sent.suspect for sent in self.sent.values())
+
+
+class Fleet:
+    """Workers by address. A `with` listens to the scheduler, and cancels what is still held at its end."""
+
+    def __init__(self, client: "Client", inbox: "SimpleQueue[events.Event]") -> None:
+        self.workers: dict[str, Worker] = {}
+        self.most_workers = 0
+        self._client, self._inbox = client, inbox
+        self._over_memory: set[str] = set()
+
+    def __enter__(self) -> "Fleet":
+        self._client.subscribe_topic("all", self._on_event)
+        self._client.subscribe_topic("worker-restart-memory", self._on_over_memory)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel([sent for worker in self.workers.values() for sent in worker.sent.values()])
+        if self.connected:
+            self._client.unsubscribe_topic("all")
+            self._client.unsubscribe_topic("worker-restart-memory")
+
+    @property
+    def connected(self) -> bool:
+        return self._client.status == "running"
+
+    @property
+    def busy(self) -> bool:
+        return any(worker.sent for worker in self.workers.values())
+
+    def look(self) -> list[str]:
+        """See who is there. Those who are gone, lest an event was missed. Raises ClusterFailed."""
+        from distributed.comm import get_address_host
+
+        try:
+            there = self._client.nthreads()
+        except OSError as error:
+            raise ClusterFailed(SCHEDULER_LOST) from error
+        for address, threads in there.items():
+            self.workers.setdefault(address, Worker(address, get_address_host(address), threads))
+        self.most_workers = max(self.most_workers, len(self.workers))
+        return list(self.workers.keys() - there.keys())
+
+    def send(self, worker: Worker, batch: Batch, suspect: Suspect | None) -> None:
+        """Submit a batch to a worker and no other."""
+        future = self._client.submit(
+            run_batch,
+            batch,
+            key=_key(batch.part),
+            workers=[worker.address],
+            allow_other_workers=False,
+            pure=False,
+        )
+        worker.sent[batch.part] = Sent(batch, future, suspect)
+        self._client.loop.add_callback(self._watch, batch.part, future)
+
+    def arrived(self, part: str) -> Sent | None:
+        """The batch of that part, taken off its worker; None when it was given up before."""
+        for worker in self.workers.values():
+            if part in worker.sent:
+                return worker.sent.pop(part)
+        return None
+
+    def take_waiting(self, worker: Worker, running: Iterable[str] | None = None) -> list[Sent]:
+        """Take off a worker what it did not begin: all but `running`, keys of Dask, else but its oldest."""
+        if running is None:
+            waiting = list(worker.sent)[worker.threads :]
+        else:
+            keys = set(running)
+            waiting = [part for part in worker.sent if _key(part) not in keys]
+        return [worker.sent.pop(part) for part in waiting]
+
+    def cancel(self, sent: Iterable[Sent]) -> None:
+        """Have Dask forget batches, if it can be told."""
+        futures = [item.future for item in sent]
+        if futures and self.connected:
+            self._client.cancel(futures, force=True)
+
+    # In Dask's thread
+
+    def _on_event(self, event: tuple[float, Any]) -> None:
+        _, message = event
+        if not isinstance(message, dict):
+            return
+        if message.get("action") == "add-worker":
+            self._inbox.put(events.WorkerJoined(message["worker"]))
+        elif message.get("action") == "remove-worker":
+            address, reason = message["worker"], {}
+            if address in self._over_memory:
+                reason = {"reason": OVER_MEMORY}
+            self._inbox.put(events.WorkerLeft(address, message["expected"], **reason))
+        elif message.get("action") == drain.ACTION:
+            self._inbox.put(events.WorkerDraining(message["worker"], frozenset(message["executing"])))
+
+    def _on_over_memory(self, event: tuple[float, Any]) -> None:
+        self._over_memory.add(event[1]["worker"])
+
+    async def _watch(self, part: str, future: "Future") -> None:
+        """Wait for a batch."""
+        from distributed import KilledWorker
+
+        try:
+            self._inbox.put(events.BatchDone(part, await self._client.gather(future, asynchronous=True)))
+        except KilledWorker:
+            pass  # the worker's end is an event of its own
+        except BaseException as error:  # CancelledError too, which is no Exception
+            self._inbox.put(events.BatchBroken(part, error))
+
+
+def _key(part: str) -> str:
+    return f"modelops-batch-{part}"

@@ -1,0 +1,72 @@
+"""Batches that ran when their worker died: who did it, one of their tasks or the worker's host?
+
+a lost worker -> what it ran, in pieces -> each piece alone on a worker -> died again: the task is found
+                                                                       -> all did well: the host is blamed
+
+Does not know workers or Dask: dispatch.py sends the pieces and says how they ended.
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelops_dask.study.backlog import halve
+from modelops_dask.study.batch import Range
+
+BLAMED_TO_AVOID = 3  # losses for which no task was found
+
+
+@dataclass
+class Loss:
+    """One death of a worker. `open` pieces of what it ran have not done well yet; 0: nobody but the host."""
+
+    host: str
+    open: int = 0
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """Tasks to be run alone on a worker."""
+
+    ranges: tuple[Range, ...]
+    loss: Loss
+
+
+class Suspects:
+    """Suspects in the order in which they are to be tried."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Suspect] = deque()
+        self._blamed: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> Suspect:
+        return self._waiting.popleft()
+
+    def give_back(self, suspect: Suspect) -> None:
+        """It was sent and never began."""
+        self._waiting.appendleft(suspect)
+
+    def add(self, host: str, batches: Sequence[tuple[Range, ...]]) -> None:
+        """A worker on that host died while it ran these batches: they are tried in halves, down to a task."""
+        loss = Loss(host)
+        for ranges in batches:
+            pieces = halve(ranges) if sum(stop - start for start, stop in ranges) > 1 else (ranges,)
+            loss.open += len(pieces)
+            self._waiting.extend(Suspect(piece, loss) for piece in pieces)
+
+    def did_well(self, suspect: Suspect) -> bool:
+        """A suspect killed nobody. Whether its host is from now on one to avoid."""
+        loss = suspect.loss
+        loss.open -= 1
+        if loss.open:
+            return False
+        self._blamed[loss.host] += 1
+        return self._blamed[loss.host] == BLAMED_TO_AVOID
+
+    def avoided(self, hosts: set[str]) -> set[str]:
+        """Those of the hosts whose workers died too often; none when that is all of them."""
+        bad = {host for host in hosts if self._blamed[host] >= BLAMED_TO_AVOID}
+        return bad if bad != hosts else set()
