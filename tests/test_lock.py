@@ -28,6 +28,7 @@ def pins(name: str) -> dict[str, str]:
         ("requirements.lock", PROJECT["project"]["dependencies"]),
         ("requirements-image.lock", PROJECT["project"]["dependencies"]),
         ("requirements-image.lock", PROJECT["project"]["optional-dependencies"]["image"]),
+        ("requirements-image.lock", PROJECT["project"]["optional-dependencies"]["s3"]),
         ("requirements-dev.lock", PROJECT["dependency-groups"]["dev"]),
         ("requirements-scan.lock", PROJECT["dependency-groups"]["scan"]),
     ],
