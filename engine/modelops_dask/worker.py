@@ -75,7 +75,7 @@ def create_runtime(threads: int, memory_limit_bytes: int) -> Runtime:
     if memory_limit_bytes and settings.executor_type != "direct":
         count = runners(threads, settings.subprocess_pool_size)
         share_bytes = max(0, child_limit(memory_limit_bytes, settings.worker_memory_bytes, count))
-    executor = executors.create(settings, memory_limit_bytes, threads)
+    executor = executors.create(settings, memory_limit_bytes, threads, share_bytes=share_bytes)
     return Runtime(settings, executor, threads, memory_limit_bytes, share_bytes)
 
 

@@ -29,7 +29,8 @@ TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all but `none`, 
 class Task:
     """One call of a bundle's wire function: wire(entrypoint, params, seed) -> {name: bytes}.
 
-    `limit_bytes` is what its process may hold, the imported model included; 0 for no limit. `threads` of
+    `limit_bytes` is what its process may hold, the imported model included; 0 for no limit. `alone`: begin it
+    when no other task of the pod runs, for it died of want of memory beside others. `threads` of
     native code are its own; 0: as the worker's variables say, else one. `direct` cannot change them.
     """
 
@@ -39,6 +40,7 @@ class Task:
     seed: int
     limit_bytes: int = 0
     threads: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Outcome:
     `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal 9",
     "TaskTimeout"). `log` is the end of what the model printed, at most 64 KiB, when the status is not ok.
     `peak_bytes` is the most memory that its process had resident, less what a child shares with its zygote; 0
-    if not known. `threads` (of native code;
+    if not known. `limit_bytes` is what it might have held, 0 for no limit. `threads` (of native code;
     0: not fixed) and `environment` (a digest of the Python version and packages) can change the bytes.
     """
 
@@ -62,6 +64,7 @@ class Outcome:
     peak_bytes: int = 0
     threads: int = 0
     environment: str = ""
+    limit_bytes: int = 0
 
 
 class Executor(AbstractContextManager, Protocol):
@@ -77,11 +80,13 @@ def create(
     memory_limit_bytes: int | None = None,
     threads: int = 1,
     echo: Callable[[bytes], object] | None = None,
+    share_bytes: int = 0,
 ) -> Executor:
     """The executor that the settings ask for. Raises BadInput for `none`, and what cannot be had.
 
     memory_limit_bytes is that of the worker process, None or 0 for none: it caps how many runners stay warm.
     threads is how many threads of the process run tasks. echo receives what models print in runners.
+    share_bytes is the memory of one runner (shape.child_limit), 0 for no limits; `direct` has none.
     """
     if settings.executor_type not in TYPES:
         raise BadInput(
@@ -102,12 +107,25 @@ def create(
     limit = _warm_limit(settings, memory_limit_bytes, threads)
     if settings.executor_type == "isolated_fork":
         if sys.platform == "linux":
-            return ForkExecutor(settings, limit, echo)
+            return _limited(ForkExecutor(settings, limit, echo), settings, share_bytes)
         logger.warning("executor=isolated_fork: forking is unsafe on %s; executor=cold instead", sys.platform)
     if settings.executor_type in ("cold", "isolated_fork"):
         settings = replace(settings, max_process_reuse=1)
     memory_bytes = max(1, memory_limit_bytes - settings.worker_memory_bytes) if memory_limit_bytes else 0
-    return WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes)
+    return _limited(WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes), settings, share_bytes)
+
+
+def _limited(executor: Executor, settings: Settings, share_bytes: int) -> Executor:
+    """The executor with limits of memory, where there are any and the system can have them."""
+    if not share_bytes:
+        return executor
+    if sys.platform != "linux":
+        logger.warning("on %s a task's memory is not limited and not watched: that needs Linux", sys.platform)
+        return executor
+    from modelops_dask.executors.limited import LimitedExecutor
+    from modelops_dask.limits import cgroup
+
+    return LimitedExecutor(executor, cgroup.memory(), share_bytes, settings.worker_memory_bytes)
 
 
 def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int) -> int:

@@ -21,6 +21,7 @@ from modelops_dask.executors import Executor, Outcome, Task
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.runner import Answer
 from modelops_dask.executors.warm import WarmExecutor
+from modelops_dask.limits import pod
 from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops")
@@ -40,7 +41,17 @@ class Zygote(Runner):
         """Run one task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
         late_seconds = None if timeout_seconds is None else timeout_seconds + LATE_SECONDS
         request = pickle.dumps((entrypoint, params, seed, limit_bytes), protocol=4)
-        return self._ask((request, timeout_seconds), late_seconds)
+        self.limit_bytes, self._out_of_memory = limit_bytes, None
+        answer = self._ask((request, timeout_seconds), late_seconds)
+        if answer.status == "died" and (known := self._out_of_memory):
+            return answer._replace(reason=known.reason, error=known.error, peak_bytes=known.peak_bytes)
+        return answer
+
+    def end_for_memory(self, pids: list[int], peak_bytes: int, error: str) -> None:
+        """From the guard's thread: end the child and what it started; the zygote too if that holds most."""
+        if max(pids, key=pod.held_bytes) != self.pid:
+            pids = [pid for pid in pids if pid != self.pid]
+        super().end_for_memory(pids, peak_bytes, error)
 
 
 class ForkExecutor(Executor):

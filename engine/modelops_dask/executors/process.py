@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from modelops_dask.executors import runner
+from modelops_dask.limits import pod
 
 LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what a pipe holds
 START_SECONDS = 120  # interpreter and model; starsim takes up to 19 s on a busy machine
@@ -79,6 +80,10 @@ class Runner:
         self.tasks = 0
         self.started_at = self.used_at = time.monotonic()
         self.ready_at: float | None = None
+        self.limit_bytes = 0  # of its latest task
+        self.mark = pod.new_mark()
+        self._peak_seen_bytes = 0
+        self._out_of_memory: RunnerLost | None = None
         self._echo = echo
         self._log = b""
         self._socket, theirs = socket.socketpair()
@@ -93,7 +98,7 @@ class Runner:
                 stderr=output,
                 pass_fds=(theirs.fileno(), lifeline),
                 cwd=bundle,
-                env=_environment(keep_pythonpath, threads, numba_cache),
+                env=_environment(keep_pythonpath, threads, numba_cache) | {pod.MARK: self.mark},
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:
@@ -133,6 +138,7 @@ class Runner:
 
         Raises RunnerLost; the process is then gone.
         """
+        self.limit_bytes = limit_bytes
         answer = self._ask((entrypoint, params, seed, limit_bytes), timeout_seconds)
         if answer.status == "died":  # an allocation failed: what that left behind is for no other task
             self.kill()
@@ -169,17 +175,23 @@ class Runner:
         self.kill()
 
     def kill(self) -> None:
-        """End the process and its group now, and free what it held. May be called again."""
+        """End the process and all that it started now, and free what it held. May be called again."""
         if self._output < 0:
             return
         self._signal(signal.SIGKILL)
         self._process.wait()
+        pod.kill_marked(self.mark)  # what has left the group
         self._close_descriptors()
 
     def interrupt(self) -> None:
         """Kill the process from another thread; the one in call() then gets RunnerLost and frees the rest."""
         if self._process.returncode is None:
             self._signal(signal.SIGKILL)
+
+    def end_for_memory(self, pids: list[int], peak_bytes: int, error: str) -> None:
+        """From the guard's thread: end the task, whose processes these are, as TaskOOM."""
+        self._out_of_memory = RunnerLost(runner.OUT_OF_MEMORY, error, "", peak_bytes)
+        pod.kill(pids)
 
     def _send(self, message: object, timeout_seconds: float | None) -> None:
         self._socket.settimeout(timeout_seconds)
@@ -198,8 +210,10 @@ class Runner:
             if wait <= 0:
                 raise self._overdue(reason, f"{what} within {timeout_seconds:g} s")
             ready = self._poll.poll(wait * 1000)
-            if not ready and self._process.poll() is not None:
-                raise self._lost()
+            if not ready:
+                if self._process.poll() is not None:
+                    raise self._lost()
+                self._peak_seen_bytes = self._peak_bytes()  # it cannot be asked for once the process is gone
             for descriptor, _ in ready:
                 if descriptor == self._output:
                     self._drain()
@@ -241,7 +255,9 @@ class Runner:
         status = self._wait(GRACE_SECONDS)
         self._drain()
         self.kill()
-        return RunnerLost(*runner.ending(status), self.log)
+        if known := self._out_of_memory:
+            return RunnerLost(known.reason, known.error, self.log, known.peak_bytes)
+        return RunnerLost(*runner.ending(status), self.log, self._peak_seen_bytes)
 
     def _wait(self, timeout_seconds: float) -> int | None:
         try:

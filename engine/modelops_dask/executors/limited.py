@@ -1,0 +1,87 @@
+"""Tasks that keep to their share of the pod's memory, whichever executor runs them.
+
+    Task -> admission: is there memory? -> its limit -> the executor -> Outcome -> what the next may need
+                                     guard: is there still some? -> TaskOOM
+
+A task may hold a full share of its worker's memory (shape.child_limit), or more if tasks of its kind did.
+What they need decides how many run side by side. runner.py sets the limit; admission.py and guard.py, one of
+each for a worker process, agree with those of the pod's other processes.
+"""
+
+import signal
+from dataclasses import replace
+from types import TracebackType
+
+from modelops_dask.executors import Executor, Outcome, Task
+from modelops_dask.executors.fork import ForkExecutor, Zygote
+from modelops_dask.executors.process import Runner
+from modelops_dask.executors.runner import OUT_OF_MEMORY
+from modelops_dask.executors.warm import WarmExecutor
+from modelops_dask.limits import guard, pod
+from modelops_dask.limits.admission import Admission
+from modelops_dask.limits.cgroup import Memory
+from modelops_dask.limits.peaks import Peaks
+
+KILLED = f"killed by signal {signal.SIGKILL:d}"
+
+
+class LimitedExecutor(Executor):
+    """Runs tasks of another executor when the pod has memory for them; ends them when it has none left."""
+
+    def __init__(
+        self, executor: WarmExecutor | ForkExecutor, memory: Memory, share_bytes: int, worker_bytes: int
+    ) -> None:
+        """share_bytes is one runner's, worker_bytes this process itself needs. Raises OSError."""
+        self._executor, self._share_bytes, self._worker_bytes = executor, share_bytes, worker_bytes
+        self._peaks = Peaks(share_bytes)
+        self._guard = guard.Guard(memory, self.runners, self._hold)
+        capacity_bytes = int(guard.LAST * memory.limit_bytes)
+        self._admission = Admission(capacity_bytes, worker_bytes, lambda: self._guard.full)
+        self._guard.start()
+
+    def run(self, task: Task) -> Outcome:
+        """Run a task, once there is memory for it. Raises BadInput when no task of the bundle can be run."""
+        kind = task.bundle.digest, task.entrypoint
+        with self._admission.admit(self._peaks.expected(kind), task.alone) as held_bytes:
+            limit_bytes = max(self._share_bytes, held_bytes)
+            outcome = self._executor.run(replace(task, limit_bytes=limit_bytes))
+        reason = outcome.reason
+        if outcome.status == "ok":
+            self._peaks.learn(kind, outcome.peak_bytes)
+        elif reason == KILLED and self._guard.kernel_killed():
+            reason = OUT_OF_MEMORY
+        return replace(outcome, reason=reason, limit_bytes=limit_bytes)
+
+    def runners(self) -> list[Runner]:
+        """All runners of this process."""
+        return self.busy() + self.idle()
+
+    def busy(self) -> list[Runner]:
+        """Those that have a task now."""
+        return self._executor.busy()
+
+    def idle(self) -> list[Runner]:
+        """Those that wait for a task."""
+        return self._executor.idle()
+
+    def pool(self) -> dict[str, int]:
+        """Runners by state."""
+        return self._executor.pool()
+
+    @property
+    def limit(self) -> int:
+        """The most runners there can be."""
+        return self._executor.limit
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process. Tasks that still run end as died, those that wait for memory raise."""
+        self._guard.close()
+        self._admission.close()
+        self._executor.__exit__(kind, error, trace)
+
+    def _hold(self) -> None:
+        """A zygote's memory is this process's for as long as it lives; another runner's is its task's."""
+        zygotes = [runner.pid for runner in self.runners() if isinstance(runner, Zygote)]
+        self._admission.hold(self._worker_bytes + sum(map(pod.own_bytes, zygotes)))

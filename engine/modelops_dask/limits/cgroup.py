@@ -1,0 +1,129 @@
+"""How much memory this process may use together with its neighbours, and how much of that is used.
+
+/proc/self/cgroup, /proc/self/mountinfo -> the cgroups of our own path -> the smallest limit -> Memory
+
+In a container that is the container's limit; in a login session, a CI job or a test it may be that of a
+cgroup further up. Versions 1 and 2 of cgroups; where no cgroup has a limit, the machine's memory counts.
+Linux only. Does not act: admission.py and guard.py do.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MACHINE = Path("proc/meminfo")
+
+
+@dataclass(frozen=True)
+class _Version:
+    """The names that a version of cgroups has for its files and for fields of memory.stat."""
+
+    limit: str
+    usage: str
+    events: str
+    reclaimable: tuple[str, ...]
+
+
+_VERSIONS = {
+    1: _Version(
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "memory.oom_control",
+        ("total_active_file", "total_inactive_file"),
+    ),
+    2: _Version(
+        "memory.max",
+        "memory.current",
+        "memory.events",
+        ("active_file", "inactive_file", "slab_reclaimable"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A limit that counts for this process. `version` is of cgroups; 0: the machine's memory is the limit."""
+
+    limit_bytes: int
+    version: int
+    limiting: Path  # the cgroup whose limit it is; /proc/meminfo for version 0
+    own: Path  # the cgroup that this process is in
+
+    def used_bytes(self) -> int:
+        """Bytes in use, less what the kernel gives back when asked: file cache. Raises OSError.
+
+        Cache that was used lately is left out as well: a worker that reads a large file twice is not short of
+        memory. What lies in /dev/shm and other tmpfs is in use.
+        """
+        if not self.version:
+            machine = _fields(self.limiting)
+            return (machine["MemTotal:"] - machine["MemAvailable:"]) * 1024
+        names = _VERSIONS[self.version]
+        statistics = _fields(self.limiting / "memory.stat")
+        used_bytes = int((self.limiting / names.usage).read_text())
+        return max(0, used_bytes - sum(statistics.get(name, 0) for name in names.reclaimable))
+
+    def oom_kills(self) -> int:
+        """Processes of our own cgroup that the kernel has killed for want of memory; 0 if not known."""
+        if not self.version:
+            return 0
+        try:
+            return _fields(self.own / _VERSIONS[self.version].events).get("oom_kill", 0)
+        except OSError:
+            return 0
+
+
+def memory(root: Path = Path("/")) -> Memory:
+    """The memory that counts for this process, as the files under `root` say. Raises OSError if none."""
+    total_bytes = _fields(root / MACHINE)["MemTotal:"] * 1024
+    version, levels = _levels(root)
+    limits = [(limit, folder) for folder in levels if (limit := _limit(folder, version)) is not None]
+    smallest, limiting = min(limits, key=lambda found: found[0], default=(total_bytes, root))
+    if smallest >= total_bytes:
+        return Memory(total_bytes, 0, root / MACHINE, root)
+    return Memory(smallest, version, limiting, levels[0])
+
+
+def _levels(root: Path) -> tuple[int, list[Path]]:
+    """(version, folders of our own memory cgroup and of those around it, the innermost first)."""
+    own = {}
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            own[1] = path
+        elif number == "0":
+            own[2] = path
+    for version, mount_root, mount in sorted(_mounts(root)):
+        if version not in own:
+            continue
+        # In a container the mount may begin at our own cgroup, while the path is still the host's.
+        path = Path(own[version])
+        inside = path.relative_to(mount_root) if path.is_relative_to(mount_root) else Path()
+        folder = mount / inside
+        if ".." in inside.parts or not folder.is_dir():
+            folder = mount
+        return version, [folder, *(above for above in folder.parents if above.is_relative_to(mount))]
+    return 0, []
+
+
+def _mounts(root: Path) -> Iterator[tuple[int, str, Path]]:
+    """(version, the cgroup that is mounted, where) of each hierarchy that may count memory."""
+    for line in (root / "proc/self/mountinfo").read_text().splitlines():
+        mount, _, filesystem = line.partition(" - ")
+        kind, _, options = filesystem.split(" ", 2)
+        _, _, _, mount_root, where, *_ = mount.split(" ")
+        if kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(",")):
+            yield 2 if kind == "cgroup2" else 1, mount_root, root / where.lstrip("/")
+
+
+def _limit(folder: Path, version: int) -> int | None:
+    try:
+        text = (folder / _VERSIONS[version].limit).read_text().strip()
+    except OSError:  # the root of the hierarchy has no limit, nor has version 2 beside memory in version 1
+        return None
+    return None if text == "max" else int(text)
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Lines of a name, a number and perhaps a unit."""
+    return {line.split()[0]: int(line.split()[1]) for line in path.read_text().splitlines() if line}

@@ -1,0 +1,35 @@
+"""How much memory a task should need, from what those before it needed.
+
+a task's kind, its peak -> Peaks.learn(); Peaks.expected() -> bytes
+
+A kind is a bundle and an entrypoint. Nothing is known about a first task: it is given a full share.
+"""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Hashable
+
+LATEST = 100  # tasks of a kind that are remembered: a study may sweep from small to large
+ENOUGH_FOR = 0.95  # of them
+
+
+class Peaks:
+    """Remembers peaks of memory by kind of task. May be used by several threads."""
+
+    def __init__(self, first_bytes: int) -> None:
+        self._first_bytes = first_bytes
+        self._lock = threading.Lock()
+        self._seen: dict[Hashable, deque[int]] = {}
+        self._expected: dict[Hashable, int] = {}
+
+    def expected(self, kind: Hashable) -> int:
+        """Bytes that are enough for nearly all of the latest tasks of a kind."""
+        return self._expected.get(kind, self._first_bytes)
+
+    def learn(self, kind: Hashable, peak_bytes: int) -> None:
+        """Take over the peak of a task that ended by itself."""
+        with self._lock:
+            seen = self._seen.setdefault(kind, deque(maxlen=LATEST))
+            seen.append(peak_bytes)
+            self._expected[kind] = sorted(seen)[math.ceil(ENOUGH_FOR * len(seen)) - 1]

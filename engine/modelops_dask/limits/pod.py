@@ -1,0 +1,117 @@
+"""What the worker processes of a pod have in common: a number, a file of locks, and marked processes.
+
+Worker processes that one process started (`dask worker`, or a LocalCluster's) make a pod. Its number is that
+process's. A runner, and so all that it ever starts, carries a mark with it in a variable of its environment;
+a session of its own does not shake it off. Linux only.
+"""
+
+import fcntl
+import os
+import signal
+import struct
+import tempfile
+import time
+import uuid
+from collections import defaultdict
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+POD = os.getppid()  # now: whoever it is may end before us
+MARK = "MODELOPS_RUNNER"
+MIB = 1024 * 1024
+
+
+class Held:
+    """Locks on ranges of bytes of the pod's file, which stays empty. The kernel frees a dead process's.
+
+    They belong to this object, not to the process (open file descriptions): threads exclude each other too.
+    """
+
+    TASK, PROCESS = fcntl.F_WRLCK, fcntl.F_RDLCK  # what a range is held for
+
+    def __init__(self) -> None:
+        """Raises OSError where no file can be made."""
+        self._fd = os.open(_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._origin = POD << 32
+
+    def lock(self, start: int, length: int = 1, kind: int = TASK) -> bool:
+        """Hold a range; False when another holds some of it."""
+        try:
+            self._call(fcntl.F_OFD_SETLK, kind, start, length)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self, start: int, length: int = 1) -> None:
+        self._call(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, start, length)
+
+    def other(self, start: int, length: int) -> tuple[int, int, int] | None:
+        """(kind, start, length) of a range that somebody else holds and that overlaps this one."""
+        kind, start, length = self._call(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, start, length)
+        return None if kind == fcntl.F_UNLCK else (kind, start, length)
+
+    def close(self) -> None:
+        """Free all."""
+        os.close(self._fd)
+
+    def _call(self, command: int, kind: int, start: int, length: int) -> tuple[int, int, int]:
+        asked = struct.pack("hhqqi0q", kind, os.SEEK_SET, self._origin + start, length, 0)  # struct flock
+        kind, _, start, length, _ = struct.unpack("hhqqi0q", fcntl.fcntl(self._fd, command, asked))
+        return kind, start - self._origin, length
+
+
+@cache
+def _file() -> Path:
+    space = Path("/proc/self/ns/pid").stat().st_ino  # where a pod's number means something
+    return Path(tempfile.gettempdir()) / f"modelops-{os.getuid()}-{space}.locks"
+
+
+def new_mark() -> str:
+    """A mark for a runner of this pod."""
+    return f"{POD}-{uuid.uuid4().hex}"
+
+
+def marked(prefix: str = f"{POD}-") -> dict[str, list[int]]:
+    """The processes whose mark begins so, by mark: by default all of the pod's."""
+    wanted = f"{MARK}={prefix}".encode()
+    found = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it ended, or is somebody else's
+            environment = path.read_bytes()
+            at = environment.find(wanted)
+            if at >= 0:
+                mark = environment[at + len(MARK) + 1 : environment.find(b"\0", at)].decode()
+                found[mark].append(int(path.parent.name))
+    return dict(found)
+
+
+def kill_marked(mark: str, timeout_seconds: float = 1.0) -> None:
+    """End every process with this mark, also one that is just being started."""
+    deadline = time.monotonic() + timeout_seconds
+    while (pids := marked(mark).get(mark)) and time.monotonic() < deadline:
+        kill(pids)
+        time.sleep(0.001)
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def held_bytes(pid: int) -> int:
+    """Memory of a process, what it shares divided among those who share it; 0 when it is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def own_bytes(pid: int) -> int:
+    """Memory of a process that no file backs: a quick, rough held_bytes()."""
+    with suppress(OSError):
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    return 0
