@@ -102,6 +102,7 @@ class Collector:
             HistogramMetricFamily,
             InfoMetricFamily,
         )
+        from prometheus_client.utils import floatToGoString
 
         yield InfoMetricFamily("modelops_runtime", "What is in effect in this process.", value=self._facts)
         runners = GaugeMetricFamily("modelops_runners", "Runner processes.", labels=["state"])
@@ -117,7 +118,7 @@ class Collector:
                 if key[0] != name:
                     continue
                 if metric.buckets:
-                    bounds = [*map(str, map(float, metric.buckets)), "+Inf"]
+                    bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
                     below = accumulate(observed[key][number] for number in range(len(bounds)))
                     family.add_metric(key[1], list(zip(bounds, below, strict=True)), total)
                 else:

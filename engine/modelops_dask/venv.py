@@ -28,6 +28,7 @@ from pathlib import Path
 from filelock import FileLock
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from modelops_dask import metrics
 from modelops_dask.bundle import Bundle
 from modelops_dask.bundle.reference import redact
 from modelops_dask.errors import BadInput
@@ -73,6 +74,7 @@ def environment(bundle: Bundle, settings: Settings) -> Environment:
         sweep(_private(settings))
         with FileLock(f"{folder}.lock"):
             problem = _problem(folder, settings.validate_deps)
+            metrics.count("cache_lookups", "environment", "miss" if problem else "hit")
             if problem:
                 logger.info("environment %s: %s; building", key, problem)
                 _clear(folder, settings)
@@ -211,6 +213,7 @@ def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    metrics.observe("environment_build_seconds", [record["seconds"]])
     logger.info(
         "environment %s: %d packages in %.1f s", folder.name, len(record["installed"]), record["seconds"]
     )

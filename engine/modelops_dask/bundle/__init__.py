@@ -11,11 +11,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelops_dask import metrics
 from modelops_dask.bundle.cache import Cache
 from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference, parse
 from modelops_dask.bundle.tree import digest, find, is_bundle
-from modelops_dask.bundle.unpack import Refused, Unpacking, unpack
+from modelops_dask.bundle.unpack import Refused, Unpacking, unpack_archive
 
 __all__ = ["Bundle", "FetchFailed", "digest", "fetch", "find"]
 
@@ -48,6 +49,7 @@ def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
 
             asked = artifact.pinned(asked)
         found = None if _is_folder(asked) and not expected else _known(asked, cache, expected)
+        metrics.count("cache_lookups", "bundle", "hit" if found else "miss")
         if not found:
             key = asked.digest or expected
             with cache.lock(key) if key else nullcontext():
@@ -90,7 +92,7 @@ def _fetched(asked: Reference, cache: Cache, expected: str) -> Bundle:
         else:
             from modelops_dask.bundle import archive
 
-            unpack(archive.get(asked, scratch), into)
+            unpack_archive(archive.get(asked, scratch), into, scratch)
         into.finish()
         return _kept(_top(scratch / "tree"), asked, cache, expected)
 

@@ -97,7 +97,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     """As run_batch, with the runtime given."""
     source, kind = batch.source, runtime.settings.executor_type
     plan = _plan(source.files, source.request)
-    bundle = _bundle(source.bundle, runtime.settings.bundles_cache_dir)
+    bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
     tasks = list(plan.tasks(batch.ranges))
     start = time.monotonic()
 
@@ -126,7 +126,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
 
     # Runners work side by side; `direct` shares one interpreter, where a second thread only adds surprises.
     n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
-    if kind == "direct" or n_runners == runtime.threads or len(tasks) == 1:
+    if kind == "direct" or n_runners == runtime.threads:
         attempts = [attempt(task) for task in tasks]
     else:
         attempts = list(_pool(n_runners).map(attempt, tasks))
@@ -147,9 +147,8 @@ def _pool(n_runners: int) -> ThreadPoolExecutor:
 
 
 def _count(rows: list[Attempt], kind: str) -> None:
-    for outcome, number in Counter(
-        "died" if row.status == "poisoned" else row.status for row in rows
-    ).items():
+    outcomes = Counter("died" if row.status == "poisoned" else row.status for row in rows)
+    for outcome, number in outcomes.items():
         metrics.count("tasks", kind, outcome, by=number)
     metrics.observe("task_seconds", [row.seconds for row in rows], kind)
     metrics.observe("task_peak_bytes", [row.peak_bytes for row in rows], kind)
@@ -210,6 +209,6 @@ def _plan(files: Files, request: Request) -> Plan:
 
 
 @lru_cache(maxsize=8)
-def _bundle(sent: Bundle, cache_dir: Path) -> Bundle:
+def bundle_here(sent: Bundle, cache_dir: Path) -> Bundle:
     """The bundle as this worker holds it: its own copy, with the digest that the driver sent."""
     return fetch(sent.source or str(sent.path), cache_dir, sent.digest)
