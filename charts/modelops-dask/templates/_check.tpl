@@ -39,12 +39,12 @@ Takes the root ($).
 {{- end }}
 {{- end }}
 
-{{- /* Dask reads nested names only and ignores dotted ones without a word. */}}
+{{- /* Dask reads nested names only and ignores dotted ones without a word. Loggers and tasks have names of their own. */}}
 {{- define "modelops-dask.check.dots" -}}
 {{- range $name, $value := .config }}
 {{- if contains "." $name }}
   {{ $.path }}: nest {{ $name }} as {{ replace "." ": {" $name }}: ...{{ repeat (sub (splitList "." $name | len) 1 | int) "}" }}
-{{- else if kindIs "map" $value }}
+{{- else if and (kindIs "map" $value) (not (has $name (list "logging" "default-task-durations"))) }}
 {{- include "modelops-dask.check.dots" (dict "path" (printf "%s.%s" $.path $name) "config" $value) }}
 {{- end }}
 {{- end }}

@@ -4,6 +4,8 @@
             + YAML traps     (what is read is not what the eye reads)        here
             + the schema     (names, types, ranges)                          check_schema.py
             + meaning        (memory, autoscaling, environment, presets)     check_meaning.py
+            + places to write                                                check_storage.py
+            + what reaches nothing                                           check_unused.py
             + Dask's own configuration                                       check_dask.py
 
 The values are judged as merged, for that is what helm hands to the chart. Where two findings
@@ -13,7 +15,7 @@ are about one value, the one that explains more is kept. Does not read files: la
 import re
 from collections.abc import Iterator
 
-from mops_helm.values import check_dask, check_meaning, check_schema, schema
+from mops_helm.values import check_dask, check_meaning, check_schema, check_storage, check_unused, schema
 from mops_helm.values.findings import Finding
 from mops_helm.values.load import Node, Where
 from mops_helm.values.merge import Merged
@@ -38,6 +40,8 @@ def check(merged: Merged) -> list[Finding]:
             found.setdefault(path, [finding])
     every = [finding for there in found.values() for finding in there]
     every += check_meaning.check(merged, frozenset(bad))
+    every += check_storage.check(merged, frozenset(bad))
+    every += check_unused.check(merged)
     every += check_dask.check(merged, frozenset(bad))
     return sorted({*merged.findings, *every}, key=lambda f: (f.file, f.line, f.column, f.code))
 

@@ -28,7 +28,8 @@ def check(merged: Merged, bad: frozenset[Path]) -> list[Finding]:
     """Findings about values that are right one by one; paths in `bad` are not."""
     found = list(_presets(merged, bad))
     found += _env(merged, ("scheduler", "env"))
-    found += _requests(merged, ("scheduler",), merged.root.find("scheduler"), bad)
+    for path in (("scheduler",), ("studies", "driver")):
+        found += _requests(merged, path, merged.root.find(*path), bad)
     small = list(_small(merged))
     found += small
     for path, pool in _pools(merged, bad):
