@@ -141,11 +141,23 @@ def _helm(
     except AssertionError as error:
         if not wait:
             raise
-        pods = release.kubectl("get", "pods", "--output", "wide")
-        events = release.kubectl("get", "events", "--sort-by", ".lastTimestamp", "--output", "wide")
-        selector = f"app.kubernetes.io/instance={release.name}"
-        logs = release.kubectl("logs", "--selector", selector, "--prefix", "--tail", "20")
-        raise AssertionError(f"{error}\n{pods}\n{events}\n{logs}") from None
+        raise AssertionError(f"{error}\n{_seen(release)}") from None
+
+
+def _seen(release: Release) -> str:
+    """What the cluster shows of a release, for the message of a failure: as much of it as can be had."""
+    selector = f"app.kubernetes.io/instance={release.name}"
+    said = []
+    for command in (
+        ("get", "pods", "--output", "wide"),
+        ("get", "events", "--sort-by", ".lastTimestamp", "--output", "wide"),
+        ("logs", "--selector", selector, "--prefix", "--tail", "20"),
+    ):
+        try:
+            said.append(release.kubectl(*command))
+        except AssertionError as error:  # a pod may be gone between its listing and its log
+            said.append(str(error))
+    return "\n".join(said)
 
 
 @contextmanager
