@@ -1,33 +1,56 @@
-"""Progress on standard error: a bar on a terminal, plain lines elsewhere.
+"""Progress on standard error: one line on a terminal, plain lines elsewhere, JSON for programs.
 
-Progress (of the engine) -> Bar or Lines
+Phase, Progress (of the engine) -> Bar, Lines or JsonLines
+
+All three take the same calls: phase(...), progress(...), say(...), close().
 """
 
+import json
+import math
 import os
+import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from modelops_dask.errors import MopsError
 
 if TYPE_CHECKING:
-    from modelops_dask.study.progress import Progress
+    from modelops_dask.study.progress import Phase, Progress
 
+FORMS = ("auto", "json")
 LINE_SECONDS = 10
+JSON_SECONDS = 1
+MIB = 1024 * 1024
+COUNTS = ("total", "done", "ok", "failed", "poisoned", "workers", "peak_bytes")
+PHASES = {
+    "workers": "Starting workers",
+    "environment": "Preparing the model's environment",
+    "canary": "Trying one task a worker",
+    "running": "Running",
+    "compacting": "Writing the tables",
+}
 
 
 class Lines:
-    """A line every tenth of the tasks, and when ten seconds went by without one."""
+    """A line when a phase begins, every tenth of the tasks, and when ten seconds went by without one."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._tenth = 0
         self._said = time.monotonic()
 
-    def __call__(self, progress: "Progress") -> None:
+    def phase(self, phase: "Phase") -> None:
+        self.say(PHASES[phase])
+
+    def progress(self, progress: "Progress") -> None:
         tenth = 10 * progress.done // progress.total
         now = time.monotonic()
         if tenth == self._tenth and now - self._said < LINE_SECONDS:
             return
         self._tenth, self._said = tenth, now
-        print(line(progress), file=self._stream, flush=True)
+        self.say(line(progress))
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -37,25 +60,31 @@ class Lines:
 
 
 class Bar:
-    """One line that is drawn again and again."""
+    """One line that is drawn again and again: phase, bar, and what a line of Lines says."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._bar = None
+        self._bar: Any = None
 
-    def __call__(self, progress: "Progress") -> None:
+    def phase(self, phase: "Phase") -> None:
+        if phase == "compacting":
+            self.close()
+        if self._bar is None and phase != "running":
+            self.say(PHASES[phase])
+
+    def progress(self, progress: "Progress") -> None:
         from tqdm import tqdm
 
         if self._bar is None:
             self._bar = tqdm(
                 total=progress.total,
-                initial=progress.done - progress.ended_here,
+                initial=progress.done,
                 file=self._stream,
-                unit=" tasks",
                 dynamic_ncols=True,
-                smoothing=0.1,
+                bar_format="{percentage:3.0f}%|{bar:20}| {desc}",
+                desc=line(progress),
             )
-        self._bar.set_postfix_str(f"failed {progress.failed + progress.poisoned:,}", refresh=False)
+        self._bar.set_description_str(line(progress), refresh=False)
         self._bar.update(progress.done - self._bar.n)
         if progress.done == progress.total:
             self.close()
@@ -68,8 +97,58 @@ class Bar:
 
     def close(self) -> None:
         if self._bar is not None:
+            self._bar.refresh()
             self._bar.close()
             self._bar = None
+
+
+class JsonLines:
+    """An object a line, with `event`: phase, progress (one a second, and the last), message or error."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._said = -math.inf
+
+    def phase(self, phase: "Phase") -> None:
+        self._put("phase", phase=phase)
+
+    def progress(self, progress: "Progress") -> None:
+        now = time.monotonic()
+        if now - self._said >= JSON_SECONDS or progress.done == progress.total:
+            self._said = now
+            self._put("progress", **fields(progress))
+
+    def say(self, text: str) -> None:
+        self._put("message", text=text)
+
+    def error(self, error: MopsError) -> None:
+        self._put("error", text=str(error), exit_code=error.exit_code)
+
+    def close(self) -> None:
+        pass
+
+    def _put(self, event: str, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}), file=self._stream, flush=True)
+
+
+Reporter = Bar | Lines | JsonLines
+
+
+@contextmanager
+def reporting(stream: TextIO, form: str) -> Iterator[Reporter]:
+    """The Reporter of a form: `json`, or for `auto` what suits the stream. With json an error is a line too,
+    and the command ends there.
+    """
+    shown = JsonLines(stream) if form == "json" else reporter(stream)
+    try:
+        yield shown
+    except MopsError as error:
+        if not isinstance(shown, JsonLines):
+            raise
+        shown.error(error)
+        sys.exit(error.exit_code)
+    finally:
+        shown.close()
 
 
 def reporter(stream: TextIO) -> Bar | Lines:
@@ -82,14 +161,32 @@ def reporter(stream: TextIO) -> Bar | Lines:
 
 
 def line(progress: "Progress") -> str:
-    """One line: done, failed, rate, time to go."""
+    """One line: done, failed, poisoned, rate, time to go, memory."""
     words = [f"{progress.done:,} of {progress.total:,} tasks done"]
-    if bad := progress.failed + progress.poisoned:
-        words.append(f"{bad:,} failed")
-    words.append(f"{progress.rate:,.0f} a second" if progress.rate >= 10 else f"{progress.rate:.2g} a second")
+    words += [f"{count:,} {state}" for state in ("failed", "poisoned") if (count := getattr(progress, state))]
+    if progress.rate:
+        words.append(a_second(progress.rate))
     if progress.eta_seconds:
         words.append(f"{duration(progress.eta_seconds)} to go")
+    if progress.peak_bytes:
+        words.append(f"up to {progress.peak_bytes / MIB:,.0f} MiB a task")
     return ", ".join(words)
+
+
+def fields(progress: "Progress") -> dict[str, Any]:
+    """The same for programs, in seconds and bytes."""
+    eta = progress.eta_seconds
+    return {
+        **{name: getattr(progress, name) for name in COUNTS},
+        "seconds": round(progress.seconds, 3),
+        "tasks_per_second": round(progress.rate, 3),
+        "eta_seconds": None if eta is None else round(eta, 1),
+    }
+
+
+def a_second(rate: float) -> str:
+    """Tasks a second: 1,204 a second, 0.25 a second."""
+    return f"{rate:,.0f} a second" if rate >= 10 else f"{rate:.2g} a second"
 
 
 def duration(seconds: float) -> str:

@@ -5,16 +5,19 @@
 
 import json
 import shlex
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from modelops_dask.store.fold import Failure
 from modelops_dask.store.tables import as_table
 from modelops_dask.study.plan import Plan
+from modelops_dask.study.presence import Driver
 from modelops_dask.study.spec import Spec
 from modelops_dask.study.summary import Summary
-from mops_helm.progress import duration
+from mops_helm.progress import PHASES, a_second, duration
 from mops_helm.render import data
 from mops_helm.studies import Tried
 
@@ -77,6 +80,8 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
         return data(_summary_fields(found, flags), form)
     lines = [f"Study in {short(found.store)}: {found.total:,} tasks of {found.entrypoint}"]
     lines += [f"  {state:<9}{count:>14,}" for state, count in found.counts.items() if count or state == "ok"]
+    if found.driver:
+        lines.append(driver(found.driver))
     if ran := found.ran:
         lines.append(
             f"This run: {ran.ended_here:,} tasks in {duration(ran.seconds)}, {ran.rate:,.3g} a second"
@@ -102,6 +107,19 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
         lines.append("Results:")
         lines += [f"  {short(path)}" for path in found.results]
     return "\n".join(lines)
+
+
+def driver(who: Driver) -> str:
+    """Who runs the study now, since when, in which phase, how fast."""
+    place = f"process {who.pid} of this machine" if who.here else f"process {who.pid} on {who.host}"
+    since = time.strftime("%H:%M:%S", time.localtime(who.started))
+    words = [f"Being run by {place}, for {duration(max(0.0, time.time() - who.started))} (since {since})"]
+    words.append(PHASES.get(who.phase, who.phase).lower())
+    if who.rate:
+        words.append(a_second(who.rate))
+    if who.eta_seconds:
+        words.append(f"{duration(who.eta_seconds)} to go")
+    return ", ".join(filter(None, words))
 
 
 def next_step(found: Summary, again: str) -> str:
@@ -210,6 +228,7 @@ def _summary_fields(found: Summary, flags: str) -> dict[str, Any]:
             "peak_bytes": found.ran.peak_bytes,
         },
         "interrupted": found.interrupted,
+        "driver": found.driver and asdict(found.driver),
         "problem": found.problem,
         "results": list(found.results),
     }

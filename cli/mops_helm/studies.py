@@ -3,7 +3,7 @@
 SPEC, --bundle, --store -> Opened;   --preset, -f, --set or -d -> Workers -> a Dask client;   both -> a
 Summary
 
-Prints nothing but what it is given to `say`: commands print.
+Prints nothing, but tells a Watcher: commands print.
 """
 
 import signal
@@ -25,8 +25,8 @@ from modelops_dask.shape import Shape
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing, read_study
 from modelops_dask.study import events, spec
+from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.plan import Plan, PlannedTask, Request
-from modelops_dask.study.run import Watcher, run
 from modelops_dask.study.summary import Summary
 
 if TYPE_CHECKING:
@@ -85,17 +85,16 @@ def run_study(
     on: Workers,
     retry: Collection[str],
     watcher: Watcher,
-    say: Callable[[str], None],
 ) -> Summary:
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once."""
     inbox: SimpleQueue[events.Event] = SimpleQueue()
 
     @contextmanager
     def client() -> Iterator["Client"]:
-        with _stop_on_signals(inbox, say), _cluster(on, say) as connected:
+        with _stop_on_signals(inbox, watcher.note), _cluster(on, watcher.note) as connected:
             yield connected
 
-    return run(study, bundle, files, client, retry=retry, inbox=inbox, watcher=watcher)
+    return drive(study, bundle, files, client, retry=retry, inbox=inbox, watcher=watcher)
 
 
 @contextmanager
@@ -107,7 +106,6 @@ def _cluster(on: Workers, say: Callable[[str], None]) -> Iterator["Client"]:
         return
     with executors.create(on.settings):
         pass  # settings that no worker could use are said here, before any is started
-    say("Starting workers")
     with local_cluster(on.shape, on.settings, on.dask_config, on.env, say) as client:
         yield client
 

@@ -107,7 +107,7 @@ def test_lines_come_every_tenth():
     stream = io.StringIO()
     lines = Lines(stream)
     for done in range(1, 1001):
-        lines(progress(done, 1000))
+        lines.progress(progress(done, 1000))
     assert len(stream.getvalue().splitlines()) == 10
 
 
@@ -117,14 +117,17 @@ def test_a_terminal_gets_a_bar_and_one_without_a_size_lines():
         assert isinstance(reporter(stream), Lines)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
         shown = reporter(stream)
-        shown(progress(10, 40))
-        shown(progress(40, 40, failed=2))
-        shown.say("Writing the tables")
+        shown.phase("workers")
+        shown.phase("canary")
+        shown.progress(progress(10, 40))
+        shown.progress(progress(40, 40, failed=2))
+        shown.phase("compacting")
         shown.close()
         stream.flush()
         seen = ""
         while "tables" not in seen:
             seen += os.read(controller, 65536).decode(errors="replace")
     os.close(controller)
-    assert "40/40" in seen and "failed 2" in seen and "tasks/s" in seen
+    assert "100%" in seen and "40 of 40 tasks done, 2 failed, 20 a second" in seen
+    assert seen.startswith("Starting workers") and " 25%|" in seen
     assert seen.rstrip().endswith("Writing the tables")

@@ -20,7 +20,7 @@ from modelops_dask.store.fold import fold
 from modelops_dask.store.study import existing
 from modelops_dask.study import spec
 from modelops_dask.study.dispatch import Limits
-from modelops_dask.study.run import Watcher, run
+from modelops_dask.study.drive import Watcher, drive
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -37,7 +37,7 @@ def study(tmp_path: Path, threads: int = 1, limits: Limits = Limits(), on_progre
     """Run a study of the knobs bundle under `direct`, where a task that ends its process ends a worker."""
     files = Files(str(tmp_path / "store"))
     loaded = spec.load(write_spec(tmp_path, **wanted))
-    return run(
+    return drive(
         loaded,
         fetch(str(KNOBS), tmp_path / "cache"),
         files,
@@ -91,7 +91,7 @@ def test_without_workers_the_run_stops_instead_of_waiting_for_ever(tmp_path):
     bundle = fetch(str(KNOBS), tmp_path / "cache")
     files = Files(str(tmp_path / "store"))
     with pytest.raises(Stopped, match="there was no worker, and 4 tasks are pending"):
-        run(loaded, bundle, files, closing, limits=Limits(worker_wait_seconds=1))
+        drive(loaded, bundle, files, closing, limits=Limits(worker_wait_seconds=1))
 
 
 def test_a_killed_worker_costs_its_batch_only(tmp_path):
@@ -113,7 +113,7 @@ def test_a_killed_worker_costs_its_batch_only(tmp_path):
 
     pids: list[int] = []
     loaded = spec.load(write_spec(tmp_path, n=200, seconds=0.02))
-    summary = run(
+    summary = drive(
         loaded,
         fetch(str(KNOBS), tmp_path / "cache"),
         Files(str(tmp_path / "store")),

@@ -14,7 +14,7 @@ from modelops_dask.shape import Shape
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.study import spec
-from modelops_dask.study.run import run
+from modelops_dask.study.drive import drive
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -59,7 +59,7 @@ def study_with_a_drain(tmp_path, *, patience_seconds, opens_first, n):
     with cluster(tmp_path) as client:
         leaving = threading.Thread(target=leave, args=[client.scheduler.address])
         leaving.start()
-        summary = run(
+        summary = drive(
             spec.load(write_spec(tmp_path, n=n, until=str(gate))),
             fetch(str(KNOBS), tmp_path / "cache"),
             Files(str(tmp_path / "store")),

@@ -83,6 +83,15 @@ def plan(spec_path: Path, store: str | None, tasks: bool, output: str) -> None:
     callback=_states,
     help="Try tasks of these states again: failed,poisoned.",
 )
+@click.option(
+    "--progress",
+    "form",
+    type=click.Choice(["auto", "json"]),
+    default="auto",
+    show_default=True,
+    help="How to tell how far it is, on standard error: a line that changes or, off a terminal, lines; or a "
+    "JSON object a line.",
+)
 @options.output
 def run(
     spec_path: Path,
@@ -93,6 +102,7 @@ def run(
     store: str | None,
     scheduler: str,
     retry: Sequence[str],
+    form: str,
     output: str,
 ) -> None:
     """Run a study, or go on with it: only what is left is run.
@@ -100,31 +110,26 @@ def run(
     Workers are started on this machine in the shape of the values, as far as they fit.
     """
     from modelops_dask.study import spec
-    from modelops_dask.study.run import Watcher
+    from modelops_dask.study.drive import Watcher
     from mops_helm import progress, render_study, studies
 
-    loaded = spec.load(spec_path)
-    on = studies.workers(preset_name, files, sets, scheduler)
-    kept = studies.store_of(loaded, store)
-    shown = progress.reporter(sys.stderr)
-    try:
-        summary = studies.run_study(
-            loaded,
-            studies.bundle_of(loaded, bundle, on.settings),
-            kept,
-            on,
-            retry,
-            Watcher(shown.say, shown),
-            shown.say,
-        )
-    finally:
-        shown.close()
     flags = _flags(preset_name, files, sets)
-    click.echo(render_study.summary(summary, output, flags))
     given = (("--bundle", bundle), ("--store", store), ("-d", scheduler))
     places = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in given if value)
     again = " ".join(filter(None, ("mops-helm study run", shlex.quote(str(spec_path)), flags, places)))
-    click.echo(render_study.next_step(summary, again), err=True)
+    with progress.reporting(sys.stderr, form) as shown:
+        loaded = spec.load(spec_path)
+        on = studies.workers(preset_name, files, sets, scheduler)
+        summary = studies.run_study(
+            loaded,
+            studies.bundle_of(loaded, bundle, on.settings),
+            studies.store_of(loaded, store),
+            on,
+            retry,
+            Watcher(shown.phase, shown.progress, shown.say),
+        )
+        click.echo(render_study.summary(summary, output, flags))
+        shown.say(render_study.next_step(summary, again))
     sys.exit(summary.exit_code)
 
 

@@ -1,9 +1,16 @@
-"""How far a run is: plain numbers, for whoever shows them.
+"""How far a run is: a phase and plain numbers, for whoever shows them.
 
-dispatch.py -> Progress -> on_progress(...) -> a bar, lines, or nothing (mops_helm.render_study)
+drive.py -> Phase, dispatch.py -> Progress -> a Watcher -> a bar, lines, JSON (mops_helm.progress), or nothing
 """
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Literal
+
+# Workers start; a worker builds the model's environment; the first tasks show how long one takes; all others;
+# tables are written.
+Phase = Literal["workers", "environment", "canary", "running", "compacting"]
+RECENT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,7 @@ class Progress:
     seconds: float
     workers: int
     peak_bytes: int
+    recent: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
 
     @property
     def done(self) -> int:
@@ -25,10 +33,32 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Tasks a second in this run."""
+        """Tasks a second: lately if that is known, else in this run."""
+        if self.recent is not None:
+            return self.recent
         return self.ended_here / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds to the end at this run's rate; None before the first task ended."""
+        """Seconds to the end at this rate; None while there is none."""
         return (self.total - self.done) / self.rate if self.rate else None
+
+
+class Meter:
+    """Adds `recent` to each Progress of a run: what ended since the oldest of the last half minute.
+
+    The first says nothing: before it workers imported the model.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[Progress] = deque()
+
+    def __call__(self, progress: Progress) -> Progress:
+        while len(self._seen) > 1 and progress.seconds - self._seen[0].seconds > RECENT_SECONDS:
+            self._seen.popleft()
+        oldest = self._seen[0] if self._seen else progress
+        self._seen.append(progress)
+        seconds = progress.seconds - oldest.seconds
+        return replace(
+            progress, recent=(progress.ended_here - oldest.ended_here) / seconds if seconds > 0 else 0.0
+        )

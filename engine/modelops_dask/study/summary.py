@@ -9,6 +9,7 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
 from modelops_dask.store.study import existing
 from modelops_dask.study.plan import Plan
+from modelops_dask.study.presence import Driver, running
 from modelops_dask.study.progress import Progress
 
 INTERRUPTED = 130
@@ -31,6 +32,7 @@ class Summary:
     results: tuple[str, ...] = ()  # files or URLs of the compacted tables
     problem: str = ""  # outputs that fit no table
     interrupted: bool = False
+    driver: Driver | None = None  # who runs it now
 
     @property
     def exit_code(self) -> int:
@@ -60,4 +62,4 @@ def summarize(files: Files, plan: Plan, state: State, **run: object) -> Summary:
 def status(files: Files, max_attempts: int = MAX_ATTEMPTS) -> Summary:
     """What the store says now, whoever runs the study; NoStudy when there is none."""
     plan = existing(files)
-    return summarize(files, plan, fold(files, plan, max_attempts))
+    return summarize(files, plan, fold(files, plan, max_attempts), driver=running(files))

@@ -1,0 +1,124 @@
+"""Run a study to its end, or go on with it: the whole path, from a spec to tables.
+
+Spec + Bundle -> plan in the store -> what is pending -> environment -> dispatch on a Dask client -> tables
+              -> Summary
+
+Running the same study again does only what is left; when nothing is, no cluster is started.
+
+Does not know where the workers are: `connect` gives a client, local.local_cluster or remote.connect.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.store.compact import MixedOutputs, compact
+from modelops_dask.store.files import Files
+from modelops_dask.store.fold import State, fold
+from modelops_dask.store.study import begin
+from modelops_dask.study import dispatch, events
+from modelops_dask.study.batch import Source
+from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
+from modelops_dask.study.plan import FAILED, POISONED, Plan
+from modelops_dask.study.prepare import prepare
+from modelops_dask.study.presence import Presence
+from modelops_dask.study.progress import Meter, Phase, Progress
+from modelops_dask.study.spec import Spec
+from modelops_dask.study.summary import Summary, summarize
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who hears how a run goes: `phase` when one begins, `progress` after each batch, `note` a line to
+    read.
+    """
+
+    phase: Callable[[Phase], None] = lambda _: None
+    progress: Callable[[Progress], None] = lambda _: None
+    note: Callable[[str], None] = lambda _: None
+
+
+SILENT = Watcher()
+
+
+def drive(
+    spec: Spec,
+    bundle: Bundle,
+    files: Files,
+    connect: Callable[[], AbstractContextManager["Client"]],
+    *,
+    retry: Collection[str] = (),
+    limits: Limits = DEFAULT_LIMITS,
+    inbox: "SimpleQueue[events.Event] | None" = None,
+    watcher: Watcher = SILENT,
+) -> Summary:
+    """Run what is pending of a study and compact the results.
+
+    `retry` names states, of failed and poisoned, whose tasks are tried again. `inbox` takes events from
+    others, such as Stop. Raises AlreadyRunning, OtherStudy, and what dispatch.run raises.
+    """
+    with Presence(files, watcher.note) as presence:
+        drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
+        return drive_.run(begin(files, spec, bundle.digest), retry)
+
+
+@dataclass(frozen=True)
+class _Drive:
+    bundle: Bundle
+    files: Files
+    connect: Callable[[], AbstractContextManager["Client"]]
+    limits: Limits
+    inbox: "SimpleQueue[events.Event]"
+    watcher: Watcher
+    presence: Presence
+    meter: Meter = field(default_factory=Meter)
+
+    def run(self, plan: Plan, retry: Collection[str]) -> Summary:
+        state = self.fold(plan)
+        if retry:
+            state = state.retry(*(RETRY_CODES[name] for name in retry))
+        ran = None
+        if state.counts()["pending"]:
+            ran = self.dispatch(plan, state)
+            state = self.fold(plan)
+            if ran.done < ran.total:
+                return summarize(self.files, plan, state, ran=ran, interrupted=True)
+            self.phase("compacting")
+        results, problem = (), ""
+        try:
+            results = tuple(compact(self.files, plan, self.limits.max_attempts))
+        except MixedOutputs as error:
+            problem = str(error)
+        return summarize(self.files, plan, state, ran=ran, results=results, problem=problem)
+
+    def fold(self, plan: Plan) -> State:
+        return fold(self.files, plan, self.limits.max_attempts)
+
+    def dispatch(self, plan: Plan, state: State) -> Progress:
+        # Workers have another current folder.
+        source = Source(Files(self.files.where()), plan.request, self.bundle)
+        self.phase("workers")
+        with self.connect() as client:
+            self.phase("environment")
+            prepare(client, source, self.inbox)
+            self.phase("canary")
+            return dispatch.run(client, source, plan, state, self.limits, self.inbox, self.progress)
+
+    def phase(self, phase: Phase) -> None:
+        self.presence.phase(phase)
+        self.watcher.phase(phase)
+
+    def progress(self, progress: Progress) -> None:
+        progress = self.meter(progress)
+        if self.presence.driver.phase == "canary" and progress.ended_here:
+            self.phase("running")
+        self.presence.progress(progress)
+        self.watcher.progress(progress)

@@ -1,0 +1,50 @@
+"""The model's environment, built before the first task asks for it.
+
+Source -> one worker: bundle, environment -> whatever cannot be built is said at once, and not as a batch
+
+Workers that share a cache with that one find it there; others build their own with their first batch.
+"""
+
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from modelops_dask import venv
+from modelops_dask.errors import MopsError
+from modelops_dask.study.batch import Source, bundle_here
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from modelops_dask.study.events import Event
+
+POLL_SECONDS = 0.05
+
+
+def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> None:
+    """Return when a worker has the environment, or when something happens that dispatch should hear first.
+
+    Raises what makes the bundle useless to every worker: BadInput, BuildFailed. Anything else is left for
+    dispatch, which knows what to do about workers that die.
+    """
+    if not client.nthreads():
+        return
+    built = client.submit(build, source, pure=False)
+    while not built.done():
+        try:
+            inbox.put(inbox.get(timeout=POLL_SECONDS))
+            return
+        except Empty:
+            pass
+    error = built.exception() if built.status == "error" else None
+    if isinstance(error, MopsError):
+        raise error
+
+
+def build(source: Source) -> None:
+    """On a worker: have the bundle and, where its executor uses one that is shared, its environment."""
+    from distributed import get_worker
+
+    settings = get_worker().modelops.settings
+    bundle = bundle_here(source.bundle, settings.bundles_cache_dir)
+    if settings.executor_type != "direct" and not settings.force_fresh_venv:
+        venv.environment(bundle, settings)

@@ -1,0 +1,152 @@
+"""driver.json: who runs a study now, for whoever asks, and so that nobody starts a second run beside it.
+
+a run -> Presence: driver.json written, refreshed every few seconds, removed at its end
+another shell -> running() -> Driver;   a second run on the same machine -> AlreadyRunning
+
+Advisory: two runs of one study at once end correct, they only do some work twice. So nothing here is a lock;
+a driver on another machine is not refused, for its clock and its end cannot be judged from here; and a file
+that cannot be read means that nobody runs.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from types import TracebackType
+
+import psutil
+
+from modelops_dask.errors import BadInput
+from modelops_dask.store.files import Files
+from modelops_dask.study.progress import Progress
+
+FILE = "driver.json"
+REFRESH_SECONDS = 5.0
+STALE_SECONDS = 60.0  # without a refresh: paused, cut off, or gone
+BEGAN_SECONDS = 5.0  # by which setting the clock may move the start of a process
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A process that runs a study. Times are seconds since the epoch, by its own clock.
+
+    `began` is when the process itself started: a number that is used again belongs to another.
+    """
+
+    host: str
+    pid: int
+    began: float
+    started: float  # the run
+    seen: float
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0  # tasks a second
+    eta_seconds: float | None = None
+
+    @property
+    def here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool:
+        """As far as can be told: refreshed of late and, on this machine, a process that exists."""
+        if time.time() - self.seen > STALE_SECONDS:
+            return False
+        began = _began(self.pid) if self.here else self.began
+        return began is not None and abs(began - self.began) < BEGAN_SECONDS
+
+
+class AlreadyRunning(BadInput):
+    """Another process of this machine runs the study."""
+
+    def __init__(self, where: str, driver: Driver) -> None:
+        self.where, self.driver = where, driver
+        super().__init__(where, driver)
+
+    def __str__(self) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self.driver.started))
+        return (
+            f"{self.where} is being run by process {self.driver.pid} of this machine, since {since}. "
+            f"Watch it:  mops-helm study status {self.where}\n"
+            "To run it here instead, end that process first (Ctrl-C, or kill): what it has stored stays."
+        )
+
+
+def running(files: Files) -> Driver | None:
+    """Who runs the study of a store now."""
+    try:
+        driver = Driver(**json.loads(files.read(FILE)))
+        return driver if driver.alive else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+class Presence:
+    """Keeps driver.json while a `with` lasts; AlreadyRunning when a process of this machine has it.
+
+    `note` hears of a run on another machine. A store that cannot be written is not an error here: what must
+    be written will say so.
+    """
+
+    def __init__(self, files: Files, note: Callable[[str], None] = lambda _: None) -> None:
+        self._files, self._note = files, note
+        now = time.time()
+        self.driver = Driver(socket.gethostname(), os.getpid(), _began(os.getpid()), now, now)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, name="modelops-presence", daemon=True)
+
+    def __enter__(self) -> "Presence":
+        other = running(self._files)
+        if other and other.here:
+            raise AlreadyRunning(self._files.where(), other)
+        if other:
+            self._note(f"{other.host} runs this study too: both end correct, some tasks may run twice")
+        self._put()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        last = running(self._files)
+        if last is None or (last.here and last.pid == self.driver.pid):
+            with suppress(OSError):
+                self._files.remove(FILE)
+
+    def phase(self, name: str) -> None:
+        """What the run does from now on."""
+        self.driver = replace(self.driver, phase=name)
+
+    def progress(self, progress: Progress) -> None:
+        """How far it is."""
+        self.driver = replace(
+            self.driver,
+            done=progress.done,
+            total=progress.total,
+            rate=progress.rate,
+            eta_seconds=progress.eta_seconds,
+        )
+
+    def _refresh(self) -> None:
+        while not self._ended.wait(REFRESH_SECONDS):
+            self._put()
+
+    def _put(self) -> None:
+        now = replace(self.driver, seen=time.time())
+        with suppress(OSError):
+            self._files.put(FILE, json.dumps(asdict(now), indent=1).encode())
+
+
+def _began(pid: int) -> float | None:
+    """When a process started; None when there is none."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
