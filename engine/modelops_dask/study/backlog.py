@@ -119,6 +119,20 @@ def count(ranges: Iterable[Range]) -> int:
     return sum(stop - start for start, stop in ranges)
 
 
+def spread(ranges: Sequence[Range], n_tasks: int) -> tuple[Range, ...]:
+    """n_tasks of the tasks, evenly from the first to the last; all when there are no more."""
+    total = count(ranges)
+    n_tasks = min(n_tasks, total)
+    wanted = [number * (total - 1) // max(1, n_tasks - 1) for number in range(n_tasks)]
+    chosen, passed = [], 0
+    for start, stop in ranges:
+        while wanted and wanted[0] < passed + stop - start:
+            index = start + wanted.pop(0) - passed
+            chosen.append((index, index + 1))
+        passed += stop - start
+    return tuple(chosen)
+
+
 def halve(ranges: Sequence[Range]) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
     """Two halves of at least two tasks, the first the smaller."""
     rest = Backlog(ranges)

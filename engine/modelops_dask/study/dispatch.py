@@ -18,7 +18,7 @@ Does not start workers (local.py) and does not say which tasks are pending (stor
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -63,6 +63,7 @@ def run(
     source: Source,
     plan: Plan,
     state: State,
+    ranges: Sequence[Range] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     inbox: "SimpleQueue[events.Event] | None" = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -70,12 +71,14 @@ def run(
     """Run the pending tasks of `state` and return how far the study is; with tasks pending when it was
     stopped.
 
-    `inbox` takes events from others, such as Stop. Stopped when nothing but deaths happens or no worker
-    comes, ClusterFailed when the scheduler is lost, BadInput when no worker can use the bundle.
+    `ranges` are those of the pending tasks that are to be run, all by default. `inbox` takes events from
+    others, such as Stop. Stopped when nothing but deaths happens or no worker comes, ClusterFailed when the
+    scheduler is lost, BadInput when no worker can use the bundle.
     """
     inbox = inbox or SimpleQueue()
-    with Fleet(client, inbox) as fleet:
-        return _Dispatch(fleet, source, plan, state, limits, inbox, on_progress).run()
+    with Fleet(client, inbox, dict(source.request.resources)) as fleet:
+        backlog = Backlog(state.pending_ranges() if ranges is None else ranges)
+        return _Dispatch(fleet, source, plan, state, backlog, limits, inbox, on_progress).run()
 
 
 class _Dispatch:
@@ -85,6 +88,7 @@ class _Dispatch:
         source: Source,
         plan: Plan,
         state: State,
+        backlog: Backlog,
         limits: Limits,
         inbox: "SimpleQueue[events.Event]",
         on_progress: Callable[[Progress], None],
@@ -92,7 +96,7 @@ class _Dispatch:
         self.fleet, self.source, self.plan, self.limits = fleet, source, plan, limits
         self.inbox, self.on_progress = inbox, on_progress
         self.ledger = Ledger(plan, state, limits.max_attempts)
-        self.backlog = Backlog(state.pending_ranges())
+        self.backlog = backlog
         self.suspects = Suspects()
         self.pace = Pace(limits.batch_seconds)
         self.breaker = Breaker()

@@ -1,0 +1,41 @@
+"""How long a study will take in a shape, and whether its tasks have the memory, by what was measured.
+
+Profile, tasks, Shape, Settings -> Estimate
+
+Seconds are those of the machine that was measured; a cluster's CPUs may be others.
+"""
+
+from dataclasses import dataclass
+
+from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape, child_limit, runners
+from modelops_dask.study.profile import Profile
+
+MARGIN = 1.2  # times the highest peak seen: among more tasks some are larger
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes are those of one task."""
+
+    profile: Profile
+    side_by_side: int
+    seconds: float  # on the clock, all tasks
+    needed_bytes: int  # what a task should have; 0 if peaks are not known
+    limit_bytes: int  # what it has, beside as many others
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes <= self.limit_bytes
+
+
+def estimate(profile: Profile, n_tasks: int, shape: Shape, settings: Settings) -> Estimate:
+    """What to expect of `n_tasks` in pods of this shape."""
+    count = runners(shape.threads, settings.subprocess_pool_size)
+    own = settings.executor_type in ("direct", "none")  # tasks share the worker's process
+    count = shape.threads if own else count
+    side_by_side = shape.replicas * shape.processes * count
+    limit_bytes = child_limit(shape.process_memory_bytes, 0 if own else settings.worker_memory_bytes, count)
+    needed_bytes = int(max(profile.most_peak_bytes * MARGIN, 2 * profile.most_limit_bytes))
+    seconds = profile.mean_seconds * n_tasks / min(side_by_side, n_tasks)
+    return Estimate(profile, side_by_side, seconds, needed_bytes, limit_bytes)
