@@ -108,7 +108,7 @@ def begin(files: Files, spec: Spec, bundle_digest: str) -> Plan:
             if getattr(theirs, what) != getattr(mine, what):
                 raise OtherStudy(files.where(), what, getattr(theirs, what), getattr(mine, what))
     table, numbers = _add_sets(files, spec.table)
-    request = Request(spec.replicates, _ranges(numbers))
+    request = Request(spec.replicates, _ranges(numbers), tuple(sorted(spec.resources.items())))
     wanted = _json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
     try:
         changed = files.read("spec.json") != wanted

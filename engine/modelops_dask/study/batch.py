@@ -34,6 +34,7 @@ from modelops_dask.study.plan import Plan, PlannedTask, Request
 if TYPE_CHECKING:
     from modelops_dask.worker import Runtime
 
+WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
 
 
@@ -99,12 +100,15 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     plan = _plan(source.files, source.request)
     bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
     tasks = list(plan.tasks(batch.ranges))
+    n_runners, n_threads, limit_bytes = _share(source.request, runtime)
     start = time.monotonic()
 
     def attempt(task: PlannedTask) -> Attempt | None:
         if time.monotonic() - start > batch.seconds:
             return None
-        outcome = runtime.executor.run(Task(bundle, plan.entrypoint, task.params, task.seed))
+        outcome = runtime.executor.run(
+            Task(bundle, plan.entrypoint, task.params, task.seed, threads=n_threads)
+        )
         last = outcome.status == "died" and _index(task, plan) in batch.died
         return Attempt(
             task.set,
@@ -115,7 +119,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             outcome.error,
             outcome.log,
             outcome.peak_bytes,
-            runtime.child_limit_bytes,
+            limit_bytes,
             outcome.threads,
             outcome.environment,
             kind,
@@ -124,9 +128,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             runtime.settings.preset,
         )
 
-    # Runners work side by side; `direct` shares one interpreter, where a second thread only adds surprises.
-    n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
-    if kind == "direct" or n_runners == runtime.threads:
+    if n_runners <= runtime.threads:
         attempts = [attempt(task) for task in tasks]
     else:
         attempts = list(_pool(n_runners).map(attempt, tasks))
@@ -138,6 +140,22 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     source.files.create(_part_file(batch), parts.encode(rows))
     left = (_index(task, plan) for task, row in zip(tasks, attempts, strict=True) if row is None)
     return Receipt(_failures(rows, plan), as_ranges(left), seconds, max(row.peak_bytes for row in rows))
+
+
+def _share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
+    """What a batch has of its worker process: runners side by side, over all of the process's batches; native
+    threads of each (0: as the worker's variables say) and its limit of memory in bytes.
+    """
+    n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
+    if WHOLE_PROCESS in dict(
+        request.resources
+    ):  # it is alone: Dask gives the resource to one batch at a time
+        n_threads = runtime.threads if runtime.threads > 1 else 0
+        shares = 1 if runtime.settings.executor_type == "direct" else n_runners
+        return 1, n_threads, runtime.child_limit_bytes * shares
+    if runtime.settings.executor_type == "direct":  # in one interpreter more threads would only add surprises
+        return 1, 0, runtime.child_limit_bytes
+    return n_runners, 0, runtime.child_limit_bytes
 
 
 @lru_cache(maxsize=1)

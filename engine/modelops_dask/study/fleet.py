@@ -3,20 +3,21 @@
 Fleet.send(worker, batch) -> Dask -> BatchDone | BatchBroken on the inbox
 the scheduler's own events -> WorkerJoined | WorkerLeft | WorkerDraining on the inbox
 
+Workers without the resources that the study asks for are left out: for them Dask would keep a batch for ever.
 Batches are pinned to their worker, so when one dies it is known what it held; its oldest ones were running.
 Dask's callbacks, in its thread, only put messages on the inbox; all else here is for the caller's thread.
 
 Does not choose what to send: dispatch.py does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from modelops_dask import drain
-from modelops_dask.errors import ClusterFailed
+from modelops_dask.errors import BadInput, ClusterFailed
 from modelops_dask.study import events
 from modelops_dask.study.batch import Batch, run_batch
 from modelops_dask.study.suspects import Suspect
@@ -45,7 +46,7 @@ class Worker:
 
     address: str
     host: str
-    threads: int
+    threads: int  # that run batches: with resources as many as those allow
     sent: dict[str, Sent] = field(default_factory=dict)  # by part, oldest first
     draining: bool = False
 
@@ -57,10 +58,13 @@ class Worker:
 class Fleet:
     """Workers by address. A `with` listens to the scheduler, and cancels what is still held at its end."""
 
-    def __init__(self, client: "Client", inbox: "SimpleQueue[events.Event]") -> None:
+    def __init__(
+        self, client: "Client", inbox: "SimpleQueue[events.Event]", resources: Mapping[str, float]
+    ) -> None:
+        """`resources` of Dask, that each batch takes of its worker."""
         self.workers: dict[str, Worker] = {}
         self.most_workers = 0
-        self._client, self._inbox = client, inbox
+        self._client, self._inbox, self._resources = client, inbox, dict(resources)
         self._over_memory: set[str] = set()
 
     def __enter__(self) -> "Fleet":
@@ -85,17 +89,37 @@ class Fleet:
         return any(worker.sent for worker in self.workers.values())
 
     def look(self) -> list[str]:
-        """See who is there. Those who are gone, lest an event was missed. Raises ClusterFailed."""
+        """See who is there. Those who are gone, lest an event was missed.
+
+        Raises ClusterFailed, and BadInput when workers are there and none has the study's resources.
+        """
         from distributed.comm import get_address_host
 
         try:
-            there = self._client.nthreads()
+            there = self._threads() if self._resources else self._client.nthreads()
         except OSError as error:
             raise ClusterFailed(SCHEDULER_LOST) from error
         for address, threads in there.items():
             self.workers.setdefault(address, Worker(address, get_address_host(address), threads))
         self.most_workers = max(self.most_workers, len(self.workers))
         return list(self.workers.keys() - there.keys())
+
+    def _threads(self) -> dict[str, int]:
+        """As Client.nthreads, as far as the resources allow; without the workers that lack them."""
+        workers = self._client.scheduler_info()["workers"]
+        found = {}
+        for address, worker in workers.items():
+            fits = (worker["resources"].get(name, 0) // need for name, need in self._resources.items())
+            if threads := min(worker["nthreads"], *map(int, fits)):
+                found[address] = threads
+        if workers and not found and not self.most_workers:
+            wanted = " ".join(f"{name}={need:g}" for name, need in self._resources.items())
+            raise BadInput(
+                f"The study asks for workers with {wanted} (resources), and none of {len(workers)} has that. "
+                f"Give a pool daskResources (preset external-threads has process: 1), or start workers by "
+                f'dask worker … --resources "{wanted}"'
+            )
+        return found
 
     def send(self, worker: Worker, batch: Batch, suspect: Suspect | None) -> None:
         """Submit a batch to a worker and no other."""
@@ -106,6 +130,7 @@ class Fleet:
             workers=[worker.address],
             allow_other_workers=False,
             pure=False,
+            resources=self._resources or None,
         )
         worker.sent[batch.part] = Sent(batch, future, suspect)
         self._client.loop.add_callback(self._watch, batch.part, future)

@@ -48,11 +48,12 @@ class PlannedTask(NamedTuple):
 class Request:
     """What the last run asked for, of what the store holds; plain data, to rebuild the same Plan elsewhere.
 
-    `sets` are half-open ranges of set numbers.
+    `sets` are half-open ranges of set numbers. `resources` of Dask are what a task needs of its worker.
     """
 
     replicates: int
     sets: tuple[tuple[int, int], ...]
+    resources: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Does not write and knows no store: store/study.py numbers and keeps the sets.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,7 +29,18 @@ from modelops_dask.study.plan import MAX_TASKS, keys, tabulate
 from modelops_dask.study.sampling import Explicit, Grid, Range, Sample, Sampling, SetRow
 
 WAYS = ("sets", "grid", "latin-hypercube", "sobol")
-NAMES = ("name", "model", "scenario", "entrypoint", "bundle", "replicates", "fixed", *WAYS, "metadata")
+NAMES = (
+    "name",
+    "model",
+    "scenario",
+    "entrypoint",
+    "bundle",
+    "replicates",
+    "resources",
+    "fixed",
+    *WAYS,
+    "metadata",
+)
 MODELOPS_NAMES = (
     "model",
     "scenario",
@@ -57,6 +69,7 @@ class Spec:
     source: dict[str, Any] = field(repr=False)  # the file's content
     bundle: str | None = None  # a reference (bundle/reference.py), with an absolute path
     metadata: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
 
     @property
     def n_sets(self) -> int:
@@ -106,13 +119,14 @@ def _spec(read: Fields) -> Spec | None:
         sampling = None
     bundle = _bundle(read, raw, path.parent)
     metadata = _metadata(read, raw, modelops)
+    resources = {} if modelops else _resources(read, raw)
     if sampling:
         _check_sets(read, sampling, fixed, replicates or 1)
     if read.findings or sampling is None:
         return None
     if sampling.seeded == sampling.count:
         replicates = 1
-    return Spec(path, name, entrypoint, replicates, sampling, fixed, raw, bundle, metadata)
+    return Spec(path, name, entrypoint, replicates, sampling, fixed, raw, bundle, metadata, resources)
 
 
 def _name(read: Fields, raw: dict, path: Path) -> str | None:
@@ -157,6 +171,17 @@ def _metadata(read: Fields, raw: dict, modelops: bool) -> dict[str, Any]:
         if value is not None and not (isinstance(value, list) and all(isinstance(x, str) for x in value)):
             read.note((key,), "TYPE", f"{key} must be a list of names, or null")
     return metadata | {key: raw[key] for key in ("sampling_method", "outputs", "targets") if raw.get(key)}
+
+
+def _resources(read: Fields, raw: dict) -> dict[str, float]:
+    resources = read.mapping(raw, (), "resources") or {}
+    for name, amount in resources.items():
+        number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not number or not 0 < amount < math.inf:
+            read.note(
+                ("resources", name), "RANGE", f"{name} is {amount!r}; write a number above 0, such as 1"
+            )
+    return resources
 
 
 def _fixed(read: Fields, raw: dict) -> dict[str, Any]:
