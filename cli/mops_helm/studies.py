@@ -78,6 +78,14 @@ def bundle_of(study: spec.Spec, given: str | None, settings: Settings) -> bundle
     return bundles.fetch(reference, settings.bundles_cache_dir)
 
 
+def known_bundle(study: spec.Spec, given: str | None, settings: Settings) -> bundles.Bundle | None:
+    """As bundle_of; None for a study that stands beside no bundle."""
+    try:
+        return bundle_of(study, given, settings)
+    except BadInput:
+        return None
+
+
 def run_study(
     study: spec.Spec,
     bundle: bundles.Bundle,
@@ -85,6 +93,7 @@ def run_study(
     on: Workers,
     retry: Collection[str],
     watcher: Watcher,
+    pilot: int | None = None,
 ) -> Summary:
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once."""
     inbox: SimpleQueue[events.Event] = SimpleQueue()
@@ -94,7 +103,7 @@ def run_study(
         with _stop_on_signals(inbox, watcher.note), _cluster(on, watcher.note) as connected:
             yield connected
 
-    return drive(study, bundle, files, client, retry=retry, inbox=inbox, watcher=watcher)
+    return drive(study, bundle, files, client, retry=retry, pilot=pilot, inbox=inbox, watcher=watcher)
 
 
 @contextmanager

@@ -46,20 +46,53 @@ study.add_command(new)
 
 @study.command()
 @SPEC
+@options.preset
+@options.files
+@options.sets
+@BUNDLE
 @STORE
 @click.option("--tasks", is_flag=True, help="Every task: set, replicate, param_id, seed, parameters.")
+@click.option(
+    "--pilot",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Run N tasks on this machine first, from all over the study, and keep their results.",
+)
 @options.output
-def plan(spec_path: Path, store: str | None, tasks: bool, output: str) -> None:
-    """Say what a study amounts to; run nothing."""
+def plan(
+    spec_path: Path,
+    preset_name: str | None,
+    files: Sequence[Path],
+    sets: Sequence[str],
+    bundle: Path | None,
+    store: str | None,
+    tasks: bool,
+    pilot: int | None,
+    output: str,
+) -> None:
+    """Say what a study amounts to, and what it will take; run nothing, or a pilot.
+
+    Time and memory are estimated from what was measured: by earlier runs of the same model, or by --pilot.
+    """
     from modelops_dask.study import spec
-    from mops_helm import render_study, studies
+    from modelops_dask.study.drive import Watcher
+    from mops_helm import forecast, progress, render_study, studies
 
     loaded = spec.load(spec_path)
     if tasks:
         for line in render_study.tasks(studies.plan_of(loaded), output):
             click.echo(line)
-    else:
-        click.echo(render_study.plan(loaded, studies.store_of(loaded, store).url, output))
+        return
+    where, on = studies.store_of(loaded, store), studies.workers(preset_name, files, sets)
+    if pilot:
+        with progress.reporting(sys.stderr, "auto") as shown:
+            held = studies.bundle_of(loaded, bundle, on.settings)
+            watcher = Watcher(shown.phase, shown.progress, shown.say)
+            studies.run_study(loaded, held, where, on, (), watcher, pilot=pilot)
+    expected = forecast.forecast(loaded, studies.known_bundle(loaded, bundle, on.settings), where, on)
+    click.echo(render_study.plan(loaded, where.url, expected, output))
+    if warning := render_study.pilot_advice(loaded, expected):
+        click.echo(warning, err=True)
 
 
 @study.command()

@@ -8,7 +8,7 @@ Running the same study again does only what is left; when nothing is, no cluster
 Does not know where the workers are: `connect` gives a client, local.local_cluster or remote.connect.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -19,8 +19,9 @@ from modelops_dask.store.compact import MixedOutputs, compact
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
 from modelops_dask.store.study import begin
-from modelops_dask.study import dispatch, events
-from modelops_dask.study.batch import Source
+from modelops_dask.study import dispatch, events, profile
+from modelops_dask.study.backlog import spread
+from modelops_dask.study.batch import Range, Source
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.plan import FAILED, POISONED, Plan
 from modelops_dask.study.prepare import prepare
@@ -56,18 +57,20 @@ def drive(
     connect: Callable[[], AbstractContextManager["Client"]],
     *,
     retry: Collection[str] = (),
+    pilot: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     inbox: "SimpleQueue[events.Event] | None" = None,
     watcher: Watcher = SILENT,
 ) -> Summary:
     """Run what is pending of a study and compact the results.
 
-    `retry` names states, of failed and poisoned, whose tasks are tried again. `inbox` takes events from
+    `retry` names states, of failed and poisoned, whose tasks are tried again. With `pilot`, run only so many
+    of the pending tasks, from all over the study, and write no tables. `inbox` takes events from
     others, such as Stop. Raises AlreadyRunning, OtherStudy, and what dispatch.run raises.
     """
     with Presence(files, watcher.note) as presence:
         drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
-        return drive_.run(begin(files, spec, bundle.digest), retry)
+        return drive_.run(begin(files, spec, bundle.digest), retry, pilot)
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,18 @@ class _Drive:
     presence: Presence
     meter: Meter = field(default_factory=Meter)
 
-    def run(self, plan: Plan, retry: Collection[str]) -> Summary:
+    def run(self, plan: Plan, retry: Collection[str], pilot: int | None) -> Summary:
         state = self.fold(plan)
         if retry:
             state = state.retry(*(RETRY_CODES[name] for name in retry))
         ran = None
-        if state.counts()["pending"]:
-            ran = self.dispatch(plan, state)
+        pending = state.pending_ranges()
+        if pending:
+            ran = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
+            profile.save(self.files)
             state = self.fold(plan)
+            if pilot:
+                return summarize(self.files, plan, state, ran=ran)
             if ran.done < ran.total:
                 return summarize(self.files, plan, state, ran=ran, interrupted=True)
             self.phase("compacting")
@@ -102,7 +109,7 @@ class _Drive:
     def fold(self, plan: Plan) -> State:
         return fold(self.files, plan, self.limits.max_attempts)
 
-    def dispatch(self, plan: Plan, state: State) -> Progress:
+    def dispatch(self, plan: Plan, state: State, ranges: Sequence[Range]) -> Progress:
         # Workers have another current folder.
         source = Source(Files(self.files.where()), plan.request, self.bundle)
         self.phase("workers")
@@ -110,7 +117,7 @@ class _Drive:
             self.phase("environment")
             prepare(client, source, self.inbox)
             self.phase("canary")
-            return dispatch.run(client, source, plan, state, self.limits, self.inbox, self.progress)
+            return dispatch.run(client, source, plan, state, ranges, self.limits, self.inbox, self.progress)
 
     def phase(self, phase: Phase) -> None:
         self.presence.phase(phase)
