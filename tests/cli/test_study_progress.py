@@ -1,0 +1,145 @@
+"""How far a run is, for programs and from another shell; who runs a study, and a second run beside it."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import asdict, replace
+
+import pytest
+
+from helpers import wait_for
+from modelops_dask.store.files import Files
+from modelops_dask.study.presence import FILE, STALE_SECONDS, AlreadyRunning, Presence, running
+from modelops_dask.study.progress import Meter, Progress
+from mops_helm.progress import line
+from study_helpers import SMALL, below, finish, mops_helm, parts_in, start, write_spec
+
+DIRECT = ["--preset", "direct", *SMALL]
+
+
+def events(stderr: str) -> list[dict]:
+    return [json.loads(text) for text in stderr.splitlines() if text.startswith("{")]
+
+
+def test_progress_as_json_has_phases_counts_and_the_next_step(tmp_path):
+    spec = write_spec(tmp_path, n=40, raises=[3])
+    chosen = [*SMALL, "--set", "executor.type=isolated_warm"]
+    done = mops_helm("study", "run", spec, *chosen, "--progress", "json", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    seen = events(done.stderr)
+    assert len(seen) == len(done.stderr.splitlines()), "every line is an object"
+    phases = [event["phase"] for event in seen if event["event"] == "phase"]
+    assert phases == ["workers", "environment", "canary", "running", "compacting"]
+    last = [event for event in seen if event["event"] == "progress"][-1]
+    counts = [last[name] for name in ("total", "done", "ok", "failed", "poisoned")]
+    assert counts == [40, 40, 39, 1, 0] and last["peak_bytes"] > 2**20
+    assert seen[-1]["event"] == "message" and "study results" in seen[-1]["text"]
+
+
+def test_an_error_is_a_json_line_too(tmp_path):
+    spec = tmp_path / "study.yaml"
+    spec.write_text("modl: a.b\nscenario: x\n")
+    done = mops_helm("study", "run", spec, "--progress", "json", cwd=tmp_path)
+    assert done.returncode == 2
+    (event,) = events(done.stderr)
+    assert (event["event"], event["exit_code"]) == ("error", 2) and "did you mean model?" in event["text"]
+
+
+def test_status_shows_a_live_run_and_a_second_run_is_refused_until_it_ends(tmp_path):
+    gate = tmp_path / "gate"
+    spec = write_spec(tmp_path, n=4, until=str(gate))
+    first = start("study", "run", spec, *DIRECT, cwd=tmp_path)
+    try:
+        wait_for(lambda: (tmp_path / "out/knobs" / FILE).exists() or first.poll() is not None, FILE, 60)
+        wait_for(lambda: below(first, runner=False), "worker", 60)
+        seen = json.loads(mops_helm("study", "status", "out/knobs", "-o", "json", cwd=tmp_path).stdout)
+        assert (seen["driver"]["pid"], seen["pending"]) == (first.pid, 4)
+        shown = mops_helm("study", "status", "out/knobs", cwd=tmp_path).stdout
+        assert f"Being run by process {first.pid} of this machine, for " in shown
+        write_spec(tmp_path, n=5, until=str(gate))
+        second = mops_helm("study", "run", spec, *DIRECT, cwd=tmp_path)
+        assert second.returncode == 2 and "Traceback" not in second.stderr
+        assert f"is being run by process {first.pid} of this machine" in second.stderr
+        assert "mops-helm study status" in second.stderr
+        still = json.loads(mops_helm("study", "status", "out/knobs", "-o", "json", cwd=tmp_path).stdout)
+        assert still["total"] == 4, "the refused run changed nothing"
+    finally:
+        gate.touch()
+    assert finish(first).returncode == 0
+    assert not (tmp_path / "out/knobs" / FILE).exists()
+    after = mops_helm("study", "status", "out/knobs", "-o", "json", cwd=tmp_path)
+    assert json.loads(after.stdout)["driver"] is None
+
+
+def test_a_run_that_was_killed_is_taken_over_silently(tmp_path):
+    spec = write_spec(tmp_path, n=60, seconds=0.05)
+    first = start("study", "run", spec, *DIRECT, cwd=tmp_path)
+    wait_for(lambda: parts_in(tmp_path / "out/knobs") or first.poll() is not None, "batch", 60)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert (tmp_path / "out/knobs" / FILE).exists()
+    shown = mops_helm("study", "status", "out/knobs", cwd=tmp_path)
+    assert "Being run" not in shown.stdout
+    again = mops_helm("study", "run", spec, *DIRECT, "-o", "json", cwd=tmp_path)
+    assert again.returncode == 0 and json.loads(again.stdout)["ok"] == 60
+    assert "run by" not in again.stderr and "runs this study" not in again.stderr
+
+
+@pytest.fixture
+def files(tmp_path) -> Files:
+    return Files(str(tmp_path / "store"))
+
+
+def leave(files: Files, **changes) -> None:
+    """driver.json as a run of this process wrote it, changed."""
+    with Presence(files) as presence:
+        driver = replace(running(files) or presence.driver, **changes)
+    files.put(FILE, json.dumps(asdict(driver)).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused", "notes"),
+    [
+        ({}, True, 0),
+        ({"seen": time.time() - STALE_SECONDS - 1}, False, 0),
+        ({"began": 1.0}, False, 0),  # its number belongs to another process now
+        ({"host": "elsewhere"}, False, 1),  # cannot be judged from here
+        ({"host": "elsewhere", "seen": time.time() - STALE_SECONDS - 1}, False, 0),
+    ],
+)
+def test_who_is_refused(files, changes, refused, notes):
+    leave(files, **changes)
+    said = []
+    if refused:
+        with pytest.raises(AlreadyRunning), Presence(files, said.append):
+            pass
+        assert running(files), "the file of the other stays"
+    else:
+        with Presence(files, said.append):
+            assert running(files).here
+        assert notes or running(files) is None
+    assert len(said) == notes
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"host": 1}', b"\xff"])
+def test_a_file_that_cannot_be_read_means_nobody(files, content):
+    files.put(FILE, content)
+    assert running(files) is None
+    with Presence(files):
+        assert running(files).pid == os.getpid()
+    assert running(files) is None
+
+
+def test_the_rate_is_that_of_the_last_half_minute_and_nothing_is_said_of_the_first_task():
+    def at(seconds: float, done: int) -> Progress:
+        return meter(Progress(10_000, done, 0, 0, done, seconds, 2, 300 * 2**20))
+
+    meter = Meter()
+    assert line(at(20, 2)) == "2 of 10,000 tasks done, up to 300 MiB a task"
+    assert (
+        line(at(21, 102)) == "102 of 10,000 tasks done, 100 a second, 1 min 39 s to go, up to 300 MiB a task"
+    )
+    for second in range(22, 100):
+        shown = at(second, 102 + 10 * (second - 21))
+    assert shown.rate == pytest.approx(10)
