@@ -54,6 +54,10 @@ scan: dev tools $(SCANNERS)  ## Scan what every preset renders with Checkov and 
 generate: install  ## Write the chart's values.yaml and values.schema.json from schemas/
 	$(VENV)/python tools/generate.py
 
+.PHONY: leaks
+leaks: dev  ## Measure what tasks find of those before them, and write the table in docs/executors.md
+	$(VENV)/python tests/leak_matrix.py
+
 .PHONY: bench
 bench: dev  ## Measure against stated bounds, side by side in one run
 	$(VENV)/python benchmarks/run.py

@@ -1,6 +1,5 @@
 """Executor isolated_fork: what its tasks share, what happens to its children, and when it does without."""
 
-import json
 import os
 import random
 import signal
@@ -13,18 +12,7 @@ from executor_helpers import FAULTS, is_gone, settings, task, write_bundle
 from helpers import wait_for
 from modelops_dask import bundle, executors
 
-LEAVES = FAULTS.with_name("leaves")
 SIR = Path(__file__).parents[2] / "examples" / "sir"
-EVERYTHING = [
-    "cached value",
-    "class",
-    "environment variable",
-    "generator",
-    "global",
-    "mutated module",
-    "open descriptor",
-    "working directory",
-]
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +37,6 @@ def hanging(executor, threads, one):
     zygote = wait_for(executor.busy, "busy zygote")[0]
     wait_for(lambda: "hanging" in zygote.log, "word from the model")
     return outcome, zygote
-
-
-@pytest.mark.parametrize(
-    ("kind", "found"), [("isolated_fork", []), ("cold", []), ("isolated_warm", EVERYTHING)]
-)
-def test_what_a_task_finds_of_those_before(folder, kind, found):
-    chosen = settings(folder, executor_type=kind)
-    with executors.create(chosen) as executor:
-        outcomes = [executor.run(task(LEAVES, chosen, seed=seed)) for seed in range(3)]
-    assert [json.loads(outcome.outputs["found"]) for outcome in outcomes] == [[], found, found]
 
 
 def test_results_are_those_of_a_new_interpreter_in_any_order(folder):
