@@ -33,7 +33,7 @@ class LimitedExecutor(Executor):
     ) -> None:
         """share_bytes is one runner's, worker_bytes this process itself needs. Raises OSError."""
         self._executor, self._share_bytes, self._worker_bytes = executor, share_bytes, worker_bytes
-        self._peaks = Peaks(share_bytes)
+        self._peaks = Peaks()
         self._guard = guard.Guard(memory, self.runners, self._hold)
         capacity_bytes = int(guard.LAST * memory.limit_bytes)
         self._admission = Admission(capacity_bytes, worker_bytes, lambda: self._guard.full)
@@ -42,8 +42,9 @@ class LimitedExecutor(Executor):
     def run(self, task: Task) -> Outcome:
         """Run a task, once there is memory for it. Raises BadInput when no task of the bundle can be run."""
         kind = task.bundle.digest, task.entrypoint
-        with self._admission.admit(self._peaks.expected(kind), task.alone) as held_bytes:
-            limit_bytes = max(self._share_bytes, held_bytes)
+        share_bytes = task.limit_bytes or self._share_bytes
+        with self._admission.admit(self._peaks.expected(kind) or share_bytes, task.alone) as held_bytes:
+            limit_bytes = max(share_bytes, held_bytes)
             outcome = self._executor.run(replace(task, limit_bytes=limit_bytes))
         reason = outcome.reason
         if outcome.status == "ok":

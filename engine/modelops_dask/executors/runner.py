@@ -149,7 +149,8 @@ def call(
             unlimit_memory()  # first: there may be too little for saying what happened
         answer = failed(error, time.perf_counter() - started, peak.read())
         if limited and isinstance(error, MemoryError):
-            answer = answer._replace(status="died", reason=OUT_OF_MEMORY)
+            said = f"an allocation failed: the task may hold {limit_bytes >> 20:,} MiB\n"
+            answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=said + answer.error)
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
     if limited:

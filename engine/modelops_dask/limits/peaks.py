@@ -2,7 +2,7 @@
 
 a task's kind, its peak -> Peaks.learn(); Peaks.expected() -> bytes
 
-A kind is a bundle and an entrypoint. Nothing is known about a first task: it is given a full share.
+A kind is a bundle and an entrypoint. Where nothing is known yet, limited.py grants a full share.
 """
 
 import math
@@ -17,15 +17,14 @@ ENOUGH_FOR = 0.95  # of them
 class Peaks:
     """Remembers peaks of memory by kind of task. May be used by several threads."""
 
-    def __init__(self, first_bytes: int) -> None:
-        self._first_bytes = first_bytes
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seen: dict[Hashable, deque[int]] = {}
         self._expected: dict[Hashable, int] = {}
 
     def expected(self, kind: Hashable) -> int:
-        """Bytes that are enough for nearly all of the latest tasks of a kind."""
-        return self._expected.get(kind, self._first_bytes)
+        """Bytes that are enough for nearly all of the latest tasks of a kind; 0 if not known."""
+        return self._expected.get(kind, 0)
 
     def learn(self, kind: Hashable, peak_bytes: int) -> None:
         """Take over the peak of a task that ended by itself."""

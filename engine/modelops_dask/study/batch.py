@@ -50,7 +50,7 @@ class Source:
 @dataclass(frozen=True)
 class Batch:
     """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
-    poisoned.
+    poisoned. `alone` are those that died of want of memory.
     """
 
     source: Source
@@ -58,6 +58,7 @@ class Batch:
     ranges: tuple[Range, ...]
     seconds: float  # after which no further task is begun
     died: frozenset[int] = frozenset()
+    alone: frozenset[int] = frozenset()
 
     @property
     def n_tasks(self) -> int:
@@ -106,10 +107,16 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     def attempt(task: PlannedTask) -> Attempt | None:
         if time.monotonic() - start > batch.seconds:
             return None
+        index = _index(task, plan)
         outcome = runtime.executor.run(
-            Task(bundle, plan.entrypoint, task.params, task.seed, threads=n_threads)
+            Task(
+                *(bundle, plan.entrypoint, task.params, task.seed),
+                limit_bytes=limit_bytes,
+                threads=n_threads,
+                alone=index in batch.alone,
+            )
         )
-        last = outcome.status == "died" and _index(task, plan) in batch.died
+        last = outcome.status == "died" and index in batch.died
         return Attempt(
             task.set,
             task.replicate,
@@ -119,7 +126,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             outcome.error,
             outcome.log,
             outcome.peak_bytes,
-            limit_bytes,
+            outcome.limit_bytes or limit_bytes,
             outcome.threads,
             outcome.environment,
             kind,

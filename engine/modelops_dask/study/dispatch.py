@@ -184,8 +184,8 @@ class _Dispatch:
                 self._send(worker, self.backlog.take(size))
 
     def _send(self, worker: Worker, ranges: tuple[Range, ...], suspect: Suspect | None = None) -> None:
-        died = self.ledger.died_before(ranges)
-        batch = Batch(self.source, uuid.uuid4().hex, ranges, self.limits.overdue_seconds, died)
+        died, alone = self.ledger.died_before(ranges), self.ledger.too_large(ranges)
+        batch = Batch(self.source, uuid.uuid4().hex, ranges, self.limits.overdue_seconds, died, alone)
         self.fleet.send(worker, batch, suspect)
 
     # Receiving

@@ -6,7 +6,9 @@ Follows the rules of store/fold.py, so that what it counts is what a fold of the
 """
 
 from collections import Counter
+from collections.abc import Iterable
 
+from modelops_dask.executors.runner import OUT_OF_MEMORY
 from modelops_dask.store.fold import State
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt
 from modelops_dask.study.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
@@ -23,6 +25,7 @@ class Ledger:
         self._codes, self._attempts = state.codes.ravel().copy(), state.attempts.ravel().copy()
         self.counts = state.counts()
         self.losses: Counter[int] = Counter()
+        self._too_large: set[int] = set()
         self._ended_here = self._peak_bytes = 0
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
@@ -45,6 +48,8 @@ class Ledger:
         index = failed.index
         self._attempts[index] = min(int(self._attempts[index]), 254) + 1
         self.losses[index] += failed.status != "failed"
+        if failed.reason == OUT_OF_MEMORY:
+            self._too_large.add(index)
         if failed.status == "poisoned":
             self._codes[index] = POISONED
         elif self._attempts[index] >= self._max_attempts:
@@ -58,7 +63,11 @@ class Ledger:
     def died_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
         """Tasks of these ranges that are poisoned if their process is lost once more."""
         suspects = (index for index, losses in self.losses.items() if losses + 1 >= LOSSES_TO_POISON)
-        return frozenset(i for i in suspects if any(start <= i < stop for start, stop in ranges))
+        return _within(suspects, ranges)
+
+    def too_large(self, ranges: tuple[Range, ...]) -> frozenset[int]:
+        """Tasks of these ranges that died of want of memory: the next time they run alone in a pod."""
+        return _within(self._too_large, ranges)
 
     def progress(self, seconds: float, workers: int) -> Progress:
         """How far the study is."""
@@ -71,3 +80,7 @@ class Ledger:
         self.counts[state] += n_tasks
         self.counts["pending"] -= n_tasks
         self._ended_here += n_tasks
+
+
+def _within(indices: Iterable[int], ranges: tuple[Range, ...]) -> frozenset[int]:
+    return frozenset(i for i in indices if any(start <= i < stop for start, stop in ranges))
