@@ -26,7 +26,7 @@ from requests.adapters import HTTPAdapter
 
 from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference
-from modelops_dask.bundle.unpack import CHUNK_BYTES, MAX_BYTES, Refused, Unpacking, unpack
+from modelops_dask.bundle.unpack import CHUNK_BYTES, MAX_BYTES, Refused, Unpacking, unpack_archive
 
 logging.getLogger("oras.logger").setLevel(logging.CRITICAL + 1)  # what it has to say is in our errors
 
@@ -74,7 +74,7 @@ def pull(asked: Reference, scratch: Path, into: Unpacking) -> None:
             blob = scratch / f"layer-{number}"
             artifact.blob(layer, blob)
             if _is_archive(layer, title, alone=len(layers) == 1):
-                unpack(blob, into)
+                unpack_archive(blob, into, scratch)
             else:
                 with blob.open("rb") as stream:
                     into.file(title, stream)

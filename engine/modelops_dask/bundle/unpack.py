@@ -8,6 +8,7 @@ are here and not tarfile.data_filter's, which Python 3.11.0 to 3.11.3 lack, and 
 nor artifacts. Does not clean up: the folder belongs to the caller.
 """
 
+import errno
 import gzip
 import io
 import os
@@ -31,10 +32,10 @@ class Refused(ValueError):
     """Something that must not be unpacked, or cannot be; str() says what and why."""
 
 
-def unpack(archive: Path, into: "Unpacking") -> None:
+def unpack_archive(archive: Path, into: "Unpacking", scratch: Path) -> None:
     """Write the entries of an archive, whose form its first bytes tell. Raises Refused, OSError.
 
-    Decompresses a tar file beside the archive.
+    A tar file is decompressed into scratch before.
     """
     with archive.open("rb") as stream:
         magic = stream.read(4)
@@ -44,12 +45,14 @@ def unpack(archive: Path, into: "Unpacking") -> None:
         elif magic == b"\x28\xb5\x2f\xfd":
             import zstandard
 
-            with archive.open("rb") as stream:
+            with archive.open("rb") as stream, (scratch / "tar").open("wb") as plain:
                 reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-                _tar(_decompressed(reader, archive), into)
+                _decompress(reader, plain)
+            _tar(scratch / "tar", into)
         elif magic[:2] == b"\x1f\x8b":
-            with gzip.open(archive) as reader:
-                _tar(_decompressed(reader, archive), into)
+            with gzip.open(archive) as reader, (scratch / "tar").open("wb") as plain:
+                _decompress(reader, plain)
+            _tar(scratch / "tar", into)
         else:
             _tar(archive, into)
 
@@ -167,23 +170,20 @@ def _reading() -> Iterator[None]:
     except Refused:
         raise
     except OSError as error:
-        if error.errno is not None:  # of the disk; gzip's own have none
+        if error.errno not in (None, errno.EINVAL):  # the disk's; gzip's have none, EINVAL is of a bad offset
             raise
         raise Refused(f"not a whole archive: {error}") from None
     except Exception as error:
         raise Refused(f"not a whole archive: {str(error) or type(error).__name__}") from None
 
 
-def _decompressed(reader: BinaryIO, archive: Path) -> Path:
-    """The tar file in a compressed one, beside it. MAX_BYTES is for contents: headers come on top."""
-    tar, left = archive.with_name(f"{archive.name}.tar"), MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE
-    with tar.open("xb") as written:
-        for chunk in iter(lambda: reader.read(CHUNK_BYTES), b""):
-            left -= len(chunk)
-            if left < 0:
-                raise Refused(f"more than {MAX_BYTES:,} bytes when unpacked")
-            written.write(chunk)
-    return tar
+def _decompress(reader: BinaryIO, plain: BinaryIO) -> None:
+    left = MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE  # MAX_BYTES is for contents: headers come on top
+    for chunk in iter(lambda: reader.read(CHUNK_BYTES), b""):
+        left -= len(chunk)
+        if left < 0:
+            raise Refused(f"more than {MAX_BYTES:,} bytes when unpacked")
+        plain.write(chunk)
 
 
 def _tar(archive: Path, into: Unpacking) -> None:
