@@ -119,8 +119,8 @@ def test_volumes_of_ones_own_may_not_hide_those_of_the_chart(helm, tmp_path):
         },
     }
     said = refusal(helm, *stated(mine, tmp_path / "mine.yaml"))
-    assert "workers.volumes: scratch is the name of a volume of the chart" in said
-    assert "workers.volumeMounts: /shared is where the chart mounts its volume shared" in said
+    assert "workers.volumes: scratch is taken by the chart's own" in said
+    assert "workers.volumeMounts: /shared is taken by the chart's own" in said
     assert "/data" not in said
 
 

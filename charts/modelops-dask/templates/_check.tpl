@@ -98,17 +98,30 @@ Takes the root ($).
 {{- end }}
 {{- end }}
 
-{{- /* The cluster refuses a name or a path that is there twice, and helm --wait hides its words. */}}
+{{- /* Volumes and mounts of a pool: none twice, the chart's own counted, and each mount with its volume. */}}
 {{- define "modelops-dask.check.volumes" -}}
-{{- $own := dict "root" .root "scratch" .pool.scratch "shared" true }}
-{{- range include "modelops-dask.volumeMounts" $own | fromYamlArray }}
-{{- $mount := . }}
-{{- range $.pool.volumes }}{{ if eq (get . "name" | toString) $mount.name }}
-  {{ $.path }}.volumes: {{ $mount.name }} is the name of a volume of the chart; choose another
-{{- end }}{{ end }}
-{{- range $.pool.volumeMounts }}{{ if eq (get . "mountPath" | toString | trimSuffix "/") $mount.mountPath }}
-  {{ $.path }}.volumeMounts: {{ $mount.mountPath }} is where the chart mounts its volume {{ $mount.name }}; choose another path
-{{- end }}{{ end }}
+{{- $volumes := dict }}
+{{- $mounts := dict }}
+{{- range include "modelops-dask.volumeMounts" (dict "root" .root "shared" true) | fromYamlArray }}
+{{- $_ := set $volumes .name "the chart's own" }}
+{{- $_ := set $mounts .mountPath "the chart's own" }}
+{{- end }}
+{{- range .pool.volumes }}
+{{- $name := get . "name" | toString }}
+{{- with get $volumes $name }}
+  {{ $.path }}.volumes: {{ $name }} is taken by {{ . }}; choose another name
+{{- end }}
+{{- $_ := set $volumes $name (get $volumes $name | default "one above") }}
+{{- end }}
+{{- range .pool.volumeMounts }}
+{{- $mountPath := get . "mountPath" | toString | trimSuffix "/" }}
+{{- with get $mounts $mountPath }}
+  {{ $.path }}.volumeMounts: {{ $mountPath }} is taken by {{ . }}; choose another mountPath
+{{- end }}
+{{- $_ := set $mounts $mountPath (get $mounts $mountPath | default "one above") }}
+{{- if not (hasKey $volumes (get . "name" | toString)) }}
+  {{ $.path }}.volumeMounts: {{ $mountPath }} is for {{ get . "name" | toString | default "no name" }}, and no volume has that name
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -67,9 +67,9 @@ def _pools(merged: Merged, bad: frozenset[Path]) -> Iterator[tuple[Path, Node]]:
 
 def _at(merged: Merged, path: Path, *names: str) -> Where:
     """Where the first of these values of a pool is stated: in the pool, in workers, else the pool itself."""
-    for name in names:
-        steps = tuple(name.split("."))
-        for section in (path, ("workers",)):
+    for section in (path, ("workers",)):
+        for name in names:
+            steps = tuple(name.split("."))
             if merged.own.find(*section, *steps) is not None:
                 return place(merged, (*section, *steps))
     return place(merged, path)

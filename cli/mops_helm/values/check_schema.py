@@ -6,6 +6,7 @@ Does not compare values with each other: check_meaning.py does.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,25 +81,34 @@ def _unknown(merged: Merged, path: Path, error: jsonschema.ValidationError) -> I
                 yield path, _at(where, "WRONG_TYPE", f"{_name(path)} is a map", instead)
             continue  # both: check_meaning.py says so
         if elsewhere := _elsewhere(name, path):
-            yield (
-                full,
-                _at(where, "UNKNOWN_NAME", f"{name} is no value here", f"it belongs under {elsewhere}"),
-            )
+            yield full, _at(where, "UNKNOWN_NAME", f"{name} is no value here", f"it belongs {elsewhere}")
             continue
         near = presets.did_you_mean(name, known).removeprefix("; ")
         listed = f"known here: {', '.join(known)}" if len(known) < 8 else "remove it"
-        yield full, _at(where, "UNKNOWN_NAME", f"{_name(full)} is no value", near or listed)
+        foreign = "" if path else _foreign(name, error.instance[name])
+        yield full, _at(where, "UNKNOWN_NAME", f"{_name(full)} is no value", foreign or near or listed)
+
+
+def _foreign(name: str, value: Any) -> str:
+    """What to do with a file that has values, but not those of this chart's root."""
+    if not isinstance(value, dict):
+        return ""
+    if name == "spec":
+        return "a file in the guides' form is translated by `mops-helm values convert`"
+    if len(value.keys() & schema.schema()["properties"].keys()) > (name != "modelops-dask"):
+        return f"this is a parent chart's file: check what is below {name} as a file of its own"
+    return ""
 
 
 def _elsewhere(name: str, path: Path) -> str:
     """Where a name that is wrong here would be right."""
+    if path and name in schema.schema()["properties"]:
+        return "at the top level"
     for section in _SECTIONS:
         same = section == path or (section == ("workers",) and path[:1] == ("pools",))
         if not same and name in schema.at(section).get("properties", {}):
-            return _name(section)
-    if name == "distributed":
-        return "dask.config"
-    return "the top level" if path and name in schema.schema()["properties"] else ""
+            return f"under {_name(section)}"
+    return "under dask.config" if name == "distributed" else ""
 
 
 def _bad_name(merged: Merged, path: Path, name: str) -> Iterator[tuple[Path, Finding]]:
@@ -136,21 +146,18 @@ def _finding(error: jsonschema.ValidationError, path: Path, where: Where) -> Fin
         case "minimum" | "maximum":
             than = "at least" if error.validator == "minimum" else "at most"
             return _at(where, "OUT_OF_RANGE", f"{name}: {shown(value)} is out of range", f"{than} {wanted}")
-        case "minLength":
-            return _at(where, "BAD_FORMAT", f"{name} is empty", "write a value, or remove the name")
-        case "maxLength":
-            return _at(where, "BAD_FORMAT", f"{name} has {len(value)} characters", f"at most {wanted}")
         case "required":
             missing = ", ".join(key for key in wanted if key not in value)
-            suggestion = f"write {path[-1]}: value" if path[-2:-1] == ("env",) else "add it"
+            suggestion = _variable(path[-1], value) if path[-2:-1] == ("env",) else "add it"
             return _at(where, "MISSING_NAME", f"{name} lacks {missing}", suggestion)
+        case "minProperties" | "minItems":
+            known = ", ".join(error.schema.get("properties", {}))
+            instead = f"write one of {known} in it" if known else "write an item"
+            return _at(where, "BAD_FORMAT", f"{name} is empty", f"{instead}, or remove it")
         case "pattern":
-            return _at(
-                where,
-                "BAD_FORMAT",
-                f"{name}: {shown(value)} has a form that is not allowed",
-                f"it must match {wanted}",
-            )
+            form = error.schema.get("x-form") or f"something that matches {wanted}"
+            said = f"{name}: {shown(value)} has a form that is not allowed" if value else f"{name} is empty"
+            return _at(where, "BAD_FORMAT", said, f"write {form}")
     return _at(where, "BAD_FORMAT", f"{name}: {error.message}")
 
 
@@ -164,10 +171,26 @@ def _type(error: jsonschema.ValidationError, path: Path, name: str, where: Where
         suggestion = f'quote it: "{where.text or shown(value)}"'
     elif isinstance(value, str) and where.text is None and {"integer", "number", "boolean"} & set(wanted):
         suggestion = "remove the quotes" if _is_type(value, wanted) else ""
+    elif isinstance(value, str) and name.endswith("Seconds") and (seconds := _seconds(value)):
+        suggestion = f"write {seconds}"
+    elif path == ("pools",) and isinstance(value, list):
+        suggestion = "write each pool by its name, large: {replicas: 1}"
     said = " or ".join(_WORDS[item] for item in wanted)
     return _at(
         where, "WRONG_TYPE", f"{name}: {shown(value)} is {_kind(value)}; {said} is expected", suggestion
     )
+
+
+def _seconds(text: str) -> int | None:
+    """Seconds of a duration such as 90s, 5m or 2h."""
+    found = re.fullmatch(r"([0-9]+)([smhd])", text)
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else None
+
+
+def _variable(name: str, value: dict[str, Any]) -> str:
+    """How a variable is written that is given as a map without valueFrom."""
+    source = next((key for key in value if key.endswith("Ref")), None)
+    return f"write {name}: {{valueFrom: {{{source}: ...}}}}" if source else f"write {name}: value"
 
 
 def _quantity(error: jsonschema.ValidationError, name: str, where: Where) -> Finding:

@@ -5,11 +5,12 @@
 Does not know what a cluster has: claims, classes and buckets are its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mops_helm.values.check_schema import place
 from mops_helm.values.findings import Finding
+from mops_helm.values.load import Node
 from mops_helm.values.merge import Merged
 
 Path = tuple[str | int, ...]
@@ -21,8 +22,16 @@ def check(merged: Merged, bad: frozenset[Path]) -> Iterator[Finding]:
     own = _volumes(merged)
     pools = _plain(merged, "pools")
     for path in [("workers",), *(("pools", name) for name in (pools if isinstance(pools, dict) else ()))]:
-        yield from _taken(merged, (*path, "volumes"), "name", {name: name for name in own})
-        yield from _taken(merged, (*path, "volumeMounts"), "mountPath", {own[name]: name for name in own})
+        volumes, mounts = _listed(merged, path, "volumes"), _listed(merged, path, "volumeMounts")
+        yield from _taken(volumes, "name", own)
+        yield from _taken(mounts, "mountPath", own.values())
+        names = {*own, *(_text(item, "name") for item in volumes)}
+        for item in mounts:
+            if (name := _text(item, "name")) not in names:
+                where = (item.find("name") or item).where
+                said = f"{_text(item, 'mountPath')} is for {name or 'no name'}, and no volume has that name"
+                instead = f"known: {', '.join(sorted(names))}"
+                yield Finding(where.file, where.line, where.column, "VOLUME_MISSING", said, instead)
     if ("studies", "store") not in bad:
         yield from _store(merged)
 
@@ -37,15 +46,34 @@ def _volumes(merged: Merged) -> dict[str, str]:
     return volumes
 
 
-def _taken(merged: Merged, path: Path, key: str, own: dict[str, str]) -> Iterator[Finding]:
-    listed = merged.own.find(*path)
-    for number in range(len(listed.value) if listed is not None and isinstance(listed.value, list) else 0):
-        stated = listed.find(number, key)
-        taken = stated is not None and own.get(str(stated.value).removesuffix("/"))
-        if taken:
-            said = f"{'.'.join(map(str, path))}: {stated.value} is taken by the chart's own volume {taken}"
-            where = stated.where
+def _listed(merged: Merged, path: Path, key: str) -> list[Node]:
+    """A pool's list, its own or that of workers: maps are merged, lists replaced."""
+    for there in (path, ("workers",)):
+        found = merged.own.find(*there, key)
+        if found is not None:
+            return (
+                [item for item in found.value if isinstance(item.value, dict)]
+                if isinstance(found.value, list)
+                else []
+            )
+    return []
+
+
+def _text(item: Node, key: str) -> str:
+    found = item.find(key)
+    return "" if found is None else str(found.value).removesuffix("/")
+
+
+def _taken(items: list[Node], key: str, own: Iterable[str]) -> Iterator[Finding]:
+    """Names or paths that are there twice, the chart's own counted."""
+    taken = dict.fromkeys(own, "the chart's own")
+    for item in items:
+        text = _text(item, key)
+        if text in taken:
+            where = (item.find(key) or item).where
+            said = f"{key} {text} is taken by {taken[text]}"
             yield Finding(where.file, where.line, where.column, "VOLUME_TAKEN", said, f"choose another {key}")
+        taken.setdefault(text, "one above")
 
 
 def _store(merged: Merged) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ CODES = {  # code -> severity
     "CHILD_MEMORY": "error",
     "REQUEST_OVER_LIMIT": "error",
     "VOLUME_TAKEN": "error",
+    "VOLUME_MISSING": "error",
     "STORE_PLACE": "error",
     "SWITCHED_OFF": "warning",
     "AUTOSCALING_ORDER": "error",
