@@ -1,8 +1,10 @@
 """Every MODELOPS_ variable, read once and typed.
 
-The names and defaults are those of schemas/values.schema.yaml (`x-env`); a test compares them.
+The names and defaults are those of schemas/values.schema.yaml (`x-env`); a test compares them. What is set
+holds or is refused: a variable of ModelOps that has no effect here, and one that looks like a slip, are said.
 """
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +15,15 @@ from modelops_dask.errors import BadInput
 EXECUTOR_TYPES = ("isolated_warm", "isolated_fork", "cold", "direct", "none")
 ENVIRONMENTS = ("bundle", "image")
 MIB = 1024 * 1024
+
+# What ModelOps reads and nothing here does, with what to use instead.
+ELSEWHERE = {
+    "MODELOPS_BUNDLE_SOURCE": "a bundle's reference says where it is: folder, URL, HOST/REPOSITORY@sha256:…",
+    "MODELOPS_STORAGE_DIR": "results go to the study's store: --store of study run",
+    "MODELOPS_INLINE_ARTIFACT_MAX_BYTES": "results of any size go to the study's store",
+    "MODELOPS_MEM_LIMIT_BYTES": "limits follow from workers.memoryPerProcess, --memory-limit of dask worker",
+}
+ALIKE = 0.8  # a name is taken for a slip of one that it is so near to, as difflib counts
 
 
 def _cache_dir(name: str) -> Path:
@@ -48,9 +59,11 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Settings from MODELOPS_ variables; BadInput lists every variable that cannot be read."""
+        """Settings from MODELOPS_ variables; BadInput lists every variable that cannot be read, or has no
+        effect here.
+        """
         values: dict[str, object] = {}
-        problems: list[str] = []
+        problems = _without_effect(environ, [item.metadata["env"] for item in fields(cls)])
         for item in fields(cls):
             name = item.metadata["env"]
             if (text := environ.get(name)) is None:
@@ -70,6 +83,19 @@ class Settings:
     def to_env(self) -> dict[str, str]:
         """The variables that from_env reads back as these settings."""
         return {item.metadata["env"]: _text(getattr(self, item.name)) for item in fields(self)}
+
+
+def _without_effect(environ: Mapping[str, str], known: list[str]) -> list[str]:
+    """What to say of variables that a person may believe in. Others are not ours: a Service called
+    modelops-dask, say, brings MODELOPS_DASK_SERVICE_HOST.
+    """
+    said = [f"{name}: nothing here reads it; {ELSEWHERE[name]}" for name in ELSEWHERE if name in environ]
+    for name in environ:
+        if name.startswith("MODELOPS_") and name not in {*known, *ELSEWHERE}:
+            said += [
+                f"{name}: did you mean {near}?" for near in difflib.get_close_matches(name, known, 1, ALIKE)
+            ]
+    return said
 
 
 def _parse(kind: object, text: str) -> object:

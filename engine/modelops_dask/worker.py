@@ -11,7 +11,8 @@ import logging
 import os
 import platform
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -95,19 +96,18 @@ def runtime(dask_worker: distributed.Worker) -> dict[str, Any]:
 
 def facts(runtime: Runtime) -> dict[str, Any]:
     """What is in effect: settings as they are applied, limits in bytes, versions."""
-    settings = runtime.settings
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(runtime.settings).items()
+    }
     return {
-        "preset": settings.preset,
-        "executor": settings.executor_type,
-        "environment": settings.executor_environment,
+        "preset": settings.pop("preset"),
+        "executor": settings.pop("executor_type"),
+        "environment": settings.pop("executor_environment"),
         "threads": runtime.threads,
-        "runners": runners(runtime.threads, settings.subprocess_pool_size),
-        "max_warm_processes": getattr(runtime.executor, "limit", settings.max_warm_processes),
-        "max_process_reuse": settings.max_process_reuse,
-        "process_ttl_seconds": settings.process_ttl_seconds,
-        "force_fresh_venv": settings.force_fresh_venv,
-        "validate_deps": settings.validate_deps,
-        "task_timeout_seconds": settings.task_timeout_seconds,
+        "runners": runners(runtime.threads, settings.pop("subprocess_pool_size")),
+        **settings,
+        "max_warm_processes": getattr(runtime.executor, "limit", settings["max_warm_processes"]),
         "memory_limit_bytes": runtime.memory_limit_bytes,
         "child_limit_bytes": runtime.child_limit_bytes,
         **versions(),

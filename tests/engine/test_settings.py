@@ -73,3 +73,47 @@ def test_all_problems_are_said_at_once():
     with pytest.raises(BadInput) as refused:
         Settings.from_env(wrong)
     assert all(name in str(refused.value) for name in wrong)
+
+
+def test_every_variable_of_the_guide_holds_or_is_refused_by_name():
+    guide = {
+        "MODELOPS_BUNDLE_SOURCE": "oci",
+        "MODELOPS_BUNDLES_CACHE_DIR": "/tmp/modelops/bundles",
+        "MODELOPS_VENVS_DIR": "/tmp/modelops/venvs",
+        "MODELOPS_STORAGE_DIR": "/data",
+        "MODELOPS_EXECUTOR_TYPE": "isolated_warm",
+        "MODELOPS_MAX_WARM_PROCESSES": "128",
+        "MODELOPS_RPC_TIMEOUT_SECONDS": "1800",
+        "MODELOPS_INLINE_ARTIFACT_MAX_BYTES": "64000",
+        "MODELOPS_FORCE_FRESH_VENV": "false",
+        "MODELOPS_VALIDATE_DEPS": "true",
+        "MODELOPS_MAX_PROCESS_REUSE": "1000",
+        "MODELOPS_PROCESS_TTL": "3600",
+        "MODELOPS_MEM_LIMIT_BYTES": "1073741824",
+    }
+    read = {item.metadata["env"] for item in fields(Settings)}
+    for name, value in guide.items():
+        if name in read:
+            assert Settings.from_env({name: value}).to_env()[name] == value
+        else:
+            with pytest.raises(BadInput, match=f"^{name}: nothing here reads it; "):
+                Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("MODELOPS_MAX_WARM_PROCESES", "MODELOPS_MAX_WARM_PROCESSES"),
+        ("MODELOPS_EXECUTER_TYPE", "MODELOPS_EXECUTOR_TYPE"),
+        ("MODELOPS_PROCESS_TTL_SECONDS", "MODELOPS_PROCESS_TTL"),
+        ("MODELOPS_RPC_TIMEOUT", "MODELOPS_RPC_TIMEOUT_SECONDS"),
+    ],
+)
+def test_a_slip_is_not_passed_over(slip, meant):
+    with pytest.raises(BadInput, match=rf"^{slip}: did you mean {meant}\?$"):
+        Settings.from_env({slip: "1"})
+
+
+def test_variables_of_others_are_left_alone():
+    theirs = {"MODELOPS_DASK_SERVICE_HOST": "10.0.0.1", "MODELOPS_DASK_PORT": "tcp://10.0.0.1:8786"}
+    assert Settings.from_env({**theirs, "MODELOPS_DASK_SCHEDULER_PORT_8786_TCP_ADDR": "x"}) == Settings()

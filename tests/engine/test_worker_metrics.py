@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from dataclasses import fields
 
 import pytest
 from distributed import Client, LocalCluster
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from executor_helpers import FAULTS, run_here, settings, task
 from modelops_dask.bundle import fetch
+from modelops_dask.settings import Settings
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import begin
 from modelops_dask.study import spec
@@ -114,6 +116,8 @@ def test_the_facts_are_those_in_effect(cluster):
         assert (facts["threads"], facts["runners"], facts["max_warm_processes"]) == (1, 2, 7)
         assert facts["memory_limit_bytes"] == 1 << 30
         assert facts["pool"] == {"idle": 0, "busy": 0}
+        renamed = {"executor_type", "executor_environment", "subprocess_pool_size"}
+        assert {item.name for item in fields(Settings)} - renamed <= set(facts), "every setting shows"
         info = scrape(facts["http_ports"][0])
         (labels,) = [key for key in info if key[0] == "runtime_info"]
         assert "cold" in labels
