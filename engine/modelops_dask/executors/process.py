@@ -82,7 +82,7 @@ class Runner:
         self.ready_at: float | None = None
         self.limit_bytes = 0  # of its latest task
         self.mark = pod.new_mark()
-        self._peak_seen_bytes = 0
+        self.peak_seen_bytes = 0
         self._out_of_memory: RunnerLost | None = None
         self._echo = echo
         self._log = b""
@@ -213,7 +213,7 @@ class Runner:
             if not ready:
                 if self._process.poll() is not None:
                     raise self._lost()
-                self._peak_seen_bytes = self._peak_bytes()  # it cannot be asked for once the process is gone
+                self.peak_seen_bytes = self._peak_bytes()  # it cannot be asked for once the process is gone
             for descriptor, _ in ready:
                 if descriptor == self._output:
                     self._drain()
@@ -257,7 +257,7 @@ class Runner:
         self.kill()
         if known := self._out_of_memory:
             return RunnerLost(known.reason, known.error, self.log, known.peak_bytes)
-        return RunnerLost(*runner.ending(status), self.log, self._peak_seen_bytes)
+        return RunnerLost(*runner.ending(status), self.log, self.peak_seen_bytes)
 
     def _wait(self, timeout_seconds: float) -> int | None:
         try:

@@ -140,45 +140,42 @@ def call(
     """
     peak.reset()
     started = time.perf_counter()
-    limited = limit_bytes > 0 and limit_memory(limit_bytes)
+    before = limit_memory(limit_bytes) if limit_bytes else None
     try:
         outputs = _checked(wire(entrypoint, params, seed))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if limited:
-            unlimit_memory()  # first: there may be too little for saying what happened
+        if before:  # first, and by nothing that itself takes memory: there may be none left
+            resource.setrlimit(resource.RLIMIT_DATA, before)
         answer = failed(error, time.perf_counter() - started, peak.read())
-        if limited and isinstance(error, MemoryError):
+        if before and isinstance(error, MemoryError):
             said = f"an allocation failed: the task may hold {limit_bytes >> 20:,} MiB\n"
             answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=said + answer.error)
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
-    if limited:
-        unlimit_memory()
+    if before:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
     return Answer("ok", outputs, "", "", time.perf_counter() - started, peak.read())
 
 
-def limit_memory(limit_bytes: int) -> bool:
-    """Let this process come to hold limit_bytes of memory of its own, by RLIMIT_DATA; whether that was done.
+def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
+    """Let this process come to hold limit_bytes of memory of its own, by RLIMIT_DATA.
 
-    The kernel limits what is mapped, not what is used, so what is mapped and not used (stacks, arenas) is
-    granted on top. Memory that is shared (mmap, /dev/shm) is not counted.
+    Returns what setrlimit needs to undo it; None where there is no such limit. The kernel counts what is
+    mapped, so what is mapped already and not used (stacks, arenas) is granted on top. It does not count
+    memory that is shared (mmap, /dev/shm).
     """
     try:
         pages = Path("/proc/self/statm").read_bytes().split()
     except OSError:  # no Linux
-        return False
+        return None
     _, resident, shared, _, _, data, _ = (int(field) * PAGE_BYTES for field in pages)
     soft = data + max(0, limit_bytes - (resident - shared))
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft if hard < 0 else min(soft, hard), hard))
-    return True
-
-
-def unlimit_memory() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    least = min((value for value in before if value >= 0), default=soft)  # -1: no limit
+    resource.setrlimit(resource.RLIMIT_DATA, (min(soft, least), before[1]))
+    return before
 
 
 def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:

@@ -72,17 +72,17 @@ def new_mark() -> str:
     return f"{POD}-{uuid.uuid4().hex}"
 
 
-def marked(prefix: str = f"{POD}-") -> dict[str, list[int]]:
-    """The processes whose mark begins so, by mark: by default all of the pod's."""
-    wanted = f"{MARK}={prefix}".encode()
+def marked(mark: str = "") -> dict[str, list[int]]:
+    """The processes with a mark; by default with any of the pod's. By mark."""
+    wanted = f"{MARK}={mark or f'{POD}-'}".encode()
     found = defaultdict(list)
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):  # it ended, or is somebody else's
             environment = path.read_bytes()
             at = environment.find(wanted)
             if at >= 0:
-                mark = environment[at + len(MARK) + 1 : environment.find(b"\0", at)].decode()
-                found[mark].append(int(path.parent.name))
+                whole = environment[at + len(MARK) + 1 : environment.find(b"\0", at)].decode()
+                found[whole].append(int(path.parent.name))
     return dict(found)
 
 
