@@ -7,10 +7,12 @@ The chart's templates hold the same arithmetic; tests/chart compares the two.
 Does not read values files or start anything: mops_helm.values.shape reads, local.py starts.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 MIB = 1024 * 1024
 SUPERVISOR_BYTES = 96 * MIB  # `dask worker` itself: 42 MiB measured with 4 processes, and headroom
+USABLE = 0.9  # of a pod's memory: beyond it the guard ends tasks (limits/guard.py)
 CHILD_MIN_BYTES = 64 * MIB  # less than this and a runner cannot import numpy and pandas
 
 
@@ -48,6 +50,14 @@ def runners(threads: int, subprocess_pool_size: int) -> int:
 def child_limit(process_bytes: int, worker_bytes: int, runner_count: int) -> int:
     """Bytes for one runner: the process's limit less what the worker needs, divided among its runners."""
     return (process_bytes - worker_bytes) // runner_count
+
+
+def for_task(shape: Shape, processes: int, task_bytes: int, worker_bytes: int) -> Shape:
+    """The shape with so many processes a pod and memory in which one task, alone, can hold task_bytes."""
+    pod_bytes = math.ceil((task_bytes + processes * worker_bytes) / USABLE)
+    step = 64 * MIB * processes
+    process_bytes = -(-(pod_bytes - SUPERVISOR_BYTES) // step) * step // processes
+    return replace(shape, processes=processes, pod_memory_bytes=processes * process_bytes + SUPERVISOR_BYTES)
 
 
 def fit(shape: Shape, cpus: int, memory_bytes: int) -> tuple[Shape, list[str]]:

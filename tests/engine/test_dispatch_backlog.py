@@ -6,12 +6,13 @@ import random
 import pytest
 
 from modelops_dask.errors import Stopped
+from modelops_dask.shape import MIB, Shape, for_task
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
 from modelops_dask.study.backlog import CAUTION, GROWTH, WINDOW, Backlog, Pace, count, halve
 from modelops_dask.study.batch import Batch, Failed, Receipt, as_ranges
-from modelops_dask.study.breaker import DEATHS_IN_A_ROW, Breaker
+from modelops_dask.study.breaker import DEATHS_AT_FIRST, DEATHS_IN_A_ROW, Breaker, OutOfMemory
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.plan import Plan, Request, tabulate
 from modelops_dask.study.sampling import Explicit
@@ -138,7 +139,7 @@ def test_the_ledger_counts_what_a_fold_of_the_same_rows_finds(plan, tmp_path):
 
 
 def test_deaths_in_a_row_stop_the_run_and_a_completed_task_forgives_them():
-    breaker = Breaker()
+    breaker = Breaker(completed_before=True)
     for _ in range(DEATHS_IN_A_ROW - 1):
         breaker.died("3/1", workers=1)
     breaker.completed()
@@ -147,6 +148,35 @@ def test_deaths_in_a_row_stop_the_run_and_a_completed_task_forgives_them():
     with pytest.raises(Stopped, match="task 4/2") as stopped:
         breaker.died("4/2", workers=1)
     assert stopped.value.exit_code == 4 and "more memory per process" in str(stopped.value)
+
+
+def test_while_nothing_ever_completed_few_deaths_are_enough():
+    breaker = Breaker()
+    for _ in range(DEATHS_AT_FIRST - 1):
+        breaker.died("3/1", workers=1)
+    with pytest.raises(Stopped):
+        breaker.died("3/1", workers=1)
+
+
+def test_tasks_too_large_for_a_pod_stop_a_study_of_which_nothing_ever_completed():
+    breaker = Breaker()
+    for size in (300, 200):
+        breaker.out_of_memory("0/0", Failed(0, "poisoned", "TaskOOM", size * MIB, 250 * MIB))
+    with pytest.raises(OutOfMemory, match="task 2/0") as stopped:
+        breaker.out_of_memory("2/0", Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB))
+    assert stopped.value.exit_code == 4 and stopped.value.limit_bytes == 300 * MIB
+    assert stopped.value.needed_bytes == 1200 * MIB and "300 MiB" in str(stopped.value)
+    breaker = Breaker(completed_before=True)
+    for _ in range(50):
+        breaker.out_of_memory("2/0", Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_shape_for_a_task_leaves_it_so_much_alone_in_a_pod(processes):
+    shape = for_task(Shape(4, 4, 1, 4 * 1024 * MIB), processes, 3000 * MIB, 160 * MIB)
+    alone = 0.9 * shape.pod_memory_bytes - processes * 160 * MIB
+    assert 3000 * MIB <= alone < 3400 * MIB
+    assert shape.processes == processes and shape.process_memory_bytes % (64 * MIB) == 0
 
 
 def test_a_node_that_takes_many_workers_along_is_not_yet_a_verdict():

@@ -67,11 +67,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Failed:
-    """A task that did not end ok: its index, how (failed, died or poisoned) and why."""
+    """A task that did not end ok: its index, how (failed, died or poisoned) and why; 0 bytes: not known."""
 
     index: int
     status: str
     reason: str
+    peak_bytes: int = 0
+    limit_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,8 @@ def committed(batch: Batch, plan: Plan) -> Receipt | None:
     if name not in batch.source.files.list(parts.FOLDER):
         return None
     with parts.reading(batch.source.files, name) as part:
-        columns = part.read(columns=["set", "replicate", "seed", "status", "reason", "peak_bytes", "seconds"])
-    rows = [Attempt(**row) for row in columns.to_pylist()]
+        columns = ["set", "replicate", "seed", "status", "reason", "peak_bytes", "limit_bytes", "seconds"]
+        rows = [Attempt(**row) for row in part.read(columns=columns).to_pylist()]
     stored = {_index(row, plan) for row in rows}
     left = (index for start, stop in batch.ranges for index in range(start, stop) if index not in stored)
     return Receipt(
@@ -209,7 +211,11 @@ def as_ranges(indices: Iterable[int]) -> tuple[Range, ...]:
 
 
 def _failures(rows: Iterable[Attempt], plan: Plan) -> tuple[Failed, ...]:
-    return tuple(Failed(_index(row, plan), row.status, row.reason) for row in rows if row.status != "ok")
+    return tuple(
+        Failed(_index(row, plan), row.status, row.reason, row.peak_bytes, row.limit_bytes)
+        for row in rows
+        if row.status != "ok"
+    )
 
 
 def _index(task: PlannedTask | Attempt, plan: Plan) -> int:

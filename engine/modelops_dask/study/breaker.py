@@ -1,34 +1,76 @@
-"""When to give up: a run that only loses workers is stopped, with what was seen.
+"""When to give up: a run that only loses workers, or in which no task has enough memory, is stopped.
 
-deaths and completions -> Breaker -> Stopped (exit 4)
+deaths and completions -> Breaker -> Stopped (exit 4), with what was seen
 
-Counts the deaths of workers that ran one task alone, and batches that broke although their worker lived, in a
-row without one completed task between. Deaths of larger batches are not counted: each halves, so they lead to
-lone ones.
+Counted are the deaths of workers that ran one task alone, and batches that broke although their worker lived,
+in a row without one completed task between. Deaths of larger batches are not: each halves, so they lead to
+lone ones. Tasks that ran out of memory, alone and with all that a pod has, stop the run only while no task of
+the study has ever completed: later they are poisoned, and the others go on.
 """
 
+from dataclasses import dataclass
+
 from modelops_dask.errors import Stopped
+from modelops_dask.shape import MIB
+from modelops_dask.study.batch import Failed
 
 BROKEN_IN_A_ROW = 3
 DEATHS_IN_A_ROW = 10  # five tasks that kill, at the end of a study when nothing else is left
+DEATHS_AT_FIRST = 3  # while no task has ever completed; of memory too
+
+
+@dataclass
+class OutOfMemory(Stopped):
+    """No task fits. Bytes are those of one task: what it might hold, and what to give it next.
+
+    `remedy` is what to do in words and values, by whoever knows the shape of the workers.
+    """
+
+    tasks: int
+    last: str  # SET/REPLICATE
+    limit_bytes: int
+    remedy: str = ""
+
+    @property
+    def needed_bytes(self) -> int:
+        """More than the limit: how much more is not known, for a task ends before it shows."""
+        return max(2 * self.limit_bytes, min(4 * self.limit_bytes, 2048 * MIB))
+
+    def __str__(self) -> str:
+        held = (
+            f"the {self.limit_bytes // MIB:,} MiB that a worker has for one task" if self.limit_bytes else ""
+        )
+        return (
+            f"Stopped: no task completed, and {self.tasks} ran out of memory, each alone and with "
+            f"{held or 'all that a worker has'}. The last was task {self.last}.\n"
+            f"{self.remedy or 'Give workers more memory (mops-helm preset show memory-heavy).'}"
+        )
 
 
 class Breaker:
     """Raises Stopped; forgets all when a task completes."""
 
-    def __init__(self) -> None:
-        self._deaths = 0
-        self._broken = 0
+    def __init__(self, completed_before: bool = False) -> None:
+        self._ever_completed = completed_before
+        self._deaths = self._broken = self._memory_deaths = self._limit_bytes = 0
 
     def completed(self) -> None:
+        self._ever_completed = True
         self._deaths = self._broken = 0
+
+    def out_of_memory(self, task_name: str, failed: Failed) -> None:
+        """A task (SET/REPLICATE) had all the memory that there is, and it was not enough."""
+        self._memory_deaths += 1
+        self._limit_bytes = max(self._limit_bytes, failed.limit_bytes, failed.peak_bytes)
+        if self._memory_deaths >= DEATHS_AT_FIRST and not self._ever_completed:
+            raise OutOfMemory(self._memory_deaths, task_name, self._limit_bytes)
 
     def died(self, task_name: str, workers: int) -> None:
         """A worker died of one task (SET/REPLICATE). A node may take all its workers along, so their number
         counts.
         """
         self._deaths += 1
-        limit = max(DEATHS_IN_A_ROW, 2 * workers)
+        limit = max(DEATHS_IN_A_ROW if self._ever_completed else DEATHS_AT_FIRST, 2 * workers)
         if self._deaths >= limit:
             raise Stopped(
                 f"Stopped: {self._deaths} worker processes died, one after another, each running a single "

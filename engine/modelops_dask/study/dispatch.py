@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from modelops_dask.errors import ClusterFailed, MopsError, Stopped
+from modelops_dask.executors.runner import OUT_OF_MEMORY
 from modelops_dask.store import parts
 from modelops_dask.store.fold import MAX_ATTEMPTS, State
 from modelops_dask.store.parts import Attempt
@@ -99,7 +100,7 @@ class _Dispatch:
         self.backlog = backlog
         self.suspects = Suspects()
         self.pace = Pace(limits.batch_seconds)
-        self.breaker = Breaker()
+        self.breaker = Breaker(completed_before=self.ledger.counts["ok"] > 0)
         self.start = time.monotonic()
         self.last_worker_seen = self.start
         self.stopping = False
@@ -198,6 +199,9 @@ class _Dispatch:
         self._try_again(again)
         if ok:
             self.breaker.completed()
+        for failed in receipt.failed:
+            if (failed.status, failed.reason) == ("poisoned", OUT_OF_MEMORY):
+                self.breaker.out_of_memory(self._name(failed.index), failed)
         if sent.suspect and self.suspects.did_well(sent.suspect):
             host = sent.suspect.loss.host
             logger.warning("workers on %s died again and again, no task being to blame: avoiding it", host)
@@ -269,8 +273,11 @@ class _Dispatch:
         status = "poisoned" if index in batch.died else "died"
         parts.write(self.source.files, [Attempt(task.set, task.replicate, task.seed, status, reason)])
         again = self.ledger.failed(Failed(index, status, reason))
-        self.breaker.died(f"{task.set}/{task.replicate}", self.fleet.most_workers)
+        self.breaker.died(self._name(index), self.fleet.most_workers)
         return again
+
+    def _name(self, index: int) -> str:
+        return "{}/{}".format(*divmod(index, self.plan.replicates))
 
     # Ending
 

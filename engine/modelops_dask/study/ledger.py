@@ -47,7 +47,8 @@ class Ledger:
         """Take over an attempt that did not end ok; whether the task is to be tried again."""
         index = failed.index
         self._attempts[index] = min(int(self._attempts[index]), 254) + 1
-        self.losses[index] += failed.status != "failed"
+        if failed.status != "failed":
+            self.losses[index] += 1
         if failed.reason == OUT_OF_MEMORY:
             self._too_large.add(index)
         if failed.status == "poisoned":
