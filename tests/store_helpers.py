@@ -3,8 +3,10 @@
 import itertools
 from io import BytesIO
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from modelops_dask.store import parts, study
 from modelops_dask.store.files import Files
@@ -13,6 +15,12 @@ from modelops_dask.study.plan import Plan
 
 DIGEST = "sha256:" + "a" * 64
 _numbers = itertools.count()
+
+
+def with_seeds(n: int) -> pytest.MarkDecorator:
+    """Parameters `files` and `seed`: n seeds in a folder, and a few elsewhere, where requests take time."""
+    cases = [("folder", seed) for seed in range(n)] + [("memory", 0), ("s3", 1), ("s3", 2)]
+    return pytest.mark.parametrize("files, seed", cases, indirect=["files"])
 
 
 def write_spec(folder, sets="[{a: 1}, {a: 2}, {a: 3}]", replicates=4):
@@ -33,6 +41,21 @@ def attempt(plan: Plan, set_number: int, replicate: int, status="ok", **more) ->
     if status == "ok":
         more.setdefault("outputs", {"raw": b"%d/%d" % (set_number, replicate)})
     return parts.Attempt(set_number, replicate, task.seed, status, **more)
+
+
+def tree(files: Files) -> dict[str, bytes]:
+    """Every file of a store, those of which list() does not speak included."""
+    if files.folder:
+        paths = [path for path in files.folder.rglob("*") if path.is_file()]
+        return {path.relative_to(files.folder).as_posix(): path.read_bytes() for path in paths}
+    filesystem, root = fsspec.core.url_to_fs(files.url, use_listings_cache=False)
+    return {path.partition(f"{root}/")[2]: filesystem.cat_file(path) for path in filesystem.find(root)}
+
+
+def read_parquet(files: Files, name: str) -> pa.Table:
+    """A file of a store as it is, or a folder of files as one table."""
+    names = [each for each in sorted(tree(files)) if each == name or each.startswith(f"{name}/")]
+    return pa.concat_tables([pq.read_table(pa.BufferReader(files.read(each))) for each in names])
 
 
 def ipc_stream(table: pa.Table) -> bytes:

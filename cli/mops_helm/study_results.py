@@ -1,39 +1,39 @@
 """The results of a study, to be listed or written whole.
 
-store -> results/ (built when it is missing or old) -> Arrow tables by output -> a list, or CSV or Parquet
+store -> results/ (built when it is missing or old) -> Outputs by name -> a list, or CSV or Parquet
+
+A table is written a batch at a time, because it may be larger than memory.
 """
 
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.files import Files
-from modelops_dask.store.results import FOLDER, outputs
-from modelops_dask.store.results import results as table_of
+from modelops_dask.store.results import output, outputs
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from modelops_dask.store.results import Output
 
 
-def read(store: str, name: str | None) -> dict[str, tuple[str, "pa.Table"]]:
-    """Every output, or the one named: (file, table). NoStudy, NoOutput."""
-    files = Files(store)
-    known = outputs(files)
-    if name is not None and name not in known:
-        table_of(files, name)  # raises NoOutput, which knows the names
-    chosen = [name] if name is not None else list(known)
-    return {each: (files.where(f"{FOLDER}/{known[each]}"), table_of(files, each)) for each in chosen}
+def read(store: str, name: str | None) -> dict[str, "Output"]:
+    """Every output, or the one named. NoStudy, NoOutput."""
+    return outputs(store) if name is None else {name: output(store, name)}
 
 
 def write(store: str, name: str | None, to: str, stream: BinaryIO) -> None:
     """One output as CSV or Parquet bytes; NoOutput when there are several and none is named."""
-    import pyarrow.csv
-    import pyarrow.parquet
+    import pyarrow as pa
+    import pyarrow.csv as csv
+    import pyarrow.parquet as pq
 
-    table = table_of(Files(store), name)
-    if to == "csv":
-        pyarrow.csv.write_csv(table, stream)
-        return
-    if sys.stdout.isatty():
+    found = output(store, name)
+    if to == "parquet" and sys.stdout.isatty():
         raise BadInput("Parquet is not for a terminal: add > FILE.parquet")
-    pyarrow.parquet.write_table(table, stream)
+    schema = found.schema
+    if to == "csv" and (nested := [field.name for field in schema if pa.types.is_nested(field.type)]):
+        raise BadInput(
+            f"column {nested[0]} holds {schema.field(nested[0]).type}, which CSV cannot: --to parquet"
+        )
+    with csv.CSVWriter(stream, schema) if to == "csv" else pq.ParquetWriter(stream, schema) as writer:
+        for batch in found.batches():
+            writer.write_batch(batch)

@@ -6,15 +6,9 @@ from collections import Counter
 import pytest
 
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
 from modelops_dask.store.fold import Failure, fold
 from modelops_dask.study.plan import FAILED, POISONED, STATES
-from store_helpers import attempt, begin
-
-
-@pytest.fixture
-def files(tmp_path):
-    return Files(str(tmp_path / "store"))
+from store_helpers import attempt, begin, with_seeds
 
 
 @pytest.fixture
@@ -100,7 +94,7 @@ def test_torn_and_foreign_files_are_named_and_passed_over(files, plan):
     files.put("parts/empty.parquet", b"")
     files.put("parts/notes.txt", b"mine")
     state = fold(files, plan)
-    assert state.counts()["ok"] == 1 and state.parts == 1
+    assert state.counts()["ok"] == 1 and state.files == 1
     assert {name: reason.partition(":")[0] for name, reason in state.skipped.items()} == {
         "torn.parquet": "torn",
         "empty.parquet": "torn",
@@ -143,7 +137,7 @@ def simple_fold(rows, n_sets, replicates, max_attempts):
     return states, tries, sorted(task for task, outputs in oks.items() if len(outputs) > 1)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@with_seeds(40)
 def test_random_attempts_against_a_plain_loop(files, tmp_path, seed):
     print("seed", seed)
     rng = random.Random(seed)

@@ -2,27 +2,30 @@
 
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import pytest
 
 from helpers import wait_for
 from modelops_dask.errors import BadInput
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Files, NoSpace, StoreFailed
 
 
-@pytest.fixture(params=["folder", "file://", "memory://"])
+@pytest.fixture(params=["folder", "file://", "memory", "s3"])
 def files(request, tmp_path):
     urls = {
-        "folder": str(tmp_path / "s"),
-        "file://": f"file://{tmp_path}/s",
-        "memory://": f"memory://{uuid.uuid4().hex}",
+        "folder": lambda: str(tmp_path / "s"),
+        "file://": lambda: f"file://{tmp_path}/s",
+        "memory": lambda: f"memory://{uuid.uuid4().hex}",
+        "s3": lambda: request.getfixturevalue("s3"),
     }
-    return Files(urls[request.param])
+    return Files(urls[request.param]())
 
 
 def test_put_read_list(files):
@@ -35,8 +38,12 @@ def test_put_read_list(files):
     assert files.read("a/1.txt") == b"new"
     with files.open("a/2.txt") as file:
         assert file.read(2) == b"tw"
-    with pytest.raises(FileNotFoundError):
-        files.read("a/4.txt")
+    for absent in (files.read, files.open):
+        with pytest.raises(FileNotFoundError):
+            absent("a/4.txt")
+    files.remove("a/1.txt")
+    files.remove("a/4.txt")
+    assert files.list("a") == ["2.txt"]
 
 
 def test_create_leaves_what_is_there(files):
@@ -56,12 +63,12 @@ def test_of_many_creators_one_wins(files):
 
 def test_replacing_a_folder_leaves_nothing_of_the_old(files):
     for names in (["x", "y/z"], ["x", "w"]):
-        with files.replacing("results") as folder:
+        with files.replacing("results", last="x") as folder:
             for name in names:
                 (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_text(name)
     assert files.list("results") == ["w", "x"] and files.list("results/y") == []
-    with pytest.raises(ZeroDivisionError), files.replacing("results") as folder:
+    with pytest.raises(ZeroDivisionError), files.replacing("results", last="x") as folder:
         (folder / "half").write_text("")
         1 / 0  # noqa: B018
     assert files.list("results") == ["w", "x"]
@@ -73,7 +80,7 @@ def test_two_that_replace_at_once(tmp_path):
     files = Files(str(tmp_path))
 
     def replace(number):
-        with files.replacing("results") as folder:
+        with files.replacing("results", last="x") as folder:
             for name in "abc":
                 (folder / name).write_text(str(number))
 
@@ -99,7 +106,7 @@ def test_killed_between_writing_and_renaming(tmp_path):
     script = textwrap.dedent("""
         import os, sys, time
         from pathlib import Path
-        from modelops_dask.store.files import Files
+        from modelops_dask.store.files import Files, NoSpace, StoreFailed
         Path.replace = os.link = lambda *_: (print("written", flush=True), time.sleep(60))
         getattr(Files(sys.argv[1]), sys.argv[2])("parts/x.parquet", b"x" * 1000)
     """)
@@ -126,10 +133,47 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(NoSpace, match=r"spec\.json: File too large"):
             files.put("spec.json", b"x" * 10_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, old)
     assert files.read("spec.json") == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["spec.json"], "no half-written file stays"
+
+
+@pytest.mark.parametrize("files", ["s3"], indirect=True)
+def test_what_an_object_store_refuses_is_named_without_credentials(files, monkeypatch):
+    files.put("x", b"1")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for variable in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(variable, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StoreFailed, match=r"s3://.*credentials") as caught:
+        Files(files.url).put("x", b"1")
+    assert caught.value.exit_code == 4
+
+
+def test_a_bucket_that_is_not_there(s3):
+    bucket = s3.replace("studies", "no-such-bucket")
+    with pytest.raises(StoreFailed, match=r"no-such-bucket.*bucket does not exist"):
+        Files(bucket).put("study.json", b"{}")
+
+
+def test_a_server_that_is_not_there(s3, monkeypatch):
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(StoreFailed, match="connect") as caught:
+        Files(s3).put("x", b"1")
+    assert "a-secret" not in str(caught.value) and "an-id" not in str(caught.value)
+
+
+def test_a_url_with_a_password_is_refused_and_not_repeated():
+    with pytest.raises(BadInput, match="by the environment") as caught:
+        Files("s3://me:hidden@bucket/x").list("parts")
+    assert "hidden" not in str(caught.value)

@@ -4,25 +4,12 @@ import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow.parquet as pq
 import pytest
 
 from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.store import study
-from modelops_dask.store.files import Files
 from modelops_dask.study import contract
-from store_helpers import DIGEST, begin, write_spec
-
-
-@pytest.fixture
-def files(tmp_path):
-    return Files(str(tmp_path / "store"))
-
-
-def tree(files):
-    return {
-        path.relative_to(files.folder).as_posix(): path.read_bytes() for path in files.folder.rglob("*.*")
-    }
+from store_helpers import DIGEST, begin, read_parquet, tree, write_spec
 
 
 def params(plan):
@@ -37,7 +24,7 @@ def test_begin_and_read_back(files, tmp_path):
     assert tasks[5].set == 1 and tasks[5].replicate == 1 and tasks[5].params == {"a": 2}
     assert tasks[5].param_id == contract.param_id({"a": 2})
     assert tasks[5].seed == contract.derived_seed(tasks[5].param_id, 1)
-    table = pq.read_table(files.folder / "sets" / "000000.parquet").to_pylist()
+    table = read_parquet(files, "sets/000000.parquet").to_pylist()
     assert table[1] == {"set": 1, "param_id": tasks[5].param_id, "params": '{"a":2}', "seed": None}
 
 
@@ -110,9 +97,7 @@ def test_runs_that_extend_a_study_at_once_all_end_correct(files, tmp_path):
     for first, plan in zip(range(0, 24, 3), plans, strict=True):
         wanted = {t.params["a"] for t in plan.tasks([(0, plan.absent.size)])}
         assert wanted == set(range(first, first + 6)) and plan.n_tasks == 24
-    rows = [
-        row for name in files.list("sets") for row in pq.read_table(files.folder / "sets" / name).to_pylist()
-    ]
+    rows = read_parquet(files, "sets").to_pylist()
     assert [row["set"] for row in rows] == list(range(27)), "numbers are given once, in order"
     assert len({row["params"] for row in rows}) == 27
 
@@ -144,10 +129,3 @@ def test_no_study_and_a_later_format(files, tmp_path):
     files.put("study.json", json.dumps({"bundle": "b", "entrypoint": "e", "format": 2}).encode())
     with pytest.raises(BadInput, match="newer"):
         study.existing(files)
-
-
-def test_behind_a_url(tmp_path):
-    files = Files("memory://study-behind-a-url/s")
-    begin(files, tmp_path)
-    assert params(begin(files, tmp_path, sets="[{a: 1}, {a: 7}]", replicates=1)) == [1, 7]
-    assert params(study.existing(files)) == [1, 7]

@@ -6,9 +6,9 @@
     results/raw/NAME.parquet            what it returned as NAME that is no table: a row per task, in `bytes`
 
 Every file begins with set, replicate, seed, param_id and a column param_NAME for each parameter, and is in
-the order of the tasks, so that the same outcomes give the same rows whatever happened on the way. results/
-is replaced as a whole and can always be built again. Memory is bounded: a few row groups of parts, and rows
-not yet written.
+the order of the tasks, so that the same outcomes give the same rows whatever happened on the way. One that
+grows beyond 256 MiB is a folder of that name, of files part-NNNNN.parquet. results/ is replaced as a whole
+and can always be built again. Memory is bounded: a few row groups of parts, and rows not yet written.
 
 Does not choose what is ok: fold.py does. tables.py parses and promotes, results.py reads what is written.
 """
@@ -59,11 +59,26 @@ def compact(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> list[
     """
     stamp = _stamp(files, plan, max_attempts)
     manifest = read_manifest(files)
-    if manifest is None or manifest.get("built_from") != stamp:
-        manifest = _build(files, plan, max_attempts, stamp)
+    while manifest is None or manifest.get("built_from") != stamp:
+        try:
+            manifest = _build(files, plan, max_attempts, stamp)
+        except FileNotFoundError:
+            before, stamp = stamp, _stamp(files, plan, max_attempts)
+            if stamp == before:
+                raise
+            # Parts were merged (merge.py) by another run while this one read them.
     if manifest["problems"]:
         raise MixedOutputs(files.where(f"{FOLDER}/raw"), manifest["problems"])
-    return [files.where(f"{FOLDER}/{name}") for name in manifest["files"]]
+    return [files.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
+
+
+def pieces(manifest: dict[str, Any]) -> dict[str, list[str]]:
+    """Of every table in results/: its file, or the folder that it is, -> the files to read in that order."""
+    found: dict[str, list[str]] = {}
+    for name in manifest["files"]:
+        folder = name.rpartition("/")[0]
+        found.setdefault(folder if folder.endswith(".parquet") else name, []).append(name)
+    return found
 
 
 def read_manifest(files: Files) -> dict[str, Any] | None:
@@ -95,13 +110,13 @@ def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:
 def _build(files: Files, plan: Plan, max_attempts: int, stamp: str) -> dict[str, Any]:
     state = fold(files, plan, max_attempts)
     source = _Source(files, plan)
-    with files.replacing(FOLDER) as folder:
+    with files.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
         writer = _Writer(folder, plan)
         for index, found in source.tasks():
             writer.add(index, found)
         writer.close()
         _write_replicates(folder / "replicates.parquet", plan, state, source)
-        written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+        written = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet") if p.is_file())
         study = read_study(files)
         manifest = {
             "built_from": stamp,
@@ -125,13 +140,11 @@ class _Source:
         self._row = np.zeros(plan.absent.size, np.int32)
         self.seconds = np.full(plan.absent.size, np.nan)
         self.peak_bytes = np.zeros(plan.absent.size, np.int64)
-        for name, index, rows in winners(files, plan):
+        for file, index, rows, table in winners(files, plan, ["seconds", "peak_bytes"]):
             self._part[index], self._row[index] = len(self._names), rows
-            self._names.append(name)
-            with parts.reading(files, name) as part:
-                measured = part.read(columns=["seconds", "peak_bytes"], use_threads=False)
-            self.seconds[index] = measured["seconds"].to_numpy()[rows]
-            self.peak_bytes[index] = measured["peak_bytes"].to_numpy()[rows]
+            self._names.append(file)
+            self.seconds[index] = table["seconds"].to_numpy()
+            self.peak_bytes[index] = table["peak_bytes"].to_numpy()
         self._group = lru_cache(_CACHED_GROUPS)(self._read_group)
         self._starts = lru_cache(None)(self._read_starts)
 

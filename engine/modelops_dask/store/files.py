@@ -8,7 +8,9 @@ once it can be seen, except where put() replaces it:
   is not exclusive there), else by mode="create", a condition on the PUT of object stores.
 
 Temporary names begin with a dot; list() leaves them out, so a crash in between leaves nothing that is read.
-Tested in a folder; behind other URLs with fsspec's memory file system.
+What the disk or the object store refuses is a StoreFailed, which names the place and never a credential;
+FileNotFoundError and FileExistsError are answers and stay what they are. Tested in a folder, on S3 and with
+fsspec's memory file system; other URLs go the same way, untested.
 """
 
 import errno
@@ -24,7 +26,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from modelops_dask.errors import BadInput
+from modelops_dask.errors import BadInput, MopsError, Stopped
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_WHOLE_BYTES = 16 * 2**20  # of an object: one request is faster than several for its pieces
+
+
+class StoreFailed(Stopped):
+    """The disk or the object store did not do what a study needs; what is stored stays as it was."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(where, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"Stopped: the store does not answer as it must: {self.where}: {self.reason}\n"
+            "What is stored stays. Once that is solved, the same command goes on."
+        )
+
+
+class NoSpace(StoreFailed):
+    """The disk of the store is full, or its quota is used up."""
+
+    def __str__(self) -> str:
+        return (
+            f"Stopped: no space for {self.where}: {self.reason}\n"
+            "What is stored is whole. Make room there, or move the store to a larger disk and name it with "
+            "--store; the same command then goes on."
+        )
 
 
 @dataclass(frozen=True)
@@ -49,10 +79,18 @@ class Files:
     def _remote(self) -> tuple[Any, str]:
         import fsspec
 
+        if "@" in self.url.partition("://")[2].partition("/")[0]:
+            raise BadInput(
+                "A store's URL must hold no name or password: give those by the environment, "
+                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://"
+            )
         try:
             return fsspec.core.url_to_fs(self.url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise BadInput(f"cannot open the store {self.url}: {error}") from error
+        except ImportError as error:
+            hint = ": install mops-helm[s3]" if self.url.startswith("s3") else ""
+            raise BadInput(f"cannot open the store {self.url}: {error}{hint}") from None
+        except ValueError as error:
+            raise BadInput(f"cannot open the store {self.url}: {error}") from None
 
     def where(self, name: str = "") -> str:
         """The full path or URL of a name, as a person would open it."""
@@ -61,51 +99,50 @@ class Files:
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file, replacing one of that name; durable when it returns."""
-        if self.folder is None:
-            filesystem, root = self._remote
-            filesystem.pipe_file(f"{root}/{name}", data)
-            return
-        path = self.folder / name
-        temporary = _write_temporary(path, data)
-        try:
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync(path.parent)
+        with self._failures(name, writing=True):
+            if self.folder is None:
+                filesystem, root = self._remote
+                filesystem.pipe_file(f"{root}/{name}", data)
+                return
+            path = self.folder / name
+            temporary = _write_temporary(path, data)
+            try:
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync(path.parent)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file unless there is one of that name; whether this call did. Durable when it returns."""
-        if self.folder is None:
-            filesystem, root = self._remote
-            try:
+        with self._failures(name, writing=True), suppress(FileExistsError):
+            if self.folder is None:
+                filesystem, root = self._remote
                 filesystem.pipe_file(f"{root}/{name}", data, mode="create")
-            except FileExistsError:
+                return True
+            path = self.folder / name
+            if path.exists():
                 return False
+            temporary = _write_temporary(path, data)
+            try:
+                os.link(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync(path.parent)
             return True
-        path = self.folder / name
-        if path.exists():
-            return False
-        temporary = _write_temporary(path, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(path.parent)
-        return True
+        return False
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError."""
-        if self.folder is None:
-            filesystem, root = self._remote
-            return filesystem.cat_file(f"{root}/{name}")
-        return (self.folder / name).read_bytes()
+        with self._failures(name):
+            if self.folder is None:
+                filesystem, root = self._remote
+                return filesystem.cat_file(f"{root}/{name}")
+            return (self.folder / name).read_bytes()
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one of that name."""
-        with suppress(FileNotFoundError):
+        """Remove a file, if it is there."""
+        with self._failures(name), suppress(FileNotFoundError):
             if self.folder is None:
                 filesystem, root = self._remote
                 filesystem.rm_file(f"{root}/{name}")
@@ -113,39 +150,63 @@ class Files:
                 (self.folder / name).unlink()
 
     def open(self, name: str) -> Any:
-        """A file to read in pieces, as a context manager; FileNotFoundError."""
-        if self.folder is None:
-            filesystem, root = self._remote
-            return filesystem.open(f"{root}/{name}", "rb")
-        from pyarrow import (
-            OSFile,  # Arrow's threads may outlive a read, and must not then meet a Python object
-        )
+        """A file for Arrow to read in pieces, as a context manager; FileNotFoundError."""
+        import pyarrow as pa
 
-        return OSFile(str(self.folder / name))
+        with self._failures(name):
+            if self.folder:
+                # Arrow's threads may outlive a read, and must not then meet a Python object.
+                return pa.OSFile(str(self.folder / name))
+            filesystem, root = self._remote
+            file = filesystem.open(f"{root}/{name}", "rb", block_size=2**20)
+            if file.size > _READ_WHOLE_BYTES:
+                return file
+            with file:
+                return pa.BufferReader(filesystem.cat_file(f"{root}/{name}"))
 
     def list(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted, without the folder's own; [] when there is none."""
-        if self.folder is None:
-            filesystem, root = self._remote
+        with self._failures(folder):
             try:
-                entries = filesystem.ls(f"{root}/{folder}", detail=True)
-            except FileNotFoundError:
-                return []
-            names = [entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
-        else:
-            try:
-                with os.scandir(self.folder / folder) as entries:
-                    names = [entry.name for entry in entries if entry.is_file()]
+                if self.folder is None:
+                    filesystem, root = self._remote
+                    entries = filesystem.ls(f"{root}/{folder}", detail=True)
+                    names = [entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
+                else:
+                    with os.scandir(self.folder / folder) as found:
+                        names = [entry.name for entry in found if entry.is_file()]
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        return sorted(name for name in names if not name.startswith("."))
+        return sorted(name for name in names if name and not name.startswith("."))
 
     @contextmanager
-    def replacing(self, folder: str) -> Iterator[Path]:
+    def _failures(self, name: str, *, writing: bool = False) -> Iterator[None]:
+        """What a disk or an object store has to say, as StoreFailed."""
+        try:
+            yield
+        except (MopsError, FileExistsError):
+            raise
+        except FileNotFoundError as error:
+            if not writing:
+                raise
+            raise StoreFailed(self.where(name), str(error)) from None  # no such bucket
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise NoSpace(self.where(name), _space(self.folder, error)) from None
+            raise StoreFailed(self.where(name), error.strerror or str(error)) from error
+        except Exception as error:
+            if self.folder:
+                raise
+            # Each kind of object store has its own exceptions, which share nothing but this base.
+            raise StoreFailed(self.where(name), f"{type(error).__name__}: {error}") from None
+
+    @contextmanager
+    def replacing(self, folder: str, last: str) -> Iterator[Path]:
         """An empty folder on this machine; when the `with` ends well it takes the whole place of `folder`.
 
         In a folder by two renames: a reader finds the old, for a moment nothing, or the new, never a mix.
-        Behind other URLs the old files are removed and the new ones uploaded.
+        Behind other URLs the old files are removed and the new ones uploaded; the file named `last`, by which
+        a reader knows that all are there, is the first to go and the last to come.
         """
         parent = self.folder
         if parent is None:
@@ -158,19 +219,38 @@ class Files:
         try:
             yield staged
             if self.folder is None:
-                self._upload(staged, folder)
+                with self._failures(folder, writing=True):
+                    self._upload(staged, folder, last)
             else:
                 _install(staged, self.folder / folder)
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise NoSpace(str(staged), _space(parent, error)) from None
+            raise
         finally:
             shutil.rmtree(staged if self.folder else parent, ignore_errors=True)
 
-    def _upload(self, local: Path, folder: str) -> None:
+    def _upload(self, local: Path, folder: str, last: str) -> None:
         filesystem, root = self._remote
+        self.remove(f"{folder}/{last}")
         with suppress(FileNotFoundError):
             filesystem.rm(f"{root}/{folder}", recursive=True)
-        for path in sorted(local.rglob("*")):
+        for path in sorted(local.rglob("*"), key=lambda path: (path == local / last, path)):
             if path.is_file():
                 filesystem.put_file(str(path), f"{root}/{folder}/{path.relative_to(local).as_posix()}")
+
+
+def _space(folder: Path | None, error: OSError) -> str:
+    """How full the disk of a folder is, in words."""
+    place = folder
+    while place and not place.is_mount() and place != place.parent:
+        place = place.parent
+    if place is None or error.errno != errno.ENOSPC:
+        return str(error.strerror)
+    usage = shutil.disk_usage(place)
+    return (
+        f"{error.strerror} on the file system at {place} ({usage.free:,} of {usage.total:,} bytes are free)"
+    )
 
 
 def _install(staged: Path, target: Path) -> None:

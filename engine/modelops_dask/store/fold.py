@@ -10,8 +10,10 @@ that the plan does not have (a request that was narrowed) are counted.
 Reads only the columns it needs. Does not write, retry or read a clock: parts.py writes, dispatch.py retries.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,15 @@ from modelops_dask.store.files import Files
 from modelops_dask.study.plan import ABSENT, FAILED, OK, PENDING, POISONED, STATES, Plan
 
 MAX_ATTEMPTS = 4  # one and three retries
+_TASK = ("set", "replicate")
+_UINT64_MAX = np.uint64(2**64 - 1)
+
+
+class Condition(NamedTuple):
+    """What may change the bytes of a result, beside parameters and seed; also recorded in every row."""
+
+    threads: int  # of native code; 0: not known
+    environment: str  # a digest of the Python version and the packages
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,8 @@ class State:
     conflicts: list[tuple[int, int]] = field(default_factory=list)  # (set, replicate)
     skipped: dict[str, str] = field(default_factory=dict)  # file in parts/ -> why it was passed over
     outside: int = 0  # rows of tasks that the plan does not have
-    parts: int = 0
+    files: int = 0  # in parts/, those that could be read
+    conditions: Counter[Condition] = field(default_factory=Counter)  # -> ok rows made under them
 
     def counts(self) -> dict[str, int]:
         """Tasks by state (ok, failed, poisoned, pending); they add up to the plan's n_tasks."""
@@ -74,13 +86,10 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> State:
     bad: list[pa.Table] = []
     repeated: list[np.ndarray] = []
     skipped: dict[str, str] = {}
+    conditions: Counter[Condition] = Counter()
     outside = count = 0
-    for name in files.list(parts.FOLDER):
-        try:
-            index, rows = _read(files, name, plan, ["status", "reason"])
-        except parts.NotAPart as error:
-            skipped[name] = error.reason
-            continue
+    for found in parts.scan(files, [*_TASK, "status", "reason", "threads", "environment"], skipped):
+        index, rows = _index(found.table, plan), found.table
         count += 1
         known = index >= 0
         known[known] = flat_codes[index[known]] != ABSENT
@@ -89,6 +98,7 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> State:
         unique, seen = np.unique(index, return_counts=True)
         flat_attempts[unique] = np.minimum(flat_attempts[unique] + seen, 255)
         is_ok = pc.equal(rows["status"], "ok").to_numpy(zero_copy_only=False)
+        _count(conditions, rows.filter(pa.array(is_ok)))
         done, times = np.unique(index[is_ok], return_counts=True)
         repeated.append(done[(flat_codes[done] == OK) | (times > 1)])
         flat_codes[done] = OK
@@ -100,20 +110,24 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> State:
         codes,
         attempts,
         _settle(flat_codes, flat_attempts, bad, plan, max_attempts),
-        _conflicts(files, plan, np.unique(np.concatenate(repeated)) if repeated else np.empty(0), skipped),
+        _conflicts(files, plan, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)),
         skipped,
         outside,
         count,
+        conditions,
     )
 
 
-def _read(files: Files, name: str, plan: Plan, columns: list[str]) -> tuple[np.ndarray, pa.Table]:
-    """The task index of each row of a part (-1: the plan is smaller), and some of its columns."""
-    with parts.reading(files, name) as part:
-        rows = part.read(columns=["set", "replicate", *columns], use_threads=False)
-    sets, replicates = (rows[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
+def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
+    for group in rows.group_by(list(Condition._fields)).aggregate([([], "count_all")]).to_pylist():
+        conditions[Condition(group["threads"], group["environment"])] += group["count_all"]
+
+
+def _index(rows: pa.Table, plan: Plan) -> np.ndarray:
+    """The task index of each row; -1: the plan is smaller."""
+    sets, replicates = (rows[name].to_numpy().astype(np.int64) for name in _TASK)
     inside = (sets < plan.n_sets) & (replicates < plan.replicates)
-    return np.where(inside, sets * plan.replicates + replicates, -1), rows
+    return np.where(inside, sets * plan.replicates + replicates, -1)
 
 
 def _settle(
@@ -150,19 +164,14 @@ def _by_reason(index: np.ndarray, reasons: pa.ChunkedArray, codes: np.ndarray, p
     return sorted(failures, key=lambda failure: (-failure.count, failure.reason, failure.state))
 
 
-def _conflicts(
-    files: Files, plan: Plan, repeated: np.ndarray, skipped: dict[str, str]
-) -> list[tuple[int, int]]:
+def _conflicts(files: Files, plan: Plan, repeated: np.ndarray) -> list[tuple[int, int]]:
     """Tasks, of those with several ok rows, whose outputs differ. A second pass, which is seldom needed."""
     if not len(repeated):
         return []
     first: dict[int, bytes] = {}
     found: set[int] = set()
-    for name in files.list(parts.FOLDER):
-        if name in skipped:
-            continue
-        index, rows = _read(files, name, plan, ["status", "digest"])
-        rows = rows.append_column("index", pa.array(index))
+    for part in parts.scan(files, [*_TASK, "status", "digest"]):
+        rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
         rows = rows.filter(
             pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
         )
@@ -172,21 +181,30 @@ def _conflicts(
     return [divmod(task, plan.replicates) for task in sorted(found)]
 
 
-def winners(files: Files, plan: Plan) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """For each part: its name, and of the ok rows that count, task indices and row numbers.
+class Winner(NamedTuple):
+    """Of a file in parts/, the ok rows that are the best so far: task indices, row numbers, and columns."""
 
-    A task counts once: its first ok row, by the parts' names.
+    file: str
+    index: np.ndarray
+    at: np.ndarray
+    table: pa.Table
+
+
+def winners(files: Files, plan: Plan, columns: Sequence[str]) -> Iterator[Winner]:
+    """The ok rows that count. A task counts once: by its last appearance here.
+
+    Of several ok rows of a task one is chosen by the names of their parts, so that merging changes nothing.
     """
-    taken = plan.absent.ravel().copy()
-    for name in files.list(parts.FOLDER):
-        try:
-            index, rows = _read(files, name, plan, ["status"])
-        except parts.NotAPart:
-            continue
-        is_ok = pc.equal(rows["status"], "ok").to_numpy(zero_copy_only=False)
+    best = np.full(plan.absent.size, _UINT64_MAX)
+    flat_absent = plan.absent.ravel()
+    for part in parts.scan(files, [*_TASK, "status", *columns]):
+        index = _index(part.table, plan)
+        is_ok = pc.equal(part.table["status"], "ok").to_numpy(zero_copy_only=False)
         at = np.flatnonzero(is_ok & (index >= 0))
-        at = at[~taken[index[at]]]
+        at = at[~flat_absent[index[at]] & (part.order[at] < best[index[at]])]
+        at = at[np.lexsort((part.at[at], part.order[at], index[at]))]
         unique, first = np.unique(index[at], return_index=True)
-        taken[unique] = True
+        chosen = at[first]
+        best[unique] = part.order[chosen]
         if len(unique):
-            yield name, unique, at[first]
+            yield Winner(part.file, unique, part.at[chosen], part.table.take(chosen))

@@ -6,19 +6,27 @@ A part has a new name, is written once, whole and durable, and is never edited; 
 batch that dies leaves no part, and its tasks are still pending. Workers write the rows of their own attempts;
 the driver writes those of tasks whose worker died. Outputs are kept as the model returned them.
 
+Where there are thousands, merge.py moves parts into files that hold many. A part keeps its name there, and
+scan() gives the rows of every part once, wherever it is: merging, also when it was cut short, changes nothing
+that a reader finds.
+
 `digest` is a hash of the outputs, so that two ok rows of one task can be compared without reading them.
 
 Does not decide what a row means: fold.py does.
 """
 
+import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +34,9 @@ from modelops_dask.errors import MopsError
 from modelops_dask.store.files import Files
 
 FOLDER = "parts"
+MERGED = "merged-"  # a file of several parts
+HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
+_REQUESTS = 16  # at once to an object store, where each takes its time
 OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
 SCHEMA = pa.schema(
     [
@@ -49,6 +60,13 @@ SCHEMA = pa.schema(
     ],
     metadata={"modelops_dask": "part 1"},
 )
+WRITING = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": ["status", "reason", "environment", "executor", "preset"],
+    "write_page_checksum": True,
+}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +121,8 @@ def encode(attempts: Sequence[Attempt]) -> bytes:
     pq.write_table(
         pa.Table.from_arrays(columns, schema=SCHEMA),
         sink,
-        compression="zstd",
-        compression_level=1,
         row_group_size=4096,  # compaction reads a row group at a time
-        use_dictionary=["status", "reason", "environment", "executor", "preset"],
-        write_page_checksum=True,
+        **WRITING,
     )
     return sink.getvalue().to_pybytes()
 
@@ -138,7 +153,10 @@ class NotAPart(MopsError):
 
 @contextmanager
 def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
-    """An open part by its name in parts/; NotAPart when it, or within the `with` one of its pages, is bad."""
+    """An open file of parts/; NotAPart when it, or within the `with` one of its pages, is bad.
+
+    FileNotFoundError when it is gone: merged into another, perhaps.
+    """
     if not name.endswith(".parquet"):
         raise NotAPart(name, "foreign: its name does not end in .parquet")
     with files.open(f"{FOLDER}/{name}") as file:
@@ -149,5 +167,114 @@ def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
                 raise NotAPart(name, f"foreign: it has no column {min(missing)}")
             yield part
         except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None):  # the disk's, not Arrow's about the content
+                raise
             reason = str(error).partition("\n")[0]
             raise NotAPart(name, f"{'torn' if ours else 'foreign'}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a file in parts/: `at` are their numbers in the file, int64 (n,); `table` has n rows.
+
+    `order`, uint64 (n,), follows from the name of each row's part and so does not change when it is merged.
+    """
+
+    file: str
+    at: np.ndarray
+    order: np.ndarray
+    table: pa.Table
+
+
+def scan(files: Files, columns: Sequence[str], skipped: dict[str, str] | None = None) -> Iterator[Rows]:
+    """The rows of every part, each part once; files that are torn or foreign go to `skipped`: name -> why."""
+    seen: set[str] = set()
+    done: set[str] = set()
+    vanished = True
+    while vanished:  # merged by another process since they were listed: list again, for what holds them now
+        names = [name for name in _merged_first(files.list(FOLDER)) if name not in done]
+        done.update(names)
+        vanished = False
+        for name, found in _ahead(files, lambda name: _read(files, name, columns), names):
+            if found is None:
+                vanished = True
+            elif isinstance(found, NotAPart):
+                if skipped is not None:
+                    skipped[name] = found.reason
+            else:
+                yield from _new(name, *found, seen)
+
+
+def _read(
+    files: Files, name: str, columns: Sequence[str]
+) -> tuple[list[tuple[str, int]], pa.Table] | NotAPart | None:
+    """What a file of parts/ holds, and some of its columns; None when it is gone."""
+    try:
+        with reading(files, name) as file:
+            return held(file, name), file.read(columns=list(columns), use_threads=False)
+    except FileNotFoundError:
+        return None
+    except NotAPart as error:
+        return error
+
+
+def _new(name: str, spans: list[tuple[str, int]], table: pa.Table, seen: set[str]) -> Iterator[Rows]:
+    """Those rows of a file whose parts were not seen; from now on they are."""
+    counts = [count for _, count in spans]
+    fresh = np.repeat([part not in seen for part, _ in spans], counts)
+    seen.update(part for part, _ in spans)
+    if fresh.any():
+        order = np.repeat(np.array([_order(part) for part, _ in spans], np.uint64), counts)
+        at = np.flatnonzero(fresh)
+        yield Rows(name, at, order[at], table if len(at) == len(table) else table.take(at))
+
+
+def _order(part: str) -> int:
+    return int.from_bytes(blake2b(part.encode(), digest_size=8).digest(), "big")
+
+
+def _merged_first(names: list[str]) -> list[str]:
+    """Should Dask have run a batch again after its part was merged, the first part stands."""
+    return sorted(names, key=lambda name: not name.startswith(MERGED))
+
+
+def _ahead(files: Files, read: Callable[[str], T], names: Iterable[str]) -> Iterator[tuple[str, T]]:
+    """read(name) of each, in order; of an object store a few at once, because each waits for the network."""
+    if files.folder:
+        yield from ((name, read(name)) for name in names)
+        return
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        waiting: deque[tuple[str, Future[T]]] = deque()
+        for name in names:
+            waiting.append((name, pool.submit(read, name)))
+            if len(waiting) == _REQUESTS:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+
+def find(files: Files, part: str) -> pa.Table | None:
+    """All rows of one part, without their outputs; None when there is no such part."""
+    columns = [name for name in SCHEMA.names if name != "outputs"]
+    for name in _merged_first(files.list(FOLDER)):
+        if name != f"{part}.parquet" and not name.startswith(MERGED):
+            continue
+        try:
+            with reading(files, name) as file:
+                spans = held(file, name)
+                if part in dict(spans):
+                    start = sum(count for _, count in spans[: [each for each, _ in spans].index(part)])
+                    return file.read(columns=columns, use_threads=False).slice(start, dict(spans)[part])
+        except FileNotFoundError:
+            return find(files, part)  # merged since it was listed
+    return None
+
+
+def held(file: pq.ParquetFile, name: str) -> list[tuple[str, int]]:
+    """The parts in a file of parts/ and the number of their rows, in order."""
+    listed = (file.metadata.metadata or {}).get(HELD)
+    if listed is None:
+        return [(name.removesuffix(".parquet"), file.metadata.num_rows)]
+    return [(part, count) for part, count in json.loads(listed)]

@@ -21,6 +21,7 @@ from modelops_dask.study import contract
 from modelops_dask.study.plan import Plan
 
 COLUMNS = ("set", "replicate", "seed", "param_id")
+PIECE_BYTES = 256 * 2**20
 
 
 class Mixed(Exception):
@@ -89,12 +90,18 @@ class Identity:
 
 
 class TableFile:
-    """A Parquet file that tables are added to; flush() writes what was added since as one row group."""
+    """A Parquet file that tables are added to; flush() writes what was added since as one row group.
+
+    What grows beyond PIECE_BYTES becomes a folder of that name, of files part-NNNNN.parquet in order: readers
+    of Parquet take both.
+    """
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self._path, self._identity = path, identity
         self._schema: pa.Schema | None = None  # of the model's columns, promoted as tables come
-        self._writer: pq.ParquetWriter | None = None
+        self._written: pa.Schema | None = None  # of the pieces
+        self._pieces: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None  # of the last piece, while it is open
         self._indices: list[np.ndarray] = []
         self._tables: list[pa.Table] = []
 
@@ -121,27 +128,49 @@ class TableFile:
         for name in rows.column_names:
             table = table.append_column(rows.schema.field(name), rows[name])
         self._indices, self._tables = [], []
+        if self._written and not self._written.equals(table.schema):
+            self._widen(table.schema)
+        self._written = table.schema
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
-        elif not self._writer.schema.equals(table.schema):
-            self._rewrite(table.schema)
+            self._path.mkdir(exist_ok=True)
+            self._pieces.append(self._path / f"part-{len(self._pieces):05}.parquet")
+            self._writer = _writer(self._pieces[-1], table.schema)
         self._writer.write_table(table)
+        if self._pieces[-1].stat().st_size >= PIECE_BYTES:
+            self._end_piece()
 
     def close(self) -> None:
+        """Write what is left. One piece becomes the file itself."""
         self.flush()
+        self._end_piece()
+        if len(self._pieces) == 1:
+            alone = self._pieces[0].rename(self._path.with_suffix(".alone"))
+            self._path.rmdir()
+            alone.rename(self._path)
+
+    def _end_piece(self) -> None:
         if self._writer is not None:
             self._writer.close()
+        self._writer = None
 
-    def _rewrite(self, schema: pa.Schema) -> None:
-        """Go on in a file of a promoted schema, with all rows so far. Seldom: a type widens a few times."""
-        self._writer.close()
-        old = self._path.with_suffix(".narrow")
-        self._path.rename(old)
-        self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
-        with pq.ParquetFile(old) as file:
-            for batch in file.iter_batches():
-                self._writer.write_table(_fitted(pa.Table.from_batches([batch]), schema))
-        old.unlink()
+    def _widen(self, schema: pa.Schema) -> None:
+        """Write all pieces again in a promoted schema. Seldom: a type widens a few times."""
+        was_open = self._writer is not None
+        self._end_piece()
+        for piece in self._pieces:
+            self._end_piece()
+            narrow = piece.rename(piece.with_suffix(".narrow"))
+            self._writer = _writer(piece, schema)
+            with pq.ParquetFile(narrow) as file:
+                for batch in file.iter_batches():
+                    self._writer.write_table(_fitted(pa.Table.from_batches([batch]), schema))
+            narrow.unlink()
+        if not was_open:
+            self._end_piece()
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd")
 
 
 def _joined(schema: pa.Schema | None, table: pa.Table) -> pa.Schema:
