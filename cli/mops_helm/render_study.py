@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask.store.fold import Failure
+from modelops_dask.store.results import Output
 from modelops_dask.store.tables import as_table
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.presence import Driver
@@ -166,17 +167,17 @@ def tried(result: Tried, form: str) -> str:
     return "\n".join(lines)
 
 
-def results(tables: dict[str, tuple[str, Any]], form: str) -> str:
-    """Outputs by name: (file, Arrow table); for people with the first rows."""
+def results(found: dict[str, Output], form: str) -> str:
+    """Outputs by name; for people with the first rows."""
     if form != "table":
         listed = [
-            {"name": name, "file": file, "rows": table.num_rows, "columns": table.column_names}
-            for name, (file, table) in tables.items()
+            {"name": name, "file": each.where, "rows": each.n_rows, "columns": each.schema.names}
+            for name, each in found.items()
         ]
         return data(listed, form)
     return "\n\n".join(
-        f"{name}: {table.num_rows:,} rows in {short(file)}\n{preview(table)}"
-        for name, (file, table) in tables.items()
+        f"{name}: {each.n_rows:,} rows in {short(each.where)}\n{preview(each.head(PREVIEW_ROWS))}"
+        for name, each in found.items()
     )
 
 
