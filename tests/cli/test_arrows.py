@@ -35,6 +35,7 @@ ROOMS = {
     "executors": FOUNDATION | {"bundle", "venv", "limits"},
     "description": FOUNDATION | {"bundle"},
     "store": FOUNDATION | {"description"},
+    "report": FOUNDATION | {"store", "description"},
     "worker": FOUNDATION | {"bundle", "venv", "limits", "executors"},
     "study": FOUNDATION
     | {"bundle", "venv", "limits", "executors", "store", "worker", "description", "drain"},
@@ -114,6 +115,17 @@ def test_help_imports_nothing_heavy():
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
-    heavy = {"dask", "distributed", "numpy", "pyarrow", "jsonschema", "ruamel", "scipy", "fsspec", "tqdm"}
+    heavy = {
+        "bokeh",
+        "dask",
+        "distributed",
+        "numpy",
+        "pyarrow",
+        "jsonschema",
+        "ruamel",
+        "scipy",
+        "fsspec",
+        "tqdm",
+    }
     assert "click" in loaded
     assert not heavy & set(loaded)

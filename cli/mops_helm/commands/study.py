@@ -1,4 +1,4 @@
-"""`mops-helm study`: plan, run, try, status, results."""
+"""`mops-helm study`: plan, run, try, status, results, report."""
 
 import shlex
 import sys
@@ -229,6 +229,30 @@ def results(store: str, name: str | None, to: str | None, form: str) -> None:
         study_results.write(store, name, to, sys.stdout.buffer)
     else:
         click.echo(render_study.results(study_results.read(store, name), form))
+
+
+@study.command()
+@STUDY
+@click.option(
+    "--to",
+    metavar="FILE",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="The file to write; - for standard output.",
+)
+def report(store: str, to: str) -> None:
+    """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
+
+    One file that needs no network. A study that still runs is reported as it is now.
+    """
+    from modelops_dask.report import report as page
+
+    text = page(store)
+    with click.open_file(to, "w", encoding="utf-8", atomic=to != "-") as file:
+        file.write(text)
+    if to != "-":
+        click.echo(to)
 
 
 def _flags(preset_name: str | None, files: Sequence[Path], sets: Sequence[str]) -> str:

@@ -1,0 +1,178 @@
+"""One pass over the parts of a study: numbers, histograms, a timeline, what failed, what was in effect.
+
+parts -> Measured
+
+Bounded by the number of tasks only in a few bytes each (ten million are fine): everything else is counted
+into bins as it comes. Times are what the writers' clocks said.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelops_dask.report.timeline import Timeline
+from modelops_dask.store import parts
+from modelops_dask.store.files import Files
+from modelops_dask.store.fold import State, fold
+from modelops_dask.store.study import Study, existing, read_study
+from modelops_dask.study.plan import FAILED, OK, POISONED, Plan
+
+
+class Configuration(NamedTuple):
+    """What attempts ran under. Columns of parts; limit in bytes, 0 for none."""
+
+    executor: str
+    preset: str
+    threads: int
+    environment: str
+    limit_bytes: int
+
+
+COLUMNS = (
+    *("set", "replicate", "status", "reason", "error", "seconds", "ended", "peak_bytes"),
+    *Configuration._fields,
+)
+
+
+@dataclass
+class Reason:
+    """Attempts that ended in the same way, and the first of them by time."""
+
+    attempts: int = 0
+    first: float = np.inf  # seconds since the epoch
+    error: str = ""
+    set: int = 0
+    replicate: int = 0
+
+
+class LogHistogram:
+    """Counts of positive values in bins of 1%; others are only counted, in `unknown`."""
+
+    STEP = np.log(1.01)
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+        self.unknown = 0
+        self.largest = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        known = values[values > 0]
+        self.unknown += len(values) - len(known)
+        if len(known):
+            self.largest = max(self.largest, float(known.max()))
+            bins, counts = np.unique(np.floor(np.log(known) / self.STEP).astype(np.int64), return_counts=True)
+            self.counts.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values (the middle of each bin that has any), rising, and how many there are of each."""
+        bins = np.array(sorted(self.counts), np.int64)
+        return np.exp((bins + 0.5) * self.STEP), np.array([self.counts[b] for b in bins.tolist()], np.int64)
+
+    def quantile(self, q: float) -> float:
+        """To 1%; NaN when there is nothing."""
+        values, counts = self.arrays()
+        if not len(values):
+            return float("nan")
+        at = int(np.searchsorted(np.cumsum(counts), q * counts.sum()))
+        return min(float(values[min(at, len(values) - 1)]), self.largest)
+
+
+@dataclass
+class BySet:
+    """What is known of each parameter set: arrays (n_sets,). Seconds are a sum over ok attempts."""
+
+    ok: np.ndarray
+    not_ok: np.ndarray  # failed and poisoned tasks
+    ok_attempts: np.ndarray
+    seconds: np.ndarray
+    peak_bytes: np.ndarray  # the largest
+
+
+@dataclass
+class Measured:
+    """All that a report says. Attempts are rows of parts; tasks are counted by `state`."""
+
+    where: str
+    study: Study
+    plan: Plan
+    state: State
+    by_set: BySet
+    attempts: int = 0
+    reasons: dict[tuple[str, str], Reason] = field(default_factory=dict)  # (status, reason) of the not ok
+    seconds: LogHistogram = field(default_factory=LogHistogram)  # of ok attempts
+    peaks_ok: LogHistogram = field(default_factory=LogHistogram)  # bytes
+    peaks_not_ok: LogHistogram = field(default_factory=LogHistogram)
+    timeline: Timeline = field(default_factory=Timeline)
+    configurations: Counter[Configuration] = field(default_factory=Counter)
+
+    @property
+    def retried(self) -> int:
+        """Tasks that were tried more than once."""
+        return int(np.count_nonzero(self.state.attempts > 1))
+
+
+def measure(files: Files) -> Measured:
+    """What the store holds; NoStudy."""
+    plan = existing(files)
+    state = fold(files, plan)
+    found = Measured(files.where(), read_study(files), plan, state, _blank(plan, state))
+    for rows in parts.scan(files, COLUMNS):
+        _add(found, rows.table)
+    return found
+
+
+def _blank(plan: Plan, state: State) -> BySet:
+    zeros = np.zeros(plan.n_sets)
+    not_ok = np.isin(state.codes, (FAILED, POISONED)).sum(axis=1)
+    return BySet((state.codes == OK).sum(axis=1), not_ok, zeros.astype(int), zeros.copy(), zeros.copy())
+
+
+def _add(found: Measured, rows: pa.Table) -> None:
+    inside = pc.and_(
+        pc.less(rows["set"], found.plan.n_sets), pc.less(rows["replicate"], found.plan.replicates)
+    )
+    rows = rows.filter(inside)
+    if not rows.num_rows:
+        return
+    status = rows["status"].cast(pa.string())
+    ok = pc.equal(status, "ok").to_numpy(zero_copy_only=False)
+    sets, seconds, ended, peaks = (
+        rows[name].to_numpy() for name in ("set", "seconds", "ended", "peak_bytes")
+    )
+    found.attempts += len(ok)
+    found.seconds.add(seconds[ok])
+    found.peaks_ok.add(peaks[ok])
+    found.peaks_not_ok.add(peaks[~ok])
+    found.timeline.add(ended, seconds, ok)
+    by_set = found.by_set
+    by_set.ok_attempts += np.bincount(sets[ok], minlength=len(by_set.ok))
+    by_set.seconds += np.bincount(sets[ok], seconds[ok], minlength=len(by_set.ok))
+    np.maximum.at(by_set.peak_bytes, sets, peaks)
+    grouped = rows.group_by(list(Configuration._fields)).aggregate([([], "count_all")])
+    for group in grouped.to_pylist():
+        count = group.pop("count_all")
+        if group["executor"]:  # a row by the driver, of a worker that died, says nothing of its process
+            found.configurations[Configuration(**group)] += count
+    if not ok.all():
+        _add_reasons(
+            found, rows.set_column(rows.schema.get_field_index("status"), "status", status).filter(~ok)
+        )
+
+
+def _add_reasons(found: Measured, rows: pa.Table) -> None:
+    first = ("ended", "error", "set", "replicate")
+    groups = rows.sort_by("ended").group_by(["status", "reason"], use_threads=False)
+    for row in groups.aggregate([([], "count_all"), *((name, "first") for name in first)]).to_pylist():
+        reason = found.reasons.setdefault((row["status"], row["reason"]), Reason())
+        reason.attempts += row["count_all"]
+        if row["ended_first"] < reason.first:
+            reason.first, reason.error = row["ended_first"], row["error_first"]
+            reason.set, reason.replicate = row["set_first"], row["replicate_first"]

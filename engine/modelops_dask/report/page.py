@@ -1,0 +1,215 @@
+"""The page of a report: numbers first, then figures, failures, configuration.
+
+Measured, Maps, Figures -> HTML
+
+Every text goes through html.escape, for tracebacks, names and reasons come from models.
+"""
+
+import math
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from modelops_dask.report.figures import Figures
+from modelops_dask.report.measure import Measured
+from modelops_dask.report.space import MIB, Maps
+
+SHOWN_REASONS = 50
+ERROR_CHARACTERS = 20_000  # of a traceback, its end
+
+_STYLE = Path(__file__).with_name("report.css").read_text()
+
+
+def page(measured: Measured, maps: Maps, figures: Figures) -> str:
+    """The whole text of the file."""
+    title = measured.where.rstrip("/").rpartition("/")[2] or measured.where
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        _soft(measured.plan.entrypoint),
+        _soft(f"{measured.where}, bundle {measured.study.bundle}"),
+        _soft(f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"),
+        _numbers(measured),
+        *([] if measured.attempts else [_soft("Nothing was run yet.")]),
+        _section("Throughput", _pauses(measured), figures.places.get("throughput")),
+        '<div class="pair">',
+        _section(
+            "Duration", _unless(measured.seconds.total, "No task ended ok."), figures.places.get("durations")
+        ),
+        _section("Memory", _limits(measured), figures.places.get("memory")),
+        "</div>",
+        _section("Outcome over the parameter space", _space_notes(maps), figures.places.get("space")),
+        _failures(measured),
+        _configurations(measured),
+        _notes(measured),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}: study report</title>\n<style>\n{_STYLE}</style>\n"
+        f"{figures.head}\n</head>\n<body>\n"
+        + "\n".join(filter(None, body))
+        + f"\n{figures.script}\n</body>\n</html>\n"
+    )
+
+
+def _numbers(measured: Measured) -> str:
+    counts, seconds = measured.state.counts(), measured.seconds
+    active = measured.timeline.active_seconds
+    limits = [c.limit_bytes for c in measured.configurations if c.limit_bytes]
+    peak = max(measured.peaks_ok.largest, measured.peaks_not_ok.largest)
+    cards = [("tasks", f"{measured.plan.n_tasks:,}", False)]
+    cards += [
+        (state, f"{count:,}", state in ("failed", "poisoned"))
+        for state, count in counts.items()
+        if count or state == "ok"
+    ]
+    if measured.retried:
+        cards.append(("tried more than once", f"{measured.retried:,}", False))
+    if measured.attempts:
+        cards.append(("attempts a second", f"{measured.attempts / max(active, 0.1):,.4g}", False))
+        cards.append(("time in which tasks ran", _duration(active), False))
+    if seconds.total:
+        cards.append(("median of a task", _duration(seconds.quantile(0.5)), False))
+        cards.append(("95% take at most", _duration(seconds.quantile(0.95)), False))
+    if peak:
+        of = f" of {min(limits) / MIB:,.0f}" if limits else ""
+        cards.append((f"largest peak{of} MiB", f"{peak / MIB:,.0f} MiB", bool(limits) and peak > min(limits)))
+    return (
+        '<div class="numbers">'
+        + "".join(
+            f"<div{' class=bad' if bad else ''}><b>{escape(value)}</b><span>{escape(name)}</span></div>"
+            for name, value, bad in cards
+        )
+        + "</div>"
+    )
+
+
+def _section(title: str, note: str, figure: str | None) -> str:
+    if not figure and not note:
+        return ""
+    return f"<section><h2>{escape(title)}</h2>{_soft(note) if note else ''}{figure or ''}</section>"
+
+
+def _unless(there: object, text: str) -> str:
+    return "" if there else text
+
+
+def _pauses(measured: Measured) -> str:
+    if len(measured.timeline.spans) < 2:
+        return ""
+    pauses = [_duration(length) for _, length in measured.timeline.bins().pauses]
+    return f"Dashed: pauses, which are cut out ({', '.join(pauses[:10])}{', …' if len(pauses) > 10 else ''})."
+
+
+def _limits(measured: Measured) -> str:
+    unknown = measured.peaks_ok.unknown + measured.peaks_not_ok.unknown
+    limits = sorted({c.limit_bytes for c in measured.configurations if c.limit_bytes})
+    words = []
+    if limits:
+        listed = ", ".join(f"{limit / MIB:,.0f} MiB" for limit in limits)
+        words.append(f"Thick line: the limit of a task, {listed}.")
+    if unknown:
+        words.append(f"Of {unknown:,} attempts nothing is known.")
+    return " ".join(words)
+
+
+def _space_notes(maps: Maps) -> str:
+    words = []
+    if not maps.axes:
+        return ""
+    if maps.every > 1:
+        words.append(f"One of {maps.every:,} parameter sets is shown.")
+    if maps.left_out:
+        words.append(f"{maps.left_out} more parameters were swept.")
+    return " ".join(words)
+
+
+def _failures(measured: Measured) -> str:
+    if not measured.reasons:
+        return ""
+    reasons = sorted(measured.reasons.items(), key=lambda item: (-item[1].attempts, item[0]))
+    where = shlex.quote(measured.where)
+    rows = []
+    for (status, name), reason in reasons[:SHOWN_REASONS]:
+        task = f"{reason.set}/{reason.replicate}"
+        shown = f"<code>mops-helm study try {escape(where)} --task {task}</code>"
+        if error := reason.error.rstrip()[-ERROR_CHARACTERS:]:
+            shown = (
+                f"<details><summary>first: task {task}</summary>{shown}<pre>{escape(error)}</pre></details>"
+            )
+        rows.append(
+            [
+                f"<td class=n>{reason.attempts:,}</td>",
+                _cell(status),
+                _cell(name or "no reason"),
+                f"<td>{shown}</td>",
+            ]
+        )
+    more = len(reasons) - SHOWN_REASONS
+    note = _soft("Attempts, of which some were tried again and ended ok.")
+    return (
+        f"<section><h2>Failures by reason</h2>{note}"
+        + _table(["n:attempts", "status", "reason", "the first of them"], rows)
+        + (_soft(f"and {more:,} more reasons") if more > 0 else "")
+        + "</section>"
+    )
+
+
+def _configurations(measured: Measured) -> str:
+    if not measured.configurations:
+        return ""
+    rows = [
+        [
+            f"<td class=n>{count:,}</td>",
+            _cell(c.executor),
+            _cell(c.preset or "none named"),
+            f"<td class=n>{c.threads or 'not fixed'}</td>",
+            f"<td class=n>{f'{c.limit_bytes / MIB:,.0f} MiB' if c.limit_bytes else 'none'}</td>",
+            _cell(c.environment or "not known"),
+        ]
+        for c, count in measured.configurations.most_common(SHOWN_REASONS)
+    ]
+    heads = ["n:attempts", "executor", "preset", "n:native threads", "n:memory limit", "environment"]
+    note = "As recorded with each attempt."
+    return f"<section><h2>Configuration in effect</h2>{_soft(note)}{_table(heads, rows)}</section>"
+
+
+def _notes(measured: Measured) -> str:
+    state = measured.state
+    notes = [f"parts/{name} was passed over: {why}" for name, why in list(state.skipped.items())[:20]]
+    if state.conflicts:
+        shown = ", ".join(f"{s}/{r}" for s, r in state.conflicts[:10])
+        notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {shown}.")
+    if not notes:
+        return ""
+    return "<section><h2>Notes</h2>" + "".join(_soft(note) for note in notes) + "</section>"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; a head that begins with n: is of numbers. Cells are HTML."""
+    head = "".join(
+        f"<th class=n>{escape(name[2:])}</th>" if name.startswith("n:") else f"<th>{escape(name)}</th>"
+        for name in heads
+    )
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _cell(text: str) -> str:
+    return f"<td>{escape(text)}</td>"
+
+
+def _soft(text: str) -> str:
+    return f'<p class="soft">{escape(text)}</p>'
+
+
+def _duration(seconds: float) -> str:
+    """14 ms, 2.4 s, 3 min, 2.5 h, 3.1 d."""
+    if math.isnan(seconds):
+        return ""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= 2 * size or (unit == "s" and seconds >= 1):
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1000:.3g} ms"
