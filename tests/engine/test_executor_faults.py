@@ -13,14 +13,16 @@ from executor_helpers import FAULTS, children, descriptors, is_gone, settings, t
 from helpers import wait_for
 from modelops_dask import executors
 
+KINDS = ["isolated_warm", "isolated_fork", "cold"]
 FAULTS_AND_OUTCOMES = [  # fault, status, reason, in the error, in the log
     ("raises", "failed", "ValueError", "seed 1 is unlucky", "about to fail"),
     ("raises_oddly", "failed", "Odd", "Odd", ""),
     ("sys_exit", "failed", "SystemExit", "SystemExit: 3", ""),
     ("recurse", "failed", "RecursionError", "maximum recursion depth", ""),
     ("not_bytes", "failed", "TypeError", "list as 'table'; expected bytes", ""),
-    ("prints_much", "failed", "ValueError", "after 10 MB", "the last line"),
+    ("prints_much", "failed", "ValueError", "after 100 MB", "the last line"),
     ("os_exit", "died", "exited with status 3", "ended its process", "leaving"),
+    ("c_exit", "died", "exited with status 5", "ended its process", ""),
     ("crash", "died", "killed by signal 11", "Segmentation fault", "string_at"),
     ("closes_everything", "died", "connection closed", "descriptors", ""),
     ("returns_nothing", "failed", "TypeError", "returned NoneType; expected a dict of bytes", ""),
@@ -33,7 +35,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("caches")
 
 
-@pytest.fixture(scope="module", params=["isolated_warm", "isolated_fork", "cold"])
+@pytest.fixture(scope="module", params=KINDS)
 def executor(request, folder):
     with executors.create(settings(folder, executor_type=request.param)) as running:
         yield running
@@ -81,8 +83,9 @@ def test_what_a_task_printed_is_not_in_the_next_ones_log(executor, folder):
     assert outcome.log == ""
 
 
-def test_a_runner_killed_in_a_task_costs_that_task(folder):
-    chosen = settings(folder)
+@pytest.mark.parametrize("kind", ["isolated_warm", "cold"])  # a zygote and its child: test_executor_fork.py
+def test_a_runner_killed_in_a_task_costs_that_task(folder, kind):
+    chosen = settings(folder, executor_type=kind)
     with executors.create(chosen) as executor, ThreadPoolExecutor(1) as threads:
         hung = threads.submit(executor.run, task(FAULTS, chosen, "hang"))
         runner = wait_for(executor.busy, "busy runner")[0]
@@ -115,18 +118,20 @@ def test_a_stopped_runner_is_found_out_by_the_health_check(folder, monkeypatch):
         assert is_gone(runner.pid)
 
 
-@pytest.mark.parametrize("kind", ["spawns", "forks"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", ["spawns", "forks", "spawns_session"])
 @pytest.mark.parametrize("then", ["return", "exit"])
-def test_what_a_model_started_ends_with_its_runner(folder, tmp_path, kind, then):
-    chosen = settings(folder)
+def test_what_a_model_started_ends_with_its_process(folder, tmp_path, kind, fault, then):
+    chosen = settings(folder, executor_type=kind)
     pid_file = tmp_path / "pid"
     with executors.create(chosen) as executor:
-        outcome = executor.run(task(FAULTS, chosen, kind, pid_file=str(pid_file), then=then))
-        assert outcome.reason == ("exited with status 4" if then == "exit" else "")
+        outcome = executor.run(task(FAULTS, chosen, fault, pid_file=str(pid_file), then=then))
+        assert outcome.reason == ("exited with status 4" if then == "exit" else ""), outcome
         child = int(pid_file.read_text())
-        if then == "exit":
+        if kind != "isolated_warm" or then == "exit":  # a warm process goes on with what the model started
             wait_for(lambda: is_gone(child), "end of the model's child")
         assert executor.run(task(FAULTS, chosen)).status == "ok"
+        assert len(executor.idle()) == (0 if kind == "cold" else 1)
     wait_for(lambda: is_gone(child), "end of the model's child")
 
 
@@ -162,22 +167,22 @@ def test_runners_end_when_their_worker_is_killed(folder, tmp_path, fault, kind):
     wait_for(lambda: is_gone(int(pid_file.read_text())), "end of the task")
 
 
-@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork"])
-def test_hundreds_of_tasks_leave_no_descriptor_and_no_process(folder, kind):
+@pytest.mark.parametrize(("kind", "tasks"), [("isolated_warm", 300), ("isolated_fork", 300), ("cold", 28)])
+def test_many_tasks_leave_no_descriptor_and_no_process(folder, kind, tasks):
     chosen = settings(folder, executor_type=kind, max_process_reuse=20)
-    faults = ["ok", "raises", "os_exit", "echo", "closes_everything", "ok", "sys_exit"]
+    faults = ["ok", "raises", "os_exit", "echo", "closes_everything", "c_exit", "sys_exit"]
     with executors.create(chosen) as executor:
         executor.run(task(FAULTS, chosen))
     descriptors_before, children_before = descriptors(), children()
-    for _ in range(3):
+    for _ in range(2):
         with executors.create(chosen) as executor:
-            for number in range(100):
+            for number in range(tasks // 2):
                 executor.run(task(FAULTS, chosen, faults[number % len(faults)], seed=number))
     assert descriptors() == descriptors_before
     assert children() == children_before
 
 
-@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_leaving_the_executor_ends_a_task_that_still_runs(folder, kind):
     chosen = settings(folder, executor_type=kind)
     with ThreadPoolExecutor(1) as threads:

@@ -111,18 +111,8 @@ def test_a_task_that_takes_too_long_does_not_cost_its_zygote(folder, tmp_path, f
         assert executor.idle() == [zygote]
 
 
-@pytest.mark.parametrize("kind", ["spawns", "forks"])
-@pytest.mark.parametrize("then", ["return", "exit"])
-def test_what_a_task_started_ends_with_it(executor, chosen, tmp_path, kind, then):
-    pid_file = tmp_path / "pid"
-    outcome = executor.run(task(FAULTS, chosen, kind, pid_file=str(pid_file), then=then))
-    assert outcome.reason == ("exited with status 4" if then == "exit" else "")
-    wait_for(lambda: is_gone(int(pid_file.read_text())), "end of the task's child")
-    assert executor.idle(), "the zygote lives on"
-
-
 def test_a_zygote_keeps_nothing_of_its_children(executor, chosen):
-    faults = ["ok", "raises", "os_exit", "echo", "closes_everything", "ok", "sys_exit"]
+    faults = ["ok", "raises", "os_exit", "echo", "closes_everything", "c_exit", "sys_exit"]
     executor.run(task(FAULTS, chosen))
     (zygote,) = executor.idle()
 
@@ -157,6 +147,22 @@ def test_large_outputs_arrive_whole(executor, chosen, tmp_path):
     )
     outcome = executor.run(task(source, chosen, seed=5))
     assert outcome.outputs["out"] == random.Random(5).randbytes(30 << 20)
+
+
+def test_what_the_import_started_outlives_the_tasks(executor, chosen, tmp_path):
+    source = write_bundle(
+        tmp_path / "serving",
+        {
+            "wire.py": "import subprocess\n"
+            "SERVER = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+            "def wire(e, p, s):\n    return {'out': str(SERVER.pid)}\n"
+        },
+    )
+    (server,) = {int(executor.run(task(source, chosen)).outputs["out"]) for _ in range(3)}
+    assert not is_gone(server)
+    os.kill(executor.idle()[0].pid, signal.SIGKILL)
+    assert executor.run(task(source, chosen)).status == "ok"
+    wait_for(lambda: is_gone(server), "end of what the model started")
 
 
 def test_prepare_runs_in_the_zygote_once(executor, chosen, tmp_path):

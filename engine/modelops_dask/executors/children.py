@@ -1,19 +1,23 @@
 """The zygote's side of one forked child: send, receive, wait, signal, end.
 
-Whoever forks a child ends it with end(), which leaves no process of its group, no zombie and no descriptor.
+Whoever forks a child ends it with end(), which leaves no process of its group, no zombie and no descriptor,
+and then what the child started in other groups with Orphans.end().
 Does not fork, and does not know tasks: zygote.py does. Standard library only: it is loaded by path.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
 GRACE_SECONDS = 1  # from asking to killing
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 
 class Overdue(Exception):
@@ -24,7 +28,7 @@ class Child:
     """A forked process: what it says, and its end."""
 
     def __init__(self, pid: int, connection: socket.socket, lifeline_fd: int) -> None:
-        self._pid, self._connection, self._lifeline_fd = pid, connection, lifeline_fd
+        self.pid, self._connection, self._lifeline_fd = pid, connection, lifeline_fd
 
     def send(self, message: bytes, seconds: float | None) -> None:
         """Write a message, its length in front. Raises Overdue; a child that is gone shows in receive()."""
@@ -71,14 +75,14 @@ class Child:
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, number)
+            os.killpg(self.pid, number)
 
     def end(self) -> tuple[int, int]:
         """Kill what is left of its group. (exit status, or less the signal; highest resident bytes)."""
         self.signal(signal.SIGKILL)  # before it is reaped: its number cannot belong to anybody else yet
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)  # it may have joined another group
-        _, status, usage = os.wait4(self._pid, 0)
+            os.kill(self.pid, signal.SIGKILL)  # it may have joined another group
+        _, status, usage = os.wait4(self.pid, 0)
         self.forget()
         return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
 
@@ -88,4 +92,36 @@ class Child:
         os.close(self._lifeline_fd)
 
     def has_ended(self) -> bool:
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+class Orphans:
+    """What children leave running in groups of their own; when they end, it becomes this process's."""
+
+    def __init__(self) -> None:
+        """Call it where there is one thread. Where the kernel does not list children, nothing is done."""
+        self._list = Path(f"/proc/self/task/{os.getpid()}/children")
+        self._expected: set[int] = set()
+        if self._list.exists():
+            with contextlib.suppress(ImportError, OSError):
+                importlib.import_module("ctypes").CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+
+    def expect(self) -> None:
+        """Leave alone what there is now: importing the model started it."""
+        self._expected = self._found()
+
+    def end(self, spare: int | None) -> None:
+        """Kill and reap all but the spare child, and what that leaves behind in turn."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while (found := self._found() - self._expected - {spare}) and time.monotonic() < deadline:
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.001)
+
+    def _found(self) -> set[int]:
+        try:
+            return set(map(int, self._list.read_text().split()))
+        except OSError:
+            return set()

@@ -7,7 +7,8 @@ Started by path, like runner.py, whose functions it uses and whose messages it s
 runner whose every task finds the memory that the import left. The first task that does well also tells what
 it imported and compiled, and the zygote does both before the next (replay.py). From then on a child is forked
 while the one before it runs: a new process waits for a processor longer than one that is woken. Each has a
-process group of its own, which ends with the task or with the zygote (children.py). Does not decide what to
+process group of its own, which ends with the task or with the zygote; what a task starts in other groups ends
+with the task (children.py). Does not decide what to
 do where forking is unsafe: fork.py does.
 """
 
@@ -63,6 +64,7 @@ class Zygote:
         self._shared_bytes = 0
         self._spare: children.Child | None = None  # forked ahead, while the child before it had its task
         self._running: children.Child | None = None
+        self._orphans = children.Orphans()
         self._settle()
 
     def run(self, reply: Callable[[bytes], object], request: bytes, timeout_seconds: float | None) -> None:
@@ -81,13 +83,13 @@ class Zygote:
         except children.Overdue:
             child.signal(signal.SIGTERM)
             child.wait(children.GRACE_SECONDS)
-            _, peak_bytes = child.end()
+            _, peak_bytes = self._end(child)
             said = "TaskTimeout", f"the task did not end within {timeout_seconds:g} s"
             reply(self._died(said, started, peak_bytes))
             return
         if answer is None:
             ended = child.wait(children.GRACE_SECONDS)
-            status, peak_bytes = child.end()
+            status, peak_bytes = self._end(child)
             reply(self._died(runner.ending(status if ended else None), started, peak_bytes))
             return
         reply(answer)
@@ -95,7 +97,7 @@ class Zygote:
         if self._learns:
             with contextlib.suppress(children.Overdue):
                 report = child.receive(REPORT_SECONDS)
-        child.end()
+        self._end(child)
         if report and (learned := pickle.loads(report[8:])):
             self._learns = False
             replay.replay(*learned)
@@ -116,6 +118,12 @@ class Zygote:
             spare.end()
             spare = None
         return spare or self._fork(self._task)
+
+    def _end(self, child: children.Child) -> tuple[int, int]:
+        """End a child and all that it started: (exit status, or less the signal; highest resident bytes)."""
+        ended = child.end()
+        self._orphans.end(self._spare.pid if self._spare else None)
+        return ended
 
     def reset(self) -> None:
         """For runner.call: a child has no earlier peak to forget."""
@@ -144,6 +152,7 @@ class Zygote:
         if left := _threads():
             raise ForkUnsafe(f"importing the model left {left}")
         self._shared_bytes = pickle.loads(said[8:])
+        self._orphans.expect()
 
     def _fork(self, work: Callable[[socket.socket], object]) -> children.Child:
         """A child that does its work, which may write to the socket, and ends."""

@@ -65,6 +65,10 @@ def os_exit(params, seed):
     os._exit(3)
 
 
+def c_exit(params, seed):
+    ctypes.CDLL(None).exit(5)
+
+
 def crash(params, seed):
     ctypes.string_at(0)
 
@@ -82,11 +86,11 @@ def returns_nothing(params, seed):
 
 
 def prints_much(params, seed):
-    line = "x" * 1023 + "\n"
-    for _ in range(10 * 1024):
+    line = "x" * (1 << 20) + "\n"
+    for _ in range(100):
         sys.stdout.write(line)
     print("the last line")
-    raise ValueError("after 10 MB")
+    raise ValueError("after 100 MB")
 
 
 def hang(params, seed):
@@ -117,6 +121,15 @@ def spawns(params, seed):
     """A child that outlives the task, by exec; then end as params say."""
     child = subprocess.Popen(["sleep", "600"])
     return ends(child.pid, params)
+
+
+def spawns_session(params, seed):
+    """A grandchild in a session of its own, as a daemon has: its parent is gone, and so is its group."""
+    script = (
+        "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=2, start_new_session=True).pid)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    return ends(int(done.stdout), params)
 
 
 def forks(params, seed):
