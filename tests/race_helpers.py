@@ -44,6 +44,19 @@ def hang_in_fetch(reference: str, cache: Path) -> None:
     bundle.fetch(reference, cache)
 
 
+def environment_and_builds(one: bundle.Bundle, settings: Any) -> tuple[venv.Environment, int]:
+    """An environment, and how often this process built it."""
+    builds, build = [], venv._build
+    venv._build = lambda *arguments: (builds.append(1), build(*arguments))
+    return venv.environment(one, settings), len(builds)
+
+
+def fresh_python(one: bundle.Bundle, settings: Any) -> Path:
+    """The interpreter of a private environment."""
+    with venv.fresh(one, settings) as private:
+        return private.python
+
+
 def hang_in_environment(one: bundle.Bundle, settings: Any) -> None:
     """Have a private environment, and hang."""
     with venv.fresh(one, settings):
