@@ -18,6 +18,7 @@ from modelops_dask.study.plan import Plan
 from modelops_dask.study.presence import Driver
 from modelops_dask.study.spec import Spec
 from modelops_dask.study.summary import Summary
+from mops_helm.forecast import Forecast
 from mops_helm.progress import PHASES, a_second, duration
 from mops_helm.render import data
 from mops_helm.studies import Tried
@@ -26,11 +27,12 @@ MIB = 1024 * 1024
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 8
 SHOWN_FAILURES = 10
+UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
 
 
-def plan(spec: Spec, store: str, form: str) -> str:
-    """What a study asks for."""
-    fields = {
+def plan(spec: Spec, store: str, expected: Forecast | None, form: str) -> str:
+    """What a study asks for, and what it will take."""
+    fields: dict[str, Any] = {
         "study": spec.name,
         "entrypoint": spec.entrypoint,
         "sets": spec.n_sets,
@@ -40,12 +42,63 @@ def plan(spec: Spec, store: str, form: str) -> str:
         "store": store,
     }
     if form != "table":
-        return data(fields, form)
+        return data(fields | {"expected": _expected_fields(expected)}, form)
     fields["bundle"] = fields["bundle"] or "the nearest folder above the spec that is one"
+    fields |= _expected_words(expected) if expected else {}
     return "\n".join(
         f"{name:<12}{value:,}" if isinstance(value, int) else f"{name:<12}{value}"
         for name, value in fields.items()
     )
+
+
+def pilot_advice(spec: Spec, expected: Forecast | None) -> str:
+    """What to do before a large study of which nothing was measured; "" for all others."""
+    if expected or spec.n_tasks <= UNMEASURED_TASKS:
+        return ""
+    command = f"mops-helm study plan {shlex.quote(str(spec.path))} --pilot 20"
+    return (
+        f"{spec.n_tasks:,} tasks, and nothing is known yet of the time and memory that one takes.\n"
+        f"  {command}\n"
+        "runs 20 of them first, and keeps their results. To find a few good parameter sets, rather than map "
+        "them all,\nan adaptive method needs fewer tasks: it chooses sets by the results of those before."
+    )
+
+
+def _expected_words(expected: Forecast) -> dict[str, str]:
+    estimate = expected.estimate
+    profile = estimate.profile
+    words = {
+        "time": f"about {duration(estimate.seconds)}, {estimate.side_by_side} tasks side by side, "
+        f"{duration(profile.mean_seconds)} each (mean of {profile.tasks:,}, {profile.executor})"
+    }
+    if not estimate.needed_bytes:
+        return words
+    wanted, limit = estimate.needed_bytes // MIB, estimate.limit_bytes // MIB
+    words["memory"] = f"{wanted:,} MiB for a task (the largest of these, and a margin); it has {limit:,} MiB"
+    if estimate.fits:
+        words["preset"] = "this shape fits"
+    elif expected.preset:
+        words["preset"] = f"--preset {expected.preset}"
+    else:
+        words["preset"] = "none has so much; raise workers.memoryPerProcess"
+    return words
+
+
+def _expected_fields(expected: Forecast | None) -> dict[str, Any] | None:
+    """Null while nothing was measured."""
+    if expected is None:
+        return None
+    estimate = expected.estimate
+    return {
+        "seconds": round(estimate.seconds, 3),
+        "side_by_side": estimate.side_by_side,
+        "task_seconds": round(estimate.profile.mean_seconds, 6),
+        "task_bytes": estimate.needed_bytes,
+        "task_limit_bytes": estimate.limit_bytes,
+        "fits": estimate.fits,
+        "preset": expected.preset,
+        "measured_tasks": estimate.profile.tasks,
+    }
 
 
 def tasks(planned: Plan, form: str) -> Iterator[str]:
@@ -102,8 +155,7 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
             "output depends on more than its parameters and seed"
         )
     lines += [f"Passed over: {short(found.store)}/parts/{name}: {why}" for name, why in found.skipped.items()]
-    if found.problem:
-        lines.append(found.problem)
+    lines += filter(None, [found.mixed, found.problem])
     if found.results:
         lines.append("Results:")
         lines += [f"  {short(path)}" for path in found.results]
@@ -230,6 +282,7 @@ def _summary_fields(found: Summary, flags: str) -> dict[str, Any]:
         },
         "interrupted": found.interrupted,
         "driver": found.driver and asdict(found.driver),
+        "mixed": found.mixed,
         "problem": found.problem,
         "results": list(found.results),
     }

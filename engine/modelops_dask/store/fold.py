@@ -19,20 +19,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelops_dask.executors.runner import OUT_OF_MEMORY
 from modelops_dask.store import parts
+from modelops_dask.store.conditions import Condition
 from modelops_dask.store.files import Files
 from modelops_dask.study.plan import ABSENT, FAILED, OK, PENDING, POISONED, STATES, Plan
 
 MAX_ATTEMPTS = 4  # one and three retries
+CLEARLY_LESS = 0.8  # of the memory: what is left for a task varies a little with its neighbours
 _TASK = ("set", "replicate")
 _UINT64_MAX = np.uint64(2**64 - 1)
-
-
-class Condition(NamedTuple):
-    """What may change the bytes of a result, beside parameters and seed; also recorded in every row."""
-
-    threads: int  # of native code; 0: not known
-    environment: str  # a digest of the Python version and the packages
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,11 @@ class State:
         )
 
 
-def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> State:
-    """The state of every task of the plan."""
+def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes: int = 0) -> State:
+    """The state of every task of the plan.
+
+    task_bytes is what one task may hold now: deaths of tasks that might hold clearly less are passed over.
+    """
     codes, attempts = plan.blank(), np.zeros((plan.n_sets, plan.replicates), np.uint8)
     flat_codes, flat_attempts = codes.ravel(), attempts.ravel()
     bad: list[pa.Table] = []
@@ -88,8 +87,11 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> State:
     skipped: dict[str, str] = {}
     conditions: Counter[Condition] = Counter()
     outside = count = 0
-    for found in parts.scan(files, [*_TASK, "status", "reason", "threads", "environment"], skipped):
-        index, rows = _index(found.table, plan), found.table
+    for found in parts.scan(files, [*_TASK, "status", "reason", "limit_bytes", *Condition._fields], skipped):
+        rows = (
+            found.table.filter(pc.invert(_was_short(found.table, task_bytes))) if task_bytes else found.table
+        )
+        index = _index(rows, plan)
         count += 1
         known = index >= 0
         known[known] = flat_codes[index[known]] != ABSENT
@@ -121,6 +123,12 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> State:
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     for group in rows.group_by(list(Condition._fields)).aggregate([([], "count_all")]).to_pylist():
         conditions[Condition(group["threads"], group["environment"])] += group["count_all"]
+
+
+def _was_short(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
+    """bool: deaths for want of memory, with so much less than now that the same could end well."""
+    less = pc.less(rows["limit_bytes"], int(CLEARLY_LESS * task_bytes))
+    return pc.and_(pc.equal(pc.fill_null(rows["reason"], ""), OUT_OF_MEMORY), less)
 
 
 def _index(rows: pa.Table, plan: Plan) -> np.ndarray:

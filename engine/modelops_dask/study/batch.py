@@ -103,7 +103,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     plan = _plan(source.files, source.request)
     bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
     tasks = list(plan.tasks(batch.ranges))
-    n_runners, n_threads, limit_bytes = _share(source.request, runtime)
+    n_runners, n_threads, limit_bytes = share(source.request, runtime)
     start = time.monotonic()
 
     def attempt(task: PlannedTask) -> Attempt | None:
@@ -151,7 +151,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     return Receipt(_failures(rows, plan), as_ranges(left), seconds, max(row.peak_bytes for row in rows))
 
 
-def _share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
+def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
     """What a batch has of its worker process: runners side by side, over all of the process's batches; native
     threads of each (0: as the worker's variables say) and its limit of memory in bytes.
     """
@@ -183,12 +183,11 @@ def _count(rows: list[Attempt], kind: str) -> None:
 
 def committed(batch: Batch, plan: Plan) -> Receipt | None:
     """The receipt of a batch that was stored although no receipt came; None when it was not stored."""
-    name = f"{batch.part}.parquet"
-    if name not in batch.source.files.list(parts.FOLDER):
+    part = parts.find(batch.source.files, batch.part)
+    if part is None:
         return None
-    with parts.reading(batch.source.files, name) as part:
-        columns = ["set", "replicate", "seed", "status", "reason", "peak_bytes", "limit_bytes", "seconds"]
-        rows = [Attempt(**row) for row in part.read(columns=columns).to_pylist()]
+    columns = ["set", "replicate", "seed", "status", "reason", "peak_bytes", "limit_bytes", "seconds"]
+    rows = [Attempt(**row) for row in part.select(columns).to_pylist()]
     stored = {_index(row, plan) for row in rows}
     left = (index for start, stop in batch.ranges for index in range(start, stop) if index not in stored)
     return Receipt(

@@ -8,6 +8,7 @@ Running the same study again does only what is left; when nothing is, no cluster
 Does not know where the workers are: `connect` gives a client, local.local_cluster or remote.connect.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.store.compact import MixedOutputs, compact
+from modelops_dask.store.conditions import Condition, mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
+from modelops_dask.store.merge import merge
 from modelops_dask.store.study import begin
 from modelops_dask.study import dispatch, events, profile
 from modelops_dask.study.backlog import spread
@@ -107,7 +110,8 @@ class _Drive:
         return summarize(self.files, plan, state, ran=ran, results=results, problem=problem)
 
     def fold(self, plan: Plan) -> State:
-        return fold(self.files, plan, self.limits.max_attempts)
+        merge(self.files)  # what reads the parts from now on is the faster for it
+        return fold(self.files, plan, self.limits.max_attempts, self.limits.task_bytes)
 
     def dispatch(self, plan: Plan, state: State, ranges: Sequence[Range]) -> Progress:
         # Workers have another current folder.
@@ -115,9 +119,14 @@ class _Drive:
         self.phase("workers")
         with self.connect() as client:
             self.phase("environment")
-            prepare(client, source, self.inbox)
+            self.compare(state, prepare(client, source, self.inbox))
             self.phase("canary")
             return dispatch.run(client, source, plan, state, ranges, self.limits, self.inbox, self.progress)
+
+    def compare(self, state: State, condition: Condition | None) -> None:
+        """Say so when this run makes its results under other conditions than earlier ones."""
+        if condition and state.conditions and condition not in state.conditions:
+            self.watcher.note(mixed(Counter({**state.conditions, condition: 0})))
 
     def phase(self, phase: Phase) -> None:
         self.presence.phase(phase)

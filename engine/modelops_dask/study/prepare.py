@@ -1,6 +1,7 @@
 """The model's environment, built before the first task asks for it.
 
 Source -> one worker: bundle, environment -> whatever cannot be built is said at once, and not as a batch
+                                          -> the Condition under which this run makes its results
 
 Workers that share a cache with that one find it there; others build their own with their first batch.
 """
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from modelops_dask import venv
 from modelops_dask.errors import MopsError
-from modelops_dask.study.batch import Source, bundle_here
+from modelops_dask.executors import native_threads
+from modelops_dask.store.conditions import Condition
+from modelops_dask.study.batch import Source, bundle_here, share
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -20,31 +23,39 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.05
 
 
-def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> None:
+def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> Condition | None:
     """Return when a worker has the environment, or when something happens that dispatch should hear first.
+
+    None when it is not known under which conditions tasks will run.
 
     Raises what makes the bundle useless to every worker: BadInput, BuildFailed. Anything else is left for
     dispatch, which knows what to do about workers that die.
     """
     if not client.nthreads():
-        return
+        return None
     built = client.submit(build, source, pure=False)
     while not built.done():
         try:
             inbox.put(inbox.get(timeout=POLL_SECONDS))
-            return
+            return None
         except Empty:
             pass
     error = built.exception() if built.status == "error" else None
     if isinstance(error, MopsError):
         raise error
+    return built.result() if built.status == "finished" else None
 
 
-def build(source: Source) -> None:
+def build(source: Source) -> Condition | None:
     """On a worker: have the bundle and, where its executor uses one that is shared, its environment."""
     from distributed import get_worker
 
-    settings = get_worker().modelops.settings
+    runtime = get_worker().modelops
+    settings = runtime.settings
     bundle = bundle_here(source.bundle, settings.bundles_cache_dir)
-    if settings.executor_type != "direct" and not settings.force_fresh_venv:
-        venv.environment(bundle, settings)
+    if settings.executor_type == "direct":
+        return Condition(native_threads(), venv.here())
+    if settings.force_fresh_venv:
+        return None
+    _, n_threads, _ = share(source.request, runtime)
+    return Condition(n_threads or native_threads(1), venv.environment(bundle, settings).digest)

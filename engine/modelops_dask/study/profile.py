@@ -41,13 +41,9 @@ def measure(files: Files) -> Profile | None:
     """The profile of what a store holds; None before a task has ended ok. NoStudy."""
     study = read_study(files)
     seconds, peaks, limits, executor = [], [], [], ""
-    for name in files.list(parts.FOLDER):
-        try:
-            with parts.reading(files, name) as part:
-                columns = ["status", "reason", "seconds", "peak_bytes", "limit_bytes", "executor"]
-                rows = part.read(columns=columns, use_threads=False)
-        except parts.NotAPart:
-            continue
+    columns = ["status", "reason", "seconds", "peak_bytes", "limit_bytes", "executor"]
+    for part in parts.scan(files, columns):
+        rows = part.table
         ok = rows.filter(pc.equal(rows["status"], "ok"))
         seconds.append(ok["seconds"].to_numpy())
         peaks.append(ok["peak_bytes"].to_numpy())

@@ -5,6 +5,7 @@ store -> fold -> Summary -> the text that a command prints (mops_helm.render_stu
 
 from dataclasses import dataclass, field
 
+from modelops_dask.store.conditions import mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
 from modelops_dask.store.study import existing
@@ -31,6 +32,7 @@ class Summary:
     ran: Progress | None = None  # this run; None when there was nothing to run
     results: tuple[str, ...] = ()  # files or URLs of the compacted tables
     problem: str = ""  # outputs that fit no table
+    mixed: str = ""  # results from different conditions, in words
     interrupted: bool = False
     driver: Driver | None = None  # who runs it now
 
@@ -55,6 +57,7 @@ def summarize(files: Files, plan: Plan, state: State, **run: object) -> Summary:
         state.failures,
         state.conflicts,
         state.skipped,
+        mixed=mixed(state.conditions),
         **run,
     )
 

@@ -1,0 +1,42 @@
+"""Under which conditions results were made: what may change their bytes, beside parameters and seed.
+
+rows of parts -> fold.py counts them -> a line, when they are not all the same
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+
+class Condition(NamedTuple):
+    """Recorded with every attempt."""
+
+    threads: int  # of native code (BLAS, OpenMP); 0: not fixed
+    environment: str  # a digest of the Python version and the packages
+
+
+def mixed(conditions: Counter[Condition]) -> str:
+    """What differs between results of one study and what that means, in a line; "" when nothing does."""
+    if len(conditions) < 2:
+        return ""
+    which = [name for name in Condition._fields if len({getattr(c, name) for c in conditions}) > 1]
+    kinds = "; ".join(
+        ", ".join(_words(condition, which))
+        + (f" ({n_tasks:,} result{'' if n_tasks == 1 else 's'})" if n_tasks else " (from now on)")
+        for condition, n_tasks in conditions.most_common()
+    )
+    return (
+        f"Results of this study come from different {' and '.join(_NAMES[name] for name in which)}: {kinds}. "
+        "They may differ in their last digits for that alone. To compare them, run all with the same values "
+        "and image into another --store."
+    )
+
+
+_NAMES = {"threads": "numbers of native threads", "environment": "environments"}
+
+
+def _words(condition: Condition, which: list[str]) -> list[str]:
+    words = {
+        "threads": f"{condition.threads or 'any number of'} thread{'' if condition.threads == 1 else 's'}",
+        "environment": f"environment {condition.environment[:12] or 'unknown'}",
+    }
+    return [words[name] for name in which]
