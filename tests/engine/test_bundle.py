@@ -67,7 +67,7 @@ def test_the_digest_follows_the_tree(source, change):
             "out/study/study.json",
             "model/a.pyc",
         ),
-        *("study.yaml", "study-long.json", "model.egg-info/PKG-INFO"),
+        *("study.yaml", "study-long.json", "model.egg-info/PKG-INFO", ".modelops-bundle/state.json"),
     ],
 )
 def test_junk_and_studies_are_left_out(source, cache, name):

@@ -47,7 +47,10 @@ def refused(fetched, tmp_path):
 
 @pytest.fixture
 def source(tmp_path_factory):
-    folder = write_bundle(tmp_path_factory.mktemp("made") / "source", {"wire.py": "x = 1\n", "data/é.csv": "1\n", "run.sh": "#!"})
+    folder = write_bundle(
+        tmp_path_factory.mktemp("made") / "source",
+        {"wire.py": "x = 1\n", "data/é.csv": "1\n", "run.sh": "#!"},
+    )
     (folder / "run.sh").chmod(0o755)
     (folder / "data" / "link").symlink_to("../wire.py")
     return folder

@@ -18,11 +18,11 @@ from modelops_dask.errors import BadInput
 
 IGNORE_FILE = ".modelopsignore"
 # What no model reads. A leading slash means the bundle's top folder. Studies are left out, for a study with
-# more replicates is a request to the same model.
+# more replicates is a request to the same model; so is what ModelOps notes of its pushes.
 IGNORED = [
     *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.egg-info"),
     *(".pytest_cache", ".ruff_cache", ".mypy_cache", ".ipynb_checkpoints", ".DS_Store", ".idea", ".vscode"),
-    *("/out", "/study*.yaml", "/study*.yml", "/study*.json"),
+    *("/out", "/study*.yaml", "/study*.yml", "/study*.json", "/.modelops-bundle/state.json"),
 ]
 _MARKS = (".modelops-bundle", ".modelops", "wire.py")
 
