@@ -37,7 +37,13 @@ def test_a_stated_grace_period_bounds_the_drain(helm):
 def test_the_drain_connects_as_the_workers_do():
     values = "tls.enabled=true,tls.existingSecret=s,scheduler.service.name=dask-scheduler"
     deployment = workers(render("helm", "--set", values))
-    assert drain(deployment)[3] == "tls://dask-scheduler:8786" == container(deployment)["command"][2]
+    assert drain(deployment)[3] == "tls://dask-scheduler:8786" == flag(deployment, "worker")
+
+
+def test_process_1_is_one_that_collects_orphans():
+    """tests/e2e sees it do so."""
+    command = container(workers(render("helm")))["command"]
+    assert command[:5] == ["python", "-m", "modelops_dask.init", "dask", "worker"]
 
 
 def test_an_image_without_the_engine_has_no_hook():

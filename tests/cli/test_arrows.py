@@ -31,6 +31,7 @@ ROOMS = {
     "venv": FOUNDATION | {"bundle"},
     "limits": FOUNDATION,
     "drain": set(),
+    "init": set(),
     "check": FOUNDATION | {"bundle", "executors"},
     "executors": FOUNDATION | {"bundle", "venv", "limits"},
     "description": FOUNDATION | {"bundle"},
@@ -39,6 +40,7 @@ ROOMS = {
     "worker": FOUNDATION | {"bundle", "venv", "limits", "executors"},
     "study": FOUNDATION
     | {"bundle", "venv", "limits", "executors", "store", "worker", "description", "drain"},
+    "api": FOUNDATION | {"bundle", "executors", "store", "description", "study", "local", "remote"},
     "local": FOUNDATION | {"limits", "worker", "dask_logs"},
     "remote": FOUNDATION | {"worker", "dask_logs"},
     "kube": FOUNDATION,
@@ -82,6 +84,8 @@ def room(parts: tuple[str, ...]) -> str:
     names = [part.removesuffix(".py") for part in parts] or [""]
     if names[0] == "study" and DESCRIPTION & set(names[1:2]):
         return "description"
+    if names[0] == "study" and names[1:2] in (["api"], ["__init__"]):  # what a notebook imports
+        return "api"
     return names[0]
 
 

@@ -2,13 +2,11 @@
 
 import subprocess
 
-from chart.rendering import tool
 from e2e.cluster import CI_VALUES, eventually
 
 
 def helm_test(installed) -> subprocess.CompletedProcess[str]:
-    command = [tool(installed.helm), "test", installed.name, "--namespace", installed.namespace, "--logs"]
-    return subprocess.run(command, text=True, capture_output=True, timeout=400)
+    return subprocess.run(installed.test_command(), text=True, capture_output=True, timeout=600)
 
 
 def test_plain_dask_is_tested_too(release):
@@ -18,12 +16,12 @@ def test_plain_dask_is_tested_too(release):
     assert "1 + 2 + ... + 100 = 5050" in done.stdout + done.stderr
 
 
-def test_red_with_the_reason(helm, release):
+def test_red_with_the_reason(release):
     """Somebody edited the Deployment: the workers run, but not as the values say."""
     sets = ["workers.processes=1", "executor.environment=image"]
-    with release("study", CI_VALUES, sets=sets, helm=helm) as installed:
+    with release("study", CI_VALUES, sets=sets, helm="helm3") as installed:
         installed.kubectl("set", "env", "deployment/study-worker", "MODELOPS_EXECUTOR_TYPE=cold")
-        installed.kubectl("rollout", "status", "deployment/study-worker", "--timeout=180s")
+        installed.kubectl("rollout", "status", "deployment/study-worker", "--timeout=480s")
         eventually(lambda: len(installed.pods("worker")) == 1, "one worker pod")
         done = helm_test(installed)
     assert done.returncode != 0

@@ -95,7 +95,7 @@ def give_to_all(path: str) -> None:
     kubectl("--namespace", "default", "create", "--filename", "-", stdin=json.dumps(pod))
     try:
         condition = "--for=jsonpath={.status.phase}=Succeeded"
-        kubectl("--namespace", "default", "wait", "pod/give-to-all", condition, "--timeout=60s")
+        kubectl("--namespace", "default", "wait", "pod/give-to-all", condition, "--timeout=300s")
     finally:
         kubectl("--namespace", "default", "delete", "pod", "give-to-all", "--grace-period=1")
 
@@ -116,9 +116,9 @@ def test_a_deleted_worker_pod_finishes_its_tasks_and_nothing_runs_twice(spread):
             text=True,
         )
         spread.kubectl("delete", "pod", deleted, "--wait=false")
-        done = eventually(lambda: ended(spread, "slow"), "end of the driver", 300)
+        done = eventually(lambda: ended(spread, "slow"), "end of the driver")
         said = spread.kubectl("logs", "job/slow")
-        log, _ = follow.communicate(timeout=60)
+        log, _ = follow.communicate(timeout=300)
     finally:
         spread.kubectl("delete", "job", "slow")
     assert done == "Complete", said
@@ -133,7 +133,7 @@ def test_a_deleted_worker_pod_finishes_its_tasks_and_nothing_runs_twice(spread):
 def ran(spread) -> list[tuple[int, str]]:
     """Each beginning of a task: its x, and the pod."""
     program = f"import pathlib\nfor p in pathlib.Path('{PLACE}/ran').glob('*'): print(p.name, p.read_text())"
-    (worker, *_) = spread.pods("worker")
+    worker, *_ = eventually(lambda: spread.pods("worker"), "a worker that is ready")
     out = spread.kubectl("exec", worker["metadata"]["name"], "--", "python", "-c", program)
     lines = [line.split() for line in out.splitlines()]
     return sorted((int(line[0].partition("-")[0]), line[1]) for line in lines if len(line) == 2)

@@ -15,7 +15,7 @@ import socket
 from distributed import Client
 print("address", socket.gethostbyname("study-scheduler"))
 try:
-    with Client("tcp://study-scheduler:8786", timeout=15) as client:
+    with Client("tcp://study-scheduler:8786", timeout={seconds}) as client:
         print("computed", client.submit(sum, range(10)).result(timeout=60))
 except OSError as error:
     print("refused")
@@ -51,8 +51,8 @@ def test_who_gets_in_and_what_gets_out(closed):
     notes = call(tool("helm"), "get", "notes", "study", "--namespace", closed.namespace)
     (label,) = re.findall(r'^  (modelops\.io/client\S+): "true"$', notes, re.MULTILINE)
     with (
-        client(closed, "notebook", COMPUTE, {label: "true"}),
-        client(closed, "stranger", COMPUTE, {"app": "notebook"}),
+        client(closed, "notebook", COMPUTE.format(seconds=120), {label: "true"}),
+        client(closed, "stranger", COMPUTE.format(seconds=15), {"app": "notebook"}),
     ):
         assert re.fullmatch(r"address \S+\ncomputed 45\n", said(closed, "notebook"))
         assert re.fullmatch(r"address \S+\nrefused\n", said(closed, "stranger")), (

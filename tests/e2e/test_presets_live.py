@@ -17,8 +17,6 @@ NAMES = [
     "cold",
     "simulation",
     "memory-heavy",
-    "runner",
-    "analytics",
 ]
 TURNS = [(name, HELMS[number % 2]) for number, name in enumerate(NAMES)]
 DEBUG = [("debug-isolated", helm) for helm in HELMS]

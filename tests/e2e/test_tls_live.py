@@ -13,17 +13,17 @@ from distributed import Client
 
 FILES = {"CA_FILE": "ca.crt", "CLIENT__CERT": "tls.crt", "CLIENT__KEY": "tls.key"}
 
-def compute(scheme, secret):
+def compute(scheme, secret, seconds):
     files = FILES if secret else {}
     env = {f"DASK_DISTRIBUTED__COMM__TLS__{key}": f"/secrets/{secret}/{file}" for key, file in files.items()}
     dask.config.refresh(env=env)
     try:
-        with Client(f"{scheme}://study-scheduler:8786", timeout=15) as client:
+        with Client(f"{scheme}://study-scheduler:8786", timeout=seconds) as client:
             return client.submit(sum, range(10)).result(timeout=60)
     except OSError:
         return "refused"
 
-print(compute("tls", "own"), compute("tcp", None), compute("tls", "foreign"))
+print(compute("tls", "own", 120), compute("tcp", None, 15), compute("tls", "foreign", 15))
 """
 
 

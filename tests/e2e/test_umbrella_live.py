@@ -12,8 +12,8 @@ from distributed import Client
 def seen(dask_worker):
     return [hasattr(dask_worker, "modelops"), os.environ.get("MODELOPS_EXECUTOR_TYPE")]
 
-with Client("tcp://127.0.0.1:8786", timeout=60) as client:
-    client.wait_for_workers(int(sys.argv[1]), timeout=120)
+with Client("tcp://127.0.0.1:8786", timeout=120) as client:
+    client.wait_for_workers(int(sys.argv[1]), timeout=240)
     found = {"sum": client.submit(sum, range(10)).result(), "seen": list(client.run(seen).values())}
 print(json.dumps(found))
 """

@@ -1,7 +1,8 @@
 """Upgrades on a cluster, by both helms: from the previous chart, and the number of pods changing its owner.
 
 The autoscaler goes to its minimum at once, and after an upgrade to a lower one it waits 5 minutes before it
-takes pods away. A number that falls sooner was helm's doing.
+takes pods away. A number that falls sooner was helm's doing. What is asked for is on the Deployment at once:
+only the first test waits for pods.
 """
 
 import subprocess
@@ -51,34 +52,34 @@ def test_the_previous_chart_upgrades_and_keeps_what_the_autoscaler_chose(release
     with release("study", CI_VALUES, helm=helm, sets=scaled(2), chart=PREVIOUS) as installed:
         eventually(lambda: ready(installed) == 2, "second pod")
         with wanted_replicas(installed) as seen:
-            installed.upgrade(CI_VALUES, sets=scaled(1))
+            installed.upgrade(CI_VALUES, sets=scaled(1), wait=False)
             installed.upgrade(CI_VALUES, sets=[*scaled(1), "commonLabels.team=epi"])
         assert set(seen) == {2}
         assert len(installed.workers(2)) == 2
 
 
 def test_autoscaling_goes_on_and_off_by_upgrade(release, helm):
-    with release("study", CI_VALUES, helm=helm, sets=BASE) as installed:
+    with release("study", CI_VALUES, helm=helm, sets=BASE, wait=False) as installed:
         assert replicas(installed) == 1
-        installed.upgrade(CI_VALUES, sets=scaled(2))
-        eventually(lambda: ready(installed) == 2, "second pod")
-        installed.upgrade(CI_VALUES, sets=BASE)
+        installed.upgrade(CI_VALUES, sets=scaled(2), wait=False)
+        eventually(lambda: replicas(installed) == 2, "wish for a second pod")
+        installed.upgrade(CI_VALUES, sets=BASE, wait=False)
         assert replicas(installed) == 1
         assert installed.kubectl("get", "hpa", "--output", "name") == ""
 
 
 def test_a_pool_that_was_scaled_by_hand_goes_back_to_its_values(release, helm):
-    with release("study", CI_VALUES, helm=helm, sets=BASE) as installed:
+    with release("study", CI_VALUES, helm=helm, sets=BASE, wait=False) as installed:
         installed.kubectl("scale", "deployment/study-worker", "--replicas", "2")
         changed = [*BASE, "commonLabels.team=epi"]
         force = ()
         if helm == "helm":
             # Helm 4 applies on the server, where kubectl owns the number now.
             with pytest.raises(AssertionError, match=r"(?s)conflict.*\.spec\.replicas"):
-                installed.upgrade(CI_VALUES, sets=changed)
+                installed.upgrade(CI_VALUES, sets=changed, wait=False)
             force = ("--server-side=true", "--force-conflicts")
-        installed.upgrade(CI_VALUES, sets=changed, flags=force)
+        installed.upgrade(CI_VALUES, sets=changed, flags=force, wait=False)
         assert replicas(installed) == 1
         # Once is enough: helm owns it again.
-        installed.upgrade(CI_VALUES, sets=[*BASE, "workers.replicas=0"])
+        installed.upgrade(CI_VALUES, sets=[*BASE, "workers.replicas=0"], wait=False)
         assert replicas(installed) == 0

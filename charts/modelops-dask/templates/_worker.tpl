@@ -20,9 +20,15 @@ MODELOPS_ names and the values they come from are those of _variables.tpl; names
 
 {{- /*
 modelops-dask.worker.command: what a pod of the pool runs. Takes (dict "root" $ "pool" VALUES).
-All resources are one flag: Dask keeps only the last. The first process answers /health on 8790.
+All resources are one flag: Dask keeps only the last. The first worker process answers /health on 8790. Models start
+processes, so process 1 is one that collects what becomes of them; plain Dask (executor none) has no such program.
 */}}
 {{- define "modelops-dask.worker.command" -}}
+{{- if ne .root.Values.executor.type "none" }}
+- python
+- -m
+- modelops_dask.init
+{{- end }}
 - dask
 - worker
 - {{ include "modelops-dask.scheduler.address" .root | quote }}
@@ -83,7 +89,7 @@ spec:
       containers:
         - name: worker
           {{- include "modelops-dask.container" $own | nindent 10 }}
-          command: {{- include "modelops-dask.worker.command" . | nindent 12 }}
+          command: {{- include "modelops-dask.worker.command" . | trim | nindent 12 }}
           env:
             {{- include "modelops-dask.env" (include "modelops-dask.worker.env" . | fromYaml) | nindent 12 }}
           {{- include "modelops-dask.envFrom" .root | nindent 10 }}
