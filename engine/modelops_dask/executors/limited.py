@@ -32,7 +32,8 @@ class LimitedExecutor(Executor):
         self, executor: WarmExecutor | ForkExecutor, memory: Memory, share_bytes: int, worker_bytes: int
     ) -> None:
         """share_bytes is one runner's, worker_bytes this process itself needs. Raises OSError."""
-        self._executor, self._share_bytes, self._worker_bytes = executor, share_bytes, worker_bytes
+        self._executor, self._memory = executor, memory
+        self._share_bytes, self._worker_bytes = share_bytes, worker_bytes
         self._peaks = Peaks()
         self._guard = guard.Guard(memory, self.runners, self._hold)
         capacity_bytes = int(guard.LAST * memory.limit_bytes)
@@ -45,11 +46,12 @@ class LimitedExecutor(Executor):
         share_bytes = task.limit_bytes or self._share_bytes
         with self._admission.admit(self._peaks.expected(kind) or share_bytes, task.alone) as held_bytes:
             limit_bytes = max(share_bytes, held_bytes)
+            oom_kills = self._guard.oom_kills
             outcome = self._executor.run(replace(task, limit_bytes=limit_bytes))
         reason = outcome.reason
         if outcome.status == "ok":
             self._peaks.learn(kind, outcome.peak_bytes)
-        elif reason == KILLED and self._guard.kernel_killed():
+        elif reason == KILLED and self._memory.oom_kills() > oom_kills:
             reason = OUT_OF_MEMORY
         return replace(outcome, reason=reason, limit_bytes=limit_bytes)
 

@@ -37,7 +37,10 @@ class Runner(Protocol):
 
 
 class Guard:
-    """A thread that watches, from start() to close()."""
+    """A thread that watches, from start() to close().
+
+    At the last look, `full`: no task should begin beside another; `oom_kills`: of our cgroup, by the kernel.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class Guard:
         """runners() are those of this process. each_look() is called with every look."""
         self.full = False
         self._memory, self._runners, self._each_look = memory, runners, each_look
-        self._kills = memory.oom_kills()
+        self.oom_kills = memory.oom_kills()
         self._held = pod.Held()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="modelops-guard", daemon=True)
@@ -62,10 +65,6 @@ class Guard:
             self._thread.join()
         self._held.close()
 
-    def kernel_killed(self) -> bool:
-        """Whether the kernel has killed a process for want of memory since the last look."""
-        return self._memory.oom_kills() > self._kills
-
     def _watch(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
             try:
@@ -76,7 +75,7 @@ class Guard:
                 return
 
     def _look(self) -> None:
-        self._kills = self._memory.oom_kills()
+        self.oom_kills = self._memory.oom_kills()
         limit_bytes, used_bytes = self._memory.limit_bytes, self._memory.used_bytes()
         full = used_bytes >= FULL * limit_bytes
         if full and not self.full:
