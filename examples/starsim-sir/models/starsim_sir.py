@@ -29,6 +29,7 @@ class StarsimSIR:
         n_contacts: float,
         infectious_days: float = 10,
         n_agents: int = 2_000,
+        days: int = DAYS,
     ) -> ss.Sim:
         """One simulation, not yet run. beta: chance of infection per contact and day."""
         return ss.Sim(
@@ -41,7 +42,7 @@ class StarsimSIR:
             ),
             networks=ss.RandomNet(n_contacts=n_contacts * self.contacts),
             start="2020-01-01",
-            dur=ss.days(DAYS),
+            dur=ss.days(days),
             dt=ss.days(1),
             rand_seed=seed,
             verbose=0,
