@@ -101,7 +101,7 @@ def run_study(
 
     @contextmanager
     def client() -> Iterator["Client"]:
-        with _stop_on_signals(inbox, watcher.note), _cluster(on, watcher.note) as connected:
+        with _stop_on_signals(inbox, watcher.note), _cluster(on, study, watcher.note) as connected:
             yield connected
 
     try:
@@ -129,10 +129,10 @@ def remedy(on: Workers, task_bytes: int) -> str:
 
 
 @contextmanager
-def _cluster(on: Workers, say: Callable[[str], None]) -> Iterator["Client"]:
+def _cluster(on: Workers, study: spec.Spec, say: Callable[[str], None]) -> Iterator["Client"]:
     if on.scheduler:
         say(f"Connecting to {on.scheduler}")
-        with connect(on.scheduler) as client:
+        with connect(on.scheduler, study.resources) as client:
             yield client
         return
     with executors.create(on.settings):

@@ -1,12 +1,12 @@
 """A Dask scheduler that runs elsewhere: connect, and refuse workers that could not run a study.
 
-address -> Client -> each worker says what it is -> the same Client, or ClusterFailed with the line to start
-it by
+address -> Client -> the scheduler and each worker say what they are -> the same Client, or ClusterFailed with
+                                                                        the line to start a worker by
 
 Does not start or stop anything there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
 
 
 ANSWER_SECONDS = 30.0
+DASK = ("dask", "distributed", "python")  # what a scheduler must have too
 
 
 @contextmanager
-def connect(address: str) -> Iterator["Client"]:
-    """A Client of a scheduler whose workers can all run studies.
+def connect(address: str, resources: Mapping[str, float] | None = None) -> Iterator["Client"]:
+    """A Client of a scheduler whose workers can all run studies, and some of them offer these resources.
 
     BadInput when the address has no port. ClusterFailed when the scheduler or a first worker is not there in
-    time, or when a worker lacks the preload or has another version.
+    time, and as check().
     """
     from distributed import Client
     from distributed.comm.addressing import parse_address, parse_host_port
-
-    from modelops_dask.worker import runtime
 
     try:
         parse_host_port(parse_address(address)[1])
@@ -43,47 +42,84 @@ def connect(address: str) -> Iterator["Client"]:
             f"No Dask scheduler answers at {address} within {ANSWER_SECONDS:g} seconds: {error}"
         ) from error
     with quieter("distributed.client"), client:
-        try:
-            client.wait_for_workers(1, timeout=ANSWER_SECONDS)
-        except TimeoutError as error:
-            raise ClusterFailed(
-                f"{address} has no workers. Start some there:\n  {_worker_line(address)}"
-            ) from error
-        if problems := _problems(client.run(runtime, on_error="return")):
-            listed = "\n".join(f"  {worker}: {problem}" for worker, problem in problems.items())
-            raise ClusterFailed(
-                f"Workers of {address} cannot run studies:\n{listed}\n"
-                f"Start them by:\n  {_worker_line(address)}"
-            )
+        check(client, resources)
         yield client
 
 
-def _problems(answers: dict[str, Any]) -> dict[str, str]:
-    from modelops_dask.worker import versions
+def check(client: "Client", resources: Mapping[str, float] | None = None) -> None:
+    """Raise ClusterFailed, with the line that starts a worker that would do, unless the workers can run a
+    study that asks for these resources of Dask: they have the preload, they and the scheduler have the
+    versions of here.
+    """
+    from modelops_dask.worker import runtime, versions
 
+    address, resources, here = client.scheduler.address, resources or {}, _compared(versions())
+    try:
+        client.wait_for_workers(1, timeout=ANSWER_SECONDS)
+    except TimeoutError as error:
+        raise ClusterFailed(
+            f"{address} has no workers. Start some there:\n{_start(address, resources)}"
+        ) from error
+    packages = client.get_versions()["scheduler"]["packages"]
+    there = _compared({name: str(packages[name]) for name in DASK})
+    if differing := _differing(there, here):
+        raise ClusterFailed(
+            f"The scheduler {address} has {_named(differing)}, and here is {_named(here)}: they must be the "
+            f"same. Start it in an environment with\n  {_install(here)}"
+        )
+    if problems := _problems(client.run(runtime, on_error="return"), here):
+        listed = "\n".join(f"  {worker}: {problem}" for worker, problem in problems.items())
+        raise ClusterFailed(
+            f"Workers of {address} cannot run studies:\n{listed}\n"
+            f"Start them, in an environment with {_install(here)}, by\n{_start(address, resources)}"
+        )
+    offers = [worker["resources"] for worker in client.scheduler_info()["workers"].values()]
+    if not any(all(offer.get(name, 0) >= need for name, need in resources.items()) for offer in offers):
+        raise ClusterFailed(
+            f"The study asks for workers with {_listed(resources)}, and none of the {len(offers)} of "
+            f"{address} offers that. Start some by\n{_start(address, resources)}"
+        )
+
+
+def _problems(answers: dict[str, Any], here: dict[str, str]) -> dict[str, str]:
     found = {}
     for worker, answer in answers.items():
         if not isinstance(answer, dict):
             found[worker] = f"modelops_dask cannot be imported there ({answer})"
+        elif differing := _differing(_compared(answer), here):
+            found[worker] = f"it has {_named(differing)}, here is {_named(here)}"
         elif not answer["executor"]:
             found[worker] = "it was started without the preload modelops_dask.worker"
         elif answer["executor"] == "none":
             found[worker] = "it is plain Dask: its executor.type is none"
-        elif (there := _compared(answer)) != (here := _compared(versions())):
-            differing = {name: version for name, version in there.items() if version != here[name]}
-            found[worker] = f"it has {_named(differing)}, here is {_named(here)}"
     return found
 
 
-def _compared(versions: dict[str, str]) -> dict[str, str]:
-    """What must be the same there and here."""
-    python, _, _ = versions["python"].rpartition(".")
-    return {"modelops_dask": versions["modelops_dask"], "python": python}
+def _compared(versions: Mapping[str, Any]) -> dict[str, str]:
+    """What must be the same there and here; of Python the first two numbers."""
+    found = {name: versions[name] for name in ("modelops_dask", *DASK) if name in versions}
+    return {**found, "python": ".".join(found["python"].split(".")[:2])}
+
+
+def _differing(there: dict[str, str], here: dict[str, str]) -> dict[str, str]:
+    return {name: version for name, version in there.items() if version != here[name]}
 
 
 def _named(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _worker_line(address: str) -> str:
-    return f"dask worker {address} --preload modelops_dask.worker"
+def _install(here: dict[str, str]) -> str:
+    return (
+        f"Python {here['python']}, mops-helm=={here['modelops_dask']}, dask=={here['dask']} and "
+        f"distributed=={here['distributed']}"
+    )
+
+
+def _start(address: str, resources: Mapping[str, float]) -> str:
+    line = f"  dask worker {address} --preload modelops_dask.worker"
+    return f'{line} --resources "{_listed(resources)}"' if resources else line
+
+
+def _listed(resources: Mapping[str, float]) -> str:
+    return " ".join(f"{name}={need:g}" for name, need in resources.items())

@@ -1,6 +1,6 @@
 """Read a YAML or JSON file as plain data and remember where everything stands.
 
-file -> Document(value, position of any path into it)
+file -> Document(value, position of any path into it);   plain data of a program -> Document without positions
 
 JSON is read by the standard library, so that a million parameter sets take seconds; YAML 1.2 by ruamel.
 Duplicate keys, aliases that explode, several documents and endless depth are findings, never a surprise.
@@ -26,7 +26,7 @@ _PLAIN = ("str", "int", "float", "bool", "null")
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """Something to mend in a file. Lines and columns count from 1."""
+    """Something to mend in a file. Lines and columns count from 1; 0 where there is no file."""
 
     line: int
     column: int
@@ -42,7 +42,10 @@ class BadDocument(BadInput):
         super().__init__(path, findings)
 
     def __str__(self) -> str:
-        return "\n".join(f"{self.path}:{f.line}:{f.column}  {f.code}  {f.message}" for f in self.findings)
+        return "\n".join(
+            f"{self.path}:{f.line}:{f.column}  {f.code}  {f.message}" if f.line else f"{f.code}  {f.message}"
+            for f in self.findings
+        )
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ class Document:
 
     def finding(self, where: Where, code: str, message: str) -> Finding:
         return Finding(*self.position(where), code, message)
+
+
+class _Given(Document):
+    """Data that is in no file: a finding begins with the path to its value instead."""
+
+    def finding(self, where: Where, code: str, message: str) -> Finding:
+        named = ".".join(str(step) for step in where if step != NAME)
+        return Finding(0, 0, code, f"{named}: {message}" if named else message)
+
+
+def given(value: Any, path: Path) -> Document:
+    """A document of plain data, as JSON holds them; `path` is where its file would be."""
+    return _Given(path, value, [], lambda _: (0, 0))
 
 
 def read(path: Path) -> Document:

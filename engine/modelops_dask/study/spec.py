@@ -93,10 +93,18 @@ class Spec:
 
 def load(path: Path) -> Spec:
     """The spec of a file; BadDocument with all its findings, `file:line:col  CODE  message` each."""
-    fields = Fields(document.read(path))
+    return _checked(Fields(document.read(path)))
+
+
+def given(content: dict[str, Any], folder: Path) -> Spec:
+    """The spec of a study.yaml's content, as if it stood in the folder; BadDocument with all its findings."""
+    return _checked(Fields(document.given(content, folder / "study.yaml")))
+
+
+def _checked(fields: Fields) -> Spec:
     spec = _spec(fields)
     if fields.findings:
-        raise BadDocument(path, fields.findings)
+        raise BadDocument(fields.document.path, fields.findings)
     return spec
 
 

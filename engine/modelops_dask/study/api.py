@@ -1,0 +1,145 @@
+"""Studies in Python, for notebooks and scripts.
+
+Study -> run(study), on this machine or by a Dask Client -> Result: its summary, its tables
+
+    from modelops_dask.study import Study, run
+
+    study = Study(entrypoint="models.sir/baseline", grid={"beta": [0.1, 0.2]}, replicates=10, bundle="sir")
+    done = run(study)
+    done.table("curve").to_pandas()
+
+The same path as `mops-helm study run` (drive.py), and the same store: what one began, the other goes on with.
+Does not know values files or presets, which are the command's: it takes Settings and a Shape.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelops_dask import bundle as bundles
+from modelops_dask import executors
+from modelops_dask.local import local_cluster, machine
+from modelops_dask.remote import check
+from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape
+from modelops_dask.store import results
+from modelops_dask.store.files import Files
+from modelops_dask.study import spec
+from modelops_dask.study.drive import Watcher, drive
+from modelops_dask.study.progress import Progress
+from modelops_dask.study.summary import Summary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from distributed import Client
+
+
+class Study:
+    """What to run: the names of study.yaml as arguments, `latin_hypercube` with an underscore.
+
+    Values may be NumPy's. Paths are relative to the current folder. BadDocument with all that is wrong.
+
+        >>> study = Study(entrypoint="models.sir/baseline", grid={"beta": [0.1, 0.2]}, replicates=10)
+        >>> study.n_tasks
+        20
+    """
+
+    def __init__(self, **content: Any) -> None:
+        named = {"latin-hypercube" if name == "latin_hypercube" else name: v for name, v in content.items()}
+        self.spec = spec.given(_plain(named), Path.cwd())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Study":
+        """A study.yaml, or ModelOps' study JSON. BadDocument."""
+        study = cls.__new__(cls)
+        study.spec = spec.load(Path(path))
+        return study
+
+    @property
+    def n_tasks(self) -> int:
+        return self.spec.n_tasks
+
+    def __repr__(self) -> str:
+        return f"<Study {self.spec.name}: {self.n_tasks:,} tasks of {self.spec.entrypoint}>"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A study as its store has it after a run."""
+
+    summary: Summary
+
+    @property
+    def ok(self) -> bool:
+        """Whether every task ended ok, without conflicts."""
+        return self.summary.exit_code == 0
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names for table()."""
+        return list(results.outputs(self.summary.store))
+
+    def table(self, name: str | None = None) -> "pa.Table":
+        """One output of all tasks that are ok (store.results.results); the name may be left out if there is
+        only one. NoOutput.
+        """
+        return results.results(self.summary.store, name)
+
+
+def run(
+    study: Study,
+    store: str | Path | None = None,
+    *,
+    client: "Client | None" = None,
+    settings: Settings | None = None,
+    shape: Shape | None = None,
+    retry: Collection[str] = (),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Result:
+    """Run what is pending of a study, and build its tables.
+
+    `store` is a folder or a URL, out/NAME by default. Tasks run on the workers of `client`, which then are as
+    they were started (ClusterFailed when they cannot run studies), or on worker processes of this machine:
+    `settings` from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of
+    failed and poisoned, whose tasks are tried again.
+
+    Tasks that fail are no exception: look at Result.ok and Result.summary. Raises MopsError: AlreadyRunning,
+    OtherStudy, Stopped, ClusterFailed, BadInput. Interrupted, it goes on when it is called again. A script
+    calls it below `if __name__ == "__main__":`, for worker processes import the script.
+    """
+    settings = settings or Settings.from_env()
+    files = Files(str(store) if store else f"out/{study.spec.name}")
+    reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent))
+    bundle = bundles.fetch(reference, settings.bundles_cache_dir)
+
+    @contextmanager
+    def connect() -> Iterator["Client"]:
+        if client is not None:
+            check(client, study.spec.resources)
+            yield client
+        else:
+            with executors.create(settings):
+                pass  # settings that no worker could use are said here, before any is started
+            with local_cluster(shape or _whole_machine(), settings) as own:
+                yield own
+
+    watcher = Watcher(progress=on_progress)
+    return Result(drive(study.spec, bundle, files, connect, retry=retry, watcher=watcher))
+
+
+def _whole_machine() -> Shape:
+    cpus, memory_bytes = machine()
+    return Shape(1, cpus, 1, memory_bytes)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it: of NumPy's arrays and numbers lists and numbers, of paths text."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return str(value) if isinstance(value, Path) else value
