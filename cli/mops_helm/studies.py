@@ -21,14 +21,16 @@ from modelops_dask.executors import Outcome, Task
 from modelops_dask.local import environment, local_cluster
 from modelops_dask.remote import connect
 from modelops_dask.settings import Settings
-from modelops_dask.shape import MIB, Shape, for_task
+from modelops_dask.shape import Shape
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing, read_study
 from modelops_dask.study import events, spec
 from modelops_dask.study.breaker import OutOfMemory
+from modelops_dask.study.dispatch import DEFAULT_LIMITS
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.plan import Plan, PlannedTask, Request
 from modelops_dask.study.summary import Summary
+from mops_helm import memory
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -105,27 +107,21 @@ def run_study(
             yield connected
 
     try:
-        return drive(study, bundle, files, client, retry=retry, pilot=pilot, inbox=inbox, watcher=watcher)
+        limits = replace(DEFAULT_LIMITS, task_bytes=memory.largest_task(on.shape, on.settings))
+        return drive(
+            study,
+            bundle,
+            files,
+            client,
+            retry=retry,
+            pilot=pilot,
+            limits=limits,
+            inbox=inbox,
+            watcher=watcher,
+        )
     except OutOfMemory as error:
-        error.remedy = remedy(on, error.needed_bytes)
+        error.remedy = memory.remedy(on.shape, on.settings, error.needed_bytes)
         raise
-
-
-def remedy(on: Workers, task_bytes: int) -> str:
-    """Values by which a task can hold so much; "" when the workers are somebody else's."""
-    if on.shape is None:
-        return ""
-    worker_bytes = on.settings.worker_memory_bytes if on.settings.executor_type != "direct" else 0
-    options = []
-    for processes in dict.fromkeys((1, on.shape.processes)):
-        shape = for_task(on.shape, processes, task_bytes, worker_bytes)
-        pod, process = shape.pod_memory_bytes // MIB, shape.process_memory_bytes // MIB
-        options.append(f"  processes: {processes}\n  memoryPerProcess: {process}Mi  # pods of {pod}Mi")
-    return (
-        f"With these values in a file, given with -f, a task can have {task_bytes // MIB:,} MiB, the "
-        "study goes on:\n\nworkers:\n" + "\n# or\nworkers:\n".join(options) + "\n\n"
-        "If workers.resources.limits.memory is set, raise that to the pod's memory instead."
-    )
 
 
 @contextmanager

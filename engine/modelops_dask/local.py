@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelops_dask.dask_logs import quieter
 from modelops_dask.errors import ClusterFailed
+from modelops_dask.limits import cgroup
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape, fit
 
@@ -33,7 +34,10 @@ _OWN_CONFIG = {"distributed": {"deploy": {"lost-worker-timeout": "365 days"}}}
 def machine() -> tuple[int, int]:
     """CPUs and bytes of memory that this process may use: affinity and cgroup limits count."""
     from dask.system import CPU_COUNT
-    from distributed.system import MEMORY_LIMIT
+
+    if sys.platform == "linux":
+        return CPU_COUNT, cgroup.memory().limit_bytes
+    from distributed.system import MEMORY_LIMIT  # on Linux it looks at the root of the cgroups only
 
     return CPU_COUNT, MEMORY_LIMIT
 

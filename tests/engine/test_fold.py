@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from modelops_dask.executors import runner
 from modelops_dask.store import parts
 from modelops_dask.store.conditions import mixed
 from modelops_dask.store.fold import Failure, fold
@@ -188,3 +189,16 @@ def test_random_attempts_against_a_plain_loop(files, tmp_path, seed):
         assert failure.reason in {
             row.reason for row in rows if (row.set, row.replicate) == (failure.set, failure.replicate)
         }
+
+
+def test_a_death_for_want_of_memory_counts_at_the_present_limit_only(files, plan):
+    gib = 2**30
+    short = {"reason": runner.OUT_OF_MEMORY, "limit_bytes": gib}
+    rows = [attempt(plan, 1, 2, "died", **short), attempt(plan, 1, 2, "poisoned", **short)]
+    rows += [attempt(plan, 0, 0, "poisoned", reason="killed by signal 11", limit_bytes=gib)]
+    parts.write(files, rows)
+    assert fold(files, plan).counts()["poisoned"] == 2
+    assert fold(files, plan, task_bytes=gib + 1).counts()["poisoned"] == 2, "nearly the same is the same"
+    more = fold(files, plan, task_bytes=2 * gib)
+    assert STATES[more.codes[1, 2]] == "pending" and more.attempts[1, 2] == 0
+    assert STATES[more.codes[0, 0]] == "poisoned", "more memory does not mend a crash"

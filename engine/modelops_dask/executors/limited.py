@@ -9,6 +9,7 @@ each for a worker process, agree with those of the pod's other processes.
 """
 
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -23,6 +24,11 @@ from modelops_dask.limits.cgroup import Memory
 from modelops_dask.limits.peaks import Peaks
 
 KILLED = f"killed by signal {signal.SIGKILL:d}"
+
+
+def largest_task(memory: Memory, processes: int, worker_bytes: int) -> int:
+    """Bytes that a task can have in a pod of so many worker processes, when no other runs."""
+    return int(guard.LAST * memory.limit_bytes) - processes * worker_bytes
 
 
 class LimitedExecutor(Executor):
@@ -42,18 +48,26 @@ class LimitedExecutor(Executor):
 
     def run(self, task: Task) -> Outcome:
         """Run a task, once there is memory for it. Raises BadInput when no task of the bundle can be run."""
+        return self.run_all([task])[0]
+
+    def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Run tasks that differ in params and seed only, one after another, once there is memory for one."""
+        task = tasks[0]
         kind = task.bundle.digest, task.entrypoint
         share_bytes = task.limit_bytes or self._share_bytes
         with self._admission.admit(self._peaks.expected(kind) or share_bytes, task.alone) as held_bytes:
             limit_bytes = max(share_bytes, held_bytes)
             oom_kills = self._guard.oom_kills
-            outcome = self._executor.run(replace(task, limit_bytes=limit_bytes))
-        reason = outcome.reason
-        if outcome.status == "ok":
-            self._peaks.learn(kind, outcome.peak_bytes)
-        elif reason == KILLED and self._memory.oom_kills() > oom_kills:
-            reason = OUT_OF_MEMORY
-        return replace(outcome, reason=reason, limit_bytes=limit_bytes)
+            outcomes = self._executor.run_all([replace(one, limit_bytes=limit_bytes) for one in tasks])
+        judged = []
+        for outcome in outcomes:
+            reason = outcome.reason
+            if outcome.status == "ok":
+                self._peaks.learn(kind, outcome.peak_bytes)
+            elif reason == KILLED and self._memory.oom_kills() > oom_kills:
+                reason = OUT_OF_MEMORY
+            judged.append(replace(outcome, reason=reason, limit_bytes=limit_bytes))
+        return judged
 
     def runners(self) -> list[Runner]:
         """All runners of this process."""
@@ -79,7 +93,7 @@ class LimitedExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every process. Tasks that still run end as died, those that wait for memory raise."""
+        """End every process. What runs a task, or waits for memory to do so, raises RuntimeError."""
         self._guard.close()
         self._admission.close()
         self._executor.__exit__(kind, error, trace)

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelops_dask.executors.runner import OUT_OF_MEMORY
 from modelops_dask.store import parts
 from modelops_dask.store.conditions import Condition
 from modelops_dask.store.files import Files
@@ -128,7 +127,7 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
 def _was_short(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
     """bool: deaths for want of memory, with so much less than now that the same could end well."""
     less = pc.less(rows["limit_bytes"], int(CLEARLY_LESS * task_bytes))
-    return pc.and_(pc.equal(pc.fill_null(rows["reason"], ""), OUT_OF_MEMORY), less)
+    return pc.and_(pc.equal(pc.fill_null(rows["reason"], ""), parts.OUT_OF_MEMORY), less)
 
 
 def _index(rows: pa.Table, plan: Plan) -> np.ndarray:

@@ -34,6 +34,7 @@ from modelops_dask.errors import MopsError
 from modelops_dask.store.files import Files
 
 FOLDER = "parts"
+OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
 MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
 _REQUESTS = 16  # at once to an object store, where each takes its time

@@ -24,7 +24,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from modelops_dask.errors import ClusterFailed, MopsError, Stopped
-from modelops_dask.executors.runner import OUT_OF_MEMORY
 from modelops_dask.store import parts
 from modelops_dask.store.fold import MAX_ATTEMPTS, State
 from modelops_dask.store.parts import Attempt
@@ -49,6 +48,7 @@ class Limits:
     """When to send, when to try again, when to give up."""
 
     max_attempts: int = MAX_ATTEMPTS
+    task_bytes: int = 0  # what one task may hold, alone; 0: not known. Deaths with less do not count
     retry_seconds: float = 1.0  # before a second attempt; twice as long before each further one
     batch_seconds: float = 1.0
     overdue_seconds: float = 10.0  # a batch that has run so long returns the tasks it did not begin
@@ -200,7 +200,7 @@ class _Dispatch:
         if ok:
             self.breaker.completed()
         for failed in receipt.failed:
-            if (failed.status, failed.reason) == ("poisoned", OUT_OF_MEMORY):
+            if (failed.status, failed.reason) == ("poisoned", parts.OUT_OF_MEMORY):
                 self.breaker.out_of_memory(self._name(failed.index), failed)
         if sent.suspect and self.suspects.did_well(sent.suspect):
             host = sent.suspect.loss.host

@@ -8,7 +8,7 @@ Follows the rules of store/fold.py, so that what it counts is what a fold of the
 from collections import Counter
 from collections.abc import Iterable
 
-from modelops_dask.executors.runner import OUT_OF_MEMORY
+from modelops_dask.store import parts
 from modelops_dask.store.fold import State
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt
 from modelops_dask.study.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
@@ -49,7 +49,7 @@ class Ledger:
         self._attempts[index] = min(int(self._attempts[index]), 254) + 1
         if failed.status != "failed":
             self.losses[index] += 1
-        if failed.reason == OUT_OF_MEMORY:
+        if failed.reason == parts.OUT_OF_MEMORY:
             self._too_large.add(index)
         if failed.status == "poisoned":
             self._codes[index] = POISONED

@@ -47,7 +47,7 @@ def measure(files: Files) -> Profile | None:
         ok = rows.filter(pc.equal(rows["status"], "ok"))
         seconds.append(ok["seconds"].to_numpy())
         peaks.append(ok["peak_bytes"].to_numpy())
-        limits.append(rows.filter(pc.equal(rows["reason"], "TaskOOM"))["limit_bytes"].to_numpy())
+        limits.append(rows.filter(pc.equal(rows["reason"], parts.OUT_OF_MEMORY))["limit_bytes"].to_numpy())
         executor = ok["executor"][-1].as_py() if len(ok) else executor
     if not sum(map(len, seconds)):
         return None
