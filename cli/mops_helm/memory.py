@@ -29,7 +29,7 @@ def remedy(shape: Shape | None, settings: Settings, task_bytes: int) -> str:
         pod, process = larger.pod_memory_bytes // MIB, larger.process_memory_bytes // MIB
         options.append(f"  processes: {processes}\n  memoryPerProcess: {process}Mi  # pods of {pod}Mi")
     return (
-        f"With these values in a file after -f, a task can have {task_bytes // MIB:,} MiB, and the study goes on:"
+        f"With these values in a file after -f, a task can have {task_bytes // MIB:,} MiB; the study goes on:"
         "\n\nworkers:\n" + "\n# or\nworkers:\n".join(options) + "\n\n"
         "If workers.resources.limits.memory is set, raise that to the pod's memory instead."
     )
