@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 from oras.provider import Registry
@@ -33,8 +34,12 @@ class Running:
 
 
 @contextmanager
-def registry(folder: Path, *, password: bool = False) -> Iterator[Running]:
-    """A registry whose files are in a new folder; with `password` it knows USER alone."""
+def registry(
+    folder: Path, *, password: bool = False, auth: dict[str, Any] | None = None
+) -> Iterator[Running]:
+    """A registry whose files are in a new folder; with `password` it knows USER alone, with `auth` whom that
+    section of its configuration says.
+    """
     program = shutil.which("registry", path=f"{ROOT}/.tools/bin{os.pathsep}{os.environ.get('PATH', '')}")
     assert program, "registry is missing; run: make tools"
     folder.mkdir()
@@ -46,6 +51,8 @@ def registry(folder: Path, *, password: bool = False) -> Iterator[Running]:
     if password:
         (folder / "htpasswd").write_text(HTPASSWD)
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
+    if auth:
+        config["auth"] = auth
     (folder / "config.yml").write_text(yaml.safe_dump(config))
     log = folder / "log"
     with log.open("wb") as written:
@@ -60,20 +67,21 @@ def registry(folder: Path, *, password: bool = False) -> Iterator[Running]:
         process.wait()
 
 
-def client(*, password: bool = False) -> Registry:
-    made = Registry(insecure=True, auth_backend="basic" if password else "token")
-    if password:
+def client(kind: str = "") -> Registry:
+    """oras; as USER where kind, basic or token, is how the registry lets people in."""
+    made = Registry(insecure=True, auth_backend=kind or "token")
+    if kind:
         made.auth.set_basic_auth(USER, PASSWORD)
     return made
 
 
-def push(target: str, files: dict[str, Path], *, password: bool = False, **more) -> str:
+def push(target: str, files: dict[str, Path], *, kind: str = "", **more) -> str:
     """Push an artifact of a layer per file, titled by its path in the bundle; the manifest's digest."""
     titles = {str(path): {"org.opencontainers.image.title": title} for title, path in files.items()}
     with TemporaryDirectory() as scratch:
         notes = Path(scratch) / "annotations.json"
         notes.write_text(json.dumps(titles))
-        answer = client(password=password).push(
+        answer = client(kind).push(
             target=target,
             files=[str(path) for path in files.values()],
             annotation_file=str(notes),

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import logging
-import shutil
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,6 +15,7 @@ from executor_helpers import write_bundle
 from modelops_dask import bundle
 from modelops_dask.bundle import FetchFailed
 from registry_helpers import PASSWORD, USER, files_of, push
+from token_helpers import tokens
 
 FILES = {"wire.py": "def wire(e, p, s): ...\n", "model/a.py": "A = 1\n", "data/empty.csv": ""}
 INDEX = "application/vnd.modelops.bundle.index.v1+json"
@@ -170,33 +171,50 @@ def test_what_is_not_there_is_told(name, cache):
     assert f"bundle {name}:v1: " in str(failed.value)
 
 
-def test_credentials_are_those_of_docker_login(tmp_path, source, cache, monkeypatch, caplog, capfd):
+@pytest.fixture
+def docker_config(tmp_path, monkeypatch):
+    """What `docker login HOST` writes, as a function of the host and USER:PASSWORD."""
     folder = tmp_path / "docker"
     folder.mkdir()
     monkeypatch.setenv("DOCKER_CONFIG", str(folder))
-    with (
-        registry_helpers.registry(tmp_path / "registry", password=True) as running,
-        caplog.at_level(logging.DEBUG),
-    ):
-        push(f"{running.host}/sir:v1", files_of(source), password=True)
-        said = []
+
+    def login(host: str, who: str) -> str:
+        secret = base64.b64encode(who.encode()).decode()
+        (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}))
+        return secret
+
+    return login
+
+
+@pytest.mark.parametrize("kind", ["basic", "token"])
+def test_credentials_are_those_of_docker_login(tmp_path, source, cache, docker_config, caplog, capfd, kind):
+    """A registry that knows passwords, and one that sends people to a token service, as public ones do."""
+    with ExitStack() as stack:
+        auth = None
+        if kind == "token":
+            auth = stack.enter_context(tokens(tmp_path, USER, PASSWORD))
+        running = stack.enter_context(
+            registry_helpers.registry(tmp_path / "registry", password=kind == "basic", auth=auth)
+        )
+        stack.enter_context(caplog.at_level(logging.DEBUG))
+        name, said = f"{running.host}/sir:v1", []
+        push(name, files_of(source), kind=kind)
+        wrong = None
         for login in (None, f"{USER}:wrong-{PASSWORD}"):
             if login:
-                token = base64.b64encode(login.encode()).decode()
-                auths = {"auths": {running.host: {"auth": token}}}
-                (folder / "config.json").write_text(json.dumps(auths))
-            with pytest.raises(
-                FetchFailed, match=f"refuses .status 401.; `docker login {running.host}`"
-            ) as no:
-                bundle.fetch(f"{running.host}/sir:v1", cache)
-            said.append(str(no.value))
-        right = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        (folder / "config.json").write_text(json.dumps({"auths": {running.host: {"auth": right}}}))
-        assert bundle.fetch(f"{running.host}/sir:v1", cache).digest == bundle.digest(source)
-        shutil.rmtree(cache)
-        (folder / "config.json").write_text("{")
-        with pytest.raises(FetchFailed, match=r"config\.json of `docker login` cannot be read"):
-            bundle.fetch(f"{running.host}/sir:v1", cache)
+                wrong = docker_config(running.host, login)
+            with pytest.raises(FetchFailed, match=rf"401\); `docker login {running.host}`") as refused:
+                bundle.fetch(name, cache)
+            said.append(str(refused.value))
+        right = docker_config(running.host, f"{USER}:{PASSWORD}")
+        assert bundle.fetch(name, cache).digest == bundle.digest(source)
     for text in (*said, caplog.text, *capfd.readouterr()):
-        for secret in (PASSWORD, right, token):
+        for secret in (PASSWORD, right, wrong):
             assert secret not in text
+
+
+def test_a_config_of_docker_that_cannot_be_read(name, cache, docker_config, tmp_path):
+    docker_config("nobody", "a:b")
+    (tmp_path / "docker" / "config.json").write_text("{")
+    with pytest.raises(FetchFailed, match=r"config\.json of `docker login` cannot be read"):
+        bundle.fetch(f"{name}:v1", cache)

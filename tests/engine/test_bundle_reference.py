@@ -9,6 +9,7 @@ from modelops_dask.bundle import FetchFailed
 from modelops_dask.bundle.reference import Reference, anchored, parse, redact
 from modelops_dask.errors import BadInput
 
+SECRET = "hunter2"
 D = "sha256:" + "0123456789abcdef" * 4
 MEANINGS = {
     "models/sir": Reference("path", "models/sir"),
@@ -72,3 +73,7 @@ def test_an_error_holds_no_secrets_and_can_travel():
     assert "ss@" not in redact(url)
     assert "hunter2" not in str(failed)
     assert "example.org/sir.zip" in str(failed)
+    assert (
+        str(parse(f"https://example.org/sir.zip?sig=a@{SECRET}@{D}"))
+        == f"https://example.org/sir.zip?***@{D}"
+    )

@@ -89,4 +89,4 @@ def anchored(text: str, folder: Path) -> str:
 def redact(text: str) -> str:
     """A text without passwords and signatures of the URLs in it."""
     text = re.sub(r"://[^/\s]*@", "://***@", text)
-    return re.sub(r"(://[^\s?'\"]+)\?[^\s'\")@]+", r"\1?***", text)
+    return re.sub(r"(://[^\s?'\"]+)\?[^\s'\")]*?(?=@sha256:|[\s'\")]|$)", r"\1?***", text)
