@@ -4,7 +4,19 @@ import json
 
 import pytest
 
-from chart.rendering import HELMS, Object, container, flag, one, pods, render, stated, title, workers
+from chart.rendering import (
+    HELMS,
+    Object,
+    container,
+    driver_job,
+    flag,
+    one,
+    pods,
+    render,
+    stated,
+    title,
+    workers,
+)
 
 both_helms = pytest.mark.parametrize("helm", HELMS)
 SCHEDULER, WORKERS = "Deployment/study-scheduler", "Deployment/study-worker"
@@ -42,8 +54,10 @@ def test_the_drain_connects_as_the_workers_do():
 
 def test_process_1_is_one_that_collects_orphans():
     """tests/e2e sees it do so."""
-    command = container(workers(render("helm")))["command"]
-    assert command[:5] == ["python", "-m", "modelops_dask.init", "dask", "worker"]
+    init = ["python", "-m", "modelops_dask.init"]
+    objects = render("helm")
+    assert container(workers(objects))["command"][:5] == [*init, "dask", "worker"]
+    assert container(driver_job(objects))["command"] == init, "its arguments are the study's"
 
 
 def test_an_image_without_the_engine_has_no_hook():

@@ -1,4 +1,4 @@
-"""A study's driver as a release's contract has it: the Job in its ConfigMap, given a name and a command."""
+"""A study's driver as a release's contract has it: the Job in its ConfigMap, given a name and arguments."""
 
 import json
 from collections.abc import Sequence
@@ -13,5 +13,5 @@ def driver_job(release: Release, name: str, command: Sequence[str]) -> dict[str,
     job = json.loads(contract["job.json"])
     job["metadata"]["name"] = name
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    container["command"] = [*command, json.loads(contract["release.json"])["scheduler"]]
+    container["args"] = [*command, json.loads(contract["release.json"])["scheduler"]]
     return job

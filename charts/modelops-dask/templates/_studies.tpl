@@ -1,6 +1,6 @@
 {{- /*
 What a study that is submitted to this release needs: the Job of its driver, as `mops-helm study submit` creates it once
-it has a name and a command, and the facts to decide and to say. The driver is the one pod that calls the cluster.
+it has a name and arguments, and the facts to decide and to say. The driver is the one pod that calls the cluster.
 */}}
 
 {{- /* modelops-dask.studies.on: "true" or nothing. Takes the root ($). */}}
@@ -71,6 +71,7 @@ spec:
       containers:
         - name: driver
           {{- include "modelops-dask.container" $part | nindent 10 }}
+          command: [python, -m, modelops_dask.init]
           env:
             {{- include "modelops-dask.env" (include "modelops-dask.worker.env" (dict "root" . "pool" .Values.workers) | fromYaml) | nindent 12 }}
           {{- include "modelops-dask.envFrom" . | nindent 10 }}
