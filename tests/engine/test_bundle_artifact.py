@@ -50,6 +50,8 @@ def test_a_layer_per_file(name, source, cache):
     assert by_tag.source == f"oci://{name}@{manifest}", "others get what the tag meant here"
     for reference in (f"{name}@{manifest}", f"oci://{name}:v1@{manifest}", by_tag.source):
         assert bundle.fetch(reference, cache) == by_tag
+    elsewhere = bundle.fetch(f"{name}:v1", cache.with_name("other"), expected=by_tag.digest)
+    assert (elsewhere.digest, elsewhere.source) == (by_tag.digest, by_tag.source)
 
 
 def test_as_modelops_pushes_it(name, source, cache, tmp_path):

@@ -65,6 +65,12 @@ def test_an_archive_is_the_same_bundle_as_its_folder(fetched, source, form, top)
     assert (found.path / "data" / "link").readlink() == Path("../wire.py")
 
 
+def test_what_a_mac_adds_to_a_zip_file_does_not_count(fetched, source):
+    (source.parent / "__MACOSX").mkdir()
+    (source.parent / "__MACOSX" / "._source").write_bytes(b"x")
+    assert fetched(pack(source.parent, "zip")).digest == bundle.digest(source)
+
+
 def test_a_hard_link_is_another_copy(fetched):
     found = fetched(tar([member(*WIRE), member("again.py", type=tarfile.LNKTYPE, linkname="./wire.py")]))
     assert (found.path / "again.py").read_bytes() == WIRE[1]

@@ -88,6 +88,7 @@ def _fetched(asked: Reference, cache: Cache, expected: str) -> Bundle:
         if asked.kind == "artifact":
             from modelops_dask.bundle import artifact
 
+            asked = asked if asked.digest else artifact.pinned(asked)
             artifact.pull(asked, scratch, into)
         else:
             from modelops_dask.bundle import archive
@@ -99,7 +100,7 @@ def _fetched(asked: Reference, cache: Cache, expected: str) -> Bundle:
 
 def _top(folder: Path) -> Path:
     """What was unpacked, or the one folder in it: many archives have such a folder of their own."""
-    inside = list(folder.iterdir())
+    inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
     if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink() and not is_bundle(folder):
         return inside[0]
     return folder

@@ -21,8 +21,9 @@ IGNORE_FILE = ".modelopsignore"
 # more replicates is a request to the same model; so is what ModelOps notes of its pushes.
 IGNORED = [
     *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.egg-info"),
-    *(".pytest_cache", ".ruff_cache", ".mypy_cache", ".ipynb_checkpoints", ".DS_Store", ".idea", ".vscode"),
-    *("/out", "/study*.yaml", "/study*.yml", "/study*.json", "/.modelops-bundle/state.json"),
+    *(".pytest_cache", ".ruff_cache", ".mypy_cache", ".ipynb_checkpoints", ".idea", ".vscode"),
+    *(".DS_Store", "__MACOSX", "/.modelops-bundle/state.json"),
+    *("/out", "/study*.yaml", "/study*.yml", "/study*.json"),
 ]
 _MARKS = (".modelops-bundle", ".modelops", "wire.py")
 
