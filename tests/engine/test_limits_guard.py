@@ -156,6 +156,45 @@ def test_an_idle_runner_that_kept_too_much_goes_first(folder, worker, tmp_path):
         assert holds.result(timeout=60).status == "ok"
 
 
+def python_path() -> dict[str, str]:
+    """Variables with which a script imports what this file does, and this file."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+
+
+WORKER = """
+import sys, threading
+from pathlib import Path
+from helpers import wait_for
+from modelops_dask import executors
+from executor_helpers import settings
+from test_limits_guard import model
+folder = Path(sys.argv[1])
+executor = executors.create(settings(folder))
+work = model(folder, "in_another_process", mib=10)
+threading.Thread(target=executor.run, args=(work,), daemon=True).start()
+runner = wait_for(executor.busy, "busy runner")[0]
+wait_for(lambda: "holding" in runner.log, "process of the model's", 60)
+print(runner.log.split()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_worker_left_behind_the_next_one_ends(folder, worker):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, folder],
+        env=python_path(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    left_behind = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    assert not is_gone(left_behind)
+    worker("isolated_warm")
+    wait_for(lambda: is_gone(left_behind), "end of what was left behind")
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -185,7 +224,7 @@ def test_in_a_real_cgroup(folder, kind, guard):
     with cgroup_of_memory(400 * MIB) as join:
         process = subprocess.run(
             [*join, sys.executable, "-c", SCRIPT, folder, kind, guard],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
+            env=python_path(),
             capture_output=True,
             text=True,
         )

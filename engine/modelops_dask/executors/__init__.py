@@ -120,12 +120,24 @@ def _limited(executor: Executor, settings: Settings, share_bytes: int) -> Execut
     if not share_bytes:
         return executor
     if sys.platform != "linux":
-        logger.warning("on %s a task's memory is not limited and not watched: that needs Linux", sys.platform)
+        logger.warning(
+            "a task's memory is not limited and not watched: that needs Linux, not %s", sys.platform
+        )
         return executor
     from modelops_dask.executors.limited import LimitedExecutor
     from modelops_dask.limits import cgroup
 
-    return LimitedExecutor(executor, cgroup.memory(), share_bytes, settings.worker_memory_bytes)
+    try:
+        memory = cgroup.memory()
+        limited = LimitedExecutor(executor, memory, share_bytes, settings.worker_memory_bytes)
+    except OSError as error:
+        logger.warning("the memory of this pod is not shared out and not watched: %s", error)
+        return executor
+    logger.info(
+        "memory: tasks share %d MiB (%s) with the pod's other worker processes",
+        *(memory.limit_bytes // MIB, memory.limiting),
+    )
+    return limited
 
 
 def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int) -> int:

@@ -38,6 +38,7 @@ class LimitedExecutor(Executor):
         self, executor: WarmExecutor | ForkExecutor, memory: Memory, share_bytes: int, worker_bytes: int
     ) -> None:
         """share_bytes is one runner's, worker_bytes this process itself needs. Raises OSError."""
+        pod.kill_orphans()
         self._executor, self._memory = executor, memory
         self._share_bytes, self._worker_bytes = share_bytes, worker_bytes
         self._peaks = Peaks()

@@ -32,7 +32,7 @@ class Held:
 
     def __init__(self) -> None:
         """Raises OSError where no file can be made."""
-        self._fd = os.open(_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._origin = POD << 32
 
     def lock(self, start: int, length: int = 1, kind: int = TASK) -> bool:
@@ -68,8 +68,8 @@ def _file() -> Path:
 
 
 def new_mark() -> str:
-    """A mark for a runner of this pod."""
-    return f"{POD}-{uuid.uuid4().hex}"
+    """A mark for a runner of this process."""
+    return f"{POD}-{os.getpid()}-{uuid.uuid4().hex}"
 
 
 def marked(mark: str = "") -> dict[str, list[int]]:
@@ -92,6 +92,13 @@ def kill_marked(mark: str, timeout_seconds: float = 1.0) -> None:
     while (pids := marked(mark).get(mark)) and time.monotonic() < deadline:
         kill(pids)
         time.sleep(0.001)
+
+
+def kill_orphans() -> None:
+    """End what runners have left whose worker process is gone: killed, it could not see to that."""
+    for mark, pids in marked().items():
+        if not Path("/proc", mark.split("-")[1]).exists():
+            kill(pids)
 
 
 def kill(pids: list[int]) -> None:
