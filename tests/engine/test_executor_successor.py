@@ -80,7 +80,9 @@ def test_short_tasks_have_their_successor_started_earlier(tmp_path):
     )
     chosen = settings(tmp_path, max_process_reuse=4)
     with executors.create(chosen) as executor:
-        first = pid_of(executor.run(task(source, chosen)))  # three left: less than a second of work
+        first = pid_of(executor.run(task(source, chosen)))
+        assert [runner.pid for runner in executor.idle()] == [first], "not in the first half of its life"
+        assert pid_of(executor.run(task(source, chosen))) == first  # two left: less than a second of work
         assert [runner.pid == first for runner in executor.idle()] == [False, True]
 
 
@@ -143,12 +145,12 @@ def test_thousands_of_tasks_leave_nothing_behind(tmp_path, kind, tasks):
         one = task(source, chosen)
         executor.run(one)
         held = descriptors()
-        (runner,) = executor.idle()
+        runner = executor.idle()[-1]
         before = descriptors(runner.pid)
         for _ in range(tasks):
             assert executor.run(one).status == "ok"
         assert descriptors() <= held + 4, "at most those of a successor more"
-        (runner, *_) = reversed(executor.idle())
+        runner = executor.idle()[-1]
         assert descriptors(runner.pid) <= before + 3, "those of a spare child"
         assert len(children() - processes) <= 2
     assert children() == processes

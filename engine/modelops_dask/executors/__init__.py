@@ -9,7 +9,7 @@ Which isolation each type promises: docs/executors.md.
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -71,6 +71,10 @@ class Executor(AbstractContextManager, Protocol):
     """Runs tasks, one per calling thread; its processes end when the `with` does."""
 
     def run(self, task: Task) -> Outcome: ...
+
+    def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Tasks that differ in params and seed only, one after another."""
+        ...
 
     def pool(self) -> dict[str, int]: ...
 

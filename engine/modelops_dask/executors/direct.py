@@ -10,6 +10,7 @@ go. For debugging and for models that keep nothing.
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 
 from modelops_dask import venv
@@ -58,6 +59,10 @@ class DirectExecutor(Executor):
             return self._outcome(runner.call(wire, task.entrypoint, task.params, task.seed, self._peak))
         finally:
             self._leave()
+
+    def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """One after another."""
+        return [self.run(task) for task in tasks]
 
     def pool(self) -> dict[str, int]:
         """No processes."""

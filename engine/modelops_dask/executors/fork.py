@@ -11,14 +11,14 @@ another kind; zygote.py is what runs in them.
 import logging
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from modelops_dask.executors import Executor, Outcome, Task
-from modelops_dask.executors.process import Runner
+from modelops_dask.executors.process import Call, Runner
 from modelops_dask.executors.runner import Answer
 from modelops_dask.executors.warm import WarmExecutor
 from modelops_dask.limits import pod
@@ -34,18 +34,22 @@ class Zygote(Runner):
     """A zygote; it ends a child that takes too long, and is itself ended only when it does not answer."""
 
     SCRIPT = Path(__file__).with_name("zygote.py")
+    TAKES_MANY = False
 
     def call(
-        self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None, limit_bytes: int = 0
-    ) -> Answer:
-        """Run one task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
+        self, calls: Sequence[Call], timeout_seconds: float | None, limit_bytes: int = 0
+    ) -> Iterator[Answer]:
+        """Run a task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
+        ((entrypoint, params, seed),) = calls
         late_seconds = None if timeout_seconds is None else timeout_seconds + LATE_SECONDS
         request = pickle.dumps((entrypoint, params, seed, limit_bytes), protocol=4)
-        self.limit_bytes, self._out_of_memory = limit_bytes, None
-        answer = self._ask((request, timeout_seconds), late_seconds)
+        self.limit_bytes, self._out_of_memory, self._log = limit_bytes, None, b""
+        self._send((request, timeout_seconds), late_seconds)
+        answer = self._answer(late_seconds)
+        self._drain()
         if answer.status == "died" and (known := self._out_of_memory):
-            return answer._replace(reason=known.reason, error=known.error, peak_bytes=known.peak_bytes)
-        return answer
+            answer = answer._replace(reason=known.reason, error=known.error, peak_bytes=known.peak_bytes)
+        yield answer
 
     def end_for_memory(self, pids: list[int], peak_bytes: int, error: str) -> None:
         """From the guard's thread: end the child and what it started; the zygote too if that holds most."""
@@ -88,6 +92,10 @@ class ForkExecutor(Executor):
         self._zygotes.drop(task.bundle)
         return self._cold.run(task)
 
+    def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """One after another."""
+        return [self.run(task) for task in tasks]
+
     def busy(self) -> list[Runner]:
         """The zygotes and interpreters that have a task now."""
         return self._zygotes.busy() + self._cold.busy()
@@ -104,7 +112,7 @@ class ForkExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every process. Tasks that still run end as died."""
+        """End every process. What still runs a task raises RuntimeError."""
         with ExitStack() as stack:
             stack.push(self._zygotes)
             stack.push(self._cold)

@@ -1,6 +1,6 @@
 """The worker's side of one runner process: start, ping, call, close, kill.
 
-    call(request) -> socket -> runner.py -> Answer        the model's prints -> pipe -> the last 64 KiB
+    call(tasks) -> socket -> runner.py -> Answers         the model's prints -> pipe -> the last 64 KiB
 
 One thread at a time uses a Runner. Whoever starts one ends it with close() or kill(): both leave no process
 of its group, no zombie and no descriptor. Does not choose when to start or retire: warm.py does.
@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what
 START_SECONDS = 120  # interpreter and model; starsim takes up to 19 s on a busy machine
 PING_SECONDS = 5
 GRACE_SECONDS = 1  # from asking to killing
+QUIET_SECONDS = 0.01  # that prints are left unread; a task that prints more than a pipe holds waits so long
 LOOK_SECONDS = 0.5  # how often a silent runner is looked after: a child of its may hold the socket open
 
 HASH_SEED = "6640"  # what Dask's nanny gives its workers: the order of a set is then the same in `direct`
@@ -37,6 +38,9 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+
+
+Call = tuple[str, dict, int]  # entrypoint, params, seed
 
 
 class RunnerLost(Exception):
@@ -59,6 +63,7 @@ class Runner:
     """A runner process for one bundle. `tasks` counts calls; times are seconds of time.monotonic()."""
 
     SCRIPT = Path(runner.__file__)  # what the process runs
+    TAKES_MANY = True  # whether call() takes more than one task
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class Runner:
         self._out_of_memory: RunnerLost | None = None
         self._echo = echo
         self._log = b""
+        self._data = bytearray()  # received, and not yet read as a message
         self._socket, theirs = socket.socketpair()
         self._output, output = os.pipe()
         lifeline, self._lifeline = os.pipe()
@@ -112,6 +118,8 @@ class Runner:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._poll.register(self._output, select.POLLIN)
+        self._quiet = select.poll()
+        self._quiet.register(self._socket, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -132,32 +140,39 @@ class Runner:
         self._receive(PING_SECONDS, "PingTimeout", "an idle runner did not answer")
 
     def call(
-        self, entrypoint: str, params: dict, seed: int, timeout_seconds: float | None, limit_bytes: int = 0
-    ) -> runner.Answer:
-        """Run one task; timeout None waits for ever, limit_bytes 0 is no limit of memory.
+        self, calls: Sequence[Call], timeout_seconds: float | None, limit_bytes: int = 0
+    ) -> Iterator[runner.Answer]:
+        """Run tasks one after another; the first that does not end well is the last that is run.
 
-        Raises RunnerLost; the process is then gone.
+        timeout None waits for ever, limit_bytes 0 is no limit of memory: both are each task's own. Raises
+        RunnerLost, for the task that was under way; the process is then gone.
         """
         self.limit_bytes = limit_bytes
-        answer = self._ask((entrypoint, params, seed, limit_bytes), timeout_seconds)
-        if answer.status == "died":  # an allocation failed: what that left behind is for no other task
-            self.kill()
-            raise RunnerLost(answer.reason, answer.error, self.log, answer.peak_bytes)
-        return answer
-
-    def _ask(self, request: tuple, timeout_seconds: float | None) -> runner.Answer:
         self._log = b""
+        self._send([(*one, limit_bytes) for one in calls], timeout_seconds)
+        for left in range(len(calls) - 1, -1, -1):
+            answer = self._answer(timeout_seconds)
+            if answer.status == "died":  # an allocation failed: what that left behind is for no other task
+                self._drain()
+                self.kill()
+                raise RunnerLost(answer.reason, answer.error, self.log, answer.peak_bytes)
+            if answer.status != "ok" or not left:
+                self._drain()
+                yield answer
+                return
+            yield answer
+            self._log = b""  # all of it that was read was printed by this task, or before it
+
+    def _answer(self, timeout_seconds: float | None) -> runner.Answer:
         self.tasks += 1
-        self._send(request, timeout_seconds)
         answer = runner.Answer(*self._receive(timeout_seconds, "TaskTimeout", "the task did not end"))
-        self._drain()
         self.used_at = time.monotonic()
         return answer
 
     @property
     def log(self) -> str:
-        """The end of what the model printed in its last call, at most 64 KiB."""
-        return self._log.decode("utf-8", errors="replace")
+        """The end of what the model printed in its last task, at most 64 KiB."""
+        return self._log.rpartition(runner.MARK)[2].decode("utf-8", errors="replace")
 
     @property
     def broken(self) -> bool:
@@ -203,31 +218,34 @@ class Runner:
     def _receive(self, timeout_seconds: float | None, reason: str, what: str) -> object:
         """The next message, the model's prints read meanwhile."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        data = bytearray()
-        size = 8
-        while len(data) < size:
+        data = self._data
+        quiet = True  # prints are left where they are for a moment: runner.py sets apart what nobody has read
+        while len(data) < 8 or len(data) < (size := 8 + int.from_bytes(data[:8], "big")):
             wait = LOOK_SECONDS if deadline is None else min(LOOK_SECONDS, deadline - time.monotonic())
             if wait <= 0:
                 raise self._overdue(reason, f"{what} within {timeout_seconds:g} s")
-            ready = self._poll.poll(wait * 1000)
+            ready = self._quiet.poll(QUIET_SECONDS * 1000) if quiet else self._poll.poll(wait * 1000)
+            if not ready and quiet:
+                quiet = False
+                continue
             if not ready:
                 if self._process.poll() is not None:
                     raise self._lost()
                 self.peak_seen_bytes = self._peak_bytes()  # it cannot be asked for once the process is gone
-            for descriptor, _ in ready:
-                if descriptor == self._output:
-                    self._drain()
-                    continue
-                try:
-                    chunk = self._socket.recv(1 << 16)
-                except OSError:
-                    chunk = b""
-                if not chunk:
-                    raise self._lost()
-                data += chunk
-                if size == 8 and len(data) >= 8:
-                    size = 8 + int.from_bytes(data[:8], "big")
-        return pickle.loads(memoryview(data)[8:])
+            if all(descriptor == self._output for descriptor, _ in ready):
+                self._drain()
+                continue
+            # What is there to be read of both: an answer comes before what the next task prints.
+            try:
+                chunk = self._socket.recv(1 << 16)
+            except OSError:
+                chunk = b""
+            if not chunk:
+                raise self._lost()
+            data += chunk
+        message = pickle.loads(bytes(data[8:size]))
+        del data[:size]
+        return message
 
     def _drain(self) -> None:
         """Read what was printed. Once: a pipe holds no more, and a child that prints on must not keep us."""

@@ -2,6 +2,7 @@
 
     python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
     request -> wire(entrypoint, params, seed) -> Answer; each message is its length in 8 bytes, and a pickle
+    a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
     with a limit of memory: what the model asks for beyond it raises MemoryError, and the task died of TaskOOM
 
 It runs with the bundle's own Python, which need not have modelops_dask, and keeps to Python 3.9's language.
@@ -25,6 +26,7 @@ import select
 import signal
 import socket
 import sys
+import termios
 import threading
 import time
 import traceback
@@ -38,6 +40,7 @@ TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
 FOLDER = str(Path(__file__).parent)
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
+MARK = b"\0modelops: the next task\0\n"  # between the prints of two tasks
 LOST_CONNECTION = 76  # exit status when the answer cannot be sent: the model closed our socket
 
 
@@ -297,16 +300,20 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     send(connection, ("ready", os.getpid()))
     while (body := receive(stream)) is not None:
         request = pickle.loads(body)
-        if request == "ping":
-            answer: object = "pong"
-        else:
-            entrypoint, params, seed, limit_bytes = request
-            if seeds:
-                seed_globals(seed)
-            answer = tuple(call(wire, entrypoint, params, seed, peak, limit_bytes))
         try:
-            output.flush()
-            send(connection, answer)
+            if request == "ping":
+                send(connection, "pong")
+                continue
+            left = len(request)
+            for entrypoint, params, seed, limit_bytes in request:
+                if seeds:
+                    seed_globals(seed)
+                answer = call(wire, entrypoint, params, seed, peak, limit_bytes)
+                left -= 1
+                output.flush(mark=left > 0)
+                send(connection, tuple(answer))
+                if answer.status != "ok":
+                    break
         except OSError:
             return LOST_CONNECTION
     return 0
@@ -357,7 +364,8 @@ class Output:
         self._saved = [os.dup(1), os.dup(2)]
         self._open()
 
-    def flush(self) -> None:
+    def flush(self, mark: bool = False) -> None:
+        """With `mark`, what was printed is set apart from what the next task prints."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -365,6 +373,8 @@ class Output:
         os.dup2(self._saved[1], 2)
         if (sys.stdout, sys.stderr) != self._ours or any(stream.closed for stream in self._ours):
             self._open()
+        if mark and fcntl.ioctl(1, termios.FIONREAD, b"1234") != b"\0\0\0\0":  # nobody has read it yet
+            os.write(1, MARK)
 
     def _open(self) -> None:
         # Line by line: what was printed before a crash has then left the process.

@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,8 @@ from modelops_dask.settings import Settings
 logger = logging.getLogger("distributed.modelops")
 
 PING_AFTER_SECONDS = 10  # idle for longer, and a runner is asked for a sign of life before it is used
+CLOSED = "the executor is closed"
+MESSAGE_TASKS = 1000  # at most in one message to a runner
 END_SECONDS = 5  # what leaving waits for tasks that it has interrupted
 
 
@@ -67,25 +69,50 @@ class WarmExecutor(Executor):
         """Run a task in a runner. Raises BadInput when no task of the bundle can be run: no wire function, no
         environment.
         """
+        return self._run_some([task])[0]
+
+    def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Run tasks that differ in params and seed only, one after another, many in one message."""
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(tasks):
+            outcomes += self._run_some(tasks[len(outcomes) :])
+        return outcomes
+
+    def _run_some(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Outcomes of the first tasks, at least of one, in a single runner; only the last may not be ok."""
+        outcomes: list[Outcome] = []
         started, environment = time.monotonic(), ""
+
+        def ended(answer: Answer, log: str) -> None:
+            self._peak_bytes = max(self._peak_bytes, answer.peak_bytes)
+            outcomes.append(outcome(answer, log, tasks[0].threads or self._threads, environment))
+
         try:
-            with self._lease(task) as warm:
+            with self._lease(tasks[0]) as warm:
                 environment = warm.environment.digest
+                calls = [(task.entrypoint, task.params, task.seed) for task in tasks[: self._room(warm)]]
                 timeout_seconds = self._settings.task_timeout_seconds or None
-                answer = warm.runner.call(
-                    task.entrypoint, task.params, task.seed, timeout_seconds, task.limit_bytes
-                )
-                log = "" if answer.status == "ok" else warm.runner.log
+                for answer in warm.runner.call(calls, timeout_seconds, tasks[0].limit_bytes):
+                    ended(answer, "" if answer.status == "ok" else warm.runner.log)
+                    started = time.monotonic()
         except StartFailed as failure:
-            answer, log = failure.answer, failure.log
-            if answer.reason == "WireNotFound":
-                said = answer.error.partition("WireNotFound: ")[2].strip()
-                raise BadInput(f"bundle {task.bundle.path}: {said}") from None
+            if failure.answer.reason == "WireNotFound":
+                said = failure.answer.error.partition("WireNotFound: ")[2].strip()
+                raise BadInput(f"bundle {tasks[0].bundle.path}: {said}") from None
+            ended(failure.answer, failure.log)
         except RunnerLost as lost:
+            if self._closed:  # that was us: it says nothing of the task
+                raise RuntimeError(CLOSED) from None
             seconds = time.monotonic() - started
-            answer, log = Answer("died", {}, lost.reason, lost.error, seconds, lost.peak_bytes), lost.log
-        self._peak_bytes = max(self._peak_bytes, answer.peak_bytes)
-        return outcome(answer, log, task.threads or self._threads, environment)
+            ended(Answer("died", {}, lost.reason, lost.error, seconds, lost.peak_bytes), lost.log)
+        return outcomes
+
+    def _room(self, warm: "_Warm") -> int:
+        """Tasks that a runner may have in one message."""
+        if not warm.runner.TAKES_MANY:
+            return 1
+        most = self._settings.max_process_reuse
+        return min(most - warm.runner.tasks, MESSAGE_TASKS) if most else MESSAGE_TASKS
 
     def busy(self) -> list[Runner]:
         """The runners that have a task now."""
@@ -113,7 +140,7 @@ class WarmExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every runner. Tasks that still run end as died."""
+        """End every runner. What still runs a task raises RuntimeError."""
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -157,7 +184,7 @@ class WarmExecutor(Executor):
             with self._changed:
                 while True:
                     if self._closed:
-                        raise RuntimeError("the executor is closed")
+                        raise RuntimeError(CLOSED)
                     if found := next((warm for warm in reversed(self._idle) if warm.serves == wanted), None):
                         self._idle.remove(found)
                         self._busy.add(found)
@@ -267,8 +294,8 @@ class WarmExecutor(Executor):
         left_seconds = [math.inf]
         if settings.process_ttl_seconds:
             left_seconds.append(runner.started_at + settings.process_ttl_seconds - now)
-        if settings.max_process_reuse:
-            left = settings.max_process_reuse - runner.tasks
+        left = settings.max_process_reuse - runner.tasks
+        if settings.max_process_reuse and left <= runner.tasks:  # sooner, a spare would cost memory for long
             pace_seconds = (now - runner.ready_at) / runner.tasks
             left_seconds.append(left * pace_seconds if left > 1 else 0)
         return min(left_seconds) <= start_seconds

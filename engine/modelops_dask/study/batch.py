@@ -11,6 +11,7 @@ Does not decide what is tried again: dispatch.py does.
 """
 
 import gc
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Task
+from modelops_dask.executors import Outcome, Task
 from modelops_dask.shape import runners
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
@@ -34,6 +35,7 @@ from modelops_dask.study.plan import Plan, PlannedTask, Request
 if TYPE_CHECKING:
     from modelops_dask.worker import Runtime
 
+PIECE_SECONDS = 0.02  # longer, and runners side by side would wait for one another at the end
 WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
 
@@ -103,22 +105,25 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     plan = _plan(source.files, source.request)
     bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
     tasks = list(plan.tasks(batch.ranges))
+    attempts: list[Attempt | None] = [None] * len(tasks)
+    pieces = _Pieces(len(tasks), single=bool(batch.alone))
     n_runners, n_threads, limit_bytes = share(source.request, runtime)
     start = time.monotonic()
 
-    def attempt(task: PlannedTask) -> Attempt | None:
-        if time.monotonic() - start > batch.seconds:
-            return None
-        index = _index(task, plan)
-        outcome = runtime.executor.run(
-            Task(
-                *(bundle, plan.entrypoint, task.params, task.seed),
-                limit_bytes=limit_bytes,
-                threads=n_threads,
-                alone=index in batch.alone,
-            )
-        )
-        last = outcome.status == "died" and index in batch.died
+    def work(_: int = 0) -> None:
+        while (piece := pieces.take()) and time.monotonic() - start <= batch.seconds:
+            began = time.monotonic()
+            outcomes = runtime.executor.run_all([call(tasks[number]) for number in piece])
+            pieces.took(len(piece), time.monotonic() - began)
+            for number, outcome in zip(piece, outcomes, strict=True):
+                attempts[number] = attempt(tasks[number], outcome)
+
+    def call(task: PlannedTask) -> Task:
+        alone = bool(batch.alone) and _index(task, plan) in batch.alone
+        return Task(bundle, plan.entrypoint, task.params, task.seed, limit_bytes, n_threads, alone)
+
+    def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
+        last = outcome.status == "died" and _index(task, plan) in batch.died
         return Attempt(
             task.set,
             task.replicate,
@@ -138,9 +143,9 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         )
 
     if n_runners <= runtime.threads:
-        attempts = [attempt(task) for task in tasks]
+        work()
     else:
-        attempts = list(_pool(n_runners).map(attempt, tasks))
+        list(_pool(n_runners).map(work, range(n_runners)))  # raises what they raised
     seconds = time.monotonic() - start
 
     rows = [row for row in attempts if row is not None]
@@ -156,15 +161,39 @@ def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
     threads of each (0: as the worker's variables say) and its limit of memory in bytes.
     """
     n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
-    if WHOLE_PROCESS in dict(
-        request.resources
-    ):  # it is alone: Dask gives the resource to one batch at a time
+    if WHOLE_PROCESS in dict(request.resources):  # alone: Dask gives the resource to one batch at a time
         n_threads = runtime.threads if runtime.threads > 1 else 0
         shares = 1 if runtime.settings.executor_type == "direct" else n_runners
         return 1, n_threads, runtime.child_limit_bytes * shares
     if runtime.settings.executor_type == "direct":  # in one interpreter more threads would only add surprises
         return 1, 0, runtime.child_limit_bytes
     return n_runners, 0, runtime.child_limit_bytes
+
+
+class _Pieces:
+    """Numbers of a batch's tasks, in pieces that take about PIECE_SECONDS: each is one call of the executor.
+
+    Any thread may take one.
+    """
+
+    def __init__(self, count: int, single: bool) -> None:
+        """`single`: every task is a piece."""
+        self._count, self._single = count, single
+        self._next, self._size = 0, 1
+        self._lock = threading.Lock()
+
+    def take(self) -> range:
+        """The next piece, empty at the end."""
+        with self._lock:
+            piece = range(self._next, min(self._next + self._size, self._count))
+            self._next = piece.stop
+            return piece
+
+    def took(self, n_tasks: int, seconds: float) -> None:
+        """Tell how long a piece took."""
+        if not self._single:
+            fitting = int(n_tasks * PIECE_SECONDS / max(seconds, 1e-6))
+            self._size = max(1, min(fitting, 2 * n_tasks))
 
 
 @lru_cache(maxsize=1)
