@@ -144,6 +144,22 @@ def test_while_memory_is_full_tasks_begin_one_at_a_time(admission):
     first.end(), second.end()
 
 
+def test_a_process_that_joins_does_not_wait_for_tasks(admission):
+    first = admission()
+    running = Waiting(first, 60)
+    assert running.begun.wait(20)
+    large = Waiting(first, 90)
+    wait_for(lambda: at_the_front(first), "task that waits")
+    second = admission(own_mib=20)
+    assert not second.hold(20 * MIB)
+    running.end()
+    assert large.begun.wait(20) and large.held_mib == 90
+    large.end()
+    wait_for(lambda: second.hold(20 * MIB), "moment without a task at the front")
+    with first.admit(1, alone=True) as held_bytes:
+        assert held_bytes == 80 * MIB
+
+
 def test_what_a_process_holds_for_itself_can_change(admission):
     pod = admission(own_mib=20)
     assert pod.hold(50 * MIB)
@@ -175,6 +191,8 @@ import json, random, sys, time
 from modelops_dask.limits.admission import Admission
 draw, seen = random.Random(int(sys.argv[1])), []
 pod = Admission(100 << 20, 5 << 20)
+while not pod.hold(5 << 20):
+    pass
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(25):

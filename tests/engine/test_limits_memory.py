@@ -12,7 +12,7 @@ from helpers import wait_for
 from modelops_dask import executors
 
 MIB = 1024 * 1024
-LIMIT = 300 * MIB
+LIMIT = 200 * MIB
 KINDS = ["isolated_warm", "isolated_fork", "cold"]
 
 MODEL = """
@@ -97,11 +97,11 @@ def run(request, folder):
 def test_a_task_that_asks_for_too_much_ends_as_taskoom(run, does):
     outcome = run(does)
     assert (outcome.status, outcome.reason) == ("died", "TaskOOM"), outcome
-    assert outcome.error.startswith("an allocation failed: the task may hold 300 MiB\n")
+    assert outcome.error.startswith("an allocation failed: the task may hold 200 MiB\n")
     assert "MemoryError" in outcome.error
     assert 0 < outcome.peak_bytes < LIMIT + 40 * MIB, "it held no more; what files back is on top"
     assert run("nothing").status == "ok"
-    assert run("takes", 200).status == "ok"
+    assert run("takes", 120).status == "ok"
 
 
 def test_a_blow_up_in_python_fills_its_limit_first(run):
@@ -114,16 +114,16 @@ def test_a_model_that_copes_with_it_is_well(run):
 
 
 def test_what_a_task_gives_back_the_next_can_have(run):
-    assert [run("takes", 200).status for _ in range(5)] == ["ok"] * 5
+    assert [run("takes", 120).status for _ in range(5)] == ["ok"] * 5
 
 
 def test_what_stays_in_the_process_counts(run):
     """A limit is a process's: in a warm one what an earlier task left is part of it."""
     run("nothing", 0, 1)  # the smallest limit: a warm runner that kept something ends here
-    assert run("keeps", 200).outputs == {"out": b"1"}
-    second = run("keeps", 200)
+    assert run("keeps", 120).outputs == {"out": b"1"}
+    second = run("keeps", 120)
     assert second.reason == ("TaskOOM" if run.kind == "isolated_warm" else ""), second
-    assert run("keeps", 200).outputs == {"out": b"1"}, "what it left went with its process"
+    assert run("keeps", 120).outputs == {"out": b"1"}, "what it left went with its process"
 
 
 def test_without_a_limit_memoryerror_is_the_models_own(run):

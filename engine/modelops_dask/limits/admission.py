@@ -26,16 +26,17 @@ class Admission:
     """Hands out a pod's memory. `capacity_bytes` is the same in all its worker processes."""
 
     def __init__(self, capacity_bytes: int, own_bytes: int, is_full: Callable[[], bool] = lambda: False):
-        """own_bytes is for this process itself. While is_full(), no task begins beside another.
+        """While is_full(), no task begins beside another. Raises OSError where no file can be locked.
 
-        Raises OSError where no file can be locked.
+        own_bytes is for this process itself. When a task waits at the front just now, which may take as long
+        as other tasks run, nothing is held yet: call hold() again.
         """
         self._capacity = max(1, capacity_bytes // MIB)
         self._is_full = is_full
         self._closed = threading.Event()
         self._process = Held()
         self._own: list[Range] = []
-        self._until(lambda: self.hold(own_bytes))
+        self.hold(own_bytes)
 
     def hold(self, own_bytes: int) -> bool:
         """Change what this process holds for itself; less, where there is less. False: not now."""
