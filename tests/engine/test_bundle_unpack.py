@@ -65,6 +65,12 @@ def test_an_archive_is_the_same_bundle_as_its_folder(fetched, source, form, top)
     assert (found.path / "data" / "link").readlink() == Path("../wire.py")
 
 
+def test_a_link_out_of_the_one_folder_is_refused(refused):
+    """It stays in the archive, not in the bundle."""
+    data = tar([member("sir/wire.py"), member("sir/l", type=tarfile.SYMTYPE, linkname="..")])
+    assert refused(data).endswith("archive: l: a link that leaves the bundle; copy what it points at")
+
+
 def test_what_a_mac_adds_to_a_zip_file_does_not_count(fetched, source):
     (source.parent / "__MACOSX").mkdir()
     (source.parent / "__MACOSX" / "._source").write_bytes(b"x")
@@ -258,7 +264,7 @@ def test_noise_never_harms(fetched, tmp_path, source):
     goods = [pack(source, form) for form in FORMS]
     goods += [tar(members) for members, _ in HOSTILE_TARS.values()]
     outcomes = {True: 0, False: 0}
-    for _ in range(400):
+    for _ in range(200):
         data = bytearray(chance.choice(goods))
         for _ in range(chance.choice([1, 2, 8, 64])):
             action, place = chance.random(), chance.randrange(max(1, len(data)))
@@ -277,4 +283,4 @@ def test_noise_never_harms(fetched, tmp_path, source):
             assert bundle.digest(found.path) == found.digest
         assert {path.name for path in tmp_path.iterdir()} == {"archive", "cache"}
         assert list((tmp_path / "cache" / "new").iterdir()) == []
-    assert outcomes[False] > 50, "the damage did no harm"
+    assert outcomes[False] > 20, "the damage did no harm"

@@ -17,6 +17,7 @@ from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference, parse
 from modelops_dask.bundle.tree import digest, find, is_bundle
 from modelops_dask.bundle.unpack import Refused, Unpacking, unpack_archive
+from modelops_dask.errors import BadInput
 
 __all__ = ["Bundle", "FetchFailed", "digest", "fetch", "find"]
 
@@ -95,7 +96,13 @@ def _fetched(asked: Reference, cache: Cache, expected: str) -> Bundle:
 
             unpack_archive(archive.get(asked, scratch), into, scratch)
         into.finish()
-        return _kept(_top(scratch / "tree"), asked, cache, expected)
+        top = _top(scratch / "tree")
+        try:
+            return _kept(top, asked, cache, expected)
+        except FetchFailed:
+            raise
+        except BadInput as error:  # names a place that is about to go
+            raise FetchFailed(str(asked), str(error).replace(f"{top}/", "")) from None
 
 
 def _top(folder: Path) -> Path:
