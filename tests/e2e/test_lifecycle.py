@@ -29,7 +29,7 @@ import json, os, pathlib, ssl, subprocess, sys, urllib.request
 
 shared = pathlib.Path("{PLACE}")
 for name in ("model", "ran"):
-    (shared / name).mkdir(parents=True)
+    (shared / name).mkdir(parents=True, exist_ok=True)  # a driver that is lost is tried again
 (shared / "model" / "wire.py").write_text({MODEL!r})
 (shared / "model" / "study.yaml").write_text({json.dumps(STUDY)!r})
 
