@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -30,10 +31,10 @@ def environ(folder: Path) -> dict[str, str]:
     return {**os.environ, "MODELOPS_BUNDLES_CACHE_DIR": str(folder / "cache"), "NO_COLOR": "1"}
 
 
-def start(*args: object, cwd: Path) -> subprocess.Popen:
-    """`mops-helm ARGS`, in a session of its own as in a terminal."""
+def start(*args: object, cwd: Path, within: Sequence[str] = ()) -> subprocess.Popen:
+    """`mops-helm ARGS`, in a session of its own as in a terminal; `within` is a command that runs it."""
     return subprocess.Popen(
-        [*COMMAND, *map(str, args)],
+        [*within, *COMMAND, *map(str, args)],
         cwd=cwd,
         env=environ(cwd),
         stdout=subprocess.PIPE,

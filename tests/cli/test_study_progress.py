@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from dataclasses import asdict, replace
 
@@ -84,6 +85,32 @@ def test_a_run_that_was_killed_is_taken_over_silently(tmp_path):
     again = mops_helm("study", "run", spec, *DIRECT, "-o", "json", cwd=tmp_path)
     assert again.returncode == 0 and json.loads(again.stdout)["ok"] == 60
     assert "run by" not in again.stderr and "runs this study" not in again.stderr
+
+
+ELSEWHERE = ["unshare", "--uts", "sh", "-c", 'echo elsewhere >/proc/sys/kernel/hostname && exec "$@"', "sh"]
+
+
+def test_two_machines_that_run_and_extend_one_study_at_once_both_end_correct(tmp_path):
+    """The second machine is a process with a host name of its own."""
+    if subprocess.run([*ELSEWHERE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare --uts needs root")
+    gate = tmp_path / "gate"
+    spec = write_spec(tmp_path, n=30, until=str(gate))
+    first = start("study", "run", spec, *DIRECT, cwd=tmp_path)
+    try:
+        wait_for(lambda: running(Files(str(tmp_path / "out/knobs"))) or first.poll() is not None, FILE, 60)
+        wait_for(lambda: (tmp_path / "out/knobs/spec.json").exists() or first.poll() is not None, "plan", 60)
+        write_spec(tmp_path, n=40, until=str(gate))
+        second = start("study", "run", spec, *DIRECT, "-o", "json", cwd=tmp_path, within=ELSEWHERE)
+        wait_for(lambda: below(second, runner=False) or second.poll() is not None, "second worker", 60)
+    finally:
+        gate.touch()
+    ended = finish(first), finish(second)
+    assert [done.returncode for done in ended] == [0, 0], [done.stderr for done in ended]
+    assert "runs this study too: both end correct" in ended[1].stderr
+    assert json.loads(ended[1].stdout)["ok"] == 40
+    shown = json.loads(mops_helm("study", "status", "out/knobs", "-o", "json", cwd=tmp_path).stdout)
+    assert (shown["ok"], shown["pending"], shown["conflicts"], shown["driver"]) == (40, 0, [], None)
 
 
 @pytest.fixture
