@@ -14,6 +14,7 @@ from typing import Any
 from modelops_dask.store.fold import Failure
 from modelops_dask.store.results import Output
 from modelops_dask.store.tables import as_table
+from modelops_dask.store.verify_tasks import Report
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.presence import Driver
 from modelops_dask.study.spec import Spec
@@ -231,6 +232,19 @@ def results(found: dict[str, Output], form: str) -> str:
         f"{name}: {each.n_rows:,} rows in {short(each.where)}\n{preview(each.head(PREVIEW_ROWS))}"
         for name, each in found.items()
     )
+
+
+def verified(report: Report, form: str) -> str:
+    """What was looked at, then a line per finding: its code, where, what it is and what to do."""
+    if form != "table":
+        facts = {name: getattr(report, name) for name in ("store", "bundle", "entrypoint", "tasks")}
+        facts |= {"attempts": report.rows, "run_again": report.rerun}
+        return data(facts | {"findings": [asdict(finding) for finding in report.findings]}, form)
+    counts = ", ".join(f"{count:,} {state}" for state, count in report.tasks.items() if count)
+    again = f", {report.rerun:,} tasks run again" if report.rerun else ""
+    lines = [f"{short(report.store)}: {counts or 'no tasks'}; {report.rows:,} attempts read{again}"]
+    lines += [f"{f.code:<11} {f.where}{' ' if f.where else ''}{f.message}" for f in report.findings]
+    return "\n".join([*lines, *([] if report.findings else ["Nothing is wrong."])])
 
 
 def preview(table: Any) -> str:

@@ -104,6 +104,13 @@ def test_the_runner_needs_only_the_standard_library():
         assert name.partition(".")[0] in sys.stdlib_module_names, name
 
 
+def test_what_verifies_a_store_shares_no_code_with_what_writes_it():
+    for path in (ENGINE / "store").glob("verify*.py"):
+        ours = {name for name in imports(path) if name.startswith("modelops_dask.")}
+        allowed = ("modelops_dask.errors.", "modelops_dask.store.verify")
+        assert all(name.startswith(allowed) for name in ours), (title(path), ours)
+
+
 def test_only_helm_py_calls_helm():
     callers = {title(path) for path in MODULES if CLI in path.parents and "subprocess" in set(imports(path))}
     assert callers <= {"cli/mops_helm/helm.py", "cli/mops_helm/doctor.py"}

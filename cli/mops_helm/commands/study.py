@@ -1,4 +1,4 @@
-"""`mops-helm study`: plan, run, try, status, results, report."""
+"""`mops-helm study`: plan, run, try, status, results, report, verify."""
 
 import shlex
 import sys
@@ -253,6 +253,42 @@ def report(store: str, to: str) -> None:
         file.write(text)
     if to != "-":
         click.echo(to)
+
+
+@study.command()
+@STUDY
+@click.option(
+    "--sample",
+    metavar="K",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Run K of its ok tasks again and compare their bytes.",
+)
+@options.preset
+@options.files
+@options.sets
+@BUNDLE
+@options.output
+def verify(
+    store: str,
+    sample: int,
+    preset_name: str | None,
+    files: Sequence[Path],
+    sets: Sequence[str],
+    bundle: str | None,
+    output: str,
+) -> None:
+    """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
+
+    Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
+    --sample; each task runs with the executor that it ran with.
+    """
+    from mops_helm import render_study, studies, study_verify
+
+    report = study_verify.check(store, sample, bundle, studies.workers(preset_name, files, sets))
+    click.echo(render_study.verified(report, output))
+    sys.exit(3 if report.findings else 0)
 
 
 def _flags(preset_name: str | None, files: Sequence[Path], sets: Sequence[str]) -> str:

@@ -1,0 +1,43 @@
+"""Check a store, and run some of its tasks again to compare their bytes.
+
+STUDY -> store/verify.py -> Report;   a sampled task -> an executor as on record -> its outputs
+"""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from modelops_dask import bundle as bundles
+from modelops_dask import executors
+from modelops_dask.executors import Executor, Task
+from modelops_dask.store.files import Files
+from modelops_dask.store.study import read_study
+from modelops_dask.store.verify import Sampled, verify
+from modelops_dask.store.verify_tasks import Report
+from mops_helm.studies import Workers
+
+
+def check(store: str, sample: int, bundle: str | None, on: Workers) -> Report:
+    """The report of a store; `sample` ok tasks are run again, with the bundle that the study was run with.
+
+    NoStudy, and what fetching that bundle raises when there is something to run.
+    """
+    study = read_study(Files(store))
+    if not sample:
+        return verify(Files(store).where())
+    held = bundles.fetch(bundle or study.bundle, on.settings.bundles_cache_dir, study.bundle)
+    made: dict[str, Executor] = {}
+    with ExitStack() as stack:
+
+        def rerun(task: Sampled) -> tuple[dict[str, bytes], str]:
+            kind = task.executor if task.executor in executors.TYPES else on.settings.executor_type
+            if kind not in made:
+                settings = replace(on.settings, executor_type=kind)
+                made[kind] = stack.enter_context(executors.create(settings))
+            outcome = made[kind].run(
+                Task(held, study.entrypoint, task.params, task.seed, threads=task.threads)
+            )
+            if outcome.status != "ok":
+                raise RuntimeError(f"{outcome.status}, {outcome.reason}")
+            return outcome.outputs, outcome.environment
+
+        return verify(Files(store).where(), sample, rerun)

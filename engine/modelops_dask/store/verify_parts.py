@@ -1,0 +1,149 @@
+"""The part of verify.py that reads what was done: every row and every byte of parts/.
+
+    parts/ + Tasks -> Ledger: what became of each task, and Findings for a Report
+
+A file counts for nothing when any of it cannot be read. Each part counts once, wherever it lies.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modelops_dask.store.verify_tasks import Report, Store, Tasks, line
+
+ATTEMPTS = 4
+STATUSES = ("ok", "failed", "died", "poisoned")
+NUMBERS = ("set", "replicate", "seed", "threads")
+COLUMNS = (*NUMBERS, "status", "executor", "environment", "digest", "outputs")
+
+
+@dataclass
+class Ledger:
+    """What parts say. Arrays are (n_sets, replicates); `place` is file, row group and row of an ok row."""
+
+    attempts: np.ndarray
+    poisoned: np.ndarray
+    place: np.ndarray  # int32 (n_sets, replicates, 3); -1: no ok row
+    files: list[str] = field(default_factory=list)
+    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    conflicts: set[tuple[int, int]] = field(default_factory=set)
+
+    def state(self, number: int, replicate: int) -> str:
+        if self.place[number, replicate, 0] >= 0:
+            return "ok"
+        if self.poisoned[number, replicate]:
+            return "poisoned"
+        return "failed" if self.attempts[number, replicate] >= ATTEMPTS else "pending"
+
+
+def read_parts(files: Store, tasks: Tasks, report: Report) -> Ledger:
+    """Every row of parts/, each part once wherever it lies, every digest computed again."""
+    shape = (len(tasks.ids), tasks.replicates)
+    ledger = Ledger(np.zeros(shape, np.int32), np.zeros(shape, bool), np.full((*shape, 3), -1, np.int32))
+    seen: dict[str, str] = {}  # part -> a digest of its rows
+    for name in files.names("parts"):
+        if name.startswith("."):
+            continue  # what a process that was killed left: nothing reads it
+        where = f"parts/{name}"
+        away = "nothing reads it: move it out of the store"
+        if not name.endswith(".parquet"):
+            report.add("FOREIGN", where, f"is no part; {away}")
+            continue
+        try:
+            file = files.parquet(where)
+            schema = file.schema_arrow
+            if lacking := [c for c in COLUMNS if c not in schema.names] or [
+                c for c in NUMBERS if not pa.types.is_integer(schema.field(c).type)
+            ]:
+                report.add("FOREIGN", where, f"has no column {lacking[0]} of a part; {away}")
+                continue
+            _read_part(file, name, seen, tasks, ledger, report)
+        except FileNotFoundError:
+            report.add("CHANGING", where, "went away meanwhile: verify again when nobody runs the study")
+        except (ValueError, OSError) as error:
+            kind = f"is torn ({line(error)}): move it out of the store and run the study again"
+            report.add("TORN", where, kind)
+    return ledger
+
+
+def _read_part(
+    file: pq.ParquetFile, name: str, seen: dict[str, str], tasks: Tasks, ledger: Ledger, report: Report
+) -> None:
+    listed = (file.metadata.metadata or {}).get(b"modelops_dask.parts")
+    spans = json.loads(listed) if listed else [[name.removesuffix(".parquet"), file.metadata.num_rows]]
+    if sum(count for _, count in spans) != file.metadata.num_rows:
+        report.add("MERGED", f"parts/{name}", "lists other rows than it has: restore it from a copy")
+        return
+    parts = [part for part, count in spans for _ in range(count)]
+    rows_of: dict[str, list[tuple]] = {part: [] for part in parts}
+    for (_, _, row), part in zip(_rows(file), parts, strict=True):
+        rows_of[part].append((row["set"], row["replicate"], row["status"], row["digest"]))
+    ledger.files.append(name)  # all of it could be read: one that is torn counts for nothing
+    twice = seen.keys() & rows_of.keys()  # merged, and the file it came from is still there
+    for part in sorted(twice):
+        if seen[part] != _digest(rows_of[part]):
+            report.add("MERGED", f"parts/{name}", f"has other rows of part {part} than another file has")
+    seen.update((part, _digest(rows)) for part, rows in rows_of.items() if part not in twice)
+    for (group, at, row), part in zip(_rows(file), parts, strict=True):
+        if part not in twice:
+            _count_row(row, (len(ledger.files) - 1, group, at), f"parts/{name}", tasks, ledger, report)
+
+
+def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Row group, row in it, and columns, of every row."""
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
+        outputs = table["outputs"]
+        for at, row in enumerate(table.select([name for name in COLUMNS if name != "outputs"]).to_pylist()):
+            yield group, at, row | {"outputs": outputs[at].as_py()}
+
+
+def _digest(rows: list[tuple]) -> str:
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def _count_row(
+    row: dict, place: tuple[int, int, int], where: str, tasks: Tasks, ledger: Ledger, report: Report
+) -> None:
+    number, replicate, status = row["set"], row["replicate"], row["status"]
+    task = f"{number}/{replicate}"
+    away = "move that file out of the store and run the study again"
+    report.rows += 1
+    if not tasks.exists(number, replicate):
+        report.add("ORPHAN", where, f"has a row of task {task}, which no request can have asked for: {away}")
+        return
+    if row["seed"] != tasks.seed(number, replicate):
+        report.add("SEED", where, f"ran task {task} with seed {row['seed']}, not its own: {away}")
+    if status not in STATUSES:
+        report.add("STATUS", where, f"says {status!r} of task {task}: {away}")
+        return
+    if status == "ok" and row["digest"] != outputs_digest(dict(row["outputs"] or [])):
+        report.add("DIGEST", where, f"has other outputs of task {task} than its digest says: {away}")
+    if not tasks.asked(number, replicate):
+        return  # of an earlier request, which went further
+    ledger.attempts[number, replicate] += 1
+    ledger.poisoned[number, replicate] |= status == "poisoned"
+    if status != "ok":
+        return
+    if ledger.digests.setdefault((number, replicate), row["digest"]) != row["digest"]:
+        ledger.conflicts.add((number, replicate))
+        message = "has two results that differ: the model depends on more than parameters and seed"
+        report.add("CONFLICT", task, f"{message} (mops-helm study try shows one)")
+    if ledger.place[number, replicate, 0] < 0:
+        ledger.place[number, replicate] = place
+
+
+def outputs_digest(outputs: dict[str, bytes]) -> bytes:
+    """16 bytes of BLAKE2b over LENGTH:NAME LENGTH:DATA, names in order."""
+    pieces = []
+    for name in sorted(outputs):
+        text = name.encode()
+        pieces.append(str(len(text)).encode() + b":" + text + str(len(outputs[name])).encode() + b":")
+        pieces.append(outputs[name])
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).digest()

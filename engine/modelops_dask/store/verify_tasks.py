@@ -1,0 +1,159 @@
+"""The part of verify.py that reads what there is to do: sets/ and spec.json, with ids and seeds derived anew.
+
+study.json, spec.json, sets/ -> Tasks, and Findings for a Report
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SHOWN = 20  # findings of a code that are listed one by one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: a stable code, a file or task, and what it is and what to do about it."""
+
+    code: str
+    where: str
+    message: str
+
+
+@dataclass
+class Report:
+    """What was looked at and what was found."""
+
+    store: str
+    bundle: str = ""
+    entrypoint: str = ""
+    tasks: dict[str, int] = field(default_factory=dict)  # by state
+    rows: int = 0  # of parts, each digest computed again
+    rerun: int = 0  # tasks whose bytes were compared
+    findings: list[Finding] = field(default_factory=list)
+    _counted: Counter[str] = field(default_factory=Counter)
+
+    def add(self, code: str, where: str, message: str) -> None:
+        self._counted[code] += 1
+        if self._counted[code] <= SHOWN:
+            self.findings.append(Finding(code, where, message))
+        elif self._counted[code] == SHOWN + 1:
+            self.findings.append(Finding(code, "", f"and more of the kind {code}"))
+
+
+class Store:
+    """The files of a store, to be read."""
+
+    def __init__(self, url: str) -> None:
+        self.filesystem, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            entries = self.filesystem.ls(f"{self.root}/{folder}", detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in (entry.rstrip("/").rpartition("/")[2] for entry in entries) if name)
+
+    def is_folder(self, name: str) -> bool:
+        return self.filesystem.isdir(f"{self.root}/{name}")
+
+    def read(self, name: str) -> bytes:
+        return self.filesystem.cat_file(f"{self.root}/{name}")
+
+    def parquet(self, name: str) -> pq.ParquetFile:
+        """A file, whole in memory; ValueError or OSError when it is not whole."""
+        return pq.ParquetFile(pa.BufferReader(self.read(name)), page_checksum_verification=True)
+
+
+@dataclass
+class Tasks:
+    """What there is to do. `seeds` has None for a set whose seeds are derived."""
+
+    params: list[str]
+    ids: list[str]
+    seeds: list[int | None]
+    wanted: np.ndarray  # bool (n_sets,): asked for by the last request
+    replicates: int
+
+    def exists(self, number: int, replicate: int) -> bool:
+        """Whether any request can have asked for the task."""
+        return number < len(self.ids) and (replicate == 0 or self.seeds[number] is None)
+
+    def asked(self, number: int, replicate: int) -> bool:
+        return bool(self.wanted[number]) and replicate < self.replicates
+
+    def seed(self, number: int, replicate: int) -> int:
+        own = self.seeds[number]
+        if own is not None:
+            return own
+        digest = hashlib.blake2b(f"{self.ids[number]}:{replicate}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % 2**32
+
+    def all(self) -> Iterator[tuple[int, int]]:
+        for number in np.flatnonzero(self.wanted).tolist():
+            count = self.replicates if self.seeds[number] is None else 1
+            yield from ((number, replicate) for replicate in range(count))
+
+
+def read_tasks(files: Store, report: Report) -> Tasks | None:
+    """sets/ and spec.json; None when they cannot be read at all."""
+    tasks = Tasks([], [], [], np.empty(0, bool), 0)
+    keys: dict[tuple[str, int | None], int] = {}
+    names = [name for name in files.names("sets") if not name.startswith(".")]
+    for count, name in enumerate(names):
+        where = f"sets/{name}"
+        if name != f"{count:06}.parquet":
+            report.add(
+                "SETS", where, f"stands where sets/{count:06}.parquet should: restore that from a copy"
+            )
+            return None
+        try:
+            rows = files.parquet(where).read(columns=["set", "param_id", "params", "seed"]).to_pylist()
+        except (ValueError, OSError, KeyError) as error:
+            report.add("SETS", where, f"is damaged ({line(error)}): restore it from a copy")
+            return None
+        for row in rows:
+            number = len(tasks.ids)
+            _check_set(row, number, keys, where, report)
+            tasks.params.append(row["params"])
+            tasks.ids.append(row["param_id"])
+            tasks.seeds.append(row["seed"])
+    try:
+        spec = json.loads(files.read("spec.json"))
+        tasks.replicates, ranges = int(spec["replicates"]), [(int(a), int(b)) for a, b in spec["sets"]]
+        flat = [bound for pair in ranges for bound in pair]
+        if tasks.replicates < 1 or flat != sorted(flat) or len(tasks.ids) < max(flat, default=0):
+            raise ValueError(f"asks for sets {ranges} of {len(tasks.ids)}, {tasks.replicates} replicates")
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        report.add("SPEC", "spec.json", f"is damaged ({line(error)}): run the study again, which writes it")
+        return None
+    tasks.wanted = np.zeros(len(tasks.ids), bool)
+    for start, stop in ranges:
+        tasks.wanted[start:stop] = True
+    return tasks
+
+
+def _check_set(row: dict[str, Any], number: int, keys: dict, where: str, report: Report) -> None:
+    params = json.loads(row["params"])
+    text = json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    digest = hashlib.blake2b(f"contracts:param:v1|{text}".encode(), digest_size=32).hexdigest()
+    restore = "restore it from a copy"
+    if row["set"] != number:
+        report.add("SETS", where, f"numbers a set {row['set']} that is {number}: {restore}")
+    if text != row["params"] or digest != row["param_id"]:
+        report.add(
+            "PARAM_ID", where, f"set {number} has parameters and a param_id that do not agree: {restore}"
+        )
+    if (first := keys.setdefault((text, row["seed"]), number)) != number:
+        report.add("SETS", where, f"set {number} is set {first} once more: {restore}")
+
+
+def line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
