@@ -160,7 +160,9 @@ def test_what_the_import_started_outlives_the_tasks(executor, chosen, tmp_path):
     )
     (server,) = {int(executor.run(task(source, chosen)).outputs["out"]) for _ in range(3)}
     assert not is_gone(server)
-    os.kill(executor.idle()[0].pid, signal.SIGKILL)
+    zygote = executor.idle()[0].pid
+    os.kill(zygote, signal.SIGKILL)
+    wait_for(lambda: is_gone(zygote), "end of the zygote")
     assert executor.run(task(source, chosen)).status == "ok"
     wait_for(lambda: is_gone(server), "end of what the model started")
 
