@@ -59,7 +59,9 @@ def test_all_that_is_wrong_is_said_at_once_by_name():
 def test_a_run_gives_tables_and_the_command_goes_on_with_its_store(tmp_path, monkeypatch, direct):
     monkeypatch.chdir(tmp_path)
     seen: list[Progress] = []
-    done = run(knobs(grid={"x": np.arange(5)}, fixed={"raises": [3]}), **direct, on_progress=seen.append)
+    study, wide = knobs(grid={"x": np.arange(5)}, fixed={"raises": [3]}), Shape(1000, 1, 1, GIB)
+    with pytest.warns(UserWarning, match="1000 processes .* reduced to"):
+        done = run(study, settings=direct["settings"], shape=wide, on_progress=seen.append)
     assert not done.ok and done.summary.counts == {"ok": 4, "failed": 1, "poisoned": 0, "pending": 0}
     assert sorted(done.outputs) == ["replicates", "y"]
     assert done.table("y")["set"].to_pylist() == [0, 1, 2, 4]

@@ -12,6 +12,7 @@ The same path as `mops-helm study run` (drive.py), and the same store: what one 
 Does not know values files or presets, which are the command's: it takes Settings and a Shape.
 """
 
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ def run(
     `settings` from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of
     failed and poisoned, whose tasks are tried again.
 
-    Tasks that fail are no exception: look at Result.ok and Result.summary. Raises MopsError: AlreadyRunning,
+    Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
+    results from different environments, is a warning. Raises MopsError: AlreadyRunning,
     OtherStudy, Stopped, ClusterFailed, BadInput. Interrupted, it goes on when it is called again. A script
     calls it below `if __name__ == "__main__":`, for worker processes import the script.
     """
@@ -122,10 +124,10 @@ def run(
         else:
             with executors.create(settings):
                 pass  # settings that no worker could use are said here, before any is started
-            with local_cluster(shape or _whole_machine(), settings) as own:
+            with local_cluster(shape or _whole_machine(), settings, say=warnings.warn) as own:
                 yield own
 
-    watcher = Watcher(progress=on_progress)
+    watcher = Watcher(progress=on_progress, note=warnings.warn)
     return Result(drive(study.spec, bundle, files, connect, retry=retry, watcher=watcher))
 
 
