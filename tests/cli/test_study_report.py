@@ -83,7 +83,7 @@ def make(folder: Path) -> Files:
             "preset": "simulation",
             "threads": 1,
             "environment": "abc",
-            "limit_bytes": LIMIT,
+            "limit_bytes": LIMIT if number % 50 else 2 * LIMIT,
             "seconds": 0.25,
             "ended": clock,
         }
@@ -114,7 +114,8 @@ def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
     poisoned = int(re.search(r"<b>(\d+)</b><span>poisoned</span>", page)[1])
     assert poisoned > 20
     assert f"<b>{256 - poisoned}</b><span>ok</span>" in page
-    assert "largest peak of 800 MiB" in page and "isolated_warm" in page and "simulation" in page
+    assert "largest peak of 1,600 MiB" in page and "isolated_warm" in page and "simulation" in page
+    assert "Limit of memory: 800 MiB a task, for some up to 1,600 MiB." in page
     assert "pauses, which are cut out (1 d)" in page or "cut out (24 h)" in page
     assert html.escape(HOSTILE) in page, "the traceback is there"
     assert "<script>document.title" not in page and "<img src=x" not in page

@@ -145,7 +145,7 @@ def _durations(seconds: LogHistogram) -> figure:
 
 
 def _memory(measured: Measured) -> figure:
-    limits = sorted({c.limit_bytes for c in measured.configurations if c.limit_bytes})
+    limits = measured.shown_limits
     both = (measured.peaks_ok, measured.peaks_not_ok)
     edges = np.linspace(0, max(*(h.largest for h in both), *limits, 1) / MIB * 1.02, BARS + 1)
     bars = [np.histogram(h.arrays()[0] / MIB, edges, weights=h.arrays()[1])[0] for h in both]

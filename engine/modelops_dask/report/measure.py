@@ -23,17 +23,16 @@ from modelops_dask.study.plan import FAILED, OK, POISONED, Plan
 
 
 class Configuration(NamedTuple):
-    """What attempts ran under. Columns of parts; limit in bytes, 0 for none."""
+    """What attempts ran under, by the columns of parts."""
 
     executor: str
     preset: str
     threads: int
     environment: str
-    limit_bytes: int
 
 
 COLUMNS = (
-    *("set", "replicate", "status", "reason", "error", "seconds", "ended", "peak_bytes"),
+    *("set", "replicate", "status", "reason", "error", "seconds", "ended", "peak_bytes", "limit_bytes"),
     *Configuration._fields,
 )
 
@@ -112,6 +111,14 @@ class Measured:
     peaks_not_ok: LogHistogram = field(default_factory=LogHistogram)
     timeline: Timeline = field(default_factory=Timeline)
     configurations: Counter[Configuration] = field(default_factory=Counter)
+    limits: Counter[int] = field(default_factory=Counter)  # bytes; a task that needs more may have had more
+
+    @property
+    def shown_limits(self) -> list[int]:
+        """The limit of most attempts and, if another, the largest, in bytes; [] without limits."""
+        if not self.limits:
+            return []
+        return list(dict.fromkeys([self.limits.most_common(1)[0][0], max(self.limits)]))
 
     @property
     def retried(self) -> int:
@@ -156,6 +163,8 @@ def _add(found: Measured, rows: pa.Table) -> None:
     by_set.ok_attempts += np.bincount(sets[ok], minlength=len(by_set.ok))
     by_set.seconds += np.bincount(sets[ok], seconds[ok], minlength=len(by_set.ok))
     np.maximum.at(by_set.peak_bytes, sets, peaks)
+    limits, times = np.unique(rows["limit_bytes"].to_numpy(), return_counts=True)
+    found.limits.update({int(n): int(count) for n, count in zip(limits, times, strict=True) if n > 0})
     grouped = rows.group_by(list(Configuration._fields)).aggregate([([], "count_all")])
     for group in grouped.to_pylist():
         count = group.pop("count_all")

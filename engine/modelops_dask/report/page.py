@@ -35,9 +35,9 @@ def page(measured: Measured, maps: Maps, figures: Figures) -> str:
         _section("Throughput", _pauses(measured), figures.places.get("throughput")),
         '<div class="pair">',
         _section(
-            "Duration", _unless(measured.seconds.total, "No task ended ok."), figures.places.get("durations")
+            "Duration", "" if measured.seconds.total else "No task ended ok.", figures.places.get("durations")
         ),
-        _section("Memory", _limits(measured), figures.places.get("memory")),
+        _section("Memory", _memory(measured), figures.places.get("memory")),
         "</div>",
         _section("Outcome over the parameter space", _space_notes(maps), figures.places.get("space")),
         _failures(measured),
@@ -57,7 +57,7 @@ def page(measured: Measured, maps: Maps, figures: Figures) -> str:
 def _numbers(measured: Measured) -> str:
     counts, seconds = measured.state.counts(), measured.seconds
     active = measured.timeline.active_seconds
-    limits = [c.limit_bytes for c in measured.configurations if c.limit_bytes]
+    limit = max(measured.limits, default=0)
     peak = max(measured.peaks_ok.largest, measured.peaks_not_ok.largest)
     cards = [("tasks", f"{measured.plan.n_tasks:,}", False)]
     cards += [
@@ -74,8 +74,8 @@ def _numbers(measured: Measured) -> str:
         cards.append(("median of a task", _duration(seconds.quantile(0.5)), False))
         cards.append(("95% take at most", _duration(seconds.quantile(0.95)), False))
     if peak:
-        of = f" of {min(limits) / MIB:,.0f}" if limits else ""
-        cards.append((f"largest peak{of} MiB", f"{peak / MIB:,.0f} MiB", bool(limits) and peak > min(limits)))
+        of = f" of {limit / MIB:,.0f}" if limit else ""
+        cards.append((f"largest peak{of} MiB", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
     return (
         '<div class="numbers">'
         + "".join(
@@ -92,10 +92,6 @@ def _section(title: str, note: str, figure: str | None) -> str:
     return f"<section><h2>{escape(title)}</h2>{_soft(note) if note else ''}{figure or ''}</section>"
 
 
-def _unless(there: object, text: str) -> str:
-    return "" if there else text
-
-
 def _pauses(measured: Measured) -> str:
     if len(measured.timeline.spans) < 2:
         return ""
@@ -103,16 +99,18 @@ def _pauses(measured: Measured) -> str:
     return f"Dashed: pauses, which are cut out ({', '.join(pauses[:10])}{', …' if len(pauses) > 10 else ''})."
 
 
-def _limits(measured: Measured) -> str:
+def _memory(measured: Measured) -> str:
     unknown = measured.peaks_ok.unknown + measured.peaks_not_ok.unknown
-    limits = sorted({c.limit_bytes for c in measured.configurations if c.limit_bytes})
-    words = []
-    if limits:
-        listed = ", ".join(f"{limit / MIB:,.0f} MiB" for limit in limits)
-        words.append(f"Thick line: the limit of a task, {listed}.")
+    words = [f"Thick: the limit, {limits}."] if (limits := _limits(measured)) else []
     if unknown:
         words.append(f"Of {unknown:,} attempts nothing is known.")
     return " ".join(words)
+
+
+def _limits(measured: Measured) -> str:
+    """In words; "" when there is none."""
+    shown = [f"{limit / MIB:,.0f} MiB" for limit in measured.shown_limits]
+    return ", for some up to ".join([f"{shown[0]} a task", *shown[1:]]) if shown else ""
 
 
 def _space_notes(maps: Maps) -> str:
@@ -166,13 +164,12 @@ def _configurations(measured: Measured) -> str:
             _cell(c.executor),
             _cell(c.preset or "none named"),
             f"<td class=n>{c.threads or 'not fixed'}</td>",
-            f"<td class=n>{f'{c.limit_bytes / MIB:,.0f} MiB' if c.limit_bytes else 'none'}</td>",
             _cell(c.environment or "not known"),
         ]
         for c, count in measured.configurations.most_common(SHOWN_REASONS)
     ]
-    heads = ["n:attempts", "executor", "preset", "n:native threads", "n:memory limit", "environment"]
-    note = "As recorded with each attempt."
+    heads = ["n:attempts", "executor", "preset", "n:native threads", "environment"]
+    note = f"As recorded with each attempt. Limit of memory: {_limits(measured) or 'none'}."
     return f"<section><h2>Configuration in effect</h2>{_soft(note)}{_table(heads, rows)}</section>"
 
 
