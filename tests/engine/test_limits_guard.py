@@ -132,7 +132,7 @@ def test_what_a_model_started_counts_as_its_own_and_ends_with_it(folder, worker,
     executor = worker(kind)
     with ThreadPoolExecutor(1) as threads:
         task_ = threads.submit(executor.run, model(folder, "in_another_process", mib=480))
-        runner = wait_for(executor.busy, "busy runner")[0]
+        runner = wait_for(executor.busy, "busy runner", 60)[0]
         outcome = task_.result(timeout=60)
     assert outcome.reason == "TaskOOM", outcome
     if "holding" in runner.log:
@@ -169,10 +169,10 @@ from modelops_dask import executors
 from executor_helpers import settings
 from test_limits_guard import model
 folder = Path(sys.argv[1])
-executor = executors.create(settings(folder))
+executor = executors.create(settings(folder, executor_environment="image"))
 work = model(folder, "in_another_process", mib=10)
 threading.Thread(target=executor.run, args=(work,), daemon=True).start()
-runner = wait_for(executor.busy, "busy runner")[0]
+runner = wait_for(executor.busy, "busy runner", 60)[0]
 wait_for(lambda: "holding" in runner.log, "process of the model's", 60)
 print(runner.log.split()[1], flush=True)
 sys.stdin.read()
