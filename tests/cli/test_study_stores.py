@@ -1,0 +1,149 @@
+"""Whole studies on other stores: S3, a disk that fills up, two runs at once."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from modelops_dask.store.verify import verify
+from study_helpers import KNOBS, SMALL, environ, finish, mops_helm, write_spec
+
+
+def test_a_study_on_s3_from_run_to_verify(s3, tmp_path):
+    spec = write_spec(tmp_path, n=6, replicates=2, raises=[1])
+    first = mops_helm("study", "run", spec, *SMALL, "--store", s3, "-o", "json", cwd=tmp_path)
+    assert first.returncode == 3, first.stderr
+    assert json.loads(first.stdout)["ok"] == 10 and json.loads(first.stdout)["failed"] == 2
+    spec = write_spec(tmp_path, n=6, replicates=3, raises=[])
+    again = mops_helm("study", "run", spec, *SMALL, "--store", s3, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"{s3}/results/raw/y.parquet" in again.stdout
+    status = mops_helm("study", "status", s3, "-o", "json", cwd=tmp_path)
+    assert json.loads(status.stdout)["total"] == 18
+    table = mops_helm("study", "results", s3, "--output", "y", "--to", "csv", cwd=tmp_path)
+    assert len(table.stdout.splitlines()) == 19, table.stderr
+    checked = mops_helm("study", "verify", s3, "--sample", "3", *SMALL[2:], cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "3 tasks run again" in checked.stdout and "Nothing is wrong" in checked.stdout
+    for done in (first, again, status, table, checked):
+        assert "a-secret" not in done.stdout + done.stderr
+
+
+def test_verify_names_a_model_that_depends_on_more(tmp_path):
+    spec = write_spec(tmp_path, n=2, pid=True)
+    run = mops_helm("study", "run", spec, *SMALL, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    checked = mops_helm("study", "verify", "out/knobs", "--sample", "2", "-o", "json", *SMALL, cwd=tmp_path)
+    assert checked.returncode == 3, checked.stderr
+    found = json.loads(checked.stdout)["findings"]
+    assert {finding["code"] for finding in found} == {"RERUN"}
+    assert all("other bytes as pid" in finding["message"] for finding in found)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB, and a function that makes it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("mounting a small file system needs root")
+
+    def grow():
+        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+
+    yield folder, grow
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_the_study_and_the_same_command_goes_on(small_disk, tmp_path):
+    disk, grow = small_disk
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "wire.py").write_text(NOISE)
+    spec = write_spec(tmp_path, n=60, replicates=2)
+    store = disk / "store"
+    command = ("study", "run", spec, *SMALL, "--bundle", model, "--store", store)
+    full = mops_helm(*command, cwd=tmp_path)
+    assert full.returncode == 4, full.stdout + full.stderr
+    assert f"No space left on device on the file system at {disk}" in full.stderr
+    assert "the same command then goes on" in full.stderr and "Traceback" not in full.stderr
+    assert not list((store / "parts").glob(".*")), "no half-written file stays"
+    grow()
+    again = mops_helm(*command, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    report = verify(str(store))
+    assert report.findings == [] and report.tasks["ok"] == 120
+
+
+NOISE = textwrap.dedent("""
+    import random
+
+    def wire(entrypoint, params, seed):
+        return {"noise": random.Random(seed).randbytes(100_000)}
+""")
+
+
+# As on two machines: on one, the second run is refused (driver.json) while the first one lives.
+RUN = textwrap.dedent("""
+    import socket, sys
+    socket.gethostname = lambda: sys.argv[3]
+    from modelops_dask.study import Study, run
+    if __name__ == "__main__":
+        done = run(Study.load(sys.argv[1]), store=sys.argv[2])
+        print(done.summary.counts)
+""")
+
+
+def write_grid(folder, values):
+    study = {"name": "knobs", "entrypoint": "knobs.wire/any", "bundle": str(KNOBS), "replicates": 5}
+    path = folder / "study.yaml"
+    path.write_text(json.dumps({**study, "fixed": {"seconds": 0.05}, "grid": {"x": values}}))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_two_runs_that_extend_one_study_at_once(kind, tmp_path, request):
+    store = str(tmp_path / "store") if kind == "folder" else request.getfixturevalue("s3")
+    processes = []
+    for number, values in enumerate(([0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 9])):
+        folder = tmp_path / f"machine{number}"
+        folder.mkdir()
+        study = {"name": "knobs", "entrypoint": "knobs.wire/any", "bundle": str(KNOBS), "replicates": 5}
+        (folder / "study.yaml").write_text(
+            json.dumps({**study, "fixed": {"seconds": 0.05}, "grid": {"x": values}})
+        )
+        (folder / "run.py").write_text(RUN)
+        processes.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    str(folder / "run.py"),
+                    str(folder / "study.yaml"),
+                    store,
+                    f"machine{number}",
+                ],
+                env={**environ(tmp_path), "MODELOPS_EXECUTOR_ENVIRONMENT": "image"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in processes:
+        done = finish(process)
+        assert done.returncode == 0, done.stderr
+        assert "'ok': 30" in done.stdout
+    spec = write_grid(tmp_path, list(range(10)))
+    last = mops_helm("study", "run", spec, *SMALL, "--store", store, "-o", "json", cwd=tmp_path)
+    assert json.loads(last.stdout)["ok"] == 50, last.stderr
+    assert "Nothing was left to do" in last.stderr
+    report = verify(store)
+    assert report.findings == [] and report.tasks["ok"] == 50
