@@ -100,6 +100,9 @@ def run_study(
 ) -> Summary:
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once."""
     inbox: SimpleQueue[events.Event] = SimpleQueue()
+    if not on.scheduler:
+        with executors.create(on.settings):
+            pass  # settings that no worker could use are said here, before any is started
 
     @contextmanager
     def client() -> Iterator["Client"]:
@@ -131,8 +134,6 @@ def _cluster(on: Workers, study: spec.Spec, say: Callable[[str], None]) -> Itera
         with connect(on.scheduler, study.resources) as client:
             yield client
         return
-    with executors.create(on.settings):
-        pass  # settings that no worker could use are said here, before any is started
     with local_cluster(on.shape, on.settings, on.dask_config, on.env, say) as client:
         yield client
 
