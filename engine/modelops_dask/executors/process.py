@@ -8,6 +8,7 @@ of its group, no zombie and no descriptor. Does not choose when to start or reti
 
 import os
 import pickle
+import re
 import select
 import signal
 import socket
@@ -41,6 +42,7 @@ THREAD_VARIABLES = (
 
 
 Call = tuple[str, dict, int]  # entrypoint, params, seed
+_MARKS = re.compile(re.escape(runner.MARK).replace(b"%d", rb"\d+"))
 
 
 class RunnerLost(Exception):
@@ -128,6 +130,7 @@ class Runner:
     def ready(self) -> None:
         """Wait until the model is imported. Raises StartFailed, or RunnerLost; the process is then gone."""
         message = self._receive(START_SECONDS, "StartTimeout", "the model was not imported")
+        self._drain()
         if message[0] != "ready":
             log = self.log
             self.kill()
@@ -150,18 +153,19 @@ class Runner:
         self.limit_bytes = limit_bytes
         self._log = b""
         self._send([(*one, limit_bytes) for one in calls], timeout_seconds)
-        for left in range(len(calls) - 1, -1, -1):
+        for number in range(1, len(calls) + 1):
             answer = self._answer(timeout_seconds)
             if answer.status == "died":  # an allocation failed: what that left behind is for no other task
                 self._drain()
                 self.kill()
                 raise RunnerLost(answer.reason, answer.error, self.log, answer.peak_bytes)
-            if answer.status != "ok" or not left:
+            if answer.status != "ok" or number == len(calls):
                 self._drain()
                 yield answer
                 return
             yield answer
-            self._log = b""  # all of it that was read was printed by this task, or before it
+            # What was read before this answer, and without a mark, was printed by this task or before it.
+            self._log = self._log.partition(runner.MARK % number)[2]
 
     def _answer(self, timeout_seconds: float | None) -> runner.Answer:
         self.tasks += 1
@@ -172,7 +176,7 @@ class Runner:
     @property
     def log(self) -> str:
         """The end of what the model printed in its last task, at most 64 KiB."""
-        return self._log.rpartition(runner.MARK)[2].decode("utf-8", errors="replace")
+        return _MARKS.split(self._log)[-1].decode("utf-8", errors="replace")
 
     @property
     def broken(self) -> bool:

@@ -40,7 +40,7 @@ TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
 FOLDER = str(Path(__file__).parent)
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
-MARK = b"\0modelops: the next task\0\n"  # between the prints of two tasks
+MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
 LOST_CONNECTION = 76  # exit status when the answer cannot be sent: the model closed our socket
 
 
@@ -304,15 +304,16 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
             if request == "ping":
                 send(connection, "pong")
                 continue
-            left = len(request)
-            for entrypoint, params, seed, limit_bytes in request:
+            for number, (entrypoint, params, seed, limit_bytes) in enumerate(request, 1):
                 if seeds:
                     seed_globals(seed)
                 answer = call(wire, entrypoint, params, seed, peak, limit_bytes)
-                left -= 1
-                output.flush(mark=left > 0)
+                output.flush()
+                goes_on = answer.status == "ok" and number < len(request)
+                if goes_on:
+                    output.mark(number)
                 send(connection, tuple(answer))
-                if answer.status != "ok":
+                if not goes_on:
                     break
         except OSError:
             return LOST_CONNECTION
@@ -364,8 +365,7 @@ class Output:
         self._saved = [os.dup(1), os.dup(2)]
         self._open()
 
-    def flush(self, mark: bool = False) -> None:
-        """With `mark`, what was printed is set apart from what the next task prints."""
+    def flush(self) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -373,8 +373,11 @@ class Output:
         os.dup2(self._saved[1], 2)
         if (sys.stdout, sys.stderr) != self._ours or any(stream.closed for stream in self._ours):
             self._open()
-        if mark and fcntl.ioctl(1, termios.FIONREAD, b"1234") != b"\0\0\0\0":  # nobody has read it yet
-            os.write(1, MARK)
+
+    def mark(self, number: int) -> None:
+        """Set what a task printed apart from what the next one prints, if the worker has not read it yet."""
+        if fcntl.ioctl(1, termios.FIONREAD, bytes(4)) != bytes(4):
+            os.write(1, MARK % number)
 
     def _open(self) -> None:
         # Line by line: what was printed before a crash has then left the process.
