@@ -44,9 +44,7 @@ def study_with_a_drain(tmp_path, *, patience_seconds, opens_first, n):
         try:
             with Client(address, set_as_default=False) as client:
                 worker = sorted(client.nthreads())[0]
-                running = wait_for(
-                    lambda: client.run(drain.executing, workers=[worker])[worker], "busy worker"
-                )
+                running = wait_for(lambda: batches_of(client, worker), "worker with a batch", 60)
                 if opens_first:
                     told = threading.Timer(0.3, gate.touch)
                     told.start()
@@ -68,6 +66,11 @@ def study_with_a_drain(tmp_path, *, patience_seconds, opens_first, n):
         leaving.join(90)
     assert drained["running"] and drained["gone"]
     return summary, drained
+
+
+def batches_of(client, worker):
+    """The keys of the batches that a worker runs; it prepares the model's environment before."""
+    return [key for key in client.run(drain.executing, workers=[worker])[worker] if "batch" in key]
 
 
 @contextmanager

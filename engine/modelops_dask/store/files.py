@@ -9,7 +9,7 @@ once it can be seen, except where put() replaces it:
 
 Temporary names begin with a dot; list() leaves them out, so a crash in between leaves nothing that is read.
 What the disk or the object store refuses is a StoreFailed, which names the place and never a credential;
-FileNotFoundError and FileExistsError are answers and stay what they are. Tested in a folder, on S3 and with
+FileNotFoundError is an answer and stays what it is. Tested in a folder, on S3 and with
 fsspec's memory file system; other URLs go the same way, untested.
 """
 
@@ -115,10 +115,13 @@ class Files:
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file unless there is one of that name; whether this call did. Durable when it returns."""
-        with self._failures(name, writing=True), suppress(FileExistsError):
+        with self._failures(name, writing=True):
             if self.folder is None:
                 filesystem, root = self._remote
-                filesystem.pipe_file(f"{root}/{name}", data, mode="create")
+                try:
+                    filesystem.pipe_file(f"{root}/{name}", data, mode="create")
+                except FileExistsError:
+                    return False
                 return True
             path = self.folder / name
             if path.exists():
@@ -126,11 +129,12 @@ class Files:
             temporary = _write_temporary(path, data)
             try:
                 os.link(temporary, path)
+            except FileExistsError:
+                return False
             finally:
                 temporary.unlink(missing_ok=True)
             _sync(path.parent)
             return True
-        return False
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError."""
@@ -184,7 +188,7 @@ class Files:
         """What a disk or an object store has to say, as StoreFailed."""
         try:
             yield
-        except (MopsError, FileExistsError):
+        except MopsError:
             raise
         except FileNotFoundError as error:
             if not writing:

@@ -111,7 +111,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     start = time.monotonic()
 
     def work(_: int = 0) -> None:
-        while (piece := pieces.take()) and time.monotonic() - start <= batch.seconds:
+        while (piece := pieces.take()) and (0 in piece or time.monotonic() - start <= batch.seconds):
             began = time.monotonic()
             outcomes = runtime.executor.run_all([call(tasks[number]) for number in piece])
             pieces.took(len(piece), time.monotonic() - began)

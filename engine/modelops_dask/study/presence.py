@@ -20,7 +20,7 @@ from types import TracebackType
 
 import psutil
 
-from modelops_dask.errors import BadInput
+from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.store.files import Files
 from modelops_dask.study.progress import Progress
 
@@ -82,7 +82,7 @@ def running(files: Files) -> Driver | None:
     try:
         driver = Driver(**json.loads(files.read(FILE)))
         return driver if driver.alive else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, MopsError, ValueError, TypeError):
         return None
 
 
@@ -117,7 +117,7 @@ class Presence:
         self._thread.join()
         last = running(self._files)
         if last is None or (last.here and last.pid == self.driver.pid):
-            with suppress(OSError):
+            with suppress(OSError, MopsError):
                 self._files.remove(FILE)
 
     def phase(self, name: str) -> None:
@@ -140,7 +140,7 @@ class Presence:
 
     def _put(self) -> None:
         now = replace(self.driver, seen=time.time())
-        with suppress(OSError):
+        with suppress(OSError, MopsError):
             self._files.put(FILE, json.dumps(asdict(now), indent=1).encode())
 
 

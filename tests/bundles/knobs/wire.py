@@ -1,5 +1,5 @@
 """A model whose parameters say how it behaves: `raises` and `kills` list the x that do so, `seconds` is its
-work, and `until` names a file that it waits for.
+work, `until` names a file that it waits for, and `hangs` list the x that never end.
 """
 
 import os
@@ -14,6 +14,8 @@ def wire(entrypoint, params, seed):  # noqa: ARG001
         raise ValueError("unlucky")
     if x in params.get("kills", []):
         os._exit(7)
+    while x in params.get("hangs", []):
+        time.sleep(0.01)
     end = time.monotonic() + params.get("seconds", 0)
     while time.monotonic() < end:
         pass
