@@ -107,7 +107,7 @@ def test_a_runner_killed_while_idle_costs_nothing(folder):
 
 
 def test_a_stopped_runner_is_found_out_by_the_health_check(folder, monkeypatch):
-    monkeypatch.setattr("modelops_dask.executors.warm.PING_AFTER_SECONDS", 0)
+    monkeypatch.setattr("modelops_dask.executors.pool.PING_AFTER_SECONDS", 0)
     monkeypatch.setattr("modelops_dask.executors.process.PING_SECONDS", 0.2)
     chosen = settings(folder)
     with executors.create(chosen) as executor:

@@ -92,7 +92,7 @@ def test_the_successor_of_an_old_runner(tmp_path, monkeypatch):
         one = task(FAULTS, chosen, "state")
         first = pid_of(executor.run(one))
         (runner,) = executor.idle()
-        monkeypatch.setattr(executor, "_start_seconds", {one.bundle.digest: 500})
+        monkeypatch.setattr(executor._pool, "_start_seconds", {one.bundle.digest: 500})
         monkeypatch.setattr(runner, "started_at", runner.started_at - 600)
         assert pid_of(executor.run(one)) == first
         successor, retiring = executor.idle()

@@ -1,0 +1,282 @@
+"""The runner processes of a worker: which there are, who has one, when they end.
+
+    Task -> a runner of its bundle, idle or new -> with pool.lease(task) as warm -> idle again, or ended
+
+A runner ends after max_process_reuse tasks (1: executor `cold`), process_ttl_seconds, any task that it did
+not survive, or when its place is needed: the one used longest ago goes first. Where there is room, its
+successor is started while it still works, so that no task waits for the import. Does not know what becomes
+of tasks (warm.py does), nor talk to a process (process.py does).
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from modelops_dask import metrics, venv
+from modelops_dask.bundle import Bundle
+from modelops_dask.executors import Task
+from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
+from modelops_dask.executors.wire import find_wire
+from modelops_dask.settings import Settings
+
+logger = logging.getLogger("distributed.modelops")
+
+PING_AFTER_SECONDS = 10  # idle for longer, and a runner is asked for a sign of life before it is used
+END_SECONDS = 5  # what leaving waits for tasks that it has interrupted
+CLOSED = "the executor is closed"
+
+
+class Pool:
+    """At most `limit` runners; a caller waits when all are busy.
+
+    memory_bytes is what they have together, 0 for no limit; peak_bytes the most that a task was seen to need.
+    echo, if given, receives what models print (bytes), as it comes. kind is the class of the runners.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        limit: int,
+        echo: Callable[[bytes], object] | None,
+        kind: type[Runner],
+        memory_bytes: int,
+    ) -> None:
+        self.limit = max(1, limit)
+        self.peak_bytes = 0
+        self.closed = False
+        self._settings, self._kind, self._echo, self._memory_bytes = settings, kind, echo, memory_bytes
+        self._changed = threading.Condition()
+        self._idle: list[Warm] = []  # the one used longest ago first
+        self._busy: set[Warm] = set()
+        self._places = 0  # taken: idle, busy, starting or ending
+        self._building = threading.Lock()
+        self._environments: dict[str, venv.Environment] = {}
+        self._start_seconds: dict[str, float] = {}  # by bundle: how long somebody waited for a first runner
+
+    def busy(self) -> list[Runner]:
+        """The runners that have a task now."""
+        with self._changed:
+            return [warm.runner for warm in self._busy]
+
+    def idle(self) -> list[Runner]:
+        """The runners that wait for a task, the one used longest ago first."""
+        with self._changed:
+            return [warm.runner for warm in self._idle]
+
+    def counts(self) -> dict[str, int]:
+        """How many runners there are, by state."""
+        with self._changed:
+            return {"idle": len(self._idle), "busy": len(self._busy)}
+
+    def drop(self, bundle: Bundle) -> None:
+        """End the idle runners of a bundle."""
+        with self._changed:
+            dropped = [warm for warm in self._idle if warm.serves[0] == bundle]
+            self._idle = [warm for warm in self._idle if warm.serves[0] != bundle]
+        for warm in dropped:
+            self._end(warm, "unfit")
+
+    def close(self) -> None:
+        """End every runner. What still runs a task raises RuntimeError."""
+        with self._changed:
+            self.closed = True
+            idle, self._idle = self._idle, []
+            for warm in self._busy:
+                warm.runner.interrupt()
+            self._changed.notify_all()
+        for warm in idle:
+            warm.runner.hang_up()  # all at once, so that they end side by side
+        for warm in idle:
+            self._end(warm, "closed")
+        with self._changed:
+            # Not for ever: a thread may still be building an environment; it ends its runner itself.
+            self._changed.wait_for(lambda: not self._places, timeout=END_SECONDS)
+
+    @contextmanager
+    def lease(self, task: Task) -> Iterator["Warm"]:
+        """A runner for one task; afterwards idle again, or ended."""
+        warm = self._take(task)
+        try:
+            yield warm
+        except BaseException:
+            self._end(warm, "lost", kill=True)
+            raise
+        if reason := self._retirement(warm):
+            self._end(warm, reason)
+            return
+        if self._is_ending(warm):
+            self._start_successor(warm)
+        with self._changed:
+            self._busy.discard(warm)
+            if not self.closed:
+                self._idle.append(warm)
+                self._changed.notify()
+                return
+        self._end(warm, "closed")
+
+    def _take(self, task: Task) -> "Warm":
+        wanted = (task.bundle, task.threads)
+        while True:
+            stale = None
+            with self._changed:
+                while True:
+                    if self.closed:
+                        raise RuntimeError(CLOSED)
+                    if found := next((warm for warm in reversed(self._idle) if warm.serves == wanted), None):
+                        self._idle.remove(found)
+                        self._busy.add(found)
+                        break
+                    if self._places < self.limit:
+                        self._places += 1
+                        break
+                    if self._idle:
+                        stale = self._idle.pop(0)
+                        break
+                    self._changed.wait()
+            if stale:
+                self._end(stale, "room")
+            elif found is None:
+                return self._start(*wanted)
+            elif reason := self._retirement(found):
+                self._end(found, reason)
+            elif self._is_fit(found):
+                metrics.count("runner_reuses")
+                return found
+            else:
+                self._end(found, "unfit", kill=True)
+
+    def _start(self, bundle: Bundle, threads: int) -> "Warm":
+        """A new runner, its model imported, in a place that is already counted."""
+        warm = self._spawn(bundle, threads)
+        try:
+            with self._changed:
+                self._busy.add(warm)
+                if self.closed:
+                    warm.runner.interrupt()
+            warm.runner.ready()
+        except BaseException:
+            self._end(warm, "lost", kill=True)
+            raise
+        self._start_seconds[bundle.digest] = warm.runner.ready_at - warm.runner.started_at
+        return warm
+
+    def _spawn(self, bundle: Bundle, threads: int) -> "Warm":
+        """A process that begins to import the model, in a place that is already counted."""
+        try:
+            wire = find_wire(bundle.path)
+            with ExitStack() as stack:
+                environment = self._environment(bundle, stack)
+                runner = self._kind(
+                    environment.python,
+                    bundle.path,
+                    wire,
+                    seed_globals=self._settings.seed_globals,
+                    keep_pythonpath=self._settings.executor_environment == "image",
+                    threads=threads,
+                    # Compiled code outlives its process; a private environment's is of no use to another.
+                    numba_cache=None if self._settings.force_fresh_venv else Path(f"{bundle.path}.numba"),
+                    echo=self._echo,
+                )
+                stack.callback(runner.close)
+                metrics.count("runner_starts")
+                return Warm(runner, (bundle, threads), environment, stack.pop_all())
+        except BaseException:
+            self._free_place()
+            raise
+
+    def _start_successor(self, warm: "Warm") -> None:
+        """Start the process that will replace a runner, if there is room for one more."""
+        with self._changed:
+            crowded = 0 < self._memory_bytes < (self._places + 1) * self.peak_bytes
+            if warm.has_successor or self.closed or self._places >= self.limit or crowded:
+                return
+            self._places += 1
+        warm.has_successor = True
+        try:
+            successor = self._spawn(*warm.serves)
+        except Exception as error:  # whoever needs a runner next starts one, and is told
+            logger.debug("no successor for a runner: %s", error)
+            return
+        with self._changed:
+            if not self.closed:
+                self._idle.insert(0, successor)  # behind the runner that it replaces
+                self._changed.notify()
+                return
+        self._end(successor, "closed", kill=True)
+
+    def _environment(self, bundle: Bundle, stack: ExitStack) -> venv.Environment:
+        if self._settings.force_fresh_venv:
+            return stack.enter_context(venv.fresh(bundle, self._settings))
+        with self._building:
+            if bundle.digest not in self._environments:
+                self._environments[bundle.digest] = venv.environment(bundle, self._settings)
+            return self._environments[bundle.digest]
+
+    def _retirement(self, warm: "Warm") -> str:
+        """Why a runner must have no more tasks; "" when it may."""
+        runner, settings = warm.runner, self._settings
+        if 0 < settings.max_process_reuse <= runner.tasks:
+            return "reuse"
+        if 0 < settings.process_ttl_seconds <= time.monotonic() - runner.started_at:
+            return "age"
+        return ""
+
+    def _is_ending(self, warm: "Warm") -> bool:
+        """Whether the rest of a runner's life, at the pace of its tasks, is shorter than a start takes."""
+        runner, settings = warm.runner, self._settings
+        if settings.force_fresh_venv:  # its successor would first build an environment, and delay this task
+            return False
+        start_seconds = self._start_seconds.get(warm.serves[0].digest, 0)
+        now = time.monotonic()
+        left_seconds = [math.inf]
+        if settings.process_ttl_seconds:
+            left_seconds.append(runner.started_at + settings.process_ttl_seconds - now)
+        left = settings.max_process_reuse - runner.tasks
+        if settings.max_process_reuse and left <= runner.tasks:  # sooner, a spare would cost memory for long
+            pace_seconds = (now - runner.ready_at) / runner.tasks
+            left_seconds.append(left * pace_seconds if left > 1 else 0)
+        return min(left_seconds) <= start_seconds
+
+    def _is_fit(self, warm: "Warm") -> bool:
+        """Whether an idle runner can have a task. One that ended in its sleep costs nobody a task."""
+        runner = warm.runner
+        try:
+            if runner.ready_at is None:
+                runner.ready()
+            elif runner.broken:
+                return False
+            elif time.monotonic() - runner.used_at > PING_AFTER_SECONDS:
+                runner.ping()
+        except (RunnerLost, StartFailed):
+            return False
+        return True
+
+    def _end(self, warm: "Warm", reason: str, kill: bool = False) -> None:
+        metrics.count("runner_retirements", reason)
+        try:
+            if kill or warm.runner.ready_at is None:
+                warm.runner.kill()
+            warm.stack.close()
+        finally:
+            with self._changed:
+                self._busy.discard(warm)
+            self._free_place()
+
+    def _free_place(self) -> None:
+        with self._changed:
+            self._places -= 1
+            self._changed.notify_all()
+
+
+class Warm:
+    """A runner, the bundle it imported and its native threads, where, and what ends with it."""
+
+    def __init__(
+        self, runner: Runner, serves: tuple[Bundle, int], environment: venv.Environment, stack: ExitStack
+    ) -> None:
+        self.runner, self.serves, self.environment, self.stack = runner, serves, environment, stack
+        self.has_successor = False
