@@ -37,6 +37,7 @@ CONTEXT: dict[str, Object] = {
     "tls.enabled": {},
     "workers.autoscaling": {"workers": {"autoscaling": {"enabled": True}}},
     "workers.autoscaling.enabled": {},
+    "workers.volumeMounts": {"workers": {"volumes": [{"name": "data", "emptyDir": {}}]}},
 }
 EGRESS_RULE = [{"ports": [{"port": 443}]}]
 OTHER: dict[str, Any] = {
