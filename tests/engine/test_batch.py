@@ -1,5 +1,6 @@
 """A batch on a worker: what is stored, what is said, with real executors and a real store."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,19 @@ def test_a_pool_of_runners_works_side_by_side(study, runtime):
     _, source = study(n=12, seconds=0.05, pid=1)
     execute(Batch(source, "pool", ((0, 12),), 60), runtime("isolated_warm", subprocess_pool_size=2))
     assert len({dict(row["outputs"])["pid"] for row in rows_of(source, "pool")}) == 2
+
+
+def test_two_batches_share_the_runners_of_their_process(study, runtime):
+    """Two threads and a pool of three: three runners at work, not two, and not four."""
+    _, source = study(n=24, seconds=0.05, pid=1)
+    worker = replace(runtime("isolated_warm", subprocess_pool_size=3), threads=2)
+    with ThreadPoolExecutor(2) as threads:
+        batches = [
+            Batch(source, name, ranges, 60) for name, ranges in (("a", ((0, 12),)), ("b", ((12, 24),)))
+        ]
+        list(threads.map(execute, batches, [worker] * 2))
+    rows = rows_of(source, "a") + rows_of(source, "b")
+    assert len({dict(row["outputs"])["pid"] for row in rows}) == 3
 
 
 def test_a_bundle_that_changed_on_the_way_is_refused(study, runtime):
