@@ -62,6 +62,11 @@ leaks: dev  ## Measure what tasks find of those before them, and write the table
 bench: dev  ## Measure against stated bounds, side by side in one run
 	$(VENV)/python benchmarks/run.py
 
+.PHONY: faults
+faults: dev  ## Disturb RUNS studies by seeded faults, and check what each comes to; FAULT_SEED repeats them
+	$(VENV)/python tests/faults/campaign.py --runs $(RUNS) $(FAULT_SEED:%=--seed %)
+RUNS ?= 200
+
 .PHONY: install
 install: .venv/.installed  ## Set up .venv with the command mops-helm
 
