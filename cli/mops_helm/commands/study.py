@@ -64,7 +64,7 @@ def plan(
     preset_name: str | None,
     files: Sequence[Path],
     sets: Sequence[str],
-    bundle: Path | None,
+    bundle: str | None,
     store: str | None,
     tasks: bool,
     pilot: int | None,

@@ -18,11 +18,12 @@ from typing import Protocol
 from modelops_dask.limits import pod
 from modelops_dask.limits.cgroup import Memory
 from modelops_dask.limits.pod import MIB
+from modelops_dask.shape import USABLE
 
 logger = logging.getLogger("distributed.modelops")
 
 LOOK_SECONDS = 0.25
-FULL, LAST = 0.8, 0.9  # of the limit
+FULL, LAST = 0.8, USABLE  # of the limit
 FREED_SECONDS = 2  # for the kernel to take back what a runner held
 GUARD = (1 << 30) + 1  # the byte of the pod's locks that the guard who looks holds
 
