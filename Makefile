@@ -86,8 +86,8 @@ IMAGE ?= localhost/modelops-dask:dev
 
 .PHONY: lock
 lock: install  ## Resolve pyproject.toml anew into the lock files
-	$(UV) pip compile -q --upgrade $(COMPILE) -o requirements.lock pyproject.toml
-	$(UV) pip compile -q --upgrade $(COMPILE) --extra image --extra s3 -c requirements.lock -o requirements-image.lock pyproject.toml
+	$(UV) pip compile -q --upgrade $(COMPILE) --extra image --extra s3 -o requirements-image.lock pyproject.toml
+	$(UV) pip compile -q --upgrade $(COMPILE) -c requirements-image.lock -o requirements.lock pyproject.toml
 	$(UV) pip compile -q --upgrade $(COMPILE) --group dev -c requirements-image.lock -o requirements-dev.lock
 	$(UV) pip compile -q --upgrade $(COMPILE) --group scan -o requirements-scan.lock
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
