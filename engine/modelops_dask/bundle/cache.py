@@ -87,9 +87,13 @@ class Cache:
 
 def _is_whole(path: Path, wanted: str) -> bool:
     with suppress(OSError, ValueError):
-        files = [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
-        return tree.digest_of(path, files) == wanted
+        return tree.digest_of(path, listed(path)) == wanted
     return False
+
+
+def listed(path: Path) -> list[PurePosixPath]:
+    """The files of a tree in a cache, as they were copied: what others wrote into it is not among them."""
+    return [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
 
 
 def _listing(path: Path) -> Path:
