@@ -24,3 +24,15 @@ files = click.option(
 )
 
 sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="One value, as in helm.")
+
+namespace = click.option(
+    "-n",
+    "--namespace",
+    metavar="NAME",
+    default="",
+    help="Namespace in the cluster.  [default: the context's]",
+)
+
+kube_context = click.option(
+    "--kube-context", "context", metavar="NAME", default="", help="Another context of the kubeconfig."
+)
