@@ -23,6 +23,36 @@ files = click.option(
     help="A values file; of several, the last wins, as in helm.",
 )
 
+
+def _states(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+    """failed,poisoned -> its names."""
+    states = tuple(dict.fromkeys(text.split(","))) if text else ()
+    if unknown := [state for state in states if state not in ("failed", "poisoned")]:
+        raise click.BadParameter(f"{unknown[0]!r} is not failed or poisoned")
+    return states
+
+
+spec = click.argument(
+    "spec_path", metavar="SPEC", type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+
+study = click.argument("study", metavar="STUDY")
+
+bundle = click.option(
+    "--bundle",
+    metavar="REFERENCE",
+    help="The model: a folder, an archive or its URL, or HOST/REPOSITORY:TAG; else `bundle:` in the spec, "
+    "else the nearest folder above it that is one.",
+)
+
+retry = click.option(
+    "--retry",
+    metavar="STATES",
+    default="",
+    callback=_states,
+    help="Try tasks of these states again: failed,poisoned.",
+)
+
 sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="One value, as in helm.")
 
 namespace = click.option(
@@ -30,7 +60,7 @@ namespace = click.option(
     "--namespace",
     metavar="NAME",
     default="",
-    help="Namespace in the cluster.  [default: the context's]",
+    help="Namespace in the cluster; else the context's.",
 )
 
 kube_context = click.option(

@@ -5,8 +5,7 @@ store -> results/ (built when it is missing or old) -> Outputs by name -> a list
 A table is written a batch at a time, because it may be larger than memory.
 """
 
-import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from modelops_dask.errors import BadInput
 from modelops_dask.store.results import output, outputs
@@ -20,6 +19,12 @@ def read(store: str, name: str | None) -> dict[str, "Output"]:
     return outputs(store) if name is None else {name: output(store, name)}
 
 
+def refuse_terminal(stream: TextIO) -> None:
+    """Keep Parquet from a terminal. BadInput."""
+    if stream.isatty():
+        raise BadInput("Parquet is not for a terminal: add > FILE.parquet")
+
+
 def write(store: str, name: str | None, to: str, stream: BinaryIO) -> None:
     """One output as CSV or Parquet bytes; NoOutput when there are several and none is named."""
     import pyarrow as pa
@@ -27,8 +32,6 @@ def write(store: str, name: str | None, to: str, stream: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
     found = output(store, name)
-    if to == "parquet" and sys.stdout.isatty():
-        raise BadInput("Parquet is not for a terminal: add > FILE.parquet")
     schema = found.schema
     if to == "csv" and (nested := [field.name for field in schema if pa.types.is_nested(field.type)]):
         raise BadInput(

@@ -1,4 +1,4 @@
-"""`mops-helm study`: plan, run, try, status, results, report, verify."""
+"""`mops-helm study`: plan, run, try; the others are in study_new.py, study_read.py and study_cluster.py."""
 
 import shlex
 import sys
@@ -8,48 +8,34 @@ from pathlib import Path
 import click
 
 from mops_helm import options
+from mops_helm.commands.study_cluster import cancel, list_, submit
 from mops_helm.commands.study_new import new
+from mops_helm.commands.study_read import report, results, status, verify
 
-SPEC = click.argument(
-    "spec_path", metavar="SPEC", type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
-STUDY = click.argument("store", metavar="STUDY")
-BUNDLE = click.option(
-    "--bundle",
-    metavar="REFERENCE",
-    help="The model: a folder, an archive or its URL, or HOST/REPOSITORY:TAG; else `bundle:` in the spec, "
-    "else the nearest folder above it that is one.",
-)
 STORE = click.option(
     "--store", metavar="DIR", help="Where results are kept: a folder or URL.  [default: out/NAME]"
 )
 
 
-def _states(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
-    """failed,poisoned -> its names."""
-    states = tuple(dict.fromkeys(text.split(","))) if text else ()
-    if unknown := [state for state in states if state not in ("failed", "poisoned")]:
-        raise click.BadParameter(f"{unknown[0]!r} is not failed or poisoned")
-    return states
-
-
 @click.group()
 def study() -> None:
-    """Studies: create, plan, run, try, read.
+    """Studies: create, plan, run, try, read, submit to a cluster.
 
-    SPEC is a study.yaml or a study JSON of ModelOps; STUDY is where its results are kept.
+    SPEC is a study.yaml or a study JSON of ModelOps; STUDY is where its results are kept or, with -n, its
+    name in the cluster.
     """
 
 
-study.add_command(new)
+for command in (new, status, results, report, verify, submit, list_, cancel):
+    study.add_command(command)
 
 
 @study.command()
-@SPEC
+@options.spec
 @options.preset
 @options.files
 @options.sets
-@BUNDLE
+@options.bundle
 @STORE
 @click.option("--tasks", is_flag=True, help="Every task: set, replicate, param_id, seed, parameters.")
 @click.option(
@@ -96,11 +82,11 @@ def plan(
 
 
 @study.command()
-@SPEC
+@options.spec
 @options.preset
 @options.files
 @options.sets
-@BUNDLE
+@options.bundle
 @STORE
 @click.option(
     "-d",
@@ -109,13 +95,7 @@ def plan(
     default="",
     help="Use the workers of a Dask scheduler, such as tcp://HOST:8786.",
 )
-@click.option(
-    "--retry",
-    metavar="STATES",
-    default="",
-    callback=_states,
-    help="Try tasks of these states again: failed,poisoned.",
-)
+@options.retry
 @click.option(
     "--progress",
     "form",
@@ -174,7 +154,7 @@ def run(
 @options.preset
 @options.files
 @options.sets
-@BUNDLE
+@options.bundle
 @options.output
 def try_(
     where: Path,
@@ -200,95 +180,6 @@ def try_(
     result = studies.try_task(where, task_id, bundle, on, echo)
     click.echo(render_study.tried(result, output))
     sys.exit(0 if result.outcome.status == "ok" else 3)
-
-
-@study.command()
-@STUDY
-@options.output
-def status(store: str, output: str) -> None:
-    """Tasks by state and failures by reason, also while the study runs."""
-    from modelops_dask.store.files import Files
-    from modelops_dask.study import summary
-    from mops_helm import render_study
-
-    click.echo(render_study.summary(summary.status(Files(store)), output))
-
-
-@study.command()
-@STUDY
-@click.option("--output", "name", metavar="NAME", help="One output only.")
-@click.option(
-    "--to", type=click.Choice(["csv", "parquet"]), help="Write that output whole to standard output."
-)
-@click.option("-o", "form", type=options.FORMS, default="table", show_default=True, help="Form of the list.")
-def results(store: str, name: str | None, to: str | None, form: str) -> None:
-    """The outputs of a study: their files and first rows, or one whole as CSV or Parquet."""
-    from mops_helm import render_study, study_results
-
-    if to:
-        study_results.write(store, name, to, sys.stdout.buffer)
-    else:
-        click.echo(render_study.results(study_results.read(store, name), form))
-
-
-@study.command()
-@STUDY
-@click.option(
-    "--to",
-    metavar="FILE",
-    default="report.html",
-    show_default=True,
-    type=click.Path(dir_okay=False, allow_dash=True),
-    help="The file to write; - for standard output.",
-)
-def report(store: str, to: str) -> None:
-    """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
-
-    One file that needs no network. A study that still runs is reported as it is now.
-    """
-    from modelops_dask.report import report as page
-
-    text = page(store)
-    with click.open_file(to, "w", encoding="utf-8", atomic=to != "-") as file:
-        file.write(text)
-    if to != "-":
-        click.echo(to)
-
-
-@study.command()
-@STUDY
-@click.option(
-    "--sample",
-    metavar="K",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Run K of its ok tasks again and compare their bytes.",
-)
-@options.preset
-@options.files
-@options.sets
-@BUNDLE
-@options.output
-def verify(
-    store: str,
-    sample: int,
-    preset_name: str | None,
-    files: Sequence[Path],
-    sets: Sequence[str],
-    bundle: str | None,
-    output: str,
-) -> None:
-    """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
-
-    Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
-    --sample; each task runs with the executor that it ran with.
-    """
-    from mops_helm import render_study, studies, study_verify
-
-    report = study_verify.check(store, sample, bundle, studies.workers(preset_name, files, sets))
-    click.echo(render_study.verified(report, output))
-    sys.exit(3 if report.findings else 0)
 
 
 def _flags(preset_name: str | None, files: Sequence[Path], sets: Sequence[str]) -> str:

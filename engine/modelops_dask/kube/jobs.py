@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelops_dask.errors import BadInput, ClusterFailed
-from modelops_dask.kube.connect import Cluster, Refused, asking
+from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, Refused, asking
 
 STUDY, RELEASE = "modelops.io/study", "modelops.io/release"  # labels; the study's is its name, made a label
 STORE, BUNDLE = "modelops.io/store", "modelops.io/bundle"  # annotations, as the next
@@ -170,7 +170,10 @@ def read(cluster: Cluster, name: str) -> Object | None:
     """A Job by its name; None when there is none."""
     try:
         with asking(f"read Job {name}", cluster.context):
-            return cluster.plain(cluster.batch.read_namespaced_job(name, cluster.namespace))
+            found = cluster.batch.read_namespaced_job(
+                name, cluster.namespace, _request_timeout=ANSWER_SECONDS
+            )
+            return cluster.plain(found)
     except Refused as refused:
         if refused.status == 404:
             return None
@@ -215,15 +218,8 @@ def create(cluster: Cluster, job: Object, kept: Object) -> bool:
         with asking(f"read Job {name}", cluster.context):
             owner, ours = cluster.batch.read_namespaced_job(name, where), False
     owned = deepcopy(kept)
-    owned["metadata"]["ownerReferences"] = [
-        {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "name": name,
-            "uid": owner.metadata.uid,
-            "blockOwnerDeletion": True,  # a Job that is deleted is gone when its ConfigMap is
-        }
-    ]
+    # A Job that is deleted is then gone when its ConfigMap is.
+    owned["metadata"]["ownerReferences"] = [owned_by(name, owner.metadata.uid) | {"blockOwnerDeletion": True}]
     try:
         with asking(f"create ConfigMap {name}", cluster.context):
             cluster.core.create_namespaced_config_map(where, owned)
@@ -233,6 +229,11 @@ def create(cluster: Cluster, job: Object, kept: Object) -> bool:
                 remove(cluster, name)
             raise
     return ours
+
+
+def owned_by(name: str, uid: str) -> Object:
+    """What makes an object go when a Job goes."""
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
 
 
 def cancel(cluster: Cluster, name: str) -> None:

@@ -56,6 +56,7 @@ class Submitted:
     progress: Seen | None
     summary: dict[str, Any] = field(repr=False)  # as `study status -o json`; {} until there is one
     uid: str = ""
+    suspended: bool = False  # by a queue, until it admits the Job
     template: dict[str, Any] = field(default_factory=dict, repr=False)  # of its pods
 
     @property
@@ -151,6 +152,7 @@ def of(job: jobs.Object) -> Submitted:
         progress=progress,
         summary=summary,
         uid=metadata["uid"],
+        suspended=bool(spec.get("suspend")),
         template=spec["template"],
     )
 

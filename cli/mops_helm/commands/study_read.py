@@ -1,0 +1,151 @@
+"""`mops-helm study status|results|report|verify`: what a store or, with -n, a study in the cluster holds."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mops_helm import options
+
+
+@click.command()
+@options.study
+@options.namespace
+@options.kube_context
+@click.option("--watch", is_flag=True, help="In the cluster: follow it, and end with its exit status.")
+@options.output
+def status(study: str, namespace: str, context: str, watch: bool, output: str) -> None:
+    """Tasks by state and failures by reason, also while the study runs.
+
+    Of a study in the cluster: its state, how far it is, and what is in its way.
+    """
+    from mops_helm import render_study
+
+    if namespace or context:
+        from mops_helm.commands import study_cluster
+
+        study_cluster.show(study, namespace, context, watch, output)
+        return
+    if watch:
+        raise click.UsageError("--watch is for studies in the cluster: add -n NAMESPACE")
+    from modelops_dask.store.files import Files
+    from modelops_dask.study import summary
+
+    click.echo(render_study.summary(summary.status(Files(study)), output))
+
+
+@click.command()
+@options.study
+@options.namespace
+@options.kube_context
+@click.option("--output", "name", metavar="NAME", help="One output only.")
+@click.option(
+    "--to", type=click.Choice(["csv", "parquet"]), help="Write that output whole to standard output."
+)
+@click.option("-o", "form", type=options.FORMS, default="table", show_default=True, help="Form of the list.")
+def results(study: str, namespace: str, context: str, name: str | None, to: str | None, form: str) -> None:
+    """The outputs of a study: their files and first rows, or one whole as CSV or Parquet."""
+    from mops_helm import render_study, study_results
+
+    if to == "parquet":
+        study_results.refuse_terminal(sys.stdout)
+    if namespace or context:
+        words = [*(["--output", name] if name else []), *(["--to", to] if to else ["-o", form])]
+        sys.exit(_in_cluster(study, namespace, context, "results", words, sys.stdout.buffer))
+    if to:
+        study_results.write(study, name, to, sys.stdout.buffer)
+    else:
+        click.echo(render_study.results(study_results.read(study, name), form))
+
+
+@click.command()
+@options.study
+@options.namespace
+@options.kube_context
+@click.option(
+    "--to",
+    metavar="FILE",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="The file to write; - for standard output.",
+)
+def report(study: str, namespace: str, context: str, to: str) -> None:
+    """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
+
+    One file that needs no network. A study that still runs is reported as it is now.
+    """
+    from io import BytesIO
+
+    if namespace or context:
+        written = BytesIO()
+        if code := _in_cluster(study, namespace, context, "report", ["--to", "-"], written):
+            sys.exit(code)
+        page = written.getvalue()
+    else:
+        from modelops_dask.report import report as render
+
+        page = render(study).encode()
+    with click.open_file(to, "wb", atomic=to != "-") as file:
+        file.write(page)
+    if to != "-":
+        click.echo(to)
+
+
+@click.command()
+@options.study
+@options.namespace
+@options.kube_context
+@click.option(
+    "--sample",
+    metavar="K",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Run K of its ok tasks again and compare their bytes.",
+)
+@options.preset
+@options.files
+@options.sets
+@options.bundle
+@options.output
+def verify(
+    study: str,
+    namespace: str,
+    context: str,
+    sample: int,
+    preset_name: str | None,
+    files: Sequence[Path],
+    sets: Sequence[str],
+    bundle: str | None,
+    output: str,
+) -> None:
+    """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
+
+    Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
+    --sample; each task runs with the executor that it ran with. In the cluster they are the study's own.
+    """
+    if namespace or context:
+        if preset_name or files or sets or bundle:
+            raise click.UsageError("in the cluster, --sample runs with the study's own values and bundle")
+        words = ["--sample", str(sample), "-o", output]
+        sys.exit(_in_cluster(study, namespace, context, "verify", words, sys.stdout.buffer))
+    from mops_helm import render_study, studies, study_verify
+
+    found = study_verify.check(study, sample, bundle, studies.workers(preset_name, files, sets))
+    click.echo(render_study.verified(found, output))
+    sys.exit(3 if found.findings else 0)
+
+
+def _in_cluster(name: str, namespace: str, context: str, verb: str, words: Sequence[str], stdout) -> int:
+    """Type a command of this module where the store of a study in the cluster is seen."""
+    from modelops_dask.kube import connect, submitted
+    from mops_helm import reading
+
+    cluster = connect.connect(context, namespace)
+    found = submitted.find(cluster, name)
+    more = reading.rerun_words(found) if "--sample" in words and words[1] != "0" else []
+    code = reading.run(cluster, found, verb, [*words, *more], stdout, lambda text: click.echo(text, err=True))
+    stdout.flush()
+    return code
