@@ -1,86 +1,120 @@
-"""12,000 empty tasks: as a study, under `direct` and stored durably, and by client.map on the same cluster.
+"""Tasks a second, of tasks that compute for 0, 1 and 10 ms: studies, stored durably, beside others.
 
-The study's time begins with an empty store and ends when every task's row is on the disk and folded; starting
-the cluster, which both share, and writing the tables are left out. client.map's ends with the gathered
-results, which are stored nowhere.
+    each side in turn, alone on the machine, on 2 processes -> a row of tasks/s for each length of task
+    the rows -> bounds: direct and isolated_warm beside client.map, direct beside the best that stores results
+
+A study's time is that of studies.run; the others' (peers.py) ends when results are in this process, or are
+stored. Starting processes and a first short run are left out of all. A side that is slow has fewer tasks: the
+row says how many.
 """
 
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
-from modelops_dask.bundle import Bundle, fetch
+import peers
+import studies
+from figures import ahead, holds, row
+from peers import Job, Run
+
 from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
-from modelops_dask.shape import Shape
-from modelops_dask.store.files import Files
-from modelops_dask.store.fold import fold
-from modelops_dask.store.study import begin
-from modelops_dask.study import dispatch, spec
-from modelops_dask.study.batch import Source
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-AT_LEAST = 50.0
-SETS, REPLICATES = 400, 30
-TASKS = SETS * REPLICATES
+DIRECT_AT_LEAST, WARM_AT_LEAST = 100.0, 30.0  # times client.map, for tasks that do nothing
+TASKS = {0: 12_000, 1: 4_000, 10: 400}  # by milliseconds
+FEW_TASKS = {0: 2_000, 1: 1_000, 10: 200}
 ROUNDS = 3
-STUDIES_A_ROUND = 5
+TURN_SECONDS = 1.0  # what ends sooner is run again
+
+
+@dataclass(frozen=True)
+class Side:
+    """Who runs tasks: `opened` starts its processes; for every length of task, how many."""
+
+    opened: Callable[[], AbstractContextManager[Run]]
+    tasks: dict[int, int]
+    stores: bool
+
+
+@contextmanager
+def _study(kind: str) -> Iterator[Run]:
+    with tempfile.TemporaryDirectory() as cache:
+        settings = Settings(
+            executor_type=kind, bundles_cache_dir=Path(cache, "b"), venvs_dir=Path(cache, "v")
+        )
+        with local_cluster(peers.SHAPE, settings, say=print) as client:
+            yield lambda job: studies.run(client, settings, job.folder, job.count, job.milliseconds)
+
+
+OURS = {
+    "direct": Side(partial(_study, "direct"), TASKS, True),
+    "isolated_warm": Side(partial(_study, "isolated_warm"), TASKS, True),
+    "isolated_fork": Side(partial(_study, "isolated_fork"), FEW_TASKS, True),
+}
+PEERS = {
+    "client.map": Side(peers.client_map, TASKS, False),
+    "client.map, a file a task": Side(peers.client_map, FEW_TASKS, True),
+    "as_completed": Side(peers.dask_as_completed, FEW_TASKS, False),
+    "as_completed, a line a task": Side(peers.dask_as_completed, FEW_TASKS, True),
+    "Ray": Side(peers.ray_tasks, FEW_TASKS, False),
+    "Ray, a file a task": Side(peers.ray_tasks, FEW_TASKS, True),
+    "process pool": Side(peers.pool_submit, TASKS, False),
+    "process pool, a line a task": Side(peers.pool_submit, FEW_TASKS, True),
+    "process pool, chunks": Side(peers.pool_chunks, TASKS, False),
+    "process pool, a file a chunk": Side(peers.pool_chunks, TASKS, True),
+}
+SIDES = OURS | PEERS
+
+Rates = dict[str, list[float]]  # by side: tasks/s of each round
 
 
 def measure() -> bool:
-    """Print both rates and their ratio; whether it is within the bound."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        settings = Settings(executor_type="direct", bundles_cache_dir=folder / "cache")
-        study = folder / "study.yaml"
-        study.write_text(
-            f"entrypoint: empty.wire/any\nreplicates: {REPLICATES}\ngrid:\n  x: {list(range(SETS))}\n"
-        )
-        loaded = spec.load(study)
-        bundle = fetch(str(Path(__file__).parent / "empty"), settings.bundles_cache_dir)
-        ours, theirs = [], []
-        with local_cluster(Shape(1, 2, 1, 2 * 1024**3), settings, say=print) as client:
-            _study(
-                client, loaded, bundle, folder / "warm-up"
-            )  # each worker imports Arrow and, where it is, pandas
-            for number in range(ROUNDS):
-                for again in range(STUDIES_A_ROUND):  # client.map takes as long as fifty of them
-                    store = folder / f"store-{number}-{again}"
-                    ours.append(TASKS / _study(client, loaded, bundle, store))
-                theirs.append(TASKS / _map(client))
-    ratio = median(ours) / median(theirs)
-    print(f"study, stored       {_spread(ours)}")
-    print(f"client.map          {_spread(theirs)}")
-    print(f"ratio of medians    {ratio:.0f}, at least {AT_LEAST:g}\n")
-    return ratio >= AT_LEAST
+    """Print the rates of all sides; whether the bounds are kept."""
+    rates: dict[int, Rates] = {milliseconds: {name: [] for name in SIDES} for milliseconds in TASKS}
+    for _ in range(ROUNDS):
+        for name, side in SIDES.items():
+            with side.opened() as run:
+                _turn(run, Job(0, 50), side.stores, 0)
+                for milliseconds, tasks in side.tasks.items():
+                    job = Job(milliseconds, tasks)
+                    rates[milliseconds][name].append(_turn(run, job, side.stores, TURN_SECONDS))
+    for milliseconds, by_side in rates.items():
+        print(f"tasks of {milliseconds} ms")
+        for name, each in by_side.items():
+            row(name, each, f"tasks/s of {SIDES[name].tasks[milliseconds]:>6,}")
+    print("direct and isolated_warm beside others")
+    # All are printed before one is missed.
+    return all([*_beside_map(rates[0]), *(_beside_storing(length, rates[length]) for length in TASKS)])
 
 
-def _study(client: "Client", loaded: spec.Spec, bundle: Bundle, store: Path) -> float:
-    start = time.perf_counter()
-    files = Files(str(store))
-    plan = begin(files, loaded, bundle.digest)
-    dispatch.run(client, Source(files, plan.request, bundle), plan, fold(files, plan))
-    counts = fold(files, plan).counts()
-    seconds = time.perf_counter() - start
-    assert counts["ok"] == TASKS, counts
-    return seconds
+def _turn(run: Run, job: Job, stores: bool, at_least_seconds: float) -> float:
+    """Tasks/s of a job, the median of the times that it is run, each into a new folder."""
+    rates: list[float] = []
+    begin = time.perf_counter()
+    while not rates or time.perf_counter() - begin < at_least_seconds:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            run(replace(job, folder=Path(folder)) if stores else job)
+            rates.append(job.count / (time.perf_counter() - start))
+    return median(rates)
 
 
-def _map(client: "Client") -> float:
-    start = time.perf_counter()
-    results = client.gather(client.map(_nothing, range(TASKS), pure=False))
-    seconds = time.perf_counter() - start
-    assert len(results) == TASKS
-    return seconds
+def _beside_map(rates: Rates) -> list[bool]:
+    middle = {name: median(each) for name, each in rates.items()}
+    bounds = {"direct": DIRECT_AT_LEAST, "isolated_warm": WARM_AT_LEAST}
+    return [
+        holds(f"{name} / client.map, 0 ms", middle[name] / middle["client.map"], bound, at_least=True)
+        for name, bound in bounds.items()
+    ]
 
 
-def _nothing(_: int) -> bytes:
-    return b""
-
-
-def _spread(rates: list[float]) -> str:
-    return f"{median(rates):>9,.0f} tasks/s ({min(rates):,.0f} to {max(rates):,.0f})"
+def _beside_storing(milliseconds: int, rates: Rates) -> bool:
+    storing = [name for name, side in PEERS.items() if side.stores]
+    best = max(storing, key=lambda name: median(rates[name]))
+    ratios = [ours / theirs for ours, theirs in zip(rates["direct"], rates[best], strict=True)]
+    return ahead(f"direct / {best}, {milliseconds} ms", ratios)

@@ -30,6 +30,7 @@ def pins(name: str) -> dict[str, str]:
         ("requirements-image.lock", PROJECT["project"]["optional-dependencies"]["image"]),
         ("requirements-image.lock", PROJECT["project"]["optional-dependencies"]["s3"]),
         ("requirements-dev.lock", PROJECT["dependency-groups"]["dev"]),
+        ("requirements-bench.lock", PROJECT["dependency-groups"]["bench"]),
         ("requirements-scan.lock", PROJECT["dependency-groups"]["scan"]),
     ],
 )
@@ -42,7 +43,9 @@ def test_every_dependency_is_locked_within_its_bounds(lock, wanted):
         assert requirement.specifier.contains(version), f"{lock} has {requirement.name} {version}, not {line}"
 
 
-@pytest.mark.parametrize("lock", ["requirements-image.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements-image.lock", "requirements-dev.lock", "requirements-bench.lock"]
+)
 def test_the_lock_files_agree(lock):
     runtime, other = pins("requirements.lock"), pins(lock)
     assert {

@@ -1,4 +1,4 @@
-"""The bundle of benchmarks/study_rate.py: a model that does nothing, so that only what surrounds it is
+"""The bundle of benchmarks/executors.py: a model that does nothing, so that only what surrounds it is
 measured.
 """
 
