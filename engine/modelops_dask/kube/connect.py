@@ -185,7 +185,10 @@ def _message(error: Any) -> str:
     """What the API server says of an error: its Status object's message, else HTTP's reason."""
     import json
 
-    try:
-        return json.loads(error.body)["message"]
-    except (ValueError, TypeError, KeyError):
-        return str(error.reason)
+    # A refused websocket has its Status at the end of the reason, after the headers.
+    for text in (error.body, str(error.reason).rpartition(" -+-+- ")[2]):
+        try:
+            return json.loads(text)["message"]
+        except (ValueError, TypeError, KeyError):
+            continue
+    return str(error.reason)

@@ -53,6 +53,7 @@ class Submitted:
     created: float  # seconds since the epoch
     finished: float  # 0 until it is
     message: str  # what Kubernetes says of a Job that failed
+    verdict: int | None  # exit status of the driver, the worst of chunks; None while it is open
     progress: Seen | None
     summary: dict[str, Any] = field(repr=False)  # as `study status -o json`; {} until there is one
     uid: str = ""
@@ -66,7 +67,7 @@ class Submitted:
             return 0
         if self.state == "partial":
             return 3
-        return INTERRUPTED if self.interrupted else self.summary.get("exit_code") or 1
+        return INTERRUPTED if self.interrupted else self.verdict or 1
 
     @property
     def interrupted(self) -> bool:
@@ -126,14 +127,14 @@ def of(job: jobs.Object) -> Submitted:
     summary, chunks = _json(annotations.get(SUMMARY)), 0
     if spec.get("completionMode") == "Indexed":
         chunks = spec["completions"]
-    codes = [summary["exit_code"]] if "exit_code" in summary else _codes(annotations)
+    verdict = _verdict(annotations, summary, chunks)
     progress = _progress(annotations)
     if "Complete" in conditions:
         state = "succeeded"
     elif jobs.CANCELLED in annotations:
         state = "cancelled"
     elif "Failed" in conditions:
-        state = "partial" if codes and set(codes) <= {0, 3} and len(codes) in (1, chunks) else "failed"
+        state = "partial" if verdict == 3 else "failed"
     else:
         state = "running" if progress or status.get("ready") else "pending"
     return Submitted(
@@ -149,6 +150,7 @@ def of(job: jobs.Object) -> Submitted:
         created=_seconds(metadata["creationTimestamp"]),
         finished=_seconds(end["lastTransitionTime"]) if end else 0.0,
         message=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",
+        verdict=verdict,
         progress=progress,
         summary=summary,
         uid=metadata["uid"],
@@ -179,9 +181,14 @@ def _progress(annotations: dict[str, str]) -> Seen | None:
     )
 
 
-def _codes(annotations: dict[str, str]) -> list[int]:
+def _verdict(annotations: dict[str, str], summary: dict[str, Any], chunks: int) -> int | None:
+    """Of the whole, else of its chunks: they have succeeded or are partial only when all have ended."""
+    if "exit_code" in summary:
+        return summary["exit_code"]
     said = [_json(text) for name, text in annotations.items() if _is(name, SUMMARY)]
-    return [one["exit_code"] for one in said if "exit_code" in one]
+    codes = [one["exit_code"] for one in said if "exit_code" in one]
+    judged = [code for code in codes if code not in (0, 3)]
+    return max(judged or codes) if judged or 0 < len(codes) == chunks else None
 
 
 def _is(name: str, kind: str) -> bool:

@@ -1,0 +1,138 @@
+"""Run a command in a pod's container, as `kubectl exec` does, with bytes in and out as they come.
+
+    stdin -> websocket -> the command -> stdout, stderr (written as they arrive) -> its exit status
+
+Does not start pods, and gives the command no terminal. The end of stdin needs a cluster of 1.30 or newer.
+"""
+
+import io
+import json
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from modelops_dask.errors import ClusterFailed
+from modelops_dask.kube.connect import Cluster, asking
+
+if TYPE_CHECKING:
+    from kubernetes.stream.ws_client import WSClient
+
+STDOUT, STDERR, STATUS = 1, 2, 3  # channels of the protocol; the first byte of a message
+CHUNK_BYTES = 1 << 16
+
+
+class CommandLost(ClusterFailed):
+    """A command in a pod of which no exit status came: the pod went, or the connection."""
+
+    def __init__(self, pod: str, reason: str) -> None:
+        super().__init__(pod, reason)
+        self.pod = pod
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Lost the command that ran in pod {self.pod}: {self.reason}"
+
+
+class CommandFailed(ClusterFailed):
+    """A command in a pod that ended with a status other than 0, and what it said on stderr."""
+
+    def __init__(self, pod: str, command: Sequence[str], status: int, said: str) -> None:
+        super().__init__(pod, command, status, said)
+        self.pod = pod
+        self.command = tuple(command)
+        self.status = status
+        self.said = said
+
+    def __str__(self) -> str:
+        program = " ".join(self.command[:3])
+        return f"{program} in pod {self.pod} ended with status {self.status}:\n{self.said.strip()}"
+
+
+def run(
+    cluster: Cluster,
+    pod: str,
+    command: Sequence[str],
+    stdout: BinaryIO,
+    stderr: BinaryIO,
+    stdin: BinaryIO | None = None,
+    container: str = "",
+) -> int:
+    """The exit status of a command in a pod; its output is written to stdout and stderr as it arrives.
+
+    stdin is sent to its end, and the command must read all of it: else the cluster waits for it to do so.
+    Raises Refused when there is no such pod, CommandLost when the command cannot be started or goes with its pod.
+    """
+    from websocket import ABNF, WebSocketException
+
+    with asking(f"run {command[0]} in pod {pod}", cluster.context):
+        client = _open(cluster, pod, command, container, stdin is not None)
+    sinks = {STDOUT: stdout, STDERR: stderr}
+    try:
+        if stdin is not None:
+            threading.Thread(target=_feed, args=(client, stdin), daemon=True).start()
+        while True:
+            kind, frame = client.sock.recv_data_frame(control_frame=True)
+            if kind == ABNF.OPCODE_CLOSE:
+                raise CommandLost(pod, "it ended without a status")
+            if kind not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or len(frame.data) < 2:
+                continue
+            channel, data = frame.data[0], frame.data[1:]
+            if channel in sinks:
+                sinks[channel].write(data)
+            elif channel == STATUS:
+                return _exit_status(json.loads(data), pod)
+    except (WebSocketException, OSError) as error:
+        raise CommandLost(pod, str(error)) from None
+    finally:
+        client.close()
+
+
+def output(cluster: Cluster, pod: str, command: Sequence[str], stdin: bytes = b"") -> bytes:
+    """What a command in a pod prints. Raises CommandFailed when it ends with another status than 0."""
+    stdout, stderr = io.BytesIO(), io.BytesIO()
+    status = run(cluster, pod, command, stdout, stderr, io.BytesIO(stdin) if stdin else None)
+    if status != 0:
+        raise CommandFailed(pod, command, status, stderr.getvalue().decode(errors="replace"))
+    return stdout.getvalue()
+
+
+def _open(cluster: Cluster, pod: str, command: Sequence[str], container: str, stdin: bool) -> "WSClient":
+    from kubernetes.client import ApiClient, CoreV1Api
+    from kubernetes.stream import stream
+
+    core = CoreV1Api(ApiClient(cluster.api.configuration))  # stream() changes its client for the call
+    return stream(
+        core.connect_get_namespaced_pod_exec,
+        pod,
+        cluster.namespace,
+        command=list(command),
+        stdin=stdin,
+        stdout=True,
+        stderr=True,
+        tty=False,
+        binary=True,
+        _preload_content=False,
+        **({"container": container} if container else {}),
+    )
+
+
+def _feed(client: "WSClient", stdin: BinaryIO) -> None:
+    """Send stdin and its end. A command may end before it has read all: then nobody listens any more."""
+    from websocket import WebSocketException
+
+    try:
+        while chunk := stdin.read(CHUNK_BYTES):
+            client.write_stdin(chunk)
+        client.close_channel(0)
+    except (WebSocketException, OSError):
+        return
+
+
+def _exit_status(said: dict[str, Any], pod: str) -> int:
+    """Of the Status object that ends a command."""
+    if said.get("status") == "Success":
+        return 0
+    for cause in (said.get("details") or {}).get("causes") or ():
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise CommandLost(pod, said.get("message") or "it ended without a status")
