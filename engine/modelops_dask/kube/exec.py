@@ -8,7 +8,7 @@ Does not start pods, and gives the command no terminal. The end of stdin needs a
 import io
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from modelops_dask.errors import ClusterFailed
@@ -60,29 +60,20 @@ def run(
     """The exit status of a command in a pod; its output is written to stdout and stderr as it arrives.
 
     stdin is sent to its end, and the command must read all of it: else the cluster waits for it to do so.
-    Raises Refused when there is no such pod, CommandLost when the command cannot be started or goes with its pod.
+    Raises Refused when there is no such pod, CommandLost when the command cannot start or goes with its pod.
     """
-    from websocket import ABNF, WebSocketException
-
     with asking(f"run {command[0]} in pod {pod}", cluster.context):
         client = _open(cluster, pod, command, container, stdin is not None)
     sinks = {STDOUT: stdout, STDERR: stderr}
     try:
         if stdin is not None:
             threading.Thread(target=_feed, args=(client, stdin), daemon=True).start()
-        while True:
-            kind, frame = client.sock.recv_data_frame(control_frame=True)
-            if kind == ABNF.OPCODE_CLOSE:
-                raise CommandLost(pod, "it ended without a status")
-            if kind not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or len(frame.data) < 2:
-                continue
-            channel, data = frame.data[0], frame.data[1:]
+        for channel, data in _messages(client, pod):
             if channel in sinks:
                 sinks[channel].write(data)
             elif channel == STATUS:
                 return _exit_status(json.loads(data), pod)
-    except (WebSocketException, OSError) as error:
-        raise CommandLost(pod, str(error)) from None
+        raise CommandLost(pod, "it ended without a status")
     finally:
         client.close()
 
@@ -114,6 +105,21 @@ def _open(cluster: Cluster, pod: str, command: Sequence[str], container: str, st
         _preload_content=False,
         **({"container": container} if container else {}),
     )
+
+
+def _messages(client: "WSClient", pod: str) -> Iterator[tuple[int, bytes]]:
+    """Channel and bytes of each message, until the other side closes."""
+    from websocket import ABNF, WebSocketException
+
+    while True:
+        try:
+            kind, frame = client.sock.recv_data_frame(control_frame=True)
+        except (WebSocketException, OSError) as error:
+            raise CommandLost(pod, str(error)) from None
+        if kind == ABNF.OPCODE_CLOSE:
+            return
+        if kind in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and len(frame.data) > 1:
+            yield frame.data[0], frame.data[1:]
 
 
 def _feed(client: "WSClient", stdin: BinaryIO) -> None:

@@ -56,6 +56,17 @@ def warnings(cluster: Cluster) -> dict[str, list[Object]]:
     return dict(about)
 
 
+def reasons(cluster: Cluster, selector: str) -> list[tuple[str, Reason]]:
+    """The name of each pod with these labels that is not well, and why."""
+    about = warnings(cluster)
+    found = []
+    for pod in find(cluster, selector):
+        why = reason(pod, about.get(pod["metadata"]["uid"], ()))
+        if why is not None:
+            found.append((pod["metadata"]["name"], why))
+    return found
+
+
 def ready(pod: Object) -> bool:
     """Whether a pod is in use: ready, and not being deleted."""
     conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
