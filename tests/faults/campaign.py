@@ -1,16 +1,16 @@
 """Seeded faults against whole runs of a study, and what must hold afterwards.
 
-seed -> executor, faults and moments -> `mops-helm study run`, disturbed -> run again until nothing is left
-     -> `study verify` is clean, and the content equals that of a run that nobody disturbed
+seed -> Case: conditions, faults and their moments -> `mops-helm study run`, disturbed, until the last fault
+     -> the same command once more, undisturbed -> `study verify` is clean, and the content equals that of a
+        study that nobody disturbed; no run ended by an error of its own, no process is left
 
-    python tests/faults/campaign.py --runs 200 [--seed 7]      a run alone: --runs 1 --seed SEED
+    python tests/faults/campaign.py --runs 200 [--seed 7]      a case alone: --runs 1 --seed SEED
 
-Each run is a process of its own on a store of its own. Ends only processes that it started.
+Each case has a store and processes of its own, and ends no others. Moments are random but not exact: a seed
+brings back the faults and where they strike, not every interleaving.
 """
 
 import argparse
-import json
-import os
 import random
 import shutil
 import signal
@@ -18,269 +18,232 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study_helpers import COMMAND, KNOBS, environ
+from faults.acts import ON_RUNS, ON_STORES, Fault, fill_disk, kill_runner, kill_scheduler
+from faults.disturbed import PHASES, RUN_SECONDS, TROUBLES, Conditions, Disturbed, Moment, Run, can_mount
+from helpers import wait_for
+from modelops_dask.store.verify import verify
 
-N_SETS, REPLICATES = 24, 3
-WORK_SECONDS = 0.03
-RUN_SECONDS = 180  # a run that takes longer hangs
 EXECUTORS = ("direct", "isolated_warm", "isolated_fork")
-KILLS, HANGS = [11], [17]  # x whose tasks kill their process, run too long
-RESULTS = Path("out", "knobs", "results")
+BOUNDED = ("", "kills", "raises")  # troubles that `direct` survives: nothing bounds its tasks
+DAY_SECONDS = 86_400
+Content = dict[str, pa.Table]
 
 
-class Disturbed:
-    """A study's folder, the run that goes on in it, and what may be done to both."""
+@dataclass(frozen=True)
+class Case:
+    """What a seed stands for."""
 
-    def __init__(self, folder: Path, executor: str, rng: random.Random) -> None:
-        self.folder, self.executor, self.rng = folder, executor, rng
-        self.parts = folder / "out" / "knobs" / "parts"
-        self.process: subprocess.Popen | None = None
-        self.extended = False
+    seed: int
+    conditions: Conditions
+    faults: tuple[tuple[Fault, Moment], ...]
 
-    def write(self) -> None:
-        """The study's file. Under `direct` nothing bounds a task's time, and a death is a worker's."""
-        replicates = REPLICATES + self.extended
-        hangs = [] if self.executor == "direct" else HANGS
-        fixed = {"seconds": WORK_SECONDS, "kills": KILLS, "hangs": hangs}
-        study = {
-            "name": "knobs",
-            "entrypoint": "knobs.wire/any",
-            "bundle": str(KNOBS),
-            "replicates": replicates,
-        }
-        path = self.folder / "study.yaml"
-        path.write_text(json.dumps({**study, "fixed": fixed, "grid": {"x": list(range(N_SETS))}}))
-
-    def start(self, *args: str) -> subprocess.Popen:
-        values = (
-            f"workers.replicas=1,workers.processes=2,executor.environment=image,executor.type={self.executor}"
+    @classmethod
+    def of(cls, seed: int) -> "Case":
+        rng = random.Random(seed)
+        executor = rng.choice(EXECUTORS)
+        troubles = [name for name in TROUBLES if executor != "direct" or name in BOUNDED]
+        faults = [fault for fault in ON_RUNS + ON_STORES if executor != "direct" or fault is not kill_runner]
+        chosen = rng.choices(faults, k=rng.choice([1, 2, 2, 3]))
+        conditions = Conditions(
+            executor,
+            trouble=rng.choice(["", *troubles]),
+            outside=kill_scheduler in chosen or rng.random() < 0.15,
+            clock_seconds=rng.choice([0, 0, 0, rng.uniform(-30, 30) * DAY_SECONDS]),
+            disk=fill_disk in chosen and can_mount(),
         )
-        values += ",executor.taskTimeoutSeconds=1"
-        command = [*COMMAND, "study", "run", "study.yaml", "--set", values, *args]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=environ(self.folder),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        return self.process
-
-    def below(self, is_wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
-        """Processes of the run whose command line is wanted."""
-        found = []
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                if is_wanted(child.cmdline()):
-                    found.append(child)
-            except psutil.Error:
-                continue
-        return found
-
-    # Faults: each is done at a random moment while the run goes on
-
-    def kill_worker(self) -> None:
-        self._signal_one(lambda words: any("spawn_main" in word for word in words), signal.SIGKILL)
-
-    def kill_runner(self) -> None:
-        names = ("runner.py", "zygote.py")
-        self._signal_one(lambda words: any(word.endswith(names) for word in words), signal.SIGKILL)
-
-    def kill_run(self) -> None:
-        self.process.kill()
-
-    def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-
-    def ask_ten_times(self) -> None:
-        for _ in range(10):
-            self.process.send_signal(signal.SIGTERM)
-            time.sleep(0.02)
-
-    def pause_worker(self) -> None:
-        """A partition: a worker that nobody hears for a while."""
-        stopped = self._signal_one(lambda words: any("spawn_main" in word for word in words), signal.SIGSTOP)
-        time.sleep(self.rng.uniform(0.5, 3))
-        for process in stopped:
-            process.send_signal(signal.SIGCONT)
-
-    def tear_a_part(self) -> None:
-        """A torn checkpoint: the first half of a part, as a power cut may leave it."""
-        if found := sorted(self.parts.glob("*.parquet")):
-            path = self.rng.choice(found)
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-    def add_foreign_files(self) -> None:
-        self.parts.mkdir(parents=True, exist_ok=True)
-        (self.parts / "notes.txt").write_text("somebody's notes")
-        (self.parts / "other.parquet").write_bytes(b"no Parquet")
-
-    def extend(self) -> None:
-        """The study gains replicates; what runs goes on with what it was asked for."""
-        self.extended = True
-        self.write()
-
-    def run_beside(self) -> None:
-        """A second run of the same study at the same time."""
-        first = self.process
-        self.start()
-        self.process.wait(RUN_SECONDS)
-        self.process = first
-
-    def _signal_one(self, is_wanted: Callable[[list[str]], bool], number: int) -> list[psutil.Process]:
-        found = self.below(is_wanted)
-        chosen = [self.rng.choice(found)] if found else []
-        for process in chosen:
-            try:
-                process.send_signal(number)
-            except psutil.Error:
-                return []
-        return chosen
+        return cls(seed, conditions, tuple((fault, _moment(rng)) for fault in chosen))
 
 
-FAULTS = (
-    Disturbed.kill_worker,
-    Disturbed.kill_runner,
-    Disturbed.kill_run,
-    Disturbed.interrupt,
-    Disturbed.ask_ten_times,
-    Disturbed.pause_worker,
-    Disturbed.tear_a_part,
-    Disturbed.add_foreign_files,
-    Disturbed.extend,
-    Disturbed.run_beside,
-)
+def _moment(rng: random.Random) -> Moment:
+    """Mostly while tasks run."""
+    if rng.random() < 0.6:
+        return Moment("canary", parts=rng.randrange(9), seconds=rng.uniform(0, 0.2))
+    phase = rng.choice(PHASES)
+    return Moment(phase, seconds=rng.uniform(0, 2 if phase == "started" else 0.3))
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a run of the campaign came to; `wrong` is empty when all held."""
+    """What a case came to; `wrong` is empty when all held, `done` are the faults that met their moment."""
 
-    seed: int
-    executor: str
-    faults: tuple[str, ...]
+    case: Case
     seconds: float
+    done: tuple[str, ...]
+    ends: tuple[int, ...]  # how each run ended
+    retried: bool  # faults alone had a task poisoned, so `--retry` was needed
     wrong: str = ""
 
+    @property
+    def facts(self) -> list[str]:
+        """What occurred, for counting."""
+        holds = self.case.conditions
+        found = [holds.executor, *self.done, *([f"task {holds.trouble}"] if holds.trouble else [])]
+        found += ["scheduler outside"] * holds.outside + ["wrong clock"] * bool(holds.clock_seconds)
+        return found + ["retried"] * self.retried
+
     def __str__(self) -> str:
-        said = f"seed {self.seed:<6} {self.executor:<14} {self.seconds:5.1f} s  {', '.join(self.faults)}"
+        said = f"seed {self.case.seed:<6} {self.seconds:5.1f} s  ends {self.ends}  {', '.join(self.facts)}"
+        if late := len(self.case.faults) - len(self.done):
+            said += f" ({late} came too late)"
         return f"{said}\n{self.wrong}" if self.wrong else said
 
 
-def content(folder: Path) -> list[pa.Table]:
-    """What the study returned, and how its tasks ended."""
-    status = pq.read_table(folder / RESULTS / "replicates.parquet")
-    columns = ["set", "replicate", "seed", "param_id", "status"]
-    return [pq.read_table(folder / RESULTS / "raw" / "y.parquet"), status.select(columns)]
+class Wrong(Exception):
+    """What does not hold."""
 
 
-def undisturbed(folder: Path, executor: str, extended: bool) -> list[pa.Table]:
-    """The content of a run to which nothing is done."""
-    quiet = Disturbed(folder, executor, random.Random())
-    quiet.extended = extended
-    quiet.write()
-    assert quiet.start().wait(RUN_SECONDS) == 3, (folder / "log").read_text()
-    return content(folder)
+@dataclass
+class Campaign:
+    """Cases in folders below `keep`, run one after another; the folder of one that ended well is removed."""
 
+    keep: Path
+    counts: Counter[str] = field(default_factory=Counter)
 
-def one(seed: int, keep: Path, expected: Callable[[str, bool], list[pa.Table]]) -> Told:
-    """A run of the campaign. `expected` gives the content of an undisturbed run."""
-    rng = random.Random(seed)
-    executor = rng.choice(EXECUTORS)
-    faults = rng.choices(FAULTS, k=rng.choice([1, 1, 2, 3]))
-    begun = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix=f"seed-{seed}-", dir=keep))
-    study = Disturbed(folder, executor, rng)
-    study.write()
-    wrong = ""
-    try:
-        for fault in faults:
-            process = study.start()
-            wait = _until_parts(study, rng.randrange(0, 12))
-            wait()
-            if process.poll() is None or fault in (Disturbed.tear_a_part, Disturbed.add_foreign_files):
-                fault(study)
-            process.wait(RUN_SECONDS)
-        study.start("--retry", "failed,poisoned").wait(RUN_SECONDS)
-        wrong = _check(study, expected(executor, study.extended))
-    except (AssertionError, subprocess.TimeoutExpired) as error:
-        wrong = f"{type(error).__name__}: {error}"
-    finally:
-        if study.process.poll() is None:
-            os.killpg(study.process.pid, signal.SIGKILL)
-    told = Told(seed, executor, tuple(f.__name__ for f in faults), time.monotonic() - begun, wrong)
-    if not wrong:
+    def __post_init__(self) -> None:
+        self.undisturbed = cache(self._undisturbed)
+
+    def _undisturbed(self, trouble: str, extended: bool) -> Content:
+        """The content of a study to which nothing is done. Executors do not change it."""
+        folder = Path(tempfile.mkdtemp(prefix="quiet-", dir=self.keep))
+        with Disturbed(folder, Conditions("isolated_warm", trouble)) as study:
+            study.extended = extended
+            study.write()
+            _finish(study, study.start())
+            found = content(study)
         shutil.rmtree(folder)
-    return told
+        return found
+
+    def tell(self, case: Case) -> Told:
+        """Run a case."""
+        begun = time.monotonic()
+        folder = Path(tempfile.mkdtemp(prefix=f"seed-{case.seed}-", dir=self.keep))
+        done: list[str] = []
+        retried, wrong = False, ""
+        with Disturbed(folder, case.conditions) as study:
+            try:
+                for number, (fault, moment) in enumerate(case.faults):
+                    if _strike(study, fault, moment, random.Random(f"{case.seed}:{number}")):
+                        done.append(fault.__name__)
+                _settle(study)
+                expected = self.undisturbed(case.conditions.trouble, study.extended)
+                retried = _go_on(study, expected)
+                _check(study, expected)
+            except (AssertionError, subprocess.TimeoutExpired, Wrong) as error:
+                wrong = f"{type(error).__name__}: {error}\nkept in {folder}"
+        ends = tuple(run.process.poll() for run in study.runs)
+        told = Told(case, time.monotonic() - begun, tuple(done), ends, retried, wrong)
+        self.counts.update(told.facts)
+        if not wrong:
+            shutil.rmtree(folder)
+        return told
 
 
-def _until_parts(study: Disturbed, count: int) -> Callable[[], None]:
-    """Wait until so many more parts are there, or the run has ended."""
-    there = len(list(study.parts.glob("*.parquet")))
-
-    def wait() -> None:
-        deadline = time.monotonic() + RUN_SECONDS
-        while study.process.poll() is None and len(list(study.parts.glob("*.parquet"))) < there + count:
-            assert time.monotonic() < deadline, "the run makes no progress"
-            time.sleep(0.01)
-
-    return wait
+def _strike(study: Disturbed, fault: Fault, moment: Moment, rng: random.Random) -> bool:
+    """Do a fault at its moment. False when there is nothing to do it to, or the study is complete before."""
+    for _ in range(2):
+        if not study.runs or study.run.ended:
+            study.start()
+        if study.wait_until(moment) or fault in ON_STORES:
+            return fault(study, rng)
+    return False
 
 
-def _check(study: Disturbed, expected: list[pa.Table]) -> str:
-    """What does not hold after the last run."""
-    log = (study.folder / "log").read_text()
-    if study.process.returncode != 3:  # failed and poisoned tasks are part of the study
-        return f"the last run ended with {study.process.returncode}\n{log[-3000:]}"
-    if any(not found.equals(wanted) for found, wanted in zip(content(study.folder), expected, strict=True)):
-        return f"the content differs from an undisturbed run's, in {study.folder}"
-    for name in ("notes.txt", "other.parquet"):
-        (study.parts / name).unlink(missing_ok=True)
-    command = [*COMMAND, "study", "verify", "out/knobs"]
-    verified = subprocess.run(
-        command, cwd=study.folder, env=environ(study.folder), text=True, capture_output=True, check=False
+def _settle(study: Disturbed) -> None:
+    """Wait for the end of what is disturbed, and of what it left: nothing else may write afterwards."""
+    study.run.process.wait(RUN_SECONDS)
+    wait_for(lambda: not study.strays(), f"end of what {study.folder} left behind", RUN_SECONDS)
+
+
+def _finish(study: Disturbed, run: Run) -> None:
+    """Let a run come to its end, which must be a good one. Tasks that fail or kill are part of the study."""
+    run.process.wait(RUN_SECONDS)
+    wanted = 3 if study.conditions.trouble else 0
+    if run.process.returncode != wanted:
+        raise Wrong(f"ended with {run.process.returncode}, not {wanted}\n{run.log.read_text()[-3000:]}")
+
+
+def _go_on(study: Disturbed, expected: Content) -> bool:
+    """Run the study without faults. Whether tasks that faults had taken for poisoned needed a retry."""
+    last = study.start()
+    last.process.wait(RUN_SECONDS)
+    retry = last.process.returncode == 3 and any(
+        mine != "ok" and wanted == "ok"
+        for mine, wanted in zip(statuses(content(study)), statuses(expected), strict=True)
     )
-    torn = Disturbed.tear_a_part.__name__
-    if verified.returncode not in (0, 3) or (verified.returncode == 3 and "torn" not in verified.stdout):
-        return f"verify ended with {verified.returncode} ({torn})\n{verified.stdout}{verified.stderr}"
-    return ""
+    _finish(study, study.start("--retry", "failed,poisoned") if retry else last)
+    return retry
+
+
+def content(study: Disturbed) -> Content:
+    """What the study returned, and how its tasks ended."""
+    results = study.store / "results"
+    columns = ["set", "replicate", "seed", "param_id", "status"]
+    return {
+        "y": pq.read_table(results / "raw" / "y.parquet"),
+        "replicates": pq.read_table(results / "replicates.parquet", columns=columns),
+    }
+
+
+def statuses(found: Content) -> list[str]:
+    return found["replicates"]["status"].to_pylist()
+
+
+def _check(study: Disturbed, expected: Content) -> None:
+    """Raise Wrong unless all is as if nothing had been done."""
+    for name, table in content(study).items():
+        if not table.equals(expected[name]):
+            raise Wrong(f"{name} differs from that of an undisturbed study")
+    for run in study.folder.glob("log-*"):
+        if "Traceback" in (text := run.read_text()):
+            raise Wrong(f"{run.name} has a traceback\n{text[-3000:]}")
+    for run in study.runs:
+        if run.process.returncode == 1:
+            raise Wrong(f"{run.log.name}: an unexpected error\n{run.log.read_text()[-3000:]}")
+    _check_store(study)
+    wait_for(lambda: not study.strays(), "end of all processes", 30)
+
+
+def _check_store(study: Disturbed) -> None:
+    """`study verify` names the files that were spoilt, and nothing else; without them all is well."""
+    found = {
+        (finding.code, finding.where.removeprefix("parts/")) for finding in verify(str(study.store)).findings
+    }
+    named = {where for code, where in found if code in ("TORN", "FOREIGN")}
+    if named != study.torn or len(found) != len(named):
+        raise Wrong(f"verify finds {sorted(found)}; spoilt were {sorted(study.torn)}")
+    for name in study.torn:
+        (study.parts / name).unlink()
+    if study.torn and (rest := verify(str(study.store)).findings):
+        raise Wrong(f"verify finds {rest} when the spoilt files are moved away")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument(
-        "--seed", type=int, default=random.randrange(10**6), help="of the first run; +1 for each next"
+        "--seed", type=int, default=random.randrange(10**6), help="of the first case; +1 for each next"
     )
     asked = parser.parse_args()
-    keep = Path(tempfile.mkdtemp(prefix="faults-"))
-    known: dict[tuple[str, bool], list[pa.Table]] = {}
-
-    def expected(executor: str, extended: bool) -> list[pa.Table]:
-        if (executor, extended) not in known:
-            folder = Path(tempfile.mkdtemp(dir=keep))
-            known[executor, extended] = undisturbed(folder, executor, extended)
-            shutil.rmtree(folder)
-        return known[executor, extended]
-
-    wrong = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what ends the processes of a study
+    campaign = Campaign(Path(tempfile.mkdtemp(prefix="faults-")))
+    wrong = []
     for seed in range(asked.seed, asked.seed + asked.runs):
-        told = one(seed, keep, expected)
+        told = campaign.tell(Case.of(seed))
         print(told, flush=True)
-        wrong += bool(told.wrong)
-    print(f"{asked.runs} runs from seed {asked.seed}: {wrong} wrong{f', kept in {keep}' if wrong else ''}")
+        wrong += [seed] * bool(told.wrong)
+    for what, number in campaign.counts.most_common():
+        print(f"{number:5}  {what}")
+    print(f"{asked.runs} cases from seed {asked.seed}: {len(wrong)} wrong {wrong or ''}")
     return 1 if wrong else 0
 
 

@@ -1,5 +1,5 @@
-"""A model whose parameters say how it behaves: `raises` and `kills` list the x that do so, `seconds` is its
-work, `until` names a file that it waits for, and `hangs` list the x that never end.
+"""A model whose parameters say how it behaves: `raises`, `kills`, `hangs` and `hungry` list the x that do so,
+`seconds` is its work, `rests` seconds of sleep, and `until` names a file that it waits for.
 """
 
 import os
@@ -14,11 +14,14 @@ def wire(entrypoint, params, seed):  # noqa: ARG001
         raise ValueError("unlucky")
     if x in params.get("kills", []):
         os._exit(7)
+    if x in params.get("hungry", []):
+        bytearray(8 << 30)
     while x in params.get("hangs", []):
         time.sleep(0.01)
     end = time.monotonic() + params.get("seconds", 0)
     while time.monotonic() < end:
         pass
+    time.sleep(params.get("rests", 0))
     while "until" in params and not pathlib.Path(params["until"]).exists():
         time.sleep(0.01)
     return (

@@ -1,0 +1,251 @@
+"""A study that is run and disturbed: its folder, its processes, its store, and what they are now.
+
+Conditions -> Disturbed.start() -> `mops-helm study run` -> wait_until(Moment) -> a fault (acts.py)
+
+Where `outside` is set, scheduler and workers are processes beside the run, as in a cluster. The run may have
+a wrong clock, as the driver of a cluster may. Every process carries a mark, so that none that is left behind
+goes unseen. Does not know faults, nor what must hold after them.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from helpers import wait_for
+from study_helpers import KNOBS, environ
+
+N_SETS, REPLICATES = 30, 2
+REST_SECONDS = 0.03
+RUN_SECONDS = 600  # a run that takes longer hangs, on a busy machine too
+DISK = "size=24m"
+PHASES = ("started", "workers", "environment", "canary", "running", "compacting")
+# What makes a set of the study misbehave: parameters of the model in tests/bundles/knobs.
+TROUBLES = {"": {}, **{name: {name: [11]} for name in ("kills", "hangs", "hungry", "raises")}}
+TIMEOUT_SECONDS = {"hangs": 2}  # else long, for this machine may be busy
+
+# The command, where the machine's name and clock may be others.
+PROGRAM = """
+import socket, time
+now, name = time.time, socket.gethostname()
+socket.gethostname = lambda: name + {host!r}
+if {clock_seconds!r}:
+    time.time = lambda: now() + {clock_seconds!r}
+from mops_helm.main import main
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for all runs of a study. `trouble` is a key of TROUBLES; `disk`: the store's own, small."""
+
+    executor: str
+    trouble: str = ""
+    outside: bool = False
+    clock_seconds: float = 0.0
+    disk: bool = False
+
+
+@dataclass(frozen=True)
+class Moment:
+    """So long after so many parts, counted from when a phase was reached."""
+
+    phase: str
+    parts: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of the command."""
+
+    process: subprocess.Popen
+    log: Path
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def reached(self, phase: str) -> bool:
+        text = self.log.read_text()
+        return phase == "started" or any(f'"phase": "{p}"' in text for p in PHASES[PHASES.index(phase) :])
+
+
+class Disturbed:
+    """A study in a folder of its own. The `with` ends every process that belongs to it."""
+
+    def __init__(self, folder: Path, conditions: Conditions) -> None:
+        self.folder, self.conditions = folder, conditions
+        self.store = folder / "out" / "knobs"
+        self.parts = self.store / "parts"
+        self.extended = False
+        self.torn: set[str] = set()  # names of files in parts/ that a fault spoilt or added
+        self.runs: list[Run] = []
+        self._scheduler: subprocess.Popen | None = None
+        self._workers: subprocess.Popen | None = None
+
+    def __enter__(self) -> "Disturbed":
+        if self.conditions.disk:
+            (self.folder / "out").mkdir()
+            mount = ["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(self.folder / "out")]
+            subprocess.run(mount, check=True, capture_output=True)
+        self.write()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.alive():
+            with suppress(psutil.Error):
+                process.kill()
+        for process in (self._scheduler, self._workers, *(run.process for run in self.runs)):
+            if process:
+                process.wait(RUN_SECONDS)
+        if self.conditions.disk:
+            subprocess.run(["umount", "-l", str(self.folder / "out")], check=True)
+
+    def write(self) -> None:
+        """The study's file."""
+        study = {
+            "name": "knobs",
+            "entrypoint": "knobs.wire/any",
+            "bundle": str(KNOBS),
+            "replicates": REPLICATES + self.extended,
+            "fixed": {"rests": REST_SECONDS, **TROUBLES[self.conditions.trouble]},
+            "grid": {"x": list(range(N_SETS))},
+        }
+        (self.folder / "study.yaml").write_text(json.dumps(study))
+
+    # The run, and what is beside it
+
+    @property
+    def run(self) -> Run:
+        """The last one that was started to go on with the study."""
+        return self.runs[-1]
+
+    def start(self, *args: str) -> Run:
+        """Go on with the study."""
+        self.runs.append(self.launch("", *args))
+        return self.run
+
+    def launch(self, host: str, *args: str) -> Run:
+        """The command on this machine, or on one whose name ends with `host`."""
+        program = PROGRAM.format(host=host, clock_seconds=self.conditions.clock_seconds)
+        log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}"
+        command = [sys.executable, "-c", program, "study", "run", "study.yaml", "--progress", "json"]
+        return Run(self._process([*command, *self._where(), *args], log), log)
+
+    def _where(self) -> list[str]:
+        kind, seconds = self.conditions.executor, TIMEOUT_SECONDS.get(self.conditions.trouble, 30)
+        if self.conditions.outside:
+            return ["-d", self._cluster(kind, seconds)]
+        values = "workers.replicas=1,workers.processes=2,executor.environment=image"
+        return ["--set", f"{values},executor.type={kind},executor.taskTimeoutSeconds={seconds}"]
+
+    def _cluster(self, kind: str, seconds: int) -> str:
+        """The address of a scheduler with two workers, which are started unless they are there."""
+        file = self.folder / "scheduler.json"
+        here = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+        if self._scheduler is None or self._scheduler.poll() is not None:
+            file.unlink(missing_ok=True)
+            self._scheduler = self._dask("scheduler", *here, "--port", "0")
+            wait_for(lambda: file.exists() and file.read_text().endswith("}"), "scheduler", RUN_SECONDS)
+            if self._workers:
+                self._workers.wait(RUN_SECONDS)  # without their scheduler they end
+        if self._workers is None or self._workers.poll() is not None:
+            shape = ["--nworkers", "2", "--nthreads", "1", "--memory-limit", "1GiB"]
+            self._workers = self._dask(
+                *("worker", *here, *shape, "--preload", "modelops_dask.worker"),
+                MODELOPS_EXECUTOR_TYPE=kind,
+                MODELOPS_EXECUTOR_ENVIRONMENT="image",
+                MODELOPS_RPC_TIMEOUT_SECONDS=str(seconds),
+            )
+        return json.loads(file.read_text())["address"]
+
+    def _dask(self, *words: str, **env: str) -> subprocess.Popen:
+        return self._process([sys.executable, "-m", "dask", *words], self.folder / f"dask-{words[0]}", **env)
+
+    def _process(self, command: list[str], log: Path, **env: str) -> subprocess.Popen:
+        with log.open("ab") as out:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={**environ(self.folder), "FAULTS_STUDY": str(self.folder), **env},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    # What is now
+
+    def wait_until(self, moment: Moment) -> bool:
+        """Whether the moment came before the run ended."""
+        self._until(lambda: self.run.reached(moment.phase))
+        there = self.count_parts()
+        self._until(lambda: self.count_parts() >= there + moment.parts)
+        due = time.monotonic() + moment.seconds
+        self._until(lambda: time.monotonic() >= due)
+        return not self.run.ended
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        wait_for(lambda: self.run.ended or condition(), f"progress of {self.run.log}", RUN_SECONDS)
+
+    def count_parts(self) -> int:
+        return len(list(self.parts.glob("*.parquet")))
+
+    def processes(self, is_wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
+        """Processes of the study whose command line is wanted, oldest first."""
+        found = []
+        for process in self.alive():
+            with suppress(psutil.Error):
+                if is_wanted(process.cmdline()):
+                    found.append(process)
+        return sorted(found, key=lambda process: (process.create_time(), process.pid))
+
+    def alive(self) -> list[psutil.Process]:
+        """Every process of the study, whoever its parent is now."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.environ().get("FAULTS_STUDY") == str(self.folder):
+                    found.append(process)
+        return found
+
+    def strays(self) -> list[psutil.Process]:
+        """What is alive of runs that have ended, all but scheduler and workers that are outside of them."""
+        ours = {p.pid for p in (self._scheduler, self._workers) if p and p.poll() is None}
+        for pid in tuple(ours):
+            with suppress(psutil.Error):
+                ours.update(child.pid for child in psutil.Process(pid).children(recursive=True))
+        return [process for process in self.alive() if process.pid not in ours]
+
+    @property
+    def scheduler(self) -> subprocess.Popen | None:
+        return self._scheduler
+
+    def stopped_for(self, processes: list[psutil.Process], seconds: float) -> bool:
+        """Stop processes for a while; whether there were any."""
+        for number, pause in ((signal.SIGSTOP, seconds), (signal.SIGCONT, 0)):
+            for process in processes:
+                with suppress(psutil.Error):
+                    process.send_signal(number)
+            time.sleep(pause)
+        return bool(processes)
+
+
+def can_mount() -> bool:
+    """Whether a study may have a small disk of its own here."""
+    if os.geteuid() or not shutil.which("mount"):
+        return False
+    tried = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    )
+    return tried.returncode == 0
