@@ -63,11 +63,11 @@ def test_halves_hold_the_same_tasks_and_end_at_single_ones():
 
 def test_the_first_batch_is_one_task_and_the_next_grow_by_steps():
     pace = Pace(batch_seconds=1.0)
-    assert pace.size(remaining=10**6, slots=4, places=8) == 1
-    pace.learn(1, 0.00001)
-    assert pace.size(remaining=10**6, slots=4, places=8) == GROWTH
-    pace.learn(GROWTH, GROWTH * 0.00001)
-    assert pace.size(remaining=10**6, slots=4, places=8) == GROWTH**2
+    assert pace.size(remaining=10**9, slots=4, places=8) == 1
+    pace.learn(1, 0.000001)
+    assert pace.size(remaining=10**9, slots=4, places=8) == GROWTH
+    pace.learn(GROWTH, GROWTH * 0.000001)
+    assert pace.size(remaining=10**9, slots=4, places=8) == GROWTH**2
 
 
 def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,7 +145,7 @@ def test_an_idle_runner_that_kept_too_much_goes_first(folder, worker, tmp_path):
         folder / "keeps",
         {"wire.py": "KEPT = []\ndef wire(e, p, s):\n    KEPT.append(b'x' * p['size'])\n    return {}\n"},
     )
-    keeps = replace(task(source, settings(folder), size=300 * MIB), limit_bytes=400 * MIB)
+    keeps = task(source, settings(folder), size=300 * MIB)._replace(limit_bytes=400 * MIB)
     assert executor.run(keeps).status == "ok"
     (keeper,) = executor.idle()
     with ThreadPoolExecutor(1) as threads:

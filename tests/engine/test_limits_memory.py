@@ -3,7 +3,6 @@
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -85,7 +84,7 @@ def run(request, folder):
     with executors.create(chosen) as executor:
 
         def one(does: str, mib: int = 800, limit_bytes: int = LIMIT) -> executors.Outcome:
-            return executor.run(replace(task(source, chosen, does=does, mib=mib), limit_bytes=limit_bytes))
+            return executor.run(task(source, chosen, does=does, mib=mib)._replace(limit_bytes=limit_bytes))
 
         one.executor, one.kind = executor, request.param
         yield one

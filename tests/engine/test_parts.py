@@ -1,5 +1,7 @@
 """Parts: written whole, read back as written, and told from what is torn or foreign."""
 
+import time
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,6 +44,7 @@ def test_round_trip(files):
     for row in rows:
         row["outputs"] = dict(row["outputs"])
     digests = [row.pop("digest") for row in rows]
+    assert all(time.time() - 60 < row.pop("ended") <= time.time() for row in rows)
     assert [Attempt(**row) for row in rows] == ROWS
     assert digests == [parts.outputs_digest(ROWS[0].outputs), None, None, None]
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -115,7 +114,7 @@ def test_the_first_of_two_parts_of_one_name_stands(files, tmp_path):
     rows = [attempt(plan, 0, 0)]
     files.create("parts/again.parquet", parts.encode(rows))
     merge(files, over=0)
-    files.create("parts/again.parquet", parts.encode([replace(rows[0], status="failed", outputs={})]))
+    files.create("parts/again.parquet", parts.encode([rows[0]._replace(status="failed", outputs={})]))
     assert fold(files, plan).counts()["ok"] == 1 and fold(files, plan).attempts[0, 0] == 1
 
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -121,7 +120,7 @@ def write_part(**changes):
     """One more row of task 0/0, ok as before but for the changes."""
 
     def damage(files, plan):
-        parts.write(files, [replace(attempt(plan, 0, 0, outputs=outputs(plan.task(0))), **changes)])
+        parts.write(files, [attempt(plan, 0, 0, outputs=outputs(plan.task(0)))._replace(**changes)])
 
     return damage
 

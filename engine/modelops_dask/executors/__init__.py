@@ -9,10 +9,11 @@ Which isolation each type promises: docs/executors.md.
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
@@ -25,13 +26,13 @@ logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose
 TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all but `none`, which is plain Dask
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One call of a bundle's wire function: wire(entrypoint, params, seed) -> {name: bytes}.
 
     `limit_bytes` is what its process may hold, the imported model included; 0 for no limit. `alone`: begin it
-    when no other task of the pod runs, for it died of want of memory beside others. `threads` of
-    native code are its own; 0: as the worker's variables say, else one. `direct` cannot change them.
+    when no other task of the pod runs, for it died of want of memory beside others. `needed_bytes` is what it
+    should need; 0: not known. `threads` of native code are its own; 0: as the worker's variables say, else
+    one. `direct` cannot change them.
     """
 
     bundle: Bundle
@@ -41,10 +42,10 @@ class Task:
     limit_bytes: int = 0
     threads: int = 0
     alone: bool = False
+    needed_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one attempt at a task.
 
     ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's type,
@@ -56,7 +57,7 @@ class Outcome:
     """
 
     status: Literal["ok", "failed", "died"]
-    outputs: dict[str, bytes] = field(default_factory=dict)
+    outputs: Mapping[str, bytes] = MappingProxyType({})
     reason: str = ""
     error: str = ""
     log: str = ""

@@ -10,7 +10,7 @@ go. For debugging and for models that keep nothing.
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from modelops_dask import venv
@@ -47,22 +47,26 @@ class DirectExecutor(Executor):
 
     def run(self, task: Task) -> Outcome:
         """Run a task here. Raises BadInput when the bundle names no wire function."""
+        return self.run_all([task])[0]
+
+    def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Run tasks that differ in params and seed only, one after another."""
         try:
-            wire = self._enter(task.bundle)
+            wire = self._enter(tasks[0].bundle)
         except (BadInput, KeyboardInterrupt):
             raise
         except BaseException as error:
-            return self._outcome(runner.failed(error))
+            answer = runner.failed(error)
+            return [self._outcome(answer) for _ in tasks]
         try:
-            if self._seeds:
-                runner.seed_globals(task.seed)
-            return self._outcome(runner.call(wire, task.entrypoint, task.params, task.seed, self._peak))
+            return [self._outcome(self._call(wire, task)) for task in tasks]
         finally:
             self._leave()
 
-    def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """One after another."""
-        return [self.run(task) for task in tasks]
+    def _call(self, wire: Callable, task: Task) -> runner.Answer:
+        if self._seeds:
+            runner.seed_globals(task.seed)
+        return runner.call(wire, task.entrypoint, task.params, task.seed, self._peak)
 
     def pool(self) -> dict[str, int]:
         """No processes."""

@@ -1,16 +1,16 @@
 """Tasks that keep to their share of the pod's memory, whichever executor runs them.
 
-    Task -> admission: is there memory? -> its limit -> the executor -> Outcome -> what the next may need
+    Task -> admission: is there memory? -> its limit -> the executor -> Outcome
                                      guard: is there still some? -> TaskOOM
 
-A task may hold a full share of its worker's memory (shape.child_limit), or more if tasks of its kind did.
-What they need decides how many run side by side. runner.py sets the limit; admission.py and guard.py, one of
+What tasks should need decides how many run side by side. A task may hold a full share of its worker's memory
+(shape.child_limit), and half as much again as it should need, if that is more: parameters that rise from task
+to task would else end the first of each step. runner.py sets the limit; admission.py and guard.py, one of
 each for a worker process, agree with those of the pod's other processes.
 """
 
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from types import TracebackType
 
 from modelops_dask.executors import Executor, Outcome, Task
@@ -21,8 +21,8 @@ from modelops_dask.executors.warm import WarmExecutor
 from modelops_dask.limits import guard, pod
 from modelops_dask.limits.admission import Admission
 from modelops_dask.limits.cgroup import Memory
-from modelops_dask.limits.peaks import Peaks
 
+SLACK = 1.5  # times what a task should need, and it is ended
 KILLED = f"killed by signal {signal.SIGKILL:d}"
 
 
@@ -41,9 +41,9 @@ class LimitedExecutor(Executor):
         pod.kill_orphans()
         self._executor, self._memory = executor, memory
         self._share_bytes, self._worker_bytes = share_bytes, worker_bytes
-        self._peaks = Peaks()
         self._guard = guard.Guard(memory, self.runners, self._hold)
         capacity_bytes = int(guard.LAST * memory.limit_bytes)
+        self._most_bytes = capacity_bytes - worker_bytes
         self._admission = Admission(capacity_bytes, worker_bytes, lambda: self._guard.full)
         self._guard.start()
 
@@ -54,20 +54,18 @@ class LimitedExecutor(Executor):
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run tasks that differ in params and seed only, one after another, once there is memory for one."""
         task = tasks[0]
-        kind = task.bundle.digest, task.entrypoint
         share_bytes = task.limit_bytes or self._share_bytes
-        with self._admission.admit(self._peaks.expected(kind) or share_bytes, task.alone) as held_bytes:
-            limit_bytes = max(share_bytes, held_bytes)
+        with self._admission.admit(task.needed_bytes or share_bytes, task.alone) as held_bytes:
+            more_bytes = held_bytes if task.alone else min(int(SLACK * held_bytes), self._most_bytes)
+            limit_bytes = max(share_bytes, more_bytes)
             oom_kills = self._guard.oom_kills
-            outcomes = self._executor.run_all([replace(one, limit_bytes=limit_bytes) for one in tasks])
+            outcomes = self._executor.run_all([one._replace(limit_bytes=limit_bytes) for one in tasks])
         judged = []
         for outcome in outcomes:
             reason = outcome.reason
-            if outcome.status == "ok":
-                self._peaks.learn(kind, outcome.peak_bytes)
-            elif reason == KILLED and self._memory.oom_kills() > oom_kills:
+            if reason == KILLED and self._memory.oom_kills() > oom_kills:
                 reason = OUT_OF_MEMORY
-            judged.append(replace(outcome, reason=reason, limit_bytes=limit_bytes))
+            judged.append(outcome._replace(reason=reason, limit_bytes=limit_bytes))
         return judged
 
     def runners(self) -> list[Runner]:

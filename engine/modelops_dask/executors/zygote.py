@@ -128,7 +128,7 @@ class Zygote:
     def reset(self) -> None:
         """For runner.call: a child has no earlier peak to forget."""
 
-    def read(self) -> int:
+    def read(self, _: float) -> int:
         """For runner.call: the most memory the child had resident, less what it shares with the zygote."""
         return max(0, runner.maxrss_bytes() - self._shared_bytes)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from modelops_dask.study.batch import Range
 
-GROWTH = 64  # times the largest batch that came back; two steps from one task to four thousand
+GROWTH = 512  # times the largest batch that came back; two steps from one task to a full batch
 WINDOW = 2  # batches a slot: one runs, one waits
 CAUTION = 16  # times smaller, at most, after deaths
 SHORTEST_SECONDS = 0.06  # at the end no batch is smaller: sending and storing one takes about 10 ms
