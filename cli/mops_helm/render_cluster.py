@@ -7,14 +7,16 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelops_dask.kube.pods import Reason
 from modelops_dask.kube.submitted import Submitted
 from mops_helm.following import as_progress
 from mops_helm.progress import PHASES, duration, line
 from mops_helm.render import data
-from mops_helm.submission import Submission
+
+if TYPE_CHECKING:
+    from mops_helm.submission import Submission
 
 STATES = ("ok", "failed", "poisoned", "pending")
 COLUMNS = ("STUDY", "STATE", "TASKS", "AGE", "RELEASE", "JOB")
@@ -133,7 +135,7 @@ def _fields(study: Submitted, why: Sequence[Reason]) -> dict[str, Any]:
     }
 
 
-def submitted(done: Submission) -> str:
+def submitted(done: "Submission") -> str:
     """What became of a submission."""
     said = {
         "submitted": f"Submitted as {done.job}; results go to {done.store}",

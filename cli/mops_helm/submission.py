@@ -93,8 +93,8 @@ def submit(
     carry. Raises NoStudies, TooManyStudies, TooLong, BadInput, and Refused with what the API server says.
     """
     offered = jobs.offer(cluster, release)
-    store = _store(offered, asked)
-    order, sent = _order(offered, asked, store)
+    store = store_of(offered, asked)
+    order, sent = order_of(offered, asked, store)
     job, kept = jobs.build(offered, order)
     before = jobs.read(cluster, order.name)
     known = submitted.of(before) if before else None
@@ -112,7 +112,7 @@ def submit(
     return Submission(order.name, store, "continued" if known else "submitted")
 
 
-def _store(offered: Offer, asked: Request) -> str:
+def store_of(offered: Offer, asked: Request) -> str:
     """--store, else a folder of the release's: a changed model is a new study there."""
     if not asked.store:
         base = offered.facts["store"].rstrip("/")
@@ -141,7 +141,7 @@ def _store(offered: Offer, asked: Request) -> str:
     raise BadInput(f"--store {asked.store} is no place that all pods see; use a URL (s3://...), or {hint}")
 
 
-def _order(offered: Offer, asked: Request, store: str) -> tuple[Order, bytes]:
+def order_of(offered: Offer, asked: Request, store: str) -> tuple[Order, bytes]:
     """The order, and a bundle that is too large for it and must be sent to the store; b"" if it is not."""
     digest = asked.bundle.digest
     document = {**asked.spec.source, "name": asked.spec.name}

@@ -1,0 +1,168 @@
+"""What `study submit` makes of a study and of what a release offers, before a cluster sees it."""
+
+import json
+import os
+import random
+import shutil
+
+import kubernetes_validate
+import pytest
+
+from chart.rendering import one, render
+from modelops_dask.bundle import fetch
+from modelops_dask.errors import BadInput
+from modelops_dask.kube import jobs
+from modelops_dask.study import spec
+from mops_helm.studies import plan_of
+from mops_helm.submission import Request, order_of, store_of
+from study_helpers import KNOBS
+
+SHARED = ["--set", "sharedVolume.enabled=true,studies.store=/shared/studies"]
+
+
+def offer(*args):
+    data = one(render("helm", *args), "ConfigMap", "study-studies")["data"]
+    return jobs.Offer(*(json.loads(data[f"{part}.json"]) for part in ("release", "job", "chunk")))
+
+
+@pytest.fixture(scope="module")
+def offered():
+    return offer(*SHARED)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return fetch(str(KNOBS), tmp_path_factory.mktemp("cache"))
+
+
+def study(folder, text="grid: {x: [1, 2.0, 3e-5]}\nreplicates: 2\n", name="study.yaml"):
+    path = folder / name
+    path.write_text(f"name: knobs\nentrypoint: knobs.wire/any\n{text}")
+    return spec.load(path)
+
+
+def ordered(offered, loaded, bundle, **asked):
+    request = Request(loaded, bundle, **asked)
+    return order_of(offered, request, store_of(offered, request))
+
+
+def test_the_same_study_has_one_name_however_it_is_written(offered, bundle, tmp_path):
+    first, _ = ordered(offered, study(tmp_path), bundle)
+    again = study(tmp_path, "# a word\nreplicates: 2\ngrid:\n  x: [1, 2.0, 0.00003]\n", name="other.yaml")
+    assert ordered(offered, again, bundle)[0].name == first.name
+    assert first.name.startswith("study-") and len(first.name) == 18
+    retried, _ = ordered(offered, again, bundle, retry=("failed",))
+    assert retried.name == first.name, "to retry is to go on with the same study"
+
+
+def test_what_makes_it_another_study_changes_the_name(offered, bundle, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(KNOBS, model)
+    (model / "data.csv").write_text("1\n")
+    loaded = study(tmp_path)
+    names = [
+        ordered(offered, one_, two, **asked)[0].name
+        for one_, two, asked in [
+            (loaded, bundle, {}),
+            (study(tmp_path, "grid: {x: [1, 2, 3e-5]}\nreplicates: 2\n"), bundle, {}),
+            (loaded, fetch(str(model), tmp_path / "cache"), {}),
+            (loaded, bundle, {"chunks": 3}),
+            (loaded, bundle, {"chunks": 4}),
+            (loaded, bundle, {"store": "s3://bucket/mine"}),
+        ]
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_the_store_is_that_of_the_model_and_stays_when_the_study_grows(offered, bundle, tmp_path):
+    store = store_of(offered, Request(study(tmp_path), bundle))
+    assert store == f"/shared/studies/knobs-{bundle.digest[7:15]}"
+    grown = study(tmp_path, "grid: {x: [1, 2, 3, 4]}\nreplicates: 9\n")
+    assert store_of(offered, Request(grown, bundle)) == store
+
+
+def test_the_pod_reads_the_same_tasks_as_this_machine(offered, bundle, tmp_path):
+    text = "grid: {x: {low: 0.1, high: 1, num: 7, scale: log}}\nreplicates: 2\n"
+    here = study(tmp_path, text)
+    order, _ = ordered(offered, here, bundle)
+    (tmp_path / "spec.json").write_bytes(order.files["spec.json"])
+    there = spec.load(tmp_path / "spec.json")
+    assert list(plan_of(there).tasks([(0, 14)])) == list(plan_of(here).tasks([(0, 14)]))
+    assert (there.name, there.n_tasks) == ("knobs", 14)
+    (tmp_path / "bundle.tar.gz").write_bytes(order.files["bundle.tar.gz"])
+    assert fetch(str(tmp_path / "bundle.tar.gz"), tmp_path / "there").digest == bundle.digest
+
+
+@pytest.mark.parametrize("chunks", [0, 5])
+def test_the_job_is_one_that_kubernetes_takes_and_its_driver_finds_everything(
+    offered, bundle, tmp_path, chunks
+):
+    order, _ = ordered(offered, study(tmp_path), bundle, chunks=chunks, retry=("failed", "poisoned"))
+    job, kept = jobs.build(offered, order)
+    for item in (job, kept):
+        kubernetes_validate.validate(item, "1.34", strict=True)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    flags = dict(zip(container["args"][3::2], container["args"][4::2], strict=True))
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/study", "/shared"} <= mounted
+    assert set(kept["binaryData"]) == {"spec.json", "bundle.tar.gz"}
+    assert flags.pop("--spec") == "/study/spec.json" and flags.pop("--bundle") == "/study/bundle.tar.gz"
+    assert flags.pop("--store") == job["metadata"]["annotations"]["modelops.io/store"] == order.store
+    assert flags.pop("--retry") == "failed,poisoned"
+    if chunks:
+        assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (5, 5)
+        assert flags.pop("--chunk") == "$(JOB_COMPLETION_INDEX)/5"
+        assert json.loads(flags.pop("--shape"))["processes"] == 4
+    else:
+        assert flags.pop("--scheduler") == "tcp://study-scheduler:8786"
+    assert not flags
+    assert job["metadata"]["labels"]["modelops.io/release"] == "study"
+
+
+def test_a_bundle_that_is_too_large_for_the_job_goes_into_the_store(offered, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(KNOBS, model)
+    (model / "data.bin").write_bytes(os.urandom(jobs.MOST_FILE_BYTES))
+    large = fetch(str(model), tmp_path / "cache")
+    order, sent = ordered(offered, study(tmp_path), large)
+    assert len(sent) > jobs.MOST_FILE_BYTES and "bundle.tar.gz" not in order.files
+    place = f"{order.store}/bundles/{large.digest[7:]}.tar.gz"
+    assert order.args[order.args.index("--bundle") + 1] == place
+
+
+def test_many_sets_are_packed_and_too_many_refused(offered, bundle, tmp_path):
+    numbers = random.Random(7)
+
+    def sets(count):
+        document = {"entrypoint": "knobs.wire/any", "sets": [{"x": numbers.random()} for _ in range(count)]}
+        (tmp_path / "study.json").write_text(json.dumps(document))
+        return spec.load(tmp_path / "study.json")
+
+    order, _ = ordered(offered, sets(60_000), bundle)
+    assert "spec.json.gz" in order.files and "/study/spec.json.gz" in order.args
+    assert sum(map(len, order.files.values())) <= jobs.MOST_FILE_BYTES
+    with pytest.raises(BadInput, match="write a grid or a sample"):
+        ordered(offered, sets(130_000), bundle)
+
+
+@pytest.mark.parametrize(
+    ("args", "store", "said"),
+    [
+        ([], "", "has no place for results: name one with --store URL"),
+        ([], "out/sir", "no place that all pods see"),
+        ([], "/shared/sir", "with sharedVolume.enabled=true"),
+        (SHARED, "/data/sir", "or /shared/FOLDER"),
+        (SHARED, "memory://sir", "no place that all pods see"),
+        (SHARED, "s3://key:secret@bucket/sir", "no name or password"),
+    ],
+)
+def test_a_store_that_pods_do_not_see_is_refused(args, store, said, bundle, tmp_path):
+    with pytest.raises(BadInput, match=said) as refused:
+        store_of(offer(*args), Request(study(tmp_path), bundle, store=store))
+    assert "secret" not in str(refused.value)
+
+
+def test_names_become_labels():
+    assert jobs.as_label("sir grid, März/2") == "sir-grid--M-rz-2"
+    assert jobs.as_label("-" * 70 + "x" * 70) == "study"
+    assert len(jobs.as_label("x" * 64)) == 63
