@@ -169,9 +169,9 @@ def order_of(offered: Offer, asked: Request, store: str) -> tuple[Order, bytes]:
         )
     args = ["python", "-m", "modelops_dask.driver", "--spec", f"{jobs.FOLDER}/{spec_name}"]
     args += ["--bundle", reference, "--store", store]
+    args += ["--shape", json.dumps(offered.facts["shape"])]
     if asked.chunks:
-        shape = json.dumps(offered.facts["shape"])
-        args += ["--chunk", f"$(JOB_COMPLETION_INDEX)/{asked.chunks}", "--shape", shape]
+        args += ["--chunk", f"$(JOB_COMPLETION_INDEX)/{asked.chunks}"]
     else:
         args += ["--scheduler", offered.facts["scheduler"]]
     if asked.retry:

@@ -109,10 +109,10 @@ def test_the_job_is_one_that_kubernetes_takes_and_its_driver_finds_everything(
     assert flags.pop("--spec") == "/study/spec.json" and flags.pop("--bundle") == "/study/bundle.tar.gz"
     assert flags.pop("--store") == job["metadata"]["annotations"]["modelops.io/store"] == order.store
     assert flags.pop("--retry") == "failed,poisoned"
+    assert json.loads(flags.pop("--shape"))["processes"] == 4
     if chunks:
         assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (5, 5)
         assert flags.pop("--chunk") == "$(JOB_COMPLETION_INDEX)/5"
-        assert json.loads(flags.pop("--shape"))["processes"] == 4
     else:
         assert flags.pop("--scheduler") == "tcp://study-scheduler:8786"
     assert not flags

@@ -2,7 +2,7 @@
 
 Submitted -> the Job's warnings, its pods and, once a driver runs, the pods it waits for -> Reasons
 
-pods.py finds the words. Nothing is said of a study that ended: its verdict says it.
+pods.py finds the words. Of a study that ended its driver's verdict says more, if there is one.
 """
 
 from modelops_dask.kube import pods
@@ -12,26 +12,23 @@ from modelops_dask.kube.submitted import Submitted
 
 
 def reasons(cluster: Cluster, study: Submitted) -> list[Reason]:
-    """What is in the way, each thing once; [] when nothing is, as far as can be seen."""
-    if study.ended:
+    """What is in the way, or has ended the study without a verdict; [] when nothing is, as far as is seen."""
+    if study.ended and (study.state != "failed" or study.verdict is not None):
         return []
     if study.suspended:
-        return [Reason("Suspended", "it waits for its queue to admit it", "", _see_job(cluster, study))]
+        look = cluster.kubectl("describe", "job", study.job)
+        return [Reason("Suspended", "it waits for its queue to admit it", "", look)]
     warnings = pods.warnings(cluster)
-    own = pods.find(cluster, f"batch.kubernetes.io/job-name={study.job}")
+    own = sorted(
+        pods.find(cluster, f"batch.kubernetes.io/job-name={study.job}"),
+        key=lambda pod: pod["metadata"]["creationTimestamp"],
+    )
     going = [pod for pod in own if pod["status"].get("phase") not in ("Succeeded", "Failed")]
     found = [pods.reason(pod, warnings.get(pod["metadata"]["uid"], ())) for pod in going]
     if not going:
-        found.append(pods.not_created(warnings.get(study.uid, ())))
-        found += [pods.ended(pod) for pod in own[-1:]]
+        found += [pods.not_created(warnings.get(study.uid, ())), *map(pods.ended, own[-1:])]
     elif not study.chunks:
-        workers = (
-            f"app.kubernetes.io/instance={study.release},app.kubernetes.io/component in (worker,scheduler)"
-        )
-        for pod in pods.find(cluster, workers):
-            found.append(pods.reason(pod, warnings.get(pod["metadata"]["uid"], ())))
+        release = f"app.kubernetes.io/instance={study.release}"
+        selector = f"{release},app.kubernetes.io/component in (worker,scheduler)"
+        found += [reason for _, reason in pods.reasons(cluster, selector)]
     return list(dict.fromkeys(filter(None, found)))
-
-
-def _see_job(cluster: Cluster, study: Submitted) -> str:
-    return cluster.kubectl("describe", "job", study.job)
