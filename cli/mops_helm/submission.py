@@ -106,7 +106,7 @@ def submit(
     if sent:
         send(offered, store, asked.bundle.digest, sent)
     if known:
-        jobs.remove(cluster, order.name)
+        jobs.remove(cluster, order.name, known.uid)
     if not jobs.create(cluster, job, kept):
         return Submission(order.name, store, "running")
     return Submission(order.name, store, "continued" if known else "submitted")

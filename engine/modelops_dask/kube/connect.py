@@ -65,7 +65,7 @@ class Refused(ClusterFailed):
         said = f"Could not {self.what}: {self.reason}"
         if self.status == 401:
             return f"{said}\nThe cluster does not know you: log in again, then try kubectl auth whoami"
-        if self.status == 403:
+        if self.status == 403 and " cannot " in self.reason:  # not a quota, which is a 403 too
             return f"{said}\nYou lack the right: ask for it, and see yours with kubectl auth can-i --list"
         return said
 

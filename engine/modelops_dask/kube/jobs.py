@@ -226,7 +226,7 @@ def create(cluster: Cluster, job: Object, kept: Object) -> bool:
     except Refused as refused:
         if refused.status != 409:
             if ours:
-                remove(cluster, name)
+                remove(cluster, name, owner.metadata.uid)
             raise
     return ours
 
@@ -246,24 +246,28 @@ def cancel(cluster: Cluster, name: str) -> None:
     with asking(f"cancel Job {name}", cluster.context):
         job = cluster.batch.patch_namespaced_job(name, cluster.namespace, patch)
         if job.spec.suspend:
-            _delete(cluster, name)
+            _delete(cluster, name, job.metadata.uid)
 
 
-def remove(cluster: Cluster, name: str) -> None:
-    """Delete a Job with its pods and its ConfigMap, and wait until they are gone. StillThere."""
-    _delete(cluster, name)
+def remove(cluster: Cluster, name: str, uid: str) -> None:
+    """Delete a Job with its pods and its ConfigMap, and wait until they are gone. StillThere.
+
+    Only the Job of that uid: another may have taken its place by now, somebody else's.
+    """
+    _delete(cluster, name, uid)
     deadline = time.monotonic() + REMOVED_SECONDS
-    while read(cluster, name) is not None:
+    while (found := read(cluster, name)) and found["metadata"]["uid"] == uid:
         if time.monotonic() > deadline:
             look = cluster.kubectl("get", "pods", "-l", f"batch.kubernetes.io/job-name={name}")
             raise StillThere(name, look)
         time.sleep(0.5)
 
 
-def _delete(cluster: Cluster, name: str) -> None:
+def _delete(cluster: Cluster, name: str, uid: str) -> None:
+    options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
     try:
         with asking(f"delete Job {name}", cluster.context):
-            cluster.batch.delete_namespaced_job(name, cluster.namespace, propagation_policy="Foreground")
+            cluster.batch.delete_namespaced_job(name, cluster.namespace, body=options)
     except Refused as refused:
-        if refused.status != 404:
+        if refused.status not in (404, 409):  # 409: it is another
             raise
