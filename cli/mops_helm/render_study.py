@@ -18,7 +18,7 @@ from modelops_dask.store.verify_tasks import Report
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.presence import Driver
 from modelops_dask.study.spec import Spec
-from modelops_dask.study.summary import Summary
+from modelops_dask.study.summary import Summary, fields
 from mops_helm.forecast import Forecast
 from mops_helm.progress import PHASES, a_second, duration
 from mops_helm.render import data
@@ -269,37 +269,10 @@ def short(path: str) -> str:
 
 
 def _summary_fields(found: Summary, flags: str) -> dict[str, Any]:
-    return {
-        "study": found.store,
-        "entrypoint": found.entrypoint,
-        "total": found.total,
-        **found.counts,
-        "by_reason": [
-            {
-                "reason": failure.reason,
-                "state": failure.state,
-                "count": failure.count,
-                "task": f"{failure.set}/{failure.replicate}",
-                "reproduce": reproduce(found, failure, flags),
-            }
-            for failure in found.failures
-        ],
-        "conflicts": [f"{number}/{replicate}" for number, replicate in found.conflicts],
-        "passed_over": found.skipped,
-        "run": None
-        if found.ran is None
-        else {
-            "tasks": found.ran.ended_here,
-            "seconds": round(found.ran.seconds, 3),
-            "tasks_per_second": round(found.ran.rate, 3),
-            "peak_bytes": found.ran.peak_bytes,
-        },
-        "interrupted": found.interrupted,
-        "driver": found.driver and asdict(found.driver),
-        "mixed": found.mixed,
-        "problem": found.problem,
-        "results": list(found.results),
-    }
+    facts = fields(found)
+    for reason, failure in zip(facts["by_reason"], found.failures, strict=True):
+        reason["reproduce"] = reproduce(found, failure, flags)
+    return facts
 
 
 def _cell(value: Any) -> str:

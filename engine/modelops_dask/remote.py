@@ -21,12 +21,22 @@ ANSWER_SECONDS = 30.0
 DASK = ("dask", "distributed", "python")  # what a scheduler must have too
 
 
+class NoScheduler(ClusterFailed):
+    """Nobody answers at the address."""
+
+
+class NoWorkersYet(ClusterFailed):
+    """A scheduler without workers."""
+
+
 @contextmanager
-def connect(address: str, resources: Mapping[str, float] | None = None) -> Iterator["Client"]:
+def connect(
+    address: str, resources: Mapping[str, float] | None = None, answer_seconds: float = 0
+) -> Iterator["Client"]:
     """A Client of a scheduler whose workers can all run studies, and some of them offer these resources.
 
-    BadInput when the address has no port. ClusterFailed when the scheduler or a first worker is not there in
-    time, and as check().
+    BadInput when the address has no port. NoScheduler, NoWorkersYet when the scheduler or a first worker is
+    not there in time (answer_seconds, ANSWER_SECONDS for 0), ClusterFailed as check().
     """
     from distributed import Client
     from distributed.comm.addressing import parse_address, parse_host_port
@@ -35,18 +45,21 @@ def connect(address: str, resources: Mapping[str, float] | None = None) -> Itera
         parse_host_port(parse_address(address)[1])
     except ValueError:
         raise BadInput(f"{address} is not a scheduler's address; write e.g. tcp://HOST:8786") from None
+    answer_seconds = answer_seconds or ANSWER_SECONDS
     try:
-        client = Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
+        client = Client(address, timeout=answer_seconds, set_as_default=False)
     except OSError as error:
-        raise ClusterFailed(
-            f"No Dask scheduler answers at {address} within {ANSWER_SECONDS:g} seconds: {error}"
+        raise NoScheduler(
+            f"No Dask scheduler answers at {address} within {answer_seconds:g} seconds: {error}"
         ) from error
     with quieter("distributed.client"), client:
-        check(client, resources)
+        check(client, resources, answer_seconds)
         yield client
 
 
-def check(client: "Client", resources: Mapping[str, float] | None = None) -> None:
+def check(
+    client: "Client", resources: Mapping[str, float] | None = None, answer_seconds: float = 0
+) -> None:
     """Raise ClusterFailed, with the line that starts a worker that would do, unless the workers can run a
     study that asks for these resources of Dask: they have the preload, they and the scheduler have the
     versions of here.
@@ -55,9 +68,9 @@ def check(client: "Client", resources: Mapping[str, float] | None = None) -> Non
 
     address, resources, here = client.scheduler.address, resources or {}, _compared(versions())
     try:
-        client.wait_for_workers(1, timeout=ANSWER_SECONDS)
+        client.wait_for_workers(1, timeout=answer_seconds or ANSWER_SECONDS)
     except TimeoutError as error:
-        raise ClusterFailed(
+        raise NoWorkersYet(
             f"{address} has no workers. Start some there:\n{_start(address, resources)}"
         ) from error
     packages = client.get_versions()["scheduler"]["packages"]

@@ -129,20 +129,29 @@ def pods(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
 
 
 def all_pods(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
-    """As pods(), and the pod of `helm test`, and the Job that drivers are made from."""
+    """As pods(), and the pod of `helm test`, and the Jobs that drivers and chunks are made from."""
     yield from pods(objects)
     for item in objects:
         if item["kind"] == "Pod":
             yield {**item, "spec": {"template": item}}, item
         if item["kind"] == "ConfigMap" and "job.json" in item["data"]:
-            job = driver_job(objects)
-            yield job, job["spec"]["template"]
+            for job in (driver_job(objects), chunk_job(objects)):
+                yield job, job["spec"]["template"]
 
 
 def driver_job(objects: list[Object]) -> Object:
     """The Job in the ConfigMap of studies, named as its reader would name it."""
-    job = json.loads(one(objects, "ConfigMap", "study-studies")["data"]["job.json"])
-    job["metadata"]["name"] = "driver"
+    return _job(objects, "job.json", "driver")
+
+
+def chunk_job(objects: list[Object]) -> Object:
+    """The same of a study in chunks."""
+    return _job(objects, "chunk.json", "chunks")
+
+
+def _job(objects: list[Object], key: str, name: str) -> Object:
+    job = json.loads(one(objects, "ConfigMap", "study-studies")["data"][key])
+    job["metadata"]["name"] = name
     return job
 
 

@@ -8,6 +8,7 @@ import pytest
 from chart.rendering import (
     HELMS,
     PRESETS,
+    chunk_job,
     container,
     driver_job,
     env,
@@ -20,6 +21,8 @@ from chart.rendering import (
     title,
     workers,
 )
+from modelops_dask.shape import Shape
+from mops_helm.values.quantity import to_bytes
 
 EVERYTHING = Path(__file__).parent / "everything.yaml"
 both_helms = pytest.mark.parametrize("helm", HELMS)
@@ -44,6 +47,14 @@ def test_the_facts_of_a_release(helm):
         "maxActive": 3,
         "maxDurationSeconds": 86400,
         "queueName": "",
+        "shape": {
+            "replicas": 1,
+            "processes": 4,
+            "threads": 1,
+            "pod_memory_bytes": 4 * 1024**3 + 96 * 1024**2,
+            "resources": {},
+        },
+        "slots": {"release": 16, "chunk": 4},
     }
     assert facts(render(helm, "-f", EVERYTHING)) == {
         "format": 1,
@@ -58,6 +69,14 @@ def test_the_facts_of_a_release(helm):
         "maxActive": 1000000,
         "maxDurationSeconds": 1000000,
         "queueName": "epi",
+        "shape": {
+            "replicas": 1,
+            "processes": 3,
+            "threads": 2,
+            "pod_memory_bytes": 3 * 1536 * 1024**2 + 96 * 1024**2,
+            "resources": {"process": 1, "big.one": 1000000, "half": 0.5},
+        },
+        "slots": {"release": 12000012, "chunk": 12},
         "tlsSecret": "dask-tls",
     }
 
@@ -75,19 +94,49 @@ def test_a_driver_has_what_a_worker_has(helm):
     pod = job["spec"]["template"]["spec"]
     for where in ("nodeSelector", "tolerations", "affinity"):
         assert pod[where] == scheduler[where]
-    assert container(job)["resources"]["limits"]["memory"] == 2147483648
+    assert container(job)["resources"]["limits"]["memory"] == "2147483648"
 
 
 @both_helms
 def test_a_driver_is_tried_again_when_it_was_lost_and_not_when_it_judged(helm):
     job = driver_job(render(helm))["spec"]
     assert job["podReplacementPolicy"] == "Failed", "never two drivers of one study"
-    lost, judged = job["podFailurePolicy"]["rules"]
+    lost, told, judged = job["podFailurePolicy"]["rules"]
     assert (lost["action"], lost["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (told["action"], told["onExitCodes"]["values"]) == ("Ignore", [130]), "it did as it was told"
     assert judged["action"] == "FailJob"
     assert judged["onExitCodes"] == {"containerName": "driver", "operator": "In", "values": [2, 3, 4]}
     assert job["activeDeadlineSeconds"] == 86400
     assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@both_helms
+def test_a_chunk_is_a_driver_with_a_worker_pod_in_it(helm):
+    objects = render(helm, "-f", EVERYTHING)
+    job, chunk, worker = driver_job(objects), chunk_job(objects), workers(objects)
+    for each in ("image", "env", "envFrom", "command"):
+        assert container(chunk)[each] == container(job)[each]
+    pod, there = chunk["spec"]["template"]["spec"], worker["spec"]["template"]["spec"]
+    for where in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert pod[where] == there[where]
+    mounts = {mount["mountPath"] for mount in container(chunk)["volumeMounts"]}
+    assert mounts == {mount["mountPath"] for mount in container(worker)["volumeMounts"]} and "/data" in mounts
+    shape = Shape(**facts(objects)["shape"])
+    assert shape.process_memory_bytes == int(flag(worker, "--memory-limit"))
+    driver_bytes = to_bytes(container(job)["resources"]["limits"]["memory"])
+    own_bytes = to_bytes(container(chunk)["resources"]["limits"]["memory"])
+    assert own_bytes == shape.pod_memory_bytes + driver_bytes
+    assert pod["serviceAccountName"] == job["spec"]["template"]["spec"]["serviceAccountName"]
+
+
+@both_helms
+def test_an_index_is_given_up_by_its_own_verdict_or_after_a_few_losses(helm):
+    job = chunk_job(render(helm))["spec"]
+    assert (job["completionMode"], job["backoffLimitPerIndex"]) == ("Indexed", 3)
+    assert "backoffLimit" not in job and job["podReplacementPolicy"] == "Failed"
+    lost, told, judged = job["podFailurePolicy"]["rules"]
+    assert lost["action"] == told["action"] == "Ignore"
+    assert (judged["action"], judged["onExitCodes"]["values"]) == ("FailIndex", [2, 3, 4])
 
 
 @both_helms

@@ -1,6 +1,6 @@
 {{- /*
-What a study that is submitted to this release needs: the Job of its driver, as `mops-helm study submit` creates it once
-it has a name and arguments, and the facts to decide and to say. The driver is the one pod that calls the cluster.
+What a study that is submitted to this release needs: the Job of its driver, or of its chunks, as `mops-helm study submit`
+creates it once it has a name and arguments, and the facts to decide and to say. Drivers alone call the cluster.
 */}}
 
 {{- /* modelops-dask.studies.on: "true" or nothing. Takes the root ($). */}}
@@ -11,6 +11,13 @@ it has a name and arguments, and the facts to decide and to say. The driver is t
 {{- /* modelops-dask.driver.account: the account of drivers: made here, or the one account that exists. Takes the root ($). */}}
 {{- define "modelops-dask.driver.account" -}}
 {{ include "modelops-dask.serviceAccount.fullname" . }}{{ if .Values.serviceAccount.create }}-driver{{ end }}
+{{- end }}
+
+{{- /* modelops-dask.podSlots: tasks that a pod of a pool runs side by side. Takes (dict "root" $ "pool" VALUES). */}}
+{{- define "modelops-dask.podSlots" -}}
+{{- $executor := .root.Values.executor }}
+{{- $more := eq $executor.type "direct" | ternary 1 $executor.subprocessPoolSize }}
+{{- mul .pool.processes (max .pool.threads $more) }}
 {{- end }}
 
 {{- /* modelops-dask.studies.release: JSON, the facts. Takes the root ($). */}}
@@ -26,41 +33,84 @@ it has a name and arguments, and the facts to decide and to say. The driver is t
 {{- $_ := set $facts "maxActive" $studies.maxActive }}
 {{- $_ := set $facts "maxDurationSeconds" $studies.maxDurationSeconds }}
 {{- $_ := set $facts "queueName" $studies.kueue.queueName }}
+{{- $shape := dict "replicas" 1 "processes" (int64 .Values.workers.processes) "threads" (int64 .Values.workers.threads) }}
+{{- $_ := set $shape "pod_memory_bytes" (include "modelops-dask.worker.podMemory" .Values.workers | int64) }}
+{{- $_ := set $shape "resources" .Values.workers.daskResources }}
+{{- $_ := set $facts "shape" $shape }}
+{{- $atOnce := 0 }}
+{{- range $name, $pool := include "modelops-dask.pools" . | fromYaml }}
+{{- $pods := $pool.autoscaling.enabled | ternary $pool.autoscaling.maxReplicas $pool.replicas }}
+{{- $atOnce = add $atOnce (mul $pods (include "modelops-dask.podSlots" (dict "root" $ "pool" $pool))) }}
+{{- end }}
+{{- $chunk := include "modelops-dask.podSlots" (dict "root" . "pool" .Values.workers) | int64 }}
+{{- $_ := set $facts "slots" (dict "release" $atOnce "chunk" $chunk) }}
 {{- if .Values.tls.enabled }}{{ $_ := set $facts "tlsSecret" (include "modelops-dask.tls.secret" .) }}{{ end }}
 {{- toPrettyJson $facts }}
 {{- end }}
 
 {{- /*
-modelops-dask.driver.job: the Job. Kubernetes tries a driver again that was lost, not one that ended by its own verdict:
-2 bad input, 3 failed tasks, 4 stopped by the breaker. Never two at a time: podReplacementPolicy. Takes the root ($).
+modelops-dask.driver.job: the driver of a study whose tasks run on the release's workers. Takes the root ($).
 */}}
 {{- define "modelops-dask.driver.job" -}}
-{{- $labels := include "modelops-dask.labels" (dict "root" . "component" "driver") | fromYaml }}
-{{- $_ := set $labels "app.kubernetes.io/managed-by" "mops-helm" }}
 {{- $own := merge (dict "image" .Values.workers.image) (deepCopy .Values.scheduler) }}
-{{- $part := dict "root" . "own" $own "account" (include "modelops-dask.driver.account" .) }}
-{{- $volumes := dict "root" . "scratch" .Values.workers.scratch "shared" true }}
 {{- $resources := .Values.studies.driver.resources }}
-{{- $memory := dig "limits" "memory" (dig "requests" "memory" "" $resources) $resources }}
+{{- $rest := dict "backoffLimit" 6 }}
+{{- include "modelops-dask.study.job" (dict "root" . "own" $own "resources" $resources "memory" (include "modelops-dask.driver.memory" .) "rest" $rest) }}
+{{- end }}
+
+{{- /*
+modelops-dask.chunk.job: a study in chunks: each pod is a driver that has the processes of a worker pod in itself, so
+it has the memory of both. Takes the root ($).
+*/}}
+{{- define "modelops-dask.chunk.job" -}}
+{{- $own := .Values.workers }}
+{{- $bytes := include "modelops-dask.worker.podMemory" $own | int64 }}
+{{- with include "modelops-dask.driver.memory" . }}{{ $bytes = add $bytes (include "modelops-dask.bytes" .) }}{{ end }}
+{{- $rest := dict "completionMode" "Indexed" "backoffLimitPerIndex" 3 }}
+{{- include "modelops-dask.study.job" (dict "root" . "own" $own "resources" $own.resources "memory" (include "modelops-dask.quantity" $bytes) "rest" $rest) }}
+{{- end }}
+
+{{- /* modelops-dask.driver.memory: a quantity; nothing when the values state none. Takes the root ($). */}}
+{{- define "modelops-dask.driver.memory" -}}
+{{- $resources := .Values.studies.driver.resources }}
+{{- with dig "limits" "memory" (dig "requests" "memory" "" $resources) $resources }}{{ include "modelops-dask.text" . }}{{ end }}
+{{- end }}
+
+{{- /*
+modelops-dask.study.job: the Job of a study. Kubernetes tries a pod again that was lost, and forgets that when the pod
+had to go (130: it was told to stop, and had stored what ran); not one that ended by its own verdict: 2 bad input,
+3 failed tasks, 4 stopped by the breaker. Never two pods at a time in one place: podReplacementPolicy. Takes
+(dict "root" $ "own" VALUES of placement and image "resources" VALUES "memory" QUANTITY "rest" MAP), the rest that of spec.
+*/}}
+{{- define "modelops-dask.study.job" -}}
+{{- $labels := include "modelops-dask.labels" (dict "root" .root "component" "driver") | fromYaml }}
+{{- $_ := set $labels "app.kubernetes.io/managed-by" "mops-helm" }}
+{{- $studies := .root.Values.studies }}
+{{- $workers := .root.Values.workers }}
+{{- $part := dict "root" .root "own" .own "account" (include "modelops-dask.driver.account" .root) }}
+{{- $volumes := dict "root" .root "scratch" $workers.scratch "shared" true }}
+{{- $indexed := hasKey .rest "completionMode" }}
 apiVersion: batch/v1
 kind: Job
 metadata:
   labels:
     {{- toYaml $labels | nindent 4 }}
-    {{- with .Values.studies.kueue.queueName }}
+    {{- with $studies.kueue.queueName }}
     kueue.x-k8s.io/queue-name: {{ . | quote }}
-    kueue.x-k8s.io/max-exec-time-seconds: {{ int64 $.Values.studies.maxDurationSeconds | quote }}
+    kueue.x-k8s.io/max-exec-time-seconds: {{ int64 $studies.maxDurationSeconds | quote }}
     {{- end }}
 spec:
-  activeDeadlineSeconds: {{ int64 .Values.studies.maxDurationSeconds }}
+  {{- toYaml .rest | nindent 2 }}
+  activeDeadlineSeconds: {{ int64 $studies.maxDurationSeconds }}
   ttlSecondsAfterFinished: 86400
-  backoffLimit: 6
   podReplacementPolicy: Failed
   podFailurePolicy:
     rules:
       - action: Ignore
         onPodConditions: [{type: DisruptionTarget, status: "True"}]
-      - action: FailJob
+      - action: Ignore
+        onExitCodes: {containerName: driver, operator: In, values: [130]}
+      - action: {{ $indexed | ternary "FailIndex" "FailJob" }}
         onExitCodes: {containerName: driver, operator: In, values: [2, 3, 4]}
   template:
     metadata:
@@ -68,18 +118,21 @@ spec:
     spec:
       {{- include "modelops-dask.podSpec" $part | nindent 6 }}
       restartPolicy: Never
+      terminationGracePeriodSeconds: 60
       containers:
         - name: driver
           {{- include "modelops-dask.container" $part | nindent 10 }}
           command: [python, -m, modelops_dask.init]
           env:
-            {{- include "modelops-dask.env" (include "modelops-dask.worker.env" (dict "root" . "pool" .Values.workers) | fromYaml) | nindent 12 }}
-          {{- include "modelops-dask.envFrom" . | nindent 10 }}
-          resources: {{- include "modelops-dask.resources" (dict "resources" $resources "memory" $memory "scratch" .Values.workers.scratch) | nindent 12 }}
+            {{- include "modelops-dask.env" (include "modelops-dask.worker.env" (dict "root" .root "pool" $workers) | fromYaml) | nindent 12 }}
+          {{- include "modelops-dask.envFrom" .root | nindent 10 }}
+          resources: {{- include "modelops-dask.resources" (dict "resources" .resources "memory" .memory "scratch" $workers.scratch) | nindent 12 }}
           volumeMounts:
             {{- include "modelops-dask.volumeMounts" $volumes | nindent 12 }}
+            {{- if $indexed }}{{ with $workers.volumeMounts }}{{ toYaml . | nindent 12 }}{{ end }}{{ end }}
       volumes:
         {{- include "modelops-dask.volumes" $volumes | nindent 8 }}
+        {{- if $indexed }}{{ with $workers.volumes }}{{ toYaml . | nindent 8 }}{{ end }}{{ end }}
 {{- end }}
 
 {{- /*

@@ -47,6 +47,41 @@ class OutOfMemory(Stopped):
         )
 
 
+@dataclass
+class CannotFit(Stopped):
+    """Told before anything runs: all tasks that were measured held more than a task can have. Bytes are those
+    of one task; `remedy` is as above.
+    """
+
+    tasks: int  # measured
+    least_bytes: int
+    limit_bytes: int
+    needed_bytes: int
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"Stopped before it began: each of the {self.tasks:,} tasks that were measured held "
+            f"{self.least_bytes // MIB:,} MiB or more, and a worker has {self.limit_bytes // MIB:,} MiB for "
+            f"one task. If those that are left need less, delete profile.json in the store.\n{self.remedy}"
+        )
+
+
+@dataclass
+class NoWorkers(Stopped):
+    """Nobody was there to run tasks. `remedy` is why, and what to do, by whoever sees the pods."""
+
+    seconds: float
+    pending: int
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"Stopped: for {self.seconds:,.0f} seconds there was no worker, and {self.pending:,} tasks are "
+            f"pending.\n{self.remedy or 'The same command goes on.'}"
+        )
+
+
 class Breaker:
     """Raises Stopped; forgets all when a task completes."""
 

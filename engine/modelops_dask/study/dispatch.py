@@ -23,16 +23,17 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from modelops_dask.errors import ClusterFailed, MopsError, Stopped
+from modelops_dask.errors import MopsError
 from modelops_dask.store import parts
-from modelops_dask.store.fold import MAX_ATTEMPTS, State
+from modelops_dask.store.fold import CLEARLY_LESS, MAX_ATTEMPTS, State
 from modelops_dask.store.parts import Attempt
 from modelops_dask.study import events
 from modelops_dask.study.backlog import Backlog, Pace, count
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt, Source, as_ranges, committed
-from modelops_dask.study.breaker import Breaker
-from modelops_dask.study.fleet import SCHEDULER_LOST, Fleet, Sent, Worker
+from modelops_dask.study.breaker import Breaker, NoWorkers
+from modelops_dask.study.fleet import Fleet, SchedulerLost, Sent, Worker
 from modelops_dask.study.ledger import Ledger
+from modelops_dask.study.losses import Losses, LostTask
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.suspects import Suspect, Suspects
@@ -54,6 +55,7 @@ class Limits:
     overdue_seconds: float = 10.0  # a batch that has run so long returns the tasks it did not begin
     worker_wait_seconds: float = 300.0  # without a worker
     grace_seconds: float = 5.0  # for what runs when the run is stopped
+    reason_seconds: float = 0.0  # until somebody who watches pods says of what a worker died
 
 
 DEFAULT_LIMITS = Limits()
@@ -99,6 +101,7 @@ class _Dispatch:
         self.ledger = Ledger(plan, state, limits.max_attempts)
         self.backlog = backlog
         self.suspects = Suspects()
+        self.losses = Losses(limits.reason_seconds)
         self.pace = Pace(limits.batch_seconds)
         self.breaker = Breaker(completed_before=self.ledger.counts["ok"] > 0)
         self.start = time.monotonic()
@@ -109,7 +112,9 @@ class _Dispatch:
 
     def run(self) -> Progress:
         self._look_for_workers()
-        while self.backlog.unfinished or self.suspects or self.fleet.busy:
+        while self.backlog.unfinished or self.suspects or self.losses or self.fleet.busy:
+            for loss in self.losses.known(time.monotonic()):
+                self._lost_alone(loss)
             if self.inbox.empty():  # what is known first, then what to do about it
                 self._feed()
             try:
@@ -136,20 +141,19 @@ class _Dispatch:
                 self._check_cluster()
                 if sent := self.fleet.arrived(part):
                     self._broken(sent.batch, error)
+            case events.PodLost():
+                self.losses.heard(event, time.monotonic())
             case events.Stop():
                 self.stopping = True
 
     def _check_cluster(self) -> None:
         if not self.fleet.connected:
-            raise ClusterFailed(SCHEDULER_LOST)
+            raise SchedulerLost
         now = time.monotonic()
         if self.fleet.workers:
             self.last_worker_seen = now
         elif now - self.last_worker_seen > self.limits.worker_wait_seconds:
-            raise Stopped(
-                f"Stopped: for {self.limits.worker_wait_seconds:,.0f} seconds there was no worker, and "
-                f"{self.ledger.counts['pending']:,} tasks are pending. The same command goes on."
-            )
+            raise NoWorkers(self.limits.worker_wait_seconds, self.ledger.counts["pending"])
 
     def _look_for_workers(self) -> None:
         """See who is there: at first, when somebody joined, in quiet seconds."""
@@ -186,7 +190,16 @@ class _Dispatch:
 
     def _send(self, worker: Worker, ranges: tuple[Range, ...], suspect: Suspect | None = None) -> None:
         died, alone = self.ledger.died_before(ranges), self.ledger.too_large(ranges)
-        batch = Batch(self.source, uuid.uuid4().hex, ranges, self.limits.overdue_seconds, died, alone)
+        batch = Batch(
+            self.source,
+            uuid.uuid4().hex,
+            ranges,
+            self.limits.overdue_seconds,
+            died,
+            alone,
+            needed_bytes=self.ledger.needed_bytes(ranges),
+            most_bytes=int(CLEARLY_LESS * self.limits.task_bytes),
+        )
         self.fleet.send(worker, batch, suspect)
 
     # Receiving
@@ -237,8 +250,9 @@ class _Dispatch:
         self._put_back(unsettled[len(running) :])
         if running:
             self.pace.lost()
-        alone = len(running) == 1 and running[0].batch.n_tasks == 1
-        if not alone or self._lost_alone(running[0].batch, event.reason):
+        if len(running) == 1 and running[0].batch.n_tasks == 1:
+            self.losses.add(LostTask(running[0].batch, worker.host, event.reason), time.monotonic())
+        else:
             self.suspects.add(worker.host, [sent.batch.ranges for sent in running])
         self.on_progress(self._progress())
 
@@ -266,15 +280,20 @@ class _Dispatch:
             else:
                 self.backlog.put_first(sent.batch.ranges)
 
-    def _lost_alone(self, batch: Batch, reason: str) -> bool:
-        """A worker died of a single task: write the row that the worker could not. True to try it again."""
-        ((index, _),) = batch.ranges
+    def _lost_alone(self, loss: LostTask) -> None:
+        """A worker died of a single task: write the row that it could not, and try the task again or not."""
+        ((index, _),) = loss.batch.ranges
+        if loss.blameless:
+            self.backlog.put_first(loss.batch.ranges)
+            return
         task = self.plan.task(index)
-        status = "poisoned" if index in batch.died else "died"
-        parts.write(self.source.files, [Attempt(task.set, task.replicate, task.seed, status, reason)])
-        again = self.ledger.failed(Failed(index, status, reason))
-        self.breaker.died(self._name(index), self.fleet.most_workers)
-        return again
+        status = "poisoned" if index in loss.batch.died else "died"
+        parts.write(self.source.files, [Attempt(task.set, task.replicate, task.seed, status, loss.reason)])
+        again = self.ledger.failed(Failed(index, status, loss.reason))
+        self.breaker.died(f"{self._name(index)} ({loss.reason})", self.fleet.most_workers)
+        if again:
+            self.suspects.add(loss.host, [loss.batch.ranges])
+        self.on_progress(self._progress())
 
     def _name(self, index: int) -> str:
         return "{}/{}".format(*divmod(index, self.plan.replicates))

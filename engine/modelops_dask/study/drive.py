@@ -3,7 +3,8 @@
 Spec + Bundle -> plan in the store -> what is pending -> environment -> dispatch on a Dask client -> tables
               -> Summary
 
-Running the same study again does only what is left; when nothing is, no cluster is started.
+Running the same study again does only what is left; when nothing is, no cluster is started. Chunks run a
+share each, and meet in the store alone: who finds nothing pending, of all tasks, writes the tables.
 
 Does not know where the workers are: `connect` gives a client, local.local_cluster or remote.connect.
 """
@@ -11,11 +12,12 @@ Does not know where the workers are: `connect` gives a client, local.local_clust
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from modelops_dask.bundle import Bundle
+from modelops_dask.store.claim import claimed
 from modelops_dask.store.compact import MixedOutputs, compact
 from modelops_dask.store.conditions import Condition, mixed
 from modelops_dask.store.files import Files
@@ -25,8 +27,11 @@ from modelops_dask.store.study import begin
 from modelops_dask.study import dispatch, events, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, Source
+from modelops_dask.study.breaker import CannotFit, OutOfMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
-from modelops_dask.study.plan import FAILED, POISONED, Plan
+from modelops_dask.study.estimate import needed
+from modelops_dask.study.memory import TaskMemory
+from modelops_dask.study.plan import FAILED, POISONED, Plan, Share
 from modelops_dask.study.prepare import prepare
 from modelops_dask.study.presence import Presence
 from modelops_dask.study.progress import Meter, Phase, Progress
@@ -61,6 +66,8 @@ def drive(
     *,
     retry: Collection[str] = (),
     pilot: int | None = None,
+    share: Share | None = None,
+    memory: TaskMemory | None = None,
     limits: Limits = DEFAULT_LIMITS,
     inbox: "SimpleQueue[events.Event] | None" = None,
     watcher: Watcher = SILENT,
@@ -68,12 +75,22 @@ def drive(
     """Run what is pending of a study and compact the results.
 
     `retry` names states, of failed and poisoned, whose tasks are tried again. With `pilot`, run only so many
-    of the pending tasks, from all over the study, and write no tables. `inbox` takes events from
-    others, such as Stop. Raises AlreadyRunning, OtherStudy, and what dispatch.run raises.
+    of the pending tasks, from all over the study, and write no tables. With `share`, run a chunk: the
+    Summary is of its tasks, or, where these were the last, of the study. `memory` is what the workers have,
+    if that is known: with it a run in which no task fits stops early, and its verdict has values. `inbox`
+    takes events from others, such as Stop. Raises AlreadyRunning, OtherStudy, CannotFit, and what
+    dispatch.run raises.
     """
-    with Presence(files, watcher.note) as presence:
+    if memory:
+        limits = replace(limits, task_bytes=memory.largest_bytes)
+    with Presence(files, watcher.note, share.index if share else None) as presence:
         drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
-        return drive_.run(begin(files, spec, bundle.digest), retry, pilot)
+        try:
+            return drive_.run(begin(files, spec, bundle.digest), share, retry, pilot)
+        except (CannotFit, OutOfMemory) as error:
+            if memory:
+                error.remedy = memory.remedy(error.needed_bytes)
+            raise
 
 
 @dataclass(frozen=True)
@@ -87,20 +104,32 @@ class _Drive:
     presence: Presence
     meter: Meter = field(default_factory=Meter)
 
-    def run(self, plan: Plan, retry: Collection[str], pilot: int | None) -> Summary:
+    def run(self, whole: Plan, share: Share | None, retry: Collection[str], pilot: int | None) -> Summary:
+        plan = replace(whole, share=share) if share else whole
         state = self.fold(plan)
         if retry:
             state = state.retry(*(RETRY_CODES[name] for name in retry))
         ran = None
         pending = state.pending_ranges()
         if pending:
+            self.expect_room(plan, pending)
             ran = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
             profile.save(self.files)
             state = self.fold(plan)
-            if pilot:
-                return summarize(self.files, plan, state, ran=ran)
-            if ran.done < ran.total:
-                return summarize(self.files, plan, state, ran=ran, interrupted=True)
+            if pilot or ran.done < ran.total:
+                return summarize(self.files, plan, state, ran=ran, interrupted=not pilot)
+        if not share:
+            return self.tables(plan, state, ran)
+        state_of_all = self.fold(whole)
+        if not state_of_all.counts()["pending"]:
+            with claimed(self.files, f"chunk {share.index}") as mine:
+                if mine:
+                    return self.tables(whole, state_of_all, ran)
+        return summarize(self.files, plan, state, ran=ran)
+
+    def tables(self, plan: Plan, state: State, ran: Progress | None) -> Summary:
+        """Compact, unless that was done."""
+        if ran:
             self.phase("compacting")
         results, problem = (), ""
         try:
@@ -122,6 +151,15 @@ class _Drive:
             self.compare(state, prepare(client, source, self.inbox))
             self.phase("canary")
             return dispatch.run(client, source, plan, state, ranges, self.limits, self.inbox, self.progress)
+
+    def expect_room(self, plan: Plan, pending: Sequence[Range]) -> None:
+        """Raise CannotFit when all that was measured, on both sides of what is pending, was too large."""
+        known, room = profile.load(self.files), self.limits.task_bytes
+        if known is None or not 0 < room < known.least_peak_bytes:
+            return
+        first, last = pending[0][0] // plan.replicates, (pending[-1][1] - 1) // plan.replicates
+        if known.first_set <= first and last <= known.last_set:
+            raise CannotFit(known.tasks, known.least_peak_bytes, room, needed(known))
 
     def compare(self, state: State, condition: Condition | None) -> None:
         """Say so when this run makes its results under other conditions than earlier ones."""

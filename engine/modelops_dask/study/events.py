@@ -1,7 +1,8 @@
 """What the dispatcher is told, as messages on its inbox.
 
-Dask's callbacks, signal handlers and, in a cluster, kube.py only put messages; one thread, the dispatcher's,
-reads them and owns all state. The inbox is a queue.SimpleQueue, whose put() is safe inside a signal handler.
+Dask's callbacks, signal handlers and, in a cluster, kube/watch.py only put messages; one thread, the
+dispatcher's, reads them and owns all state. The inbox is a queue.SimpleQueue, whose put() is safe inside a
+signal handler.
 """
 
 from dataclasses import dataclass
@@ -55,8 +56,20 @@ class BatchBroken:
 
 
 @dataclass(frozen=True)
+class PodLost:
+    """A pod of workers, or all processes in it, ended. `blameless`: somebody else wanted it to.
+
+    `host` is as in the addresses of its workers, `reason` as in WorkerLeft.
+    """
+
+    host: str
+    reason: str
+    blameless: bool
+
+
+@dataclass(frozen=True)
 class Stop:
     """Somebody asked the run to end: what runs is stored, nothing new begins."""
 
 
-Event = WorkerJoined | WorkerLeft | WorkerDraining | BatchDone | BatchBroken | Stop
+Event = WorkerJoined | WorkerLeft | WorkerDraining | BatchDone | BatchBroken | PodLost | Stop

@@ -25,10 +25,16 @@ from modelops_dask.study.suspects import Suspect
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-SCHEDULER_LOST = (
-    "The connection to the Dask scheduler was lost. What was stored stays; the same command goes on."
-)
 OVER_MEMORY = "WorkerMemory"  # Dask's own limit ended it: all that a `direct` task can be told of its size
+
+
+class SchedulerLost(ClusterFailed):
+    """The scheduler is gone, or the way to it."""
+
+    def __str__(self) -> str:
+        return (
+            "The connection to the Dask scheduler was lost. What was stored stays; the same command goes on."
+        )
 
 
 @dataclass
@@ -91,14 +97,14 @@ class Fleet:
     def look(self) -> list[str]:
         """See who is there. Those who are gone, lest an event was missed.
 
-        Raises ClusterFailed, and BadInput when workers are there and none has the study's resources.
+        Raises SchedulerLost, and BadInput when workers are there and none has the study's resources.
         """
         from distributed.comm import get_address_host
 
         try:
             there = self._threads() if self._resources else self._client.nthreads()
         except OSError as error:
-            raise ClusterFailed(SCHEDULER_LOST) from error
+            raise SchedulerLost from error
         for address, threads in there.items():
             self.workers.setdefault(address, Worker(address, get_address_host(address), threads))
         self.most_workers = max(self.most_workers, len(self.workers))

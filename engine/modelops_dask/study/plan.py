@@ -5,7 +5,7 @@ sets -> Plan -> tasks of index ranges
 A task is (set, replicate); its index is set * replicates + replicate. Tasks exist only as ranges of
 indices: ten million of them cost a byte each where a state is kept (`blank`), and nothing here. A set with
 a seed of its own has one task, replicate 0; its other indices are ABSENT, and so are all indices of sets
-that the request leaves out.
+that the request leaves out, or that are not of the Share that a chunk runs.
 
 Does not read or write: spec.py makes the sets, store/study.py keeps them.
 """
@@ -32,6 +32,7 @@ SETS_SCHEMA = pa.schema(
     ]
 )
 _CHUNK = 65_536
+_DEALT = (16, 1024)  # blocks that a share gets if there are enough tasks, and the most tasks in one
 
 
 class PlannedTask(NamedTuple):
@@ -56,13 +57,32 @@ class Request:
     resources: tuple[tuple[str, float], ...] = ()
 
 
+class Share(NamedTuple):
+    """A chunk's part of a plan: number `index` of `count`, from 0.
+
+    Tasks are dealt out in blocks of neighbours, so that parameters that cost more, and what is left of an
+    interrupted study, fall to all. Who runs what depends on the request alone, not on what was done.
+    """
+
+    index: int
+    count: int
+
+    def of(self, tasks: np.ndarray) -> Iterator[np.ndarray]:
+        """The blocks of a plan's task indices (rising, all of them) that are this share's."""
+        blocks, most = _DEALT
+        size = min(most, max(1, len(tasks) // (blocks * self.count)))
+        for start in range(self.index * size, len(tasks), self.count * size):
+            yield tasks[start : start + size]
+
+
 @dataclass(frozen=True)
 class Plan:
-    """All tasks of a study. `table` has the columns of SETS_SCHEMA; its row number is the set's number."""
+    """The tasks of a study. `table` has the columns of SETS_SCHEMA; its row number is the set's number."""
 
     entrypoint: str
     table: pa.Table
     request: Request
+    share: Share | None = None  # None: all of them
 
     @property
     def n_sets(self) -> int:
@@ -81,7 +101,12 @@ class Plan:
             absent[start:stop] = False
         if self.replicates > 1 and self.table["seed"].null_count < self.n_sets:
             absent[self.table["seed"].is_valid().to_numpy(), 1:] = True
-        return absent
+        if self.share is None:
+            return absent
+        others = np.ones(absent.size, dtype=bool)
+        for block in self.share.of(np.flatnonzero(~absent.ravel())):
+            others[block] = False
+        return others.reshape(absent.shape)
 
     @cached_property
     def n_tasks(self) -> int:
@@ -117,11 +142,11 @@ class Plan:
         ids, texts, seeds = (rows[name].to_pylist() for name in ("param_id", "params", "seed"))
         for number, (digest, text, seed) in enumerate(zip(ids, texts, seeds, strict=True), first):
             param_id, params, base = digest.hex(), json.loads(text), number * self.replicates
-            for replicate in range(max(0, start - base), min(self.replicates, stop - base)):
-                if self.absent[number, replicate]:
-                    continue
-                own = contract.derived_seed(param_id, replicate) if seed is None else seed
-                yield PlannedTask(number, replicate, param_id, params, own)
+            low, high = max(0, start - base), min(self.replicates, stop - base)
+            for replicate, absent in enumerate(self.absent[number, low:high].tolist(), low):
+                if not absent:
+                    own = contract.derived_seed(param_id, replicate) if seed is None else seed
+                    yield PlannedTask(number, replicate, param_id, params, own)
 
 
 def tabulate(chunks: Iterable[Sequence[tuple[str, int | None]]]) -> pa.Table:

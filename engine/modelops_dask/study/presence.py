@@ -1,6 +1,7 @@
 """driver.json: who runs a study now, for whoever asks, and so that nobody starts a second run beside it.
 
 a run -> Presence: driver.json written, refreshed every few seconds, removed at its end
+                       (of a chunk: driver-I.json)
 another shell -> running() -> Driver;   a second run on the same machine -> AlreadyRunning
 
 Advisory: two runs of one study at once end correct, they only do some work twice. So nothing here is a lock;
@@ -77,31 +78,35 @@ class AlreadyRunning(BadInput):
         )
 
 
-def running(files: Files) -> Driver | None:
+def running(files: Files, file: str = FILE) -> Driver | None:
     """Who runs the study of a store now."""
     try:
-        driver = Driver(**json.loads(files.read(FILE)))
+        driver = Driver(**json.loads(files.read(file)))
         return driver if driver.alive else None
     except (OSError, MopsError, ValueError, TypeError):
         return None
 
 
 class Presence:
-    """Keeps driver.json while a `with` lasts; AlreadyRunning when a process of this machine has it.
+    """Keeps driver.json while a `with` lasts; AlreadyRunning when a process of this machine has it. Chunks of
+    a study, by number, do not mind each other.
 
     `note` hears of a run on another machine. A store that cannot be written is not an error here: what must
     be written will say so.
     """
 
-    def __init__(self, files: Files, note: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, files: Files, note: Callable[[str], None] = lambda _: None, chunk: int | None = None
+    ) -> None:
         self._files, self._note = files, note
+        self._file = FILE if chunk is None else f"driver-{chunk}.json"
         now = time.time()
         self.driver = Driver(socket.gethostname(), os.getpid(), _began(os.getpid()), now, now)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="modelops-presence", daemon=True)
 
     def __enter__(self) -> "Presence":
-        other = running(self._files)
+        other = running(self._files, self._file)
         if other and other.here:
             raise AlreadyRunning(self._files.where(), other)
         if other:
@@ -115,10 +120,10 @@ class Presence:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        last = running(self._files)
+        last = running(self._files, self._file)
         if last is None or (last.here and last.pid == self.driver.pid):
             with suppress(OSError, MopsError):
-                self._files.remove(FILE)
+                self._files.remove(self._file)
 
     def phase(self, name: str) -> None:
         """What the run does from now on."""
@@ -141,7 +146,7 @@ class Presence:
     def _put(self) -> None:
         now = replace(self.driver, seen=time.time())
         with suppress(OSError, MopsError):
-            self._files.put(FILE, json.dumps(asdict(now), indent=1).encode())
+            self._files.put(self._file, json.dumps(asdict(now), indent=1).encode())
 
 
 def _began(pid: int) -> float | None:

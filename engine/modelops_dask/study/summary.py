@@ -3,13 +3,14 @@
 store -> fold -> Summary -> the text that a command prints (mops_helm.render_study)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from modelops_dask.store.conditions import mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
 from modelops_dask.store.study import existing
-from modelops_dask.study.plan import Plan
+from modelops_dask.study.plan import Plan, Share
 from modelops_dask.study.presence import Driver, running
 from modelops_dask.study.progress import Progress
 
@@ -35,6 +36,7 @@ class Summary:
     mixed: str = ""  # results from different conditions, in words
     interrupted: bool = False
     driver: Driver | None = None  # who runs it now
+    share: Share | None = None  # of a chunk; None: all of the study
 
     @property
     def exit_code(self) -> int:
@@ -57,6 +59,7 @@ def summarize(files: Files, plan: Plan, state: State, **run: object) -> Summary:
         state.failures,
         state.conflicts,
         state.skipped,
+        share=plan.share,
         mixed=mixed(state.conditions),
         **run,
     )
@@ -66,3 +69,37 @@ def status(files: Files, max_attempts: int = MAX_ATTEMPTS) -> Summary:
     """What the store says now, whoever runs the study; NoStudy when there is none."""
     plan = existing(files)
     return summarize(files, plan, fold(files, plan, max_attempts), driver=running(files))
+
+
+def fields(found: Summary) -> dict[str, Any]:
+    """The same as plain data, for programs and for whoever keeps it elsewhere."""
+    return {
+        "study": found.store,
+        "entrypoint": found.entrypoint,
+        "total": found.total,
+        **found.counts,
+        "by_reason": [
+            {
+                "reason": failure.reason,
+                "state": failure.state,
+                "count": failure.count,
+                "task": f"{failure.set}/{failure.replicate}",
+            }
+            for failure in found.failures
+        ],
+        "conflicts": [f"{number}/{replicate}" for number, replicate in found.conflicts],
+        "passed_over": found.skipped,
+        "run": None
+        if found.ran is None
+        else {
+            "tasks": found.ran.ended_here,
+            "seconds": round(found.ran.seconds, 3),
+            "tasks_per_second": round(found.ran.rate, 3),
+            "peak_bytes": found.ran.peak_bytes,
+        },
+        "interrupted": found.interrupted,
+        "driver": found.driver and asdict(found.driver),
+        "mixed": found.mixed,
+        "problem": found.problem,
+        "results": list(found.results),
+    }

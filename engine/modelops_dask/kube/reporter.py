@@ -1,0 +1,159 @@
+"""What a study's driver tells the cluster, and what it hears from it.
+
+phases, progress, notes -> the log; the Job's annotation `progress`, every few seconds (annotate.py)
+the end                 -> the log; the annotation `summary`; the pod's termination message
+the release's pods      -> events on the inbox, words for a verdict (watch.py)
+
+Of a chunk the annotations have its number; the one that ended the study tells the summary of the whole too.
+Outside a cluster, or without the right to ask, only the log is left.
+"""
+
+import json
+import logging
+import socket
+import time
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+from modelops_dask.errors import ClusterFailed, MopsError
+from modelops_dask.kube.annotate import EVERY_SECONDS, Annotations
+from modelops_dask.kube.connect import IN_POD, Cluster, connect
+from modelops_dask.kube.own import Own, own
+from modelops_dask.kube.watch import PodWatch
+from modelops_dask.study import events
+from modelops_dask.study.plan import Share
+from modelops_dask.study.progress import Phase, Progress
+from modelops_dask.study.summary import Summary, fields
+
+logger = logging.getLogger("modelops")
+
+TERMINATION_LOG = Path("/dev/termination-log")
+TERMINATION_BYTES = 4096  # Kubernetes keeps no more
+LOG_SECONDS = 10.0
+LAST_WORD_SECONDS = 90.0  # for an API server that is away; less when the pod has to go
+CHUNKS_A_SECOND = 10  # that write their progress
+COUNTS = ("total", "ok", "failed", "poisoned")
+REASONS = 10  # in a summary; an object's annotations have 256 KiB of room
+
+
+class Reporter(AbstractContextManager):
+    """`stopping` is set by whoever is told to stop; `done` is how many tasks had ended, as last heard."""
+
+    def __init__(self, share: Share | None, inbox: "SimpleQueue[events.Event]") -> None:
+        self.stopping = False
+        self.done = 0
+        self._name = "" if share is None else f"-{share.index}"
+        self._state: dict[str, Any] = {"phase": "", "note": "", "pod": socket.gethostname()}
+        self._logged = 0.0
+        self._annotations = self._watch = None
+        if self._cluster is None:
+            return
+        every_seconds = max(EVERY_SECONDS, share.count / CHUNKS_A_SECOND) if share else EVERY_SECONDS
+        self._annotations = Annotations(self._cluster, lambda: self._own.job, every_seconds)
+        if share is None:
+            self._watch = PodWatch(self._cluster, lambda: self._own.workers, inbox, self.note)
+
+    @cached_property
+    def _cluster(self) -> Cluster | None:
+        if not IN_POD.exists():
+            return None
+        try:
+            return connect()
+        except ClusterFailed as error:
+            logger.warning("Not heard by the cluster: %s", error)
+            return None
+
+    @cached_property
+    def _own(self) -> Own:
+        return own(self._cluster)
+
+    def phase(self, phase: Phase) -> None:
+        """What the run does from now on."""
+        logger.info("phase: %s", phase)
+        self._tell(urgent=True, phase=phase)
+
+    def progress(self, progress: Progress) -> None:
+        """How far it is."""
+        self.done = progress.done
+        names = ("done", "total", "ok", "failed", "poisoned", "workers")
+        counts = {name: getattr(progress, name) for name in names}
+        eta = progress.eta_seconds
+        counts |= {"rate": round(progress.rate, 3), "eta_seconds": None if eta is None else round(eta, 1)}
+        self._tell(**counts)
+        now = time.monotonic()
+        if now - self._logged > LOG_SECONDS or progress.done == progress.total:
+            self._logged = now
+            logger.info("%d of %d tasks done, %.3g a second", progress.done, progress.total, progress.rate)
+
+    def note(self, text: str) -> None:
+        """A line to read."""
+        if text != self._state["note"]:
+            logger.info("%s", text)
+            self._tell(urgent=True, note=text)
+
+    def pods(self) -> str:
+        """Why workers are missing; "" when that is not known."""
+        return self._watch.words() if self._watch else ""
+
+    def upgrade(self) -> str:
+        """How to give the workers other values; "" when the release is not known."""
+        if not self._cluster:
+            return ""
+        with suppress(ClusterFailed):
+            command = f"mops-helm upgrade {self._own.release} -n {self._cluster.namespace} -f FILE"
+            return f"\n\n  {command}\nthen submit the study again."
+        return ""
+
+    def ended(self, summary: Summary) -> None:
+        """The study ended, or this chunk, or was stopped in order."""
+        facts = fields(summary)
+        facts["by_reason"] = facts["by_reason"][:REASONS]
+        of_all = self._name and summary.share is None
+        self._end(facts, summary.exit_code, verdict(summary), "" if of_all else self._name)
+
+    def failed(self, error: MopsError) -> None:
+        """It ended by an error."""
+        counts = {name: self._state[name] for name in COUNTS if name in self._state}
+        self._end(counts, error.exit_code, str(error), self._name)
+
+    def _end(self, facts: dict[str, Any], exit_code: int, said: str, name: str) -> None:
+        logger.info("%s", said)
+        facts |= {"exit_code": exit_code, "verdict": said}
+        short = {name: facts[name] for name in ("exit_code", *COUNTS) if name in facts}
+        message = f"{json.dumps(short)}\n{said}".encode()[:TERMINATION_BYTES]
+        if TERMINATION_LOG.exists():
+            with suppress(OSError):
+                TERMINATION_LOG.write_bytes(message)
+        if self._annotations is None:
+            return
+        self._annotations.put(f"summary{name}", facts, urgent=True)
+        if name != self._name:
+            self._annotations.put(f"summary{self._name}", short, urgent=True)
+
+    def _tell(self, urgent: bool = False, **news: Any) -> None:
+        self._state |= news
+        if self._annotations:
+            self._annotations.put(f"progress{self._name}", self._state | {"seen": round(time.time())}, urgent)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._annotations:
+            self._annotations.close(5.0 if self.stopping else LAST_WORD_SECONDS)
+
+
+def verdict(summary: Summary) -> str:
+    """How a study, or a chunk, ended, in a sentence."""
+    if summary.interrupted:
+        return f"Stopped: {summary.counts['pending']:,} of {summary.total:,} tasks are pending"
+    bad = [f"{summary.counts[state]:,} {state}" for state in ("failed", "poisoned") if summary.counts[state]]
+    if summary.conflicts:
+        bad.append(f"{len(summary.conflicts):,} with two results that differ")
+    whole = "" if summary.share is None else f" of chunk {summary.share.index}"
+    if not bad and not summary.problem:
+        return f"All {summary.total:,} tasks{whole} are ok"
+    return f"Of {summary.total:,} tasks{whole}: {', '.join(bad) or 'all ok'}. {summary.problem}".rstrip()

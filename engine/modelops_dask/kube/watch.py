@@ -1,0 +1,143 @@
+"""What becomes of the pods of a release's workers, for the driver that runs a study on them.
+
+list, then watch, again and again -> a pod that ended, or a container in it -> PodLost on the driver's inbox
+                                  -> pods that are not ready, now           -> words() for a verdict, a note
+
+A thread of its own. Each minute, and after whatever goes wrong (410: the version is too old, 429: too many
+requests, no API server for a while), it begins with a new list, and tells what changed since it last looked.
+So nothing of the API server's needs to be remembered, and what happened meanwhile is told late, not lost.
+
+Does not judge: dispatch.py does. Does not change anything in the cluster.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from queue import SimpleQueue
+from typing import Any
+
+from modelops_dask.errors import ClusterFailed
+from modelops_dask.kube import pods
+from modelops_dask.kube.connect import Cluster, asking
+from modelops_dask.study import events
+
+logger = logging.getLogger("modelops")
+
+WATCH_SECONDS = 60
+AGAIN_SECONDS = 2.0  # after a failure
+Pod = Mapping[str, Any]
+
+
+class PodWatch:
+    """Watches from now on, until the process ends; `selector` is asked again while it raises.
+
+    `note` hears in a line each kind of trouble when it begins.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        selector: Callable[[], str],
+        inbox: "SimpleQueue[events.Event]",
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._cluster, self._selector, self._inbox, self._note = cluster, selector, inbox, note
+        self._pods: dict[str, Pod] | None = None  # by uid, as last seen
+        self._noted: set[str] = set()
+        threading.Thread(target=self._watch, name="modelops-pods", daemon=True).start()
+
+    def words(self) -> str:
+        """What keeps pods from being ready, as last seen, each kind once; "" when nothing is known."""
+        if self._pods is None:
+            return ""
+        if not self._pods:
+            return "The release has no worker pods (kubectl get deployments,pods; workers.replicas)."
+        alike = defaultdict(list)
+        for pod in list(self._pods.values()):
+            if found := pods.reason(pod):
+                alike[found.code].append((pod["metadata"]["name"], found))
+        return "\n".join(f"{_named([name for name, _ in some])}: {some[0][1]}" for some in alike.values())
+
+    def _watch(self) -> None:
+        selector = ""
+        again = threading.Event()
+        while True:
+            try:
+                selector = selector or self._selector()
+                with asking("watch pods", self._cluster.context):
+                    for pod in self._changes(selector):
+                        self._look(pod)
+            except ClusterFailed as error:
+                logger.info("pods are not watched now: %s", str(error).partition("\n")[0])
+                again.wait(AGAIN_SECONDS)
+
+    def _changes(self, selector: str) -> Iterator[Pod]:
+        """Pods that changed; those that are gone have `gone`."""
+        from kubernetes.watch import Watch
+
+        core, namespace = self._cluster.core, self._cluster.namespace
+        found = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=10)
+        listed = {pod["metadata"]["uid"]: pod for pod in self._cluster.plain(found.items)}
+        if self._pods is None:  # how they came to be as they are is nobody's fault here
+            self._pods = dict(listed)
+        yield from ({**pod, "gone": True} for uid, pod in list(self._pods.items()) if uid not in listed)
+        yield from listed.values()
+        for event in Watch().stream(
+            core.list_namespaced_pod,
+            namespace,
+            label_selector=selector,
+            resource_version=found.metadata.resource_version,
+            timeout_seconds=WATCH_SECONDS,
+            _request_timeout=(10, WATCH_SECONDS + 10),
+        ):
+            pod = event["raw_object"]
+            yield {**pod, "gone": True} if event["type"] == "DELETED" else pod
+
+    def _look(self, pod: Pod) -> None:
+        """Take over how a pod is now, and tell what is new."""
+        uid, host = pod["metadata"]["uid"], pod["status"].get("podIP", "")
+        before = self._pods.pop(uid, None)
+        if host and (lost := lost_since(before, pod)):
+            self._inbox.put(events.PodLost(host, *lost))
+        if "gone" not in pod:
+            self._pods[uid] = pod
+        found = pods.ended(pod) if before and _ends(pod) != _ends(before) else pods.reason(pod)
+        if found and found.code not in self._noted:
+            self._noted.add(found.code)
+            self._note(f"{pod['metadata']['name']}: {found.code}: {found.message}")
+
+
+def lost_since(before: Pod | None, now: Pod) -> tuple[str, bool] | None:
+    """Why a pod's workers ended since it was last seen, and whether that was wanted; None: they did not."""
+    if before is not None and _ends(now) != _ends(before):
+        found = pods.ended(now)
+        if found and found.code in ("OOMKilled", "Evicted"):
+            return found.code, False
+        if "deletionTimestamp" in now["metadata"] or _disrupted(now):
+            return "PodDeleted", True
+        return ("WorkerDied", False) if found else ("WorkerExited", True)  # as it does without a scheduler
+    return ("PodDeleted", True) if "gone" in now else None
+
+
+def _ends(pod: Pod) -> list[str]:
+    """What tells one end of its containers from another."""
+    found = [pod["status"].get("reason", "")]
+    for container in pod["status"].get("containerStatuses", ()):
+        for state in ("state", "lastState"):
+            end = (container.get(state) or {}).get("terminated")
+            if end:
+                found.append(end.get("containerID") or end.get("finishedAt") or "")
+    return sorted(set(found))
+
+
+def _disrupted(pod: Pod) -> bool:
+    """Whether the cluster took it away for reasons of its own: preempted, drained, its node gone."""
+    return any(
+        condition["type"] == "DisruptionTarget" and condition["status"] == "True"
+        for condition in pod["status"].get("conditions", ())
+    )
+
+
+def _named(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} pods, such as {names[0]}"
