@@ -43,7 +43,7 @@ ROOMS = {
     "api": FOUNDATION | {"bundle", "executors", "store", "description", "study", "local", "remote"},
     "local": FOUNDATION | {"limits", "worker", "dask_logs"},
     "remote": FOUNDATION | {"worker", "dask_logs"},
-    "kube": FOUNDATION | {"study"},
+    "kube": FOUNDATION | {"study", "description"},
 }
 
 
