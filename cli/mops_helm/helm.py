@@ -3,10 +3,14 @@
 Does not parse helm's messages or act on its exit statuses: what helm says is passed on whole.
 """
 
+import json
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modelops_dask.errors import ClusterFailed
 from mops_helm import paths
@@ -56,6 +60,52 @@ def run(arguments: Sequence[str]) -> str:
     if done.returncode != 0:
         raise HelmFailed(arguments, done.stderr or done.stdout)
     return done.stdout
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a release is: its name, its namespace, a context of the kubeconfig ("" is the current one)."""
+
+    release: str
+    namespace: str
+    context: str = ""
+
+    @property
+    def flags(self) -> list[str]:
+        context = ["--kube-context", self.context] if self.context else []
+        return ["--namespace", self.namespace, *context]
+
+    def line(self, *words: str) -> str:
+        """A helm command about the release, to paste."""
+        return " ".join(["helm", *self.flags, *words])
+
+
+def values(place: Place) -> dict[str, Any] | None:
+    """The values that a release was given, without the chart's defaults; None when there is no release."""
+    states = ["--deployed", "--failed", "--pending", "--superseded"]
+    named = ["--filter", f"^{re.escape(place.release)}$", "--output", "json"]
+    if not json.loads(run(["list", *states, *named, *place.flags])):
+        return None
+    return json.loads(run(["get", "values", place.release, "--output", "json", *place.flags])) or {}
+
+
+def manifest(place: Place) -> str:
+    """The manifests of a release as it was installed, hooks left out."""
+    return run(["get", "manifest", place.release, *place.flags])
+
+
+def render(place: Place, values_file: Path, *, upgrade: bool) -> str:
+    """The manifests that a release would have, hooks left out; offline."""
+    flags = ["--no-hooks", "--kube-version", KUBE_VERSION, *(["--is-upgrade"] if upgrade else [])]
+    return run(
+        ["template", place.release, str(paths.CHART), *place.flags, "--values", str(values_file), *flags]
+    )
+
+
+def send(verb: str, place: Place, values_file: Path, flags: Sequence[str]) -> None:
+    """`helm install` or `helm upgrade` with these values and no others."""
+    reset = ["--reset-values"] if verb == "upgrade" else []
+    run([verb, place.release, str(paths.CHART), *place.flags, "--values", str(values_file), *reset, *flags])
 
 
 def template(release: str, values_files: Sequence[Path], sets: Sequence[str] = ()) -> str:

@@ -11,6 +11,8 @@ GROUPS = {  # name -> (module.attribute, one line of help); modules are imported
     "preset": ("mops_helm.commands.preset:preset", "Presets: list, show, compare, render."),
     "values": ("mops_helm.commands.values:values", "Values files: check, explain, convert."),
     "study": ("mops_helm.commands.study:study", "Studies: create, plan, run, try, read."),
+    "install": ("mops_helm.commands.release:install", "Install a release, checked, and follow its pods."),
+    "upgrade": ("mops_helm.commands.release:upgrade", "Change a release: presets, values."),
     "doctor": ("mops_helm.commands.doctor:doctor", "Check this machine for what the commands need."),
 }
 

@@ -15,10 +15,12 @@ from chart.rendering import Object, env, render, stated, text, workers
 from chart.source import PROPERTIES, SCHEMA
 
 FOR_THE_PARENT = ("global", "enabled")  # declared because Helm hands them to subcharts
+FOR_THE_COMMANDS = ("layers.workload", "layers.hidden")  # kept in the release for the next upgrade
 PATHS = [
     path
     for path in PROPERTIES
-    if path not in FOR_THE_PARENT and not any(inside.startswith(f"{path}.") for inside in PROPERTIES)
+    if path not in FOR_THE_PARENT + FOR_THE_COMMANDS
+    and not any(inside.startswith(f"{path}.") for inside in PROPERTIES)
 ]
 OF_WORKERS = [path for path in PATHS if path.startswith("workers.")]
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -11,8 +11,8 @@ from typing import Any
 
 from mops_helm import paths
 from mops_helm.values import check, presets, sets
-from mops_helm.values.findings import BadValues, errors
-from mops_helm.values.load import load
+from mops_helm.values.findings import BadValues, Finding, errors
+from mops_helm.values.load import Source, load
 from mops_helm.values.merge import Merged, empty, merge, overlay
 
 
@@ -26,7 +26,12 @@ def files(preset_name: str | None, given: Sequence[Path]) -> list[Path]:
 
 def stack(preset_name: str | None, given: Sequence[Path], flags: Sequence[str]) -> Merged:
     """The layers merged as they are, right or wrong; BadInput only for a preset that does not exist."""
-    sources = [load(path) for path in files(preset_name, given)]
+    return lay([load(path) for path in files(preset_name, given)], flags)
+
+
+def lay(given: Sequence[Source], flags: Sequence[str]) -> Merged:
+    """Sources over the chart's defaults, the last one on top, and the --set flags over all; not checked."""
+    sources = list(given)
     own = empty(sources[0].name if sources else sets.FILE)
     for source in sources:
         own = overlay(own, source.root)
@@ -40,10 +45,16 @@ def stack(preset_name: str | None, given: Sequence[Path], flags: Sequence[str]) 
 def resolve(preset_name: str | None, given: Sequence[Path], flags: Sequence[str]) -> Merged:
     """The layers merged and checked; raises BadValues with every finding when one of them is an error."""
     merged = stack(preset_name, given, flags)
+    approved(merged)
+    return merged
+
+
+def approved(merged: Merged) -> list[Finding]:
+    """The warnings about values that may be used; raises BadValues with every finding about others."""
     found = check.check(merged)
     if errors(found):
         raise BadValues(found)
-    return merged
+    return found
 
 
 def differences(first: Merged, second: Merged) -> list[tuple[str, Any, Any]]:

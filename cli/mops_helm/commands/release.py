@@ -1,0 +1,124 @@
+"""`mops-helm install`, `upgrade` and `status`: a release in a cluster."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mops_helm import options
+
+RELEASE = click.argument("release", metavar="RELEASE")
+SENDING = (  # of install and upgrade, in the order of --help
+    click.option(
+        "--preset",
+        "preset_names",
+        metavar="NAME",
+        multiple=True,
+        help="A preset by name (mops-helm preset list); one for shape and one for isolation may be given.",
+    ),
+    options.files,
+    options.sets,
+    click.option(
+        "--no-warm-processes",
+        is_flag=True,
+        help="Run tasks in the workers' own processes: preset direct (executor.type=direct).",
+    ),
+    options.namespace,
+    options.kube_context,
+    click.option(
+        "--wait/--no-wait",
+        default=True,
+        show_default=True,
+        help="Follow the pods until they are ready, and say why they are not.",
+    ),
+    click.option(
+        "--timeout",
+        metavar="DURATION",
+        default="5m",
+        show_default=True,
+        callback=lambda _, __, text: _seconds(text),
+        help="How long that may take: 90s, 5m, 1h.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Have helm and the cluster judge it; change nothing."),
+    click.option("--diff", is_flag=True, help="Print what changes in each object, without secrets."),
+)
+
+
+def _seconds(text: str) -> int:
+    """A duration as helm writes it."""
+    import re
+
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if not text or found is None:
+        raise click.BadParameter(f"{text!r} is no duration; write 90s, 5m or 1h")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _sends(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed((RELEASE, *SENDING)):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_sends
+def install(**given: Any) -> None:
+    """Install RELEASE: check the values, hand them to helm, follow the pods.
+
+    A workload preset lies under the files of -f, an isolation preset over them, --set over all.
+    """
+    _send("install", **given)
+
+
+@click.command()
+@_sends
+def upgrade(**given: Any) -> None:
+    """Upgrade RELEASE: what is asked for changes, everything else stays.
+
+    --preset replaces the release's preset of that kind and keeps your values; -f replaces your values, as in
+    helm, and keeps the presets; --set changes single values.
+    """
+    _send("upgrade", **given)
+
+
+def _send(
+    verb: str,
+    release: str,
+    preset_names: tuple[str, ...],
+    files: tuple[Path, ...],
+    sets: tuple[str, ...],
+    no_warm_processes: bool,
+    namespace: str,
+    context: str,
+    wait: bool,
+    timeout: int,
+    dry_run: bool,
+    diff: bool,
+) -> None:
+    from modelops_dask.kube.connect import connect
+    from mops_helm import release as releases
+    from mops_helm import release_diff, release_rollout, render_release
+    from mops_helm.helm import Place
+    from mops_helm.release_values import Asked
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    cluster = connect(context, namespace)
+    place = Place(release, cluster.namespace, context)
+    wanted = releases.with_direct(preset_names) if no_warm_processes else preset_names
+    planned = releases.plan(verb, place, Asked(wanted, files, sets))
+    for text in render_release.plan(planned):
+        say(text)
+    if diff:
+        click.echo(release_diff.unified(planned.before, planned.after))
+    releases.send(cluster, planned, say, timeout_seconds=timeout, dry_run=dry_run)
+    if dry_run:
+        say("Nothing was changed: --dry-run.")
+        return
+    if wait:
+        status = render_release.status_command(place)
+        release_rollout.follow(cluster, release, timeout, say, status)
+    click.echo(render_release.next_steps(place, planned, waited=wait))
