@@ -68,7 +68,9 @@ def dask_as_completed() -> Iterator[Run]:
         def run(job: Job) -> None:
             call = partial(task, job.milliseconds)
             waiting = [client.submit(call, number, pure=False) for number in range(job.count)]
-            _receive(job, (result for _, result in as_completed(waiting, with_results=True)))
+            _receive(
+                job, (result for _, result in as_completed(waiting, loop=client.loop, with_results=True))
+            )
 
         yield run
 
@@ -78,8 +80,8 @@ def ray_tasks() -> Iterator[Run]:
     """A Ray task for each task, and one ray.get."""
     variables = {
         "PYTHONPATH": str(Path(__file__).parent),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on loopback, as it is by default on those
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "120",
     }
     with environment(variables):
         import ray
@@ -90,7 +92,6 @@ def ray_tasks() -> Iterator[Run]:
             object_store_memory=256 * 1024**2,
             log_to_driver=False,
             logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
         )
     try:
 
