@@ -18,9 +18,14 @@ from modelops_dask.kube.visit import visiting
 
 KEEP = """
 import sys
+from modelops_dask.errors import MopsError
 from modelops_dask.store.bundles import keep
 from modelops_dask.store.files import Files
-keep(Files(sys.argv[1]), sys.argv[2], sys.stdin.buffer.read())
+data = sys.stdin.buffer.read()
+try:
+    keep(Files(sys.argv[1]), sys.argv[2], data)
+except MopsError as error:
+    sys.exit(str(error))
 """
 
 

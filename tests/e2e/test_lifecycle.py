@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 
-from e2e.cluster import CI_VALUES, IMAGE, eventually, kubectl
+from e2e.cluster import CI_VALUES, eventually
 from e2e.driver import driver_job
+from e2e.volumes import shared_volume
 
 TASKS, SECONDS = 5, 20
 PLACE = f"/shared/{secrets.token_hex(4)}"  # the volume may have been another test's before
@@ -73,31 +74,8 @@ def spread(release):
         "studies.store=/shared/out",
         "studies.driver.resources.requests.cpu=50m",
     ]
-    with release("study", CI_VALUES, sets=sets) as installed:
-        volume = installed.get("pvc", "shared")["spec"]["volumeName"]
-        on_the_node = json.loads(kubectl("get", "pv", volume, "--output", "json"))["spec"].get("hostPath")
-        if on_the_node:
-            give_to_all(on_the_node["path"])
+    with shared_volume(release("study", CI_VALUES, sets=sets)) as installed:
         yield installed
-    installed.kubectl("delete", "pvc", "study-shared")
-    if on_the_node:  # nobody frees a folder of a node
-        kubectl("patch", "pv", volume, "--patch", '{"spec": {"claimRef": null}}')
-
-
-def give_to_all(path: str) -> None:
-    """Let every user write to a folder of the node: for such a volume Kubernetes does not heed fsGroup."""
-    container = {"name": "chmod", "image": IMAGE, "command": ["chmod", "0777", "/volume"]}
-    container |= {"volumeMounts": [{"name": "volume", "mountPath": "/volume"}]}
-    container |= {"securityContext": {"runAsUser": 0}, "imagePullPolicy": "IfNotPresent"}
-    volume = {"name": "volume", "hostPath": {"path": path}}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "give-to-all"}}
-    pod["spec"] = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
-    kubectl("--namespace", "default", "create", "--filename", "-", stdin=json.dumps(pod))
-    try:
-        condition = "--for=jsonpath={.status.phase}=Succeeded"
-        kubectl("--namespace", "default", "wait", "pod/give-to-all", condition, "--timeout=300s")
-    finally:
-        kubectl("--namespace", "default", "delete", "pod", "give-to-all", "--grace-period=1")
 
 
 def test_a_deleted_worker_pod_finishes_its_tasks_and_nothing_runs_twice(spread):
