@@ -1,6 +1,6 @@
 """A release with a shared volume, on a cluster whose volumes are folders of a node.
 
-an installed release -> its claim's volume, writable by pods that are not root -> after it claim and volume are free
+an installed release -> its volume, writable by pods that are not root -> after it claim and volume are free
 """
 
 import json
