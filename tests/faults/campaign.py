@@ -56,6 +56,7 @@ class Case:
         chosen = rng.choices(faults, k=rng.choice([1, 2, 2, 3]))
         conditions = Conditions(
             executor,
+            workers=rng.choice([1, 2]),
             trouble=rng.choice(["", *troubles]),
             outside=kill_scheduler in chosen or rng.random() < 0.15,
             clock_seconds=rng.choice([0, 0, 0, rng.uniform(-30, 30) * DAY_SECONDS]),
@@ -87,7 +88,12 @@ class Told:
     def facts(self) -> list[str]:
         """What occurred, for counting."""
         holds = self.case.conditions
-        found = [holds.executor, *self.done, *([f"task {holds.trouble}"] if holds.trouble else [])]
+        found = [
+            holds.executor,
+            f"{holds.workers} worker(s)",
+            *self.done,
+            *([f"task {holds.trouble}"] if holds.trouble else []),
+        ]
         found += ["scheduler outside"] * holds.outside + ["wrong clock"] * bool(holds.clock_seconds)
         return found + ["retried"] * self.retried
 
@@ -115,7 +121,7 @@ class Campaign:
     def _undisturbed(self, trouble: str, extended: bool) -> Content:
         """The content of a study to which nothing is done. Executors do not change it."""
         folder = Path(tempfile.mkdtemp(prefix="quiet-", dir=self.keep))
-        with Disturbed(folder, Conditions("isolated_warm", trouble)) as study:
+        with Disturbed(folder, Conditions("isolated_warm", trouble=trouble)) as study:
             study.extended = extended
             study.write()
             _finish(study, study.start())
@@ -210,7 +216,7 @@ def _check(study: Disturbed, expected: Content) -> None:
         if run.process.returncode == 1:
             raise Wrong(f"{run.log.name}: an unexpected error\n{run.log.read_text()[-3000:]}")
     _check_store(study)
-    wait_for(lambda: not study.strays(), "end of all processes", 30)
+    wait_for(lambda: not study.strays(), "end of all processes", RUN_SECONDS)
 
 
 def _check_store(study: Disturbed) -> None:

@@ -50,6 +50,7 @@ class Conditions:
     """What holds for all runs of a study. `trouble` is a key of TROUBLES; `disk`: the store's own, small."""
 
     executor: str
+    workers: int = 2
     trouble: str = ""
     outside: bool = False
     clock_seconds: float = 0.0
@@ -147,11 +148,11 @@ class Disturbed:
         kind, seconds = self.conditions.executor, TIMEOUT_SECONDS.get(self.conditions.trouble, 30)
         if self.conditions.outside:
             return ["-d", self._cluster(kind, seconds)]
-        values = "workers.replicas=1,workers.processes=2,executor.environment=image"
+        values = f"workers.replicas=1,workers.processes={self.conditions.workers},executor.environment=image"
         return ["--set", f"{values},executor.type={kind},executor.taskTimeoutSeconds={seconds}"]
 
     def _cluster(self, kind: str, seconds: int) -> str:
-        """The address of a scheduler with two workers, which are started unless they are there."""
+        """The address of a scheduler with workers, which are started unless they are there."""
         file = self.folder / "scheduler.json"
         here = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
         if self._scheduler is None or self._scheduler.poll() is not None:
@@ -161,7 +162,7 @@ class Disturbed:
             if self._workers:
                 self._workers.wait(RUN_SECONDS)  # without their scheduler they end
         if self._workers is None or self._workers.poll() is not None:
-            shape = ["--nworkers", "2", "--nthreads", "1", "--memory-limit", "1GiB"]
+            shape = ["--nworkers", str(self.conditions.workers), "--nthreads", "1", "--memory-limit", "1GiB"]
             self._workers = self._dask(
                 *("worker", *here, *shape, "--preload", "modelops_dask.worker"),
                 MODELOPS_EXECUTOR_TYPE=kind,
@@ -174,11 +175,14 @@ class Disturbed:
         return self._process([sys.executable, "-m", "dask", *words], self.folder / f"dask-{words[0]}", **env)
 
     def _process(self, command: list[str], log: Path, **env: str) -> subprocess.Popen:
+        # Without compiled code, compiling pandas in each process is half of what a run takes.
+        ours = {**environ(self.folder), "PYTHONPYCACHEPREFIX": str(self.folder.parent / "pycache")}
+        ours.pop("PYTHONDONTWRITEBYTECODE", None)
         with log.open("ab") as out:
             return subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**environ(self.folder), "FAULTS_STUDY": str(self.folder), **env},
+                env={**ours, "FAULTS_STUDY": str(self.folder), **env},
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
