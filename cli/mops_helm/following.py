@@ -18,7 +18,7 @@ from mops_helm.progress import PHASES, Reporter
 
 POLL_SECONDS = 2.0
 AWAY_SECONDS = 600.0
-STUCK_SECONDS = 10.0  # between two looks at what is in the way
+STUCK_SECONDS = 6.0  # between two looks at what is in the way
 
 
 class Gone(ClusterFailed):
@@ -45,6 +45,7 @@ class Follower:
         self._said: set[str] = set()
         self._last: Seen | None = None
         self._looked = 0.0
+        self._waits: set[str] = set()
 
     def until_end(self, study: Submitted) -> Submitted:
         """The study once nothing of it runs any more. Gone, and what an API server says that is there."""
@@ -81,8 +82,10 @@ class Follower:
         waits = study.state == "pending" or study.silent or (seen and seen.phase == "workers")
         if waits and not study.ended and time.monotonic() - self._looked > STUCK_SECONDS:
             self._looked = time.monotonic()
-            for reason in stuck.reasons(self._cluster, study):
-                self._once(str(reason), str(reason))
+            found = {str(reason) for reason in stuck.reasons(self._cluster, study)}
+            for reason in sorted(found & self._waits):  # seen twice: what only starts needs no word
+                self._once(reason, reason)
+            self._waits = found
 
     def _once(self, key: str, text: str) -> None:
         if key not in self._said:

@@ -19,16 +19,18 @@ def reasons(cluster: Cluster, study: Submitted) -> list[Reason]:
         look = cluster.kubectl("describe", "job", study.job)
         return [Reason("Suspended", "it waits for its queue to admit it", "", look)]
     warnings = pods.warnings(cluster)
-    own = sorted(
-        pods.find(cluster, f"batch.kubernetes.io/job-name={study.job}"),
-        key=lambda pod: pod["metadata"]["creationTimestamp"],
-    )
+    own = _pods(cluster, f"batch.kubernetes.io/job-name={study.job}")
     going = [pod for pod in own if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+    if going and not study.chunks:
+        release = f"app.kubernetes.io/instance={study.release}"
+        going += _pods(cluster, f"{release},app.kubernetes.io/component in (worker,scheduler)")
     found = [pods.reason(pod, warnings.get(pod["metadata"]["uid"], ())) for pod in going]
     if not going:
         found += [pods.not_created(warnings.get(study.uid, ())), *map(pods.ended, own[-1:])]
-    elif not study.chunks:
-        release = f"app.kubernetes.io/instance={study.release}"
-        selector = f"{release},app.kubernetes.io/component in (worker,scheduler)"
-        found += [reason for _, reason in pods.reasons(cluster, selector)]
     return list(dict.fromkeys(filter(None, found)))
+
+
+def _pods(cluster: Cluster, selector: str) -> list[pods.Object]:
+    """Pods that are to stay, the oldest first."""
+    staying = [pod for pod in pods.find(cluster, selector) if "deletionTimestamp" not in pod["metadata"]]
+    return sorted(staying, key=lambda pod: pod["metadata"]["creationTimestamp"])
