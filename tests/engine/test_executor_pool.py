@@ -1,6 +1,7 @@
 """How many runners there are, when they end, and what one task sees of another."""
 
 import logging
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -168,6 +169,24 @@ def test_the_seed_of_a_task_seeds_random(folder, kind):
     with executors.create(chosen) as executor:
         drawn = [executor.run(task(FAULTS, chosen, "draw", seed=seed)).outputs["out"] for seed in (7, 8, 7)]
     assert drawn[0] == drawn[2] != drawn[1]
+
+
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+def test_numpy_is_seeded_also_by_the_task_that_imports_it(folder, tmp_path, kind):
+    wire = """
+        def wire(entrypoint, params, seed):
+            import sys
+            first = "numpy" not in sys.modules
+            import numpy
+            return {"drawn": repr((first, numpy.random.random(4).tolist())).encode()}
+    """
+    source = write_bundle(tmp_path / "late", {"wire.py": textwrap.dedent(wire)})
+    chosen = settings(folder, executor_type=kind, executor_environment="image")
+    with executors.create(chosen) as executor:
+        outcomes = [executor.run(task(source, chosen, seed=seed)) for seed in (7, 7, 2**40)]
+    (first, one), (_, again), (_, other) = (eval(outcome.outputs["drawn"].decode()) for outcome in outcomes)
+    assert first, "the task was not the first to import NumPy"
+    assert one == again != other
 
 
 def test_seeding_can_be_turned_off(folder):

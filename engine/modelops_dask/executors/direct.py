@@ -33,7 +33,7 @@ class DirectExecutor(Executor):
     def __init__(self, settings: Settings, threads: int = 1) -> None:
         self._alone = threads == 1
         self._seeds = self._alone and settings.seed_globals
-        self._peak = runner.Peak(resets=self._alone)
+        self._memory = runner.Memory(runner.Peak(resets=self._alone))
         self._turn = threading.Condition()
         self._running = 0
         self._threads = native_threads()
@@ -66,7 +66,7 @@ class DirectExecutor(Executor):
     def _call(self, wire: Callable, task: Task) -> runner.Answer:
         if self._seeds:
             runner.seed_globals(task.seed)
-        return runner.call(wire, task.entrypoint, task.params, task.seed, self._peak)
+        return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory)
 
     def pool(self) -> dict[str, int]:
         """No processes."""

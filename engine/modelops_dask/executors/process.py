@@ -26,6 +26,7 @@ START_SECONDS = 120  # interpreter and model; starsim takes up to 19 s on a busy
 PING_SECONDS = 5
 GRACE_SECONDS = 1  # from asking to killing
 QUIET_SECONDS = 0.01  # that prints are left unread; a task that prints more than a pipe holds waits so long
+SHORT_SECONDS, PAUSE_SECONDS = 1e-4, 5e-4  # answers of shorter tasks are fetched several at a time
 LOOK_SECONDS = 0.5  # how often a silent runner is looked after: a child of its may hold the socket open
 
 HASH_SEED = "6640"  # what Dask's nanny gives its workers: the order of a set is then the same in `direct`
@@ -153,8 +154,10 @@ class Runner:
         self.limit_bytes = limit_bytes
         self._log = b""
         self._send([(*one, limit_bytes) for one in calls], timeout_seconds)
+        short = False
         for number in range(1, len(calls) + 1):
-            answer = self._answer(timeout_seconds)
+            answer = self._answer(timeout_seconds, short)
+            short = answer.seconds < SHORT_SECONDS
             if answer.status == "died":  # an allocation failed: what that left behind is for no other task
                 self._drain()
                 self.kill()
@@ -167,8 +170,11 @@ class Runner:
             # What was read before this answer, and without a mark, was printed by this task or before it.
             self._log = self._log.partition(runner.MARK % number)[2]
 
-    def _answer(self, timeout_seconds: float | None) -> runner.Answer:
+    def _answer(self, timeout_seconds: float | None, several: bool = False) -> runner.Answer:
+        """The next task's; `several` may soon be there at once."""
         self.tasks += 1
+        if several and not self._data:
+            time.sleep(PAUSE_SECONDS)  # or each would wake this thread, which costs more than a short task
         answer = runner.Answer(*self._receive(timeout_seconds, "TaskTimeout", "the task did not end"))
         self.used_at = time.monotonic()
         return answer

@@ -29,15 +29,13 @@ import sys
 import termios
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from functools import reduce
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 GROUP = "modelops.wire"
 TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
-FOLDER = str(Path(__file__).parent)
+FOLDER = os.path.dirname(os.path.abspath(__file__))
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
 MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
@@ -67,14 +65,13 @@ def load_wire(bundle: str, reference: str) -> Callable[[str, dict, int], dict]:
 
     Puts the bundle's tree and its src/ first on sys.path. Raises WireNotFound, or what importing raises.
     """
-    root = Path(bundle)
-    for path in (root, root / "src"):
-        if path.is_dir() and str(path) not in sys.path:
-            sys.path.insert(0, str(path))
+    for path in (bundle, os.path.join(bundle, "src")):
+        if os.path.isdir(path) and path not in sys.path:
+            sys.path.insert(0, path)
     importlib.invalidate_caches()
     reference = reference or _installed()
     target, _, name = reference.partition(":")
-    module = _import_file(root, target) if target.endswith(".py") else importlib.import_module(target)
+    module = _import_file(bundle, target) if target.endswith(".py") else importlib.import_module(target)
     try:
         wire = reduce(getattr, name.split("."), module)
     except AttributeError:
@@ -103,16 +100,16 @@ def _installed() -> str:
     return found[0]
 
 
-def _import_file(root: Path, target: str) -> Any:
+def _import_file(bundle: str, target: str) -> Any:
     """The module of a file of the bundle, by its package's name if it has one: relative imports then work."""
-    parts = Path(target).with_suffix("").parts
+    parts = os.path.normpath(target.removesuffix(".py")).split("/")
     if parts[0] == "src":
         parts = parts[1:]
     if all(part.isidentifier() for part in parts):
         return importlib.import_module(".".join(parts))
-    path = root / target
+    path = os.path.join(bundle, target)
     spec = importlib.util.spec_from_file_location("bundle_wire", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None or not os.path.isfile(path):
         raise WireNotFound(f"{target} is not in the bundle")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -126,14 +123,44 @@ def _import_file(root: Path, target: str) -> Any:
 def seed_globals(seed: int) -> None:
     """Seed `random`, and NumPy's global state if NumPy is loaded: neither then depends on earlier tasks."""
     random.seed(seed)
+    NumpySeeder.seed = seed
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
-        # NumPy's legacy seeding takes 32 bits or a list of them; an explicit seed of a study may have 64.
-        numpy_random.seed(seed if seed < 1 << 32 else [seed & 0xFFFFFFFF, seed >> 32])
+        seed_numpy(numpy_random, seed)
+
+
+def seed_numpy(numpy_random: Any, seed: int) -> None:
+    """NumPy's legacy seeding takes 32 bits or a list of them; an explicit seed of a study may have 64."""
+    numpy_random.seed(seed if seed < 1 << 32 else [seed & 0xFFFFFFFF, seed >> 32])
+
+
+class NumpySeeder:
+    """A finder in sys.meta_path: seeds NumPy's global state when a task is the first to import it.
+
+    To import NumPy for every model would cost those that do without it 0.1 s a process.
+    """
+
+    seed: int | None = None  # of the task under way
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Any:
+        if name != "numpy.random":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_seed(module: Any) -> None:
+                execute(module)
+                if self.seed is not None:
+                    seed_numpy(module, self.seed)
+
+            spec.loader.exec_module = execute_and_seed
+        return spec
 
 
 def call(
-    wire: Callable, entrypoint: str, params: dict, seed: int, peak: Peak, limit_bytes: int = 0
+    wire: Callable, entrypoint: str, params: dict, seed: int, memory: Memory, limit_bytes: int = 0
 ) -> Answer:
     """Call the wire function. What it raises, SystemExit too, becomes a failed Answer.
 
@@ -141,27 +168,23 @@ def call(
     TaskOOM, for what was under way when an allocation failed cannot be trusted. Only KeyboardInterrupt is let
     through: it is a person's.
     """
-    peak.reset()
+    memory.begin(limit_bytes)
     started = time.perf_counter()
-    before = limit_memory(limit_bytes) if limit_bytes else None
     try:
         outputs = _checked(wire(entrypoint, params, seed))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if before:  # first, and by nothing that itself takes memory: there may be none left
-            resource.setrlimit(resource.RLIMIT_DATA, before)
+        limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
         seconds = time.perf_counter() - started
-        answer = failed(error, seconds, peak.read(seconds))
-        if before and isinstance(error, MemoryError):
+        answer = failed(error, seconds, memory.end(seconds))
+        if limited and isinstance(error, MemoryError):
             said = f"an allocation failed: the task may hold {limit_bytes >> 20:,} MiB\n"
             answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=said + answer.error)
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
-    if before:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
     seconds = time.perf_counter() - started
-    return Answer("ok", outputs, "", "", seconds, peak.read(seconds))
+    return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
 
 
 def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
@@ -172,7 +195,8 @@ def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
     memory that is shared (mmap, /dev/shm).
     """
     try:
-        pages = Path("/proc/self/statm").read_bytes().split()
+        with open("/proc/self/statm", "rb") as file:
+            pages = file.read().split()
     except OSError:  # no Linux
         return None
     _, resident, shared, _, _, data, _ = (int(field) * PAGE_BYTES for field in pages)
@@ -186,9 +210,11 @@ def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
 def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:
     """A failed Answer: the exception's type, and its traceback without the frames of this folder."""
     frames = error.__traceback__
-    while frames and str(Path(frames.tb_frame.f_code.co_filename).parent) == FOLDER:
+    while frames and os.path.dirname(frames.tb_frame.f_code.co_filename) == FOLDER:
         frames = frames.tb_next
     try:
+        import traceback  # here: tasks seldom fail, and every process's start would take 4 ms more
+
         text = "".join(traceback.format_exception(type(error), error, frames))
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
@@ -229,15 +255,11 @@ class Peak:
     Linux: writing 5 to clear_refs resets VmHWM. ru_maxrss then follows it at a tenth of the cost of reading
     /proc/self/status, but never falls below the peak of whatever process this one was spawned from, so below
     that value the file is read. Elsewhere, and where /proc is read-only: the peak since the process started.
-    Of short tasks in a row one in 64 is measured: in 0.1 ms none can touch more than a few MiB.
     """
-
-    SHORT_SECONDS, IN_A_ROW = 1e-4, 64
 
     def __init__(self, resets: bool = True) -> None:
         self._clear = self._status = -1
-        self._inherited_bytes = self._last_bytes = 0
-        self._unmeasured = 0  # short tasks that may take over the last peak
+        self._inherited_bytes = 0
         with contextlib.suppress(OSError):
             self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY) if resets else -1
             self._status = os.open("/proc/self/status", os.O_RDONLY)
@@ -246,21 +268,11 @@ class Peak:
             self._inherited_bytes = floor if floor > self._from_status() + (1 << 20) else 0
 
     def reset(self) -> None:
-        if self._clear >= 0 and not self._unmeasured:
+        if self._clear >= 0:
             with contextlib.suppress(OSError):  # the model may have closed it
                 os.write(self._clear, b"5")
 
-    def read(self, seconds: float) -> int:
-        """After a task that took so long."""
-        short = seconds < self.SHORT_SECONDS
-        if short and self._unmeasured:
-            self._unmeasured -= 1
-        else:
-            self._last_bytes = self._measured()
-            self._unmeasured = self.IN_A_ROW - 1 if short else 0
-        return self._last_bytes
-
-    def _measured(self) -> int:
+    def read(self) -> int:
         peak = maxrss_bytes()
         if peak > self._inherited_bytes or self._status < 0:
             return peak
@@ -273,6 +285,49 @@ class Peak:
         text = os.pread(self._status, 4096, 0)
         at = text.index(b"VmHWM:") + 6
         return int(text[at : text.index(b"kB", at)]) * 1024
+
+
+class Memory:
+    """What tasks may hold of this process's memory, and the most that each held.
+
+    Between lift() and lift(), of short tasks in a row one in IN_A_ROW is measured and has its limit set; the
+    others share both: in SHORT_SECONDS a task can touch no more than a few MiB.
+    """
+
+    SHORT_SECONDS, IN_A_ROW = 1e-4, 64
+
+    def __init__(self, peak: Peak) -> None:
+        self._peak = peak
+        self._last_bytes = self._sharing = 0  # tasks that may still share
+        self._before: tuple[int, int] | None = None
+
+    def begin(self, limit_bytes: int) -> None:
+        """Before a task: limit_bytes is what the process may hold from now on, 0 for no limit."""
+        if not self._sharing:
+            self.lift()
+            self._peak.reset()
+            self._before = limit_memory(limit_bytes) if limit_bytes else None
+
+    def end(self, seconds: float) -> int:
+        """After a task that took so long: the most that the process held, in bytes."""
+        short = seconds < self.SHORT_SECONDS
+        if short and self._sharing:
+            self._sharing -= 1
+            return self._last_bytes
+        if not short:
+            self.lift()
+        self._last_bytes = self._peak.read()
+        self._sharing = self.IN_A_ROW - 1 if short else 0
+        return self._last_bytes
+
+    def lift(self) -> bool:
+        """Take away the limit, and share no longer; whether there was one."""
+        self._sharing = 0
+        if self._before is None:
+            return False
+        resource.setrlimit(resource.RLIMIT_DATA, self._before)
+        self._before = None
+        return True
 
 
 def maxrss_bytes() -> int:
@@ -307,7 +362,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     stream = connection.makefile("rb")
     try:
         wire = load_model(bundle, reference, seeds)
-        peak = Peak()
+        memory = Memory(Peak())
     except BaseException as error:
         output.flush()
         send(connection, tuple(failed(error)))
@@ -323,7 +378,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
             for number, (entrypoint, params, seed, limit_bytes) in enumerate(request, 1):
                 if seeds:
                     seed_globals(seed)
-                answer = call(wire, entrypoint, params, seed, peak, limit_bytes)
+                answer = call(wire, entrypoint, params, seed, memory, limit_bytes)
                 output.flush()
                 goes_on = answer.status == "ok" and number < len(request)
                 if goes_on:
@@ -331,6 +386,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
                 send(connection, tuple(answer))
                 if not goes_on:
                     break
+            memory.lift()
         except OSError:
             return LOST_CONNECTION
     return 0
@@ -365,13 +421,10 @@ def set_oom_score(score: int) -> None:
 
 
 def load_model(bundle: str, reference: str, seeds: bool) -> Callable[[str, dict, int], dict]:
-    """load_wire(), with NumPy's global generator there to be seeded."""
-    wire = load_wire(bundle, reference)
-    if seeds and importlib.util.find_spec("numpy"):
-        # A model that imports NumPy in its first task would run that one from an unseeded state.
-        with contextlib.suppress(ImportError):
-            importlib.import_module("numpy.random")
-    return wire
+    """load_wire(), with NumPy's global generator seeded also when a task is the first to import it."""
+    if seeds and "numpy.random" not in sys.modules:
+        sys.meta_path.insert(0, NumpySeeder())
+    return load_wire(bundle, reference)
 
 
 class Output:
@@ -382,12 +435,14 @@ class Output:
         self._open()
 
     def flush(self) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
         os.dup2(self._saved[0], 1)
         os.dup2(self._saved[1], 2)
-        if (sys.stdout, sys.stderr) != self._ours or any(stream.closed for stream in self._ours):
+        out, err = self._ours
+        if sys.stdout is not out or sys.stderr is not err or out.closed or err.closed:
             self._open()
 
     def mark(self, number: int) -> None:

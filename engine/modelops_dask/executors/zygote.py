@@ -126,10 +126,10 @@ class Zygote:
         return ended
 
     def reset(self) -> None:
-        """For runner.call: a child has no earlier peak to forget."""
+        """For runner.Memory: a child has no earlier peak to forget."""
 
-    def read(self, _: float) -> int:
-        """For runner.call: the most memory the child had resident, less what it shares with the zygote."""
+    def read(self) -> int:
+        """For runner.Memory: the most memory the child had resident, less what it shares with the zygote."""
         return max(0, runner.maxrss_bytes() - self._shared_bytes)
 
     def _settle(self) -> None:
@@ -193,7 +193,7 @@ class Zygote:
         elif numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
         loaded = set(sys.modules) if self._learns else set()
-        answer = runner.call(self._wire, entrypoint, params, seed, self, limit_bytes)
+        answer = runner.call(self._wire, entrypoint, params, seed, runner.Memory(self), limit_bytes)
         try:
             self._output.flush()
             runner.send(connection, tuple(answer))
