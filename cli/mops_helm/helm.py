@@ -80,13 +80,14 @@ class Place:
         return " ".join(["helm", *self.flags, *words])
 
 
-def values(place: Place) -> dict[str, Any] | None:
-    """The values that a release was given, without the chart's defaults; None when there is no release."""
+def values(place: Place, *, with_defaults: bool = False) -> dict[str, Any] | None:
+    """The values that a release was given, or those with the chart's defaults; None: there is no release."""
     states = ["--deployed", "--failed", "--pending", "--superseded"]
     named = ["--filter", f"^{re.escape(place.release)}$", "--output", "json"]
     if not json.loads(run(["list", *states, *named, *place.flags])):
         return None
-    return json.loads(run(["get", "values", place.release, "--output", "json", *place.flags])) or {}
+    more = ["--all"] if with_defaults else []
+    return json.loads(run(["get", "values", place.release, "--output", "json", *more, *place.flags])) or {}
 
 
 def manifest(place: Place) -> str:

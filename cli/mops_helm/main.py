@@ -13,6 +13,7 @@ GROUPS = {  # name -> (module.attribute, one line of help); modules are imported
     "study": ("mops_helm.commands.study:study", "Studies: create, plan, run, try, read."),
     "install": ("mops_helm.commands.release:install", "Install a release, checked, and follow its pods."),
     "upgrade": ("mops_helm.commands.release:upgrade", "Change a release: presets, values."),
+    "status": ("mops_helm.commands.release:status", "What is in effect in a release, against its values."),
     "doctor": ("mops_helm.commands.doctor:doctor", "Check this machine for what the commands need."),
 }
 

@@ -32,6 +32,7 @@ ROOMS = {
     "limits": FOUNDATION,
     "drain": set(),
     "init": set(),
+    "ask": {"errors"},
     "check": FOUNDATION | {"bundle", "executors"},
     "executors": FOUNDATION | {"bundle", "venv", "limits"},
     "description": FOUNDATION | {"bundle"},
@@ -39,8 +40,9 @@ ROOMS = {
     "report": FOUNDATION | {"store", "description"},
     "worker": FOUNDATION | {"bundle", "venv", "limits", "executors"},
     "study": FOUNDATION
-    | {"bundle", "venv", "limits", "executors", "store", "worker", "description", "drain"},
-    "api": FOUNDATION | {"bundle", "executors", "store", "description", "study", "local", "remote"},
+    | {"bundle", "venv", "limits", "executors", "store", "worker", "description", "drain", "memory"},
+    "memory": FOUNDATION | {"limits", "local"},
+    "api": FOUNDATION | {"bundle", "executors", "store", "description", "study", "local", "remote", "memory"},
     "local": FOUNDATION | {"limits", "worker", "dask_logs"},
     "remote": FOUNDATION | {"worker", "dask_logs"},
     "kube": FOUNDATION | {"study", "description"},
@@ -86,6 +88,8 @@ def room(parts: tuple[str, ...]) -> str:
         return "description"
     if names[0] == "study" and names[1:2] in (["api"], ["__init__"]):  # what a notebook imports
         return "api"
+    if names[:2] == ["study", "memory"]:  # of workers here, or in pods
+        return "memory"
     return names[0]
 
 

@@ -47,12 +47,14 @@ priorityClassName: {{ . | quote }}
 
 {{- /*
 modelops-dask.container: the fields of a container that all containers share. Takes what modelops-dask.podSpec takes.
-A model that writes a file beside itself finds /tmp, the only place where it can.
+A model that writes a file beside itself finds /tmp, the only place where it can. The end of the log of a container that
+failed stays in the pod's status, where `mops-helm` reads it.
 */}}
 {{- define "modelops-dask.container" -}}
 image: {{ include "modelops-dask.image" (dict "root" .root "own" .own.image) | quote }}
 imagePullPolicy: {{ .own.image.pullPolicy | default .root.Values.image.pullPolicy }}
 workingDir: /tmp
+terminationMessagePolicy: FallbackToLogsOnError
 {{- with .root.Values.securityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -122,3 +122,26 @@ def _send(
         status = render_release.status_command(place)
         release_rollout.follow(cluster, release, timeout, say, status)
     click.echo(render_release.next_steps(place, planned, waited=wait))
+
+
+@click.command()
+@RELEASE
+@options.namespace
+@options.kube_context
+@options.output
+@click.pass_context
+def status(ctx: click.Context, release: str, namespace: str, context: str, output: str) -> None:
+    """Show what is in effect in RELEASE, against what its values say.
+
+    Values, rendered manifest, each live pod and each worker process are compared. Exit status 3 when they
+    differ, or when not all pods and processes that should be there are.
+    """
+    from modelops_dask.kube.connect import connect
+    from mops_helm import release_status, render_release
+    from mops_helm.helm import Place
+
+    cluster = connect(context, namespace)
+    found = release_status.look(cluster, Place(release, cluster.namespace, context))
+    click.echo(render_release.status(found, output))
+    if not found.proven:
+        ctx.exit(3)
