@@ -24,13 +24,10 @@ from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing, read_study
-from modelops_dask.study import events, spec
-from modelops_dask.study.breaker import OutOfMemory
-from modelops_dask.study.dispatch import DEFAULT_LIMITS
+from modelops_dask.study import events, memory, spec
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.plan import Plan, PlannedTask, Request
 from modelops_dask.study.summary import Summary
-from mops_helm import memory
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -109,22 +106,10 @@ def run_study(
         with _stop_on_signals(inbox, watcher.note), _cluster(on, study, watcher.note) as connected:
             yield connected
 
-    try:
-        limits = replace(DEFAULT_LIMITS, task_bytes=memory.largest_task(on.shape, on.settings))
-        return drive(
-            study,
-            bundle,
-            files,
-            client,
-            retry=retry,
-            pilot=pilot,
-            limits=limits,
-            inbox=inbox,
-            watcher=watcher,
-        )
-    except OutOfMemory as error:
-        error.remedy = memory.remedy(on.shape, on.settings, error.needed_bytes)
-        raise
+    room = on.shape and memory.here(on.shape, on.settings)
+    return drive(
+        study, bundle, files, client, retry=retry, pilot=pilot, memory=room, inbox=inbox, watcher=watcher
+    )
 
 
 @contextmanager

@@ -60,6 +60,11 @@ def for_task(shape: Shape, processes: int, task_bytes: int, worker_bytes: int) -
     return replace(shape, processes=processes, pod_memory_bytes=processes * process_bytes + SUPERVISOR_BYTES)
 
 
+def largest_task(pod_bytes: int, processes: int, worker_bytes: int) -> int:
+    """Bytes that one task, alone, can hold in a pod of so many processes."""
+    return int(USABLE * pod_bytes) - processes * worker_bytes
+
+
 def fit(shape: Shape, cpus: int, memory_bytes: int) -> tuple[Shape, list[str]]:
     """The largest part of a shape that this machine can run, and what was reduced, in words.
 

@@ -14,7 +14,6 @@ import pytest
 from helpers import wait_for
 from limits_helpers import own_pod  # noqa: F401 (a fixture)
 from modelops_dask.limits.admission import Admission
-from modelops_dask.limits.peaks import Peaks
 
 MIB = 1024 * 1024
 pytestmark = pytest.mark.usefixtures("own_pod")
@@ -257,15 +256,3 @@ def test_what_a_killed_process_held_is_free(admission):
     process.communicate()
     assert task.begun.wait(20) and task.held_mib == 95
     task.end()
-
-
-def test_what_a_kind_of_task_needs_is_what_nearly_all_of_the_latest_needed():
-    peaks = Peaks()
-    assert peaks.expected("sir") == 0
-    for mib in [*range(1, 101)]:
-        peaks.learn("sir", mib)
-    assert peaks.expected("sir") == 95
-    for _ in range(100):
-        peaks.learn("sir", 10)
-    assert peaks.expected("sir") == 10, "of the latest hundred"
-    assert peaks.expected("other") == 0

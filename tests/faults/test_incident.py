@@ -37,6 +37,23 @@ if __name__ == "__main__":
         client.gather(client.map(hold, [int(word) for word in sys.argv[1:]]))
 """
 
+PYTHON = """
+from dataclasses import replace
+
+from modelops_dask.errors import Stopped
+from modelops_dask.settings import Settings
+from modelops_dask.shape import MIB, Shape
+from modelops_dask.study import Study, run
+
+if __name__ == "__main__":
+    settings = replace(Settings.from_env(), executor_environment="image")
+    try:
+        run(Study.load("study.yaml"), settings=settings, shape=Shape(1, 2, 1, 960 * MIB))
+    except Stopped as error:
+        print(error)
+        raise SystemExit(error.exit_code)
+"""
+
 
 def write_study(folder: Path, sizes: list[int], replicates: int = 3, **fixed: object) -> Path:
     path = folder / "study.yaml"
@@ -51,7 +68,11 @@ def write_study(folder: Path, sizes: list[int], replicates: int = 3, **fixed: ob
 
 
 def run(folder: Path, within: list[str], *args: object) -> subprocess.CompletedProcess:
-    command = [*within, *COMMAND, "study", "run", folder / "study.yaml", *args]
+    return mops_helm(folder, within, "run", *args)
+
+
+def mops_helm(folder: Path, within: list[str], verb: str, *args: object) -> subprocess.CompletedProcess:
+    command = [*within, *COMMAND, "study", verb, folder / "study.yaml", *args]
     return subprocess.run(
         list(map(str, command)), cwd=folder, env=environ(folder), text=True, capture_output=True, timeout=300
     )
@@ -95,17 +116,73 @@ def test_every_task_that_fits_ends_well_and_the_others_are_poisoned(executor, tm
     assert all(row["peak_bytes"] > 100 * MIB and row["limit_bytes"] > 350 * MIB for row in last)
 
 
+def paste(folder: Path, verdict: str) -> subprocess.CompletedProcess:
+    """Run again with the first values of a verdict, in a pod that has what they ask for."""
+    values, pod = re.search(
+        r"(workers:\n  processes: 1\n  memoryPerProcess: .*pods of (\d+)Mi)", verdict
+    ).groups()
+    (folder / "more.yaml").write_text(values)
+    with cgroup_of_memory((int(pod) + 300) * MIB) as within:  # the driver is in it too
+        return run(folder, within, "--set", "executor.environment=image", "-f", "more.yaml", "-o", "json")
+
+
 def test_where_nothing_fits_the_verdict_works_when_pasted(tmp_path):
     write_study(tmp_path, [1100, 1110, 1120, 1130, 1140], replicates=1)
     with cgroup_of_memory(POD) as within:
         done = run(tmp_path, within, "--set", SHAPE)
     assert done.returncode == 4, done.stderr
     assert "no task completed, and 3 ran out of memory" in done.stderr
-    values, pod = re.search(
-        r"(workers:\n  processes: 1\n  memoryPerProcess: .*pods of (\d+)Mi)", done.stderr
-    ).groups()
-    (tmp_path / "more.yaml").write_text(values)
-    with cgroup_of_memory((int(pod) + 300) * MIB) as within:  # the driver is in it too
-        again = run(tmp_path, within, "--set", "executor.environment=image", "-f", "more.yaml", "-o", "json")
+    again = paste(tmp_path, done.stderr)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["ok"] == 5
+
+
+def test_the_same_verdict_in_python(tmp_path):
+    write_study(tmp_path, [1100, 1110, 1120], replicates=1)
+    script = tmp_path / "notebook.py"
+    script.write_text(PYTHON)
+    with cgroup_of_memory(POD) as within:
+        done = subprocess.run(
+            [*within, sys.executable, str(script)],
+            cwd=tmp_path,
+            env=environ(tmp_path),
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 4, done.stderr
+    assert "no task completed, and 3 ran out of memory" in done.stdout
+    again = paste(tmp_path, done.stdout)
+    assert json.loads(again.stdout)["ok"] == 3, again.stderr
+
+
+def test_what_a_pilot_has_shown_to_fit_nowhere_is_not_begun(tmp_path):
+    """Two processes of this pod leave a task 544 MiB."""
+    write_study(tmp_path, [600, 640, 620, 700, 660], replicates=1)
+    with cgroup_of_memory(1800 * MIB) as within:
+        pilot = mops_helm(tmp_path, within, "plan", "--pilot", 3, "--set", "executor.environment=image")
+    assert pilot.returncode == 0, pilot.stderr
+    before = attempts(tmp_path)
+    with cgroup_of_memory(POD) as within:
+        done = run(tmp_path, within, "--set", SHAPE)
+    assert done.returncode == 4, done.stderr
+    assert "Stopped before it began: each of the 3 tasks that were measured held 6" in done.stderr
+    assert len(before) == 3 and attempts(tmp_path) == before
+    again = paste(tmp_path, done.stderr)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["ok"] == 5
+
+
+def test_tasks_that_may_be_smaller_than_all_that_were_measured_are_begun(tmp_path):
+    """What is left lies beyond what was measured: a sweep that falls, or sets that were added."""
+    write_study(tmp_path, [700, 650], replicates=1)
+    with cgroup_of_memory(1800 * MIB) as within:
+        first = run(tmp_path, within, "--set", "workers.replicas=1,executor.environment=image")
+    assert first.returncode == 0, first.stderr
+    write_study(tmp_path, [700, 650, 50, 40, 900], replicates=1)
+    with cgroup_of_memory(POD) as within:
+        done = run(tmp_path, within, "--set", SHAPE, "-o", "json")
+    assert done.returncode == 3, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["ok"], said["poisoned"], said["failed"]) == (4, 1, 0)

@@ -26,11 +26,6 @@ SLACK = 1.5  # times what a task should need, and it is ended
 KILLED = f"killed by signal {signal.SIGKILL:d}"
 
 
-def largest_task(memory: Memory, processes: int, worker_bytes: int) -> int:
-    """Bytes that a task can have in a pod of so many worker processes, when no other runs."""
-    return int(guard.LAST * memory.limit_bytes) - processes * worker_bytes
-
-
 class LimitedExecutor(Executor):
     """Runs tasks of another executor when the pod has memory for them; ends them when it has none left."""
 

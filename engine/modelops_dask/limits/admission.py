@@ -7,7 +7,7 @@ worker process holds some for itself, a task as many as it should need while it 
 by side. A process that is killed holds nothing from that moment on, and there is nothing to repair.
 
 One task waits at the front, the others behind it, so that a large one gets its turn. A task always begins
-when no other runs, even if it needs more than there is. Does not know what tasks need: peaks.py does.
+when no other runs, even if it needs more than there is. Does not know what tasks need: study/needs.py does.
 """
 
 import threading

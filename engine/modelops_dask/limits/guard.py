@@ -1,6 +1,7 @@
 """Ends the largest runner before the kernel ends the pod.
 
-every 250 ms: memory in use -> from 80% of the limit: no further task begins beside another
+every 250 ms: memory in use -> from 80% of the limit: no further task begins beside another, and looks are
+                               every 100 ms
                             -> from 90%: the runner that holds most, of all in the pod, is ended: TaskOOM
 
 Each worker process has a guard, and a guard ends its own runners only: it knows whose task that is. All find
@@ -23,6 +24,7 @@ from modelops_dask.shape import USABLE
 logger = logging.getLogger("distributed.modelops")
 
 LOOK_SECONDS = 0.25
+FULL_LOOK_SECONDS = 0.1  # while memory is full: two tasks that grow take the last tenth in as long
 FULL, LAST = 0.8, USABLE  # of the limit
 FREED_SECONDS = 2  # for the kernel to take back what a runner held
 GUARD = (1 << 30) + 1  # the byte of the pod's locks that the guard who looks holds
@@ -67,7 +69,7 @@ class Guard:
         self._held.close()
 
     def _watch(self) -> None:
-        while not self._closed.wait(LOOK_SECONDS):
+        while not self._closed.wait(FULL_LOOK_SECONDS if self.full else LOOK_SECONDS):
             try:
                 self._look()
             except OSError as error:

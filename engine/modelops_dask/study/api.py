@@ -27,7 +27,7 @@ from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import results
 from modelops_dask.store.files import Files
-from modelops_dask.study import spec
+from modelops_dask.study import memory, spec
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
@@ -111,7 +111,7 @@ def run(
     OtherStudy, Stopped, ClusterFailed, BadInput. Interrupted, it goes on when it is called again. A script
     calls it below `if __name__ == "__main__":`, for worker processes import the script.
     """
-    settings = settings or Settings.from_env()
+    settings, shape = settings or Settings.from_env(), shape or _whole_machine()
     files = Files(str(store) if store else f"out/{study.spec.name}")
     reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent))
     bundle = bundles.fetch(reference, settings.bundles_cache_dir)
@@ -124,11 +124,12 @@ def run(
         else:
             with executors.create(settings):
                 pass  # settings that no worker could use are said here, before any is started
-            with local_cluster(shape or _whole_machine(), settings, say=warnings.warn) as own:
+            with local_cluster(shape, settings, say=warnings.warn) as own:
                 yield own
 
     watcher = Watcher(progress=on_progress, note=warnings.warn)
-    return Result(drive(study.spec, bundle, files, connect, retry=retry, watcher=watcher))
+    room = None if client else memory.here(shape, settings)
+    return Result(drive(study.spec, bundle, files, connect, retry=retry, memory=room, watcher=watcher))
 
 
 def _whole_machine() -> Shape:

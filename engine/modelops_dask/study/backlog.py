@@ -20,6 +20,7 @@ from modelops_dask.study.batch import Range
 
 GROWTH = 512  # times the largest batch that came back; two steps from one task to a full batch
 WINDOW = 2  # batches a slot: one runs, one waits
+LONG_SECONDS = 2.0  # a task; sending the next one takes a hundredth of it
 CAUTION = 16  # times smaller, at most, after deaths
 SHORTEST_SECONDS = 0.06  # at the end no batch is smaller: sending and storing one takes about 10 ms
 
@@ -89,8 +90,11 @@ class Pace:
 
     @property
     def window(self) -> int:
-        """Batches that a slot may hold."""
-        return 1 if self.task_seconds is None or self.caution > 2 else WINDOW
+        """Batches that a slot may hold. Long tasks do not wait there, behind others, for what is known of
+        memory when they are sent is old when they begin.
+        """
+        one = self.task_seconds is None or self.caution > 2 or self.task_seconds > LONG_SECONDS
+        return 1 if one else WINDOW
 
     def lost(self) -> None:
         """A worker died of what it ran."""

@@ -52,7 +52,8 @@ class Source:
 @dataclass(frozen=True)
 class Batch:
     """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
-    poisoned. `alone` are those that died of want of memory.
+    poisoned. `alone` are those that died of want of memory. `needed_bytes` is what a task should need, 0 if
+    that is not known; one that held `most_bytes` and ran out of memory had all that there is.
     """
 
     source: Source
@@ -61,6 +62,8 @@ class Batch:
     seconds: float  # after which no further task is begun
     died: frozenset[int] = frozenset()
     alone: frozenset[int] = frozenset()
+    needed_bytes: int = 0
+    most_bytes: int = 0  # 0: not known
 
     @property
     def n_tasks(self) -> int:
@@ -120,10 +123,12 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
 
     def call(task: PlannedTask) -> Task:
         alone = bool(batch.alone) and _index(task, plan) in batch.alone
-        return Task(bundle, plan.entrypoint, task.params, task.seed, limit_bytes, n_threads, alone)
+        needed = batch.needed_bytes
+        return Task(bundle, plan.entrypoint, task.params, task.seed, limit_bytes, n_threads, alone, needed)
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
-        last = outcome.status == "died" and _index(task, plan) in batch.died
+        had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes
+        last = outcome.status == "died" and (had_all or _index(task, plan) in batch.died)
         return Attempt(
             task.set,
             task.replicate,

@@ -36,6 +36,10 @@ def estimate(profile: Profile, n_tasks: int, shape: Shape, settings: Settings) -
     count = shape.threads if own else count
     side_by_side = shape.replicas * shape.processes * count
     limit_bytes = child_limit(shape.process_memory_bytes, 0 if own else settings.worker_memory_bytes, count)
-    needed_bytes = int(max(profile.most_peak_bytes * MARGIN, 2 * profile.most_limit_bytes))
     seconds = profile.mean_seconds * n_tasks / min(side_by_side, n_tasks)
-    return Estimate(profile, side_by_side, seconds, needed_bytes, limit_bytes)
+    return Estimate(profile, side_by_side, seconds, needed(profile), limit_bytes)
+
+
+def needed(profile: Profile) -> int:
+    """Bytes that a task should have; 0 if peaks are not known."""
+    return int(max(profile.most_peak_bytes * MARGIN, 2 * profile.most_limit_bytes))

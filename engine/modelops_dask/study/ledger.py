@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from modelops_dask.store import parts
 from modelops_dask.store.fold import State
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt
+from modelops_dask.study.needs import Needs
 from modelops_dask.study.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.study.progress import Progress
 
@@ -26,11 +27,13 @@ class Ledger:
         self.counts = state.counts()
         self.losses: Counter[int] = Counter()
         self._too_large: set[int] = set()
+        self._needs = Needs()
         self._ended_here = self._peak_bytes = 0
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
         """Take over a receipt: how many tasks it found ok, and which of its failed ones to try again."""
         self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
+        self._needs.learn(batch.ranges[0][0], receipt.peak_bytes)
         for start, stop in batch.ranges:
             self._codes[start:stop] = OK
         for start, stop in receipt.left:
@@ -69,6 +72,10 @@ class Ledger:
     def too_large(self, ranges: tuple[Range, ...]) -> frozenset[int]:
         """Tasks of these ranges that died of want of memory: the next time they run alone in a pod."""
         return _within(self._too_large, ranges)
+
+    def needed_bytes(self, ranges: tuple[Range, ...]) -> int:
+        """What a task of these ranges should need of memory; 0: not known."""
+        return self._needs.expected(ranges)
 
     def progress(self, seconds: float, workers: int) -> Progress:
         """How far the study is."""

@@ -35,23 +35,27 @@ class Profile:
     most_peak_bytes: int
     out_of_memory: int = 0
     most_limit_bytes: int = 0  # the largest limit that was still too small
+    least_peak_bytes: int = 0
+    first_set: int = 0  # of those that ended ok
+    last_set: int = 0
 
 
 def measure(files: Files) -> Profile | None:
     """The profile of what a store holds; None before a task has ended ok. NoStudy."""
     study = read_study(files)
-    seconds, peaks, limits, executor = [], [], [], ""
-    columns = ["status", "reason", "seconds", "peak_bytes", "limit_bytes", "executor"]
+    seconds, peaks, limits, sets, executor = [], [], [], [], ""
+    columns = ["set", "status", "reason", "seconds", "peak_bytes", "limit_bytes", "executor"]
     for part in parts.scan(files, columns):
         rows = part.table
         ok = rows.filter(pc.equal(rows["status"], "ok"))
         seconds.append(ok["seconds"].to_numpy())
         peaks.append(ok["peak_bytes"].to_numpy())
+        sets.append(ok["set"].to_numpy())
         limits.append(rows.filter(pc.equal(rows["reason"], parts.OUT_OF_MEMORY))["limit_bytes"].to_numpy())
         executor = ok["executor"][-1].as_py() if len(ok) else executor
     if not sum(map(len, seconds)):
         return None
-    took, held, short = np.concatenate(seconds), np.concatenate(peaks), np.concatenate(limits)
+    took, held, short, of = (np.concatenate(each) for each in (seconds, peaks, limits, sets))
     return Profile(
         study.bundle,
         study.entrypoint,
@@ -62,6 +66,7 @@ def measure(files: Files) -> Profile | None:
         *(int(np.quantile(held, share)) for share in (0.5, HIGH, 1)),
         len(short),
         int(short.max(initial=0)),
+        *(int(number) for number in (held.min(), of.min(), of.max())),
     )
 
 
@@ -78,13 +83,14 @@ def find(files: Files, bundle: str, entrypoint: str) -> Profile | None:
         beside = sorted(files.folder.parent.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime)
         stores += [Files(str(path.parent)) for path in beside]
     for store in stores:
-        found = _load(store)
+        found = load(store)
         if found and Study(found.bundle, found.entrypoint) == Study(bundle, entrypoint):
             return found
     return None
 
 
-def _load(files: Files) -> Profile | None:
+def load(files: Files) -> Profile | None:
+    """What profile.json of a store says; None without one."""
     try:
         return Profile(**json.loads(files.read(FILE)))
     except (OSError, ValueError, TypeError):

@@ -1,0 +1,44 @@
+"""What a task should need of memory: what its neighbours needed.
+
+receipts -> Needs.learn(index, peak) -> Needs.expected(ranges) -> bytes that admission sets aside
+
+Neighbours are those by index: replicates of the same set, then sets that come next in the plan, which in a
+sweep differ by one step. The driver knows them all, while a worker has seen a few of them. An expectation and
+no promise: limits/admission.py and executors/limited.py say what a task may hold beyond it.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+
+from modelops_dask.study.batch import Range
+
+LATEST = 1000  # batches that are remembered
+
+
+class Needs:
+    """Peaks in bytes by task index, of the latest batches."""
+
+    def __init__(self) -> None:
+        self._peaks: dict[int, int] = {}  # the oldest first
+        self._indices: list[int] = []  # the same, sorted
+
+    def learn(self, index: int, peak_bytes: int) -> None:
+        """A batch that began with this task held so much; 0: not known."""
+        if not peak_bytes:
+            return
+        if self._peaks.pop(index, None) is None:
+            insort(self._indices, index)
+        self._peaks[index] = peak_bytes
+        if len(self._peaks) > LATEST:
+            oldest = next(iter(self._peaks))
+            del self._peaks[oldest]
+            del self._indices[bisect_left(self._indices, oldest)]
+
+    def expected(self, ranges: Iterable[Range]) -> int:
+        """The most that is known of tasks in these ranges and next to them; 0 if nothing is known."""
+        found = 0
+        for start, stop in ranges:
+            first, last = bisect_left(self._indices, start), bisect_left(self._indices, stop)
+            near = self._indices[max(0, first - 1) : last + 1]
+            found = max(found, *(self._peaks[index] for index in near), 0)
+        return found
