@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelops_dask.errors import ClusterFailed
-from modelops_dask.kube.connect import Cluster, asking
+from modelops_dask.kube.connect import Cluster, Refused, asking
 
 logger = logging.getLogger("modelops")
 
 PREFIX = "modelops.io/"
 EVERY_SECONDS = 5.0
 AGAIN_SECONDS = 3.0  # after a failure
+FINAL = (403, 404, 422)  # no right to it, no such Job, too long: it would be said again
 
 
 class Annotations:
@@ -50,7 +51,7 @@ class Annotations:
         self._thread.join(wait_seconds)
 
     def _send(self) -> None:
-        job = None
+        job, said = None, ""
         while not (self._ended and not self._unsent):
             self._urgent.wait(self._every_seconds)
             self._urgent.clear()
@@ -61,10 +62,15 @@ class Annotations:
                 if values and job:
                     self._patch(job, values)
             except ClusterFailed as error:
-                logger.warning("the Job's annotations were not written: %s", str(error).partition("\n")[0])
+                said, before = str(error).partition("\n")[0], said
+                if said != before:
+                    logger.warning("the Job's annotations were not written: %s", said)
+                if job and isinstance(error, Refused) and error.status in FINAL:
+                    continue
                 with self._lock:
                     self._unsent = values | self._unsent
                 time.sleep(AGAIN_SECONDS)
+                self._urgent.set()
 
     def _patch(self, job: str, values: Mapping[str, str]) -> None:
         with asking(f"write the progress on job {job}"):

@@ -1,14 +1,15 @@
 """The pod that this runs in, as the cluster knows it: of which Job it is, which workers are its release's.
 
-the host's name, which is the pod's -> Own
+this host's address -> the running pod that has it -> Own
 
-Does not raise what is not this pod's fault: callers ask again later.
+Not by the host's name: in an Indexed Job that is not the pod's. Early in a pod's life the cluster may not
+know its address yet: callers ask again.
 """
 
 import socket
 from dataclasses import dataclass
 
-from modelops_dask.kube.connect import Cluster, asking
+from modelops_dask.kube.connect import Cluster, Refused, asking
 
 NAME, RELEASE, COMPONENT = (f"app.kubernetes.io/{label}" for label in ("name", "instance", "component"))
 JOB = "batch.kubernetes.io/job-name"
@@ -26,10 +27,16 @@ class Own:
 
 def own(cluster: Cluster) -> Own:
     """The pod that this runs in. Raises NoCluster, Refused."""
-    name = socket.gethostname()
-    with asking(f"read pod {name}", cluster.context):
-        pod = cluster.core.read_namespaced_pod(name, cluster.namespace, _request_timeout=10)
+    address = socket.getaddrinfo(socket.gethostname(), None)[0][4][0]
+    fields = f"status.podIP={address},status.phase=Running"
+    with asking("list pods", cluster.context):
+        found = cluster.core.list_namespaced_pod(
+            cluster.namespace, field_selector=fields, _request_timeout=10
+        ).items
+    if len(found) != 1:
+        raise Refused("find the pod that this runs in", 404, f"{len(found)} pods have {address}")
+    (pod,) = found
     labels = pod.metadata.labels or {}
     release = labels.get(RELEASE, "")
     selector = f"{NAME}={labels.get(NAME, '')},{RELEASE}={release},{COMPONENT}=worker"
-    return Own(name, labels.get(JOB, ""), release, selector)
+    return Own(pod.metadata.name, labels.get(JOB, ""), release, selector)

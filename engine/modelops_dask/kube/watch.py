@@ -10,16 +10,17 @@ So nothing of the API server's needs to be remembered, and what happened meanwhi
 Does not judge: dispatch.py does. Does not change anything in the cluster.
 """
 
+import json
 import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import Any
 
-from modelops_dask.errors import ClusterFailed
 from modelops_dask.kube import pods
-from modelops_dask.kube.connect import Cluster, asking
+from modelops_dask.kube.connect import Cluster, Refused, asking
 from modelops_dask.study import events
 
 logger = logging.getLogger("modelops")
@@ -68,31 +69,45 @@ class PodWatch:
                 with asking("watch pods", self._cluster.context):
                     for pod in self._changes(selector):
                         self._look(pod)
-            except ClusterFailed as error:
+            except Exception as error:  # whatever it is: a study needs no ears to run
                 logger.info("pods are not watched now: %s", str(error).partition("\n")[0])
                 again.wait(AGAIN_SECONDS)
 
     def _changes(self, selector: str) -> Iterator[Pod]:
         """Pods that changed; those that are gone have `gone`."""
-        from kubernetes.watch import Watch
-
-        core, namespace = self._cluster.core, self._cluster.namespace
-        found = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=10)
-        listed = {pod["metadata"]["uid"]: pod for pod in self._cluster.plain(found.items)}
+        with self._asked(selector, _request_timeout=10) as answer:
+            found = json.loads(answer.data)
+        listed = {pod["metadata"]["uid"]: pod for pod in found["items"]}
         if self._pods is None:  # how they came to be as they are is nobody's fault here
             self._pods = dict(listed)
         yield from ({**pod, "gone": True} for uid, pod in list(self._pods.items()) if uid not in listed)
         yield from listed.values()
-        for event in Watch().stream(
-            core.list_namespaced_pod,
-            namespace,
-            label_selector=selector,
-            resource_version=found.metadata.resource_version,
+        with self._asked(
+            selector,
+            watch=True,
+            resource_version=found["metadata"]["resourceVersion"],
             timeout_seconds=WATCH_SECONDS,
             _request_timeout=(10, WATCH_SECONDS + 10),
-        ):
-            pod = event["raw_object"]
-            yield {**pod, "gone": True} if event["type"] == "DELETED" else pod
+        ) as answer:
+            for line in answer:
+                event = json.loads(line)
+                if event["type"] == "ERROR":  # 410 comes so too
+                    raise Refused("watch pods", event["object"]["code"], event["object"]["message"])
+                pod = event["object"]
+                yield {**pod, "gone": True} if event["type"] == "DELETED" else pod
+
+    @contextmanager
+    def _asked(self, selector: str, **more: Any) -> Iterator[Any]:
+        """The API server's answer about pods as it comes: the client's own objects refuse what they do not
+        know.
+        """
+        answer = self._cluster.core.list_namespaced_pod(
+            self._cluster.namespace, label_selector=selector, _preload_content=False, **more
+        )
+        with closing(answer):
+            if answer.status != 200:
+                raise Refused("watch pods", answer.status, answer.reason)
+            yield answer
 
     def _look(self, pod: Pod) -> None:
         """Take over how a pod is now, and tell what is new."""
