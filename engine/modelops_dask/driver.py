@@ -32,17 +32,16 @@ from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.bundle.pack import pack
 from modelops_dask.errors import MopsError
 from modelops_dask.kube.reporter import Reporter
-from modelops_dask.local import largest_task, local_cluster
+from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
-from modelops_dask.shape import USABLE, Shape
+from modelops_dask.shape import Shape
 from modelops_dask.store import bundles
 from modelops_dask.store.files import Files
-from modelops_dask.study import events, spec
+from modelops_dask.study import events, memory, spec
 from modelops_dask.study.breaker import CannotFit, NoWorkers, OutOfMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
 from modelops_dask.study.fleet import SchedulerLost
-from modelops_dask.study.memory import TaskMemory
 from modelops_dask.study.plan import Share
 from modelops_dask.study.summary import INTERRUPTED, Summary
 
@@ -116,6 +115,7 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
     study, settings, files = _spec(given.spec), Settings.from_env(), Files(given.store)
     bundle = stored(given.bundle, files, settings)
     limits = replace(LIMITS, worker_wait_seconds=given.wait_seconds)
+    room = memory.here if given.share else memory.in_pods
 
     @contextmanager
     def connect() -> Iterator["Client"]:
@@ -135,7 +135,7 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
                 connect,
                 retry=given.retry,
                 share=given.share,
-                memory=given.shape and TaskMemory(given.shape, settings, _largest_task(given, settings)),
+                memory=given.shape and room(given.shape, settings),
                 limits=limits,
                 inbox=inbox,
                 watcher=Watcher(reporter.phase, reporter.progress, reporter.note),
@@ -152,16 +152,6 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
         except (CannotFit, OutOfMemory) as error:
             error.remedy += reporter.upgrade()
             raise
-
-
-def _largest_task(given: argparse.Namespace, settings: Settings) -> int:
-    """Bytes that one task, alone, can have in the workers; 0: not limited."""
-    if given.share:
-        return largest_task(given.shape, settings)
-    if settings.executor_type == "direct":
-        return 0
-    own_bytes = given.shape.processes * settings.worker_memory_bytes
-    return int(USABLE * given.shape.pod_memory_bytes) - own_bytes
 
 
 def _reached(
