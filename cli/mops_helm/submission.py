@@ -146,8 +146,8 @@ def order_of(offered: Offer, asked: Request, store: str) -> tuple[Order, bytes]:
     digest = asked.bundle.digest
     document = {**asked.spec.source, "name": asked.spec.name}
     document.pop("bundle", None)
-    text = _canonical(document)
-    identity = _canonical([document, digest, offered.release, asked.chunks, store])
+    text = _json(document)  # in the order as written, which is that of a grid's sets
+    identity = _json([document, digest, offered.release, asked.chunks, store], sort_keys=True)
     name = f"study-{hashlib.sha256(identity).hexdigest()[:12]}"
     files, reference, sent = {"spec.json": text}, "", b""
     if asked.bundle.source and parse(asked.bundle.source).kind == "artifact":
@@ -180,8 +180,8 @@ def order_of(offered: Offer, asked: Request, store: str) -> tuple[Order, bytes]:
     return order, sent
 
 
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+def _json(value: Any, **how: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, **how).encode()
 
 
 def _check_limits(cluster: Cluster, offered: Offer, asked: Request, order: Order) -> None:

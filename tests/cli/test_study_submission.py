@@ -82,13 +82,13 @@ def test_the_store_is_that_of_the_model_and_stays_when_the_study_grows(offered, 
 
 
 def test_the_pod_reads_the_same_tasks_as_this_machine(offered, bundle, tmp_path):
-    text = "grid: {x: {low: 0.1, high: 1, num: 7, scale: log}}\nreplicates: 2\n"
+    text = "grid: {y: [2, 1], x: {low: 0.1, high: 1, num: 7, scale: log}}\nreplicates: 2\n"
     here = study(tmp_path, text)
     order, _ = ordered(offered, here, bundle)
     (tmp_path / "spec.json").write_bytes(order.files["spec.json"])
     there = spec.load(tmp_path / "spec.json")
-    assert list(plan_of(there).tasks([(0, 14)])) == list(plan_of(here).tasks([(0, 14)]))
-    assert (there.name, there.n_tasks) == ("knobs", 14)
+    assert list(plan_of(there).tasks([(0, 28)])) == list(plan_of(here).tasks([(0, 28)]))
+    assert (there.name, there.n_tasks) == ("knobs", 28)
     (tmp_path / "bundle.tar.gz").write_bytes(order.files["bundle.tar.gz"])
     assert fetch(str(tmp_path / "bundle.tar.gz"), tmp_path / "there").digest == bundle.digest
 
