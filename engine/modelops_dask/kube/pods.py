@@ -229,8 +229,9 @@ def _out_of_memory(pod: Object, container: Object) -> Reason:
 
 def _evicted(pod: Object) -> Reason:
     said = pod["status"].get("message", "")
-    if "ephemeral" in said or "emptyDir" in said or "ephemeral-storage" in said:
-        return Reason("Evicted", said, f"Raise {_values(pod)}.scratch.sizeLimit.", _describe(pod))
+    if "ephemeral" in said or "emptydir" in said.lower():
+        place = _values(pod) if _values(pod).startswith("pools.") else "workers"  # drivers have the workers'
+        return Reason("Evicted", said, f"Raise {place}.scratch.sizeLimit.", _describe(pod))
     remedy = "The node was short of it; a request equal to the limit makes a pod the last to go."
     return Reason("Evicted", said, remedy, "kubectl describe nodes")
 
