@@ -90,6 +90,8 @@ def dask_setup(worker: object) -> None:  # noqa: ARG001 (a preload is called so)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     logging.getLogger("distributed.modelops").setLevel(logging.ERROR)
     logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
+    # A heartbeat under way when the worker closes fails with a traceback: the end of a good run.
+    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -3,10 +3,16 @@
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
+from distributed import Client, LocalCluster
 
 from helpers import wait_for
 from modelops_dask.bundle import fetch
@@ -18,9 +24,12 @@ from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
 from modelops_dask.store.study import existing
-from modelops_dask.study import spec
+from modelops_dask.study import events, spec
+from modelops_dask.study.batch import Source
 from modelops_dask.study.dispatch import Limits
 from modelops_dask.study.drive import Watcher, drive
+from modelops_dask.study.plan import Request
+from modelops_dask.study.prepare import prepare
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -102,6 +111,31 @@ def test_without_workers_the_run_stops_instead_of_waiting_for_ever(tmp_path):
     files = Files(str(tmp_path / "store"))
     with pytest.raises(Stopped, match="there was no worker, and 4 tasks are pending"):
         drive(loaded, bundle, files, closing, limits=Limits(worker_wait_seconds=1))
+
+
+def test_the_last_worker_dies_before_it_has_the_environment(tmp_path):
+    """Nobody restarts it: what waits for it must not, and dispatch says that there is no worker."""
+    source = Source(Files(str(tmp_path)), Request(1, ((0, 1),)), fetch(str(KNOBS), tmp_path / "cache"))
+    inbox: SimpleQueue[events.Event] = SimpleQueue()
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as dask,
+        Client(dask, set_as_default=False) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        command = [sys.executable, "-m", "dask", "worker", dask.scheduler_address, "--no-nanny"]
+        worker = subprocess.Popen([*command, "--nthreads", "1", "--dashboard-address", "127.0.0.1:0"])
+        try:
+            client.wait_for_workers(1, 120)
+            busy = client.submit(time.sleep, 600)
+            prepared = pool.submit(prepare, client, source, inbox)
+            wait_for(lambda: len(client.futures) == 2, "request for the environment")
+            worker.kill()
+            assert prepared.result(timeout=60) is None
+            assert busy.status == "pending"
+        finally:
+            inbox.put(events.Stop())  # ends what waits, should the test fail
+            worker.kill()
+            worker.wait()
 
 
 def test_a_killed_worker_costs_its_batch_only(tmp_path):

@@ -79,7 +79,7 @@ def pause_scheduler(study: Disturbed, rng: random.Random) -> bool:
 def run_twice(study: Disturbed, rng: random.Random) -> bool:
     """The same study is run once more at the same time: here, which is refused, or on another machine."""
     beside = study.launch(rng.choice(["", "-other"]))
-    assert beside.process.wait(RUN_SECONDS) in (0, 2, 3, 4, 5), beside.log.read_text()
+    assert study.wait_for_end(beside) in (0, 2, 3, 4, 5), beside.log.read_text()
     return True
 
 

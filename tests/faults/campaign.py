@@ -166,23 +166,21 @@ def _strike(study: Disturbed, fault: Fault, moment: Moment, rng: random.Random) 
 
 def _settle(study: Disturbed) -> None:
     """Wait for the end of what is disturbed, and of what it left: nothing else may write afterwards."""
-    study.run.process.wait(RUN_SECONDS)
+    study.wait_for_end(study.run)
     wait_for(lambda: not study.strays(), f"end of what {study.folder} left behind", RUN_SECONDS)
 
 
 def _finish(study: Disturbed, run: Run) -> None:
     """Let a run come to its end, which must be a good one. Tasks that fail or kill are part of the study."""
-    run.process.wait(RUN_SECONDS)
     wanted = 3 if study.conditions.trouble else 0
-    if run.process.returncode != wanted:
-        raise Wrong(f"ended with {run.process.returncode}, not {wanted}\n{run.log.read_text()[-3000:]}")
+    if (found := study.wait_for_end(run)) != wanted:
+        raise Wrong(f"ended with {found}, not {wanted}\n{run.log.read_text()[-3000:]}")
 
 
 def _go_on(study: Disturbed, expected: Content) -> bool:
     """Run the study without faults. Whether tasks that faults had taken for poisoned needed a retry."""
     last = study.start()
-    last.process.wait(RUN_SECONDS)
-    retry = last.process.returncode == 3 and any(
+    retry = study.wait_for_end(last) == 3 and any(
         mine != "ok" and wanted == "ok"
         for mine, wanted in zip(statuses(content(study)), statuses(expected), strict=True)
     )

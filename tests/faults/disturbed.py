@@ -159,8 +159,10 @@ class Disturbed:
             file.unlink(missing_ok=True)
             self._scheduler = self._dask("scheduler", *here, "--port", "0")
             wait_for(lambda: file.exists() and file.read_text().endswith("}"), "scheduler", RUN_SECONDS)
-            if self._workers:
-                self._workers.wait(RUN_SECONDS)  # without their scheduler they end
+            if self._workers:  # they know the old one's address only
+                with suppress(ProcessLookupError):
+                    os.killpg(self._workers.pid, signal.SIGKILL)
+                self._workers.wait(RUN_SECONDS)
         if self._workers is None or self._workers.poll() is not None:
             shape = ["--nworkers", str(self.conditions.workers), "--nthreads", "1", "--memory-limit", "1GiB"]
             self._workers = self._dask(
@@ -192,15 +194,27 @@ class Disturbed:
 
     def wait_until(self, moment: Moment) -> bool:
         """Whether the moment came before the run ended."""
-        self._until(lambda: self.run.reached(moment.phase))
+        self._wait(self.run, lambda: self.run.reached(moment.phase))
         there = self.count_parts()
-        self._until(lambda: self.count_parts() >= there + moment.parts)
+        self._wait(self.run, lambda: self.count_parts() >= there + moment.parts)
         due = time.monotonic() + moment.seconds
-        self._until(lambda: time.monotonic() >= due)
+        self._wait(self.run, lambda: time.monotonic() >= due)
         return not self.run.ended
 
-    def _until(self, condition: Callable[[], bool]) -> None:
-        wait_for(lambda: self.run.ended or condition(), f"progress of {self.run.log}", RUN_SECONDS)
+    def wait_for_end(self, run: Run) -> int:
+        """The exit status of a run, once it has ended."""
+        self._wait(run, lambda: False)
+        return run.process.returncode
+
+    def _wait(self, run: Run, condition: Callable[[], bool]) -> None:
+        """Until the condition holds or the run has ended. Workers outside that end begin anew, as pods do."""
+
+        def over() -> bool:
+            if self._workers and self._workers.poll() is not None and self._scheduler.poll() is None:
+                self._where()
+            return run.ended or condition()
+
+        wait_for(over, f"progress of {run.log}", RUN_SECONDS)
 
     def count_parts(self) -> int:
         return len(list(self.parts.glob("*.parquet")))

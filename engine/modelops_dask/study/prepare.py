@@ -6,6 +6,7 @@ Source -> one worker: bundle, environment -> whatever cannot be built is said at
 Workers that share a cache with that one find it there; others build their own with their first batch.
 """
 
+import time
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modelops_dask.study.events import Event
 
 POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0  # between looks at whether there is still a worker
 
 
 def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> Condition | None:
@@ -31,19 +33,30 @@ def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> Co
     Raises what makes the bundle useless to every worker: BadInput, BuildFailed. Anything else is left for
     dispatch, which knows what to do about workers that die.
     """
-    if not client.nthreads():
+    if not _has_workers(client):
         return None
-    built = client.submit(build, source, pure=False)
+    built, looked = client.submit(build, source, pure=False), time.monotonic()
     while not built.done():
         try:
             inbox.put(inbox.get(timeout=POLL_SECONDS))
             return None
         except Empty:
             pass
+        if time.monotonic() - looked > LOOK_SECONDS:
+            if not _has_workers(client):  # the last one died: Dask would wait for ever
+                return None
+            looked = time.monotonic()
     error = built.exception() if built.status == "error" else None
     if isinstance(error, MopsError):
         raise error
     return built.result() if built.status == "finished" else None
+
+
+def _has_workers(client: "Client") -> bool:
+    try:
+        return bool(client.nthreads())
+    except OSError:  # the scheduler is lost
+        return False
 
 
 def build(source: Source) -> Condition | None:
