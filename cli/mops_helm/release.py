@@ -103,6 +103,8 @@ def send(cluster: Cluster, planned: Plan, say: Say, *, timeout_seconds: int, dry
     handover = release_scaling.find(cluster, planned.before, planned.after)
     major = helm.major()
     flags = ["--timeout", f"{timeout_seconds}s", *handover.flags(major)]
+    for name, others in handover.taken.items():
+        say(f"{name} was changed past helm, by {others}: what the values state wins")
     with _file(planned.values) as path:
         if dry_run:
             helm.send(planned.verb, planned.place, path, [*flags, "--dry-run=server"])

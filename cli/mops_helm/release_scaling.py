@@ -4,8 +4,9 @@
 
 The chart leaves `spec.replicas` out while a pool autoscales. helm then takes away the number that it had
 stated, and Kubernetes makes it 1: pods that should stay would go. Helm 4 leaves it to whoever else states it,
-so we do; Helm 3 cannot be kept from it, and the number is put back at once. In the other direction Helm 4
-refuses a number that another has set, until it is told to take it.
+so we do; Helm 3 cannot be kept from it, and the number is put back at once. In the other direction, and where
+somebody changed a Deployment past helm, Helm 4 refuses to go on until it is told that the values win, as they
+do with Helm 3.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from modelops_dask.kube.connect import Cluster, asking
 
 OWNER = "mops-helm"  # what Kubernetes notes as the one who stated the number
+HELM = {"helm", "helm3", "helm4"}  # their names are those of the program
 TAKE_OVER = ("--server-side=true", "--force-conflicts")
 
 Objects = Mapping[str, Mapping[str, Any]]
@@ -22,10 +24,10 @@ Objects = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Handover:
-    """Pools whose number an autoscaler gets, by Deployment, and whether helm must take one from another."""
+    """Pools whose number an autoscaler gets, by Deployment; Deployments that others changed, and who did."""
 
     given: Mapping[str, int]
-    taken: bool
+    taken: Mapping[str, str]
 
     def flags(self, helm_major: int) -> tuple[str, ...]:
         """What helm needs for this upgrade alone."""
@@ -39,7 +41,7 @@ def find(cluster: Cluster, before: Objects, after: Objects) -> Handover:
         for key, each in after.items()
         if each["kind"] == "Deployment" and key in before
     ]
-    given, taken = {}, False
+    given, taken = {}, {}
     with asking("list Deployments", cluster.context):
         live = {
             each.metadata.name: each
@@ -51,8 +53,8 @@ def find(cluster: Cluster, before: Objects, after: Objects) -> Handover:
         old, new = (objects[f"Deployment/{name}"]["spec"] for objects in (before, after))
         if "replicas" in old and "replicas" not in new:
             given[name] = live[name].spec.replicas
-        elif "replicas" in new:
-            taken |= _owned_elsewhere(cluster.plain(live[name]))
+        if others := _others(cluster.plain(live[name]), new):
+            taken[name] = ", ".join(others)
     return Handover(given, taken)
 
 
@@ -88,10 +90,11 @@ def put_back(cluster: Cluster, handover: Handover) -> list[str]:
 _APPLY = "application/apply-patch+yaml"
 
 
-def _owned_elsewhere(deployment: Mapping[str, Any]) -> bool:
-    """Whether somebody else than helm has set the number: an autoscaler, kubectl scale, hand_over()."""
-    return any(
-        "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+def _others(deployment: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
+    """Who besides helm has set something in its spec that the values may state too."""
+    left = set() if "replicas" in stated else {"f:replicas"}  # an autoscaler's
+    return sorted(
+        entry["manager"]
         for entry in deployment["metadata"].get("managedFields", ())
-        if not entry.get("manager", "").startswith("helm")
+        if entry.get("manager") not in HELM and set(entry["fieldsV1"].get("f:spec", ())) - left
     )

@@ -5,13 +5,11 @@ takes pods away. A number that falls sooner was helm's doing. What is asked for 
 only the first test waits for pods.
 """
 
-import subprocess
-from contextlib import contextmanager
-
 import pytest
 
 from chart.rendering import ROOT
 from e2e.cluster import CI_VALUES, eventually
+from e2e.watching import wanted_replicas
 
 PREVIOUS = ROOT / "tests" / "chart" / "upgrade-fixture"
 # One process a pod, for it is pods that are counted.
@@ -31,21 +29,6 @@ def replicas(release):
 
 def ready(release):
     return release.get("deployment", "worker")["status"].get("readyReplicas", 0)
-
-
-@contextmanager
-def wanted_replicas(release):
-    """Every number of pods that the Deployment is asked for meanwhile, once the `with` ends."""
-    command = ["kubectl", "--namespace", release.namespace, "get", "deployment", f"{release.name}-worker"]
-    command += ["--watch", "--output", 'jsonpath={.spec.replicas}{"\\n"}']
-    seen = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
-        seen.append(int(watch.stdout.readline()))  # it watches from here on
-        try:
-            yield seen
-        finally:
-            watch.terminate()
-            seen += [int(line) for line in watch.stdout]
 
 
 def test_the_previous_chart_upgrades_and_keeps_what_the_autoscaler_chose(release, helm):
