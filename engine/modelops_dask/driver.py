@@ -164,7 +164,8 @@ def _reached(
             return stack.enter_context(remote.connect(address, study.resources, answer_seconds=5))
         except (remote.NoScheduler, remote.NoWorkersYet) as error:
             if time.monotonic() < deadline:
-                reporter.note(reporter.pods() or str(error).partition("\n")[0])
+                missing = "workers" if isinstance(error, remote.NoWorkersYet) else "the Dask scheduler"
+                reporter.note(f"Waiting for {missing}. {reporter.pods()}".rstrip())
             elif isinstance(error, remote.NoWorkersYet):
                 raise NoWorkers(limits.worker_wait_seconds, 0) from None
             else:

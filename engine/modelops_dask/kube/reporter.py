@@ -74,7 +74,8 @@ class Reporter(AbstractContextManager):
     def phase(self, phase: Phase) -> None:
         """What the run does from now on."""
         logger.info("phase: %s", phase)
-        self._tell(urgent=True, phase=phase)
+        waited = {"note": ""} if phase == "environment" else {}
+        self._tell(urgent=True, phase=phase, **waited)
 
     def progress(self, progress: Progress) -> None:
         """How far it is."""
@@ -112,26 +113,28 @@ class Reporter(AbstractContextManager):
         """The study ended, or this chunk, or was stopped in order."""
         facts = fields(summary)
         facts["by_reason"] = facts["by_reason"][:REASONS]
-        of_all = self._name and summary.share is None
-        self._end(facts, summary.exit_code, verdict(summary), "" if of_all else self._name)
+        if summary.share is not None or not self._name:
+            self._state |= {name: facts[name] for name in COUNTS}
+        self._end(facts, summary.exit_code, verdict(summary), of_all=summary.share is None)
 
     def failed(self, error: MopsError) -> None:
         """It ended by an error."""
-        counts = {name: self._state[name] for name in COUNTS if name in self._state}
-        self._end(counts, error.exit_code, str(error), self._name)
+        self._end({}, error.exit_code, str(error), of_all=not self._name)
 
-    def _end(self, facts: dict[str, Any], exit_code: int, said: str, name: str) -> None:
+    def _end(self, facts: dict[str, Any], exit_code: int, said: str, of_all: bool) -> None:
+        """Say how it ended; a chunk that ended the study says it of both."""
         logger.info("%s", said)
-        facts |= {"exit_code": exit_code, "verdict": said}
-        short = {name: facts[name] for name in ("exit_code", *COUNTS) if name in facts}
-        message = f"{json.dumps(short)}\n{said}".encode()[:TERMINATION_BYTES]
+        short = {name: self._state[name] for name in COUNTS if name in self._state}
+        short |= {"exit_code": exit_code, "verdict": said}
+        message = f"{said}\n{json.dumps(short | {'verdict': None})}".encode()[:TERMINATION_BYTES]
         if TERMINATION_LOG.exists():
             with suppress(OSError):
                 TERMINATION_LOG.write_bytes(message)
         if self._annotations is None:
             return
-        self._annotations.put(f"summary{name}", facts, urgent=True)
-        if name != self._name:
+        if of_all:
+            self._annotations.put("summary", short | facts, urgent=True)
+        if self._name:
             self._annotations.put(f"summary{self._name}", short, urgent=True)
 
     def _tell(self, urgent: bool = False, **news: Any) -> None:

@@ -110,7 +110,11 @@ class Presence:
         if other and other.here:
             raise AlreadyRunning(self._files.where(), other)
         if other:
-            self._note(f"{other.host} runs this study too: both end correct, some tasks may run twice")
+            ago = max(0.0, time.time() - other.seen)
+            self._note(
+                f"{other.host} was seen to run this study {ago:.0f} s ago. If it still does, both end correct, "
+                "and some tasks run twice"
+            )
         self._put()
         self._thread.start()
         return self
