@@ -85,6 +85,20 @@ def test_workers_that_cannot_start_are_an_error_in_words(caplog):
     assert failed.value.exit_code == 5
 
 
+def test_what_fails_while_workers_close_is_not_for_the_terminal(capfd):
+    """A heartbeat that finds its connections closed, say: Dask's event loop logs it with a traceback."""
+
+    def fail():
+        from tornado.ioloop import IOLoop
+
+        IOLoop.current().call_later(0, lambda: 1 / 0)
+
+    with local_cluster(Shape(1, 1, 1, GIB), Settings(executor_type="direct")) as client:
+        client.run(fail)
+        client.run(os.getpid)  # behind it
+    assert "ZeroDivisionError" not in capfd.readouterr().err
+
+
 def test_workers_end_when_their_driver_is_killed():
     script = textwrap.dedent(
         """
