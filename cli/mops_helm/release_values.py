@@ -45,11 +45,15 @@ class Layers:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line asks for: presets (one of a kind at most), values files, --set flags."""
+    """What a command line asks for: presets (one of a kind at most), values files, --set flags.
+
+    reset: forget the release's own values first.
+    """
 
     presets: Sequence[str] = ()
     files: Sequence[Path] = ()
     sets: Sequence[str] = ()
+    reset: bool = False
 
 
 def taken_apart(values: Mapping[str, Any]) -> Layers:
@@ -75,13 +79,14 @@ class Laid:
 def laid(current: Layers, asked: Asked, release: str) -> Laid:
     """The layers of a release and what is asked for, merged and checked.
 
-    Presets that are asked for replace those of their kind; files replace all values of one's own, as in helm;
-    --set changes single ones. Raises BadInput, BadValues.
+    Presets replace those of their kind; files and --set lie over the values of one's own, and all else stays.
+    A file that names an isolation preset replaces it too. Raises BadInput, BadValues.
     """
     workload, isolation = _chosen(asked.presets)
     workload = workload or current.workload
-    mine = [load(path) for path in asked.files] or _kept(current, release)
-    if not isolation and not (asked.files and any("preset" in source.root.value for source in mine)):
+    given = [load(path) for path in asked.files]
+    mine = given if asked.reset else [*_kept(current, release), *given]
+    if not isolation and not any(source.root.find("preset") for source in given):
         isolation = current.isolation
     under = [presets.find(workload).source] if workload else []
     over = [presets.find(isolation).source] if isolation else []

@@ -1,7 +1,6 @@
 """Presets of a release are laid in place of each other, and one's own values come back unharmed."""
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,9 @@ ISOLATION = presets.isolation_names()
 WORKLOAD = [preset.name for preset in presets.all_presets() if preset.kind == "workload"]
 
 
-def upgraded(values: dict, *names: str, files: tuple[Path, ...] = (), sets: tuple[str, ...] = ()) -> dict:
+def upgraded(values: dict, *names: str, **asked: object) -> dict:
     """The release's values after `upgrade --preset NAME… -f FILE… --set FLAG…`."""
-    return laid(taken_apart(values), Asked(names, files, sets), "sims").for_helm
+    return laid(taken_apart(values), Asked(names, **asked), "sims").for_helm
 
 
 @pytest.fixture
@@ -69,10 +68,13 @@ def test_what_helm_changed_meanwhile_is_ones_own(mine):
     assert (back["workers"]["replicas"], back["commonLabels"]) == (7, {"team": "epi"})
 
 
-def test_files_replace_ones_own_values_and_presets_stay(mine, tmp_path):
+def test_files_lie_over_what_is_there_or_replace_it_and_presets_stay(mine, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("image: {tag: '2'}\n")
-    after = upgraded(upgraded({}, "simulation", "cold", files=(mine,)), files=(other,))
+    before = upgraded({}, "simulation", "cold", files=(mine,))
+    after = upgraded(before, files=(other,))
+    assert (after["image"]["tag"], after["workers"]["replicas"], after["preset"]) == ("2", 3, "cold")
+    after = upgraded(before, files=(other,), reset=True)
     assert taken_apart(after) == Layers("simulation", {"image": {"tag": "2"}}, "cold")
 
 

@@ -74,11 +74,11 @@ def install(**given: Any) -> None:
 
 @click.command()
 @_sends
+@click.option("--reset-values", is_flag=True, help="Forget the values it has; presets stay.")
 def upgrade(**given: Any) -> None:
     """Upgrade RELEASE: what is asked for changes, everything else stays.
 
-    --preset replaces the release's preset of that kind and keeps your values; -f replaces your values, as in
-    helm, and keeps the presets; --set changes single values.
+    --preset replaces the release's preset of that kind; -f and --set lie over the values it has.
     """
     _send("upgrade", **given)
 
@@ -96,6 +96,7 @@ def _send(
     timeout: int,
     dry_run: bool,
     diff: bool,
+    reset_values: bool = False,
 ) -> None:
     from modelops_dask.kube.connect import connect
     from mops_helm import release as releases
@@ -109,7 +110,7 @@ def _send(
     cluster = connect(context, namespace)
     place = Place(release, cluster.namespace, context)
     wanted = releases.with_direct(preset_names) if no_warm_processes else preset_names
-    planned = releases.plan(verb, place, Asked(wanted, files, sets))
+    planned = releases.plan(verb, place, Asked(wanted, files, sets, reset_values))
     for text in render_release.plan(planned):
         say(text)
     if diff:
