@@ -53,6 +53,6 @@ def test_what_fits_ends_ok_what_does_not_is_poisoned_and_no_worker_dies(tmp_path
         if last["status"] == "ok":
             assert mib * MIB < last["peak_bytes"] < last["limit_bytes"] + 40 * MIB, shown
     died, poisoned = sorted(attempts[2000], key=lambda row: row["status"])
-    assert (died["limit_bytes"] // MIB, poisoned["reason"]) == (362, "TaskOOM")
+    assert died["limit_bytes"] // MIB >= 362 and poisoned["reason"] == "TaskOOM"
     assert 600 < poisoned["limit_bytes"] // MIB < 0.9 * 1120, "by itself it might have had much more"
     assert sorted(row["status"] for row in attempts[500]) in (["died", "ok"], ["ok"])
