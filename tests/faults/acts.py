@@ -157,10 +157,9 @@ ON_RUNS: tuple[Fault, ...] = (
     pause_worker,
     pause_scheduler,
     run_twice,
-    extend,
     fill_disk,
 )
-ON_STORES: tuple[Fault, ...] = (tear_a_part, add_foreign_files, spoil_what_is_derived, merge_beside)
+ON_STORES: tuple[Fault, ...] = (extend, tear_a_part, add_foreign_files, spoil_what_is_derived, merge_beside)
 
 
 def is_worker(words: list[str]) -> bool:

@@ -158,8 +158,10 @@ def _strike(study: Disturbed, fault: Fault, moment: Moment, rng: random.Random) 
     """Do a fault at its moment. False when there is nothing to do it to, or the study is complete before."""
     for _ in range(2):
         if not study.runs or study.run.ended:
+            if study.complete:
+                return fault in ON_STORES and fault(study, rng)
             study.start()
-        if study.wait_until(moment) or fault in ON_STORES:
+        if study.wait_until(moment):
             return fault(study, rng)
     return False
 

@@ -132,6 +132,11 @@ class Disturbed:
         """The last one that was started to go on with the study."""
         return self.runs[-1]
 
+    @property
+    def complete(self) -> bool:
+        """Whether a run has ended with every task."""
+        return any(run.process.poll() in (0, 3) for run in self.runs)
+
     def start(self, *args: str) -> Run:
         """Go on with the study."""
         self.runs.append(self.launch("", *args))
