@@ -66,6 +66,10 @@ bench: .venv/.bench  ## Measure against stated bounds, side by side in one run o
 bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: about 40 minutes, 10 GB of memory
 	$(VENV)/python benchmarks/run.py million
 
+.PHONY: bench-incident
+bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: about 15 minutes, as root
+	$(VENV)/python benchmarks/run.py incident
+
 .PHONY: faults
 faults: dev  ## Disturb RUNS studies by seeded faults, and check what each comes to; FAULT_SEED repeats them
 	$(VENV)/python tests/faults/campaign.py --runs $(RUNS) $(FAULT_SEED:%=--seed %)
