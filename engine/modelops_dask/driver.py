@@ -167,7 +167,7 @@ def _reached(
                 missing = "workers" if isinstance(error, remote.NoWorkersYet) else "the Dask scheduler"
                 reporter.note(f"Waiting for {missing}. {reporter.pods()}".rstrip())
             elif isinstance(error, remote.NoWorkersYet):
-                raise NoWorkers(limits.worker_wait_seconds, 0) from None
+                raise NoWorkers(limits.worker_wait_seconds) from None
             else:
                 raise
     raise Interrupted

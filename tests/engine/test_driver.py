@@ -64,12 +64,12 @@ def test_chunks_side_by_side_come_to_what_one_run_comes_to_also_when_one_is_kill
             each.kill()
     assert [each.returncode for each in ended] == [0, -signal.SIGKILL, 0], [each.stderr for each in ended]
     assert not (store / "results").exists(), "tables of a study that is not whole"
-    assert "All 100 tasks of chunk 0 are ok" in ended[0].stderr
+    assert "tasks of chunk 0 are ok" in ended[0].stderr
     again = finish(chunk(tmp_path, 1, 3))
     assert again.returncode == 0, again.stderr
     assert "All 300 tasks are ok" in again.stderr
     assert content(store) == content(tmp_path / "out" / "knobs")
-    assert not list(store.glob("driver*.json")) or not (store / "driver.json").exists()
+    assert not list(store.glob("driver*.json")), "each removed its own"
     assert not verify.verify(Files(str(store)), sample=5).findings
 
 

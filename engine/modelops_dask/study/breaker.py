@@ -72,13 +72,14 @@ class NoWorkers(Stopped):
     """Nobody was there to run tasks. `remedy` is why, and what to do, by whoever sees the pods."""
 
     seconds: float
-    pending: int
+    pending: int = 0  # 0: not known
     remedy: str = ""
 
     def __str__(self) -> str:
+        pending = f", and {self.pending:,} tasks are pending" if self.pending else ""
         return (
-            f"Stopped: for {self.seconds:,.0f} seconds there was no worker, and {self.pending:,} tasks are "
-            f"pending.\n{self.remedy or 'The same command goes on.'}"
+            f"Stopped: for {self.seconds:,.0f} seconds there was no worker{pending}.\n"
+            f"{self.remedy or 'The same command goes on.'}"
         )
 
 

@@ -112,8 +112,8 @@ class Presence:
         if other:
             ago = max(0.0, time.time() - other.seen)
             self._note(
-                f"{other.host} was seen to run this study {ago:.0f} s ago. If it still does, both end correct, "
-                "and some tasks run twice"
+                f"{other.host} was seen to run this study {ago:.0f} s ago. If it still does, both end "
+                "correct, and some tasks run twice"
             )
         self._put()
         self._thread.start()
