@@ -4,6 +4,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# What was to be sent when a connection broke is told with a traceback.
+ABOUT_CONNECTIONS = ("distributed.batched", "distributed.client")
+
 
 @contextmanager
 def quieter(*loggers: str) -> Iterator[None]:

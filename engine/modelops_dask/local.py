@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from modelops_dask.dask_logs import quieter
+from modelops_dask.dask_logs import ABOUT_CONNECTIONS, quieter
 from modelops_dask.errors import ClusterFailed
 from modelops_dask.limits import cgroup
 from modelops_dask.settings import Settings
@@ -77,7 +77,7 @@ def local_cluster(
         except Exception as error:
             raise ClusterFailed(f"The local Dask workers did not start: {_root(error)}") from error
         with (
-            quieter("distributed.nanny", "distributed.scheduler", "distributed.client"),  # about deaths
+            quieter("distributed.nanny", "distributed.scheduler", *ABOUT_CONNECTIONS),  # about deaths
             cluster,
             Client(cluster, set_as_default=False) as client,
         ):

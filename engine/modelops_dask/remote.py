@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from modelops_dask.dask_logs import quieter
+from modelops_dask.dask_logs import ABOUT_CONNECTIONS, quieter
 from modelops_dask.errors import BadInput, ClusterFailed
 
 if TYPE_CHECKING:
@@ -52,14 +52,12 @@ def connect(
         raise NoScheduler(
             f"No Dask scheduler answers at {address} within {answer_seconds:g} seconds: {error}"
         ) from error
-    with quieter("distributed.client"), client:
+    with quieter(*ABOUT_CONNECTIONS), client:
         check(client, resources, answer_seconds)
         yield client
 
 
-def check(
-    client: "Client", resources: Mapping[str, float] | None = None, answer_seconds: float = 0
-) -> None:
+def check(client: "Client", resources: Mapping[str, float] | None = None, answer_seconds: float = 0) -> None:
     """Raise ClusterFailed, with the line that starts a worker that would do, unless the workers can run a
     study that asks for these resources of Dask: they have the preload, they and the scheduler have the
     versions of here.

@@ -1,6 +1,7 @@
 """`study run -d`: workers that run elsewhere, and how those that cannot run studies are refused."""
 
 import json
+import logging
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from distributed import Client, LocalCluster
 
 from helpers import wait_for
 from modelops_dask.local import local_cluster
+from modelops_dask.remote import connect
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from mops_helm.main import main
@@ -55,6 +57,18 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, ["study", "run", str(spec), "-d", "tcp://127.0.0.1:9"])
     assert done.exit_code == 5
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
+
+
+def test_what_dask_says_of_a_broken_connection_is_not_for_the_terminal(tmp_path):
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "their-cache")
+    log = logging.getLogger("distributed.batched")
+    assert log.isEnabledFor(logging.INFO)
+    with local_cluster(Shape(1, 1, 1, GIB), settings) as client:
+        assert not log.isEnabledFor(logging.ERROR)
+        address = client.scheduler.address
+        with connect(address):
+            assert not log.isEnabledFor(logging.ERROR)
+    assert log.isEnabledFor(logging.INFO)
 
 
 def test_an_address_without_a_port(tmp_path):
