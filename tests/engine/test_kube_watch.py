@@ -97,6 +97,7 @@ def handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             assert self.path == "/apis/batch/v1/namespaces/studies/jobs/study-1"
             server.patches.append(time.monotonic())
             server.annotations |= body["metadata"]["annotations"]
+            server.annotations = {name: said for name, said in server.annotations.items() if said is not None}
             self._send(200, {"kind": "Job", "apiVersion": "batch/v1", "metadata": {"name": "study-1"}})
 
         def _refused(self) -> bool:
@@ -268,7 +269,10 @@ def test_annotations_are_few_the_newest_counts_and_phases_come_at_once(server):
         notes.put("progress", {"done": 500, "phase": "running"}, urgent=True)
         wait_for(lambda: server.annotations, "a patch")
         notes.put("summary", {"exit_code": 0})
+        notes.put("note", {"of": "an earlier pod"})
+        notes.put("note", None)
         notes.close(30)
+    assert "modelops.io/note" not in server.annotations
     assert json.loads(server.annotations["modelops.io/progress"]) == {"done": 500, "phase": "running"}
     assert json.loads(server.annotations["modelops.io/summary"]) == {"exit_code": 0}
     assert len(server.patches) <= 3

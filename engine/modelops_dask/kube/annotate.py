@@ -31,16 +31,17 @@ class Annotations:
         self, cluster: Cluster, job: Callable[[], str], every_seconds: float = EVERY_SECONDS
     ) -> None:
         self._cluster, self._job, self._every_seconds = cluster, job, every_seconds
-        self._unsent: dict[str, str] = {}
+        self._unsent: dict[str, str | None] = {}
         self._lock, self._urgent = threading.Lock(), threading.Event()
         self._ended = False
         self._thread = threading.Thread(target=self._send, name="modelops-annotations", daemon=True)
         self._thread.start()
 
-    def put(self, name: str, value: Mapping[str, Any], urgent: bool = False) -> None:
-        """Say something; what was said before under that name, and not sent, is forgotten."""
+    def put(self, name: str, value: Mapping[str, Any] | None, urgent: bool = False) -> None:
+        """Say something; what was said before under that name, and not sent, is forgotten. None unsays it."""
+        text = None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
         with self._lock:
-            self._unsent[PREFIX + name] = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+            self._unsent[PREFIX + name] = text
         if urgent:
             self._urgent.set()
 
@@ -72,7 +73,7 @@ class Annotations:
                 time.sleep(AGAIN_SECONDS)
                 self._urgent.set()
 
-    def _patch(self, job: str, values: Mapping[str, str]) -> None:
+    def _patch(self, job: str, values: Mapping[str, str | None]) -> None:
         with asking(f"write the progress on job {job}"):
             self._cluster.batch.patch_namespaced_job(
                 job,

@@ -54,6 +54,7 @@ class Reporter(AbstractContextManager):
             return
         every_seconds = max(EVERY_SECONDS, share.count / CHUNKS_A_SECOND) if share else EVERY_SECONDS
         self._annotations = Annotations(self._cluster, lambda: self._own.job, every_seconds)
+        self._annotations.put(f"summary{self._name}", None)  # of a pod before this one, that had to go
         if share is None:
             self._watch = PodWatch(self._cluster, lambda: self._own.workers, inbox, self.note)
 
@@ -69,7 +70,9 @@ class Reporter(AbstractContextManager):
 
     @cached_property
     def _own(self) -> Own:
-        return own(self._cluster)
+        found = own(self._cluster)
+        self._state["pod"] = found.pod
+        return found
 
     def phase(self, phase: Phase) -> None:
         """What the run does from now on."""
