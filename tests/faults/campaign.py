@@ -88,12 +88,8 @@ class Told:
     def facts(self) -> list[str]:
         """What occurred, for counting."""
         holds = self.case.conditions
-        found = [
-            holds.executor,
-            f"{holds.workers} worker(s)",
-            *self.done,
-            *([f"task {holds.trouble}"] if holds.trouble else []),
-        ]
+        found = [holds.executor, f"workers: {holds.workers}", *self.done]
+        found += [f"a task {holds.trouble}"] * bool(holds.trouble)
         found += ["scheduler outside"] * holds.outside + ["wrong clock"] * bool(holds.clock_seconds)
         return found + ["retried"] * self.retried
 
