@@ -101,7 +101,12 @@ def test_the_progress_of_chunks_adds_up():
     seen = study.progress
     assert (seen.done, seen.total, seen.failed) == (5, 12, 1)
     assert (seen.rate, seen.eta_seconds, seen.seen) == (1.0, 3.0, 100.0), "a chunk that is done has no rate"
-    assert seen.note == "two workers lost"
+    assert (seen.note, seen.phase) == ("two workers lost", "running")
+
+
+def test_chunks_that_have_not_begun_count_in_the_total():
+    seen = submitted.of(job(chunks=4, progress_2=said(done=1, total=3, rate=1.0))).progress
+    assert (seen.done, seen.total) == (1, 12)
 
 
 def test_annotations_that_are_damaged_or_another_programs_do_not_matter():

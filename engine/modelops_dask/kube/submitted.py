@@ -11,14 +11,16 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from modelops_dask.errors import BadInput
 from modelops_dask.kube import jobs
 from modelops_dask.kube.connect import Cluster
+from modelops_dask.study.progress import Phase
 
 PROGRESS, SUMMARY = "modelops.io/progress", "modelops.io/summary"  # of a chunk with its number: PROGRESS-3
 INTERRUPTED = 130
+PHASES = get_args(Phase)  # in their order
 SILENT_SECONDS = 60.0  # without a word of the driver
 
 
@@ -128,7 +130,7 @@ def of(job: jobs.Object) -> Submitted:
     if spec.get("completionMode") == "Indexed":
         chunks = spec["completions"]
     verdict = _verdict(annotations, summary, chunks)
-    progress = _progress(annotations)
+    progress = _progress(annotations, chunks)
     if "Complete" in conditions:
         state = "succeeded"
     elif jobs.CANCELLED in annotations:
@@ -159,25 +161,31 @@ def of(job: jobs.Object) -> Submitted:
     )
 
 
-def _progress(annotations: dict[str, str]) -> Seen | None:
-    """Of a driver, or of all chunks: counts and rates add up, the last word is the newest one's."""
+def _progress(annotations: dict[str, str], chunks: int) -> Seen | None:
+    """Of a driver, or of all chunks: counts and rates add up, the phase is the furthest, the word the newest.
+
+    Chunks have equal shares, so the total is known before each of them has begun.
+    """
     said = [_json(text) for name, text in annotations.items() if _is(name, PROGRESS)]
     said = sorted((one for one in said if "seen" in one), key=lambda one: one["seen"])
     if not said:
         return None
-    sums = {name: sum(one.get(name) or 0 for one in said) for name in ("done", "total", "failed", "poisoned")}
-    rate = sum(one.get("rate") or 0 for one in said if one.get("done", 0) < one.get("total", 0))
-    left = sums["total"] - sums["done"]
-    slowest = max((one.get("eta_seconds") or 0 for one in said), default=0) if left else 0
-    newest = said[-1]
-    note = next((one["note"] for one in reversed(said) if one.get("note")), "")
+    done, total, failed, poisoned = (
+        sum(one.get(name) or 0 for one in said) for name in ("done", "total", "failed", "poisoned")
+    )
+    total = round(total * max(1, chunks) / len(said))
+    going = [one for one in said if one.get("done", 0) < one.get("total", 0)]
+    phases = [one.get("phase", "") for one in said]
     return Seen(
-        newest.get("phase", ""),
-        **sums,
-        rate=rate,
-        eta_seconds=slowest or None,
-        note=note,
-        seen=newest["seen"],
+        phase=max(phases, key=lambda phase: PHASES.index(phase) if phase in PHASES else -1),
+        done=done,
+        total=total,
+        failed=failed,
+        poisoned=poisoned,
+        rate=sum(one.get("rate") or 0 for one in going),
+        eta_seconds=max((one.get("eta_seconds") or 0 for one in going), default=0) or None,
+        note=next((one["note"] for one in reversed(said) if one.get("note")), ""),
+        seen=said[-1]["seen"],
     )
 
 
