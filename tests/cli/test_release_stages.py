@@ -7,7 +7,7 @@ from mops_helm import release_stages
 from mops_helm.values import layers as value_layers
 
 POOLS = {
-    "pools": {"large": {"processes": 1, "memoryPerProcess": "3Gi", "threads": 3}},
+    "pools": {"large": {"processes": 1, "threads": 1, "memoryPerProcess": "3Gi"}},
     "dask": {"config": {"distributed": {"scheduler": {"worker-saturation": 1.5}}}},
     "executor": {"workerMemory": "200Mi", "maxProcessReuse": 1000000},
 }
