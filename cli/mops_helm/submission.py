@@ -101,7 +101,8 @@ def submit(
     if known and not known.ended and known.state != "cancelled":
         jobs.create(cluster, job, kept)  # its files, if who submitted it was cut off before
         return Submission(order.name, store, "running")
-    _check_limits(cluster, offered, asked, order)
+    check_duration(offered, asked)
+    _check_active(cluster, offered, order)
     jobs.rehearse(cluster, job, kept)
     if sent:
         send(offered, store, asked.bundle.digest, sent)
@@ -184,16 +185,19 @@ def _json(value: Any, **how: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, **how).encode()
 
 
-def _check_limits(cluster: Cluster, offered: Offer, asked: Request, order: Order) -> None:
-    """The release's studies.maxActive and, by what was measured on this machine, maxDurationSeconds."""
-    facts = offered.facts
+def _check_active(cluster: Cluster, offered: Offer, order: Order) -> None:
     others = [submitted.of(job) for job in jobs.listed(cluster, offered.release)]
     active = [one for one in others if not one.ended and one.job != order.name]
-    if len(active) >= facts["maxActive"]:
-        raise TooManyStudies(offered.release, facts["maxActive"], active, cluster.namespace)
+    if len(active) >= offered.facts["maxActive"]:
+        raise TooManyStudies(offered.release, offered.facts["maxActive"], active, cluster.namespace)
+
+
+def check_duration(offered: Offer, asked: Request) -> None:
+    """TooLong, by what was measured on this machine: in out/NAME, or in a folder beside it."""
     found = profile.find(Files(f"out/{asked.spec.name}"), asked.bundle.digest, asked.spec.entrypoint)
-    slots = facts["slots"]["chunk"] * asked.chunks if asked.chunks else facts["slots"]["release"]
+    slots = offered.facts["slots"]["chunk"] * asked.chunks or offered.facts["slots"]["release"]
     if found and slots:
+        most_seconds = offered.facts["maxDurationSeconds"]
         seconds = found.mean_seconds * asked.spec.n_tasks / min(slots, asked.spec.n_tasks)
-        if seconds > facts["maxDurationSeconds"]:
-            raise TooLong(offered.release, seconds, slots, facts["maxDurationSeconds"], found.tasks)
+        if seconds > most_seconds:
+            raise TooLong(offered.release, seconds, slots, most_seconds, found.tasks)

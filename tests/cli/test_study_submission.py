@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import asdict
 
 import kubernetes_validate
 import pytest
@@ -12,9 +13,10 @@ from chart.rendering import one, render
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.kube import jobs
-from modelops_dask.study import spec
+from modelops_dask.store.files import Files
+from modelops_dask.study import profile, spec
 from mops_helm.studies import plan_of
-from mops_helm.submission import Request, order_of, store_of
+from mops_helm.submission import Request, TooLong, check_duration, order_of, store_of
 from study_helpers import KNOBS
 
 SHARED = ["--set", "sharedVolume.enabled=true,studies.store=/shared/studies"]
@@ -160,6 +162,20 @@ def test_a_store_that_pods_do_not_see_is_refused(args, store, said, bundle, tmp_
     with pytest.raises(BadInput, match=said) as refused:
         store_of(offer(*args), Request(study(tmp_path), bundle, store=store))
     assert "secret" not in str(refused.value)
+
+
+def test_a_study_that_would_take_longer_than_the_release_lets_it_is_refused(bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hour = offer(*SHARED, "--set", "studies.maxDurationSeconds=3600,workers.replicas=2")
+    loaded = study(tmp_path, "grid: {x: [1, 2]}\nreplicates: 1000\n")
+    check_duration(hour, Request(loaded, bundle))  # nothing was measured
+    measured = profile.Profile(bundle.digest, loaded.entrypoint, "cold", 20, 15.0, 20.0, 1, 1, 1)
+    Files("out/pilot").put(profile.FILE, json.dumps(asdict(measured)).encode())
+    with pytest.raises(TooLong) as refused:  # 2,000 tasks of 15 s, 8 side by side
+        check_duration(hour, Request(loaded, bundle))
+    assert "about 1 h 02 min with 8 tasks side by side" in str(refused.value)
+    assert "ends studies after 1 h 00 min (studies.maxDurationSeconds" in str(refused.value)
+    check_duration(hour, Request(loaded, bundle, chunks=3))  # 12
 
 
 def test_names_become_labels():

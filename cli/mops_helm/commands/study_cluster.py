@@ -122,6 +122,7 @@ def show(study: str, namespace: str, context: str, watch: bool, output: str) -> 
 
 def _watch(cluster: "Cluster", study: "Submitted", where: str, output: str = "table") -> None:
     """Follow a study to its end, and end this command with its exit status. Ctrl-C leaves it running."""
+    from modelops_dask.kube import stuck
     from mops_helm import following, progress, render_cluster
 
     try:
@@ -132,5 +133,5 @@ def _watch(cluster: "Cluster", study: "Submitted", where: str, output: str = "ta
             f"\nThe study goes on in the cluster.\n{render_cluster.watch_lines(study.job, where)}", err=True
         )
         sys.exit(130)
-    click.echo(render_cluster.status(ended, (), where, output))
+    click.echo(render_cluster.status(ended, stuck.reasons(cluster, ended), where, output))
     sys.exit(ended.exit_code)
