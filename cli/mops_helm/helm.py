@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelops_dask.errors import ClusterFailed
+from modelops_dask.errors import BadInput, ClusterFailed
 from mops_helm import paths
 
+CHART = "modelops-dask"
 KUBE_VERSION = "1.34.0"  # for rendering: the program's own differs from build to build
 
 
@@ -38,6 +39,21 @@ class HelmFailed(ClusterFailed):
 
     def __str__(self) -> str:
         return f"helm {self.arguments[0]} failed:\n{self.said.strip()}"
+
+
+class OtherChart(BadInput):
+    """A release of another chart, a platform team's own perhaps, that may have this one in it."""
+
+    def __init__(self, release: str, chart: str) -> None:
+        super().__init__(release, chart)
+        self.release = release
+        self.chart = chart
+
+    def __str__(self) -> str:
+        return (
+            f"Release {self.release} is of chart {self.chart}, whose values only helm knows how to change. "
+            f"mops-helm install, upgrade and status serve releases of {CHART} itself."
+        )
 
 
 def program() -> str:
@@ -81,11 +97,17 @@ class Place:
 
 
 def values(place: Place, *, with_defaults: bool = False) -> dict[str, Any] | None:
-    """The values that a release was given, or those with the chart's defaults; None: there is no release."""
+    """The values that a release was given, or those with the chart's defaults; None: there is no release.
+
+    Raises OtherChart.
+    """
     states = ["--deployed", "--failed", "--pending", "--superseded"]
     named = ["--filter", f"^{re.escape(place.release)}$", "--output", "json"]
-    if not json.loads(run(["list", *states, *named, *place.flags])):
+    found = json.loads(run(["list", *states, *named, *place.flags]))
+    if not found:
         return None
+    if not re.match(rf"{CHART}-\d", found[0]["chart"]):
+        raise OtherChart(place.release, found[0]["chart"])
     more = ["--all"] if with_defaults else []
     return json.loads(run(["get", "values", place.release, "--output", "json", *more, *place.flags])) or {}
 

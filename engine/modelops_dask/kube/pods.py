@@ -228,7 +228,7 @@ def _out_of_memory(pod: Object, container: Object) -> Reason:
 
 
 def _evicted(pod: Object) -> Reason:
-    said = pod["status"].get("message", "")
+    said = pod["status"].get("message", "").strip()
     if "ephemeral" in said or "emptydir" in said.lower():
         place = _values(pod) if _values(pod).startswith("pools.") else "workers"  # drivers have the workers'
         return Reason("Evicted", said, f"Raise {place}.scratch.sizeLimit.", _describe(pod))
