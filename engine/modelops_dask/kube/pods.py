@@ -245,7 +245,7 @@ def _last_warning(pod: Object, events: Sequence[Object]) -> Reason | None:
             return Reason(code, said, remedy, _describe(pod))
         if code == "Unhealthy":
             message = f"it runs, and does not answer its probe: {said}"
-            return Reason(code, message, "A worker is ready once it reached the scheduler:", _logs(pod))
+            return Reason(code, message, "Its log says how far it came:", _logs(pod))
         if code in ("FailedCreatePodSandBox", "FailedPreStopHook", "NodeNotReady"):
             return Reason(code, said, "", _describe(pod))
     return None
