@@ -38,6 +38,7 @@ def test_a_profile_is_measured_and_found_again(store, tmp_path):
     assert (found.tasks, found.executor, found.out_of_memory) == (20, "cold", 1)
     assert found.mean_seconds == pytest.approx(0.975)
     assert found.most_peak_bytes == 195 * MIB and found.most_limit_bytes == 300 * MIB
+    assert (found.least_peak_bytes, found.first_set, found.last_set) == (100 * MIB, 0, 19)
     assert found.median_peak_bytes == pytest.approx(147.5 * MIB, rel=0.01)
     beside = Files(str(tmp_path / "another"))
     assert profile.find(beside, "digest", "knobs.wire/any") == found

@@ -256,3 +256,12 @@ def test_what_a_killed_process_held_is_free(admission):
     process.communicate()
     assert task.begun.wait(20) and task.held_mib == 95
     task.end()
+
+
+def test_a_task_holds_what_would_be_left_over_beside_others_that_need_as_much(admission):
+    pod = admission(own_mib=10)
+    for needed, most, held in ((40, 60, 45), (30, 45, 30), (25, 26, 26), (60, 70, 70), (60, 500, 90)):
+        with pod.admit(needed * MIB, most_bytes=most * MIB) as held_bytes:
+            assert held_bytes == held * MIB
+    with pod.admit(40 * MIB, most_bytes=60 * MIB), pod.admit(40 * MIB, most_bytes=60 * MIB) as second:
+        assert second == 45 * MIB, "the first has left as much"

@@ -74,7 +74,7 @@ def run(folder: Path, within: list[str], *args: object) -> subprocess.CompletedP
 def mops_helm(folder: Path, within: list[str], verb: str, *args: object) -> subprocess.CompletedProcess:
     command = [*within, *COMMAND, "study", verb, folder / "study.yaml", *args]
     return subprocess.run(
-        list(map(str, command)), cwd=folder, env=environ(folder), text=True, capture_output=True, timeout=300
+        list(map(str, command)), cwd=folder, env=environ(folder), text=True, capture_output=True, timeout=600
     )
 
 
@@ -96,7 +96,7 @@ def test_the_control_all_at_once_dies_of_memory(tmp_path):
     script.write_text(NAIVE)
     with cgroup_of_memory(POD) as within:
         command = [*within, sys.executable, str(script), *map(str, sorted(SIZES * 3) + TOO_LARGE)]
-        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=600, check=False)
         killed = oom_kills(within)
     assert done.returncode != 0 and ("KilledWorker" in done.stderr or killed), done.stderr
 
@@ -148,7 +148,7 @@ def test_the_same_verdict_in_python(tmp_path):
             env=environ(tmp_path),
             text=True,
             capture_output=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
     assert done.returncode == 4, done.stderr

@@ -4,9 +4,10 @@
                                      guard: is there still some? -> TaskOOM
 
 What tasks should need decides how many run side by side. A task may hold a full share of its worker's memory
-(shape.child_limit), and half as much again as it should need, if that is more: parameters that rise from task
-to task would else end the first of each step. runner.py sets the limit; admission.py and guard.py, one of
-each for a worker process, agree with those of the pod's other processes.
+(shape.child_limit), or what it should need, if that is more, and up to half as much again where it takes no
+room from others: parameters that rise from task to task would else end the first of each step. runner.py sets
+the limit; admission.py and guard.py, one of each for a worker process, agree with those of the pod's other
+processes.
 """
 
 import signal
@@ -22,7 +23,7 @@ from modelops_dask.limits import guard, pod
 from modelops_dask.limits.admission import Admission
 from modelops_dask.limits.cgroup import Memory
 
-SLACK = 1.5  # times what a task should need, and it is ended
+SLACK = 1.5  # times what it should need, that a task may hold
 KILLED = f"killed by signal {signal.SIGKILL:d}"
 
 
@@ -38,7 +39,6 @@ class LimitedExecutor(Executor):
         self._share_bytes, self._worker_bytes = share_bytes, worker_bytes
         self._guard = guard.Guard(memory, self.runners, self._hold)
         capacity_bytes = int(guard.LAST * memory.limit_bytes)
-        self._most_bytes = capacity_bytes - worker_bytes
         self._admission = Admission(capacity_bytes, worker_bytes, lambda: self._guard.full)
         self._guard.start()
 
@@ -50,9 +50,9 @@ class LimitedExecutor(Executor):
         """Run tasks that differ in params and seed only, one after another, once there is memory for one."""
         task = tasks[0]
         share_bytes = task.limit_bytes or self._share_bytes
-        with self._admission.admit(task.needed_bytes or share_bytes, task.alone) as held_bytes:
-            more_bytes = held_bytes if task.alone else min(int(SLACK * held_bytes), self._most_bytes)
-            limit_bytes = max(share_bytes, more_bytes)
+        needed_bytes = task.needed_bytes or share_bytes
+        with self._admission.admit(needed_bytes, task.alone, int(SLACK * needed_bytes)) as held_bytes:
+            limit_bytes = max(share_bytes, held_bytes)
             oom_kills = self._guard.oom_kills
             outcomes = self._executor.run_all([one._replace(limit_bytes=limit_bytes) for one in tasks])
         judged = []

@@ -54,15 +54,17 @@ class Admission:
         return True
 
     @contextmanager
-    def admit(self, needed_bytes: int, alone: bool = False) -> Iterator[int]:
+    def admit(self, needed_bytes: int, alone: bool = False, most_bytes: int = 0) -> Iterator[int]:
         """Wait until a task may begin; within the `with` it holds the bytes that are handed over.
 
+        It holds more than it needs, up to most_bytes, where that takes no room from others that need as much.
         alone: when no other runs, with all there is. RuntimeError when close() is called meanwhile.
         """
         held = Held()
         try:
             self._until(lambda: held.lock(FRONT))
-            taken = self._take(held, max(1, -(-needed_bytes // MIB)), alone)
+            needed = max(1, -(-needed_bytes // MIB))
+            taken = self._take(held, needed, max(needed, most_bytes // MIB), alone)
             held.unlock(FRONT)
             yield taken * MIB
         finally:
@@ -73,7 +75,7 @@ class Admission:
         self._closed.set()
         self._process.close()
 
-    def _take(self, held: Held, needed: int, alone: bool) -> int:
+    def _take(self, held: Held, needed: int, most: int, alone: bool) -> int:
         """Lock what a task needs as soon as there is enough; how much that is, in MiB."""
 
         def free() -> list[Range]:
@@ -81,7 +83,10 @@ class Admission:
             short = alone or self._is_full() or _total(ranges) < needed
             return [] if others and short else ranges
 
-        return _total(self._lock(held, self._until(free), self._capacity if alone else needed, Held.TASK))
+        ranges = self._until(free)
+        total = _total(ranges)
+        part = total // max(1, total // needed)  # of as many as there is room for
+        return _total(self._lock(held, ranges, total if alone else min(part, most), Held.TASK))
 
     def _look(self, held: Held) -> tuple[list[Range], bool]:
         """What nobody else holds, and whether any task runs."""
