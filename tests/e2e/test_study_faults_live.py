@@ -117,7 +117,8 @@ def test_a_study_outlives_all_its_pods(release, typed, tmp_path):
     release.kubectl("delete", "pod", release.pods("scheduler")[0]["metadata"]["name"], "--wait=false")
     found = eventually(lambda: ended(release, job), "the end")
     assert (found["exit_code"], found["ok"], found["total"]) == (0, 500, 500), found
-    log = release.kubectl("logs", f"job/{job}")
+    *_, (last, _, _) = drivers(release, job)
+    log = release.kubectl("logs", last)
     assert "The Dask scheduler was lost; going on when it is back" in log
     checked = typed("study", "verify", "outlives", "--sample", "3")
     assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), checked.stdout
