@@ -85,7 +85,7 @@ def look(cluster: Cluster, place: Place) -> Status:
     deployments = _deployments(release_diff.objects(helm.manifest(place)).values())
     rollout = release_rollout.look(cluster, place.release)
     found = pods.find(cluster, release_rollout.selector(place.release))
-    live = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    live = [pod for pod in found if _lives(pod)]
     plain = values["executor"]["type"] == "none"
     answers, unknown = ([], []) if plain else _asked(cluster, values, deployments, live)
     unknown += _strangers(answers, found)
@@ -93,11 +93,11 @@ def look(cluster: Cluster, place: Place) -> Status:
     for name, deployment in deployments.items():
         own = [pod for pod in live if pod["metadata"].get("labels", {}).get(POOL) == name]
         facts = release_stages.of_values(values, name)
-        by_host = {pod["status"].get("podIP"): pod["metadata"]["name"] for pod in own}
-        told = [each for each in answers if each["host"] in by_host and "error" not in each]
-        rows += _rows(name, facts, deployment, own, told, by_host)
+        hosts = {pod["status"].get("podIP") for pod in own}
+        told = [each for each in answers if each["host"] in hosts and "error" not in each]
+        rows += compare(name, facts, deployment, own, told)
         wanted = 0 if plain else int(facts["processes"]) * len(own)
-        pools.append(Pool(name, tuple(by_host.values()), len(told), wanted))
+        pools.append(Pool(name, tuple(pod["metadata"]["name"] for pod in own), len(told), wanted))
     return Status(
         place=place,
         preset=values["preset"],
@@ -109,6 +109,11 @@ def look(cluster: Cluster, place: Place) -> Status:
         scheduler=release_stages.address(next(iter(deployments.values()))).split("//")[1].split(":")[0],
         studies=tuple(submitted.of(job) for job in jobs.listed(cluster, place.release)),
     )
+
+
+def _lives(pod: Object) -> bool:
+    """Whether a pod is neither on its way out nor over, as one that was evicted."""
+    return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") in ("Pending", "Running")
 
 
 def _deployments(rendered: Iterable[Object]) -> dict[str, Object]:
@@ -154,16 +159,17 @@ def _strangers(answers: Sequence[Object], found: Sequence[Object]) -> list[str]:
     ]
 
 
-def _rows(
+def compare(
     pool: str,
     wanted: Facts,
     deployment: Object,
     live: Sequence[Object],
     answers: Sequence[Object],
-    by_host: Mapping[str, str],
 ) -> list[Row]:
+    """A row for each value: asked for, rendered, in each live pod, in each process that answered."""
     rendered = release_stages.of_pod(deployment["spec"]["template"])
     of_pods = {pod["metadata"]["name"]: release_stages.of_pod(pod) for pod in live}
+    by_host = {pod["status"].get("podIP"): pod["metadata"]["name"] for pod in live}
     counts = Counter(each["host"] for each in answers)
     of_processes = {
         f"{by_host[each['host']]} {each['address']}": release_stages.of_process(each, counts[each["host"]])

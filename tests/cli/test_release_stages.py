@@ -1,9 +1,12 @@
 """What this program computes from values is what helm renders, for every preset and pool."""
 
+import json
+
 import pytest
 
 from chart.rendering import PRESETS, ROOT, layers, render, stated, workers
 from mops_helm import release_stages
+from mops_helm.release_status import compare
 from mops_helm.values import layers as value_layers
 
 POOLS = {
@@ -31,3 +34,40 @@ def test_plain_dask_has_no_settings_of_ours():
     assert not any(name.startswith("executor.") for name in asked)
     made = release_stages.of_pod(workers(render("helm", "-f", preset))["spec"]["template"])
     assert asked["memory limit"] == made["memory limit"]
+
+
+def test_a_difference_at_any_stage_is_drift():
+    """Pods as rendered and processes that report the same; then one of each that does not."""
+    preset = ROOT / "values" / "baseline.yaml"
+    deployment = workers(render("helm3", "-f", preset))
+    values = value_layers.lay([value_layers.load(preset)], ()).values
+    wanted = release_stages.of_values(values, "default")
+    template = deployment["spec"]["template"]
+    pods = [
+        {**template, "metadata": {**template["metadata"], "name": name}, "status": {"podIP": host}}
+        for name, host in (("one", "10.0.0.1"), ("two", "10.0.0.2"))
+    ]
+    answer = {
+        "settings": {row["name"]: row.get("value", "") for row in template["spec"]["containers"][0]["env"]},
+        "threads": 1,
+        "memory_limit_bytes": 1024**3,
+        "dask": release_stages.dask_settings(values),
+    }
+    answers = [
+        {**answer, "host": pod["status"]["podIP"], "address": f"tcp://{pod['status']['podIP']}:{port}"}
+        for pod in pods
+        for port in range(int(wanted["processes"]))
+    ]
+    assert [row.name for row in compare("default", wanted, deployment, pods, answers) if row.drift] == []
+
+    answers[0] = {**answers[0], "settings": answer["settings"] | {"MODELOPS_EXECUTOR_TYPE": "direct"}}
+    pods[1] = json.loads(json.dumps(pods[1]).replace("modelops-dask:0.1.0", "modelops-dask:old"))
+    drift = {row.name: row for row in compare("default", wanted, deployment, pods, answers) if row.drift}
+    assert set(drift) == {"executor.type", "image"}
+    assert drift["executor.type"].processes["direct"] == ("one tcp://10.0.0.1:0",)
+    assert drift["image"].pods["modelops-dask:old"] == ("two",)
+    del answers[3]
+    drift = {row.name: row for row in compare("default", wanted, deployment, pods, answers) if row.drift}
+    assert drift["processes"].processes == {"3": tuple(f"one tcp://10.0.0.1:{n}" for n in range(3))} | {
+        "4": tuple(f"two tcp://10.0.0.2:{n}" for n in range(4))
+    }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from chart.rendering import tool
-from e2e.cluster import CI_VALUES, START_SECONDS, Release, call, image_sets
+from e2e.cluster import CI_VALUES, START_SECONDS, Release, call, eventually, image_sets
 from e2e.mops import mops
 from e2e.watching import wanted_replicas
 
@@ -70,22 +70,30 @@ def test_presets_are_switched_and_proven(namespace, helm, typed):
             ]
 
 
+@pytest.mark.parametrize("helm", ["helm3"])
 def test_reasons_of_pods_that_are_not_ready(namespace, typed, helm):
     with removed("stuck", namespace, helm):
-        far = ["pools.huge.resources.requests.cpu=500", "pools.huge.replica=1"]
         missing = ["image.repository=localhost/no-such-image", "image.pullPolicy=Never"]
-        wrong = typed.run("install", "stuck", "-f", CI_VALUES, *sets(*missing, *far))
-        assert (wrong.returncode, "UNKNOWN_NAME" in wrong.stderr) == (2, True)
-        command = ["install", "stuck", "-f", CI_VALUES, *sets(*missing, far[0]), "--timeout", "25s"]
-        done = typed.run(*command)
-        assert done.returncode == 5, done.stderr
-        assert "ErrImageNeverPull: the node does not have image localhost/no-such-image" in done.stderr
-        assert "stuck-worker-huge" in done.stderr
-        assert "no node has cpu left; the pod asks for cpu 500" in done.stderr
-        assert "Lower pools.huge.resources.requests" in done.stderr
-        typed("install", "stuck", status=2)
-        shown = typed("status", "stuck", status=3)
-        assert "no scheduler is ready" in shown
+        values = ["-f", CI_VALUES, *sets(*missing, "pools.huge.resources.requests.cpu=500")]
+        assert "UNKNOWN_NAME" in typed.run("install", "stuck", *values, "--set", "pools.huge.cpu=1").stderr
+        typed("status", "stuck", status=2)  # nothing was sent
+        done = typed.run("install", "stuck", *values, "--timeout", "10s")
+        assert done.returncode == 5
+        assert "mops-helm status stuck" in done.stderr
+        typed("install", "stuck", *values, status=2)
+        wanted = [
+            "ErrImageNeverPull: the node does not have image localhost/no-such-image",
+            "stuck-worker-huge",
+            "no node has cpu left; the pod asks for cpu 500",
+            "Lower pools.huge.resources.requests",
+            "no scheduler is ready",
+        ]
+
+        def said():
+            shown = typed("status", "stuck", status=3)
+            return all(text in shown for text in wanted)
+
+        eventually(said, "reasons of all pods")
 
 
 def test_the_number_of_pods_goes_to_an_autoscaler_and_comes_back(namespace, typed, helm):
