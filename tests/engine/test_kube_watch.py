@@ -245,10 +245,14 @@ def test_words_for_a_verdict_name_each_kind_of_trouble_once(server):
         watched, _ = watching(port, [])
         wait_for(watched.words, "words")
         assert "no worker pods" in watched.words()
+        server.set("left", "ADDED", phase="Failed", reason="Evicted", message="the node was low on memory")
+        wait_for(lambda: "left: Evicted" in watched.words(), "word of what was evicted")
+        assert watched.words().startswith("The release has no worker pods")
         for name in ("a", "bb", "ccc"):
             server.set(name, "ADDED", phase="Pending", conditions=[stuck])
         wait_for(lambda: "3 pods" in watched.words(), "three pods")
-        assert watched.words().startswith("3 pods, such as a: Unschedulable: no node has memory left")
+        assert "3 pods, such as a: Unschedulable: no node has memory left" in watched.words()
+        assert "no worker pods" not in watched.words()
 
 
 def test_the_end_of_a_worker_without_its_scheduler_is_nobodys_fault():

@@ -52,13 +52,14 @@ class PodWatch:
         """What keeps pods from being ready, as last seen, each kind once; "" when nothing is known."""
         if self._pods is None:
             return ""
-        if not self._pods:
-            return "The release has no worker pods (kubectl get deployments,pods; workers.replicas)."
-        alike = defaultdict(list)
-        for pod in list(self._pods.values()):
+        seen, alike = list(self._pods.values()), defaultdict(list)
+        for pod in seen:
             if found := pods.reason(pod):
                 alike[found.code].append((pod["metadata"]["name"], found))
-        return "\n".join(f"{_named([name for name, _ in some])}: {some[0][1]}" for some in alike.values())
+        said = [f"{_named([name for name, _ in some])}: {some[0][1]}" for some in alike.values()]
+        if all(pod["status"].get("phase") in ("Failed", "Succeeded") for pod in seen):  # evicted ones stay
+            said.insert(0, "The release has no worker pods (kubectl get deployments,pods; workers.replicas).")
+        return "\n".join(said)
 
     def _watch(self) -> None:
         selector = ""
