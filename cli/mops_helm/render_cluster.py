@@ -99,7 +99,7 @@ def _outcome(study: Submitted) -> list[str]:
         lines.append("Not ok, by reason, and how to see one:")
     for failure in summary.get("by_reason") or ():
         lines.append(f"  {failure['count']:>9,}  {failure['state']:<9} {failure['reason']}")
-        lines.append(f"             mops-helm study try {_spec(study)} --task {failure['task']}")
+        lines.append(f"             mops-helm study try {_model(study)} --task {failure['task']}")
     return lines
 
 
@@ -115,10 +115,13 @@ def _next(study: Submitted, flags: str) -> list[str]:
     return steps or [f"mops-helm study results {read}"]
 
 
-def _spec(study: Submitted) -> str:
-    """SPEC as it was typed: the word after `mops-helm study submit`."""
+def _model(study: Submitted) -> str:
+    """SPEC as it was typed, the word after `mops-helm study submit`, and --bundle if it was."""
     words = shlex.split(study.command)
-    return shlex.quote(words[3]) if len(words) > 3 else "SPEC"
+    given = words[3:4] or ["SPEC"]
+    if "--bundle" in words:
+        given += ["--bundle", words[words.index("--bundle") + 1]]
+    return shlex.join(given)
 
 
 def _fields(study: Submitted, why: Sequence[Reason]) -> dict[str, Any]:

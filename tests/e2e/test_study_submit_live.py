@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from chart.rendering import CHART
 from e2e.cluster import CI_VALUES, eventually, install
 from e2e.volumes import shared_volume
-from study_helpers import KNOBS, mops_helm
+from study_helpers import KNOBS, finish, mops_helm, start
 
 SIR = CHART.parents[1] / "examples" / "sir"
 STORE = f"/shared/{secrets.token_hex(4)}"  # the volume may have been another test's before
@@ -99,6 +100,13 @@ def test_submitted_twice_at_once_cancelled_and_gone_on_with(typed, release, tmp_
     more = typed("submit", waiting(tmp_path, "more", go), "--release", release.name)
     assert more.returncode == 2 and "at most 1 studies at a time (studies.maxActive" in more.stderr
     assert running["job"] in more.stderr and "more" not in typed("list").stdout
+
+    watching = start("study", "status", "waits", "-n", release.namespace, "--watch", cwd=tmp_path)
+    assert watching.stderr.readline(), "a phase"
+    watching.send_signal(signal.SIGINT)
+    left = finish(watching)
+    assert left.returncode == 130 and "The study goes on in the cluster" in left.stderr
+    assert in_state(typed, "waits", "running")
 
     assert typed("cancel", "waits").returncode == 0
     release.kubectl("exec", release.pods("worker")[0]["metadata"]["name"], "--", "touch", go)

@@ -1,0 +1,89 @@
+"""What is printed of studies in the cluster."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from modelops_dask.kube.pods import Reason
+from modelops_dask.kube.submitted import Seen, Submitted
+from mops_helm import render_cluster
+
+NOW = 1_800_000_000.0
+STUDY = Submitted(
+    job="study-0123456789ab",
+    study="sir",
+    release="epi",
+    state="running",
+    ended=False,
+    store="/shared/sir-8949bf37",
+    bundle="sha256:00",
+    command="mops-helm study submit 'my sir.yaml' -n lab --release epi --bundle ../sir",
+    chunks=0,
+    created=NOW - 100,
+    finished=0.0,
+    message="",
+    verdict=None,
+    progress=Seen("running", 3500, 12000, failed=2, rate=164.0, eta_seconds=52.0, seen=NOW - 2),
+    summary={},
+)
+PARTIAL = replace(
+    STUDY,
+    state="partial",
+    ended=True,
+    finished=NOW,
+    verdict=3,
+    summary={
+        "total": 12,
+        "ok": 11,
+        "failed": 1,
+        "pending": 0,
+        "verdict": "Of 12 tasks: 1 failed.",
+        "by_reason": [{"reason": "ValueError", "state": "failed", "count": 1, "task": "3/0"}],
+    },
+)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
+def test_a_study_that_runs():
+    assert render_cluster.status(STUDY, (), "-n lab", "table").splitlines() == [
+        "Study sir: running, for 1 min 40 s",
+        "  job      study-0123456789ab of release epi, one driver",
+        "  store    /shared/sir-8949bf37",
+        "  now      running, 3,500 of 12,000 tasks done, 2 failed, 164 a second, 52 s to go",
+        "Next:",
+        "  mops-helm study status study-0123456789ab -n lab --watch",
+        "  mops-helm study cancel study-0123456789ab -n lab",
+    ]
+
+
+def test_what_is_in_the_way_and_a_driver_that_is_silent():
+    quiet = replace(STUDY, progress=replace(STUDY.progress, seen=NOW - 90))
+    why = [Reason("Unschedulable", "no node has cpu left", "Add nodes:", "kubectl describe nodes")]
+    text = render_cluster.status(quiet, why, "-n lab", "table")
+    assert "  silent   for 1 min 30 s: its pod may be on its way" in text
+    assert "In the way: Unschedulable: no node has cpu left\nAdd nodes:\n  kubectl describe nodes\n" in text
+
+
+def test_a_study_with_failures_says_how_to_see_one_and_how_to_go_on():
+    lines = render_cluster.status(PARTIAL, (), "-n lab", "table").splitlines()
+    assert "  failed                1" in lines and "Of 12 tasks: 1 failed." in lines
+    assert "             mops-helm study try 'my sir.yaml' --bundle ../sir --task 3/0" in lines
+    assert lines[-2:] == [
+        "  mops-helm study results study-0123456789ab -n lab",
+        f"  {STUDY.command} --retry failed,poisoned",
+    ]
+
+
+def test_a_list_has_the_newest_first_and_says_when_it_is_empty():
+    lines = render_cluster.listed([PARTIAL, replace(STUDY, created=NOW - 5)], "lab", "table").splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["STUDY", "STATE", "TASKS"],
+        ["sir", "running", "3,500/12,000"],
+        ["sir", "partial", "12/12"],
+    ]
+    assert "No studies in namespace lab" in render_cluster.listed([], "lab", "table")
