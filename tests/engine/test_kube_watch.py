@@ -245,7 +245,8 @@ def test_words_for_a_verdict_name_each_kind_of_trouble_once(server):
         watched, _ = watching(port, [])
         wait_for(watched.words, "words")
         assert "no worker pods" in watched.words()
-        server.set("left", "ADDED", phase="Failed", reason="Evicted", message="the node was low on memory")
+        low = {"reason": "Evicted", "message": "the node was low on memory"}
+        server.set("left", "ADDED", phase="Failed", conditions=[], **low)
         wait_for(lambda: "left: Evicted" in watched.words(), "word of what was evicted")
         assert watched.words().startswith("The release has no worker pods")
         for name in ("a", "bb", "ccc"):
