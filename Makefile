@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv/bin
 UV := $(VENV)/uv
+# Compiled once, not by each of the many processes that tests and studies start.
+export UV_COMPILE_BYTECODE := 1
 TOOLS := helm helm3 helm-unittest kubeconform ct registry
 OLDEST := helm-oldest helm3-oldest
 SCANNERS := .tools/bin/kube-score .tools/checkov/bin/checkov
