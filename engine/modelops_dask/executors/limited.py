@@ -51,7 +51,7 @@ class LimitedExecutor(Executor):
         task = tasks[0]
         share_bytes = task.limit_bytes or self._share_bytes
         needed_bytes = task.needed_bytes or share_bytes
-        with self._admission.admit(needed_bytes, task.alone, int(SLACK * needed_bytes)) as held_bytes:
+        with self._admission.admit(needed_bytes, task.alone, int(SLACK * task.needed_bytes)) as held_bytes:
             limit_bytes = max(share_bytes, held_bytes)
             oom_kills = self._guard.oom_kills
             outcomes = self._executor.run_all([one._replace(limit_bytes=limit_bytes) for one in tasks])
