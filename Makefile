@@ -69,7 +69,7 @@ bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: abo
 	$(VENV)/python benchmarks/run.py million
 
 .PHONY: bench-incident
-bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: about 15 minutes, as root
+bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: half an hour, as root
 	$(VENV)/python benchmarks/run.py incident
 
 .PHONY: faults

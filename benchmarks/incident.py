@@ -1,4 +1,4 @@
-"""The incident at its size: a pod of 4 GiB with 4 worker processes, tasks that hold 200 MB to 2 GB and more.
+"""The incident at its size: a pod of 4 GiB with 4 worker processes, tasks that hold 100 MB to 2 GB and more.
 
     a cgroup with a limit = the pod, `dask worker` in it; the scheduler and whoever submits are outside
     -> all tasks at once, as it was: the control
@@ -7,7 +7,7 @@
     -> a study in which nothing fits; then with the values that it was told to use
 
 Memory rises from task to task, as in a sweep; a task holds it for some seconds. Needs Linux and leave to make
-a cgroup, which root has; elsewhere it says so. Takes about fifteen minutes: `make bench-incident`.
+a cgroup, which root has; elsewhere it says so. Takes about half an hour: `make bench-incident`.
 """
 
 import json
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 POD_BYTES, PROCESSES = 4096 * MIB, 4
-FITTING = range(200, 2001, 200)  # megabytes
+FITTING = range(100, 2001, 100)  # megabytes
 TOO_LARGE = (3700, 3800, 3900, 4000)
-REPLICATES = 4
-SECONDS = 4.0
+REPLICATES = 6
+SECONDS = 3.0
 AT_MOST = 1.15  # a study's time / the best fixed number's
 VERDICT_WITHIN_SECONDS, STOPPED = 120, 4  # and its exit status
 GIVE_UP_SECONDS = 900

@@ -15,6 +15,7 @@ from modelops_dask.study.needs import Needs
 from modelops_dask.study.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.study.progress import Progress
 
+MORE = 1.2  # times what a task held when it ran out of memory, its neighbours should need
 LOSSES_TO_POISON = 2  # one loss can be anybody's fault: a node that went, an operator
 
 
@@ -54,6 +55,7 @@ class Ledger:
             self.losses[index] += 1
         if failed.reason == parts.OUT_OF_MEMORY:
             self._too_large.add(index)
+            self._needs.learn(index, int(MORE * failed.peak_bytes))
         if failed.status == "poisoned":
             self._codes[index] = POISONED
         elif self._attempts[index] >= self._max_attempts:
