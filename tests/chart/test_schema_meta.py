@@ -167,5 +167,7 @@ def test_what_kubernetes_and_dask_define_is_open(tmp_path):
     in_a_pool, in_a_scheduler, pods = 7, 4, 3
     in_the_config_map = 1
     in_the_driver, in_the_test = 5, 4  # placed as the scheduler, with the variables of workers
+    in_a_chunk = in_a_pool + 2  # as a pod of the default pool
     expected = 2 * in_a_pool + in_a_scheduler + 2 * pods + in_the_config_map + in_the_driver + in_the_test
+    expected += in_a_chunk
     assert rendered.count("handed-on") == expected
