@@ -5,13 +5,11 @@ Measured, Maps, Figures -> HTML
 Every text goes through html.escape, for tracebacks, names and reasons come from models.
 """
 
-import math
 import shlex
 import time
-from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 
+from modelops_dask.report import html
 from modelops_dask.report.figures import Figures
 from modelops_dask.report.measure import Measured
 from modelops_dask.report.space import MIB, Maps
@@ -19,39 +17,30 @@ from modelops_dask.report.space import MIB, Maps
 SHOWN_REASONS = 50
 ERROR_CHARACTERS = 20_000  # of a traceback, its end
 
-_STYLE = Path(__file__).with_name("report.css").read_text()
-
 
 def page(measured: Measured, maps: Maps, figures: Figures) -> str:
     """The whole text of the file."""
     title = measured.where.rstrip("/").rpartition("/")[2] or measured.where
     body = [
         f"<h1>{escape(title)}</h1>",
-        _soft(measured.plan.entrypoint),
-        _soft(f"{measured.where}, bundle {measured.study.bundle}"),
-        _soft(f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"),
+        html.soft(measured.plan.entrypoint),
+        html.soft(f"{measured.where}, bundle {measured.study.bundle}"),
+        html.soft(f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"),
         _numbers(measured),
-        *([] if measured.attempts else [_soft("Nothing was run yet.")]),
-        _section("Throughput", _pauses(measured), figures.places.get("throughput")),
+        *([] if measured.attempts else [html.soft("Nothing was run yet.")]),
+        html.section("Throughput", _pauses(measured), figures.places.get("throughput")),
         '<div class="pair">',
-        _section(
+        html.section(
             "Duration", "" if measured.seconds.total else "No task ended ok.", figures.places.get("durations")
         ),
-        _section("Memory", _memory(measured), figures.places.get("memory")),
+        html.section("Memory", _memory(measured), figures.places.get("memory")),
         "</div>",
-        _section("Outcome over the parameter space", _space_notes(maps), figures.places.get("space")),
+        html.section("Outcome over the parameter space", _space_notes(maps), figures.places.get("space")),
         _failures(measured),
         _configurations(measured),
         _notes(measured),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}: study report</title>\n<style>\n{_STYLE}</style>\n"
-        f"{figures.head}\n</head>\n<body>\n"
-        + "\n".join(filter(None, body))
-        + f"\n{figures.script}\n</body>\n</html>\n"
-    )
+    return html.document(f"{title}: study report", body, figures.head, figures.script)
 
 
 def _numbers(measured: Measured) -> str:
@@ -69,33 +58,20 @@ def _numbers(measured: Measured) -> str:
         cards.append(("tried more than once", f"{measured.retried:,}", False))
     if measured.attempts:
         cards.append(("attempts a second", f"{measured.attempts / max(active, 0.1):,.4g}", False))
-        cards.append(("time in which tasks ran", _duration(active), False))
+        cards.append(("time in which tasks ran", html.duration(active), False))
     if seconds.total:
-        cards.append(("median of a task", _duration(seconds.quantile(0.5)), False))
-        cards.append(("95% take at most", _duration(seconds.quantile(0.95)), False))
+        cards.append(("median of a task", html.duration(seconds.quantile(0.5)), False))
+        cards.append(("95% take at most", html.duration(seconds.quantile(0.95)), False))
     if peak:
         of = f" of {limit / MIB:,.0f}" if limit else ""
         cards.append((f"largest peak{of} MiB", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
-    return (
-        '<div class="numbers">'
-        + "".join(
-            f"<div{' class=bad' if bad else ''}><b>{escape(value)}</b><span>{escape(name)}</span></div>"
-            for name, value, bad in cards
-        )
-        + "</div>"
-    )
-
-
-def _section(title: str, note: str, figure: str | None) -> str:
-    if not figure and not note:
-        return ""
-    return f"<section><h2>{escape(title)}</h2>{_soft(note) if note else ''}{figure or ''}</section>"
+    return html.numbers(cards)
 
 
 def _pauses(measured: Measured) -> str:
     if len(measured.timeline.spans) < 2:
         return ""
-    pauses = [_duration(length) for _, length in measured.timeline.bins().pauses]
+    pauses = [html.duration(length) for _, length in measured.timeline.bins().pauses]
     return f"Dashed: pauses, which are cut out ({', '.join(pauses[:10])}{', …' if len(pauses) > 10 else ''})."
 
 
@@ -140,17 +116,17 @@ def _failures(measured: Measured) -> str:
         rows.append(
             [
                 f"<td class=n>{reason.attempts:,}</td>",
-                _cell(status),
-                _cell(name or "no reason"),
+                html.cell(status),
+                html.cell(name or "no reason"),
                 f"<td>{shown}</td>",
             ]
         )
     more = len(reasons) - SHOWN_REASONS
-    note = _soft("Attempts, of which some were tried again and ended ok.")
+    note = html.soft("Attempts, of which some were tried again and ended ok.")
     return (
         f"<section><h2>Failures by reason</h2>{note}"
-        + _table(["n:attempts", "status", "reason", "the first of them"], rows)
-        + (_soft(f"and {more:,} more reasons") if more > 0 else "")
+        + html.table(["n:attempts", "status", "reason", "the first of them"], rows)
+        + (html.soft(f"and {more:,} more reasons") if more > 0 else "")
         + "</section>"
     )
 
@@ -161,16 +137,16 @@ def _configurations(measured: Measured) -> str:
     rows = [
         [
             f"<td class=n>{count:,}</td>",
-            _cell(c.executor),
-            _cell(c.preset or "none named"),
+            html.cell(c.executor),
+            html.cell(c.preset or "none named"),
             f"<td class=n>{c.threads or 'not fixed'}</td>",
-            _cell(c.environment or "not known"),
+            html.cell(c.environment or "not known"),
         ]
         for c, count in measured.configurations.most_common(SHOWN_REASONS)
     ]
     heads = ["n:attempts", "executor", "preset", "n:native threads", "environment"]
     note = f"As recorded with each attempt. Limit of memory: {_limits(measured) or 'none'}."
-    return f"<section><h2>Configuration in effect</h2>{_soft(note)}{_table(heads, rows)}</section>"
+    return f"<section><h2>Configuration in effect</h2>{html.soft(note)}{html.table(heads, rows)}</section>"
 
 
 def _notes(measured: Measured) -> str:
@@ -181,32 +157,4 @@ def _notes(measured: Measured) -> str:
         notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {shown}.")
     if not notes:
         return ""
-    return "<section><h2>Notes</h2>" + "".join(_soft(note) for note in notes) + "</section>"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; a head that begins with n: is of numbers. Cells are HTML."""
-    head = "".join(
-        f"<th class=n>{escape(name[2:])}</th>" if name.startswith("n:") else f"<th>{escape(name)}</th>"
-        for name in heads
-    )
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _cell(text: str) -> str:
-    return f"<td>{escape(text)}</td>"
-
-
-def _soft(text: str) -> str:
-    return f'<p class="soft">{escape(text)}</p>'
-
-
-def _duration(seconds: float) -> str:
-    """14 ms, 2.4 s, 3 min, 2.5 h, 3.1 d."""
-    if math.isnan(seconds):
-        return ""
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= 2 * size or (unit == "s" and seconds >= 1):
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"
+    return "<section><h2>Notes</h2>" + "".join(html.soft(note) for note in notes) + "</section>"
