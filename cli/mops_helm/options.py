@@ -32,6 +32,17 @@ def _states(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]
     return states
 
 
+def seconds(_: click.Context, __: click.Parameter, text: str) -> int:
+    """A duration as helm writes it, in seconds."""
+    import re
+
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if not text or found is None:
+        raise click.BadParameter(f"{text!r} is no duration; write 90s, 5m or 1h")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
 spec = click.argument(
     "spec_path", metavar="SPEC", type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )

@@ -37,23 +37,12 @@ SENDING = (  # of install and upgrade, in the order of --help
         metavar="DURATION",
         default="5m",
         show_default=True,
-        callback=lambda _, __, text: _seconds(text),
+        callback=options.seconds,
         help="How long that may take: 90s, 5m, 1h.",
     ),
     click.option("--dry-run", is_flag=True, help="Have helm and the cluster judge it; change nothing."),
     click.option("--diff", is_flag=True, help="Print what changes in each object, without secrets."),
 )
-
-
-def _seconds(text: str) -> int:
-    """A duration as helm writes it."""
-    import re
-
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
-    if not text or found is None:
-        raise click.BadParameter(f"{text!r} is no duration; write 90s, 5m or 1h")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return 3600 * hours + 60 * minutes + seconds
 
 
 def _sends(command: Callable[..., None]) -> Callable[..., None]:
