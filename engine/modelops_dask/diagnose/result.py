@@ -1,0 +1,124 @@
+"""What `diagnose` returns: a verdict, what proves it, what to use meanwhile, and what was not excluded.
+
+Plain data, for render and JSON. Does not decide anything: verdict.py does.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+from modelops_dask.diagnose.verdict import Fact
+
+
+@dataclass(frozen=True)
+class TaskRef:
+    """A task of the study: "SET/REPLICATE", and what it is called with."""
+
+    task: str
+    params: dict
+    seed: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One difference: where, what was expected (the reference) and what was found, both as short text.
+
+    kind: `rounding` (relative difference at most 1e-9), `different`, or `status`. column and row are of a
+    table, `path` of JSON; byte is the first that differs of anything else.
+    """
+
+    task: str
+    output: str
+    expected: str
+    found: str
+    kind: str
+    column: str | None = None
+    row: int | None = None
+    path: str | None = None
+    byte: int | None = None
+    relative: float | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`differing` of `compared` results of arms[0] are not as in arms[1]; `seen`: in how many repeats."""
+
+    arms: tuple[str, ...] = ()
+    differing: int = 0
+    compared: int = 0
+    seen: str = ""
+    example: Example | None = None
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pollution:
+    """The shortest known sequence of tasks after which the victim's result is another one."""
+
+    tasks: tuple[TaskRef, ...]
+    victim: TaskRef
+    changed: tuple[str, ...]
+    script: str
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """Where a model takes its chance from; confirmed: without it, runs agree."""
+
+    kind: str
+    call: str
+    file: str
+    line: int
+    confirmed: bool
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Growth of a process by its tasks; low and high bound the slope (99%)."""
+
+    slope_bytes_per_task: float
+    low: float
+    high: float
+    max_process_reuse: int
+
+
+@dataclass(frozen=True)
+class ArmReport:
+    """What an arm came to: same, differs, not run, cannot be judged. It ran `lanes`, in all `tasks` tasks."""
+
+    arm: str
+    state: str
+    why: str = ""
+    tasks: int = 0
+    lanes: int = 0
+    differing: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the experiment says. `preset` is what to use meanwhile, `values` the same as values of the chart.
+
+    confidence is that of confidence.py, in [0, 1]. `orders` are those of the tasks, as numbers of the sample.
+    """
+
+    verdict: str
+    because: str
+    confidence: float
+    preset: str
+    values: dict
+    evidence: Evidence
+    facts: dict[str, Fact] = field(default_factory=dict)
+    polluter: Pollution | None = None
+    sources: tuple[SourceRef, ...] = ()
+    memory: Leak | None = None
+    not_excluded: tuple[str, ...] = ()
+    arms: tuple[ArmReport, ...] = ()
+    tasks: int = 0
+    orders: int = 0
+    seed: int = 0
+    budget_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict:
+        """Plain data: the contract of `preset diagnose -o json`."""
+        return asdict(self)
