@@ -50,10 +50,9 @@ def run(
 
 
 def rerun_words(study: Submitted) -> list[str]:
-    """For `verify --sample`: the bundle that the store has, in the environment that the release uses."""
-    bundle = f"{study.store}/bundles/{study.bundle.removeprefix('sha256:')}.tar.gz"
+    """For `verify --sample`: the environment that the release uses."""
     kind = _variables(study.template).get("MODELOPS_EXECUTOR_ENVIRONMENT", "bundle")
-    return ["--bundle", bundle, "--set", f"executor.environment={kind}"]
+    return ["--set", f"executor.environment={kind}"]
 
 
 def send(cluster: Cluster, offered: Offer, store: str, digest: str, data: bytes, say: Callable) -> None:

@@ -6,10 +6,10 @@ Summary
 Prints nothing, but tells a Watcher: commands print.
 """
 
-import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from modelops_dask.local import environment, local_cluster
 from modelops_dask.remote import connect
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.store.bundles import held
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing, read_study
 from modelops_dask.study import events, memory, spec
@@ -86,6 +87,12 @@ def known_bundle(study: spec.Spec, given: str | None, settings: Settings) -> bun
         return None
 
 
+def bundle_in(files: Files, settings: Settings) -> bundles.Bundle:
+    """The bundle that a store's study was run with: from the cache, or from the store if that has it."""
+    digest = read_study(files).bundle
+    return bundles.fetch(held(files, digest) or digest, settings.bundles_cache_dir, digest)
+
+
 def run_study(
     study: spec.Spec,
     bundle: bundles.Bundle,
@@ -97,45 +104,36 @@ def run_study(
 ) -> Summary:
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once."""
     inbox: SimpleQueue[events.Event] = SimpleQueue()
-    if not on.scheduler:
-        with executors.create(on.settings):
-            pass  # settings that no worker could use are said here, before any is started
 
-    @contextmanager
-    def client() -> Iterator["Client"]:
-        with _stop_on_signals(inbox, watcher.note), _cluster(on, study, watcher.note) as connected:
-            yield connected
+    def told() -> None:
+        watcher.note("Stopping: what runs is stored first. Once more ends at once.")
 
-    room = on.shape and memory.here(on.shape, on.settings)
-    return drive(
-        study, bundle, files, client, retry=retry, pilot=pilot, memory=room, inbox=inbox, watcher=watcher
-    )
+    with _cluster(on, study, watcher.note) as (start, room):
+
+        @contextmanager
+        def client() -> Iterator["Client"]:
+            with events.stop_on_signals(inbox, told), start() as connected:
+                yield connected
+
+        return drive(
+            study, bundle, files, client, retry=retry, pilot=pilot, memory=room, inbox=inbox, watcher=watcher
+        )
 
 
 @contextmanager
-def _cluster(on: Workers, study: spec.Spec, say: Callable[[str], None]) -> Iterator["Client"]:
+def _cluster(
+    on: Workers, study: spec.Spec, say: Callable[[str], None]
+) -> Iterator[tuple[Callable[[], AbstractContextManager["Client"]], memory.TaskMemory | None]]:
+    """How to get the workers, and what memory they have: those that run elsewhere must be asked."""
     if on.scheduler:
         say(f"Connecting to {on.scheduler}")
         with connect(on.scheduler, study.resources) as client:
-            yield client
+            yield lambda: nullcontext(client), memory.of_workers(client, study.resources)
         return
-    with local_cluster(on.shape, on.settings, on.dask_config, on.env, say) as client:
-        yield client
-
-
-@contextmanager
-def _stop_on_signals(inbox: "SimpleQueue[events.Event]", say: Callable[[str], None]) -> Iterator[None]:
-    def stop(number: int, _: object) -> None:
-        inbox.put(events.Stop())
-        signal.signal(number, before[number])
-        say("Stopping: what runs is stored first. Once more ends at once.")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with executors.create(on.settings):
+        pass  # settings that no worker could use are said here, before any is started
+    own = partial(local_cluster, on.shape, on.settings, on.dask_config, on.env, say)
+    yield own, memory.here(on.shape, on.settings)
 
 
 def plan_of(study: spec.Spec) -> Plan:
@@ -156,22 +154,23 @@ def try_task(
 ) -> Tried:
     """Run one task of a spec or of a store here; `echo` receives what the model prints, as it comes.
 
-    A store's bundle is the one that it was run with, from the cache, unless another is given.
+    A store's bundle is the one that it was run with, from the cache or the store, unless another is given.
     """
     if where.is_file():
         study = spec.load(where)
-        plan, held = plan_of(study), bundle_of(study, bundle, on.settings)
+        plan, model = plan_of(study), bundle_of(study, bundle, on.settings)
     else:
         files = Files(str(where))
         plan = existing(files)
-        held = bundles.fetch(bundle or read_study(files).bundle, on.settings.bundles_cache_dir)
+        given = bundle and bundles.fetch(bundle, on.settings.bundles_cache_dir)
+        model = given or bundle_in(files, on.settings)
     task = plan.task(_index(plan, task_id))
     with (
         environment(on.env or {}),
         executors.create(on.settings, echo=echo) as executor,
         redirect_stdout(_Echo(echo)),
     ):
-        return Tried(task, executor.run(Task(held, plan.entrypoint, task.params, task.seed)))
+        return Tried(task, executor.run(Task(model, plan.entrypoint, task.params, task.seed)))
 
 
 def _index(plan: Plan, task_id: str) -> int:

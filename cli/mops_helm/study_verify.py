@@ -13,7 +13,7 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.study import read_study
 from modelops_dask.store.verify import Sampled, verify
 from modelops_dask.store.verify_tasks import Report
-from mops_helm.studies import Workers
+from mops_helm.studies import Workers, bundle_in
 
 
 def check(store: str, sample: int, bundle: str | None, on: Workers) -> Report:
@@ -24,7 +24,8 @@ def check(store: str, sample: int, bundle: str | None, on: Workers) -> Report:
     study = read_study(Files(store))
     if not sample:
         return verify(Files(store).where())
-    held = bundles.fetch(bundle or study.bundle, on.settings.bundles_cache_dir, study.bundle)
+    given = bundle and bundles.fetch(bundle, on.settings.bundles_cache_dir, study.bundle)
+    held = given or bundle_in(Files(store), on.settings)
     made: dict[str, Executor] = {}
     with ExitStack() as stack:
 

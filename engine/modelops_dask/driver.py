@@ -16,7 +16,6 @@ import argparse
 import gzip
 import json
 import logging
-import signal
 import sys
 import tempfile
 import time
@@ -70,7 +69,7 @@ def main(words: Sequence[str] | None = None) -> int:
     inbox: SimpleQueue[events.Event] = SimpleQueue()
     with Reporter(given.share, inbox) as reporter:
         try:
-            with _stop_on_signals(inbox, reporter):
+            with events.stop_on_signals(inbox, reporter.stop):
                 summary = _run(given, inbox, reporter)
         except MopsError as error:
             reporter.failed(error)
@@ -190,23 +189,6 @@ def stored(reference: str, files: Files, settings: Settings) -> Bundle:
         return bundle
     where = bundles.held(files, bundle.digest) or bundles.keep(files, bundle.digest, pack(bundle))
     return replace(bundle, source=f"{where}@{bundle.digest}")
-
-
-@contextmanager
-def _stop_on_signals(inbox: "SimpleQueue[events.Event]", reporter: Reporter) -> Iterator[None]:
-    """The first signal stops the study in order, the second at once."""
-
-    def stop(number: int, _: object) -> None:
-        reporter.stopping = True
-        inbox.put(events.Stop())
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

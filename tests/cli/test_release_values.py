@@ -1,6 +1,7 @@
 """Presets of a release are laid in place of each other, and one's own values come back unharmed."""
 
 import random
+import re
 
 import pytest
 
@@ -90,9 +91,13 @@ def test_set_changes_one_value_and_lasts():
     assert upgraded(after, "baseline")["workers"]["replicas"] == 5
 
 
-def test_set_against_the_preset_is_refused():
-    with pytest.raises(BadValues, match="PRESET_BINDING"):
-        upgraded({}, "cold", sets=("executor.type=direct",))
+def test_set_against_the_preset_is_refused_and_what_it_says_to_do_works():
+    before, other = upgraded({}, "cold"), "executor.type=direct"
+    with pytest.raises(BadValues, match=r"PRESET_BINDING .*--set preset=") as refused:
+        upgraded(before, sets=(other,))
+    (unsaid,) = re.findall(r"--set (preset=)", str(refused.value))
+    after = upgraded(before, sets=(other, unsaid))
+    assert (after["preset"], after["executor"]["type"]) == ("", "direct")
 
 
 def test_bad_values_of_the_release_itself_say_where():

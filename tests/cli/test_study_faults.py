@@ -87,3 +87,14 @@ def test_ctrl_c_stores_what_runs_and_the_next_run_goes_on(undisturbed, tmp_path)
     assert parts_in(store) > before
     for found, expected in zip(content(tmp_path), undisturbed, strict=True):
         assert found.equals(expected)
+
+
+def test_after_ctrl_c_sigterm_ends_at_once(tmp_path):
+    spec = write_spec(tmp_path, n=4, until=str(tmp_path / "never"))
+    run = start("study", "run", spec, *SMALL, cwd=tmp_path)
+    wait_for(lambda: below(run, runner=True) or run.poll() is not None, "runner", 60)
+    run.send_signal(signal.SIGINT)
+    said = iter(run.stderr.readline, "")
+    assert any("Once more ends at once" in line for line in said), run.poll()
+    run.send_signal(signal.SIGTERM)
+    assert finish(run).returncode == -signal.SIGTERM

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
 from helpers import wait_for
+from limits_helpers import cgroup_of_memory
 from modelops_dask.local import local_cluster
 from modelops_dask.remote import connect
 from modelops_dask.settings import Settings
@@ -69,6 +70,35 @@ def test_what_dask_says_of_a_broken_connection_is_not_for_the_terminal(tmp_path)
         with connect(address):
             assert not log.isEnabledFor(logging.ERROR)
     assert log.isEnabledFor(logging.INFO)
+
+
+def test_where_no_task_fits_into_its_workers_the_run_stops_with_values_for_their_release(tmp_path):
+    file, loopback = (
+        tmp_path / "scheduler.json",
+        ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"],
+    )
+    spec = write_spec(tmp_path, n=8, hungry=list(range(8)))
+    worker = ["worker", "--scheduler-file", file, "--nworkers", "2", "--nthreads", "1", *loopback]
+    env = environ(tmp_path) | {"MODELOPS_EXECUTOR_ENVIRONMENT": "image"}
+    quiet = {"env": env, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "dask"]
+    with ExitStack() as stack:
+        join = stack.enter_context(cgroup_of_memory(800 * 1024**2))
+        for command in (
+            [*dask, "scheduler", "--scheduler-file", file, "--port", "0", *loopback],
+            [*join, *dask, *worker, "--memory-limit", "350MiB", "--preload", "modelops_dask.worker"],
+        ):
+            started = stack.enter_context(subprocess.Popen(command, **quiet))
+            stack.callback(started.terminate)
+            wait_for(lambda: file.exists() and file.read_text().endswith("}"), "scheduler")
+        address = json.loads(file.read_text())["address"]
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
+        done = mops_helm("study", "run", spec, "-d", address, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "With these values in the workers' release, a task can have" in done.stderr
+    assert "workers:\n  processes: 1\n  memoryPerProcess: " in done.stderr
+    assert "workers:\n  processes: 2\n  memoryPerProcess: " in done.stderr, "as many as are in a pod now"
 
 
 def test_an_address_without_a_port(tmp_path):

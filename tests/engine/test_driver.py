@@ -72,6 +72,12 @@ def test_chunks_side_by_side_come_to_what_one_run_comes_to_also_when_one_is_kill
     assert not list(store.glob("driver*.json")), "each removed its own"
     assert not verify.verify(str(store)).findings
 
+    elsewhere = tmp_path / "elsewhere"  # with a cache that is empty: the store has the model
+    elsewhere.mkdir()
+    for words in (["try", store, "--task", "149/1"], ["verify", store, "--sample", "1"]):
+        done = mops_helm("study", *words, *SMALL, cwd=elsewhere)
+        assert done.returncode == 0, done.stderr
+
 
 def test_a_chunk_with_failed_tasks_says_so_and_the_last_tells_of_all(tmp_path):
     write_spec(tmp_path, n=8, raises=[0])

@@ -115,7 +115,7 @@ def _presets(merged: Merged, bad: frozenset[Path]) -> Iterator[Finding]:
                 where,
                 "PRESET_BINDING",
                 f"preset {name} means {_name(path, key)} {_word(wanted)}, not {_word(node.plain())}",
-                f"write {key}: {_word(wanted)}, or leave preset out",
+                f"write {key}: {_word(wanted)}, or leave preset out (of a release: --set preset=)",
             )
 
 

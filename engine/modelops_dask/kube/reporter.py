@@ -41,7 +41,7 @@ REASONS = 10  # in a summary; an object's annotations have 256 KiB of room
 
 
 class Reporter(AbstractContextManager):
-    """`stopping` is set by whoever is told to stop; `done` is how many tasks had ended, as last heard."""
+    """`stopping`: told to stop; `done` is how many tasks had ended, as last heard."""
 
     def __init__(self, share: Share | None, inbox: "SimpleQueue[events.Event]") -> None:
         self.stopping = False
@@ -73,6 +73,10 @@ class Reporter(AbstractContextManager):
         found = own(self._cluster)
         self._state["pod"] = found.pod
         return found
+
+    def stop(self) -> None:
+        """Somebody wants the pod to go: its end will wait less long for the cluster's ear."""
+        self.stopping = True
 
     def phase(self, phase: Phase) -> None:
         """What the run does from now on."""

@@ -128,7 +128,7 @@ def run(
                 yield own
 
     watcher = Watcher(progress=on_progress, note=warnings.warn)
-    room = None if client else memory.here(shape, settings)
+    room = memory.of_workers(client, study.spec.resources) if client else memory.here(shape, settings)
     return Result(drive(study.spec, bundle, files, connect, retry=retry, memory=room, watcher=watcher))
 
 

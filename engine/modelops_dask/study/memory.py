@@ -1,26 +1,36 @@
 """Memory of one task, as workers have it: what counts as too little, and values for more.
 
 Shape, Settings -> here() or in_pods() -> TaskMemory -> drive.py: when to stop, what to advise
+a Dask client   -> of_workers(), asks
 
 Does not know what tasks need: profile.py measures it, breaker.py sees them die.
 """
 
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from modelops_dask.limits import cgroup
 from modelops_dask.local import machine
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape, fit, for_task, largest_task
 
+if TYPE_CHECKING:
+    from distributed import Client, Worker
+
 
 @dataclass(frozen=True)
 class TaskMemory:
-    """`largest_bytes` is what one task, alone, can have in workers made so; 0: not known, or not limited."""
+    """`largest_bytes` is what one task, alone, can have in workers made so; 0: not known, or not limited.
+    `where` their values are changed is for a person.
+    """
 
     shape: Shape
     settings: Settings
     largest_bytes: int
+    where: str = "in a file after -f"
 
     def remedy(self, task_bytes: int) -> str:
         """Values by which a task can have so much."""
@@ -31,7 +41,7 @@ class TaskMemory:
             pod, process = larger.pod_memory_bytes // MIB, larger.process_memory_bytes // MIB
             options.append(f"  processes: {processes}\n  memoryPerProcess: {process}Mi  # pods of {pod}Mi")
         return (
-            f"With these values in a file after -f, a task can have {task_bytes // MIB:,} MiB; "
+            f"With these values {self.where}, a task can have {task_bytes // MIB:,} MiB; "
             "the study goes on:\n\nworkers:\n" + "\n# or\nworkers:\n".join(options) + "\n\n"
             "If workers.resources.limits.memory is set, raise that to the pod's memory instead."
         )
@@ -54,3 +64,35 @@ def _in_pod(pod_bytes: int, processes: int, shape: Shape, settings: Settings) ->
     limited = settings.executor_type != "direct"
     largest_bytes = largest_task(pod_bytes, processes, settings.worker_memory_bytes) if limited else 0
     return TaskMemory(shape, settings, largest_bytes)
+
+
+def of_workers(client: "Client", resources: Mapping[str, float]) -> TaskMemory | None:
+    """Of the workers of a client that offer these resources of Dask; None when none of them can say.
+
+    Where they differ, of those with the most room for a task: another may go there.
+    """
+    told = [one for one in client.run(_told, on_error="return").values() if isinstance(one, dict)]
+    processes = Counter(one["pod"] for one in told)
+    found = [
+        in_pods(
+            Shape(1, processes[one["pod"]], one["threads"], one["pod_bytes"]),
+            Settings.from_env(one["settings"]),
+        )
+        for one in told
+        if all(one["offers"].get(name, 0) >= needed for name, needed in resources.items())
+    ]
+    best = max(found, key=lambda memory: memory.largest_bytes, default=None)
+    return best and replace(best, where="in the workers' release")
+
+
+def _told(dask_worker: "Worker") -> dict[str, Any]:
+    """On a worker: which pod it is in, what that has, how it was started."""
+    from modelops_dask.limits import pod
+
+    return {
+        "pod": (dask_worker.ip, pod.POD),
+        "pod_bytes": cgroup.memory().limit_bytes,
+        "offers": dict(dask_worker.state.total_resources),
+        "threads": dask_worker.state.nthreads,
+        "settings": dask_worker.modelops.settings.to_env(),
+    }
