@@ -8,7 +8,7 @@ import click
 from modelops_dask.errors import MopsError
 
 GROUPS = {  # name -> (module.attribute, one line of help); modules are imported when a command needs them
-    "preset": ("mops_helm.commands.preset:preset", "Presets: list, show, compare, render."),
+    "preset": ("mops_helm.commands.preset:preset", "Presets: list, show, compare, render, diagnose."),
     "values": ("mops_helm.commands.values:values", "Values files: check, explain, convert."),
     "study": ("mops_helm.commands.study:study", "Studies: create, plan, run, try, read."),
     "install": ("mops_helm.commands.release:install", "Install a release, checked, and follow its pods."),

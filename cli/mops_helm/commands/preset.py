@@ -1,15 +1,19 @@
-"""mops-helm preset: list, show, diff, render."""
+"""mops-helm preset: list, show, diff, render; diagnose is in diagnose.py."""
 
 from pathlib import Path
 
 import click
 
 from mops_helm import options
+from mops_helm.commands.diagnose import diagnose
 
 
 @click.group()
 def preset() -> None:
-    """Presets: list, show, compare, render."""
+    """Presets: list, show, compare, render; find out which one a bug needs."""
+
+
+preset.add_command(diagnose)
 
 
 @preset.command(name="list")

@@ -59,15 +59,16 @@ def approved(merged: Merged) -> list[Finding]:
 
 def differences(first: Merged, second: Merged) -> list[tuple[str, Any, Any]]:
     """Dotted path and both values of every leaf that differs; None where one has no such value."""
-    one, two = _leaves(first.values), _leaves(second.values)
+    one, two = leaves(first.values), leaves(second.values)
     paths = sorted(one.keys() | two.keys())
     return [(path, one.get(path), two.get(path)) for path in paths if one.get(path) != two.get(path)]
 
 
-def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Dotted path -> value of all that is not a mapping with something in it."""
     if not isinstance(value, dict) or not value:
         return {path: value} if path else {}
     found: dict[str, Any] = {}
     for key, inside in value.items():
-        found |= _leaves(inside, f"{path}.{key}".lstrip("."))
+        found |= leaves(inside, f"{path}.{key}".lstrip("."))
     return found

@@ -1,0 +1,79 @@
+"""From what a person typed to an experiment, and what is kept of it.
+
+SPEC, --bundle, Workers -> worker processes on this machine -> Experiment -> a folder: diagnosis.json,
+observations.parquet (a row for each run of a task), reproduce.py (where a polluter was found)
+
+Prints nothing, but tells `say`: commands print.
+"""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.diagnose import diagnose, lab
+from modelops_dask.diagnose.result import Diagnosis
+from modelops_dask.errors import BadInput
+from modelops_dask.study import spec
+from mops_helm import studies
+from mops_helm.questions import Trial
+from mops_helm.render_diagnose import SCRIPT
+from mops_helm.studies import Workers
+from mops_helm.values import layers, presets
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What was diagnosed, and what came of it."""
+
+    study: spec.Spec
+    bundle: Bundle
+    found: Diagnosis
+
+
+def run(
+    spec_path: Path, given: str | None, on: Workers, say: Callable[[str], object], **asked: Any
+) -> Experiment:
+    """Diagnose a study here. `asked` is passed on to diagnose(). BadInput, ClusterFailed."""
+    study = spec.load(spec_path)
+    bundle = studies.bundle_of(study, given, on.settings)
+    with _ended_as_by_ctrl_c(), lab.workers(on.shape, on.settings, on.dask_config, on.env, say) as client:
+        return Experiment(study, bundle, diagnose(client, study, bundle, on.settings, say=say, **asked))
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM, too, leaves every `with` on its way out, so that no process stays."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def keep(done: Experiment, folder: Path | None) -> Path:
+    """Write what came of it into a folder, by default out/NAME-diagnosis; an earlier one is replaced. Returns
+    the folder. BadInput when it cannot be written.
+    """
+    folder = folder or Path("out", f"{done.study.name}-diagnosis")
+    polluter = done.found.polluter
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "diagnosis.json").write_text(json.dumps(done.found.as_json(), indent=2) + "\n", "utf-8")
+        (folder / SCRIPT).unlink(missing_ok=True)
+        if polluter and polluter.script:
+            (folder / SCRIPT).write_text(polluter.script, "utf-8")
+    except OSError as error:
+        raise BadInput(f"{error.filename or folder}: {error.strerror or error}") from None
+    return folder
+
+
+def trial(found: Diagnosis) -> Trial:
+    """What to use meanwhile as a command has it: the preset, and --set for what that does not say."""
+    own = layers.leaves(presets.find(found.preset).values) if found.preset else {}
+    more = {name: value for name, value in layers.leaves(found.values).items() if own.get(name) != value}
+    return Trial(found.preset, tuple(f"{name}={json.dumps(value)}" for name, value in sorted(more.items())))
