@@ -19,6 +19,10 @@ ANSWERS = {  # namespace -> status and message
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         name = self.path.rpartition("/")[2]
+        if name == "silent":
+            self.server.kept.append(name)
+            self.server.ended.wait()
+            return
         status, message = ANSWERS[name]
         body = {"kind": "Status", "message": message, "code": status}
         if status == 200:
@@ -33,13 +37,20 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def http():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.kept, http.ended = [], threading.Event()
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{http.server_port}"
+        yield http
+        http.ended.set()
         http.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(http):
+    return f"http://127.0.0.1:{http.server_port}"
 
 
 @pytest.fixture
@@ -66,6 +77,14 @@ def test_the_contexts_own_namespace_unless_one_is_named(server, kubeconfig):
     assert connect().namespace == "models"
     assert connect(namespace="hidden").namespace == "hidden"  # who may not look may still work there
     assert connect(namespace="hidden").kubectl("get", "pods") == "kubectl -n hidden get pods"
+
+
+def test_a_server_that_does_not_answer_is_asked_once(http, kubeconfig, monkeypatch):
+    monkeypatch.setattr("modelops_dask.kube.connect.ANSWER_SECONDS", 0.5)
+    kubeconfig(f"http://127.0.0.1:{http.server_port}")
+    with pytest.raises(NoCluster):
+        connect(namespace="silent")
+    assert http.kept == ["silent"]
 
 
 def test_what_is_not_there_is_said(server, kubeconfig, monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelops_dask.errors import ClusterFailed
 
 if TYPE_CHECKING:
-    from kubernetes.client import ApiClient, AppsV1Api, BatchV1Api, CoreV1Api
+    from kubernetes.client import ApiClient, AppsV1Api, BatchV1Api, Configuration, CoreV1Api
 
 ANSWER_SECONDS = 15  # for the first answer of a cluster
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -127,7 +127,7 @@ def connect(context: str = "", namespace: str = "") -> Cluster:
 
 def _from_kubeconfig(context: str, namespace: str) -> Cluster:
     import yaml
-    from kubernetes import config
+    from kubernetes import client, config
 
     try:
         contexts, active = config.list_kube_config_contexts()
@@ -135,11 +135,12 @@ def _from_kubeconfig(context: str, namespace: str) -> Cluster:
         if chosen is None:
             names = ", ".join(one["name"] for one in contexts)
             raise NoCluster(f"the kubeconfig has no such context; it has {names}", context)
-        api = config.new_client_from_config(context=chosen["name"])
+        settings = _settings()
+        config.load_kube_config(context=chosen["name"], client_configuration=settings)
     except (config.ConfigException, yaml.YAMLError, OSError) as error:
         raise NoCluster(str(error), context) from None
     wanted = namespace or chosen["context"].get("namespace") or "default"
-    cluster = Cluster(api, wanted, context)
+    cluster = Cluster(client.ApiClient(settings), wanted, context)
     _look(cluster)
     return cluster
 
@@ -147,9 +148,18 @@ def _from_kubeconfig(context: str, namespace: str) -> Cluster:
 def _pod_client() -> "ApiClient":
     from kubernetes import client, config
 
-    settings = client.Configuration()
+    settings = _settings()
     config.load_incluster_config(settings)
     return client.ApiClient(settings)
+
+
+def _settings() -> "Configuration":
+    """Ask once: by itself the client asks four times, each with the whole patience of the caller."""
+    from kubernetes.client import Configuration
+
+    settings = Configuration()
+    settings.retries = 0
+    return settings
 
 
 def _look(cluster: Cluster) -> None:
