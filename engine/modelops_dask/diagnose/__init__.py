@@ -2,10 +2,15 @@
 
     spec, bundle -> a sample of tasks -> arms -> what differs -> a table -> Diagnosis
 
-sample.py chooses tasks and orders; arms.py names the arms; lab.py runs them on Dask workers, lane.py there;
-compare.py says what differs; verdict.py holds the reasoning as a table; experiment.py is the flow; result.py
-is what comes out. For a cause that was found, polluter.py, sources.py and growth.py say where it sits, by
-probes (probe.py).
+arms.py names the arms, sample.py chooses tasks and orders. lab.py runs lanes on Dask workers, lane.py there;
+compare.py, tally.py and confidence.py say what differs, how often and how surely. experiment.py is the flow,
+verdict.py the reasoning as a table, result.py what comes out, diagnosis.py puts it together. Behind a cause
+(causes.py): polluter.py, sources.py, growth.py and packages.py say where it sits, by probes (probe.py).
 
 Does not print, nor know values files: `mops-helm preset diagnose` does.
 """
+
+from modelops_dask.diagnose.diagnosis import diagnose
+from modelops_dask.diagnose.lab import workers
+
+__all__ = ["diagnose", "workers"]

@@ -154,4 +154,9 @@ def judge(facts: Mapping[str, Fact]) -> Row:
 
 def left_open(facts: Mapping[str, Fact]) -> tuple[str, ...]:
     """What the facts that are not known leave open, a sentence each."""
-    return tuple(words for name, words in OPEN.items() if facts.get(name) is None)
+    unknown = {name for name in OPEN if facts.get(name) is None}
+    if not facts.get("cold"):  # one of the two comparisons with new environments is enough
+        unknown.discard("fresh")
+    else:
+        unknown.discard("venv")
+    return tuple(words for name, words in OPEN.items() if name in unknown)
