@@ -117,6 +117,7 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
         runs.seed,
         budget_seconds,
         round(time.monotonic() - runs.lab.started, 1),
+        tuple(runs.observations),
     )
 
 

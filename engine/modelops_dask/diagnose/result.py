@@ -3,7 +3,7 @@
 Plain data, for render and JSON. Does not decide anything: verdict.py does.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from modelops_dask.diagnose.verdict import Fact
 
@@ -95,6 +95,24 @@ class ArmReport:
 
 
 @dataclass(frozen=True)
+class Observation:
+    """A run of a task: the `position`th of a lane, in a trial of an arm. outputs: hexadecimal digests by name."""
+
+    arm: str
+    trial: int
+    lane: int
+    position: int
+    task: str
+    seed: int
+    status: str
+    reason: str
+    error: str
+    seconds: float
+    peak_bytes: int
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """What the experiment says. `preset` is what to use meanwhile, `values` the same as values of the chart.
 
@@ -118,7 +136,10 @@ class Diagnosis:
     seed: int = 0
     budget_seconds: float = 0.0
     seconds: float = 0.0
+    observations: tuple[Observation, ...] = field(default=(), repr=False)
 
     def as_json(self) -> dict:
-        """Plain data: the contract of `preset diagnose -o json`."""
-        return asdict(self)
+        """Plain data: the contract of `preset diagnose -o json`. The observations are left out."""
+        fields = asdict(replace(self, observations=()))
+        del fields["observations"]
+        return fields

@@ -5,6 +5,7 @@ lanes of an arm -> Trial -> lab -> its Tally; cold's first result of a task is t
 Does not choose what runs: experiment.py does.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
@@ -15,6 +16,7 @@ from modelops_dask.diagnose.arms import NAMES, named
 from modelops_dask.diagnose.compare import Seen
 from modelops_dask.diagnose.lab import Lab, Ran
 from modelops_dask.diagnose.lane import Trial
+from modelops_dask.diagnose.result import Observation
 from modelops_dask.diagnose.sample import orders
 from modelops_dask.diagnose.tally import Tally
 from modelops_dask.diagnose.verdict import Fact
@@ -64,6 +66,8 @@ class Runs:
         self.reference: dict[int, Seen] = {}
         self.tallies = {name: Tally(named(name)) for name in NAMES}
         self.fresh: dict[int, Seen] = {}  # the first result of a task in an environment of its own
+        self.observations: list[Observation] = []
+        self._trials = 0
         self.fresh_again = Tally(named("fresh-venv"))  # further ones, compared with the first
 
     # Running
@@ -123,7 +127,32 @@ class Runs:
             self.runners,
             int(1.25 * max((one.peak_bytes for one in self.reference.values()), default=0)),
         )
-        return trial, self.lab.run(trial, seconds + hang)
+        ran = self.lab.run(trial, seconds + hang)
+        self._observe(name, ran)
+        return trial, ran
+
+    def _observe(self, name: str, ran: Ran) -> None:
+        self._trials += 1
+        positions: Counter[int] = Counter()
+        for one in ran.seen:
+            task = self.tasks[one.task]
+            self.observations.append(
+                Observation(
+                    name,
+                    self._trials,
+                    one.lane,
+                    positions[one.lane],
+                    f"{task.set}/{task.replicate}",
+                    task.seed,
+                    one.status,
+                    one.reason,
+                    one.error,
+                    one.seconds,
+                    one.peak_bytes,
+                    {output: digest.hex() for output, digest in one.digests.items()},
+                )
+            )
+            positions[one.lane] += 1
 
     # Lanes
 
