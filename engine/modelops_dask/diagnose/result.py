@@ -96,7 +96,7 @@ class ArmReport:
 
 @dataclass(frozen=True)
 class Observation:
-    """A run of a task: the `position`th of a lane, in a trial of an arm. outputs: hexadecimal digests by name."""
+    """A run of a task: at `position` of a lane, in a trial of an arm. outputs: hexadecimal digests by name."""
 
     arm: str
     trial: int
