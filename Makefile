@@ -72,6 +72,10 @@ bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: abo
 bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: half an hour, as root
 	$(VENV)/python benchmarks/run.py incident
 
+.PHONY: bench-diagnose
+bench-diagnose: dev  ## Diagnose models whose cause is known, and healthy ones 20 times: error rates, half an hour
+	$(VENV)/python benchmarks/diagnose.py
+
 .PHONY: faults
 faults: dev  ## Disturb RUNS studies by seeded faults, and check what each comes to; FAULT_SEED repeats them
 	$(VENV)/python tests/faults/campaign.py --runs $(RUNS) $(FAULT_SEED:%=--seed %)

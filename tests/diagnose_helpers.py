@@ -87,6 +87,9 @@ def wrong(found: Mapping[str, Any], label: Label) -> Iterator[str]:
         return
     if label.polluter is not None or label.polluter_shares is not None:
         yield from _wrong_polluter(found["polluter"], label)
+    lines = "\n".join(found["evidence"]["lines"])
+    if label.verdict == "cached-environment" and label.changed not in lines:
+        yield f"what is said of the environment, {lines!r}, lacks {label.changed}"
     if label.source and not any(_is(source, label.source) for source in found["sources"]):
         yield f"sources {found['sources']} lack {label.source}"
     if label.bytes_per_task:

@@ -8,15 +8,15 @@ Prints nothing, but tells `say`: commands print.
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.diagnose import diagnose, lab
-from modelops_dask.diagnose.result import Diagnosis
+from modelops_dask.diagnose import diagnose, workers
+from modelops_dask.diagnose.result import Diagnosis, Observation
 from modelops_dask.errors import BadInput
 from modelops_dask.study import spec
 from mops_helm import studies
@@ -41,8 +41,10 @@ def run(
     """Diagnose a study here. `asked` is passed on to diagnose(). BadInput, ClusterFailed."""
     study = spec.load(spec_path)
     bundle = studies.bundle_of(study, given, on.settings)
-    with _ended_as_by_ctrl_c(), lab.workers(on.shape, on.settings, on.dask_config, on.env, say) as client:
-        return Experiment(study, bundle, diagnose(client, study, bundle, on.settings, say=say, **asked))
+    with _ended_as_by_ctrl_c(), workers(on.shape, on.settings, on.dask_config, on.env, say) as client:
+        threads = on.shape.threads
+        found = diagnose(client, study, bundle, on.settings, threads=threads, say=say, **asked)
+    return Experiment(study, bundle, found)
 
 
 @contextmanager
@@ -64,6 +66,7 @@ def keep(done: Experiment, folder: Path | None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "diagnosis.json").write_text(json.dumps(done.found.as_json(), indent=2) + "\n", "utf-8")
+        _write_rows(done.found.observations, folder / "observations.parquet")
         (folder / SCRIPT).unlink(missing_ok=True)
         if polluter and polluter.script:
             (folder / SCRIPT).write_text(polluter.script, "utf-8")
@@ -72,8 +75,23 @@ def keep(done: Experiment, folder: Path | None) -> Path:
     return folder
 
 
+def _write_rows(rows: Sequence[Observation], path: Path) -> None:
+    """A row for each run of a task, in the order of the trials."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, whole = pa.string(), pa.int64()
+    types = {"seed": pa.uint64(), "seconds": pa.float64(), "outputs": pa.map_(text, text)}
+    types |= dict.fromkeys(("trial", "lane", "position", "peak_bytes"), whole)
+    schema = pa.schema([(each.name, types.get(each.name, text)) for each in fields(Observation)])
+    listed = [{**vars(row), "outputs": list(row.outputs.items())} for row in rows]
+    pq.write_table(pa.Table.from_pylist(listed, schema), path)
+
+
 def trial(found: Diagnosis) -> Trial:
-    """What to use meanwhile as a command has it: the preset, and --set for what that does not say."""
-    own = layers.leaves(presets.find(found.preset).values) if found.preset else {}
-    more = {name: value for name, value in layers.leaves(found.values).items() if own.get(name) != value}
-    return Trial(found.preset, tuple(f"{name}={json.dumps(value)}" for name, value in sorted(more.items())))
+    """What to use meanwhile as a command has it: the preset if the values are its, and --set for the rest."""
+    preset = found.values.get("preset", "")
+    own = layers.leaves(presets.find(preset).values) if preset else {}
+    more = [(name, value) for name, value in layers.leaves(found.values).items() if own.get(name) != value]
+    words = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in more]
+    return Trial(preset, tuple(f"{name}={word}" for name, word in words))

@@ -35,7 +35,8 @@ def _where(place: "Place | None") -> str:
 
 
 def _flags(trial: Trial) -> str:
-    return " ".join([f"--preset {trial.preset}", *(f"--set {each}" for each in trial.sets)])
+    preset = [f"--preset {trial.preset}"] if trial.preset else []
+    return " ".join([*preset, *(f"--set {each}" for each in trial.sets)])
 
 
 def question(node: Question) -> str:

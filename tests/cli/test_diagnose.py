@@ -1,0 +1,270 @@
+"""`preset diagnose --study`: what a person types, reads and is left with."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from diagnose_helpers import Case
+from helpers import wait_for
+from modelops_dask.bundle import Bundle
+from modelops_dask.diagnose import advice, arms, verdict
+from modelops_dask.diagnose.result import (
+    ArmReport,
+    Diagnosis,
+    Evidence,
+    Example,
+    Pollution,
+    SourceRef,
+    TaskRef,
+)
+from mops_helm import diagnosing, page_diagnose, render_diagnose, render_questions
+from mops_helm.diagnosing import Experiment
+from mops_helm.main import main
+from mops_helm.values import layers
+from study_helpers import finish, mops_helm, start
+
+IMAGE = ["--set", "executor.environment=image"]
+FEW = ["--tasks", "4", "--repeats", "2"]
+HOSTILE = "<script>alert(1)</script>"
+
+
+def study(name: str) -> list[str]:
+    return ["--study", str(Case(name).folder / "study.yaml")]
+
+
+def refused(*arguments) -> str:
+    done = CliRunner().invoke(main, ["preset", "diagnose", *map(str, arguments)])
+    assert done.exit_code == 2, done.output
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory):
+    """A folder in which the model of global-state was diagnosed, with all that a person may ask for."""
+    folder = tmp_path_factory.mktemp("sick")
+    wanted = ["--report", "page.html", "--write", "values.yaml", "--store", "kept", "-o", "json"]
+    done = mops_helm(
+        "preset", "diagnose", *study("global-state"), *FEW, *IMAGE, *wanted, cwd=folder, timeout_seconds=300
+    )
+    assert done.returncode == 3, done.stderr
+    return folder, done
+
+
+def test_the_verdict_is_data_on_stdout_and_all_talk_is_on_stderr(sick):
+    _, done = sick
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["preset"]) == ("process-reuse", "isolated-fork")
+    assert found["polluter"]["tasks"][0]["params"]["close_schools"] is True
+    assert found["evidence"]["arms"] == ["single-process", "cold"]
+    assert [arm["arm"] for arm in found["arms"]] == list(arms.NAMES)
+    assert "single-process" in done.stderr
+
+
+def test_the_folder_keeps_what_was_seen(sick):
+    folder, done = sick
+    assert json.loads((folder / "kept" / "diagnosis.json").read_text()) == json.loads(done.stdout)
+    rows = pq.read_table(folder / "kept" / "observations.parquet").to_pylist()
+    cold = [row for row in rows if row["arm"] == "cold"]
+    assert {row["task"] for row in cold} == {row["task"] for row in rows}
+    assert (
+        len({(row["task"], str(row["outputs"])) for row in cold}) == len({row["task"] for row in cold}) == 4
+    )
+    warm = {(row["task"], str(row["outputs"])) for row in rows if row["arm"] == "single-process"}
+    assert len(warm) > 4
+
+
+def test_the_script_that_is_kept_reproduces_it(sick):
+    folder, _ = sick
+    done = subprocess.run(
+        [sys.executable, folder / "kept" / "reproduce.py"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+
+
+def test_the_values_that_are_written_pass_the_checks(sick):
+    folder, _ = sick
+    written = yaml.safe_load((folder / "values.yaml").read_text())
+    assert written["executor"] == {"type": "isolated_fork", "environment": "image", "forceFreshVenv": False}
+    checked = mops_helm("values", "check", "values.yaml", cwd=folder)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_page_needs_no_network_and_says_it_all(sick):
+    folder, _ = sick
+    page = (folder / "page.html").read_text()
+    assert not re.search(r"(src|href)=|url\(|@import", page)
+    for text in (
+        "process-reuse",
+        "close_schools",
+        "mops-helm upgrade RELEASE",
+        "isolated_fork",
+        "What pollutes",
+    ):
+        assert text in page
+
+
+def test_a_healthy_model_ends_with_status_0_and_what_it_may_still_hide(tmp_path):
+    done = mops_helm(
+        "preset",
+        "diagnose",
+        *study("healthy"),
+        *FEW,
+        *IMAGE,
+        "--arms",
+        "single-process,baseline",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("healthy: ")
+    assert "Not excluded" in done.stdout
+    assert re.search(r"^direct +not run .*not asked for$", done.stdout, re.MULTILINE)
+    assert (tmp_path / "out" / "healthy-diagnosis" / "diagnosis.json").exists()
+
+
+def test_ctrl_c_ends_it_with_all_processes(tmp_path):
+    process = start("preset", "diagnose", *study("shared-file"), *IMAGE, cwd=tmp_path)
+    said = iter(process.stderr.readline, "")
+    assert any("cold" in line for line in said), "it ended early"
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    wait_for(lambda: not any(each.is_running() for each in family), "end of its processes")
+
+
+def test_the_budget_ends_a_model_that_hangs(tmp_path):
+    (tmp_path / "wire.py").write_text(
+        "import time\n\ndef wire(entrypoint, params, seed):\n    while True:\n        time.sleep(1)\n"
+    )
+    (tmp_path / "study.yaml").write_text(
+        "name: hangs\nentrypoint: models.hang/on\ngrid: {x: [1, 2, 3, 4, 5]}\n"
+    )
+    done = mops_helm(
+        "preset", "diagnose", "--study", "study.yaml", *IMAGE, "--budget", "8s", "-o", "json", cwd=tmp_path
+    )
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["verdict"]) == (3, "inconclusive"), done.stderr
+    assert found["budget_seconds"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--study", "none.yaml"], "none.yaml"),
+        ([*study("healthy"), "--arms", "warm"], "There is no arm warm"),
+        ([*study("healthy"), "--budget", "soon"], "write 90s, 5m or 1h"),
+        ([*study("healthy"), "--answer", "symptom=results"], "without --study"),
+        ([*study("healthy"), "--write", "no/such/folder.yaml"], "there is no folder no/such"),
+        (["--report", "page.html"], "add --study SPEC"),
+        ([*study("healthy"), "--preset", "single-proces"], "did you mean single-process?"),
+    ],
+)
+def test_bad_input_is_said_before_anything_runs(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explain_has_every_arm_every_fact_and_every_row():
+    done = CliRunner().invoke(main, ["preset", "diagnose", "--explain"])
+    assert done.exit_code == 0
+    for text in (*arms.NAMES, *verdict.FACTS, *(row.because for row in verdict.TABLE)):
+        assert text in done.stdout
+    data = json.loads(CliRunner().invoke(main, ["preset", "diagnose", "--explain", "-o", "json"]).stdout)
+    assert [row["verdict"] for row in data["rows"]] == [row.verdict for row in verdict.TABLE]
+
+
+def diagnosis(**changed) -> Diagnosis:
+    """A diagnosis with something of everything."""
+    values = advice.values("process-reuse", {"fork": False}, "bundle")
+    victim, guilty = TaskRef("0/0", {"x": 1}, 5), TaskRef("3/1", {"x": HOSTILE}, 6)
+    return replace(
+        Diagnosis(
+            "process-reuse",
+            "results depend on what ran before",
+            0.999,
+            "isolated-fork",
+            values,
+            Evidence(
+                ("single-process", "cold"),
+                40,
+                72,
+                "3 of 3",
+                Example("0/0", "y", "1", "2", "different"),
+                (HOSTILE,),
+            ),
+            polluter=Pollution((guilty,), victim, (HOSTILE,), HOSTILE),
+            sources=(SourceRef("clock", "time.time", "model.py", 12, True),),
+            not_excluded=(HOSTILE,),
+            arms=(
+                ArmReport("cold", "same", "", 24, 2, 0, 3.1, 20 << 20),
+                ArmReport("direct", "not run", HOSTILE),
+            ),
+            tasks=24,
+            orders=3,
+            budget_seconds=600,
+            seconds=31,
+        ),
+        **changed,
+    )
+
+
+def test_what_comes_from_a_model_cannot_become_part_of_the_page(tmp_path):
+    case = Case("healthy")
+    done = Experiment(case.spec, Bundle(tmp_path, "sha256:00"), diagnosis())
+    page = page_diagnose.page(done, "mops-helm upgrade RELEASE")
+    assert HOSTILE not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
+
+
+def test_a_diagnosis_reads_from_the_verdict_to_the_command():
+    said = render_diagnose.diagnosis(diagnosis(), "mops-helm upgrade RELEASE", Path("kept"), "table")
+    heads = [
+        "process-reuse: ",
+        "Confidence 0.999",
+        "Evidence",
+        "40 of 72",
+        "For example",
+        "Polluter",
+        "changes",
+        "ARM",
+    ]
+    heads += ["Not excluded", "Use meanwhile: preset isolated-fork", "Apply it: mops-helm upgrade RELEASE"]
+    places = [said.index(head) for head in heads]
+    assert places == sorted(places)
+    assert "kept/reproduce.py" in said
+    assert (
+        json.loads(render_diagnose.diagnosis(diagnosis(), "", Path(), "json")) == diagnosis().as_json() | {}
+    )
+
+
+CAUSES = [name for name in verdict.VERDICTS if name != "inconclusive"]
+
+
+@pytest.mark.parametrize("environment", ["bundle", "image"])
+@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize("facts", [{}, {"fork": False}, {"fork": True}, {"cold": True}], ids=str)
+@pytest.mark.parametrize("numbers", [{}, {"max_process_reuse": 40}], ids=["", "grows"])
+def test_the_command_gives_a_release_the_values_that_are_advised(cause, facts, environment, numbers):
+    if (cause, environment) == ("cached-environment", "image"):
+        return  # there is one environment, which is not built anew
+    values = advice.values(cause, facts, environment, **numbers)
+    trial = diagnosing.trial(diagnosis(values=values))
+    assert trial.preset == values.get("preset", "")
+    under = [] if trial.preset else ["preset="]  # as a release that has none
+    given = layers.leaves(layers.resolve(trial.preset, (), [*under, *trial.sets]).values)
+    assert given.items() >= layers.leaves(values).items()
+    command = render_questions.upgrade(trial, None)
+    assert command.startswith("mops-helm upgrade RELEASE --")
