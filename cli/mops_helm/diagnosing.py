@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.diagnose import diagnose, workers
+from modelops_dask.diagnose import arms, diagnose, workers
 from modelops_dask.diagnose.result import Diagnosis, Observation
 from modelops_dask.errors import BadInput
 from modelops_dask.study import spec
@@ -40,8 +40,9 @@ def run(
 ) -> Experiment:
     """Diagnose a study here. `asked` is passed on to diagnose(). BadInput, ClusterFailed."""
     study = spec.load(spec_path)
+    arms.chosen(asked.get("arms", ()))  # what cannot be run is said before any worker is started
     bundle = studies.bundle_of(study, given, on.settings)
-    with _ended_as_by_ctrl_c(), workers(on.shape, on.settings, on.dask_config, on.env, say) as client:
+    with _ended_as_by_ctrl_c(), workers(on.shape, on.settings, on.dask_config, on.env) as client:
         threads = on.shape.threads
         found = diagnose(client, study, bundle, on.settings, threads=threads, say=say, **asked)
     return Experiment(study, bundle, found)
