@@ -6,8 +6,25 @@ labels, program, secrets -> pod under Pod Security `restricted` -> what it print
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from e2e.cluster import IMAGE, Release, eventually
+
+
+def restricted(
+    name: str, command: Sequence[str], labels: Mapping[str, str], **container: Any
+) -> dict[str, Any]:
+    """A pod of one container of IMAGE, under the name `main`, that Pod Security `restricted` lets in."""
+    main = {"name": "main", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": list(command)}
+    main["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    user = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": user}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {**spec, "containers": [main | container]},
+    }
 
 
 @contextmanager
@@ -15,33 +32,11 @@ def client(
     release: Release, name: str, program: str, labels: Mapping[str, str], secrets: Sequence[str] = ()
 ) -> Iterator[None]:
     """A pod that runs a Python program; it is gone at the end. Secrets are mounted at /secrets/NAME."""
-    locked = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    container = {
-        "name": "client",
-        "image": IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-c", program],
-        "securityContext": locked,
-        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
-        "volumeMounts": [{"name": name, "mountPath": f"/secrets/{name}"} for name in secrets],
-    }
-    spec = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [{"name": name, "secret": {"secretName": name}} for name in secrets],
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": dict(labels)},
-        "spec": spec,
-    }
+    pod = restricted(name, ["python", "-c", program], labels)
+    (container,) = pod["spec"]["containers"]
+    container["resources"] = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+    container["volumeMounts"] = [{"name": name, "mountPath": f"/secrets/{name}"} for name in secrets]
+    pod["spec"]["volumes"] = [{"name": name, "secret": {"secretName": name}} for name in secrets]
     release.kubectl("apply", "--filename", "-", stdin=json.dumps(pod))
     try:
         yield

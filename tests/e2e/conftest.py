@@ -15,6 +15,7 @@ import pytest
 
 from chart.rendering import HELMS
 from e2e.cluster import install, kubectl
+from e2e.s3 import Bucket, serve
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,6 +41,12 @@ def namespace():
     kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
     yield name
     kubectl("delete", "namespace", name)
+
+
+@pytest.fixture(scope="session")
+def s3(namespace: str, tmp_path_factory) -> Bucket:
+    """A bucket of an S3 server in the namespace; its secret must be among a release's envFromSecrets."""
+    return serve(namespace, tmp_path_factory.mktemp("s3"))
 
 
 @pytest.fixture

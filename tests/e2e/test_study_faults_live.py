@@ -1,23 +1,28 @@
-"""Studies in the cluster while pods are lost, and while memory does not suffice.
+"""Studies in the cluster while pods are lost, the API server is away, and memory does not suffice.
 
-Every pod of a running study is taken away, one kind after the other; nothing is lost.
+Every pod of a running study is taken away, one kind after the other, the workers by an upgrade; nothing is
+lost.
 """
 
 import json
 import re
 import secrets
+import time
 
 import pytest
 
 from chart.rendering import CHART
-from e2e.cluster import CI_VALUES, IMAGE, eventually, install
+from e2e.api_server import api_server_away
+from e2e.clients import restricted
+from e2e.cluster import CI_VALUES, eventually, install
 from e2e.driver import driver_job
 from e2e.volumes import shared_volume
-from study_helpers import KNOBS, mops_helm
+from study_helpers import KNOBS, finish, mops_helm, start
 
 HUNGRY = CHART.parents[1] / "tests" / "bundles" / "hungry"
 STORE = f"/shared/{secrets.token_hex(4)}"  # the volume may have been another test's before
 LONG_SECONDS = 420
+AWAY_SECONDS = 60
 
 # Ends the process of a driver as the kernel would, from within its pod.
 KILL = """
@@ -31,11 +36,12 @@ for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 
 @pytest.fixture(scope="module")
 def release(namespace):
-    """Two workers in a pod each, and a volume for stores."""
+    """Two workers in a pod each, under preset direct, and a volume for stores."""
     sets = ["workers.replicas=2,workers.processes=1,executor.environment=image"]
     sets += ["studies.driver.resources.requests.cpu=50m,studies.driver.resources.requests.memory=512Mi"]
     sets += ["sharedVolume.enabled=true,sharedVolume.size=10Gi", f"studies.store={STORE}"]
-    with shared_volume(install("faults", namespace, CI_VALUES, sets=sets)) as installed:
+    direct = CHART.parents[1] / "values" / "direct.yaml"
+    with shared_volume(install("faults", namespace, CI_VALUES, direct, sets=sets)) as installed:
         yield installed
 
 
@@ -100,8 +106,12 @@ def test_a_study_outlives_all_its_pods(release, typed, tmp_path):
     job = submitted(typed, release, spec)
     gone_on(release, job, 10)
 
+    before = {pod["metadata"]["name"] for pod in release.pods("worker")}
     greedy(release)  # a pod with the labels of workers that takes more memory than it may
-    release.kubectl("delete", "pod", release.pods("worker")[0]["metadata"]["name"], "--wait=false")
+    warm = ["--set", "preset=", "--set", "executor.type=isolated_warm"]
+    upgraded = typed("upgrade", release.name, *warm, "--timeout", f"{LONG_SECONDS}s")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert not before & {pod["metadata"]["name"] for pod in release.pods("worker")}
     eventually(lambda: "OOMKilled" in release.kubectl("logs", f"job/{job}"), "word of the pod out of memory")
     release.kubectl("delete", "pod", "greedy", "--wait=false")
     gone_on(release, job, 10)
@@ -127,6 +137,42 @@ def test_a_study_outlives_all_its_pods(release, typed, tmp_path):
     status = json.loads(release.kubectl("get", "job", job, "--output", "json"))["status"]
     assert status["succeeded"] == 1
     assert [code for _, _, code in drivers(release, job)][-2:] == [137, 0]
+    made = attempts(release, found["study"])
+    used = {one["executor"] for one in made if one["status"] == "ok"}
+    assert used == {"direct", "isolated_warm"}, "before the upgrade and after it"
+
+
+def attempts(release, store):
+    """What a store on the volume has on record: the executor, status and end of each attempt."""
+    worker = eventually(lambda: release.pods("worker"), "a worker that is ready")[0]["metadata"]["name"]
+    read = "import json, sys; from pyarrow import parquet; print(json.dumps(parquet.read_table(sys.argv[1], "
+    read += "columns=['executor', 'status', 'reason', 'ended']).to_pylist(), default=str))"
+    command = ("--", "python", "-c", read, f"{store}/parts")
+    return json.loads(release.kubectl("exec", worker, *command))
+
+
+def test_a_study_does_not_need_the_api_server(release, typed, tmp_path):
+    """Away for a minute, in which the study ends. Who watches is told, and sees the end."""
+    spec = study(tmp_path, "away", fixed={"seconds": 0.2}, grid={"x": list(range(150))})
+    where = ("--release", release.name, "-n", release.namespace)
+    watching = start("study", "submit", spec, *where, "--watch", cwd=tmp_path)
+    try:
+        assert any(" tasks done, " in line for line in watching.stderr), watching.poll()
+        with api_server_away():
+            began = time.time()
+            assert any("The API server does not answer" in line for line in watching.stderr), watching.poll()
+            time.sleep(max(0, began + AWAY_SECONDS - time.time()))  # so long is the fault
+            back = time.time()
+    finally:
+        done = finish(watching, LONG_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "150 of 150 tasks done" in done.stderr
+    checked = typed("study", "verify", "away")
+    assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), checked.stdout
+    assert "150 ok; 150 attempts" in checked.stdout, checked.stdout
+    store = checked.stdout.partition(":")[0]
+    ends = [one["ended"] for one in attempts(release, store)]
+    assert sum(began < end < back for end in ends) > 20, (began, back, ends)
 
 
 def other(release, job, known):
@@ -140,18 +186,9 @@ def greedy(release):
     """A pod of the release, as its labels say, that is killed for its memory."""
     labels = release.pods("worker")[0]["metadata"]["labels"]
     chosen = {name: labels[name] for name in labels if name.startswith("app.kubernetes.io/")}
-    locked = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    container = {
-        "name": "worker",
-        "image": IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "securityContext": locked,
-    }
-    container["command"] = ["python", "-c", "held = [bytearray(b'x' * 10**7) for _ in range(100)]"]
-    container["resources"] = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}}
-    user = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "greedy", "labels": chosen}}
-    pod["spec"] = {"restartPolicy": "Never", "securityContext": user, "containers": [container]}
+    take = ["python", "-c", "held = [bytearray(b'x' * 10**7) for _ in range(100)]"]
+    little = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}}
+    pod = restricted("greedy", take, chosen, name="worker", resources=little)
     release.kubectl("apply", "--filename", "-", stdin=json.dumps(pod))
 
 

@@ -19,10 +19,10 @@ LONG_SECONDS = 420
 
 
 @pytest.fixture(scope="module")
-def release(namespace):
-    """A worker, and a volume for stores."""
+def release(namespace, s3):
+    """A worker, a volume for stores, and the credentials of a bucket."""
     shared = ["sharedVolume.enabled=true,sharedVolume.size=10Gi", f"studies.store={STORE}"]
-    sets = [*SMALL, *shared, "studies.maxActive=1"]
+    sets = [*SMALL, *shared, "studies.maxActive=1", f"envFromSecrets={{{s3.secret}}}"]
     with shared_volume(install("study", namespace, CI_VALUES, sets=sets)) as installed:
         yield installed
 
@@ -56,9 +56,13 @@ def waiting(folder, name, until):
     return path
 
 
-@pytest.mark.parametrize("how", [[], ["--chunks", "2"]], ids=["driver", "chunks"])
-def test_a_study_in_the_cluster_has_the_results_of_this_machine(typed, release, tmp_path, how):
-    spec = sir(tmp_path, f"sir-{len(how)}")
+@pytest.mark.parametrize(("chunks", "store"), [(0, ""), (2, "s3")], ids=["volume", "s3-chunks"])
+def test_a_study_in_the_cluster_has_the_results_of_this_machine(
+    typed, release, s3, tmp_path, monkeypatch, chunks, store
+):
+    spec = sir(tmp_path, f"sir-{chunks}")
+    how = ["--chunks", chunks] if chunks else []
+    how += ["--store", f"{s3.url}/sir"] if store else []
     done = typed("submit", spec, "--release", release.name, *how, "--watch")
     assert done.returncode == 0, done.stderr
     assert "succeeded" in done.stdout and "12" in done.stdout
@@ -78,10 +82,17 @@ def test_a_study_in_the_cluster_has_the_results_of_this_machine(typed, release, 
     assert page.returncode == 0 and "</html>" in (tmp_path / "sir.html").read_text()
 
     found = json.loads(typed("status", name, "-o", "json").stdout)
-    assert (found["state"], found["exit_code"], found["chunks"]) == ("succeeded", 0, len(how))
+    assert (found["state"], found["exit_code"], found["chunks"]) == ("succeeded", 0, chunks)
     assert (found["summary"]["ok"], found["summary"]["total"]) == (12, 12)
     assert found["progress"]["done"] == 12
     assert not [line for line in pods(release) if "-read-" in line], "pods that read are removed"
+    if store:  # a laptop that reaches the bucket needs no pod, nor the model beside it
+        with s3.reached() as variables:
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+            direct = [found["store"], "--sample", "1", "--set", "executor.environment=image"]
+            done = mops_helm("study", "verify", *direct, cwd=tmp_path, timeout_seconds=LONG_SECONDS)
+            assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), done.stderr
 
 
 def test_submitted_twice_at_once_cancelled_and_gone_on_with(typed, release, tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelops_dask.kube.connect import Cluster, asking
+from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, asking
 
 Object = Mapping[str, Any]
 LOG_LINES = 8  # of a container that failed
@@ -41,15 +41,18 @@ class Reason:
 def find(cluster: Cluster, selector: str) -> list[Object]:
     """Pods with these labels."""
     with asking("list pods", cluster.context):
-        return cluster.plain(
-            cluster.core.list_namespaced_pod(cluster.namespace, label_selector=selector).items
+        found = cluster.core.list_namespaced_pod(
+            cluster.namespace, label_selector=selector, _request_timeout=ANSWER_SECONDS
         )
+        return cluster.plain(found.items)
 
 
 def warnings(cluster: Cluster) -> dict[str, list[Object]]:
     """The warnings of the namespace by the uid of what they are about, oldest first."""
     with asking("list events", cluster.context):
-        found = cluster.core.list_namespaced_event(cluster.namespace, field_selector="type=Warning")
+        found = cluster.core.list_namespaced_event(
+            cluster.namespace, field_selector="type=Warning", _request_timeout=ANSWER_SECONDS
+        )
     about = defaultdict(list)
     for event in sorted(cluster.plain(found.items), key=_when):
         about[event["involvedObject"].get("uid", "")].append(event)
