@@ -9,9 +9,10 @@ import pytest
 from chart.rendering import HELMS, PRESET_VALUES, ROOT, env, flag, layers, memory_limit, render, workers
 from e2e.cluster import CI_VALUES
 
-# Every isolation, and the shapes that differ in how Dask is started; the helms take turns.
+# Every isolation, and the shapes that differ in how Dask is started; the helms take turns. That both switch
+# between baseline and debug-isolated, test_release_live.py proves.
 NAMES = [
-    "baseline",
+    "debug-isolated",
     "single-process",
     "isolated-fork",
     "cold",
@@ -19,10 +20,9 @@ NAMES = [
     "memory-heavy",
 ]
 TURNS = [(name, HELMS[number % 2]) for number, name in enumerate(NAMES)]
-DEBUG = [("debug-isolated", helm) for helm in HELMS]
 
 
-@pytest.mark.parametrize("name, helm", [*DEBUG, *TURNS])
+@pytest.mark.parametrize("name, helm", TURNS)
 def test_each_process_is_what_the_preset_says(name, helm, release):
     files = [ROOT / "values" / f"{name}.yaml", CI_VALUES]
     rendered = render(helm, *layers(*files))

@@ -158,12 +158,20 @@ def test_what_stops_a_submission_is_said_before_anything_is_created(typed, relea
     ids=["image", "volume"],
 )
 def test_a_study_that_cannot_start_says_why(typed, namespace, tmp_path, sets, code, said):
-    sets = [*SMALL, sets, "image.tag=missing"]
-    with install("stuck", namespace, CI_VALUES, sets=sets, wait=False):
+    sets = [*SMALL, sets, "image.tag=missing", "studies.kueue.queueName=epi"]
+    with install("stuck", namespace, CI_VALUES, sets=sets, wait=False) as stuck:
         spec = waiting(tmp_path, f"stuck-{code.lower()}", "/nowhere")
-        assert typed("submit", spec, "--release", "stuck").returncode == 0
+        job = typed("submit", spec, "--release", "stuck").stdout.strip()
         found = eventually(lambda: in_the_way(typed, spec.stem, said), said)
         assert code in found["code"] and found["command"]
+
+        labels = json.loads(stuck.kubectl("get", "job", job, "--output", "json"))["metadata"]["labels"]
+        assert labels["kueue.x-k8s.io/queue-name"] == "epi"
+        queued = "it waits for its queue to admit it"
+        stuck.kubectl("patch", "job", job, "--patch", '{"spec": {"suspend": true}}')  # as Kueue does
+        assert in_the_way(typed, spec.stem, queued)
+        stuck.kubectl("patch", "job", job, "--patch", '{"spec": {"suspend": false}}')
+        assert not in_the_way(typed, spec.stem, queued)
         assert typed("cancel", spec.stem).returncode == 0
         eventually(lambda: in_state(typed, spec.stem, "cancelled", ended=True), "a study that is cancelled")
 
