@@ -2,39 +2,47 @@
 
     run(bundle, settings, calls, ask) -> a process that runs inside.py -> Probed
 
-The process is a runner like those of the executors (same interpreter, folder, variables, ends): process.py.
-What it looks at is snapshot.py's and tracing.py's; they run inside, with the bundle's Python.
+The process is a runner like those of the executors (same interpreter, folder, variables, end): process.py.
 Does not compare, judge or repeat: polluter.py, sources.py and growth.py decide from what several probes say.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+from modelops_dask import venv
 from modelops_dask.bundle import Bundle
-from modelops_dask.executors.process import Call
+from modelops_dask.errors import BadInput
+from modelops_dask.executors.process import Call, Runner, RunnerLost
 from modelops_dask.executors.runner import Answer
+from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
 
 
 @dataclass(frozen=True)
 class Ask:
-    """What to look at while the tasks run; with nothing asked for, only outputs and memory are reported.
+    """What to look at while the tasks run; with nothing asked for, only results and memory are reported.
 
-    changes: what the tasks but the last left in the process, and for each change whether the last task's
-    result differs without it. trace: calls of clocks and of sources of randomness and identity. frozen: kinds
-    of sources (sources.KINDS) that answer the same in every process.
+    changes: what the tasks but the last leave in the process, and whether the last one's result depends on
+    it. memory: collect garbage before memory is read. trace: uses of sources of chance. frozen: these answer
+    the same in every process; but `shifted`, a kind or KIND@FILE:LINE of a Use, has another answer. files:
+    contents that files are to have before the start (None: no such file), as in Probed.written.
     """
 
     changes: bool = False
+    memory: bool = False
     trace: bool = False
-    frozen: tuple[str, ...] = ()
+    frozen: bool = False
+    shifted: str = ""
+    files: dict[str, bytes | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Change:
     """Something that the process holds otherwise than before its first task; texts are short.
 
-    `decides` is whether the last task's result is another once this is undone; None: it cannot be undone.
+    `decides`: whether the last task's result depends on it; None: it cannot be told.
     """
 
     where: str  # "module sir", "cwd", "os.environ", ...
@@ -45,12 +53,12 @@ class Change:
 
     def __str__(self) -> str:
         what = f"{self.where}: {self.name}" if self.name else self.where
-        return f"{what}: {self.before} -> {self.after}"
+        return f"{what}: {self.before} -> {self.after}" if self.before or self.after else what
 
 
 @dataclass(frozen=True)
 class Use:
-    """A call of a source, and the nearest line of the bundle that led to it (line 0: none did)."""
+    """A call of a source of chance, and the nearest line of the bundle that led to it."""
 
     kind: str  # one of sources.KINDS
     call: str  # "time.time"
@@ -61,16 +69,18 @@ class Use:
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe saw. Lists end early when the process did; `reason` then says how, else it is "".
+    """What a probe saw; where the process ended early, what it had said by then, and `reason`, else "".
 
     answers: one a task. resident_bytes: of the process, after each task. reason: as Outcome.reason
     ("killed by signal 9", "TaskTimeout"), or the exception's type when importing the model raised.
+    written: files that the model wrote, with their contents before (None: there was none); with trace only.
     """
 
-    answers: tuple[Answer, ...]
-    resident_bytes: tuple[int, ...]
+    answers: tuple[Answer, ...] = ()
+    resident_bytes: tuple[int, ...] = ()
     changes: tuple[Change, ...] = ()
     uses: tuple[Use, ...] = ()
+    written: dict[str, bytes | None] = field(default_factory=dict)
     reason: str = ""
     error: str = ""
     log: str = ""
@@ -85,11 +95,57 @@ def run(
     timeout_seconds: float,
     threads: int = 0,
 ) -> Probed:
-    """Run calls one after another in a new process, where the settings' environment of the bundle is.
+    """Run calls one after another in a new process, in the settings' cached environment of the bundle.
 
     After timeout_seconds, start and all tasks together, the process and all that it started are killed; what
-    it said before is kept. A task that fails does not end the run. threads are those of native code, 0 as in
+    it said before is kept. A task that fails does not end the run. threads of native code: as in
     executors.Task. Global generators are seeded if settings.seed_globals says so. Raises BadInput: no wire
     function, no environment.
     """
-    raise NotImplementedError
+    deadline = time.monotonic() + timeout_seconds
+    probe = Probe(
+        venv.environment(bundle, settings).python,
+        bundle.path,
+        find_wire(bundle.path),
+        seed_globals=settings.seed_globals,
+        keep_pythonpath=settings.executor_environment == "image",
+        threads=threads,
+        numba_cache=Path(f"{bundle.path}.numba"),
+    )
+    return probe.look(calls, ask, deadline)
+
+
+class Probe(Runner):
+    """A process that runs inside.py."""
+
+    SCRIPT = Path(__file__).with_name("inside.py")
+
+    def look(self, calls: Sequence[Call], ask: Ask, deadline: float) -> Probed:
+        """Have it do what is asked; it has ended afterwards. Raises BadInput: no wire function."""
+        seconds = deadline - time.monotonic()
+        request = list(calls), asdict(ask) | {"seconds": 0.8 * seconds}
+        seen: dict[str, tuple] = {"answers": (), "resident_bytes": ()}
+        try:
+            self._send(request, max(0.001, seconds))
+            while "uses" not in seen:
+                left = max(0.001, deadline - time.monotonic())
+                match self._receive(left, "TaskTimeout", "the tasks did not end"):
+                    case ("again",):
+                        self._send(request, left)
+                    case ("changes", found):
+                        seen["changes"] = tuple(Change(*one) for one in found)
+                    case ("answer", answer, resident_bytes):
+                        seen["answers"] += (Answer(*answer),)
+                        seen["resident_bytes"] += (resident_bytes,)
+                    case ("end", uses, written):
+                        seen |= {"uses": tuple(Use(*one) for one in uses), "written": written}
+                    case ("failed", fields):
+                        answer = Answer(*fields)
+                        if answer.reason == "WireNotFound":
+                            raise BadInput(f"bundle: {answer.error.partition('WireNotFound: ')[2].strip()}")
+                        return Probed(reason=answer.reason, error=answer.error, log=self.log)
+        except RunnerLost as lost:
+            return Probed(**seen, reason=lost.reason, error=lost.error, log=lost.log)
+        finally:
+            self.kill()
+        return Probed(**seen, log=self.log)

@@ -1,0 +1,146 @@
+"""The process of a probe: runs tasks one after another, and looks at itself as it was asked to.
+
+    python inside.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
+    (calls, ask) -> ready -> an answer and the resident memory for each task -> what was asked for
+
+A runner with more to say: its functions, messages and end are executors/runner.py's. Started by path with the
+bundle's own Python, which need not have modelops_dask: standard library only, Python 3.9's language.
+Does not limit its time: probe.py does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import pickle
+import socket
+import sys
+import types
+from typing import Any
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ENGINE = os.path.dirname(HERE)
+NO_RANDOM_ADDRESSES = 0x0040000  # personality(2): objects are then at the same addresses in every process
+AGAIN = "MODELOPS_PROBE_AGAIN"
+
+
+def _ours(*names: str) -> list[Any]:
+    """Modules of the engine, by their names; afterwards no trace of it, for the model may have its own."""
+    folders = {"": ENGINE, ".diagnose": HERE, ".executors": os.path.join(ENGINE, "executors")}
+    for name, folder in folders.items():
+        package = sys.modules[f"modelops_dask{name}"] = types.ModuleType(f"modelops_dask{name}")
+        package.__path__ = [folder]
+    found = [importlib.import_module(f"modelops_dask.{name}") for name in names]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "modelops_dask"]:
+        del sys.modules[name]
+    return found
+
+
+def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
+    """Do what is asked, and end."""
+    calls, ask = _request(socket_fd)
+    if ask["frozen"] and ask["shifted"] != "process":
+        _fix_addresses((socket_fd, lifeline_fd))
+    os.environ.pop(AGAIN, None)
+    (runner,) = _ours("executors.runner")
+    connection, output = runner.begin(socket_fd, lifeline_fd, bundle)
+
+    def say(*message: Any) -> None:
+        output.flush()
+        runner.send(connection, message)
+
+    trace = changes = None
+    for path, content in ask["files"].items():
+        _restore(path, content)
+    if ask["trace"] or ask["frozen"]:
+        tracing, replaced = _ours("diagnose.tracing", "diagnose.replaced")
+        trace = tracing.Trace(bundle, ask["frozen"], ask["shifted"])
+        replaced.replace(trace)
+    if ask["frozen"]:
+        runner.seed_globals(4242 + (ask["shifted"] == "random"))
+    try:
+        wire = runner.load_model(bundle, reference, seeds)
+    except BaseException as error:
+        say("failed", tuple(runner.failed(error)))
+        return 1
+    memory = runner.Memory(runner.Peak())
+
+    def call(one: tuple) -> Any:
+        if seeds:
+            runner.seed_globals(one[2])
+        return runner.call(wire, *one, memory)
+
+    say("ready")
+    if ask["changes"]:
+        (undoing,) = _ours("diagnose.undoing")
+        changes = undoing.Changes(bundle, lambda: call(calls[-1]), ask["seconds"])
+    for number, one in enumerate(calls, 1):
+        if changes and number == len(calls):
+            say("changes", changes.found())
+        answer = call(one)
+        if ask["memory"]:
+            _release()
+        say("answer", tuple(answer), _resident_bytes() or runner.maxrss_bytes())
+    say("end", *((trace.uses(), trace.written()) if trace else ([], {})))
+    return 0
+
+
+def _request(socket_fd: int) -> tuple[list[tuple], dict]:
+    connection = socket.socket(fileno=socket_fd)
+    stream = connection.makefile("rb")
+    size = int.from_bytes(stream.read(8), "big")
+    request = pickle.loads(stream.read(size))
+    stream.close()
+    connection.detach()
+    return request
+
+
+def _fix_addresses(keep: tuple[int, ...]) -> None:
+    """Begin again without random addresses, where that is allowed; the request is then sent again."""
+    if AGAIN in os.environ:
+        return
+    os.environ[AGAIN] = "1"
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        personality = ctypes.CDLL(None).personality
+        personality(personality(0xFFFFFFFF) | NO_RANDOM_ADDRESSES)
+    for descriptor in keep:
+        os.set_inheritable(descriptor, True)
+    connection = socket.socket(fileno=keep[0])
+    body = pickle.dumps(("again",), protocol=4)
+    connection.sendall(len(body).to_bytes(8, "big") + body)
+    os.execv(sys.executable, [sys.executable, "-s", *sys.argv])
+
+
+def _restore(path: str, content: bytes | None) -> None:
+    """A file as it was; not there if content is None."""
+    with contextlib.suppress(OSError):
+        if content is None:
+            os.unlink(path)
+        else:
+            with open(path, "wb") as file:
+                file.write(content)
+
+
+def _release() -> None:
+    """Collect garbage, and give back what the allocator keeps: what stays is held by somebody."""
+    gc.collect()
+    with contextlib.suppress(Exception):  # no glibc
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1"))

@@ -1,0 +1,227 @@
+"""The sources of chance that a process has: by which names, and what they answer when frozen.
+
+    replace(trace) before the model is imported -> time.time, os.urandom, random.Random.seed, ... are wrapped
+
+Frozen, clocks and entropy start from the same point in every process, and go on from call to call, so that
+loops that wait for a clock end. What C code asks the system itself is not replaced.
+Standard library only: inside.py loads it by path.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import copyreg
+import datetime
+import os
+import random
+import sys
+import threading
+import time
+import uuid
+from typing import Any
+
+WALL_SECONDS = 1_700_000_000.0  # where frozen clocks begin
+STEP_SECONDS = 0.001  # that pass with each look at a clock
+SHIFT_SECONDS = 9_999_999.25  # to a clock of another month, weekday and hour
+LAG_SECONDS = 0.4375  # to another clock that measures durations
+UTC = datetime.timezone.utc  # noqa: UP017 (Python 3.9)
+NO_PROCESS = 1 << 22  # the kernel's process numbers are below: nobody is hit by a signal to a frozen one
+CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
+CALENDAR = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1}  # the number of arguments before the time
+
+
+def replace(trace: Any) -> None:
+    """Wrap all sources by trace.wrap (tracing.Trace). Before the model is imported; once."""
+    with contextlib.suppress(Exception):  # not in every bundle's environment
+        __import__("numpy.random")
+    clock = _Clock()
+    _clocks(trace, clock)
+    _calendar(trace, clock)
+    _entropy(trace)
+    _identity(trace)
+    if not trace.frozen:
+        _generators(trace)
+    _threads(trace)
+    sys.addaudithook(trace.audit)
+
+
+class _Clock:
+    """A frozen clock. Each look and each sleep takes it on."""
+
+    def __init__(self) -> None:
+        self.passed_seconds = 0.0
+
+    def wall(self, shifted: bool) -> float:
+        self.passed_seconds += STEP_SECONDS
+        return WALL_SECONDS + self.passed_seconds + SHIFT_SECONDS * shifted
+
+    def duration(self, shifted: bool) -> float:
+        # Half as fast again as well: else a difference of two readings would be the same.
+        self.passed_seconds += STEP_SECONDS
+        return 1000 + self.passed_seconds * (1.5 if shifted else 1) + LAG_SECONDS * shifted
+
+
+def _clocks(trace: Any, clock: _Clock) -> None:
+    for name in CLOCKS:
+        read = clock.wall if name == "time" else clock.duration
+
+        def nanoseconds(shifted: bool, read: Any = read) -> int:
+            return int(read(shifted) * 1e9)
+
+        for called, fake in ((name, read), (f"{name}_ns", nanoseconds)):
+            if hasattr(time, called):
+                setattr(time, called, trace.wrap("clock", f"time.{called}", getattr(time, called), fake))
+    for name, before in CALENDAR.items():
+        real = getattr(time, name)
+
+        def at(shifted: bool, *given: Any, real: Any = real, before: int = before) -> Any:
+            now = clock.wall(shifted)
+            return real(*given[:before], time.localtime(now) if before else now)
+
+        def now_is_meant(*given: Any, before: int = before) -> bool:
+            return len(given) <= before or given[before] is None
+
+        setattr(time, name, trace.wrap("clock", f"time.{name}", real, at, now_is_meant))
+    real_sleep = time.sleep
+
+    def sleep(seconds: float) -> None:
+        real_sleep(seconds)
+        clock.passed_seconds += seconds
+
+    time.sleep = sleep
+
+
+def _calendar(trace: Any, clock: _Clock) -> None:
+    """datetime.datetime and datetime.date: C classes cannot be changed, so subclasses take their place."""
+    real_date, real_datetime = datetime.date, datetime.datetime
+
+    class Stands(type):
+        """A class that its real one's objects are instances of, too."""
+
+        def __instancecheck__(cls, one: object) -> bool:
+            return isinstance(one, cls.real) if "real" in vars(cls) else type.__instancecheck__(cls, one)
+
+        def __subclasscheck__(cls, other: type) -> bool:
+            return issubclass(other, cls.real) if "real" in vars(cls) else type.__subclasscheck__(cls, other)
+
+    def stand_in(real: type, methods: dict) -> None:
+        ours = Stands(real.__name__, (real,), {"real": real, "__module__": "datetime", **methods})
+        setattr(datetime, real.__name__, ours)
+        copyreg.pickle(real, lambda one: (ours, one.__reduce__()[1]))
+
+    def method(real: type, name: str, fake: Any) -> Any:
+        def call(cls: type, tz: Any = None) -> Any:
+            return getattr(super(ours(), cls), name)(*([tz] if tz is not None else []))
+
+        def ours() -> type:
+            return getattr(datetime, real.__name__)
+
+        return classmethod(trace.wrap("clock", f"datetime.{real.__name__}.{name}", call, fake))
+
+    def now(shifted: bool, cls: Any, tz: Any = None) -> Any:
+        return cls.fromtimestamp(clock.wall(shifted), tz)
+
+    def today(shifted: bool, cls: Any) -> Any:
+        return cls.fromtimestamp(clock.wall(shifted))
+
+    def utcnow(shifted: bool, cls: Any) -> Any:
+        return cls.fromtimestamp(clock.wall(shifted), UTC).replace(tzinfo=None)
+
+    stand_in(real_date, {"today": method(real_date, "today", today)})
+    fakes = {"now": now, "today": today, "utcnow": utcnow}
+    stand_in(real_datetime, {name: method(real_datetime, name, fake) for name, fake in fakes.items()})
+
+
+def _entropy(trace: Any) -> None:
+    streams = random.Random(20), random.Random(21)
+
+    def data(shifted: bool, size: int = 32, *_flags: Any) -> bytes:
+        drawn = [stream.randbytes(size) for stream in streams]  # both: the next call is then as it was
+        return drawn[shifted]
+
+    os.urandom = random._urandom = trace.wrap("entropy", "os.urandom", os.urandom, data)
+    if hasattr(os, "getrandom"):
+        os.getrandom = trace.wrap("entropy", "os.getrandom", os.getrandom, data)
+    if trace.frozen:
+        uuid._generate_time_safe = None  # uuid1 then asks time and os.urandom
+    seed = random.Random.seed
+
+    def seeded(shifted: bool, self: random.Random, _a: Any = None, _version: int = 2) -> None:
+        seed(self, int.from_bytes(data(shifted), "big"))
+
+    def unseeded(_self: random.Random, a: Any = None, _version: int = 2) -> bool:
+        return a is None
+
+    random.Random.seed = trace.wrap("entropy", "random.Random", seed, seeded, unseeded)
+    random.seed = random._inst.seed
+
+
+def _identity(trace: Any) -> None:
+    main, numbers = os.getpid(), {}
+
+    def process(shifted: bool) -> int:
+        return NO_PROCESS + 4242 + 1111 * shifted
+
+    def address(shifted: bool, one: object) -> int:
+        number = numbers.setdefault(real_id(one), len(numbers))
+        return 0x7F0000000000 + 48 * number * (5 if shifted else 1)
+
+    def thread(shifted: bool) -> int:
+        return address(shifted, threading.current_thread())
+
+    real_id = builtins.id
+    builtins.id = trace.wrap("process", "id", real_id, address, direct=True)
+    os.getpid = trace.wrap("process", "os.getpid", os.getpid, process, lambda: real_pid() == main)
+    os.getppid = trace.wrap("process", "os.getppid", os.getppid, process)
+    for name in ("get_ident", "get_native_id"):
+        if hasattr(threading, name):
+            wrapped = trace.wrap(
+                "process", f"threading.{name}", getattr(threading, name), thread, direct=True
+            )
+            setattr(threading, name, wrapped)
+
+
+real_pid = os.getpid
+
+
+def _generators(trace: Any) -> None:
+    """The global generators, as long as the model has not seeded them: to trace alone."""
+    _generator(trace, "random", random, random._inst, "setstate")
+    if numpy_random := sys.modules.get("numpy.random"):
+        _generator(trace, "numpy.random", numpy_random, numpy_random.mtrand._rand, "set_state")
+        unseeded = trace.wrap(
+            "entropy",
+            "numpy.random.default_rng",
+            numpy_random.default_rng,
+            when=lambda seed=None: seed is None,
+        )
+        numpy_random.default_rng = unseeded
+
+
+def _generator(trace: Any, called: str, module: Any, one: Any, restore: str) -> None:
+    seeded = []
+    for name in dir(module):
+        method = getattr(module, name)
+        if getattr(method, "__self__", None) is not one or name.startswith(("_", "get_state", "getstate")):
+            continue
+        if name in ("seed", restore):
+
+            def seeds(*given: Any, method: Any = method, **named: Any) -> Any:
+                if any(one is not None for one in (*given, *named.values())):
+                    seeded.append(True)
+                return method(*given, **named)
+
+            setattr(module, name, seeds)
+        else:
+            setattr(
+                module,
+                name,
+                trace.wrap("random", f"{called}.{name}", method, when=lambda *_, **__: not seeded),
+            )
+
+
+def _threads(trace: Any) -> None:
+    if trace.frozen:
+        sys.setswitchinterval(1e-6 if trace.shifts("threads") else 1.0)
+    threading.Thread.start = trace.wrap("threads", "threading.Thread.start", threading.Thread.start)

@@ -1,0 +1,133 @@
+"""Which of the changes that tasks left in this process decide a later task's result: undo one, and try.
+
+    Changes(bundle, run, seconds) -> tasks run -> found() -> [(where, name, before, after, decides)]
+
+A try is a fork of this process in which changes are undone and the later task, the victim, is run; the
+process itself stays as it is. `decides` is None where a change cannot be undone, or where forks do not show
+what the processes of the experiment showed. Standard library only: inside.py loads it by path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import os
+import pickle
+import random
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from modelops_dask.diagnose.snapshot import Snapshot
+from modelops_dask.diagnose.surroundings import Surroundings
+
+LOOK_SECONDS = 5.0  # for a walk over all objects
+MOST_TRIED, MOST_TOLD = 24, 12
+GRACE_SECONDS, TIMES = 5.0, 20  # a try may take so long, or so many times the first one
+
+Told = tuple  # (where, name, before, after, decides)
+
+
+class Changes:
+    """What the tasks after this was made, and before found(), change."""
+
+    def __init__(self, bundle: str, run: Callable[[], Any], seconds: float) -> None:
+        """run() runs the victim and returns its runner.Answer. found() ends within about so many seconds."""
+        self._run, self._deadline = run, time.monotonic() + seconds
+        self._limit_seconds = seconds / 4
+        started = time.monotonic()
+        self._reference, modules = self._try([]) or (None, ())
+        self._limit_seconds = max(GRACE_SECONDS, TIMES * (time.monotonic() - started))
+        for name in modules:  # or all that they hold would be new
+            with contextlib.suppress(Exception, SystemExit):
+                importlib.import_module(name)
+        self._snapshot = Snapshot(bundle, LOOK_SECONDS)
+        self._surroundings = Surroundings()
+
+    def found(self) -> list[Told]:
+        """Those that decide first, then the bundle's own; where none can be seen to, what else may."""
+        around = [(*change, False) for change in self._surroundings.changes()]
+        inside = self._snapshot.changes()
+        changes = [*filter(_of_bundle, inside), *around, *(one for one in inside if not one.of_bundle)]
+        decides = self._decisive(changes)
+        told = [(*change[:4], decides.get(number)) for number, change in enumerate(changes)]
+        decisive = [one for one in told if one[4]]
+        if decisive:
+            return decisive[:MOST_TOLD]
+        called = self._snapshot.libraries.items()
+        libraries = [("native code", f"{name}, called by {who}", "", "", None) for name, who in called]
+        return [*told[:MOST_TOLD], *libraries]
+
+    def _decisive(self, changes: list) -> dict[int, bool]:
+        """By a change's number: whether the victim's result is that of a new process once it is undone, or
+        is not once all but it are undone. Empty: it cannot be told.
+        """
+        undoable = [number for number, change in enumerate(changes) if change[4]][:MOST_TRIED]
+        if self._reference is None or self._result([], changes) in (None, self._reference):
+            return {}
+        decides = dict.fromkeys(undoable, False)
+        if self._result(undoable, changes) != self._reference:
+            return {}
+        for number in undoable:
+            decides[number] = self._result([number], changes) == self._reference
+        if not any(decides.values()):
+            for number in undoable:
+                rest = [other for other in undoable if other != number]
+                decides[number] = self._result(rest, changes) not in (None, self._reference)
+        return decides
+
+    def _result(self, undone: list[int], changes: list) -> bytes | None:
+        tried = self._try([changes[number][4] for number in undone])
+        return tried and tried[0]
+
+    def _try(self, undo: list[Callable[[], object]]) -> tuple[bytes, tuple[str, ...]] | None:
+        """In a fork: the digest of the victim's result, and what modules it imported; None: it failed."""
+        left = min(self._deadline - time.monotonic(), self._limit_seconds)
+        if left <= 0:
+            return None
+        theirs, ours = os.pipe()
+        state = random.getstate()  # Python seeds it anew in a fork
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                random.setstate(state)
+                for one in undo:
+                    one()
+                loaded = set(sys.modules)
+                result = _digest(self._run())
+                modules = tuple(name for name in sys.modules if name not in loaded)
+                os.write(ours, pickle.dumps((result, modules)))
+            os._exit(0)
+        os.close(ours)
+        data = _read(theirs, time.monotonic() + left)
+        os.close(theirs)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        try:
+            return pickle.loads(data)
+        except (EOFError, pickle.UnpicklingError):
+            return None
+
+
+def _of_bundle(change: Any) -> bool:
+    return change.of_bundle
+
+
+def _digest(answer: Any) -> bytes:
+    parts = (answer.status, answer.reason, sorted(answer.outputs.items()))
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _read(descriptor: int, deadline: float) -> bytes:
+    data = b""
+    while (left := deadline - time.monotonic()) > 0 and select.select([descriptor], [], [], left)[0]:
+        chunk = os.read(descriptor, 1 << 16)
+        if not chunk:
+            break
+        data += chunk
+    return data
