@@ -26,7 +26,7 @@ from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 
 DIRECT_AT_LEAST, WARM_AT_LEAST = 100.0, 30.0  # times client.map, for tasks that do nothing
-TASKS = {0: 12_000, 1: 4_000, 10: 400}  # by milliseconds
+TASKS = {0: 12_000, 1: 6_000, 10: 2_000}  # by milliseconds
 FEW_TASKS = {0: 2_000, 1: 1_000, 10: 200}
 ROUNDS = 3
 TURN_SECONDS = 1.0  # what ends sooner is run again
@@ -64,7 +64,7 @@ PEERS = {
     "Ray": Side(peers.ray_tasks, FEW_TASKS, False),
     "Ray, a file a task": Side(peers.ray_tasks, FEW_TASKS, True),
     "process pool": Side(peers.pool_submit, TASKS, False),
-    "process pool, a line a task": Side(peers.pool_submit, FEW_TASKS, True),
+    "process pool, a line a task": Side(peers.pool_submit, TASKS, True),
     "process pool, chunks": Side(peers.pool_chunks, TASKS, False),
     "process pool, a file a chunk": Side(peers.pool_chunks, TASKS, True),
 }

@@ -89,11 +89,11 @@ def make(folder: Path) -> Files:
         }
         where = (task.set, task.replicate, task.seed)
         if task.params["beta"] > 0.8:
-            found.append(Attempt(*where, "poisoned", "TaskOOM", peak_bytes=LIMIT, **common))
+            found.append(Attempt(*where, "poisoned", reason="TaskOOM", peak_bytes=LIMIT, **common))
             continue
         if number % 20 == 0:
             error = f"Traceback (most recent call last):\nValueError: {HOSTILE}"
-            found.append(Attempt(*where, "failed", f"Value{HOSTILE}", error, **common))
+            found.append(Attempt(*where, "failed", reason=f"Value{HOSTILE}", error=error, **common))
         found.append(Attempt(*where, "ok", outputs={"y": b"1"}, peak_bytes=200 * MIB, **common))
     for start in range(0, len(found), 50):
         parts.write(files, found[start : start + 50])

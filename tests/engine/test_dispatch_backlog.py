@@ -67,7 +67,7 @@ def test_the_first_batch_is_one_task_and_the_next_grow_by_steps():
     pace.learn(1, 0.000001)
     assert pace.size(remaining=10**9, slots=4, places=8) == GROWTH
     pace.learn(GROWTH, GROWTH * 0.000001)
-    assert pace.size(remaining=10**9, slots=4, places=8) == GROWTH**2
+    assert pace.size(remaining=10**9, slots=4, places=8) == 1_000_000
 
 
 def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():
@@ -123,7 +123,7 @@ def test_the_ledger_counts_what_a_fold_of_the_same_rows_finds(plan, tmp_path):
             status = rng.choices(["ok", "failed", "died"], [6, 3, 2])[0]
             if status == "died" and index in batch.died:
                 status = "poisoned"
-            rows.append(parts.Attempt(task.set, task.replicate, task.seed, status, "reason"))
+            rows.append(parts.Attempt(task.set, task.replicate, task.seed, status, reason="reason"))
             if status != "ok":
                 failed.append(Failed(index, status, "reason"))
         parts.write(files, rows)

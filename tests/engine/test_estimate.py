@@ -26,7 +26,7 @@ def store(tmp_path):
         parts.Attempt(x, 0, 1, "ok", peak_bytes=(100 + 5 * x) * MIB, executor="cold", seconds=0.5 + x / 20)
         for x in range(20)
     ]
-    rows.append(parts.Attempt(3, 0, 1, "died", "TaskOOM", limit_bytes=300 * MIB))
+    rows.append(parts.Attempt(3, 0, 1, "died", reason="TaskOOM", limit_bytes=300 * MIB))
     parts.write(files, rows[:7])
     parts.write(files, rows[7:])
     return files

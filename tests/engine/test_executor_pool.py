@@ -1,6 +1,7 @@
 """How many runners there are, when they end, and what one task sees of another."""
 
 import logging
+import random
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ from executor_helpers import FAULTS, is_gone, settings, task, write_bundle
 from helpers import wait_for
 from modelops_dask import executors, venv
 from modelops_dask.errors import BadInput
+from modelops_dask.executors import runner
 
 MIB = 1024 * 1024
 
@@ -169,6 +171,17 @@ def test_the_seed_of_a_task_seeds_random(folder, kind):
     with executors.create(chosen) as executor:
         drawn = [executor.run(task(FAULTS, chosen, "draw", seed=seed)).outputs["out"] for seed in (7, 8, 7)]
     assert drawn[0] == drawn[2] != drawn[1]
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+def test_random_is_seeded_as_by_its_own_function(seed):
+    before = random.getstate()
+    try:
+        random.gauss(0, 1)  # leaves half of a pair behind, which the next task must not get
+        runner.seed_globals(seed)
+        assert random.getstate() == random.Random(seed).getstate()
+    finally:
+        random.setstate(before)
 
 
 @pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])

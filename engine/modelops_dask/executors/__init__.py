@@ -46,7 +46,7 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one attempt at a task.
+    """What became of one attempt at a task: a runner's Answer, and what its process can add.
 
     ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's type,
     `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal 9",
@@ -60,9 +60,9 @@ class Outcome(NamedTuple):
     outputs: Mapping[str, bytes] = MappingProxyType({})
     reason: str = ""
     error: str = ""
-    log: str = ""
     seconds: float = 0.0
     peak_bytes: int = 0
+    log: str = ""
     threads: int = 0
     environment: str = ""
     limit_bytes: int = 0
@@ -165,16 +165,6 @@ def native_threads(default: int = 0) -> int:
     return int(text) if text.isdigit() else default
 
 
-def outcome(answer: Answer, log: str, threads: int, environment: str) -> Outcome:
+def outcome(answer: Answer, log: str, threads: int, environment: str, limit_bytes: int) -> Outcome:
     """What a runner answered, with what its process can add."""
-    return Outcome(
-        answer.status,
-        answer.outputs,
-        answer.reason,
-        answer.error,
-        log,
-        answer.seconds,
-        answer.peak_bytes,
-        threads,
-        environment,
-    )
+    return Outcome._make((*answer, log, threads, environment, limit_bytes))

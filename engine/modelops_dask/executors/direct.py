@@ -57,9 +57,9 @@ class DirectExecutor(Executor):
             raise
         except BaseException as error:
             answer = runner.failed(error)
-            return [self._outcome(answer) for _ in tasks]
+            return [self._outcome(answer, task) for task in tasks]
         try:
-            return [self._outcome(self._call(wire, task)) for task in tasks]
+            return [self._outcome(self._call(wire, task), task) for task in tasks]
         finally:
             self._leave()
 
@@ -77,8 +77,8 @@ class DirectExecutor(Executor):
     ) -> None:
         self._forget()
 
-    def _outcome(self, answer: runner.Answer) -> Outcome:
-        return outcome(answer, "", self._threads, self._environment)
+    def _outcome(self, answer: runner.Answer, task: Task) -> Outcome:
+        return outcome(answer, "", self._threads, self._environment, task.limit_bytes)
 
     def _enter(self, bundle: Bundle):
         """The wire function. Two bundles may have modules of the same name, so they take turns in a

@@ -57,10 +57,9 @@ class LimitedExecutor(Executor):
             outcomes = self._executor.run_all([one._replace(limit_bytes=limit_bytes) for one in tasks])
         judged = []
         for outcome in outcomes:
-            reason = outcome.reason
-            if reason == KILLED and self._memory.oom_kills() > oom_kills:
-                reason = OUT_OF_MEMORY
-            judged.append(outcome._replace(reason=reason, limit_bytes=limit_bytes))
+            if outcome.reason == KILLED and self._memory.oom_kills() > oom_kills:
+                outcome = outcome._replace(reason=OUT_OF_MEMORY)
+            judged.append(outcome)
         return judged
 
     def runners(self) -> list[Runner]:

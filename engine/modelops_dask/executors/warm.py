@@ -60,7 +60,8 @@ class WarmExecutor(Executor):
 
         def ended(answer: Answer, log: str) -> None:
             self._pool.peak_bytes = max(self._pool.peak_bytes, answer.peak_bytes)
-            outcomes.append(outcome(answer, log, tasks[0].threads or self._threads, environment))
+            threads = tasks[0].threads or self._threads
+            outcomes.append(outcome(answer, log, threads, environment, tasks[0].limit_bytes))
 
         try:
             with self._pool.lease(tasks[0]) as warm:

@@ -72,7 +72,8 @@ T = TypeVar("T")
 
 
 class Attempt(NamedTuple):
-    """One attempt at one task. A tuple, because millions are made.
+    """One attempt at one task. A tuple, because millions are made: a task's numbers, then the fields of an
+    executor's Outcome, then what the worker knows.
 
     ok: `outputs` holds the model's bytes. failed: the model raised. died: the process that ran it is gone.
     poisoned: it died alone, so it is the task that kills. `reason` is short and the same for like failures,
@@ -86,16 +87,16 @@ class Attempt(NamedTuple):
     replicate: int
     seed: int
     status: Literal["ok", "failed", "died", "poisoned"]
+    outputs: Mapping[str, bytes] = MappingProxyType({})
     reason: str = ""
     error: str = ""
-    log: str = ""
+    seconds: float = 0.0
     peak_bytes: int = 0
-    limit_bytes: int = 0
+    log: str = ""
     threads: int = 0
     environment: str = ""
+    limit_bytes: int = 0
     executor: str = ""
-    seconds: float = 0.0
-    outputs: Mapping[str, bytes] = MappingProxyType({})
     preset: str = ""
     ended: float = 0.0
 

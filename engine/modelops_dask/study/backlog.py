@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from modelops_dask.study.batch import Range
 
-GROWTH = 512  # times the largest batch that came back; two steps from one task to a full batch
+GROWTH = 4096  # times the largest batch that came back: short tasks go from one to a full batch in a step
 WINDOW = 2  # batches a slot: one runs, one waits
 LONG_SECONDS = 2.0  # a task; sending the next one takes a hundredth of it
 CAUTION = 16  # times smaller, at most, after deaths

@@ -127,25 +127,14 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         return Task(bundle, plan.entrypoint, task.params, task.seed, limit_bytes, n_threads, alone, needed)
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
-        had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes
-        last = outcome.status == "died" and (had_all or _index(task, plan) in batch.died)
-        return Attempt(
-            task.set,
-            task.replicate,
-            task.seed,
-            "poisoned" if last else outcome.status,
-            outcome.reason,
-            outcome.error,
-            outcome.log,
-            outcome.peak_bytes,
-            outcome.limit_bytes or limit_bytes,
-            outcome.threads,
-            outcome.environment,
-            kind,
-            outcome.seconds,
-            outcome.outputs,
-            runtime.settings.preset,
+        row = Attempt._make(
+            (task.set, task.replicate, task.seed, *outcome, kind, runtime.settings.preset, 0.0)
         )
+        if outcome.status != "died":
+            return row
+        had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes
+        last = had_all or _index(task, plan) in batch.died
+        return row._replace(status="poisoned") if last else row
 
     if n_runners <= runtime.threads:
         work()
