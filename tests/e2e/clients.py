@@ -12,7 +12,7 @@ from e2e.cluster import IMAGE, Release, eventually
 
 
 def restricted(
-    name: str, command: Sequence[str], labels: Mapping[str, str], **container: Any
+    name: str, command: Sequence[str], labels: Mapping[str, str], /, **container: Any
 ) -> dict[str, Any]:
     """A pod of one container of IMAGE, under the name `main`, that Pod Security `restricted` lets in."""
     main = {"name": "main", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": list(command)}
