@@ -52,7 +52,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         runner.send(connection, message)
 
     trace = changes = None
-    for path, content in ask["files"].items():
+    for path, content in reversed(list(ask["files"].items())):  # what is in a folder before the folder
         _restore(path, content)
     if ask["trace"] or ask["frozen"]:
         tracing, replaced = _ours("diagnose.tracing", "diagnose.replaced")
@@ -116,10 +116,10 @@ def _fix_addresses(keep: tuple[int, ...]) -> None:
 
 
 def _restore(path: str, content: bytes | None) -> None:
-    """A file as it was; not there if content is None."""
+    """A file as it was; no file, and no empty folder, if content is None."""
     with contextlib.suppress(OSError):
         if content is None:
-            os.unlink(path)
+            (os.rmdir if os.path.isdir(path) else os.unlink)(path)
         else:
             with open(path, "wb") as file:
                 file.write(content)

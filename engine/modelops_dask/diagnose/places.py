@@ -9,21 +9,13 @@ library only: inside.py loads it by path. Does not walk: snapshot.py does.
 
 from __future__ import annotations
 
-import array
 import collections
-import copy
 import functools
-import io
-import random
-import sys
 import types
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from modelops_dask.diagnose import shown
-
-ARRAY_BYTES = 4 << 20  # a larger array is compared by its hash, and cannot be put back
+from modelops_dask.diagnose import shown, states
 
 
 class Pairs(list):
@@ -44,31 +36,23 @@ def places_of(one: Any, ours: set[str]) -> Iterator[Place]:
     kind = type(one)
     if kind in shown.SCALARS:
         return
-    if isinstance(one, dict):
+    if shown.is_a(one, dict):
         yield _place(lambda: Pairs(dict.items(one)), _dict_writer(one))
-    elif isinstance(one, list):
+    elif shown.is_a(one, list):
         yield _place(lambda: list.copy(one), lambda saved: list.__setitem__(one, slice(None), saved))
-    elif isinstance(one, set):
+    elif shown.is_a(one, set):
         yield _place(lambda: set.copy(one), lambda saved: (set.clear(one), set.update(one, saved)))
-    elif isinstance(one, collections.deque):
+    elif shown.is_a(one, collections.deque):
         yield _place(lambda: list(one), lambda saved: (one.clear(), one.extend(saved)))
-    elif kind in (bytearray, array.array):
-        yield _place(lambda: one[:], lambda saved: one.__setitem__(slice(None), saved))
-    elif shown.is_array(one):
-        yield _array(one)
-    elif kind is types.CellType:
-        yield _place(lambda: _content(one), lambda saved: _set_content(one, saved))
-    elif kind is functools._lru_cache_wrapper:
-        yield _place(lambda: _cached(one), lambda _saved: one.cache_clear())
-    elif reader := _STATES.get(kind) or _numpy_state(one) or _native(one):
-        yield _place(*reader(one))
-    elif isinstance(one, type):
+    elif state := states.state_of(one):
+        yield _place(*state)
+    elif shown.is_a(one, type):
         yield _place(lambda: _named(type.__getattribute__(one, "__dict__")), _class_writer(one), True)
         return
     elif kind is types.FunctionType and one.__module__ not in ours:
         return
     attributes = shown.attributes(one)
-    if attributes is not None and not isinstance(one, type):
+    if attributes is not None and not shown.is_a(one, type):
         yield _place(lambda: Pairs(attributes.items()), _dict_writer(attributes), True)
     if slots := [
         (name, descriptor)
@@ -104,7 +88,7 @@ def parts_of(one: Any, found: list[Place]) -> Iterator[tuple[str, Any, Any]]:
         for name, cell in zip(one.__code__.co_freevars, one.__closure__ or ()):  # noqa: B905 (Python 3.9)
             yield "{", name, cell
     elif kind is types.CellType:
-        yield "", "", _content(one)
+        yield "", "", found[0].before
     for name in _LEADS.get(kind, ()):
         yield "", "", getattr(one, name)
 
@@ -166,7 +150,7 @@ def _named(namespace: Any) -> Pairs:
 
 
 def _dict_writer(one: dict) -> Callable[[Pairs], None]:
-    kind = collections.OrderedDict if isinstance(one, collections.OrderedDict) else dict
+    kind = collections.OrderedDict if shown.is_a(one, collections.OrderedDict) else dict
 
     def write(saved: Pairs) -> None:
         kind.clear(one)
@@ -189,33 +173,6 @@ def _class_writer(one: type) -> Callable[[Pairs], None]:
     return write
 
 
-def _array(one: Any) -> Place:
-    if one.dtype.hasobject:
-        return _place(lambda: one.ravel().tolist(), None)
-    if one.nbytes > ARRAY_BYTES:
-        return _place(lambda: (one.shape, hash(one.tobytes())), None)
-    return _place(one.copy, lambda saved: one.__setitem__(..., saved))
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # empty
-        return shown.MISSING
-
-
-def _set_content(cell: Any, value: Any) -> None:
-    if value is shown.MISSING:
-        del cell.cell_contents
-    else:
-        cell.cell_contents = value
-
-
-def _cached(one: Any) -> str:
-    info = one.cache_info()
-    return f"{info.currsize} cached" + (f", {info.misses} missed" if info.currsize == info.maxsize else "")
-
-
 def _slots(one: Any, slots: list) -> Pairs:
     return Pairs((name, _slot(one, descriptor)) for name, descriptor in slots)
 
@@ -231,71 +188,3 @@ def _set_slots(one: Any, slots: list, saved: Pairs) -> None:
     for (_, descriptor), (_, value) in zip(slots, saved):  # noqa: B905 (Python 3.9)
         if value is not shown.MISSING:
             descriptor.__set__(one, value)
-
-
-# State that is in neither attributes nor items: type -> object -> (read, write)
-
-
-def _random(one: random.Random) -> tuple:
-    return lambda: random.Random.getstate(one), lambda saved: random.Random.setstate(one, saved)
-
-
-def _variable(one: ContextVar) -> tuple:
-    return lambda: one.get(shown.MISSING), lambda saved: None if saved is shown.MISSING else one.set(saved)
-
-
-def _file(one: Any) -> tuple:
-    def write(saved: tuple) -> None:
-        one.seek(0)
-        one.truncate()
-        one.write(saved[0])
-        one.seek(saved[1])
-
-    return lambda: (one.getvalue(), one.tell()), write
-
-
-def _generator(one: Any) -> tuple:
-    def read() -> Any:
-        frame = one.gi_frame
-        return (
-            "ended" if frame is None else (frame.f_lineno, tuple(map(shown.short, frame.f_locals.values())))
-        )
-
-    return read, None
-
-
-_STATES: dict[type, Callable[[Any], tuple]] = {
-    random.Random: _random,
-    ContextVar: _variable,
-    io.StringIO: _file,
-    io.BytesIO: _file,
-    types.GeneratorType: _generator,
-}
-
-
-def _numpy_state(one: Any) -> Callable[[Any], tuple] | None:
-    """How to read one of NumPy's generators; None for anything else."""
-    numpy = sys.modules.get("numpy.random")
-    if numpy is None or type(one).__module__.partition(".")[0] != "numpy":
-        return None
-    if isinstance(one, numpy.BitGenerator):
-        return lambda bits: (lambda: copy.deepcopy(bits.state), lambda saved: setattr(bits, "state", saved))
-    if isinstance(one, numpy.Generator):
-        return lambda generator: _numpy_state(generator.bit_generator)(generator.bit_generator)
-    if isinstance(one, numpy.RandomState):
-        return lambda state: (lambda: state.get_state(legacy=False), state.set_state)
-    return None
-
-
-def _native(one: Any) -> Callable[[Any], tuple] | None:
-    """How to read a variable, array or structure of ctypes; None for anything else."""
-    ctypes = sys.modules.get("ctypes")
-    kinds = ctypes and (ctypes.Structure, ctypes.Union, ctypes.Array, ctypes._SimpleCData)
-    if kinds is None or not isinstance(one, kinds):
-        return None
-
-    def reader(value: Any) -> tuple:
-        at, size = ctypes.addressof(value), ctypes.sizeof(value)
-        return lambda: ctypes.string_at(at, size), lambda saved: ctypes.memmove(at, saved, size)
-
-    return reader

@@ -143,8 +143,9 @@ def _entropy(trace: Any) -> None:
     os.urandom = random._urandom = trace.wrap("entropy", "os.urandom", os.urandom, data)
     if hasattr(os, "getrandom"):
         os.getrandom = trace.wrap("entropy", "os.getrandom", os.getrandom, data)
+    uuid.uuid1 = trace.wrap("clock", "uuid.uuid1", uuid.uuid1)
     if trace.frozen:
-        uuid._generate_time_safe = None  # uuid1 then asks time and os.urandom
+        uuid._generate_time_safe = None  # uuid1 then asks time.time_ns
     seed = random.Random.seed
 
     def seeded(shifted: bool, self: random.Random, _a: Any = None, _version: int = 2) -> None:
@@ -164,7 +165,7 @@ def _identity(trace: Any) -> None:
         return NO_PROCESS + 4242 + 1111 * shifted
 
     def address(shifted: bool, one: object) -> int:
-        number = numbers.setdefault(real_id(one), len(numbers))
+        number = numbers.setdefault(real_id(one), len(numbers) + 1)
         return 0x7F0000000000 + 48 * number * (5 if shifted else 1)
 
     def thread(shifted: bool) -> int:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import collections
 import copy
 import itertools
-import os
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,10 @@ PACKAGES = ("/site-packages/", "/dist-packages/")
 # Packages whose objects are how Python itself works, and lead everywhere.
 LEFT_ALONE = {"logging", "threading", "re", "typing", "abc", "types", "importlib", "_frozen_importlib"}
 CALLABLE = (*shown.FUNCTIONS, type)
+CONTAINERS = (dict, list, set, collections.deque)
+# Of Python's own modules, those that change all the time; surroundings.py sees to what matters in them.
+UNSTEADY = {"sys", "os", "gc", "warnings", "random"}
+OF_BUNDLE, OF_PACKAGE, OF_PYTHON = range(3)
 
 
 class Changed(NamedTuple):
@@ -39,7 +43,7 @@ class Changed(NamedTuple):
     before: str
     after: str
     undo: Callable[[], object] | None
-    of_bundle: bool
+    whose: int  # OF_BUNDLE, OF_PACKAGE, OF_PYTHON
 
 
 class _Node(NamedTuple):
@@ -63,9 +67,11 @@ class Snapshot:
         self._seen: set[int] = set()
         self._places: list[tuple[_Node, places.Place]] = []
         self._globals = {name: self._read(name) for name in self._modules}
-        self.libraries: dict[str, str] = {}  # native ones that modules call through ctypes: by whom
+        self._unseen: list[_Node] = []  # objects of the bundle whose state cannot be read
         self._deadline = time.monotonic() + seconds
-        self.complete = self._walk(self._ours) and self._walk(self._packaged)
+        self._leave(sys.modules.get("numpy.random.mtrand"), "_rand")  # surroundings.py reads it
+        groups = self._ours, self._packaged, self._modules.keys() - self._ours - self._packaged - UNSTEADY
+        self.complete = all(map(self._walk, groups))
 
     def changes(self) -> list[Changed]:
         """What is otherwise now, the bundle's own modules first."""
@@ -75,41 +81,49 @@ class Snapshot:
                 now = place.read()
                 if not places.same(place.before, now):
                     below.setdefault((node.module, node.top), []).append((node, place, now))
-            except Exception:  # it went out of use, half of it
+            except BaseException:  # it went out of use, half of it
                 continue
         found = [*self._rebound(below), *self._loaded()]
         found += [self._below(*key, changed) for key, changed in below.items()]
-        return sorted(found, key=lambda one: not one.of_bundle)
+        return sorted(found, key=lambda one: one.whose)
+
+    def unseen(self) -> Iterator[str]:
+        """Objects of the bundle whose state only native code knows, in words."""
+        for node in self._unseen:
+            kind, called = type(node.one), ""
+            if _is_library(node.one):
+                functions = sorted(name for name in vars(node.one) if not name.startswith("_"))
+                called = f", of which it calls {', '.join(functions)}" if functions else ""
+                name = Path(str(vars(node.one).get("_name") or "the C library")).name
+            else:
+                name = f"{kind.__module__}.{kind.__name__}"
+            yield f"module {node.module}: {_path(node)}: {name}{called}"
 
     def _rebound(self, below: dict) -> Iterator[Changed]:
         """Globals that have another value; what changed below the old one then no longer matters."""
         for name, before in self._globals.items():
             now = self._read(name)
             for key, old, new in places.differing(before, now):
-                if isinstance(new, types.ModuleType):  # it was imported
+                if shown.is_a(new, types.ModuleType):  # it was imported
                     continue
-                below.pop((name, key), None)
+                inner = below.pop((name, key), [])
                 texts = shown.short(old), shown.short(new)
                 if texts[0] == texts[1]:
                     texts = texts[0], "another"
 
-                def undo(name: str = name, key: str = key, old: Any = old) -> None:
+                def undo(name: str = name, key: str = key, old: Any = old, inner: list = inner) -> None:
+                    _put_back(inner)
                     places.put(vars(self._modules[name]), key, old)
 
-                yield Changed(f"module {name}", key, *texts, undo, name in self._ours)
+                yield Changed(f"module {name}", key, *texts, undo, self._whose(name))
 
     def _below(self, module: str, top: str, changed: list) -> Changed:
         node, place, now = changed[0]
         name, before, after = _texts(_path(node), place, now)
         if len(changed) > 1:
             after += f" (and {len(changed) - 1} more below {top})"
-
-        def undo() -> None:
-            for _, place, _ in changed:
-                place.write(place.before)
-
-        can = all(place.write for _, place, _ in changed)
-        return Changed(f"module {module}", name, before, after, undo if can else None, module in self._ours)
+        undo = partial(_put_back, changed) if all(place.write for _, place, _ in changed) else None
+        return Changed(f"module {module}", name, before, after, undo, self._whose(module))
 
     def _loaded(self) -> Iterator[Changed]:
         """Modules of the bundle that were imported, or replaced."""
@@ -121,15 +135,24 @@ class Snapshot:
                     places.put(sys.modules, name, before)
 
                 was = "not loaded" if before is shown.MISSING else "another module"
-                yield Changed(f"module {name}", "", was, "loaded", undo, True)
+                yield Changed(f"module {name}", "", was, "loaded", undo, OF_BUNDLE)
 
-    def _walk(self, names: set[str]) -> bool:
+    def _whose(self, module: str) -> int:
+        return OF_BUNDLE if module in self._ours else OF_PACKAGE if module in self._packaged else OF_PYTHON
+
+    def _leave(self, module: types.ModuleType | None, name: str) -> None:
+        if module and (one := getattr(module, name, None)):
+            self._seen |= {id(one), id(one._bit_generator)}
+
+    def _walk(self, names: Collection[str]) -> bool:
         """Note all places that the globals of these modules lead to; False: time or room ended first."""
         queue: collections.deque[_Node] = collections.deque()
         for name in sorted(names):
             self._seen.add(id(vars(self._modules[name])))
             for key, value in self._globals[name]:
-                owner = getattr(value, "__module__", None) if isinstance(value, CALLABLE) else None
+                if self._whose(name) == OF_PYTHON and type(value) not in CONTAINERS:
+                    continue
+                owner = getattr(value, "__module__", None) if shown.is_a(value, CALLABLE) else None
                 if owner in (None, name) or owner not in self._modules:  # else its own module leads to it
                     queue.append(_Node(name, key, None, value))
                 self._note_counter(_Node(name, key, None, value), vars(self._modules[name]), key)
@@ -140,12 +163,13 @@ class Snapshot:
             if id(node.one) in self._seen or self._is_dull(node.one):
                 continue
             self._seen.add(id(node.one))
-            self._note_library(node)
             try:
                 found = list(places.places_of(node.one, self._ours))
                 parts = list(places.parts_of(node.one, found))
-            except Exception:  # an object that does not bear to be looked at
+            except BaseException:  # an object that does not bear to be looked at
                 continue
+            if self._whose(node.module) == OF_BUNDLE and (not (found or parts) or _is_library(node.one)):
+                self._unseen.append(node)
             self._places += [(node, place) for place in found]
             for sign, key, value in parts:
                 if type(value) not in shown.SCALARS:
@@ -159,41 +183,43 @@ class Snapshot:
         if type(node.one) is itertools.count and id(node.one) not in self._seen:
             self._seen.add(id(node.one))
             spare = copy.copy(node.one)
-            place = places.Place(node.one.__repr__, lambda _: places.put(holder, key, spare), repr(node.one))
+            place = places.Place(
+                lambda: shown.Words(repr(node.one)),
+                lambda _: places.put(holder, key, spare),
+                shown.Words(repr(node.one)),
+            )
             self._places.append((node, place))
-
-    def _note_library(self, node: _Node) -> None:
-        ctypes = sys.modules.get("ctypes")
-        if ctypes and isinstance(node.one, ctypes.CDLL):
-            called = sorted(name for name in vars(node.one) if not name.startswith("_"))
-            library = os.path.basename(str(vars(node.one).get("_name") or "the C library"))  # noqa: PTH119
-            functions = f" ({', '.join(called)})" if called else ""
-            self.libraries[library] = f"module {node.module}{functions}"
 
     def _is_dull(self, one: Any) -> bool:
         """Whether it holds nothing of the model's: modules, functions and classes of Python itself."""
-        if isinstance(one, (types.ModuleType, types.CodeType, types.BuiltinFunctionType)):
+        if shown.is_a(one, (types.ModuleType, types.CodeType, types.BuiltinFunctionType)):
             return True
-        if isinstance(one, CALLABLE):
+        if shown.is_a(one, CALLABLE):
             return getattr(one, "__module__", None) not in self._ours | self._packaged
         return str(type(one).__module__).partition(".")[0] in LEFT_ALONE
 
     def _read(self, name: str) -> places.Pairs:
-        """The globals of a module; of Python's own just functions and classes: a model may replace some."""
-        known = name in self._ours or name in self._packaged
-        return places.Pairs(
-            (key, value)
-            for key, value in list(vars(self._modules[name]).items())
-            if not key.startswith("__") and (known or isinstance(value, CALLABLE))
-        )
+        """The globals of a module."""
+        everything = list(vars(self._modules[name]).items())
+        return places.Pairs((key, value) for key, value in everything if not key.startswith("__"))
 
     def _is_of_bundle(self, module: types.ModuleType) -> bool:
         file = str(vars(module).get("__file__") or "")
         return file.startswith(self._bundle) and not _is_packaged(module)
 
 
+def _put_back(changed: list) -> None:
+    for _, place, _ in changed:
+        place.write(place.before)
+
+
+def _is_library(one: Any) -> bool:
+    ctypes = sys.modules.get("ctypes")
+    return ctypes is not None and shown.is_a(one, ctypes.CDLL)
+
+
 def _is_module(one: Any) -> bool:
-    return isinstance(one, types.ModuleType)
+    return shown.is_a(one, types.ModuleType)
 
 
 def _is_packaged(module: types.ModuleType) -> bool:

@@ -37,37 +37,54 @@ def find(run: Callable[[Ask], Probed], *, deadline: float) -> tuple[Source, ...]
 
     Confirmed ones first. deadline is of time.monotonic(); what is known by then is returned.
     """
-    traced = run(Ask(trace=True))
-    uses = [use for use in traced.uses if use.kind in KINDS]
+    trial = _Trial(run, deadline)
+    uses = trial.uses
     confirmed: set[tuple[str, str, int]] = set()  # (kind, file, line)
-    hidden: set[str] = set()  # kinds that decide, though no line was seen to use them
+    addresses = False
+    if trial.repeats:
+        used = {use.kind for use in uses}
+        addresses = "process" not in used and trial.depends_on("process")
+        # An address moves with whatever else is otherwise: then nothing more can be told.
+        for kind in () if addresses else (kind for kind in FROZEN if kind in used):
+            lines = {(use.file, use.line) for use in uses if use.kind == kind}
+            if trial.depends_on(kind):
+                confirmed |= {(kind, *line) for line in _deciding(trial, kind, lines)}
+    found = [Source("process", ADDRESSES, "", 0, True)] if addresses else []
+    for use in uses:
+        decides = (use.kind, use.file, use.line) in confirmed
+        found.append(Source(use.kind, use.call, use.file, use.line, decides))
+    # Where even frozen runs differ, what cannot be frozen is the likelier.
+    return tuple(sorted(dict.fromkeys(found), key=lambda one: (not one.confirmed, one.kind in FROZEN)))
 
-    def result(shifted: str = "") -> list | None:
-        """What the tasks come to, frozen; None: it cannot be told."""
-        if time.monotonic() >= deadline:
+
+class _Trial:
+    """Runs of the same tasks in new processes, all kinds frozen."""
+
+    def __init__(self, run: Callable[[Ask], Probed], deadline: float) -> None:
+        self._run, self._deadline = run, deadline
+        traced = run(Ask(trace=True))
+        self.uses = [use for use in traced.uses if use.kind in KINDS]
+        self._files = dict(traced.written)
+        self._frozen = self._result("")
+        self.repeats = self._frozen is not None and self._frozen == self._result("")
+
+    def depends_on(self, shifted: str) -> bool:
+        """Whether the results are others when a kind, or KIND@FILE:LINE, has another answer."""
+        return self._result(shifted) not in (None, self._frozen)
+
+    def _result(self, shifted: str) -> list | None:
+        """What the tasks come to; None: it cannot be told."""
+        if time.monotonic() >= self._deadline:
             return None
-        probed = run(Ask(frozen=True, shifted=shifted, files={} if shifted == "files" else traced.written))
+        files = {} if shifted == "files" else self._files
+        probed = self._run(Ask(frozen=True, shifted=shifted, files=files))
+        self._files = probed.written | self._files
         return None if probed.reason else [(one.status, one.reason, one.outputs) for one in probed.answers]
 
-    frozen = result()
-    if frozen is not None and frozen == result():
-        for kind in sorted(FROZEN, key=lambda kind: kind not in {use.kind for use in uses}):
-            if (other := result(kind)) is None or other == frozen:
-                continue
-            lines = {(use.file, use.line) for use in uses if use.kind == kind}
-            if len(lines) > 1 and kind in ONE_BY_ONE:
-                lines = _deciding(kind, lines, lambda shifted: result(shifted) not in (None, frozen)) or lines
-            confirmed |= {(kind, *line) for line in lines}
-            if not lines:
-                hidden.add(kind)
-    found = [
-        Source(use.kind, use.call, use.file, use.line, (use.kind, use.file, use.line) in confirmed)
-        for use in uses
-    ]
-    found += [Source(kind, ADDRESSES if kind == "process" else kind, "", 0, True) for kind in sorted(hidden)]
-    return tuple(sorted(dict.fromkeys(found), key=lambda one: not one.confirmed))
 
-
-def _deciding(kind: str, lines: set[tuple[str, int]], differs: Callable[[str], bool]) -> set[tuple[str, int]]:
-    """Those lines that alone make a difference."""
-    return {(file, line) for file, line in sorted(lines)[:MOST_LINES] if differs(f"{kind}@{file}:{line}")}
+def _deciding(trial: _Trial, kind: str, lines: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those lines of a kind that alone make a difference; all, where that cannot be told."""
+    if kind not in ONE_BY_ONE or len(lines) == 1:
+        return lines
+    some = sorted(lines)[:MOST_LINES]
+    return {(file, line) for file, line in some if trial.depends_on(f"{kind}@{file}:{line}")} or lines

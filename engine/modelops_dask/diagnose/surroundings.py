@@ -20,7 +20,6 @@ import socket
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +37,6 @@ class Fact(NamedTuple):
     where: str
     read: Callable[[], Any]
     write: Callable[[Any], object] | None = None
-    opaque: bool = False  # show a fingerprint
 
 
 class Surroundings:
@@ -59,15 +57,15 @@ class Surroundings:
                 def undo(fact: Fact = fact, before: Any = before) -> None:
                     fact.write(before)
 
-            yield (fact.where, *_texts(fact, before, now), undo)
+            yield (fact.where, *_texts(before, now), undo)
 
 
-def _texts(fact: Fact, before: Any, now: Any) -> tuple[str, str, str]:
-    if fact.opaque:
-        return "", _fingerprint(before), _fingerprint(now)
+def _texts(before: Any, now: Any) -> tuple[str, str, str]:
     if not isinstance(before, dict) or not isinstance(now, dict):
         if isinstance(before, set) and isinstance(now, set):
             return "", shown.short(before - now or set()), shown.short(now - before or set())
+        if isinstance(before, list) and isinstance(now, list):
+            return "", f"{len(before)} entries", _entries(before, now)
         return "", shown.short(before), shown.short(now)
     names = [
         name
@@ -79,16 +77,18 @@ def _texts(fact: Fact, before: Any, now: Any) -> tuple[str, str, str]:
     return "", *(", ".join(f"{name}: {_value(name, side)}" for name in names[:4]) for side in (before, now))
 
 
+def _entries(before: list, now: list) -> str:
+    text = f"{len(now)} entries"
+    for side, other, word in ((now, before, "new"), (before, now, "gone")):
+        if some := [one for one in side if not any(shown.same(one, each) for each in other)]:
+            text += f", {word}: {', '.join(map(shown.short, some[:3]))}"
+    return text
+
+
 def _value(name: str, side: dict) -> str:
     if name in side and SECRET.search(name):
         return HIDDEN
     return shown.short(side.get(name, shown.MISSING))
-
-
-def _fingerprint(value: Any) -> str:
-    if value is shown.MISSING:
-        return "not there"
-    return f"state {zlib.crc32(repr(value).encode()):08x}"
 
 
 def _read(fact: Fact) -> Any:
@@ -172,7 +172,7 @@ def _set_limits(saved: dict) -> None:
 
 
 def _numpy_random() -> Any:
-    return _loaded("numpy.random").get_state(legacy=False)
+    return shown.Opaque(_loaded("numpy.random").get_state(legacy=False))
 
 
 def _set_print_options(saved: dict) -> None:
@@ -204,12 +204,15 @@ FACTS = (
     Fact("os.environ", lambda: dict(os.environ), _set_environment),
     Fact("cwd", os.getcwd, os.chdir),
     Fact("umask", _umask, os.umask),
-    Fact("random: global state", random.getstate, random.setstate, opaque=True),
+    Fact(
+        "random: global state",
+        lambda: shown.Opaque(random.getstate()),
+        lambda saved: random.setstate(saved.value),
+    ),
     Fact(
         "numpy.random: global state",
         _numpy_random,
-        lambda saved: _loaded("numpy.random").set_state(saved),
-        opaque=True,
+        lambda saved: _loaded("numpy.random").set_state(saved.value),
     ),
     Fact("numpy.errstate", lambda: _loaded("numpy").geterr(), lambda saved: _loaded("numpy").seterr(**saved)),
     Fact("numpy.printoptions", lambda: _loaded("numpy").get_printoptions(), _set_print_options),

@@ -21,6 +21,8 @@ OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 PACKAGES = ("/site-packages/", "/dist-packages/")
 KEPT_BYTES, KEPT_FILES = 1 << 20, 50  # of a file from before the model wrote it; how many files
+OUTSIDE = ("files", "network", "programs")  # what they are called with says more than who was called
+HARMLESS = ("tempfile.gettempdir",)  # tries a random name
 RUNTIME = (
     "/proc/",
     "/sys/",
@@ -47,7 +49,7 @@ class Trace:
         return sorted((*key, times) for key, times in self._uses.items())
 
     def written(self) -> dict[str, bytes | None]:
-        """Files that the model wrote: their contents before it did so first, None for no file."""
+        """Files and folders that the model made: their contents before, None where there was nothing."""
         return dict(self._written)
 
     def wrap(
@@ -89,9 +91,10 @@ class Trace:
     def note(self, kind: str, call: str) -> bool:
         """Count a use by the code that is running; whether it is to have the other answer."""
         site = self._site()
-        if site:
+        if site and site[0] not in HARMLESS:
             called, file, line = site
-            self._uses[kind, called or call, file, line] += 1
+            shown = call if kind in OUTSIDE else called or call
+            self._uses[kind, shown, file, line] += 1
             if self._shifted == f"{kind}@{file}:{line}":
                 return True
         return self.shifts(kind)
@@ -153,7 +156,7 @@ class Trace:
         elif writes:
             self._write(path)
         elif path in self._written or not self._within(path):
-            self.note("files", f"read {path}")
+            self.note("files", f"read {self._within(path) or path}")
 
     def _write(self, path: str) -> None:
         if path not in self._written and len(self._written) < KEPT_FILES:
@@ -162,11 +165,12 @@ class Trace:
             elif os.path.isfile(path) and os.path.getsize(path) <= KEPT_BYTES:
                 with open(path, "rb") as file:
                     self._written[path] = file.read()
-        self.note("files", f"write {path}")
+        self.note("files", f"write {self._within(path) or path}")
 
 
 EVENTS: dict[str, Callable[[Trace, tuple], object]] = {
     "open": Trace._open,
+    "os.mkdir": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[0]))),
     "os.rename": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[1]))),
     "sqlite3.connect": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[0]))),
     "socket.connect": lambda trace, given: trace.note("network", f"connect {given[1]}"),

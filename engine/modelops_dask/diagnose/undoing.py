@@ -22,11 +22,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from modelops_dask.diagnose.snapshot import Snapshot
+from modelops_dask.diagnose.snapshot import OF_PYTHON, Snapshot
 from modelops_dask.diagnose.surroundings import Surroundings
 
 LOOK_SECONDS = 5.0  # for a walk over all objects
 MOST_TRIED, MOST_TOLD = 24, 12
+AROUND = 0.5  # between what the bundle holds and what packages hold
 GRACE_SECONDS, TIMES = 5.0, 20  # a try may take so long, or so many times the first one
 
 Told = tuple  # (where, name, before, after, decides)
@@ -50,17 +51,16 @@ class Changes:
 
     def found(self) -> list[Told]:
         """Those that decide first, then the bundle's own; where none can be seen to, what else may."""
-        around = [(*change, False) for change in self._surroundings.changes()]
         inside = self._snapshot.changes()
-        changes = [*filter(_of_bundle, inside), *around, *(one for one in inside if not one.of_bundle)]
+        around = [(*change, AROUND) for change in self._surroundings.changes()]
+        changes = sorted([*inside, *around], key=lambda change: change[5])
         decides = self._decisive(changes)
         told = [(*change[:4], decides.get(number)) for number, change in enumerate(changes)]
-        decisive = [one for one in told if one[4]]
-        if decisive:
+        if decisive := [one for one in told if one[4]]:
             return decisive[:MOST_TOLD]
-        called = self._snapshot.libraries.items()
-        libraries = [("native code", f"{name}, called by {who}", "", "", None) for name, who in called]
-        return [*told[:MOST_TOLD], *libraries]
+        native = [("native code", words, "", "", None) for words in self._snapshot.unseen()]
+        models = [one for one, change in zip(told, changes) if change[5] < OF_PYTHON]  # noqa: B905 (Python 3.9)
+        return [*models[:MOST_TOLD], *native[:MOST_TOLD]]
 
     def _decisive(self, changes: list) -> dict[int, bool]:
         """By a change's number: whether the victim's result is that of a new process once it is undone, or
@@ -112,10 +112,6 @@ class Changes:
             return pickle.loads(data)
         except (EOFError, pickle.UnpicklingError):
             return None
-
-
-def _of_bundle(change: Any) -> bool:
-    return change.of_bundle
 
 
 def _digest(answer: Any) -> bytes:
