@@ -23,6 +23,7 @@ HUNGRY = CHART.parents[1] / "tests" / "bundles" / "hungry"
 STORE = f"/shared/{secrets.token_hex(4)}"  # the volume may have been another test's before
 LONG_SECONDS = 420
 AWAY_SECONDS = 60
+TASKS = 600  # of 0.2 s: they must last until the pods of an upgrade have come
 
 # Ends the process of a driver as the kernel would, from within its pod.
 KILL = """
@@ -102,16 +103,15 @@ def gone_on(release, job, more):
 
 
 def test_a_study_outlives_all_its_pods(release, typed, tmp_path):
-    spec = study(tmp_path, "outlives", fixed={"seconds": 0.2}, grid={"x": list(range(400))})
+    spec = study(tmp_path, "outlives", fixed={"seconds": 0.2}, grid={"x": list(range(TASKS))})
     job = submitted(typed, release, spec)
     gone_on(release, job, 10)
 
     before = {pod["metadata"]["name"] for pod in release.pods("worker")}
     greedy(release)  # a pod with the labels of workers that takes more memory than it may
-    warm = ["--set", "preset=", "--set", "executor.type=isolated_warm"]
-    upgraded = typed("upgrade", release.name, *warm, "--timeout", f"{LONG_SECONDS}s")
+    warm = ["--set", "preset=", "--set", "executor.type=isolated_warm", "--no-wait"]
+    upgraded = typed("upgrade", release.name, *warm)
     assert upgraded.returncode == 0, upgraded.stderr
-    assert not before & {pod["metadata"]["name"] for pod in release.pods("worker")}
     eventually(lambda: "OOMKilled" in release.kubectl("logs", f"job/{job}"), "word of the pod out of memory")
     release.kubectl("delete", "pod", "greedy", "--wait=false")
     gone_on(release, job, 10)
@@ -125,15 +125,18 @@ def test_a_study_outlives_all_its_pods(release, typed, tmp_path):
     eventually(lambda: other(release, job, {first, second}), "a third driver")
     gone_on(release, job, 10)
 
+    eventually(
+        lambda: not before & {pod["metadata"]["name"] for pod in release.pods("worker")}, "new workers"
+    )
     release.kubectl("delete", "pod", release.pods("scheduler")[0]["metadata"]["name"], "--wait=false")
     found = eventually(lambda: ended(release, job), "the end")
-    assert (found["exit_code"], found["ok"], found["total"]) == (0, 400, 400), found
+    assert (found["exit_code"], found["ok"], found["total"]) == (0, TASKS, TASKS), found
     *_, (last, _, _) = drivers(release, job)
     log = release.kubectl("logs", last)
     assert "The Dask scheduler was lost; going on when it is back" in log
     checked = typed("study", "verify", "outlives", "--sample", "3")
     assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), checked.stdout
-    assert checked.stdout.startswith(f"{found['study']}: 400 ok;")
+    assert checked.stdout.startswith(f"{found['study']}: {TASKS} ok;")
     status = json.loads(release.kubectl("get", "job", job, "--output", "json"))["status"]
     assert status["succeeded"] == 1
     assert [code for _, _, code in drivers(release, job)][-2:] == [137, 0]
