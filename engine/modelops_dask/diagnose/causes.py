@@ -19,7 +19,7 @@ from modelops_dask.diagnose.lab import Lost, OutOfTime
 from modelops_dask.diagnose.probe import Ask, Probed
 from modelops_dask.diagnose.result import Leak, Pollution, SourceRef, TaskRef
 from modelops_dask.diagnose.runs import Runs
-from modelops_dask.executors import outcome
+from modelops_dask.executors import Outcome
 from modelops_dask.executors.wire import find_wire
 
 END_SECONDS = 5.0  # that a probe may take to end its process
@@ -125,4 +125,5 @@ def _last(probed: Probed, task: int) -> Seen:
     """How the last task of a probe ended: as an answer, or with the process."""
     if probed.reason:
         return Seen(0, task, "died", probed.reason)
-    return seen(0, task, outcome(probed.answers[-1], "", 0, ""))
+    answer = probed.answers[-1]
+    return seen(0, task, Outcome(answer.status, answer.outputs, answer.reason, answer.error))

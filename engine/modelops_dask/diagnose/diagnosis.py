@@ -111,7 +111,13 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
         sources or (),
         leak,
         left_open(facts),
-        tuple(_report(tally, runs.fact(name)) for name, tally in runs.tallies.items()),
+        tuple(
+            _report(
+                tally,
+                facts["fresh"] if tally is runs.tallies["fresh-venv"] and facts["cold"] else runs.fact(name),
+            )
+            for name, tally in runs.tallies.items()
+        ),
         len(runs.tasks),
         experiment.repeats,
         runs.seed,
@@ -126,8 +132,7 @@ def _confidence(experiment: Experiment, row: Row) -> float:
     runs, tallies = experiment.runs, experiment.runs.tallies
     cold, single = tallies["cold"], tallies["single-process"]
     if row.verdict == "healthy":
-        looked = [cold, single, tallies["baseline"]]
-        return min(confidence.of_healthy(tally.compared) for tally in looked)
+        return min(confidence.of_healthy(tally.compared) for tally in (single, tallies["baseline"]))
     if row.verdict == "inconclusive":
         return 0.0
     if row.verdict == "model-nondeterministic":
@@ -164,7 +169,7 @@ def _evidence(runs: Runs, row: Row, lines: list[str]) -> Evidence:
     shown = example(causes.task_ref(runs, found.task).task, expected[found.task], found)
     if shown.kind == "rounding":
         lines.append("In the example the numbers differ by rounding only.")
-    seen = f"{tally.lanes_differing} of {tally.lanes}"
+    seen = f"{tally.lanes_differing} of {tally.lanes_compared}"
     return Evidence((arm, other), tally.differing, tally.compared, seen, shown, tuple(lines))
 
 
@@ -190,7 +195,7 @@ def _sentences(experiment: Experiment, row: Row, facts: dict[str, Fact], spec: P
     if row.verdict == "model-nondeterministic":
         yield "No preset cures that: seed what is random in the model from its argument `seed`."
     for name, tally in tallies.items():
-        if tally.differing and runs.fact(name) is None and not tally.why:
+        if tally.differing and runs.fact(name) is None and not (tally.why or facts["cold"]):
             yield (
                 f"{name}: {tally.differing} of {tally.compared} results differed, too few to call "
                 f"(confidence {runs.sure(name):.2f})."

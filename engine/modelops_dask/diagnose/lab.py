@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from modelops_dask.diagnose import lane
 from modelops_dask.diagnose.compare import Seen
 from modelops_dask.diagnose.lane import Trial
-from modelops_dask.errors import ClusterFailed
+from modelops_dask.errors import ClusterFailed, MopsError
 from modelops_dask.settings import Settings
 from modelops_dask.shape import SUPERVISOR_BYTES, Shape
 
@@ -99,6 +99,12 @@ class Lab:
         except TimeoutError:
             ended = "late"
         except Lost:
+            ended = "lost"
+        except MopsError:
+            raise
+        except Exception:  # the model may have broken its own process
+            if not trial.in_process:
+                raise
             ended = "lost"
         seconds = time.monotonic() - began
         if ended != "done":

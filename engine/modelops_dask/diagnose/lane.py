@@ -40,9 +40,9 @@ KEPT, KEPT_BYTES = 8, 32 * 2**20  # outputs of so many tasks that differ are kep
 class Trial:
     """Lanes that begin together; a lane is numbers of `tasks`, which are (params, seed).
 
-    `threads`: lanes are threads of this worker's process. No task is begun after `seconds`; one that takes
-    longer than the settings' limit ends its lane. Outputs are returned only of tasks whose key is not as
-    in `expected`.
+    `threads`: lanes are threads of this worker's process. No task is begun after `seconds`, nor after
+    `busy_seconds` once a lane has run as many tasks as there are twice; one that takes longer than the
+    settings' limit ends its lane. Outputs are returned only of tasks whose key is not as in `expected`.
     """
 
     settings: Settings
@@ -51,6 +51,7 @@ class Trial:
     tasks: tuple[tuple[dict[str, Any], int], ...]
     lanes: tuple[tuple[int, ...], ...]
     seconds: float
+    busy_seconds: float
     expected: Mapping[int, tuple] = field(default_factory=dict)
     threads: bool = False
     native_threads: int = 0
@@ -77,7 +78,7 @@ def run(trial: Trial, journal: str) -> list[Seen]:
     share_bytes = max(0, child_limit(limit_bytes, settings.worker_memory_bytes, trial.runners))
     found: list[Seen] = []
     kept, path = _Kept(trial), _journal(journal)
-    until = time.monotonic() + trial.seconds
+    began = time.monotonic()
     meeting = threading.Barrier(len(trial.lanes))
 
     with ExitStack() as stack:
@@ -105,7 +106,8 @@ def run(trial: Trial, journal: str) -> list[Seen]:
         def lane(number: int) -> None:
             try:
                 for position, at in enumerate(trial.lanes[number]):
-                    if time.monotonic() > until:
+                    twice = position >= 2 * len(trial.tasks)
+                    if time.monotonic() - began > (trial.busy_seconds if twice else trial.seconds):
                         return
                     params, seed = trial.tasks[at]
                     task = Task(

@@ -121,6 +121,7 @@ class Runs:
             tuple((task.params, task.seed) for task in self.tasks),
             tuple(lanes),
             min(seconds, self.lab.left()),
+            BUSY_SECONDS + self.cold_seconds,
             {task: one.key for task, one in self.reference.items()},
             arm.threads,
             1 if name == "native-threads" else self.native_threads,
@@ -159,13 +160,13 @@ class Runs:
     def lanes(self, name: str, seconds: float, passes: int = 0) -> list[Order]:
         """The same tasks in every lane of an arm, each in an order of its own, again and again."""
         count = named(name).lanes
-        passes = passes or self.passes(seconds, count)
+        passes = passes or self.passes(seconds)
         return [order * passes for order in orders(len(self.tasks), 2 + count, self.seed)[2:]]
 
-    def passes(self, seconds: float, lanes: int = 1) -> int:
+    def passes(self, seconds: float) -> int:
         """How often a lane goes over the tasks: twice, or as long as it is useful and there is time."""
         pace = len(self.tasks) * median(one.seconds for one in self.reference.values())
-        useful = min(seconds, BUSY_SECONDS * lanes**0.5)
+        useful = min(seconds, BUSY_SECONDS)
         return max(2, min(MOST_PASSES, int(useful / max(pace, 1e-6))))
 
     @property

@@ -19,13 +19,14 @@ Sequence = tuple[int, ...]
 
 @dataclass
 class Tally:
-    """Of one arm. `by_task` and `differing_by_task` count comparisons, `lacking` those that ended for want of
-    memory in one of the two only. `first` is the difference with the fewest tasks before it: those, and it.
+    """Of one arm. `by_task` and `differing_by_task` count comparisons, `lacking` those where one of the two
+    ended for want of memory. `first` is the difference with the fewest tasks before it: those, and it.
     """
 
     arm: Arm
     tasks: int = 0
     lanes: int = 0
+    lanes_compared: int = 0
     lanes_differing: int = 0
     lacking: int = 0
     seconds: float = 0.0
@@ -57,28 +58,28 @@ class Tally:
         self.peak_bytes = max([self.peak_bytes, *(one.peak_bytes for one in seen)])
         for number, lane in enumerate(trial.lanes):
             before: list[int] = []
-            sick = False
-            for one in (one for one in seen if one.lane == number):
+            mine = [one for one in seen if one.lane == number]
+            differing, compared = self.differing, self.compared
+            for one in mine:
                 if expected := reference.get(one.task):
-                    sick |= self._compare(expected, one, tuple(before))
+                    self._compare(expected, one, before)
                 before = [] if one.status == "died" else [*before, one.task]
-            self.lanes += any(one.lane == number for one in seen)
-            self.lanes_differing += sick
-            if sick:
+            self.lanes += bool(mine)
+            self.lanes_compared += self.compared > compared
+            self.lanes_differing += self.differing > differing
+            if self.differing > differing:
                 self.sick_lanes.append(lane)
 
-    def _compare(self, expected: Seen, found: Seen, before: Sequence) -> bool:
+    def _compare(self, expected: Seen, found: Seen, before: list[int]) -> None:
         differs = expected.key != found.key
         if differs and (expected.lacked_memory or found.lacked_memory):
             self.lacking += 1
-            return False
+            return
         self.by_task[found.task] += 1
-        if not differs:
-            return False
-        self.differing_by_task[found.task] += 1
-        if self.first is None or len(before) < len(self.first[0]):
-            self.first = before, found
-        return True
+        if differs:
+            self.differing_by_task[found.task] += 1
+            if self.first is None or len(before) < len(self.first[0]):
+                self.first = tuple(before), found
 
 
 def _ended(trial: Trial, ran: Ran, deadline_came: bool) -> list[Seen]:
