@@ -60,9 +60,9 @@ def growth(runs: Runs) -> growing.Growth | None:
     if count < least:
         return None
     tasks = [number % len(runs.tasks) for number in range(count)]
-    found = growing.fit(probe(runs, tasks).resident_bytes)
+    found = growing.fit(probe(runs, tasks, Ask(memory=True)).resident_bytes)
     if found and found.leaks:
-        found = growing.fit(probe(runs, tasks).resident_bytes) or found
+        found = growing.fit(probe(runs, tasks, Ask(memory=True)).resident_bytes) or found
     return found
 
 

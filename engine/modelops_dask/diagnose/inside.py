@@ -73,6 +73,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         return runner.call(wire, *one, memory)
 
     say("ready")
+    if ask["memory"]:
+        gc.freeze()  # what the import made is not looked through after each task
     if ask["changes"]:
         (undoing,) = _ours("diagnose.undoing")
         changes = undoing.Changes(bundle, lambda: call(calls[-1]), ask["seconds"])
