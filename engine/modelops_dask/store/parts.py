@@ -38,6 +38,7 @@ FOLDER = "parts"
 OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
 MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
+ROW_GROUP = 4096  # rows; compaction reads a row group at a time
 _REQUESTS = 16  # at once to an object store, where each takes its time
 OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
 SCHEMA = pa.schema(
@@ -112,20 +113,35 @@ def write(files: Files, attempts: Sequence[Attempt]) -> str:
 
 def encode(attempts: Sequence[Attempt]) -> bytes:
     """The bytes of a part."""
-    values: dict[str, Sequence[Any]] = dict(zip(Attempt._fields, zip(*attempts, strict=True), strict=True))
-    now = time.time()
-    values["ended"] = [ended or now for ended in values["ended"]]
-    values["digest"] = [outputs_digest(a.outputs) if a.status == "ok" else None for a in attempts]
-    columns = {name: _column(values[name], SCHEMA.field(name).type) for name in SCHEMA.names[:-1]}
-    columns["outputs"] = _maps(values["outputs"])
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.table(columns, SCHEMA),
-        sink,
-        row_group_size=4096,  # compaction reads a row group at a time
-        **WRITING,
-    )
-    return sink.getvalue().to_pybytes()
+    encoder = Encoder()
+    for start in range(0, len(attempts), ROW_GROUP):
+        encoder.add(attempts[start : start + ROW_GROUP])
+    return encoder.end()
+
+
+class Encoder:
+    """Makes the bytes of a part from attempts as they come, so that few are held at a time."""
+
+    def __init__(self) -> None:
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(self._sink, SCHEMA, **WRITING)
+
+    def add(self, attempts: Sequence[Attempt]) -> None:
+        """Add a row group; at least one attempt, and about ROW_GROUP unless it is the last."""
+        values: dict[str, Sequence[Any]] = dict(
+            zip(Attempt._fields, zip(*attempts, strict=True), strict=True)
+        )
+        now = time.time()
+        values["ended"] = [ended or now for ended in values["ended"]]
+        values["digest"] = [outputs_digest(a.outputs) if a.status == "ok" else None for a in attempts]
+        columns = {name: _column(values[name], SCHEMA.field(name).type) for name in SCHEMA.names[:-1]}
+        columns["outputs"] = _maps(values["outputs"])
+        self._writer.write_table(pa.table(columns, SCHEMA))
+
+    def end(self) -> bytes:
+        """The whole part; nothing can be added any more."""
+        self._writer.close()
+        return self._sink.getvalue().to_pybytes()
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

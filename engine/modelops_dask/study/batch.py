@@ -14,10 +14,11 @@ import gc
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,19 +108,17 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     source, kind = batch.source, runtime.settings.executor_type
     plan = _plan(source.files, source.request)
     bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
-    tasks = list(plan.tasks(batch.ranges))
-    attempts: list[Attempt | None] = [None] * len(tasks)
-    pieces = _Pieces(len(tasks), single=bool(batch.alone))
+    pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
+    rows = _Rows(plan, kind)
     n_runners, n_threads, limit_bytes = share(source.request, runtime)
     start = time.monotonic()
 
     def work(_: int = 0) -> None:
-        while (piece := pieces.take()) and (0 in piece or time.monotonic() - start <= batch.seconds):
+        while piece := pieces.take():
             began = time.monotonic()
-            outcomes = runtime.executor.run_all([call(tasks[number]) for number in piece])
+            outcomes = runtime.executor.run_all([call(task) for task in piece])
             pieces.took(len(piece), time.monotonic() - began)
-            for number, outcome in zip(piece, outcomes, strict=True):
-                attempts[number] = attempt(tasks[number], outcome)
+            rows.add([attempt(*each) for each in zip(piece, outcomes, strict=True)])
 
     def call(task: PlannedTask) -> Task:
         alone = bool(batch.alone) and _index(task, plan) in batch.alone
@@ -142,12 +141,10 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         list(_pool(n_runners).map(work, range(n_runners)))  # raises what they raised
     seconds = time.monotonic() - start
 
-    rows = [row for row in attempts if row is not None]
-    _count(rows, kind)
     # create, not put: should Dask ever run a batch twice, the first part stands.
-    source.files.create(_part_file(batch), parts.encode(rows))
-    left = (_index(task, plan) for task, row in zip(tasks, attempts, strict=True) if row is None)
-    return Receipt(_failures(rows, plan), as_ranges(left), seconds, max(row.peak_bytes for row in rows))
+    source.files.create(_part_file(batch), rows.end())
+    left = as_ranges(_index(task, plan) for task in pieces.left)
+    return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes)
 
 
 def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
@@ -165,29 +162,63 @@ def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
 
 
 class _Pieces:
-    """Numbers of a batch's tasks, in pieces that take about PIECE_SECONDS: each is one call of the executor.
+    """The tasks of a batch, in pieces that take about PIECE_SECONDS: each is one call of the executor.
 
-    Any thread may take one.
+    Any thread may take one. After `seconds` there are no more, but for the first.
     """
 
-    def __init__(self, count: int, single: bool) -> None:
+    def __init__(self, tasks: Iterator[PlannedTask], seconds: float, single: bool) -> None:
         """`single`: every task is a piece."""
-        self._count, self._single = count, single
-        self._next, self._size = 0, 1
+        self.left = tasks  # those that nobody took
+        self._single, self._size = single, 1
+        self._begun, self._end = False, time.monotonic() + seconds
         self._lock = threading.Lock()
 
-    def take(self) -> range:
+    def take(self) -> list[PlannedTask]:
         """The next piece, empty at the end."""
         with self._lock:
-            piece = range(self._next, min(self._next + self._size, self._count))
-            self._next = piece.stop
-            return piece
+            if self._begun and time.monotonic() > self._end:
+                return []
+            self._begun = True
+            return list(islice(self.left, self._size))
 
     def took(self, n_tasks: int, seconds: float) -> None:
         """Tell how long a piece took."""
         if not self._single:
             fitting = int(n_tasks * PIECE_SECONDS / max(seconds, 1e-6))
             self._size = max(1, min(fitting, 2 * n_tasks))
+
+
+class _Rows:
+    """The rows of a batch as any thread has them: counted and encoded a row group at a time, then let go."""
+
+    def __init__(self, plan: Plan, kind: str) -> None:
+        self._plan, self._kind = plan, kind
+        self.failures: list[Failed] = []
+        self.peak_bytes = 0
+        self._part = parts.Encoder()
+        self._waiting: list[Attempt] = []
+        self._lock = threading.Lock()
+
+    def add(self, rows: Sequence[Attempt]) -> None:
+        with self._lock:
+            self._waiting += rows
+            if len(self._waiting) >= parts.ROW_GROUP:
+                self._flush()
+
+    def end(self) -> bytes:
+        """The part."""
+        if self._waiting:
+            self._flush()
+        self.failures.sort(key=lambda failed: failed.index)
+        return self._part.end()
+
+    def _flush(self) -> None:
+        rows, self._waiting = self._waiting, []
+        _count(rows, self._kind)
+        self.failures += _failures(rows, self._plan)
+        self.peak_bytes = max(self.peak_bytes, *(row.peak_bytes for row in rows))
+        self._part.add(rows)
 
 
 @lru_cache(maxsize=1)
