@@ -38,6 +38,14 @@ FEW = ["--tasks", "4", "--repeats", "2"]
 HOSTILE = "<script>alert(1)</script>"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def away(tmp_path_factory):
+    """No cluster that could name a release."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(tmp_path_factory.mktemp("away") / "none"))
+        yield
+
+
 def study(name: str) -> list[str]:
     return ["--study", str(Case(name).folder / "study.yaml")]
 
@@ -52,7 +60,18 @@ def refused(*arguments) -> str:
 def sick(tmp_path_factory):
     """A folder in which the model of global-state was diagnosed, with all that a person may ask for."""
     folder = tmp_path_factory.mktemp("sick")
-    wanted = ["--report", "page.html", "--write", "values.yaml", "--store", "kept", "-o", "json"]
+    wanted = [
+        "--arms",
+        "single-process,isolated-fork",
+        "--report",
+        "page.html",
+        "--write",
+        "values.yaml",
+        "--store",
+        "kept",
+        "-o",
+        "json",
+    ]
     done = mops_helm(
         "preset", "diagnose", *study("global-state"), *FEW, *IMAGE, *wanted, cwd=folder, timeout_seconds=300
     )
