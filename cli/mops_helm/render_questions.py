@@ -23,11 +23,16 @@ def upgrade(trial: Trial, place: "Place | None") -> str:
 
 def helm_upgrade(trial: Trial, place: "Place | None") -> str:
     """The same by helm alone."""
-    preset = shlex.quote(str(paths.PRESETS / f"{trial.preset}.yaml"))
-    sets = "".join(f" --set {each}" for each in trial.sets)
-    chart = shlex.quote(str(paths.CHART))
-    release, _, where = _where(place).partition(" ")
-    return f"helm upgrade {release} {chart} {where} --reuse-values -f {preset}{sets}".replace("  ", " ")
+    release, *where = _where(place).split()
+    sets = [word for each in trial.sets for word in ("--set", each)]
+    preset = _from_here(paths.PRESETS / f"{trial.preset}.yaml")
+    words = [release, _from_here(paths.CHART), *where, "--reuse-values", "-f", preset, *sets]
+    return shlex.join(["helm", "upgrade", *words])
+
+
+def _from_here(path: Path) -> str:
+    """As short as it can be typed in this folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _where(place: "Place | None") -> str:
@@ -49,26 +54,23 @@ def question(node: Question) -> str:
 def step(
     node: Question | Conclusion, answers: Mapping[str, str], place: "Place | None", kept: Path, form: str
 ) -> str:
-    """What to try next, or what the answers come to. `kept` is the file that they are kept in."""
+    """What to try next, or what the answers come to. `kept` is the file that they are kept in.
+
+    A question is one with a trial: the others are asked at once.
+    """
     trial = node.trial
-    commands = {"mops-helm": upgrade(trial, place), "helm": helm_upgrade(trial, place)} if trial else {}
+    commands = {"mops-helm": upgrade(trial, place), "helm": helm_upgrade(trial, place)}
     if form != "table":
-        head = {"verdict": node.verdict, "says": node.says} if isinstance(node, Conclusion) else {}
-        asked = {"question": node.key, "ask": node.ask} if isinstance(node, Question) else {}
-        return data(
-            {
-                "answers": dict(answers),
-                **asked,
-                **head,
-                "preset": trial.preset if trial else None,
-                "set": list(trial.sets) if trial else [],
-                "commands": commands,
-            },
-            form,
+        ends = isinstance(node, Conclusion)
+        about = (
+            {"verdict": node.verdict, "says": node.says} if ends else {"question": node.key, "ask": node.ask}
         )
-    lines = [f"  {line}" for line in commands.values()]
+        wanted = {"preset": trial.preset, "set": list(trial.sets), "commands": commands}
+        return data({"answers": dict(answers), **about, **wanted}, form)
+    lines = [f"  {commands['mops-helm']}", f"  {commands['helm']}   # or by helm alone"]
     if isinstance(node, Conclusion):
-        return "\n".join([f"{node.verdict}: {node.says}", f"Use {words(trial)}:", *lines, f"Answers: {kept}"])
+        head = [f"{node.verdict}: {node.says}", f"Use {words(trial)}:"]
+        return "\n".join([*head, *lines, f"Answers: {kept} (remove it to begin again)"])
     lines.append(f"  mops-helm study run SPEC {_flags(trial)}   # or on this machine")
     lines.append("Then go on:")
     own = "" if kept == kept_in() else f"--answers {shlex.quote(str(kept))} "

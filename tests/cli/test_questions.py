@@ -131,7 +131,7 @@ def test_the_helm_command_renders_what_the_preset_is():
     said = ask(
         "--answer", "symptom=results", "--answer", "direct=no", "--answer", "several-threads=yes"
     ).stdout
-    (line,) = re.findall(r"^  helm (upgrade RELEASE .*)$", said, re.MULTILINE)
+    (line,) = re.findall(r"^  helm (upgrade RELEASE .*?)   #", said, re.MULTILINE)
     words = line.replace("upgrade RELEASE", "template probe").replace("--reuse-values ", "").split()
     rendered = helm.run([*words, "--kube-version", helm.KUBE_VERSION])
     assert "--nthreads" in rendered
