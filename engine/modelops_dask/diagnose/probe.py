@@ -147,5 +147,6 @@ class Probe(Runner):
         except RunnerLost as lost:
             return Probed(**seen, reason=lost.reason, error=lost.error, log=lost.log)
         finally:
+            self._drain()
             self.kill()
         return Probed(**seen, log=self.log)

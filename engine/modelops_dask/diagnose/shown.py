@@ -11,6 +11,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import re
 import sys
 import types
 import zlib
@@ -18,6 +19,10 @@ from typing import Any
 
 LENGTH = 80  # characters
 DEPTH = 6
+SECRET = re.compile(
+    r"secret|token|passw|credential|auth(?!or)|cookie|signature|(api|access|account|private)_?key|_sas$|conn_?str",
+    re.IGNORECASE,
+)
 SCALARS = (
     *(int, float, complex, bool, str, bytes, type(None), type(...), range, slice),
     *(datetime.date, datetime.datetime, datetime.timedelta, datetime.time),
@@ -44,6 +49,13 @@ class Missing:
 
 
 MISSING = Missing()
+
+
+def named(name: Any, value: Any, length: int = LENGTH) -> str:
+    """short(), but not for what has the name of a secret."""
+    if type(name) is str and value is not MISSING and SECRET.search(name):
+        return "(not shown)"
+    return short(value, length)
 
 
 def is_a(value: Any, kinds: Any) -> bool:
@@ -96,7 +108,9 @@ def _items(value: Any, depth: int, room: int) -> str:
             shown.append("…")
             break
         if isinstance(value, dict):
-            shown.append(f"{_text(one[0], depth - 1, room)}: {_text(one[1], depth - 1, room)}")
+            hidden = type(one[0]) is str and SECRET.search(one[0])
+            text = "(not shown)" if hidden else _text(one[1], depth - 1, room)
+            shown.append(f"{_text(one[0], depth - 1, room)}: {text}")
         else:
             shown.append(_text(one, depth - 1, room))
     if isinstance(value, (set, frozenset)):

@@ -31,7 +31,7 @@ LEFT_ALONE = {"logging", "threading", "re", "typing", "abc", "types", "importlib
 CALLABLE = (*shown.FUNCTIONS, type)
 CONTAINERS = (dict, list, set, collections.deque)
 # Of Python's own modules, those that change all the time; surroundings.py sees to what matters in them.
-UNSTEADY = {"sys", "os", "gc", "warnings", "random"}
+UNSTEADY = {"sys", "os", "posix", "gc", "warnings", "_warnings", "random"}
 OF_BUNDLE, OF_PACKAGE, OF_PYTHON = range(3)
 
 
@@ -107,7 +107,7 @@ class Snapshot:
                 if shown.is_a(new, types.ModuleType):  # it was imported
                     continue
                 inner = below.pop((name, key), [])
-                texts = shown.short(old), shown.short(new)
+                texts = shown.named(key, old), shown.named(key, new)
                 if texts[0] == texts[1]:
                     texts = texts[0], "another"
 
@@ -163,12 +163,15 @@ class Snapshot:
             if id(node.one) in self._seen or self._is_dull(node.one):
                 continue
             self._seen.add(id(node.one))
+            if _is_library(node.one):
+                self._unseen.append(node)
+                continue
             try:
                 found = list(places.places_of(node.one, self._ours))
                 parts = list(places.parts_of(node.one, found))
             except BaseException:  # an object that does not bear to be looked at
                 continue
-            if self._whose(node.module) == OF_BUNDLE and (not (found or parts) or _is_library(node.one)):
+            if self._whose(node.module) == OF_BUNDLE and not (found or parts):
                 self._unseen.append(node)
             self._places += [(node, place) for place in found]
             for sign, key, value in parts:
@@ -246,13 +249,14 @@ def _texts(path: str, place: places.Place, now: Any) -> tuple[str, str, str]:
         changed = list(places.differing(before, now))
         if place.named and len(changed) == 1:
             key, old, new = changed[0]
-            return f"{path}.{key}", shown.short(old), shown.short(new)
+            return f"{path}.{key}", shown.named(key, old), shown.named(key, new)
         if not place.named and max(map(len, (before, now))) <= 4:
             return path, shown.short(dict(before)), shown.short(dict(now))
         sides = [[(key, one[side]) for key, *one in changed[:3]] for side in (0, 1)]
         old, new = (
             ", ".join(
-                f"{key if place.named else shown.short(key, 30)}: {shown.short(one, 40)}" for key, one in side
+                f"{key if place.named else shown.short(key, 30)}: {shown.named(key, one, 40)}"
+                for key, one in side
             )
             for side in sides
         )

@@ -13,7 +13,6 @@ import contextlib
 import gc
 import os
 import random
-import re
 import resource
 import signal
 import socket
@@ -26,8 +25,6 @@ from typing import Any, NamedTuple
 
 from modelops_dask.diagnose import shown
 
-SECRET = re.compile(r"secret|token|passw|key|credential|auth|cookie|signature|_sas\b|conn", re.I)
-HIDDEN = "(not shown)"
 LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
@@ -73,8 +70,11 @@ def _texts(before: Any, now: Any) -> tuple[str, str, str]:
         if not shown.same(before.get(name, shown.MISSING), now.get(name, shown.MISSING))
     ]
     if len(names) == 1:
-        return names[0], *(_value(names[0], side) for side in (before, now))
-    return "", *(", ".join(f"{name}: {_value(name, side)}" for name in names[:4]) for side in (before, now))
+        return names[0], *(shown.named(names[0], side.get(names[0], shown.MISSING)) for side in (before, now))
+    return "", *(
+        ", ".join(f"{name}: {shown.named(name, side.get(name, shown.MISSING))}" for name in names[:4])
+        for side in (before, now)
+    )
 
 
 def _entries(before: list, now: list) -> str:
@@ -83,12 +83,6 @@ def _entries(before: list, now: list) -> str:
         if some := [one for one in side if not any(shown.same(one, each) for each in other)]:
             text += f", {word}: {', '.join(map(shown.short, some[:3]))}"
     return text
-
-
-def _value(name: str, side: dict) -> str:
-    if name in side and SECRET.search(name):
-        return HIDDEN
-    return shown.short(side.get(name, shown.MISSING))
 
 
 def _read(fact: Fact) -> Any:

@@ -56,8 +56,11 @@ class Changes:
         changes = sorted([*inside, *around], key=lambda change: change[5])
         decides = self._decisive(changes)
         told = [(*change[:4], decides.get(number)) for number, change in enumerate(changes)]
-        if decisive := [one for one in told if one[4]]:
-            return decisive[:MOST_TOLD]
+        if decisive := [number for number, alone in decides.items() if alone]:
+            nearest = changes[decisive[0]][5]
+            return [told[number] for number in decisive if changes[number][5] <= max(nearest, AROUND)][
+                :MOST_TOLD
+            ]
         native = [("native code", words, "", "", None) for words in self._snapshot.unseen()]
         models = [one for one, change in zip(told, changes) if change[5] < OF_PYTHON]  # noqa: B905 (Python 3.9)
         return [*models[:MOST_TOLD], *native[:MOST_TOLD]]
@@ -96,7 +99,8 @@ class Changes:
             with contextlib.suppress(BaseException):
                 random.setstate(state)
                 for one in undo:
-                    one()
+                    with contextlib.suppress(Exception):
+                        one()
                 loaded = set(sys.modules)
                 result = _digest(self._run())
                 modules = tuple(name for name in sys.modules if name not in loaded)
