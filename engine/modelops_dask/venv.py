@@ -258,6 +258,8 @@ def _run(
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")
     }
+    if sys.platform == "linux":  # elsewhere uv does not link: what is changed in one would be so in all
+        inherited.setdefault("UV_LINK_MODE", "copy")
     return subprocess.run(
         [find_uv_bin(), *arguments],
         cwd=bundle.path,

@@ -65,6 +65,18 @@ def test_the_lock_decides(tmp_path, locked):
     assert version.is_dir()
 
 
+def test_what_is_changed_in_an_environment_is_changed_in_no_other(tmp_path, locked):
+    chosen = settings(tmp_path)
+    built = venv.environment(fetch(locked, chosen), chosen)
+    (module,) = built.python.parents[1].glob("lib/python*/site-packages/iniconfig/__init__.py")
+    before = module.read_text()
+    with module.open("a") as file:  # in place, as a model may do it
+        file.write("# changed\n")
+    with venv.fresh(fetch(locked, chosen), chosen) as another:
+        (other,) = another.python.parents[1].glob("lib/python*/site-packages/iniconfig/__init__.py")
+        assert other.read_text() == before
+
+
 @pytest.mark.parametrize("form", ["pyproject.toml", "requirements.txt"])
 def test_without_a_lock_the_chosen_versions_are_kept(tmp_path, form):
     text = PYPROJECT % '"iniconfig<2.1"' if form == "pyproject.toml" else "iniconfig<2.1\n"
