@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from modelops_dask import venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.diagnose import arms, diagnose, workers
 from modelops_dask.diagnose.result import Diagnosis, Observation
@@ -28,11 +29,12 @@ from mops_helm.values import layers, presets
 
 @dataclass(frozen=True)
 class Experiment:
-    """What was diagnosed, and what came of it."""
+    """What was diagnosed, and what came of it. `python` is the one that ran the model."""
 
     study: spec.Spec
     bundle: Bundle
     found: Diagnosis
+    python: Path
 
 
 def run(
@@ -45,7 +47,7 @@ def run(
     with _ended_as_by_ctrl_c(), workers(on.shape, on.settings, on.dask_config, on.env) as client:
         threads = on.shape.threads
         found = diagnose(client, study, bundle, on.settings, threads=threads, say=say, **asked)
-    return Experiment(study, bundle, found)
+    return Experiment(study, bundle, found, venv.environment(bundle, on.settings).python)
 
 
 @contextmanager

@@ -100,9 +100,9 @@ def _arms(found: Diagnosis) -> str:
         [
             html.cell(arm.arm),
             html.cell(arm.state),
-            f"<td class=n>{arm.differing:,} of {arm.tasks:,}</td>",
-            f"<td class=n>{arm.lanes}</td>",
-            f"<td class=n>{html.duration(arm.seconds)}</td>",
+            f"<td class=n>{f'{arm.differing:,} of {arm.tasks:,}' if arm.tasks else ''}</td>",
+            f"<td class=n>{arm.lanes or ''}</td>",
+            f"<td class=n>{html.duration(arm.seconds) if arm.lanes else ''}</td>",
             f"<td class=n>{size(arm.peak_bytes) if arm.peak_bytes else ''}</td>",
             html.cell(arm.why),
         ]

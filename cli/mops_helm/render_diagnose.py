@@ -12,6 +12,7 @@ from mops_helm.render import data, size, table, yaml_text
 
 if TYPE_CHECKING:
     from modelops_dask.diagnose.result import ArmReport, Diagnosis, Evidence, Example, Pollution, TaskRef
+    from mops_helm.diagnosing import Experiment
 
 SCRIPT = "reproduce.py"
 MIB = 1024 * 1024
@@ -20,14 +21,15 @@ SHOWN_PARAMS = 100  # characters
 SHOWN_CHANGES = 8
 
 
-def diagnosis(found: "Diagnosis", apply: str, folder: Path, form: str) -> str:
+def diagnosis(done: "Experiment", apply: str, folder: Path, form: str) -> str:
     """A whole diagnosis. `apply` is the command that applies its values, `folder` where it is kept."""
+    found = done.found
     if form != "table":
         return data(found.as_json(), form)
     blocks = [
         [f"{found.verdict}: {found.because}", f"Confidence {found.confidence:.3g}"],
         list(_evidence(found.evidence)),
-        list(_polluter(found.polluter, folder)) if found.polluter else [],
+        list(_polluter(found.polluter, f"{done.python} {folder / SCRIPT}")) if found.polluter else [],
         list(_sources(found)),
         list(_memory(found)),
         [_arms(found.arms)],
@@ -88,7 +90,7 @@ def task_words(task: "TaskRef") -> str:
     return f"task {task.task}  {params}  seed {task.seed}"
 
 
-def _polluter(polluter: "Pollution", folder: Path) -> Iterator[str]:
+def _polluter(polluter: "Pollution", script: str) -> Iterator[str]:
     for number, task in enumerate(polluter.tasks):
         yield _line("" if number else "Polluter", task_words(task))
     yield _line("changes", task_words(polluter.victim))
@@ -97,7 +99,7 @@ def _polluter(polluter: "Pollution", folder: Path) -> Iterator[str]:
     if len(polluter.changed) > SHOWN_CHANGES:
         yield _line("", f"and {len(polluter.changed) - SHOWN_CHANGES} more")
     if polluter.script:
-        yield _line("Reproduce", f"{folder / SCRIPT}, run by the bundle's own Python")
+        yield _line("Reproduce", script)
 
 
 def _sources(found: "Diagnosis") -> Iterator[str]:

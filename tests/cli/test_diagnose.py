@@ -240,16 +240,18 @@ def diagnosis(**changed) -> Diagnosis:
     )
 
 
-def test_what_comes_from_a_model_cannot_become_part_of_the_page(tmp_path):
-    case = Case("healthy")
-    done = Experiment(case.spec, Bundle(tmp_path, "sha256:00"), diagnosis())
-    page = page_diagnose.page(done, "mops-helm upgrade RELEASE")
+def experiment() -> Experiment:
+    return Experiment(Case("healthy").spec, Bundle(Path("any"), "sha256:00"), diagnosis(), Path("bin/python"))
+
+
+def test_what_comes_from_a_model_cannot_become_part_of_the_page():
+    page = page_diagnose.page(experiment(), "mops-helm upgrade RELEASE")
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
 
 
 def test_a_diagnosis_reads_from_the_verdict_to_the_command():
-    said = render_diagnose.diagnosis(diagnosis(), "mops-helm upgrade RELEASE", Path("kept"), "table")
+    said = render_diagnose.diagnosis(experiment(), "mops-helm upgrade RELEASE", Path("kept"), "table")
     heads = [
         "process-reuse: ",
         "Confidence 0.999",
@@ -263,8 +265,8 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
     heads += ["Not excluded", "Use meanwhile: preset isolated-fork", "Apply it: mops-helm upgrade RELEASE"]
     places = [said.index(head) for head in heads]
     assert places == sorted(places)
-    assert "kept/reproduce.py" in said
-    data = json.loads(render_diagnose.diagnosis(diagnosis(), "", Path(), "json"))
+    assert "\nReproduce    bin/python kept/reproduce.py\n" in said
+    data = json.loads(render_diagnose.diagnosis(experiment(), "", Path(), "json"))
     assert data == json.loads(json.dumps(diagnosis().as_json()))
 
 

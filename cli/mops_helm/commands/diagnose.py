@@ -136,7 +136,7 @@ def diagnose(
         if path:
             path.write_text(text(), encoding="utf-8")
             say(f"{path}: written")
-    click.echo(render_diagnose.diagnosis(found, apply, folder, output))
+    click.echo(render_diagnose.diagnosis(done, apply, folder, output))
     sys.exit(0 if found.verdict == "healthy" else 3)
 
 
