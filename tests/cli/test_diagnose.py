@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from diagnose_helpers import Case
+from executor_helpers import write_bundle
 from helpers import wait_for
 from modelops_dask.bundle import Bundle
 from modelops_dask.diagnose import advice, arms, verdict
@@ -164,14 +165,24 @@ def test_ctrl_c_ends_it_with_all_processes(tmp_path):
 
 
 def test_the_budget_ends_a_model_that_hangs(tmp_path):
-    (tmp_path / "wire.py").write_text(
-        "import time\n\ndef wire(entrypoint, params, seed):\n    while True:\n        time.sleep(1)\n"
-    )
-    (tmp_path / "study.yaml").write_text(
-        "name: hangs\nentrypoint: models.hang/on\ngrid: {x: [1, 2, 3, 4, 5]}\n"
+    model = write_bundle(
+        tmp_path / "model",
+        {
+            "wire.py": "import time\n\ndef wire(entrypoint, params, seed):\n    time.sleep(1e6)\n",
+            "study.yaml": "name: hangs\nentrypoint: models.hang/on\ngrid: {x: [1, 2, 3, 4, 5]}\n",
+        },
     )
     done = mops_helm(
-        "preset", "diagnose", "--study", "study.yaml", *IMAGE, "--budget", "8s", "-o", "json", cwd=tmp_path
+        "preset",
+        "diagnose",
+        "--study",
+        model / "study.yaml",
+        *IMAGE,
+        "--budget",
+        "8s",
+        "-o",
+        "json",
+        cwd=tmp_path,
     )
     found = json.loads(done.stdout)
     assert (done.returncode, found["verdict"]) == (3, "inconclusive"), done.stderr
