@@ -128,6 +128,9 @@ class Runs:
             self.runners,
             int(1.25 * max((one.peak_bytes for one in self.reference.values()), default=0)),
         )
+        pace = median(one.seconds for one in self.reference.values()) if self.reference else 0.0
+        if trial.in_process:  # where nothing else ends a task
+            seconds = min(seconds, 10 * (self.cold_seconds + pace * sum(map(len, lanes))))
         ran = self.lab.run(trial, seconds + hang)
         self._observe(name, ran)
         return trial, ran

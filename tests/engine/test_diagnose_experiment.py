@@ -1,0 +1,183 @@
+"""The experiment on real workers: what it says of small models, and that it ends when it must."""
+
+import random
+
+import pytest
+
+from executor_helpers import settings, write_bundle
+from helpers import wait_for
+from modelops_dask import bundle as bundles
+from modelops_dask.diagnose import diagnose, workers
+from modelops_dask.diagnose.arms import named
+from modelops_dask.diagnose.compare import Seen
+from modelops_dask.diagnose.lab import Ran
+from modelops_dask.diagnose.lane import Trial
+from modelops_dask.diagnose.tally import Tally
+from modelops_dask.limits.pod import marked
+from modelops_dask.settings import Settings
+from modelops_dask.shape import MIB, SUPERVISOR_BYTES, Shape
+from modelops_dask.study.spec import given
+
+COUNTER = """
+count = 0
+def wire(entrypoint, params, seed):
+    global count
+    count += params["x"] == 2
+    return {"n": str((count > 1, params["x"], seed))}
+"""
+HEALTHY = "def wire(entrypoint, params, seed):\n    return {'n': str((params['x'], seed))}\n"
+HANGS = "import time\ndef wire(entrypoint, params, seed):\n    time.sleep(3600)\n"
+FAILS = "def wire(entrypoint, params, seed):\n    return {'n': params['beta']}\n"
+ENDS = """
+import os, threading
+def wire(entrypoint, params, seed):
+    if params["x"] == 2 and threading.current_thread() is not threading.main_thread():
+        os._exit(3)
+    return {"n": str(seed)}
+"""
+HANGS_IN_A_THREAD = ENDS.replace("os._exit(3)", "threading.Event().wait()")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("diagnose")
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    with workers(Shape(1, 1, 1, 1024 * MIB + SUPERVISOR_BYTES), settings(folder)) as client:
+        yield client
+
+
+@pytest.fixture
+def diagnosed(client, folder, tmp_path):
+    """diagnosed(code, ...): the Diagnosis of a study of 2 x 3 tasks with that model."""
+
+    def run(code, **asked):
+        chosen = settings(folder)
+        held = bundles.fetch(str(write_bundle(tmp_path, {"wire.py": code})), chosen.bundles_cache_dir)
+        study = given({"entrypoint": "models.x/y", "grid": {"x": [1, 2, 3]}, "replicates": 2}, tmp_path)
+        return diagnose(client, study, held, chosen, **asked)
+
+    return run
+
+
+def states(found):
+    return {report.arm: report.state for report in found.arms}
+
+
+def test_arms_that_were_not_asked_for_are_not_run_and_what_that_leaves_open_is_said(diagnosed):
+    found = diagnosed(COUNTER, arms=["single-process", "isolated-fork"])
+    assert (found.verdict, found.preset) == ("process-reuse", "isolated-fork")
+    assert found.evidence.arms == ("single-process", "cold")
+    assert found.evidence.differing > 0 and found.confidence >= 0.9
+    assert [task.params for task in found.polluter.tasks] == [{"x": 2}]
+    run = {arm for arm, state in states(found).items() if state != "not run"}
+    assert run == {"cold", "single-process", "isolated-fork"}
+    assert any(line.startswith("concurrency:") for line in found.not_excluded)
+
+
+def test_a_model_that_carries_nothing_is_healthy(diagnosed):
+    said = []
+    found = diagnosed(HEALTHY, say=said.append)
+    assert (found.verdict, found.preset, found.polluter) == ("healthy", "baseline", None), found
+    assert found.confidence > 0.9 and found.evidence.differing == 0
+    assert "differs" not in states(found).values()
+    assert any(line.startswith("baseline: ") for line in said)
+
+
+def test_with_arms_that_decide_nothing_a_model_is_not_called_healthy(diagnosed):
+    found = diagnosed(HEALTHY, arms=["cold"])
+    assert (found.verdict, found.confidence) == ("inconclusive", 0)
+    assert any(line.startswith("process-reuse:") for line in found.not_excluded)
+
+
+def test_a_model_that_hangs_ends_with_the_budget_and_leaves_no_process(diagnosed):
+    found = diagnosed(HANGS, budget_seconds=8.0)
+    assert found.verdict == "inconclusive"
+    assert found.evidence.lines[0].startswith("The first task did not end within")
+    assert found.seconds < 60  # far less than the hour that the model sleeps
+    wait_for(lambda: not marked(), "end of all runners")
+
+
+def test_a_budget_that_ends_amid_the_arms_gives_what_is_known(diagnosed):
+    slow = HEALTHY.replace("return", "import time; time.sleep(0.2); return")
+    found = diagnosed(slow, budget_seconds=9.0)
+    assert states(found)["cold"] in ("same", "cannot be judged")
+    if found.verdict != "healthy":  # on a quick machine it may just be done
+        assert found.verdict == "inconclusive" and "not run" in states(found).values()
+
+
+def test_a_model_of_which_every_task_fails_is_to_be_mended_first(diagnosed):
+    found = diagnosed(FAILS)
+    assert found.verdict == "inconclusive" and "mend that first" in found.because
+    (line,) = found.evidence.lines
+    assert "KeyError" in line and line.endswith("--task 0/0")
+    assert states(found)["single-process"] == "not run"
+
+
+@pytest.mark.parametrize("code", [ENDS, HANGS_IN_A_THREAD], ids=["ends", "hangs"])
+def test_a_worker_that_the_model_ends_or_holds_is_a_difference_of_direct(diagnosed, monkeypatch, code):
+    from modelops_dask.diagnose import runs
+
+    monkeypatch.setattr(runs, "HANG_SECONDS", 3.0)
+    found = diagnosed(code, arms=["single-process", "baseline", "direct"])
+    assert (found.verdict, found.evidence.arms) == ("shared-process", ("direct", "cold"))
+    assert found.evidence.example.kind == "status"
+    assert found.evidence.example.task.startswith("1/")
+
+
+def ran(*seen, ended="done"):
+    return Ran(tuple(seen), ended, 1.0)
+
+
+def trial(lane, executor="isolated_warm"):
+    return Trial(Settings(executor_type=executor), None, "m/s", (), (lane,), 10, 10)
+
+
+def one(task, status="ok", reason="", value=b""):
+    return Seen(0, task, status, reason, digests={"y": value})
+
+
+def test_want_of_memory_is_not_counted_as_another_result():
+    tally = Tally(named("single-process"))
+    reference = {0: one(0), 1: one(1)}
+    tally.add(trial((0, 1)), ran(one(0), one(1, "died", "TaskOOM")), reference, deadline_came=False)
+    assert (tally.compared, tally.differing, tally.lacking) == (1, 0, 1)
+
+
+def test_what_ran_before_a_difference_is_what_its_own_process_ran():
+    tally = Tally(named("single-process"))
+    reference = {number: one(number) for number in range(4)}
+    seen = [one(0), one(1, "died", "killed by signal 6"), one(2), one(3, value=b"other")]
+    tally.add(trial((0, 1, 2, 3)), ran(*seen), reference, deadline_came=False)
+    assert tally.differing_by_task == {1: 1, 3: 1}
+    before, found = tally.first
+    assert (list(before), found.task) in (([0], 1), ([2], 3))
+
+
+def test_a_worker_that_was_lost_tells_of_the_task_only_where_the_model_ran_in_it():
+    reference = {0: one(0), 1: one(1)}
+    for executor, differing in (("direct", 1), ("isolated_warm", 0)):
+        tally = Tally(named("direct"))
+        lost = ran(one(0), ended="lost")
+        tally.add(trial((0, 1), executor), lost, reference, deadline_came=False)
+        assert tally.differing == differing, executor
+    ended = Tally(named("direct"))
+    ended.add(trial((0, 1), "direct"), ran(one(0), ended="late"), reference, deadline_came=True)
+    assert ended.differing == 0
+
+
+def test_random_results_are_counted_once_each():
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    generator = random.Random(seed)
+    reference = {number: one(number) for number in range(10)}
+    tally, differing = Tally(named("single-process")), 0
+    for _ in range(20):
+        lane = tuple(generator.randrange(10) for _ in range(30))
+        seen = [one(task, value=generator.choice((b"", b"", b"x"))) for task in lane]
+        differing += sum(each.digests["y"] == b"x" for each in seen)
+        tally.add(trial(lane), ran(*seen), reference, deadline_came=False)
+    assert (tally.compared, tally.differing, tally.lanes) == (600, differing, 20)
+    assert tally.lanes_differing <= tally.lanes_compared == 20
