@@ -14,7 +14,18 @@ from modelops_dask.diagnose import inside, probe
 from modelops_dask.errors import BadInput
 from probe_helpers import probed, said
 
-INSIDE = ("inside", "tracing", "replaced", "undoing", "snapshot", "surroundings", "places", "states", "shown")
+INSIDE = (
+    "inside",
+    "drawn",
+    "tracing",
+    "replaced",
+    "undoing",
+    "snapshot",
+    "surroundings",
+    "places",
+    "states",
+    "shown",
+)
 
 SURROUNDINGS = """
     import json, os, sys

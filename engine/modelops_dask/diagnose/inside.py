@@ -65,6 +65,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     except BaseException as error:
         say("failed", tuple(runner.failed(error)))
         return 1
+    if ask["lines"]:
+        trace.watch_lines()
     memory = runner.Memory(runner.Peak())
 
     def call(one: tuple) -> Any:

@@ -25,14 +25,16 @@ class Ask:
     """What to look at while the tasks run; with nothing asked for, only results and memory are reported.
 
     changes: what the tasks but the last leave in the process, and whether the last one's result depends on
-    it. memory: collect garbage before memory is read. trace: uses of sources of chance. frozen: these answer
-    the same in every process; but `shifted`, a kind or KIND@FILE:LINE of a Use, has another answer. files:
-    contents that files are to have before the start (None: no such file), as in Probed.written.
+    it. memory: collect garbage before memory is read. trace: uses of sources of chance; with lines (slow), by
+    whatever line draws from the global generators. frozen: the sources answer the same in every process; but
+    `shifted`, a kind or KIND@FILE:LINE of a Use, has another answer. files: contents that files are to have
+    before the start (None: no such file), as in Probed.written.
     """
 
     changes: bool = False
     memory: bool = False
     trace: bool = False
+    lines: bool = False
     frozen: bool = False
     shifted: str = ""
     files: dict[str, bytes | None] = field(default_factory=dict)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import copyreg
 import datetime
+import gc
 import os
 import random
 import sys
@@ -83,6 +83,12 @@ def _clocks(trace: Any, clock: _Clock) -> None:
             return len(given) <= before or given[before] is None
 
         setattr(time, name, trace.wrap("clock", f"time.{name}", real, at, now_is_meant))
+    if named := getattr(uuid, "_generate_time_safe", None):
+
+        def by_time(shifted: bool) -> tuple[bytes, None]:
+            return int(clock.wall(shifted) * 1e7).to_bytes(16, "big"), None
+
+        uuid._generate_time_safe = trace.wrap("clock", "uuid.uuid1", named, by_time)
     real_sleep = time.sleep
 
     def sleep(seconds: float) -> None:
@@ -93,31 +99,10 @@ def _clocks(trace: Any, clock: _Clock) -> None:
 
 
 def _calendar(trace: Any, clock: _Clock) -> None:
-    """datetime.datetime and datetime.date: C classes cannot be changed, so subclasses take their place."""
-    real_date, real_datetime = datetime.date, datetime.datetime
+    """datetime.datetime and datetime.date, whose methods Python does not let be set.
 
-    class Stands(type):
-        """A class that its real one's objects are instances of, too."""
-
-        def __instancecheck__(cls, one: object) -> bool:
-            return isinstance(one, cls.real) if "real" in vars(cls) else type.__instancecheck__(cls, one)
-
-        def __subclasscheck__(cls, other: type) -> bool:
-            return issubclass(other, cls.real) if "real" in vars(cls) else type.__subclasscheck__(cls, other)
-
-    def stand_in(real: type, methods: dict) -> None:
-        ours = Stands(real.__name__, (real,), {"real": real, "__module__": "datetime", **methods})
-        setattr(datetime, real.__name__, ours)
-        copyreg.pickle(real, lambda one: (ours, one.__reduce__()[1]))
-
-    def method(real: type, name: str, fake: Any) -> Any:
-        def call(cls: type, tz: Any = None) -> Any:
-            return getattr(super(ours(), cls), name)(*([tz] if tz is not None else []))
-
-        def ours() -> type:
-            return getattr(datetime, real.__name__)
-
-        return classmethod(trace.wrap("clock", f"datetime.{real.__name__}.{name}", call, fake))
+    Subclasses in their place would be easier, but pandas' C code needs the true ones.
+    """
 
     def now(shifted: bool, cls: Any, tz: Any = None) -> Any:
         return cls.fromtimestamp(clock.wall(shifted), tz)
@@ -128,9 +113,24 @@ def _calendar(trace: Any, clock: _Clock) -> None:
     def utcnow(shifted: bool, cls: Any) -> Any:
         return cls.fromtimestamp(clock.wall(shifted), UTC).replace(tzinfo=None)
 
-    stand_in(real_date, {"today": method(real_date, "today", today)})
-    fakes = {"now": now, "today": today, "utcnow": utcnow}
-    stand_in(real_datetime, {name: method(real_datetime, name, fake) for name, fake in fakes.items()})
+    methods = {
+        datetime.datetime: {"now": now, "today": today, "utcnow": utcnow},
+        datetime.date: {"today": today},
+    }
+    with contextlib.suppress(Exception):  # an interpreter of another make
+        import ctypes
+
+        for kind, fakes in methods.items():
+            (namespace,) = gc.get_referents(kind.__dict__)
+            for name, fake in fakes.items():
+                real = kind.__dict__.get(name) or vars(datetime.date)[name]
+
+                def call(cls: type, *given: Any, real: Any = real, **named: Any) -> Any:
+                    return real.__get__(None, cls)(*given, **named)
+
+                called = f"datetime.{kind.__name__}.{name}"
+                namespace[name] = classmethod(trace.wrap("clock", called, call, fake))
+            ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
 
 
 def _entropy(trace: Any) -> None:
@@ -143,9 +143,6 @@ def _entropy(trace: Any) -> None:
     os.urandom = random._urandom = trace.wrap("entropy", "os.urandom", os.urandom, data)
     if hasattr(os, "getrandom"):
         os.getrandom = trace.wrap("entropy", "os.getrandom", os.getrandom, data)
-    uuid.uuid1 = trace.wrap("clock", "uuid.uuid1", uuid.uuid1)
-    if trace.frozen:
-        uuid._generate_time_safe = None  # uuid1 then asks time.time_ns
     seed = random.Random.seed
 
     def seeded(shifted: bool, self: random.Random, _a: Any = None, _version: int = 2) -> None:

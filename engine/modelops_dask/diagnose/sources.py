@@ -10,14 +10,16 @@ probe.run. What freezing means: replaced.py.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-from modelops_dask.diagnose.probe import Ask, Probed
+from modelops_dask.diagnose.probe import Ask, Probed, Use
 
 # What a source is; the first six can be frozen.
 KINDS = ("clock", "random", "entropy", "process", "threads", "files", "network", "programs")
 FROZEN = KINDS[:6]
 ONE_BY_ONE = ("clock", "entropy", "process")  # whose lines can be shifted alone
 MOST_LINES = 8
+GENERATORS = "global generators (random, numpy.random)"
 ADDRESSES = "addresses of objects (default hash, order of a set)"
 
 
@@ -39,17 +41,21 @@ def find(run: Callable[[Ask], Probed], *, deadline: float) -> tuple[Source, ...]
     """
     trial = _Trial(run, deadline)
     uses = trial.uses
+    used = {use.kind for use in uses}
     confirmed: set[tuple[str, str, int]] = set()  # (kind, file, line)
-    addresses = False
-    if trial.repeats:
-        used = {use.kind for use in uses}
-        addresses = "process" not in used and trial.depends_on("process")
+    found = []
+    if not uses and not trial.repeats:
+        found = [Source("process", ADDRESSES, "", 0, False)]
+    elif trial.repeats and "process" not in used and trial.depends_on("process"):
         # An address moves with whatever else is otherwise: then nothing more can be told.
-        for kind in () if addresses else (kind for kind in FROZEN if kind in used):
+        found = [Source("process", ADDRESSES, "", 0, True)]
+    elif trial.repeats:
+        for kind in (kind for kind in FROZEN if kind in {*used, "random"} and trial.depends_on(kind)):
+            if kind not in used:
+                uses += trial.drawn
+                found = [] if trial.drawn else [Source(kind, GENERATORS, "", 0, True)]
             lines = {(use.file, use.line) for use in uses if use.kind == kind}
-            if trial.depends_on(kind):
-                confirmed |= {(kind, *line) for line in _deciding(trial, kind, lines)}
-    found = [Source("process", ADDRESSES, "", 0, True)] if addresses else []
+            confirmed |= {(kind, *line) for line in _deciding(trial, kind, lines)}
     for use in uses:
         decides = (use.kind, use.file, use.line) in confirmed
         found.append(Source(use.kind, use.call, use.file, use.line, decides))
@@ -71,6 +77,13 @@ class _Trial:
     def depends_on(self, shifted: str) -> bool:
         """Whether the results are others when a kind, or KIND@FILE:LINE, has another answer."""
         return self._result(shifted) not in (None, self._frozen)
+
+    @cached_property
+    def drawn(self) -> list[Use]:
+        """Lines that draw from the global generators, whoever they call to do so."""
+        if time.monotonic() >= self._deadline:
+            return []
+        return [use for use in self._run(Ask(trace=True, lines=True)).uses if use.kind == "random"]
 
     def _result(self, shifted: str) -> list | None:
         """What the tasks come to; None: it cannot be told."""

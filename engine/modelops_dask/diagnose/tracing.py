@@ -12,10 +12,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from modelops_dask.diagnose import drawn
 
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
@@ -34,6 +37,10 @@ RUNTIME = (
 Site = tuple  # (what the line called, "" for C code; file within the bundle; line)
 
 
+# A clock that C code reads itself: found in the text of the bundle's modules.
+UNSEEN = re.compile(r"(datetime64|to_datetime)\(\s*['\"](now|today)['\"]")
+
+
 class Trace:
     """What was noted in this process. frozen, shifted: as in probe.Ask."""
 
@@ -46,6 +53,12 @@ class Trace:
 
     def uses(self) -> list[tuple[str, str, str, int, int]]:
         """(kind, call, file within the bundle, line, times); by kind, then by line."""
+        for module in list(sys.modules.values()):
+            file = str(getattr(module, "__file__", None) or "")
+            if where := self._within(file):
+                for number, line in enumerate(_lines(file), 1):
+                    if found := UNSEEN.search(line):
+                        self._uses["clock", f"{found[1]}({found[2]!r})", where, number] += 1
         return sorted((*key, times) for key, times in self._uses.items())
 
     def written(self) -> dict[str, bytes | None]:
@@ -98,6 +111,14 @@ class Trace:
             if self._shifted == f"{kind}@{file}:{line}":
                 return True
         return self.shifts(kind)
+
+    def watch_lines(self) -> None:
+        """Note the lines that draw from the global generators."""
+
+        def note(generator: str, file: str, line: int) -> None:
+            self._uses["random", f"{generator}: global generator", file, line] += 1
+
+        drawn.Lines(self._within, note).start()
 
     def audit(self, event: str, arguments: tuple) -> None:
         """For sys.addaudithook: files, connections, programs."""
@@ -168,6 +189,14 @@ class Trace:
         self.note("files", f"write {self._within(path) or path}")
 
 
+def _lines(file: str) -> list[str]:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as text:
+            return text.readlines()
+    except OSError:
+        return []
+
+
 EVENTS: dict[str, Callable[[Trace, tuple], object]] = {
     "open": Trace._open,
     "os.mkdir": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[0]))),
@@ -175,5 +204,6 @@ EVENTS: dict[str, Callable[[Trace, tuple], object]] = {
     "sqlite3.connect": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[0]))),
     "socket.connect": lambda trace, given: trace.note("network", f"connect {given[1]}"),
     "subprocess.Popen": lambda trace, given: trace.note("programs", f"run {given[0]}"),
+    "os.fork": lambda trace, _given: trace.note("programs", "os.fork"),
     "os.system": lambda trace, given: trace.note("programs", f"os.system {given[0]!r}"),
 }
