@@ -184,6 +184,28 @@ def test_state_in_native_code_is_named_by_its_library(tmp_path):
     assert "native code: module wire: libc: the C library, of which it calls rand" in map(str, found.changes)
 
 
+def test_a_file_is_put_back_to_try_and_left_as_the_tasks_left_it(tmp_path):
+    kept = tmp_path / "kept.txt"
+    found = probed(
+        tmp_path,
+        f"""
+        import os
+
+        def wire(entrypoint, params, seed):
+            y = os.path.exists({str(kept)!r})
+            with open({str(kept)!r}, "w") as file:
+                file.write(str(seed))
+            return {{"y": str(y)}}
+        """,
+        ask=CHANGES,
+    )
+    assert [(str(change), change.decides) for change in found.changes] == [
+        (f"file: {kept}: not there -> 1 bytes", True)
+    ], said(found)
+    assert [answer.outputs for answer in found.answers] == [{"y": b"False"}, {"y": b"True"}]
+    assert kept.read_text() == "2"
+
+
 def test_values_of_secrets_are_not_shown(tmp_path):
     found = probed(
         tmp_path,

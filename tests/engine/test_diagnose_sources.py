@@ -34,6 +34,12 @@ CHANCE = {
         [("entropy", "tempfile.mkdtemp")],
     ),
     "NumPy": ("import numpy", "y = numpy.random.rand()", [("random", "numpy.random.rand")]),
+    "NumPy, by another way": (
+        "import numpy",
+        "y = numpy.random.mtrand._rand.rand()",
+        [("random", "numpy.random: global generator")],
+    ),
+    "pandas": ("import pandas", "y = pandas.Timestamp.now()", [("clock", "datetime.datetime.now")]),
     "default_rng": (
         "import numpy",
         "y = numpy.random.default_rng().random()",

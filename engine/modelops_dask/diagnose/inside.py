@@ -52,10 +52,9 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         runner.send(connection, message)
 
     trace = changes = None
-    for path, content in reversed(list(ask["files"].items())):  # what is in a folder before the folder
-        _restore(path, content)
     if ask["trace"] or ask["frozen"]:
         tracing, replaced = _ours("diagnose.tracing", "diagnose.replaced")
+        tracing.restore(ask["files"])
         trace = tracing.Trace(bundle, ask["frozen"], ask["shifted"])
         replaced.replace(trace)
     if ask["frozen"]:
@@ -117,16 +116,6 @@ def _fix_addresses(keep: tuple[int, ...]) -> None:
     body = pickle.dumps(("again",), protocol=4)
     connection.sendall(len(body).to_bytes(8, "big") + body)
     os.execv(sys.executable, [sys.executable, "-s", *sys.argv])
-
-
-def _restore(path: str, content: bytes | None) -> None:
-    """A file as it was; no file, and no empty folder, if content is None."""
-    with contextlib.suppress(OSError):
-        if content is None:
-            (os.rmdir if os.path.isdir(path) else os.unlink)(path)
-        else:
-            with open(path, "wb") as file:
-                file.write(content)
 
 
 def _release() -> None:

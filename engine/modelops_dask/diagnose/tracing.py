@@ -181,12 +181,32 @@ class Trace:
 
     def _write(self, path: str) -> None:
         if path not in self._written and len(self._written) < KEPT_FILES:
-            if not os.path.lexists(path):
-                self._written[path] = None
-            elif os.path.isfile(path) and os.path.getsize(path) <= KEPT_BYTES:
-                with open(path, "rb") as file:
-                    self._written[path] = file.read()
+            before = content(path)
+            if before is not None or not os.path.lexists(path):
+                self._written[path] = before
         self.note("files", f"write {self._within(path) or path}")
+
+
+def restore(contents: dict[str, bytes | None]) -> None:
+    """Files as they were, from Trace.written(); no file, and no empty folder, where content is None."""
+    for path, content in reversed(list(contents.items())):  # what is in a folder before the folder
+        with contextlib.suppress(OSError):
+            if content is None:
+                (os.rmdir if os.path.isdir(path) else os.unlink)(path)
+            else:
+                with open(path, "wb") as file:
+                    file.write(content)
+
+
+def content(path: str) -> bytes | None:
+    """What is in a file; None where there is none, or too much."""
+    try:
+        if os.path.getsize(path) > KEPT_BYTES:
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def _lines(file: str) -> list[str]:

@@ -19,9 +19,11 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+from modelops_dask.diagnose import tracing
 from modelops_dask.diagnose.snapshot import OF_PYTHON, Snapshot
 from modelops_dask.diagnose.surroundings import Surroundings
 
@@ -38,7 +40,7 @@ class Changes:
 
     def __init__(self, bundle: str, run: Callable[[], Any], seconds: float) -> None:
         """run() runs the victim and returns its runner.Answer. found() ends within about so many seconds."""
-        self._run, self._deadline = run, time.monotonic() + seconds
+        self._bundle, self._run, self._deadline = bundle, run, time.monotonic() + seconds
         self._limit_seconds = seconds / 4
         started = time.monotonic()
         self._reference, modules = self._try([]) or (None, ())
@@ -48,11 +50,12 @@ class Changes:
                 importlib.import_module(name)
         self._snapshot = Snapshot(bundle, LOOK_SECONDS)
         self._surroundings = Surroundings()
+        self._files = self._watch_files()
 
     def found(self) -> list[Told]:
         """Those that decide first, then the bundle's own; where none can be seen to, what else may."""
         inside = self._snapshot.changes()
-        around = [(*change, AROUND) for change in self._surroundings.changes()]
+        around = [(*change, AROUND) for change in (*self._surroundings.changes(), *self._written())]
         changes = sorted([*inside, *around], key=lambda change: change[5])
         decides = self._decisive(changes)
         told = [(*change[:4], decides.get(number)) for number, change in enumerate(changes)]
@@ -83,6 +86,19 @@ class Changes:
                 decides[number] = self._result(rest, changes) not in (None, self._reference)
         return decides
 
+    def _watch_files(self) -> tracing.Trace:
+        trace = tracing.Trace(self._bundle, frozen=False, shifted="")
+        sys.addaudithook(trace.audit)
+        return trace
+
+    def _written(self) -> Iterator[tuple]:
+        """Files that were written, as changes."""
+        for path, before in self._files.written().items():
+            after = tracing.content(path)
+            if after != before:
+                texts = ("not there" if one is None else f"{len(one)} bytes" for one in (before, after))
+                yield ("file", path, *texts, partial(tracing.restore, {path: before}))
+
     def _result(self, undone: list[int], changes: list) -> bytes | None:
         tried = self._try([changes[number][4] for number in undone])
         return tried and tried[0]
@@ -97,6 +113,7 @@ class Changes:
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
+                files = self._watch_files()
                 random.setstate(state)
                 for one in undo:
                     with contextlib.suppress(Exception):
@@ -104,7 +121,7 @@ class Changes:
                 loaded = set(sys.modules)
                 result = _digest(self._run())
                 modules = tuple(name for name in sys.modules if name not in loaded)
-                os.write(ours, pickle.dumps((result, modules)))
+                os.write(ours, pickle.dumps(((result, modules), files.written())))
             os._exit(0)
         os.close(ours)
         data = _read(theirs, time.monotonic() + left)
@@ -113,9 +130,11 @@ class Changes:
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         try:
-            return pickle.loads(data)
+            said, written = pickle.loads(data)
         except (EOFError, pickle.UnpicklingError):
             return None
+        tracing.restore(written)
+        return said
 
 
 def _digest(answer: Any) -> bytes:
