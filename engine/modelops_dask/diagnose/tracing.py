@@ -14,6 +14,7 @@ import contextlib
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +63,9 @@ class Trace:
         return sorted((*key, times) for key, times in self._uses.items())
 
     def written(self) -> dict[str, bytes | None]:
-        """Files and folders that the model made: their contents before, None where there was nothing."""
+        """Files and folders in the bundle's and the temporary folder that the model made or changed: their
+        contents before, None where there was nothing.
+        """
         return dict(self._written)
 
     def wrap(
@@ -180,7 +183,9 @@ class Trace:
             self.note("files", f"read {self._within(path) or path}")
 
     def _write(self, path: str) -> None:
-        if path not in self._written and len(self._written) < KEPT_FILES:
+        # Elsewhere others may write the same file, and to put it back would undo their work.
+        ours = path.startswith((*self._bundles, os.path.join(tempfile.gettempdir(), "")))
+        if ours and path not in self._written and len(self._written) < KEPT_FILES:
             before = content(path)
             if before is not None or not os.path.lexists(path):
                 self._written[path] = before
@@ -219,6 +224,7 @@ def _lines(file: str) -> list[str]:
 
 EVENTS: dict[str, Callable[[Trace, tuple], object]] = {
     "open": Trace._open,
+    "os.remove": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[0]))),
     "os.mkdir": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[0]))),
     "os.rename": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[1]))),
     "sqlite3.connect": lambda trace, given: trace._write(os.path.abspath(os.fsdecode(given[0]))),
