@@ -102,7 +102,7 @@ def _question(key: str, item: Mapping[str, Any]) -> Question:
         means = {answer: each["means"] for answer, each in answers.items()}
         return Question(key, item["ask"], means, {answer: each["then"] for answer, each in answers.items()})
     trial = _trial(item)
-    ask = f"Run the same study with {words(trial)}. It tells {item['tells']}."
+    ask = f"Run the same study with {words(trial)}: it tells {item['tells']}."
     return Question(key, ask, OUTCOMES, {answer: item[answer] for answer in OUTCOMES}, trial)
 
 
