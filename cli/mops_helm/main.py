@@ -40,7 +40,7 @@ class Edge(click.Group):
         except MopsError as error:
             click.echo(str(error), err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # Abort: at a question
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
 
