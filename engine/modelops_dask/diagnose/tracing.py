@@ -48,6 +48,7 @@ class Trace:
     def __init__(self, bundle: str, frozen: bool, shifted: str) -> None:
         self.frozen, self._shifted = frozen, shifted
         self._bundles = tuple({os.path.join(bundle, ""), os.path.join(os.path.realpath(bundle), "")})
+        self._kept = *self._bundles, os.path.join(tempfile.gettempdir(), "")
         self._uses: collections.Counter = collections.Counter()
         self._written: dict[str, bytes | None] = {}
         self._now = threading.local()  # .shifted of the source that is being asked; absent: none is
@@ -184,8 +185,7 @@ class Trace:
 
     def _write(self, path: str) -> None:
         # Elsewhere others may write the same file, and to put it back would undo their work.
-        ours = path.startswith((*self._bundles, os.path.join(tempfile.gettempdir(), "")))
-        if ours and path not in self._written and len(self._written) < KEPT_FILES:
+        if path.startswith(self._kept) and path not in self._written and len(self._written) < KEPT_FILES:
             before = content(path)
             if before is not None or not os.path.lexists(path):
                 self._written[path] = before

@@ -75,15 +75,14 @@ class Changes:
         undoable = [number for number, change in enumerate(changes) if change[4]][:MOST_TRIED]
         if self._reference is None or self._result([], changes) in (None, self._reference):
             return {}
-        decides = dict.fromkeys(undoable, False)
         if self._result(undoable, changes) != self._reference:
             return {}
-        for number in undoable:
-            decides[number] = self._result([number], changes) == self._reference
+        alone = {number: self._result([number], changes) for number in undoable}
+        decides = {number: result == self._reference for number, result in alone.items() if result}
         if not any(decides.values()):
-            for number in undoable:
-                rest = [other for other in undoable if other != number]
-                decides[number] = self._result(rest, changes) not in (None, self._reference)
+            rests = {number: [other for other in undoable if other != number] for number in undoable}
+            results = {number: self._result(rest, changes) for number, rest in rests.items()}
+            decides = {number: result != self._reference for number, result in results.items() if result}
         return decides
 
     def _watch_files(self) -> tracing.Trace:
