@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from modelops_dask.diagnose import errands, polluter, script, sources
 from modelops_dask.diagnose import growth as growing
-from modelops_dask.diagnose import lane, polluter, script, sources
 from modelops_dask.diagnose.arms import named
 from modelops_dask.diagnose.compare import Seen, seen
 from modelops_dask.diagnose.lab import Lost, OutOfTime
@@ -37,7 +37,7 @@ def probe(runs: Runs, tasks: Sequence[int], ask: Ask = NOTHING) -> Probed:
     seconds = 10 * runs.cold_seconds + runs.hang_seconds + 3 * slowest * len(calls)
     try:
         return runs.lab.call(
-            lane.probe,
+            errands.probe,
             runs.bundle,
             settings,
             calls,
@@ -102,7 +102,7 @@ def changed(runs: Runs) -> tuple[str, ...]:
     """Files of the cached environment that are not as in a new one."""
     settings = named("cold").settings(runs.settings)
     try:
-        return runs.lab.call(lane.changed, runs.bundle, settings, limit_seconds=runs.lab.left())
+        return runs.lab.call(errands.changed, runs.bundle, settings, limit_seconds=runs.lab.left())
     except (TimeoutError, Lost):
         return ()
 

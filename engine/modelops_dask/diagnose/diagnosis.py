@@ -5,7 +5,6 @@ spec, bundle, a Dask client -> Experiment -> facts -> verdict.judge -> causes ->
 The budget holds for all of it. Does not print; `say` hears what is under way.
 """
 
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +88,8 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
         elif verdict == "model-nondeterministic":
             runs.say("looking for the sources of chance")
             sources = causes.chance(runs)
+            if facts["files"]:
+                sources = tuple(source for source in sources if source.kind == "files")
         elif verdict == "cached-environment":
             lines += [f"In the cached environment, {line}" for line in causes.changed(runs)]
     if experiment.growth and experiment.growth.leaks:
@@ -122,7 +123,7 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
         experiment.repeats,
         runs.seed,
         budget_seconds,
-        round(time.monotonic() - runs.lab.started, 1),
+        round(runs.lab.elapsed(), 1),
         tuple(runs.observations),
     )
 
@@ -135,6 +136,8 @@ def _confidence(experiment: Experiment, row: Row) -> float:
         return min(confidence.of_healthy(tally.compared) for tally in (single, tallies["baseline"]))
     if row.verdict == "inconclusive":
         return 0.0
+    if row.facts.get("files"):
+        return confidence.of_difference(cold.differing, cold.compared, 0, runs.alone_again.compared)
     if row.verdict == "model-nondeterministic":
         return confidence.MOST if row.facts.get("fresh") else NOT_TOLD_APART
     if row.verdict == "memory":
@@ -193,7 +196,10 @@ def _sentences(experiment: Experiment, row: Row, facts: dict[str, Fact], spec: P
         if facts.get("concurrency"):
             yield "Besides, processes side by side differ, even with a new one for each task: concurrency."
     if row.verdict == "model-nondeterministic":
-        yield "No preset cures that: seed what is random in the model from its argument `seed`."
+        if facts["files"]:
+            yield "No preset cures that: a task must not read what another has written (tempfile helps)."
+        else:
+            yield "No preset cures that: take what is random in the model from its argument `seed`."
     for name, tally in tallies.items():
         if tally.differing and runs.fact(name) is None and not (tally.why or facts["cold"]):
             yield (

@@ -8,12 +8,13 @@ facts mean (verdict.py), nor look for what is behind a cause (causes.py).
 
 from collections.abc import Sequence
 
-from modelops_dask.diagnose import causes, confidence, lane
+from modelops_dask.diagnose import causes, confidence, errands
 from modelops_dask.diagnose.arms import named
 from modelops_dask.diagnose.growth import Growth
-from modelops_dask.diagnose.lab import OutOfTime
+from modelops_dask.diagnose.lab import Lost, OutOfTime
 from modelops_dask.diagnose.runs import FEW, ROUNDS, SURE_ENOUGH, Runs
 from modelops_dask.diagnose.sample import LEAST, choose, orders
+from modelops_dask.diagnose.tally import Tally
 from modelops_dask.diagnose.verdict import Fact
 
 REFERENCE_SHARE = 0.25  # of the budget, that the reference may take
@@ -72,7 +73,8 @@ class Experiment:
         leaks = self.growth.leaks if self.growth else None
         return {
             "failing": self._failing,
-            "fresh": cold if self._one_environment else self._fresh(),
+            "files": self._apart(self.runs.alone_again) is False if cold else False,
+            "fresh": cold if self._one_environment else self._apart(self.runs.fresh_again),
             "cold": cold,
             "venv": False if self._one_environment else None if cold else fact("fresh-venv"),
             "reuse": reuse,
@@ -83,11 +85,11 @@ class Experiment:
             "memory": True if lacking else leaks,
         }
 
-    def _fresh(self) -> Fact:
-        """Whether runs in environments of their own differ. That they agree says something only when there
-        are enough for as rare a difference as cold shows.
+    def _apart(self, again: Tally) -> Fact:
+        """Whether runs that share less than those of cold differ. That they agree says something only when
+        there are enough for as rare a difference as cold shows.
         """
-        cold, again = self.runs.tallies["cold"], self.runs.fresh_again
+        cold = self.runs.tallies["cold"]
         if again.differing:
             return True
         if not again.compared:
@@ -119,8 +121,10 @@ class Experiment:
         runs.say("building the bundle's environment")
         settings = named("cold").settings(runs.settings)
         try:
-            self._foreign = runs.lab.call(lane.prepare, runs.bundle, settings, limit_seconds=runs.lab.left())
-        except TimeoutError:
+            self._foreign = runs.lab.call(
+                errands.prepare, runs.bundle, settings, limit_seconds=runs.lab.left()
+            )
+        except (TimeoutError, Lost):
             raise OutOfTime from None
 
     def _reference(self) -> None:
@@ -236,12 +240,17 @@ class Experiment:
         self.runs.until_sure(name, lambda sick: self.runs.trial(name, [sick], share))
 
     def _told_apart(self) -> None:
-        """cold differs from itself. Does the model, or what becomes of the cached environment?"""
+        """cold differs from itself: for files that tasks leave, for its environment, or is it the model?"""
         runs = self.runs
+        suspects = runs.tallies["cold"].suspects[:FEW]
+        runs.say("cold: once more, with the files that tasks leave removed before each")
+        runs.alone_trial(suspects, 0.2 * runs.lab.left())
+        if self._apart(runs.alone_again) is False:
+            return
         if not self._one_environment and self._may("fresh-venv"):
             for _ in range(ROUNDS):
-                runs.fresh_trial(runs.tallies["cold"].suspects[:FEW], 0.2 * runs.lab.left())
-                if self._fresh() is not None:
+                runs.fresh_trial(suspects, 0.2 * runs.lab.left())
+                if self._apart(runs.fresh_again) is not None:
                     return
 
 

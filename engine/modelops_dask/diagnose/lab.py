@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modelops_dask.diagnose import lane
+from modelops_dask.diagnose import errands, lane, room
 from modelops_dask.diagnose.compare import Seen
 from modelops_dask.diagnose.lane import Trial
 from modelops_dask.errors import ClusterFailed, MopsError
@@ -29,6 +29,7 @@ WORKERS = 2  # one runs a trial while the other is being replaced
 POLL_SECONDS = 0.005
 LOOK_SECONDS = 0.5  # between looks at whether the worker is still there
 START_SECONDS = 30.0  # that a new worker may take
+LEAVE_SECONDS = 5.0  # to remove what was written
 ANSWER_SECONDS = 10.0  # to fetch a result that is there
 
 
@@ -75,6 +76,7 @@ class Lab:
         self._client = client
         self.started = time.monotonic()
         self.deadline = self.started + budget_seconds
+        self._room = uuid.uuid4().hex
         self._running: tuple[str, Future] | None = None
 
     def __enter__(self) -> "Lab":
@@ -83,6 +85,12 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         if self._running:
             self._end(*self._running)
+        with suppress(OutOfTime, TimeoutError, Lost, ClusterFailed, OSError):
+            self._call(LEAVE_SECONDS, room.leave, grace_seconds=self.elapsed() + LEAVE_SECONDS)
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
 
     def left(self) -> float:
         """Seconds until the deadline, 0 after it."""
@@ -92,10 +100,10 @@ class Lab:
         """Run a trial; after limit_seconds, or at the deadline, it is ended. Raises OutOfTime when nothing
         can begin any more, and BadInput as lane.run.
         """
-        journal, began = uuid.uuid4().hex, time.monotonic()
+        began = time.monotonic()
         ended = "done"
         try:
-            found = self._call(limit_seconds, lane.run, trial, journal)
+            found = self._call(limit_seconds, lane.run, trial)
         except TimeoutError:
             ended = "late"
         except Lost:
@@ -108,12 +116,12 @@ class Lab:
             ended = "lost"
         seconds = time.monotonic() - began
         if ended != "done":
-            found = self._call(START_SECONDS, lane.left_behind, journal, grace_seconds=START_SECONDS)
+            found = self._call(START_SECONDS, lane.left_behind, grace_seconds=START_SECONDS)
         return Ran(tuple(found), ended, seconds)
 
     def call(self, function: Callable[..., T], *args: Any, limit_seconds: float) -> T:
-        """function(*args) on a worker. Raises OutOfTime, TimeoutError after limit_seconds, Lost, and what it
-        raises.
+        """function(room, *args) on a worker. Raises OutOfTime, TimeoutError after limit_seconds, Lost, and
+        what it raises.
         """
         return self._call(limit_seconds, function, *args)
 
@@ -128,7 +136,7 @@ class Lab:
         address = self._worker(deadline)
         until = min(time.monotonic() + limit_seconds, deadline)
         future = self._client.submit(
-            function, *args, workers=[address], allow_other_workers=False, pure=False, retries=0
+            function, self._room, *args, workers=[address], allow_other_workers=False, pure=False, retries=0
         )
         self._running = address, future
         looked = time.monotonic()
@@ -149,7 +157,7 @@ class Lab:
             raise Lost(address) from None
         finally:
             self._running = None
-            if getattr(args[0], "in_process", False):  # the model was here
+            if args and getattr(args[0], "in_process", False):  # the model was here
                 self._end(address, future)
 
     def _worker(self, deadline: float) -> str:
@@ -170,8 +178,9 @@ class Lab:
         """End a worker and all that it runs; return when the scheduler knows."""
         self._running = None
         future.release()
-        with suppress(KeyError):  # it has left already
-            self._client.run(lane.end_worker, nanny=True, workers=[address], on_error="ignore")
+        if address in self._addresses():
+            with suppress(KeyError):  # it has left just now
+                self._client.run(errands.end_worker, nanny=True, workers=[address], on_error="ignore")
         until = time.monotonic() + LOOK_SECONDS
         while address in self._addresses() and time.monotonic() < until:
             time.sleep(POLL_SECONDS)

@@ -9,28 +9,23 @@ which the model ran is used up: lab.py replaces it. Does not compare: tally.py d
 import os
 import pickle
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelops_dask import venv
 from modelops_dask.bundle import Bundle
-from modelops_dask.diagnose import packages
-from modelops_dask.diagnose import probe as probes
 from modelops_dask.diagnose.compare import Seen, seen
-from modelops_dask.diagnose.probe import Ask, Probed
+from modelops_dask.diagnose.room import clear, enter
+from modelops_dask.diagnose.room import folder as room_folder
 from modelops_dask.executors import Executor, Task, create
-from modelops_dask.executors.process import Call
 from modelops_dask.settings import Settings
 from modelops_dask.shape import child_limit
-from modelops_dask.study.batch import bundle_here
 
+JOURNAL = "journal"  # a file in the room
 MEET_SECONDS = 60.0  # that a lane waits for the others to have imported the model
 SWITCH_SECONDS = 1e-5  # how long a thread runs before another has its turn: races show sooner
 KEPT, KEPT_BYTES = 8, 32 * 2**20  # outputs of so many tasks that differ are kept, and of so many bytes
@@ -40,9 +35,10 @@ KEPT, KEPT_BYTES = 8, 32 * 2**20  # outputs of so many tasks that differ are kep
 class Trial:
     """Lanes that begin together; a lane is numbers of `tasks`, which are (params, seed).
 
-    `threads`: lanes are threads of this worker's process. No task is begun after `seconds`, nor after
-    `busy_seconds` once a lane has run as many tasks as there are twice; one that takes longer than the
-    settings' limit ends its lane. Outputs are returned only of tasks whose key is not as in `expected`.
+    `threads`: lanes are threads of this worker's process. `clears`: the room is cleared before each task. No
+    task is begun after `seconds`, nor after `busy_seconds` once a lane ran twice as many as there are. One
+    that takes longer than the settings' limit ends its lane. Outputs are returned of tasks only whose key is
+    not as in `expected`.
     """
 
     settings: Settings
@@ -54,6 +50,7 @@ class Trial:
     busy_seconds: float
     expected: Mapping[int, tuple] = field(default_factory=dict)
     threads: bool = False
+    clears: bool = False
     native_threads: int = 0
     runners: int = 1  # that share the worker's memory
     needed_bytes: int = 0
@@ -63,26 +60,28 @@ class Trial:
         return self.settings.executor_type == "direct"
 
 
-def run(trial: Trial, journal: str) -> list[Seen]:
-    """Run a trial on this Dask worker. Raises BadInput: no wire function, no environment."""
+def run(room: str, trial: Trial) -> list[Seen]:
+    """Run a trial on this Dask worker, in a cleared room. Raises BadInput: no wire function, no
+    environment.
+    """
     from distributed import get_worker
 
-    runtime = get_worker().modelops
-    settings = here(trial.settings, runtime.settings)
-    bundle = bundle_here(trial.bundle, settings.bundles_cache_dir)
+    path = room_folder(room) / JOURNAL
+    clear(room, trial.bundle, trial.settings)
+    bundle, settings = enter(room, trial.bundle, trial.settings)
     if trial.in_process:
         _quiet()
     if trial.threads:
         sys.setswitchinterval(SWITCH_SECONDS)
-    limit_bytes = runtime.memory_limit_bytes
+    limit_bytes = get_worker().modelops.memory_limit_bytes
     share_bytes = max(0, child_limit(limit_bytes, settings.worker_memory_bytes, trial.runners))
     found: list[Seen] = []
-    kept, path = _Kept(trial), _journal(journal)
+    kept = _Kept(trial)
     began = time.monotonic()
     meeting = threading.Barrier(len(trial.lanes))
 
     with ExitStack() as stack:
-        file = stack.enter_context(path.open("ab"))
+        file = stack.enter_context(path.open("wb"))
         lock = threading.Lock()
 
         def note(one: Seen) -> None:
@@ -109,6 +108,8 @@ def run(trial: Trial, journal: str) -> list[Seen]:
                     twice = position >= 2 * len(trial.tasks)
                     if time.monotonic() - began > (trial.busy_seconds if twice else trial.seconds):
                         return
+                    if trial.clears and position:
+                        clear(room, trial.bundle, trial.settings)
                     params, seed = trial.tasks[at]
                     task = Task(
                         bundle,
@@ -135,72 +136,17 @@ def run(trial: Trial, journal: str) -> list[Seen]:
         else:
             with ThreadPoolExecutor(len(trial.lanes)) as pool:
                 list(pool.map(lane, range(len(trial.lanes))))
-    path.unlink(missing_ok=True)
     return found
 
 
-def here(settings: Settings, own: Settings) -> Settings:
-    """The settings with this worker's folders."""
-    return replace(settings, bundles_cache_dir=own.bundles_cache_dir, venvs_dir=own.venvs_dir)
-
-
-def left_behind(journal: str) -> list[Seen]:
-    """What the trial of a worker that is gone wrote down."""
-    path = _journal(journal)
+def left_behind(room: str) -> list[Seen]:
+    """What the latest trial wrote down, whose worker is gone."""
     found = []
+    path = room_folder(room) / JOURNAL
     with suppress(FileNotFoundError), path.open("rb") as file, suppress(EOFError, pickle.UnpicklingError):
         while True:
             found.append(pickle.load(file))
-    path.unlink(missing_ok=True)
     return found
-
-
-def prepare(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
-    """Build the bundle's environment; NAME-VERSION of what it has and this process has not, or otherwise.
-
-    Raises BadInput.
-    """
-    from distributed import get_worker
-
-    settings = here(settings, get_worker().modelops.settings)
-    held = bundle_here(bundle, settings.bundles_cache_dir)
-    python = venv.environment(held, settings).python
-    if settings.executor_environment == "image":
-        return ()
-    there = {path.stem for path in python.parent.parent.glob("lib/python*/site-packages/*.dist-info")}
-    ours = {path.stem for place in sys.path for path in Path(place).glob("*.dist-info")}
-    return tuple(sorted(there - ours))
-
-
-def changed(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
-    """packages.changed on this worker."""
-    from distributed import get_worker
-
-    settings = here(settings, get_worker().modelops.settings)
-    return packages.changed(bundle_here(bundle, settings.bundles_cache_dir), settings)
-
-
-def probe(
-    bundle: Bundle, settings: Settings, calls: Sequence[Call], ask: Ask, seconds: float, threads: int
-) -> Probed:
-    """probe.run on this worker."""
-    from distributed import get_worker
-
-    settings = here(settings, get_worker().modelops.settings)
-    held = bundle_here(bundle, settings.bundles_cache_dir)
-    return probes.run(held, settings, calls, ask, timeout_seconds=seconds, threads=threads)
-
-
-def end_worker(dask_worker: Any) -> None:
-    """On a nanny: end its worker process and all that it started; the nanny starts another."""
-    import psutil
-
-    with suppress(psutil.NoSuchProcess, AttributeError):
-        process = psutil.Process(dask_worker.process.pid)
-        family = [process, *process.children(recursive=True)]
-        for one in family:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
 
 
 class _Kept:
@@ -221,10 +167,6 @@ class _Kept:
             self._left -= known
             self._left_bytes -= size
         return one
-
-
-def _journal(name: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"modelops-diagnose-{os.getuid()}-{name}"
 
 
 def _quiet() -> None:

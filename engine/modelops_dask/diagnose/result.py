@@ -3,7 +3,9 @@
 Plain data, for render and JSON. Does not decide anything: verdict.py does.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
 
 from modelops_dask.diagnose.verdict import Fact
 
@@ -96,7 +98,7 @@ class ArmReport:
 
 @dataclass(frozen=True)
 class Observation:
-    """A run of a task: at `position` of a lane, in a trial of an arm. outputs: hexadecimal digests by name."""
+    """A run of a task, at `position` of a lane in a trial of an arm. outputs: digests in hex, by name."""
 
     arm: str
     trial: int
@@ -143,3 +145,23 @@ class Diagnosis:
         fields = asdict(replace(self, observations=()))
         del fields["observations"]
         return fields
+
+
+def read(data: Mapping[str, Any]) -> Diagnosis:
+    """The Diagnosis that asdict() or as_json() made into plain data, also by way of JSON."""
+    return _read(Diagnosis, data)
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """A value of an annotated type. Lists become tuples where the type says so."""
+    if value is None:
+        return None
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return kind(
+            **{one.name: _read(kinds[one.name], value[one.name]) for one in fields(kind) if one.name in value}
+        )
+    if get_origin(kind) is tuple:
+        return tuple(_read(get_args(kind)[0], each) for each in value)
+    inner = next(filter(is_dataclass, get_args(kind)), None)  # of X | None
+    return _read(inner, value) if inner else value

@@ -66,20 +66,17 @@ class Runs:
         self.reference: dict[int, Seen] = {}
         self.tallies = {name: Tally(named(name)) for name in NAMES}
         self.fresh: dict[int, Seen] = {}  # the first result of a task in an environment of its own
+        self.fresh_again = Tally(named("fresh-venv"))  # further ones, compared with the first
+        self.alone_again = Tally(named("cold"))  # where files were removed: compared among them
         self.observations: list[Observation] = []
         self._trials = 0
-        self.fresh_again = Tally(named("fresh-venv"))  # further ones, compared with the first
 
     # Running
 
     def trial(self, name: str, lanes: Sequence[Order], seconds: float, hang_seconds: float = 0.0) -> Ran:
         """Run lanes of an arm and count what differs. cold adds what the reference lacks."""
         trial, ran = self._run(name, lanes, seconds, hang_seconds)
-        known = dict(self.reference)
-        self.tallies[name].add(trial, ran, known, not self.lab.left())
-        if name == "cold":
-            for one in ran.seen:
-                self.reference.setdefault(one.task, one)
+        self.tallies[name].add(trial, ran, self.reference, not self.lab.left(), learns=name == "cold")
         return ran
 
     def fresh_trial(self, tasks: Sequence[int], seconds: float) -> None:
@@ -87,9 +84,12 @@ class Runs:
         trial, ran = self._run("fresh-venv", [tuple(tasks)], seconds)
         late = not self.lab.left()
         self.tallies["fresh-venv"].add(trial, ran, self.reference, late)
-        self.fresh_again.add(trial, ran, dict(self.fresh), late)
-        for one in ran.seen:
-            self.fresh.setdefault(one.task, one)
+        self.fresh_again.add(trial, ran, self.fresh, late, learns=True)
+
+    def alone_trial(self, tasks: Sequence[int], seconds: float) -> None:
+        """cold, with what tasks left in files removed before each: several times, compared among them."""
+        trial, ran = self._run("cold", [tuple(tasks) * AGAIN], seconds, clears=True)
+        self.alone_again.add(trial, ran, {}, not self.lab.left(), learns=True)
 
     def cold_again(self, tasks: Sequence[int]) -> None:
         """The reference once more, for a few tasks."""
@@ -108,7 +108,12 @@ class Runs:
             again(tally.sick_lanes[-1])
 
     def _run(
-        self, name: str, lanes: Sequence[Order], seconds: float, hang_seconds: float = 0.0
+        self,
+        name: str,
+        lanes: Sequence[Order],
+        seconds: float,
+        hang_seconds: float = 0.0,
+        clears: bool = False,
     ) -> tuple[Trial, Ran]:
         arm = named(name)
         hang = hang_seconds or self.hang_seconds
@@ -124,6 +129,7 @@ class Runs:
             BUSY_SECONDS + self.cold_seconds,
             {task: one.key for task, one in self.reference.items()},
             arm.threads,
+            clears,
             1 if name == "native-threads" else self.native_threads,
             self.runners,
             int(1.25 * max((one.peak_bytes for one in self.reference.values()), default=0)),

@@ -6,7 +6,6 @@ A difference that is want of memory is counted apart: it says nothing of shared 
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from modelops_dask.diagnose.arms import Arm
@@ -50,8 +49,12 @@ class Tally:
         """Tasks that differed, the most often first."""
         return [task for task, _ in self.differing_by_task.most_common()]
 
-    def add(self, trial: Trial, ran: Ran, reference: Mapping[int, Seen], deadline_came: bool) -> None:
-        """Count a trial. Tasks that the reference does not have yet are not compared."""
+    def add(
+        self, trial: Trial, ran: Ran, reference: dict[int, Seen], deadline_came: bool, learns: bool = False
+    ) -> None:
+        """Count a trial. A task that the reference does not have is not compared, and if it learns, has from
+        then on.
+        """
         self.seconds += ran.seconds
         seen = [*ran.seen, *_ended(trial, ran, deadline_came)]
         self.tasks += len(seen)
@@ -63,6 +66,8 @@ class Tally:
             for one in mine:
                 if expected := reference.get(one.task):
                     self._compare(expected, one, before)
+                elif learns:
+                    reference[one.task] = one
                 before = [] if one.status == "died" else [*before, one.task]
             self.lanes += bool(mine)
             self.lanes_compared += self.compared > compared

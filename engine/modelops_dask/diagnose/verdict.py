@@ -14,6 +14,7 @@ Fact = bool | None  # True: differs; False: the same; None: not known
 # What each fact means when it is True, in the order in which they are found.
 FACTS = {
     "failing": "every task fails in new processes, with the same error",
+    "files": "new processes differ, but not when files that tasks left are removed before each",
     "fresh": "two runs that share nothing, not even an environment, differ",
     "cold": "two runs with a new interpreter for each task differ (cold)",
     "venv": "the cached environment gives other results than a new one (cold, fresh-venv)",
@@ -70,6 +71,12 @@ TABLE = (
         {"failing": DIFFERS},
         "inconclusive",
         "every task fails, also alone in a new process: mend that first",
+    ),
+    Row(
+        {"files": DIFFERS},
+        "model-nondeterministic",
+        "results depend on files that other tasks have left: parameters and seed alone do not decide them",
+        ("cold", "cold"),
     ),
     Row(
         {"fresh": DIFFERS},
