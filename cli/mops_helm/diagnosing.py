@@ -44,14 +44,14 @@ def run(
     study = spec.load(spec_path)
     arms.chosen(asked.get("arms", ()))  # what cannot be run is said before any worker is started
     bundle = studies.bundle_of(study, given, on.settings)
-    with _ended_as_by_ctrl_c(), workers(on.shape, on.settings, on.dask_config, on.env) as client:
+    with ended_as_by_ctrl_c(), workers(on.shape, on.settings, on.dask_config, on.env) as client:
         threads = on.shape.threads
         found = diagnose(client, study, bundle, on.settings, threads=threads, say=say, **asked)
     return Experiment(study, bundle, found, venv.environment(bundle, on.settings).python)
 
 
 @contextmanager
-def _ended_as_by_ctrl_c() -> Iterator[None]:
+def ended_as_by_ctrl_c() -> Iterator[None]:
     """SIGTERM, too, leaves every `with` on its way out, so that no process stays."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

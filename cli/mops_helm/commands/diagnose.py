@@ -53,6 +53,14 @@ LOOK_SECONDS = 3  # for a cluster that may name a release
     help="Stop after so long, with what is known by then: 90s, 10m, 1h.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which tasks, in which orders.")
+@click.option(
+    "--release",
+    metavar="RELEASE",
+    default="",
+    help="Run in the cluster, in a temporary pod with image, environment and memory of RELEASE's workers.",
+)
+@options.namespace
+@options.kube_context
 @options.preset
 @options.files
 @options.sets
@@ -78,6 +86,9 @@ def diagnose(
     arms: Sequence[str],
     budget_seconds: int,
     seed: int,
+    release: str,
+    namespace: str,
+    context: str,
     preset_name: str | None,
     files: Sequence[Path],
     sets: Sequence[str],
@@ -94,7 +105,8 @@ def diagnose(
 
     The same tasks run in ways that share less or more: a process, an environment, a worker, threads, time.
     What differs tells the cause, and the preset to use until it is mended. The values say, as for study
-    run, which environment, memory and variables tasks have. Exit status 0 when it is healthy, else 3.
+    run, which environment, memory and variables tasks have; with --release they are the release's. Exit
+    status 0 when it is healthy, else 3.
 
     Without --study, questions lead to the next preset to try; answers are kept for the next call.
     """
@@ -104,10 +116,13 @@ def diagnose(
         click.echo(render_diagnose.reasoning(output))
         return
     if spec_path is None:
-        if words := [name for name, value in (("--report", report), ("--write", write)) if value]:
+        needing = {"--report": report, "--write": write, "--release": release}
+        if words := [name for name, value in needing.items() if value]:
             raise click.UsageError(f"{words[0]} needs an experiment: add --study SPEC")
         _questions(given, answers, output)
         return
+    if (namespace or context) and not release:
+        raise click.UsageError("-n and --kube-context say where --release is")
     for path in filter(None, (report, write)):
         if not path.parent.is_dir():
             raise click.UsageError(f"{path}: there is no folder {path.parent}")
@@ -118,19 +133,30 @@ def diagnose(
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    done = diagnosing.run(
-        spec_path,
-        bundle,
-        studies.workers(preset_name, files, sets),
-        say,
-        tasks=tasks,
-        repeats=repeats,
-        arms=arms,
-        budget_seconds=budget_seconds,
-        seed=seed,
-    )
+    asked = {
+        "tasks": tasks,
+        "repeats": repeats,
+        "arms": arms,
+        "budget_seconds": budget_seconds,
+        "seed": seed,
+    }
+    if release:
+        from modelops_dask.kube.connect import connect
+        from mops_helm import diagnosing_release
+
+        if preset_name or files or sets:
+            raise click.UsageError(
+                f"Release {release} has values of its own: leave out --preset, -f and --set, or leave out "
+                "--release to run on this machine"
+            )
+        cluster = connect(context, namespace)
+        place = helm.Place(release, cluster.namespace, context)
+        done = diagnosing_release.run(cluster, release, spec_path, bundle, say, **asked)
+    else:
+        done = diagnosing.run(spec_path, bundle, studies.workers(preset_name, files, sets), say, **asked)
+        place = helm.only_release(LOOK_SECONDS)
     found, folder = done.found, diagnosing.keep(done, store)
-    apply = render_questions.upgrade(diagnosing.trial(found), helm.only_release(LOOK_SECONDS))
+    apply = render_questions.upgrade(diagnosing.trial(found), place)
     texts = {write: lambda: render_diagnose.values(found), report: lambda: page_diagnose.page(done, apply)}
     for path, text in texts.items():
         if path:

@@ -1,13 +1,15 @@
-"""A short-lived pod beside a study's store: with the image, volumes and credentials of its driver.
+"""A short-lived pod of a release, with the image, volumes and credentials of a study's Job.
 
 a Job's pod template -> a pod that sleeps -> commands in it, by exec -> the pod is deleted
 
-So a store on a volume and one behind a URL are read in one way, and this machine needs no access to either.
-A pod that nobody could delete ends by itself after an hour.
+So a store on a volume and one behind a URL are read in one way, and this machine needs no access to either;
+and a model is diagnosed where it runs. A pod that nobody could delete ends by itself, and the next visit to
+the release removes what is left of it.
 """
 
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -19,7 +21,11 @@ from modelops_dask.kube import pods
 from modelops_dask.kube.connect import Cluster, Refused, asking
 from modelops_dask.kube.jobs import CONTAINER, Object
 
+READ = "read the store"
+IDLE_CPU = "50m"  # of a pod that reads
 LIFE_SECONDS = 3600
+VISIT, INSTANCE = "modelops.io/visit", "app.kubernetes.io/instance"  # labels
+ENDED = ("Failed", "Succeeded")  # phases
 READY_SECONDS = 300
 # Labels by which a Job would take the pod for one of its own.
 OF_JOBS = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
@@ -28,12 +34,12 @@ OF_JOBS = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "
 class NotReady(ClusterFailed):
     """The pod did not start in time; `reason` says why, if that is known."""
 
-    def __init__(self, pod: str, reason: pods.Reason | None) -> None:
-        super().__init__(pod, reason)
-        self.pod, self.reason = pod, reason
+    def __init__(self, pod: str, purpose: str, reason: pods.Reason | None) -> None:
+        super().__init__(pod, purpose, reason)
+        self.pod, self.purpose, self.reason = pod, purpose, reason
 
     def __str__(self) -> str:
-        said = f"The pod that was to read the store did not start within {READY_SECONDS} s"
+        said = f"The pod that was to {self.purpose} did not start within {READY_SECONDS} s"
         return f"{said}: {self.reason}" if self.reason else f"{said}."
 
 
@@ -50,69 +56,112 @@ class Visit:
         stdin: BinaryIO | None = None,
         stderr: BinaryIO | None = None,
     ) -> int:
-        """The exit status of a command; its output comes as bytes, as it arrives."""
+        """The exit status of a command; its output comes as bytes, as it arrives. CommandLost, with the
+        pod's own reason if it has one.
+        """
         errors = stderr or sys.stderr.buffer
-        return in_pod.run(self._cluster, self._pod, command, stdout, errors, stdin, CONTAINER)
+        try:
+            return in_pod.run(self._cluster, self._pod, command, stdout, errors, stdin, CONTAINER)
+        except in_pod.CommandLost as lost:
+            why = None
+            with suppress(Refused):  # it is no longer there
+                why = _reason(self._cluster, _read(self._cluster, self._pod))
+            raise in_pod.CommandLost(self._pod, str(why or lost.reason)) from None
 
 
 @contextmanager
 def visiting(
-    cluster: Cluster, template: Object, name: str, say: Callable[[str], None], owner: Object | None = None
+    cluster: Cluster,
+    template: Object,
+    name: str,
+    say: Callable[[str], None],
+    owner: Object | None = None,
+    *,
+    purpose: str = READ,
+    cpu: str = IDLE_CPU,
+    life_seconds: int = LIFE_SECONDS,
 ) -> Iterator[Visit]:
     """A pod of a Job's template for as long as the `with` lasts; it goes with its owner too.
 
-    `say` hears what it waits for. Refused, NotReady.
+    `purpose` completes "a pod to ...", its first word the pod's name. cpu: what it asks for; "" is what the
+    template does. It ends life_seconds after its start. `say` hears what it waits for. Refused, NotReady.
     """
-    pod = _pod(template, name, owner)
-    with asking("start a pod that reads the store", cluster.context):
-        created = cluster.core.create_namespaced_pod(cluster.namespace, pod).metadata.name
+    pod = _pod(template, f"{name}-{purpose.split()[0]}-{uuid.uuid4().hex[:5]}", owner, cpu, life_seconds)
+    metadata = pod["metadata"]
+    _sweep(cluster, metadata["labels"])
     try:
-        _wait(cluster, created, say)
-        yield Visit(cluster, created)
+        with asking(f"start a pod to {purpose}", cluster.context):
+            cluster.core.create_namespaced_pod(cluster.namespace, pod)
+        _wait(cluster, metadata["name"], purpose, say)
+        yield Visit(cluster, metadata["name"])
     finally:
-        with suppress(Refused), asking(f"delete pod {created}", cluster.context):
-            cluster.core.delete_namespaced_pod(created, cluster.namespace, grace_period_seconds=0)
+        try:
+            _delete(cluster, metadata["name"])
+        except ClusterFailed as error:
+            command = cluster.kubectl("delete", "pod", metadata["name"])
+            say(f"{error}\nPod {metadata['name']} ends by itself; to remove it now: {command}")
 
 
-def _pod(template: Object, name: str, owner: Object | None) -> Object:
-    """The template, sleeping instead of driving; it needs little CPU and no token."""
+def _pod(template: Object, name: str, owner: Object | None, cpu: str, life_seconds: int) -> Object:
+    """The template, sleeping instead of driving; it needs no token."""
     metadata, spec = deepcopy(template.get("metadata", {})), deepcopy(template["spec"])
     labels = {key: value for key, value in metadata.get("labels", {}).items() if key not in OF_JOBS}
+    labels[VISIT] = "true"
     spec |= {
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": LIFE_SECONDS,
+        "activeDeadlineSeconds": life_seconds,
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
     }
     (container,) = (one for one in spec["containers"] if one["name"] == CONTAINER)
-    container["args"] = ["sleep", str(LIFE_SECONDS)]
+    container["args"] = ["sleep", str(life_seconds)]
     requests = container.setdefault("resources", {}).setdefault("requests", {})
-    if "cpu" in requests:
-        requests["cpu"] = "50m"
+    if cpu and "cpu" in requests:
+        requests["cpu"] = cpu
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "generateName": f"{name}-read-",
-            "labels": labels,
-            "ownerReferences": [owner] if owner else [],
-        },
+        "metadata": {"name": name, "labels": labels, "ownerReferences": [owner] if owner else []},
         "spec": spec,
     }
 
 
-def _wait(cluster: Cluster, name: str, say: Callable[[str], None]) -> None:
+def _wait(cluster: Cluster, name: str, purpose: str, say: Callable[[str], None]) -> None:
     deadline, said = time.monotonic() + READY_SECONDS, None
     while True:
-        with asking(f"see pod {name}", cluster.context):
-            pod = cluster.plain(cluster.core.read_namespaced_pod(name, cluster.namespace))
+        pod = _read(cluster, name)
         if pods.ready(pod):
             return
-        uid = pod["metadata"]["uid"]
-        reason = pods.reason(pod, pods.warnings(cluster).get(uid, ()))
-        if time.monotonic() > deadline or pod["status"].get("phase") in ("Failed", "Succeeded"):
-            raise NotReady(name, reason)
+        reason = _reason(cluster, pod)
+        if time.monotonic() > deadline or pod["status"].get("phase") in ENDED:
+            raise NotReady(name, purpose, reason)
         if reason and reason != said:
             said = reason
-            say(f"The pod that reads the store waits: {reason}")
+            say(f"The pod that is to {purpose} waits: {reason}")
         time.sleep(0.3)
+
+
+def _read(cluster: Cluster, name: str) -> Object:
+    with asking(f"see pod {name}", cluster.context):
+        return cluster.plain(cluster.core.read_namespaced_pod(name, cluster.namespace))
+
+
+def _reason(cluster: Cluster, pod: Object) -> pods.Reason | None:
+    return pods.reason(pod, pods.warnings(cluster).get(pod["metadata"]["uid"], ()))
+
+
+def _sweep(cluster: Cluster, labels: dict[str, str]) -> None:
+    """Delete the pods of earlier visits to this release that have ended by themselves."""
+    same = ",".join(f"{key}={labels[key]}" for key in (VISIT, INSTANCE) if key in labels)
+    for pod in pods.find(cluster, same):
+        if pod["status"].get("phase") in ENDED:
+            _delete(cluster, pod["metadata"]["name"])
+
+
+def _delete(cluster: Cluster, name: str) -> None:
+    try:
+        with asking(f"delete pod {name}", cluster.context):
+            cluster.core.delete_namespaced_pod(name, cluster.namespace, grace_period_seconds=0)
+    except Refused as refused:
+        if refused.status != 404:
+            raise
