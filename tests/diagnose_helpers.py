@@ -18,6 +18,7 @@ from modelops_dask.settings import Settings
 from modelops_dask.study import spec
 
 FOLDER = Path(__file__).parent / "bundles" / "diagnose"
+SURE = 0.9  # of a verdict
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/label.toml"))
 
 
@@ -28,7 +29,7 @@ class Label:
     image: it needs the worker's packages. polluter: parameters of the task that changes others (None: there
     is none); polluter_shares: names of parameters that it has in common with its victim. changed: a part of
     what it leaves behind. source: file and call that chance comes from. bytes_per_task: what it leaks.
-    patch: file, old and new text, what somebody did to its kept environment.
+    patch: file, old and new text, what somebody did to its kept environment. executor: the type that helps.
     """
 
     verdict: str
@@ -39,6 +40,7 @@ class Label:
     source: Mapping[str, str] | None = None
     bytes_per_task: int = 0
     patch: Mapping[str, str] | None = None
+    executor: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,12 @@ def wrong(found: Mapping[str, Any], label: Label) -> Iterator[str]:
     if found["verdict"] != label.verdict:
         yield f"{found['verdict']}, and it is {label.verdict}"
         return
+    if label.verdict not in ("healthy", "memory") and not found["evidence"]["differing"]:
+        yield f"nothing is said to differ: {found['evidence']}"
+    if found["confidence"] < SURE:
+        yield f"confidence is {found['confidence']}"
+    if label.executor not in ("", advised := found["values"]["executor"]["type"]):
+        yield f"executor {advised} does not help"
     if label.polluter is not None or label.polluter_shares is not None:
         yield from _wrong_polluter(found["polluter"], label)
     lines = "\n".join(found["evidence"]["lines"])

@@ -35,11 +35,13 @@ def values(
     *,
     max_process_reuse: int = 0,
     process_bytes: int = 0,
+    writes_environment: bool = False,
 ) -> dict:
     """The values of preset(), and what the cause asks for besides. `environment` is executor.environment.
 
     max_process_reuse, 0 for what it was; process_bytes is what a process had when one task was too big for
-    it, else 0.
+    it, else 0. writes_environment: the model changes the environment that it runs in, as it does when cold
+    differs from itself.
     """
     if process_bytes:
         return {"workers": {"memoryPerProcess": f"{-(-2 * process_bytes // MIB)}Mi"}}
@@ -47,7 +49,7 @@ def values(
     kind, fresh = EXECUTORS[name]
     executor = {"type": kind, "environment": environment, "forceFreshVenv": fresh}
     chosen: dict = {"preset": name, "executor": executor}
-    if verdict == "cached-environment" and facts.get("cold"):  # the model changes its environment by itself
+    if verdict == "cached-environment" and (facts.get("cold") or writes_environment):
         executor["type"] = "cold"
         name = ""
     if environment == "image" or not name:  # a preset's name binds its environment and type

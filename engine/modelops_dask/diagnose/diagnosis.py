@@ -81,6 +81,7 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
     row = judge(facts)
     verdict, lines = row.verdict, [*experiment.lines, *_sentences(experiment, row, facts, spec)]
     polluter = sources = leak = None
+    changed: tuple[str, ...] = ()
     with suppress(OutOfTime):
         if verdict == "process-reuse":
             runs.say("looking for the tasks that change later results")
@@ -91,7 +92,8 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
             if facts["files"]:
                 sources = tuple(source for source in sources if source.kind == "files")
         elif verdict == "cached-environment":
-            lines += [f"In the cached environment, {line}" for line in causes.changed(runs)]
+            changed = causes.changed(runs)
+            lines += [f"In the cached environment, {line}" for line in changed]
     if experiment.growth and experiment.growth.leaks:
         leak = causes.leak(runs, experiment.growth)
     return Diagnosis(
@@ -105,6 +107,7 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
             runs.settings.executor_environment,
             max_process_reuse=leak.max_process_reuse if leak and verdict == "memory" else 0,
             process_bytes=runs.limit_bytes if verdict == "memory" and experiment.too_big else 0,
+            writes_environment=any(line.endswith(": added") for line in changed),  # by what ran in it
         ),
         _evidence(runs, row, lines),
         facts,

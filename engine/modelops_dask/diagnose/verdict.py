@@ -100,7 +100,7 @@ TABLE = (
         {"cold": SAME, "venv": DIFFERS},
         "cached-environment",
         "the cached environment gives other results than one that was built anew",
-        ("cold", "fresh-venv"),
+        ("fresh-venv", "cold"),
     ),
     Row(
         {"cold": SAME, "reuse": DIFFERS},
