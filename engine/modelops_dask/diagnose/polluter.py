@@ -53,7 +53,7 @@ def find(
     everything = tuple(range(len(before)))
     search.tasks = before
     try:
-        if not before or search.fails((), sure=True):
+        if not before or search.fails(()):
             return None
         if not (search.fails(everything) or search.fails(everything, sure=True)):
             return None

@@ -1,6 +1,6 @@
 """What the modules of a process hold, to see what tasks changed there, and to undo one change at a time.
 
-    Snapshot(bundle, seconds) -> tasks run -> changes() -> [Changed(where, name, before, after, undo)]
+    Snapshot(seconds) -> tasks run -> changes() -> [Changed(where, name, before, after, undo)]
 
 Walks from the globals of modules, those of the bundle first, through containers, attributes, default
 arguments, closures and caches, breadth first, as far as time allows. Of each place (places.py) it keeps the
@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 from modelops_dask.diagnose import places, shown
 
 MOST_PLACES = 300_000
+STANDARD = f"{Path(types.__file__).resolve().parent}/"
+ENGINE = f"{Path(__file__).resolve().parents[1]}/"
 PACKAGES = ("/site-packages/", "/dist-packages/")
 # Packages whose objects are how Python itself works, and lead everywhere.
 LEFT_ALONE = {"logging", "threading", "re", "typing", "abc", "types", "importlib", "_frozen_importlib"}
@@ -58,11 +60,10 @@ class _Node(NamedTuple):
 class Snapshot:
     """What the modules of this process hold now."""
 
-    def __init__(self, bundle: str, seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         """Look for at most so many seconds; `complete` tells whether that was enough."""
-        self._bundle = f"{bundle}/", f"{Path(bundle).resolve()}/"
         self._modules = {name: one for name, one in list(sys.modules.items()) if _is_module(one)}
-        self._ours = {name for name, one in self._modules.items() if self._is_of_bundle(one)}
+        self._ours = {name for name, one in self._modules.items() if _is_ours(one)}
         self._packaged = {name for name, one in self._modules.items() if _is_packaged(one)}
         self._seen: set[int] = set()
         self._places: list[tuple[_Node, places.Place]] = []
@@ -129,7 +130,7 @@ class Snapshot:
         """Modules of the bundle that were imported, or replaced."""
         for name, one in list(sys.modules.items()):
             before = self._modules.get(name, shown.MISSING)
-            if _is_module(one) and one is not before and self._is_of_bundle(one):
+            if _is_module(one) and one is not before and _is_ours(one):
 
                 def undo(name: str = name, before: Any = before) -> None:
                     places.put(sys.modules, name, before)
@@ -147,8 +148,8 @@ class Snapshot:
     def _walk(self, names: Collection[str]) -> bool:
         """Note all places that the globals of these modules lead to; False: time or room ended first."""
         queue: collections.deque[_Node] = collections.deque()
+        self._seen |= {id(vars(self._modules[name])) for name in names}
         for name in sorted(names):
-            self._seen.add(id(vars(self._modules[name])))
             for key, value in self._globals[name]:
                 if self._whose(name) == OF_PYTHON and type(value) not in CONTAINERS:
                     continue
@@ -206,10 +207,6 @@ class Snapshot:
         everything = list(vars(self._modules[name]).items())
         return places.Pairs((key, value) for key, value in everything if not key.startswith("__"))
 
-    def _is_of_bundle(self, module: types.ModuleType) -> bool:
-        file = str(vars(module).get("__file__") or "")
-        return file.startswith(self._bundle) and not _is_packaged(module)
-
 
 def _put_back(changed: list) -> None:
     for _, place, _ in changed:
@@ -227,6 +224,12 @@ def _is_module(one: Any) -> bool:
 
 def _is_packaged(module: types.ModuleType) -> bool:
     return any(part in str(vars(module).get("__file__") or "") for part in PACKAGES)
+
+
+def _is_ours(module: types.ModuleType) -> bool:
+    """Whether it is the bundle's, or of a folder that the bundle leads to."""
+    file = str(vars(module).get("__file__") or "")
+    return bool(file) and not file.startswith((STANDARD, ENGINE)) and not _is_packaged(module)
 
 
 def _path(node: _Node) -> str:

@@ -21,23 +21,13 @@ from typing import Any
 
 from modelops_dask.diagnose import drawn
 
-OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # the engine: runner.py, too
 STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 PACKAGES = ("/site-packages/", "/dist-packages/")
 KEPT_BYTES, KEPT_FILES = 1 << 20, 50  # of a file from before the model wrote it; how many files
 OUTSIDE = ("files", "network", "programs")  # what they are called with says more than who was called
 HARMLESS = ("tempfile.gettempdir",)  # tries a random name
-RUNTIME = (
-    "/proc/",
-    "/sys/",
-    "/dev/",
-    "/etc/",
-    "/usr/share/zoneinfo/",
-)  # read by every model, and stay as they are
-
-Site = tuple  # (what the line called, "" for C code; file within the bundle; line)
-
-
+STEADY = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/share/zoneinfo/", sys.prefix + os.sep, STANDARD, OURS)
 # A clock that C code reads itself: found in the text of the bundle's modules.
 UNSEEN = re.compile(r"(datetime64|to_datetime)\(\s*['\"](now|today)['\"]")
 
@@ -137,8 +127,8 @@ class Trace:
             with contextlib.suppress(AttributeError):
                 del self._now.shifted
 
-    def _site(self) -> Site | None:
-        """Where the running code is, None where no line of the bundle led here.
+    def _site(self) -> tuple[str, str, int] | None:
+        """(what the line called, "" for C code; its file; its number); None: no line of the bundle led here.
 
         What a package does while it is imported is not the line's doing. A model that is itself an installed
         package has no line in the bundle: then the nearest line of a package is taken.
@@ -154,8 +144,9 @@ class Trace:
                 if package is None and any(part in file for part in PACKAGES):
                     package = called, file.rpartition("-packages/")[2], frame.f_lineno
                 name = frame.f_code.co_name
-                owner = type(frame.f_locals["self"]).__name__ if name == "__init__" else name
-                called = f"{frame.f_globals.get('__name__', '?')}.{owner}"
+                if name == "__init__":
+                    name = type(frame.f_locals.get("self")).__name__
+                called = f"{frame.f_globals.get('__name__', '?')}.{name}"
             frame = frame.f_back
         return package
 
@@ -176,7 +167,7 @@ class Trace:
         )
         if path in ("/dev/urandom", "/dev/random"):
             self.note("entropy", f"read {path}")
-        elif path.startswith((*RUNTIME, STANDARD, OURS, sys.prefix + os.sep)) or path.endswith(".pyc"):
+        elif path.startswith(STEADY) or path.endswith(".pyc"):
             return
         elif writes:
             self._write(path)

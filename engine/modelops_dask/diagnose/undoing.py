@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from modelops_dask.diagnose import tracing
@@ -48,7 +49,7 @@ class Changes:
         for name in modules:  # or all that they hold would be new
             with contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(name)
-        self._snapshot = Snapshot(bundle, LOOK_SECONDS)
+        self._snapshot = Snapshot(LOOK_SECONDS)
         self._surroundings = Surroundings()
         self._files = self._watch_files()
 
@@ -61,9 +62,8 @@ class Changes:
         told = [(*change[:4], decides.get(number)) for number, change in enumerate(changes)]
         if decisive := [number for number, alone in decides.items() if alone]:
             nearest = changes[decisive[0]][5]
-            return [told[number] for number in decisive if changes[number][5] <= max(nearest, AROUND)][
-                :MOST_TOLD
-            ]
+            near = [number for number in decisive if changes[number][5] <= max(nearest, AROUND)]
+            return [told[number] for number in near[:MOST_TOLD]]
         native = [("native code", words, "", "", None) for words in self._snapshot.unseen()]
         models = [one for one, change in zip(told, changes) if change[5] < OF_PYTHON]  # noqa: B905 (Python 3.9)
         return [*models[:MOST_TOLD], *native[:MOST_TOLD]]
@@ -94,7 +94,7 @@ class Changes:
         """Files that were written, as changes."""
         for path, before in self._files.written().items():
             after = tracing.content(path)
-            if after != before:
+            if after != before and (after is not None or not Path(path).exists()):
                 texts = ("not there" if one is None else f"{len(one)} bytes" for one in (before, after))
                 yield ("file", path, *texts, partial(tracing.restore, {path: before}))
 
