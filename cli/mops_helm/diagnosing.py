@@ -96,5 +96,7 @@ def trial(found: Diagnosis) -> Trial:
     preset = found.values.get("preset", "")
     own = layers.leaves(presets.find(preset).values) if preset else {}
     more = [(name, value) for name, value in layers.leaves(found.values).items() if own.get(name) != value]
+    if not preset and "executor" in found.values:  # or the release's preset would bind what is set
+        more.insert(0, ("preset", ""))
     words = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in more]
     return Trial(preset, tuple(f"{name}={word}" for name, word in words))

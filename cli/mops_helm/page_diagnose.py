@@ -47,7 +47,8 @@ def _numbers(found: Diagnosis) -> str:
         cards.append(("results that differ", share, evidence.differing > 0))
     if evidence.seen:
         cards.append(("repeats that show it", evidence.seen, False))
-    cards.append(("preset meanwhile", found.preset or "none", False))
+    if preset := found.values.get("preset"):
+        cards.append(("preset meanwhile", preset, False))
     if found.memory:
         slope = found.memory.slope_bytes_per_task / render_diagnose.MIB
         cards.append(("a task leaves behind", f"{slope:.2f} MiB", True))

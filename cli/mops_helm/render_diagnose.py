@@ -143,7 +143,8 @@ def _ran(found: "Diagnosis", folder: Path) -> str:
 
 
 def _use(found: "Diagnosis", apply: str) -> Iterator[str]:
-    yield f"Use meanwhile: preset {found.preset}" if found.preset else "Values to use meanwhile:"
+    preset = found.values.get("preset")
+    yield f"Use meanwhile: preset {preset}" if preset else "Use meanwhile:"
     yield from (f"  {line}" for line in yaml_text(found.values).splitlines())
     yield f"Apply it: {apply}"
 

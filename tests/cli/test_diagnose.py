@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -28,7 +29,7 @@ from modelops_dask.diagnose.result import (
     SourceRef,
     TaskRef,
 )
-from mops_helm import diagnosing, page_diagnose, render_diagnose, render_questions
+from mops_helm import diagnosing, page_diagnose, paths, render_diagnose, render_questions
 from mops_helm.diagnosing import Experiment
 from mops_helm.main import main
 from mops_helm.values import layers
@@ -282,20 +283,22 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
 
 
 CAUSES = [name for name in verdict.VERDICTS if name != "inconclusive"]
+FACTS = [{}, {"fork": False}, {"fork": True}, {"cold": True}]
+NUMBERS = [{}, {"max_process_reuse": 40}, {"process_bytes": 900 << 20}, {"writes_environment": True}]
+ADVISED = [
+    advice.values(cause, facts, environment, **numbers)
+    for cause, facts, environment, numbers in product(CAUSES, FACTS, ["bundle", "image"], NUMBERS)
+    if (cause, environment) != ("cached-environment", "image")  # there is one, which is not built anew
+]
 
 
-@pytest.mark.parametrize("environment", ["bundle", "image"])
-@pytest.mark.parametrize("cause", CAUSES)
-@pytest.mark.parametrize("facts", [{}, {"fork": False}, {"fork": True}, {"cold": True}], ids=str)
-@pytest.mark.parametrize("numbers", [{}, {"max_process_reuse": 40}], ids=["", "grows"])
-def test_the_command_gives_a_release_the_values_that_are_advised(cause, facts, environment, numbers):
-    if (cause, environment) == ("cached-environment", "image"):
-        return  # there is one environment, which is not built anew
-    values = advice.values(cause, facts, environment, **numbers)
+@pytest.mark.parametrize(
+    "values", {json.dumps(values): values for values in ADVISED}.values(), ids=json.dumps
+)
+def test_the_command_gives_a_release_the_values_that_are_advised(values):
     trial = diagnosing.trial(diagnosis(values=values))
     assert trial.preset == values.get("preset", "")
-    under = [] if trial.preset else ["preset="]  # as a release that has none
-    given = layers.leaves(layers.resolve(trial.preset, (), [*under, *trial.sets]).values)
+    release = paths.PRESETS / "single-process.yaml"  # as a release that has another preset
+    given = layers.leaves(layers.resolve(trial.preset, [release], trial.sets).values)
     assert given.items() >= layers.leaves(values).items()
-    command = render_questions.upgrade(trial, None)
-    assert command.startswith("mops-helm upgrade RELEASE --")
+    assert render_questions.upgrade(trial, None).startswith("mops-helm upgrade RELEASE --")
