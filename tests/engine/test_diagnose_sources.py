@@ -5,6 +5,7 @@ import time
 import pytest
 
 from modelops_dask.diagnose import sources
+from modelops_dask.diagnose.probe import Ask
 from modelops_dask.diagnose.sources import Source
 from probe_helpers import probed, said
 
@@ -99,6 +100,33 @@ def test_what_a_model_only_looks_at_is_not_confirmed(tmp_path):
     )
     assert {one.kind for one in found} == {"clock", "entropy", "process"}
     assert not any(one.confirmed for one in found)
+
+
+def test_a_model_that_waits_ends_when_clocks_are_frozen(tmp_path):
+    found = probed(
+        tmp_path,
+        """
+        import asyncio, concurrent.futures, queue, threading, time
+
+        def wire(entrypoint, params, seed):
+            until = time.monotonic() + 5
+            while time.monotonic() < until:
+                pass
+            while time.time() % 60 > 50:
+                time.sleep(0.001)
+            asyncio.run(asyncio.sleep(0.1))
+            try:
+                queue.Queue().get(timeout=0.1)
+            except queue.Empty:
+                pass
+            threading.Event().wait(0.1)
+            with concurrent.futures.ThreadPoolExecutor(2) as threads:
+                list(threads.map(time.sleep, [0.01] * 4, timeout=10))
+            return {"y": "done"}
+        """,
+        ask=Ask(frozen=True),
+    )
+    assert [answer.outputs for answer in found.answers] == [{"y": b"done"}] * 2, said(found)
 
 
 def test_addresses_of_objects(tmp_path):

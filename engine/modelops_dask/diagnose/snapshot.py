@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from modelops_dask.diagnose import places, shown
 
 MOST_PLACES = 300_000
-STANDARD = f"{Path(types.__file__).resolve().parent}/"
+STANDARD = tuple({f"{file.parent}/" for file in (Path(types.__file__), Path(types.__file__).resolve())})
 ENGINE = f"{Path(__file__).resolve().parents[1]}/"
 PACKAGES = ("/site-packages/", "/dist-packages/")
 # Packages whose objects are how Python itself works, and lead everywhere.
@@ -229,7 +229,7 @@ def _is_packaged(module: types.ModuleType) -> bool:
 def _is_ours(module: types.ModuleType) -> bool:
     """Whether it is the bundle's, or of a folder that the bundle leads to."""
     file = str(vars(module).get("__file__") or "")
-    return bool(file) and not file.startswith((STANDARD, ENGINE)) and not _is_packaged(module)
+    return bool(file) and not file.startswith((*STANDARD, ENGINE)) and not _is_packaged(module)
 
 
 def _path(node: _Node) -> str:
