@@ -76,13 +76,13 @@ def marked(mark: str = "") -> dict[str, list[int]]:
     """The processes with a mark; by default with any of the pod's. By mark."""
     wanted = f"{MARK}={mark or f'{POD}-'}".encode()
     found = defaultdict(list)
-    for path in Path("/proc").glob("[0-9]*/environ"):
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended, or is somebody else's
-            environment = path.read_bytes()
+            environment = (process / "environ").read_bytes()
             at = environment.find(wanted)
             if at >= 0:
                 whole = environment[at + len(MARK) + 1 : environment.find(b"\0", at)].decode()
-                found[whole].append(int(path.parent.name))
+                found[whole].append(int(process.name))
     return dict(found)
 
 
