@@ -26,15 +26,16 @@ END_SECONDS = 5.0  # that a probe may take to end its process
 GROWTH_SECONDS = 4.0
 GROWTH_TASKS = (40, 400)  # the least that tells growth, and the most
 NOTHING = Ask()  # but outputs and memory
+SOON_SECONDS = 3.0
 SEARCH_SHARE = 0.6  # of the time that is left
 
 
-def probe(runs: Runs, tasks: Sequence[int], ask: Ask = NOTHING) -> Probed:
+def probe(runs: Runs, tasks: Sequence[int], ask: Ask = NOTHING, hang_seconds: float = 0.0) -> Probed:
     """Tasks, by number, one after another in one new process. Raises OutOfTime."""
     calls = [(runs.plan.entrypoint, runs.tasks[task].params, runs.tasks[task].seed) for task in tasks]
     settings = replace(named("single-process").settings(runs.settings), task_timeout_seconds=0)
     slowest = max(one.seconds for one in runs.reference.values())
-    seconds = 10 * runs.cold_seconds + runs.hang_seconds + 3 * slowest * len(calls)
+    seconds = 10 * runs.cold_seconds + (hang_seconds or runs.hang_seconds) + 3 * slowest * len(calls)
     try:
         return runs.lab.call(
             errands.probe,
@@ -73,8 +74,16 @@ def pollution(runs: Runs) -> Pollution | None:
         return None
     before, victim = first[0], first[1].task
 
+    hang_seconds = (
+        SOON_SECONDS if first[1].reason == "TaskTimeout" else 0.0
+    )  # it will not end: no need to wait
+
     def fails(sequence: Sequence[int], last: int) -> bool:
-        return _last(probe(runs, [*sequence, last]), last).key != runs.reference[last].key
+        try:
+            probed = probe(runs, [*sequence, last], hang_seconds=hang_seconds)
+        except OutOfTime:
+            return False
+        return _last(probed, last).key != runs.reference[last].key
 
     deadline = time.monotonic() + SEARCH_SHARE * runs.lab.left()
     found = polluter.find(before, victim, fails, deadline=deadline)
