@@ -2,11 +2,11 @@
 
     spec, bundle -> a sample of tasks -> arms -> what differs -> a table -> Diagnosis
 
-arms.py names the arms, sample.py chooses tasks and orders. lab.py runs lanes on Dask workers, lane.py
-there, in a room.py of their own;
-compare.py, tally.py and confidence.py say what differs, how often and how surely. experiment.py is the flow,
-verdict.py the reasoning as a table, result.py what comes out, diagnosis.py puts it together. Behind a cause
-(causes.py): polluter.py, sources.py, growth.py and packages.py say where it sits, by probes (probe.py).
+arms.py names the arms, sample.py chooses tasks and orders. lab.py runs lanes on Dask workers; lane.py and
+errands.py run there, in a folder of their own (room.py). compare.py, tally.py and confidence.py say what
+differs, how often and how surely. runs.py keeps count, experiment.py is the flow, verdict.py the reasoning as
+a table; diagnosis.py puts the result.py together, with advice.py. Behind a cause (causes.py): polluter.py,
+sources.py, growth.py and packages.py say where it sits, by probes (probe.py).
 
 Does not print, nor know values files: `mops-helm preset diagnose` does.
 """

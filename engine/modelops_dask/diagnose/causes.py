@@ -8,6 +8,7 @@ growth.py; what a probe looks at in probe.py.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from statistics import median
 
@@ -26,7 +27,7 @@ END_SECONDS = 5.0  # that a probe may take to end its process
 GROWTH_SECONDS = 4.0
 GROWTH_TASKS = (40, 400)  # the least that tells growth, and the most
 NOTHING = Ask()  # but outputs and memory
-SOON_SECONDS = 3.0
+SOON_SECONDS = 3.0  # after which a task that is known to hang is taken to
 SEARCH_SHARE = 0.6  # of the time that is left
 
 
@@ -61,9 +62,11 @@ def growth(runs: Runs) -> growing.Growth | None:
     if count < least:
         return None
     tasks = [number % len(runs.tasks) for number in range(count)]
-    found = growing.fit(probe(runs, tasks, Ask(memory=True)).resident_bytes)
-    if found and found.leaks:
-        found = growing.fit(probe(runs, tasks, Ask(memory=True)).resident_bytes) or found
+    found = None
+    with suppress(OutOfTime):
+        found = growing.fit(probe(runs, tasks, Ask(memory=True)).resident_bytes)
+        if found and found.leaks:
+            found = growing.fit(probe(runs, tasks, Ask(memory=True)).resident_bytes) or found
     return found
 
 
@@ -73,10 +76,7 @@ def pollution(runs: Runs) -> Pollution | None:
     if first is None:
         return None
     before, victim = first[0], first[1].task
-
-    hang_seconds = (
-        SOON_SECONDS if first[1].reason == "TaskTimeout" else 0.0
-    )  # it will not end: no need to wait
+    hang_seconds = SOON_SECONDS if first[1].reason == "TaskTimeout" else 0.0
 
     def fails(sequence: Sequence[int], last: int) -> bool:
         try:
@@ -89,7 +89,9 @@ def pollution(runs: Runs) -> Pollution | None:
     found = polluter.find(before, victim, fails, deadline=deadline)
     if found is None:
         return None
-    changes = probe(runs, [*found.tasks, victim], Ask(changes=True)).changes
+    changes = ()
+    with suppress(OutOfTime):
+        changes = probe(runs, [*found.tasks, victim], Ask(changes=True), hang_seconds).changes
     calls = [
         (runs.plan.entrypoint, runs.tasks[task].params, runs.tasks[task].seed)
         for task in (*found.tasks, victim)
