@@ -35,6 +35,14 @@ def wire(entrypoint, params, seed):
         os._exit(3)
     return {"n": str(seed)}
 """
+KEEPS_A_FILE = """
+from pathlib import Path
+def wire(entrypoint, params, seed):
+    kept = Path(f"start-{params['x']}.txt")
+    if not kept.exists():
+        kept.write_text(str(seed))
+    return {"n": kept.read_text()}
+"""
 HANGS_IN_A_THREAD = ENDS.replace("os._exit(3)", "threading.Event().wait()")
 
 
@@ -114,6 +122,13 @@ def test_a_model_of_which_every_task_fails_is_to_be_mended_first(diagnosed):
     (line,) = found.evidence.lines
     assert "KeyError" in line and line.endswith("--task 0/0")
     assert states(found)["single-process"] == "not run"
+
+
+def test_files_that_tasks_leave_for_others_are_found_and_stay_out_of_the_bundle(diagnosed, folder):
+    found = diagnosed(KEEPS_A_FILE, arms=["cold"])
+    assert (found.verdict, found.facts["files"]) == ("model-nondeterministic", True)
+    assert "files that other tasks have left" in found.because
+    assert not list(folder.rglob("start-*.txt"))
 
 
 @pytest.mark.parametrize("code", [ENDS, HANGS_IN_A_THREAD], ids=["ends", "hangs"])
