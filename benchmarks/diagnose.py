@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from diagnose_helpers import NAMES, Case, wrong
-from modelops_dask.diagnose import diagnose, lab
+from modelops_dask.diagnose import diagnose, workers
 from modelops_dask.local import machine
 from modelops_dask.shape import Shape
 
@@ -43,7 +43,7 @@ def run(case: Case, seed: int) -> Run:
         bundle = case.prepare(settings)
         shape = Shape(1, 4, 1, machine()[1] // 2)
         began = time.monotonic()
-        with lab.workers(shape, settings) as client:
+        with workers(shape, settings) as client:
             found = diagnose(client, case.spec, bundle, settings, seed=seed, budget_seconds=BUDGET_SECONDS)
         seconds = time.monotonic() - began
     return Run(found.verdict, tuple(wrong(found.as_json(), case.label)), seconds)
@@ -62,7 +62,10 @@ def main() -> int:
         case = Case(name)
         cause = case.label.verdict
         runs = asked.runs or (RUNS_HEALTHY if cause == "healthy" else RUNS)
-        done[name] = [run(case, seed) for seed in range(runs)]
+        done[name] = []
+        for seed in range(runs):
+            done[name].append(run(case, seed))
+            print(".", end="", file=sys.stderr, flush=True)
         right = sum(not each.wrong for each in done[name])
         seconds = statistics.median(each.seconds for each in done[name])
         others = Counter(text for each in done[name] for text in each.wrong)

@@ -5,7 +5,7 @@ often, and counts errors.
 import pytest
 
 from diagnose_helpers import NAMES, Case, wrong
-from modelops_dask.diagnose import diagnose, lab
+from modelops_dask.diagnose import diagnose, workers
 from modelops_dask.diagnose.verdict import VERDICTS
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(folder):
     settings = Settings(bundles_cache_dir=folder / "bundles", venvs_dir=folder / "venvs")
-    with lab.workers(Shape(1, 4, 1, 4 * 512 * MIB), settings) as connected:
+    with workers(Shape(1, 4, 1, 4 * 512 * MIB), settings) as connected:
         yield connected
 
 
