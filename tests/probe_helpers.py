@@ -16,7 +16,7 @@ def probed(
     wire: str,
     seeds: Sequence[int] = (1, 2),
     ask: probe.Ask = ALONE,
-    timeout_seconds: float = 60,
+    timeout_seconds: float = 120,
     **files: str,
 ) -> probe.Probed:
     """Tasks of these seeds in one process; wire is the text of wire.py, files those of other modules."""

@@ -145,6 +145,27 @@ def test_what_runs_inside_needs_only_the_standard_library_of_python_39():
         assert not any(isinstance(node, ast.Match) for node in ast.walk(tree)), name
 
 
+def test_the_bundles_own_interpreter_needs_nothing_of_ours(tmp_path):
+    wire = (
+        "import importlib.util, sys\n"
+        "kept = []\n"
+        "def wire(entrypoint, params, seed):\n"
+        "    kept.append(seed)\n"
+        "    found = importlib.util.find_spec('modelops_dask')\n"
+        "    return {'y': str((len(kept), found, sys.prefix != sys.base_prefix))}\n"
+    )
+    source = write_bundle(tmp_path / "source", {"wire.py": wire})
+    chosen = settings(tmp_path, seed_globals=False)
+    one = bundle.fetch(str(source), chosen.bundles_cache_dir)
+    calls = [("model/scenario", {}, seed) for seed in (1, 2)]
+    for ask in (probe.Ask(changes=True), probe.Ask(trace=True), probe.Ask(frozen=True)):
+        found = probe.run(one, chosen, calls, ask, timeout_seconds=120)
+        assert [answer.outputs["y"] for answer in found.answers] == [
+            b"(1, None, True)",
+            b"(2, None, True)",
+        ], said(found)
+
+
 def test_global_generators_are_seeded_if_the_settings_say_so(tmp_path):
     text = "import random\ndef wire(entrypoint, params, seed): return {'y': str(random.random())}\n"
     source = write_bundle(tmp_path / "source", {"wire.py": text})
@@ -154,7 +175,7 @@ def test_global_generators_are_seeded_if_the_settings_say_so(tmp_path):
 
     def results(seeded: bool) -> set[bytes]:
         own = replace(chosen, seed_globals=seeded)
-        return {probe.run(one, own, calls, timeout_seconds=60).answers[0].outputs["y"] for _ in range(2)}
+        return {probe.run(one, own, calls, timeout_seconds=120).answers[0].outputs["y"] for _ in range(2)}
 
     assert len(results(True)) == 1
     assert len(results(False)) == 2

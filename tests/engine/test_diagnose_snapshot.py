@@ -102,6 +102,11 @@ LEFT = {
         "y = len(warnings.filters); warnings.simplefilter('error', ResourceWarning)",
         "warnings.filters: ",
     ),
+    "a handler of a logger": (
+        "import logging\nlog = logging.getLogger('model')",
+        "y = len(log.handlers); log.addHandler(logging.NullHandler())",
+        "loggers: model: not there -> (0, [<NullHandler>], True, False)",
+    ),
     "the decimal context": (
         "import decimal",
         "y = decimal.Decimal(1) / 3; decimal.getcontext().prec = 5",

@@ -28,6 +28,9 @@ from modelops_dask.diagnose import shown
 LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
+NEW_LOGGER = (0, [], True, False)
+
+
 class Fact(NamedTuple):
     """read() gives a dict of values by name, or one value; write(what was read) puts it back."""
 
@@ -132,14 +135,25 @@ def _set_warnings(saved: list) -> None:
 
 
 def _loggers() -> dict:
+    """(level, handlers, propagates, is disabled) of the loggers that are not as new ones are."""
+    found = {
+        name: (one.level, list(one.handlers), one.propagate, bool(one.disabled))
+        for name, one in _all_loggers().items()
+    }
+    return {name: state for name, state in found.items() if state != NEW_LOGGER}
+
+
+def _set_loggers(saved: dict) -> None:
+    for name, one in _all_loggers().items():
+        level, handlers, one.propagate, one.disabled = saved.get(name, NEW_LOGGER)
+        one.handlers[:] = handlers
+        one.setLevel(level)
+
+
+def _all_loggers() -> dict:
     logging = _loaded("logging")
     named = {"root": logging.root, **logging.root.manager.loggerDict}
-    return {
-        name: (one.level, len(one.handlers), one.propagate, one.disabled)
-        for name, one in named.items()
-        if isinstance(one, logging.Logger)
-        and (one.level or one.handlers or one.disabled or not one.propagate)
-    }
+    return {name: one for name, one in named.items() if isinstance(one, logging.Logger)}
 
 
 def _signals() -> dict:
@@ -153,6 +167,11 @@ def _set_signals(saved: dict) -> None:
         with contextlib.suppress(OSError, ValueError, TypeError):
             if signal.getsignal(signal.Signals[name]) is not handler:
                 signal.signal(signal.Signals[name], handler)
+
+
+def _set_collection(saved: tuple) -> None:
+    (gc.enable if saved[0] else gc.disable)()
+    gc.set_threshold(*saved[1])
 
 
 def _limits() -> dict:
@@ -222,9 +241,9 @@ FACTS = (
     Fact("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Fact("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Fact("warnings.filters", lambda: list(_loaded("warnings").filters), _set_warnings),
-    Fact("loggers", _loggers),
+    Fact("loggers", _loggers, _set_loggers),
     Fact("signal handlers", _signals, _set_signals),
-    Fact("garbage collection", lambda: (gc.isenabled(), gc.get_threshold())),
+    Fact("garbage collection", lambda: (gc.isenabled(), gc.get_threshold()), _set_collection),
     Fact("socket time limit", socket.getdefaulttimeout, socket.setdefaulttimeout),
     Fact("limits", _limits, _set_limits),
     Fact("processors", lambda: os.sched_getaffinity(0), lambda saved: os.sched_setaffinity(0, saved)),
