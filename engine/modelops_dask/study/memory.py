@@ -1,7 +1,7 @@
 """Memory of one task, as workers have it: what counts as too little, and values for more.
 
 Shape, Settings -> here() or in_pods() -> TaskMemory -> drive.py: when to stop, what to advise
-a Dask client   -> of_workers(), asks
+a Dask client   -> of_workers(), which asks them
 
 Does not know what tasks need: profile.py measures it, breaker.py sees them die.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TaskMemory:
     """`largest_bytes` is what one task, alone, can have in workers made so; 0: not known, or not limited.
-    `where` their values are changed is for a person.
+    `where` tells a person which values are meant.
     """
 
     shape: Shape
