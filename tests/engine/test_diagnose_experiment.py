@@ -108,6 +108,17 @@ def test_a_model_that_hangs_ends_with_the_budget_and_leaves_no_process(diagnosed
     wait_for(lambda: not marked(), "end of all runners")
 
 
+def test_tasks_that_hang_alone_are_left_out_and_the_others_judged(diagnosed, monkeypatch):
+    from modelops_dask.diagnose import experiment
+
+    monkeypatch.setattr(experiment, "FIRST_HANG_SECONDS", 3.0)
+    hangs = HEALTHY.replace("return", "import time; time.sleep(3600 * (params['x'] == 2)); return")
+    found = diagnosed(hangs, arms=["single-process"])
+    assert found.evidence.lines[0].startswith("2 of 6 tasks do not end within")
+    assert found.tasks == 4
+    assert states(found)["cold"] == states(found)["single-process"] == "same"
+
+
 def test_a_budget_that_ends_amid_the_arms_gives_what_is_known(diagnosed):
     slow = HEALTHY.replace("return", "import time; time.sleep(0.2); return")
     found = diagnosed(slow, budget_seconds=9.0)

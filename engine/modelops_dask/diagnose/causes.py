@@ -15,7 +15,7 @@ from statistics import median
 from modelops_dask.diagnose import errands, polluter, script, sources
 from modelops_dask.diagnose import growth as growing
 from modelops_dask.diagnose.arms import named
-from modelops_dask.diagnose.compare import Seen, seen
+from modelops_dask.diagnose.compare import TIMEOUT, Seen, seen
 from modelops_dask.diagnose.lab import Lost, OutOfTime
 from modelops_dask.diagnose.probe import Ask, Probed
 from modelops_dask.diagnose.result import Leak, Pollution, SourceRef, TaskRef
@@ -76,7 +76,7 @@ def pollution(runs: Runs) -> Pollution | None:
     if first is None:
         return None
     before, victim = first[0], first[1].task
-    hang_seconds = SOON_SECONDS if first[1].reason == "TaskTimeout" else 0.0
+    hang_seconds = SOON_SECONDS if first[1].reason == TIMEOUT else 0.0
 
     def fails(sequence: Sequence[int], last: int) -> bool:
         try:

@@ -21,6 +21,7 @@ from modelops_dask.executors.runner import OUT_OF_MEMORY
 
 ROUNDING = 1e-9  # relative difference up to which numbers differ by rounding
 TEXT = 80  # characters of a value that are shown
+TIMEOUT = "TaskTimeout"
 OF_MEMORY = (OUT_OF_MEMORY, "MemoryError")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from modelops_dask.diagnose import causes, confidence, errands
 from modelops_dask.diagnose.arms import named
+from modelops_dask.diagnose.compare import TIMEOUT
 from modelops_dask.diagnose.growth import Growth
 from modelops_dask.diagnose.lab import Lost, OutOfTime
 from modelops_dask.diagnose.runs import FEW, ROUNDS, SURE_ENOUGH, Runs
@@ -17,6 +18,8 @@ from modelops_dask.diagnose.sample import LEAST, choose, orders
 from modelops_dask.diagnose.tally import Tally
 from modelops_dask.diagnose.verdict import Fact
 
+# A task hangs that takes longer than this, and so many times as long as the first one.
+FIRST_HANG_SECONDS, FIRST_HANG_TIMES = 30.0, 100
 REFERENCE_SHARE = 0.25  # of the budget, that the reference may take
 
 
@@ -132,7 +135,7 @@ class Experiment:
         runs, most = self.runs, REFERENCE_SHARE * self.runs.lab.left()
         self._may("cold")
         first = runs.trial("cold", [(0,)], most, hang_seconds=most)
-        if not first.seen or first.seen[0].reason == "TaskTimeout":
+        if not first.seen or first.seen[0].reason == TIMEOUT:
             self.lines.append(
                 f"The first task did not end within {most:.0f} seconds, a quarter of the budget. "
                 "If it does not hang, raise --budget."
@@ -144,8 +147,15 @@ class Experiment:
             runs.tasks = choose(runs.plan, fitting)
             runs.say(f"a task takes {runs.cold_seconds:.1f} s in a new process: {len(runs.tasks)} tasks")
         plan = tuple(range(len(runs.tasks)))
-        runs.trial("cold", [plan[1:]], runs.lab.left(), hang_seconds=most)
-        runs.trial("cold", [plan[::-1]], runs.lab.left())
+        hang_seconds = min(most, max(FIRST_HANG_SECONDS, FIRST_HANG_TIMES * first.seen[0].seconds))
+        runs.trial("cold", [plan[1:]], runs.lab.left(), hang_seconds)
+        if hanging := [number for number, one in runs.reference.items() if one.reason == TIMEOUT]:
+            self.lines.append(
+                f"{len(hanging)} of {len(plan)} tasks do not end within {hang_seconds:.0f} seconds, also "
+                f"alone in a new process, and were left out; one is {causes.task_ref(runs, hanging[0]).task}."
+            )
+            runs.leave_out(hanging)
+        runs.trial("cold", [tuple(range(len(runs.tasks)))[::-1]], runs.lab.left())
         seen = runs.reference.values()
         self.too_big = any(one.lacked_memory for one in seen)
         endings = {(one.status, one.reason) for one in seen}

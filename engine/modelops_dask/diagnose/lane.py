@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.diagnose.compare import Seen, seen
+from modelops_dask.diagnose.compare import TIMEOUT, Seen, seen
 from modelops_dask.diagnose.room import clear, enter
 from modelops_dask.diagnose.room import folder as room_folder
 from modelops_dask.executors import Executor, Task, create
@@ -37,8 +37,8 @@ class Trial:
 
     `threads`: lanes are threads of this worker's process. `clears`: the room is cleared before each task. No
     task is begun after `seconds`, nor after `busy_seconds` once a lane ran twice as many as there are. One
-    that takes longer than the settings' limit ends its lane. Outputs are returned of tasks only whose key is
-    not as in `expected`.
+    that takes longer than the settings' limit ends its lane, but not one of cold. Outputs are returned of
+    tasks whose key is not as in `expected`.
     """
 
     settings: Settings
@@ -123,8 +123,8 @@ def run(room: str, trial: Trial) -> list[Seen]:
                     )
                     one = kept.some(seen(number, at, executors[number].run(task)))
                     note(one)
-                    if one.reason == "TaskTimeout":
-                        return
+                    if one.reason == TIMEOUT and settings.executor_type != "cold":
+                        return  # the next might wait for the same
                     if position == 0:  # the model is imported: from here on they run side by side
                         with suppress(threading.BrokenBarrierError):
                             meeting.wait(MEET_SECONDS)

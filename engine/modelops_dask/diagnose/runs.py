@@ -6,7 +6,7 @@ Does not choose what runs: experiment.py does.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -164,6 +164,13 @@ class Runs:
             )
             positions[one.lane] += 1
 
+    def leave_out(self, numbers: Collection[int]) -> None:
+        """Go on without these tasks; the others are numbered anew."""
+        kept = [number for number in range(len(self.tasks)) if number not in numbers]
+        self.tasks = [self.tasks[number] for number in kept]
+        known = {new: self.reference.get(old) for new, old in enumerate(kept)}
+        self.reference = {new: one._replace(task=new) for new, one in known.items() if one}
+
     # Lanes
 
     def lanes(self, name: str, seconds: float, passes: int = 0) -> list[Order]:
@@ -186,9 +193,8 @@ class Runs:
     @property
     def hang_seconds(self) -> float:
         """After which a task is taken to hang."""
-        return max(
-            HANG_SECONDS, HANG_TIMES * max((one.seconds for one in self.reference.values()), default=0)
-        )
+        slowest = max((one.seconds for one in self.reference.values()), default=0.0)
+        return max(HANG_SECONDS, HANG_TIMES * slowest)
 
     # Judging
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from modelops_dask.diagnose.arms import Arm
-from modelops_dask.diagnose.compare import Seen
+from modelops_dask.diagnose.compare import TIMEOUT, Seen
 from modelops_dask.diagnose.lab import Ran
 from modelops_dask.diagnose.lane import Trial
 
@@ -98,5 +98,5 @@ def _ended(trial: Trial, ran: Ran, deadline_came: bool) -> list[Seen]:
         return []
     at = trial.lanes[lane][sum(one.lane == lane for one in ran.seen)]
     if ran.ended == "late":
-        return [Seen(lane, at, "died", "TaskTimeout", "the task did not end")]
+        return [Seen(lane, at, "died", TIMEOUT, "the task did not end")]
     return [Seen(lane, at, "died", "worker ended", "the Dask worker's process ended")]
