@@ -104,7 +104,7 @@ def pollution(runs: Runs) -> Pollution | None:
 
 def leak(runs: Runs, found: growing.Growth) -> Leak:
     """Growth, with the maxProcessReuse that keeps a process within its limit."""
-    peak_bytes = runs.tallies["single-process"].peak_bytes
+    peak_bytes = max((one.peak_bytes for one in runs.reference.values()), default=0)
     most = growing.max_process_reuse(found, runs.limit_bytes, peak_bytes)
     return Leak(found.slope_bytes, found.low_bytes, found.high_bytes, most)
 
