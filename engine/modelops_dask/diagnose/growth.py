@@ -66,8 +66,8 @@ def fit(resident_bytes: Sequence[int]) -> Growth | None:
 def max_process_reuse(growth: Growth, limit_bytes: int, peak_bytes: int = 0) -> int:
     """Tasks after which a process must be replaced to stay below limit_bytes; at least 1.
 
-    peak_bytes is what a task holds at its height above what it leaves. Reckoned with the upper end of the
-    interval, and a tenth of the limit kept free.
+    peak_bytes is the most that a process of a single task held, 0 if not known. Reckoned with the upper end
+    of the interval, and a tenth of the limit kept free.
     """
-    room_bytes = (1 - FREE) * limit_bytes - growth.base_bytes - peak_bytes
+    room_bytes = (1 - FREE) * limit_bytes - max(growth.base_bytes, peak_bytes)
     return max(1, int(room_bytes / max(1.0, growth.high_bytes)))
