@@ -16,7 +16,7 @@ from modelops_dask.diagnose.arms import chosen
 from modelops_dask.diagnose.compare import example
 from modelops_dask.diagnose.experiment import Experiment
 from modelops_dask.diagnose.lab import Lab, OutOfTime
-from modelops_dask.diagnose.result import ArmReport, Diagnosis, Evidence
+from modelops_dask.diagnose.result import ArmReport, Diagnosis, Evidence, Leak
 from modelops_dask.diagnose.runs import Runs
 from modelops_dask.diagnose.sample import choose
 from modelops_dask.diagnose.tally import Tally
@@ -105,7 +105,7 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
             verdict,
             facts,
             runs.settings.executor_environment,
-            max_process_reuse=leak.max_process_reuse if leak and verdict == "memory" else 0,
+            max_process_reuse=_reuse(leak, runs.settings) if leak and verdict == "memory" else 0,
             process_bytes=runs.limit_bytes if verdict == "memory" and experiment.too_big else 0,
             writes_environment=any(line.endswith(": added") for line in changed),  # by what ran in it
         ),
@@ -129,6 +129,11 @@ def _diagnosis(experiment: Experiment, spec: Path, budget_seconds: float) -> Dia
         round(runs.lab.elapsed(), 1),
         tuple(runs.observations),
     )
+
+
+def _reuse(leak: Leak, settings: Settings) -> int:
+    """maxProcessReuse that bounds a leak; one that was lower stays."""
+    return min(leak.max_process_reuse, settings.max_process_reuse or leak.max_process_reuse)
 
 
 def _confidence(experiment: Experiment, row: Row) -> float:

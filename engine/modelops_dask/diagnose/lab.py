@@ -28,7 +28,7 @@ T = TypeVar("T")
 WORKERS = 2  # one runs a trial while the other is being replaced
 POLL_SECONDS = 0.005
 LOOK_SECONDS = 0.5  # between looks at whether the worker is still there
-START_SECONDS = 30.0  # that a new worker may take
+START_SECONDS = 120.0  # that a new worker may take, on a busy machine
 LEAVE_SECONDS = 5.0  # to remove what was written
 ANSWER_SECONDS = 10.0  # to fetch a result that is there
 
@@ -116,7 +116,10 @@ class Lab:
             ended = "lost"
         seconds = time.monotonic() - began
         if ended != "done":
-            found = self._call(START_SECONDS, lane.left_behind, grace_seconds=START_SECONDS)
+            try:
+                found = self._call(ANSWER_SECONDS, lane.left_behind, grace_seconds=ANSWER_SECONDS)
+            except (OutOfTime, TimeoutError, Lost):
+                found = []
         return Ran(tuple(found), ended, seconds)
 
     def call(self, function: Callable[..., T], *args: Any, limit_seconds: float) -> T:
@@ -129,10 +132,10 @@ class Lab:
         self, limit_seconds: float, function: Callable[..., T], *args: Any, grace_seconds: float = 0.0
     ) -> T:
         """grace_seconds: how long after the deadline it may still end."""
-        deadline = self.deadline + grace_seconds
         from distributed import CancelledError
         from distributed.scheduler import KilledWorker
 
+        deadline = self.deadline + grace_seconds
         address = self._worker(deadline)
         until = min(time.monotonic() + limit_seconds, deadline)
         future = self._client.submit(
@@ -163,13 +166,13 @@ class Lab:
     def _worker(self, deadline: float) -> str:
         """A worker, once there is one. Raises OutOfTime, ClusterFailed."""
         until = time.monotonic() + START_SECONDS
-        while not (found := self._addresses()):
+        while time.monotonic() < deadline:
+            if found := self._addresses():
+                return found[0]
             if time.monotonic() > until:
                 raise ClusterFailed(f"no Dask worker started within {START_SECONDS:.0f} seconds")
             time.sleep(10 * POLL_SECONDS)
-        if time.monotonic() >= deadline:
-            raise OutOfTime
-        return found[0]
+        raise OutOfTime
 
     def _addresses(self) -> list[str]:
         return list(self._client.nthreads())
