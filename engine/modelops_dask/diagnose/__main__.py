@@ -22,6 +22,9 @@ from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.study import spec
 
+# Its measurement warns of threads that hold the interpreter's lock, as those of the experiment do.
+NO_GIL_MONITOR = {"distributed": {"admin": {"system-monitor": {"gil": {"enabled": False}}}}}
+
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
     """What `asked` comes to: `found`, a Diagnosis as asdict(), and `folder`, where its bundle is here.
@@ -37,7 +40,7 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
         bundle = fetch(str(archive), settings.bundles_cache_dir, asked["digest"])
     study = replace(spec.given(asked["spec"], Path()), path=Path(asked["path"]))
     say = partial(print, file=sys.stderr, flush=True)
-    with workers(shape, settings) as client:
+    with workers(shape, settings, NO_GIL_MONITOR) as client:
         found = diagnose(client, study, bundle, settings, threads=shape.threads, say=say, **asked["options"])
     return {"found": asdict(found), "folder": str(bundle.path)}
 
