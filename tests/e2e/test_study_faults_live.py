@@ -23,7 +23,7 @@ HUNGRY = CHART.parents[1] / "tests" / "bundles" / "hungry"
 STORE = f"/shared/{secrets.token_hex(4)}"  # the volume may have been another test's before
 LONG_SECONDS = 420
 AWAY_SECONDS = 60
-TASKS = 600  # of 0.2 s: they must last until the pods of an upgrade have come
+TASKS = 800  # of 0.2 s: they must last until the pods of an upgrade have come
 
 # Ends the process of a driver as the kernel would, from within its pod.
 KILL = """
