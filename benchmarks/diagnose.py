@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from diagnose_helpers import NAMES, Case, wrong
 from modelops_dask.diagnose import diagnose, workers
+from modelops_dask.errors import MopsError
 from modelops_dask.local import machine
 from modelops_dask.shape import Shape
 
@@ -43,8 +44,13 @@ def run(case: Case, seed: int) -> Run:
         bundle = case.prepare(settings)
         shape = Shape(1, 4, 1, machine()[1] // 2)
         began = time.monotonic()
-        with workers(shape, settings) as client:
-            found = diagnose(client, case.spec, bundle, settings, seed=seed, budget_seconds=BUDGET_SECONDS)
+        try:
+            with workers(shape, settings) as client:
+                found = diagnose(
+                    client, case.spec, bundle, settings, seed=seed, budget_seconds=BUDGET_SECONDS
+                )
+        except MopsError as error:
+            return Run("none", (str(error),), time.monotonic() - began)
         seconds = time.monotonic() - began
     return Run(found.verdict, tuple(wrong(found.as_json(), case.label)), seconds)
 
