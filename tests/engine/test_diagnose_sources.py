@@ -1,5 +1,7 @@
 """Where a model's chance comes from: the line that asks, and proof that its results depend on the answer."""
 
+import importlib.util
+import re
 import time
 
 import pytest
@@ -9,43 +11,32 @@ from modelops_dask.diagnose.probe import Ask
 from modelops_dask.diagnose.sources import Source
 from probe_helpers import probed, said
 
-HEAD = "import datetime, logging, os, random, secrets, tempfile, threading, time, uuid\n"
-
-# What a model has at its top, its task on line 4 (`y` is the result), and the sources that are confirmed.
+# By kind: expressions that depend on chance, each in a line of its own, and the call that must be named.
 CHANCE = {
-    "time": ("", "y = int(time.time())", [("clock", "time.time")]),
-    "datetime": ("", "y = datetime.datetime.now()", [("clock", "datetime.datetime.now")]),
-    "a date": ("", "y = datetime.date.today()", [("clock", "datetime.date.today")]),
-    "a seed of the clock": (
-        "",
-        "random.seed(time.time_ns()); y = random.random()",
-        [("clock", "time.time_ns")],
-    ),
-    "random": ("", "y = random.gauss(0, 1)", [("random", "random.gauss")]),
-    "a generator of its own": ("", "y = random.Random().random()", [("entropy", "random.Random")]),
-    "uuid4": ("", "y = uuid.uuid4()", [("entropy", "uuid.uuid4")]),
-    "uuid1": ("", "y = uuid.uuid1()", [("clock", "uuid.uuid1")]),
-    "secrets": ("", "y = secrets.token_hex()", [("entropy", "secrets.token_hex")]),
-    "urandom": ("", "y = os.urandom(8)", [("entropy", "os.urandom")]),
-    "the process": ("", "y = os.getpid()", [("process", "os.getpid")]),
-    "id": ("", "y = id(params)", [("process", "id")]),
-    "a temporary name": (
-        "",
-        "y = os.path.basename(tempfile.mkdtemp())",
-        [("entropy", "tempfile.mkdtemp")],
-    ),
-    "NumPy": ("import numpy", "y = numpy.random.rand()", [("random", "numpy.random.rand")]),
-    "NumPy, by another way": (
-        "import numpy",
-        "y = numpy.random.mtrand._rand.rand()",
-        [("random", "numpy.random: global generator")],
-    ),
-    "pandas": ("import pandas", "y = pandas.Timestamp.now()", [("clock", "datetime.datetime.now")]),
-    "default_rng": (
-        "import numpy",
-        "y = numpy.random.default_rng().random()",
-        [("entropy", "numpy.random.default_rng")],
-    ),
+    "clock": {
+        "int(time.time())": "time.time",
+        "random.Random(time.time_ns()).random()": "time.time_ns",
+        "datetime.datetime.now()": "datetime.datetime.now",
+        "datetime.date.today()": "datetime.date.today",
+        "uuid.uuid1()": "uuid.uuid1",
+    },
+    "entropy": {
+        "random.Random().random()": "random.Random",
+        "uuid.uuid4()": "uuid.uuid4",
+        "secrets.token_hex()": "secrets.token_hex",
+        "os.urandom(8)": "os.urandom",
+        "os.path.basename(tempfile.mkdtemp())": "tempfile.mkdtemp",
+        "numpy.random.default_rng().random()": "numpy.random.default_rng",
+    },
+    "process": {
+        "os.getpid()": "os.getpid",
+        "id(params)": "id",
+        "threading.get_ident()": "threading.get_ident",
+    },
+    "random": {
+        "random.gauss(0, 1)": "random.gauss",
+        "numpy.random.rand()": "numpy.random.rand",
+    },
 }
 
 
@@ -58,16 +49,47 @@ def find(folder, wire: str) -> tuple[Source, ...]:
     return sources.find(run, deadline=time.monotonic() + 600)
 
 
-@pytest.mark.parametrize("name", CHANCE)
-def test_a_source_is_named_with_its_line_and_confirmed(tmp_path, name):
-    head, task, expected = CHANCE[name]
-    wire = f"{HEAD}{head}\ndef wire(entrypoint, params, seed):\n    {task}\n    return {{'y': str(y)}}\n"
-    found = find(tmp_path, wire)
-    confirmed = [one for one in found if one.confirmed and one.kind != "files"]
-    assert [(one.kind, one.call, one.file, one.line) for one in confirmed] == [
-        (*one, "wire.py", 4) for one in expected
-    ], found
+@pytest.mark.parametrize("kind", CHANCE)
+def test_sources_are_named_with_their_lines_and_confirmed(tmp_path, kind):
+    modules = sorted({name for one in CHANCE[kind] for name in re.findall(r"\b(\w+)\.", one)})
+    known = [name for name in modules if importlib.util.find_spec(name)]
+    head = [f"import {', '.join(known)}", "def wire(entrypoint, params, seed):", "    y = []"]
+    tasks = [f"    y.append({one})" for one in CHANCE[kind]]
+    found = find(tmp_path, "\n".join([*head, *tasks, "    return {'y': str(y)}"]))
+    confirmed = {(one.call, one.file, one.line) for one in found if one.confirmed and one.kind == kind}
+    assert confirmed == {(call, "wire.py", line) for line, call in enumerate(CHANCE[kind].values(), 4)}, found
     assert found[0].confirmed
+    assert {one.kind for one in found if one.confirmed} <= {
+        kind,
+        "files",
+    }  # a temporary folder is a file, too
+
+
+def test_pandas_which_needs_the_true_datetime_is_seen_and_frozen(tmp_path):
+    pytest.importorskip("pandas")
+    wire = """
+        import pandas
+
+        def wire(entrypoint, params, seed):
+            return {"y": str(pandas.Timestamp.now())}
+    """
+    (use,) = probed(tmp_path, wire, ask=Ask(trace=True)).uses
+    assert (use.kind, use.call, use.line, use.times) == ("clock", "datetime.datetime.now", 5, 2)
+    frozen = probed(tmp_path, wire, ask=Ask(frozen=True))
+    assert frozen.answers[0].outputs["y"].startswith(b"2023-11-1"), said(frozen)
+
+
+def test_a_draw_from_a_global_generator_by_another_way_is_found(tmp_path):
+    found = find(
+        tmp_path,
+        """
+        import numpy
+
+        def wire(entrypoint, params, seed):
+            return {"y": str(numpy.random.mtrand._rand.rand())}
+        """,
+    )
+    assert found == (Source("random", "numpy.random: global generator", "wire.py", 5, True),)
 
 
 def test_of_several_clocks_only_the_one_that_decides_is_confirmed(tmp_path):
