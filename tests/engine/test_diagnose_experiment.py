@@ -10,12 +10,17 @@ from modelops_dask import bundle as bundles
 from modelops_dask.diagnose import diagnose, workers
 from modelops_dask.diagnose.arms import named
 from modelops_dask.diagnose.compare import Seen
+from modelops_dask.diagnose.experiment import Experiment
+from modelops_dask.diagnose.growth import Growth
 from modelops_dask.diagnose.lab import Ran
 from modelops_dask.diagnose.lane import Trial
+from modelops_dask.diagnose.runs import Runs
 from modelops_dask.diagnose.tally import Tally
+from modelops_dask.diagnose.verdict import judge
 from modelops_dask.limits.pod import marked
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, SUPERVISOR_BYTES, Shape
+from modelops_dask.study.plan import Plan, Request
 from modelops_dask.study.spec import given
 
 COUNTER = """
@@ -192,6 +197,23 @@ def test_a_worker_that_was_lost_tells_of_the_task_only_where_the_model_ran_in_it
     ended = Tally(named("direct"))
     ended.add(trial((0, 1), "direct"), ran(one(0), ended="late"), reference, deadline_came=True)
     assert ended.differing == 0
+
+
+def test_a_worker_that_ends_while_memory_grows_is_want_of_memory(tmp_path):
+    study = given({"entrypoint": "models.x/y", "grid": {"x": [1, 2]}}, tmp_path)
+    plan = Plan(study.entrypoint, study.table, Request(1, ((0, 2),)))
+    runs = Runs(None, plan, None, Settings(), list(plan.tasks([(0, 2)])))
+    runs.reference.update({0: one(0), 1: one(1)})
+    same = ran(*[one(number) for number in (0, 1)] * 20)
+    for name in ("cold", "single-process", "baseline", "direct"):
+        runs.tallies[name].add(trial((0, 1) * 20), same, runs.reference, deadline_came=False)
+    lost = ran(one(0), ended="lost")
+    for _ in range(9):
+        runs.tallies["threads"].add(trial((0, 1), "direct"), lost, runs.reference, deadline_came=False)
+    experiment = Experiment(runs, (), 3)
+    assert judge(experiment.facts()).verdict == "threads"
+    experiment.growth = Growth(1e8, 9e7, 2e8, True, 10**7)
+    assert judge(experiment.facts()).verdict == "memory"
 
 
 def test_random_results_are_counted_once_each():

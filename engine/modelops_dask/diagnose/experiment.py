@@ -71,9 +71,15 @@ class Experiment:
         side = fact("cold-concurrent")
         if side is not True and reuse is not True and tallies["baseline"].compared:
             side = baseline if reuse is False or baseline is False else None
-        threads = [fact("threads"), fact("native-threads")]
         lacking = self.too_big or any(tally.lacking for tally in tallies.values())
-        leaks = self.growth.leaks if self.growth else None
+        memory = True if lacking else self.growth.leaks if self.growth else None
+
+        def in_process(name: str) -> Fact:
+            """A worker that ended while memory grows says nothing of what it shares."""
+            lost = tallies[name].workers_lost
+            return None if memory and lost and lost == tallies[name].differing else fact(name)
+
+        threads = [in_process("threads"), fact("native-threads")]
         return {
             "failing": self._failing,
             "files": self._apart(self.runs.alone_again) is False if cold else False,
@@ -83,9 +89,9 @@ class Experiment:
             "reuse": reuse,
             "concurrency": side,
             "fork": fact("isolated-fork"),
-            "direct": fact("direct"),
+            "direct": in_process("direct"),
             "threads": True if True in threads else threads[0],
-            "memory": True if lacking else leaks,
+            "memory": memory,
         }
 
     def _apart(self, again: Tally) -> Fact:

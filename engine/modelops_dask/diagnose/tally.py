@@ -19,7 +19,8 @@ Sequence = tuple[int, ...]
 @dataclass
 class Tally:
     """Of one arm. `by_task` and `differing_by_task` count comparisons, `lacking` those where one of the two
-    ended for want of memory. `first` is the difference with the fewest tasks before it: those, and it.
+    ended for want of memory; `workers_lost` under a task are among those that differ. `first` is the
+    difference with the fewest tasks before it: those, and it.
     """
 
     arm: Arm
@@ -28,6 +29,7 @@ class Tally:
     lanes_compared: int = 0
     lanes_differing: int = 0
     lacking: int = 0
+    workers_lost: int = 0
     seconds: float = 0.0
     peak_bytes: int = 0
     by_task: Counter = field(default_factory=Counter)
@@ -56,7 +58,9 @@ class Tally:
         then on.
         """
         self.seconds += ran.seconds
-        seen = [*ran.seen, *_ended(trial, ran, deadline_came)]
+        ended = _ended(trial, ran, deadline_came)
+        self.workers_lost += len(ended)
+        seen = [*ran.seen, *ended]
         self.tasks += len(seen)
         self.peak_bytes = max([self.peak_bytes, *(one.peak_bytes for one in seen)])
         for number, lane in enumerate(trial.lanes):
