@@ -71,6 +71,15 @@ def test_a_failure_is_a_result_too(tmp_path):
     assert done.returncode == 1 and "ValueError" in done.stdout, done
 
 
+def test_a_process_that_ends_is_a_result_too(tmp_path):
+    text = CACHING.replace('if params["beta"] < 0:', "if cache:\n        import os; os._exit(7)\n    if 0:")
+    bundle = write_bundle(tmp_path / "bundle", {"wire.py": text})
+    done = run(tmp_path, bundle, [call(0.1, 1)], call(0.1, 2))
+    assert done.returncode == 1 and "the process ended with status 7" in done.stdout, done
+    bundle = write_bundle(tmp_path / "bundle", {"wire.py": "import os; os._exit(7)"})
+    assert run(tmp_path, bundle, [call(0.1, 1)], call(0.1, 2)).returncode == 2
+
+
 def test_it_keeps_to_python_39_and_says_what_it_is_for(tmp_path):
     import ast
 

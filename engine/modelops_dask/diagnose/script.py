@@ -1,6 +1,8 @@
 """A script that shows a polluter at work: needs the bundle's folder and interpreter, nothing of ours.
 
-bundle, wire reference, calls -> text of a Python program that exits 1 when the victim's results differ
+    bundle, wire reference, calls -> text of a Python program that exits 1 when the victim's results differ
+
+Does not run or write it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,8 @@ PROGRAM = '''\
 """A task's result depends on the tasks that ran before it in the same process.
 
 Runs the victim alone in one new process, and after its polluters in another. Exit status 0: the same result
-both times; 1: another one; 2: a process did not end well. Run it with the Python that has the bundle's
+both times; 1: another one, or no end of the process; 2: the victim's process ends badly also without them.
+Run it with the Python that has the bundle's
 packages:
 
     python THIS_FILE [BUNDLE]
@@ -28,6 +31,7 @@ BUNDLE = %(bundle)s
 POLLUTERS = %(polluters)s
 VICTIM = %(victim)s
 FIXED = %(fixed)s
+ENDED = "the process ended with status"
 
 
 def load(bundle):
@@ -70,7 +74,7 @@ def started(bundle, how):
         universal_newlines=True,
     )
     if done.returncode:
-        sys.exit(2)
+        return "%%s %%d\\n" %% (ENDED, done.returncode)
     return done.stdout.rpartition("-- result\\n")[2]
 
 
@@ -83,7 +87,7 @@ def main(bundle=BUNDLE, how=""):
     print("alone in a new process:\\n" + alone)
     print("after", *POLLUTERS, "in the same process:\\n" + polluted)
     print("the results differ" if alone != polluted else "the results are the same")
-    return int(alone != polluted)
+    return 2 if alone.startswith(ENDED) else int(alone != polluted)
 
 
 if __name__ == "__main__":
