@@ -50,7 +50,8 @@ def find(folder, wire: str) -> tuple[Source, ...]:
 
 
 @pytest.mark.parametrize("kind", CHANCE)
-def test_sources_are_named_with_their_lines_and_confirmed(tmp_path, kind):
+def test_sources_are_named_with_their_lines_and_confirmed(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     modules = sorted({name for one in CHANCE[kind] for name in re.findall(r"\b(\w+)\.", one)})
     known = [name for name in modules if importlib.util.find_spec(name)]
     head = [f"import {', '.join(known)}", "def wire(entrypoint, params, seed):", "    y = []"]
