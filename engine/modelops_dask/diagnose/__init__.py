@@ -11,7 +11,7 @@ inside.py and what it loads run in the process of a probe, with the bundle's Pyt
 places.py, states.py, surroundings.py and shown.py see what tasks leave there; tracing.py, replaced.py and
 drawn.py, whom they ask for chance.
 
-Does not print, nor know values files: `mops-helm preset diagnose` does.
+Does not print, nor know values files: `mops-helm preset diagnose` does. __main__.py is for pods of a cluster.
 """
 
 from modelops_dask.diagnose.diagnosis import diagnose
