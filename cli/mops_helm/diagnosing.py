@@ -22,9 +22,10 @@ from modelops_dask.errors import BadInput
 from modelops_dask.study import spec
 from mops_helm import studies
 from mops_helm.questions import Trial
-from mops_helm.render_diagnose import SCRIPT
 from mops_helm.studies import Workers
 from mops_helm.values import layers, presets
+
+SCRIPT = "reproduce.py"
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mops_helm.diagnosing import SCRIPT, Experiment
 from mops_helm.render import data, size, table, yaml_text
 
 if TYPE_CHECKING:
     from modelops_dask.diagnose.result import ArmReport, Diagnosis, Evidence, Example, Pollution, TaskRef
-    from mops_helm.diagnosing import Experiment
 
-SCRIPT = "reproduce.py"
 MIB = 1024 * 1024
 WIDTH = 12  # of the column of names
 SHOWN_PARAMS = 100  # characters
 SHOWN_CHANGES = 8
 
 
-def diagnosis(done: "Experiment", apply: str, folder: Path, form: str) -> str:
+def diagnosis(done: Experiment, apply: str, folder: Path, form: str) -> str:
     """A whole diagnosis. `apply` is the command that applies its values, `folder` where it is kept."""
     found = done.found
     if form != "table":
