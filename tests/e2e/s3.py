@@ -83,7 +83,7 @@ def serve(namespace: str, folder: Path) -> Bucket:
 def _packages(folder: Path, platform: str, python: str) -> Path:
     """A tar of the server and what it needs; moto/all is its last file."""
     into = ["--target", folder / "s3", "--python-platform", platform, "--python-version", python]
-    pinned = ["--constraint", ROOT / "requirements-dev.lock", "--no-build", "--no-compile-bytecode"]
+    pinned = ["--constraint", ROOT / "requirements-dev.lock", "--no-build"]
     call(find_uv_bin(), "pip", "install", "--quiet", *into, *pinned, *PACKAGES)
     (folder / "all").touch()
     path = folder / "s3.tar"

@@ -15,7 +15,7 @@ def wire(entrypoint, params, seed):  # noqa: ARG001
     if x in params.get("kills", []):
         os._exit(7)
     if x in params.get("hungry", []):
-        bytearray(8 << 30)
+        bytearray(1 << 46)  # more than any machine has
     while x in params.get("hangs", []):
         time.sleep(0.01)
     end = time.monotonic() + params.get("seconds", 0)
