@@ -237,6 +237,13 @@ def test_no_accident_of_editing_ends_in_a_traceback(tmp_path):
             assert explain(merged.values).pools
 
 
+def test_a_number_beyond_all_memory_is_a_finding(tmp_path):
+    path = tmp_path / "huge.yaml"
+    path.write_text("workers:\n  memoryPerProcess: 1e+90\n")
+    ((line, code),) = [(one.line, one.code) for one in found(path)]
+    assert (line, code) == (2, "QUANTITY")
+
+
 def test_wide_files_end(tmp_path):
     path = tmp_path / "wide.yaml"
     path.write_text(

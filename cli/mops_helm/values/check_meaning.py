@@ -219,7 +219,12 @@ def _small(merged: Merged) -> Iterator[Finding]:
 def _memory(merged: Merged, path: Path, pool: Node) -> Iterator[Finding]:
     """What a pod leaves to each process and runner; the chart refuses under 64Mi."""
     values, executor = pool.plain(), _plain(merged.root, "executor")
-    memory = effective.pod_memory(values)
+    try:
+        memory = effective.pod_memory(values)
+    except BadQuantity as bad:  # a number that the schema's grammar of texts never saw, such as 1e+90
+        where = _at(merged, path, "memoryPerProcess", "resources")
+        yield _finding(where, "QUANTITY", f"{_name(path)}: {bad.text}: {bad.message}", "write it like 1.5Gi")
+        return
     process_bytes = process_limit(memory.count, values["processes"])
     where = _at(merged, path, memory.decided_by, "memoryPerProcess", "processes", "threads")
     if merged.own.find(*path) is None:
