@@ -103,7 +103,8 @@ def _presets(merged: Merged, bad: frozenset[Path]) -> Iterator[Finding]:
         return
     bound = presets.find(name).source.root
     sections = [("executor", ("executor",)), ("workers", ("workers",))]
-    sections += [("workers", ("pools", pool)) for pool in _plain(merged.root, "pools") or {}]
+    pools = _plain(merged.root, "pools")
+    sections += [("workers", ("pools", pool)) for pool in pools] if isinstance(pools, dict) else []
     for section, path in sections:
         for key, wanted in (_plain(bound, section) or {}).items():
             node = merged.root.find(*path, key)
