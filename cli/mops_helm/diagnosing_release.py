@@ -23,7 +23,7 @@ from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.visit import READY_SECONDS, visiting
 from modelops_dask.settings import Settings
 from modelops_dask.study import spec
-from mops_helm import studies
+from mops_helm import studies, submission
 from mops_helm.diagnosing import Experiment, ended_as_by_ctrl_c
 
 COMMAND = ("python", "-m", "modelops_dask.diagnose")
@@ -69,10 +69,8 @@ def run(
     arms.chosen(options["arms"])  # what cannot be run is said before there is a pod
     bundle = studies.bundle_of(study, given, Settings.from_env())
     offered = jobs.offer(cluster, release)
-    document = {**study.source, "name": study.name}
-    document.pop("bundle", None)
     asked = {
-        "spec": document,
+        "spec": submission.document_of(study),
         "path": str(study.path),
         "bundle": b64encode(pack(bundle)).decode(),
         "digest": bundle.digest,

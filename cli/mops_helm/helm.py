@@ -110,10 +110,15 @@ def values(place: Place, *, with_defaults: bool = False) -> dict[str, Any] | Non
     found = json.loads(run(["list", *states, *named, *place.flags]))
     if not found:
         return None
-    if not re.match(rf"{CHART}-\d", found[0]["chart"]):
+    if not _is_ours(found[0]):
         raise OtherChart(place.release, found[0]["chart"])
     more = ["--all"] if with_defaults else []
     return json.loads(run(["get", "values", place.release, "--output", "json", *more, *place.flags])) or {}
+
+
+def _is_ours(listed: dict[str, Any]) -> bool:
+    """Whether a release that helm lists is of this chart, in any version."""
+    return bool(re.match(rf"{CHART}-\d", listed["chart"]))
 
 
 def only_release(within_seconds: float) -> Place | None:
@@ -125,7 +130,7 @@ def only_release(within_seconds: float) -> Place | None:
             return None
         except HelmFailed:
             continue
-        ours = [each for each in found if re.match(rf"{CHART}-\d", each["chart"])]
+        ours = [each for each in found if _is_ours(each)]
         return Place(ours[0]["name"], ours[0]["namespace"]) if len(ours) == 1 else None
     return None
 

@@ -142,11 +142,17 @@ def store_of(offered: Offer, asked: Request) -> str:
     raise BadInput(f"--store {asked.store} is no place that all pods see; use a URL (s3://...), or {hint}")
 
 
+def document_of(spec: Spec) -> dict[str, Any]:
+    """A study's content as a pod gets it: named, and without the bundle, which travels by itself."""
+    document = {**spec.source, "name": spec.name}
+    document.pop("bundle", None)
+    return document
+
+
 def order_of(offered: Offer, asked: Request, store: str) -> tuple[Order, bytes]:
     """The order, and a bundle that is too large for it and must be sent to the store; b"" if it is not."""
     digest = asked.bundle.digest
-    document = {**asked.spec.source, "name": asked.spec.name}
-    document.pop("bundle", None)
+    document = document_of(asked.spec)
     text = _json(document)  # in the order as written, which is that of a grid's sets
     identity = _json([document, digest, offered.release, asked.chunks, store], sort_keys=True)
     name = f"study-{hashlib.sha256(identity).hexdigest()[:12]}"

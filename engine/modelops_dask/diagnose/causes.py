@@ -21,6 +21,7 @@ from modelops_dask.diagnose.probe import Ask, Probed
 from modelops_dask.diagnose.result import Leak, Pollution, SourceRef, TaskRef
 from modelops_dask.diagnose.runs import Runs
 from modelops_dask.executors import Outcome
+from modelops_dask.executors.process import Call
 from modelops_dask.executors.wire import find_wire
 
 END_SECONDS = 5.0  # that a probe may take to end its process
@@ -33,7 +34,7 @@ SEARCH_SHARE = 0.6  # of the time that is left
 
 def probe(runs: Runs, tasks: Sequence[int], ask: Ask = NOTHING, hang_seconds: float = 0.0) -> Probed:
     """Tasks, by number, one after another in one new process. Raises OutOfTime."""
-    calls = [(runs.plan.entrypoint, runs.tasks[task].params, runs.tasks[task].seed) for task in tasks]
+    calls = _calls(runs, tasks)
     settings = replace(named("single-process").settings(runs.settings), task_timeout_seconds=0)
     slowest = max(one.seconds for one in runs.reference.values())
     seconds = 10 * runs.cold_seconds + (hang_seconds or runs.hang_seconds) + 3 * slowest * len(calls)
@@ -50,6 +51,10 @@ def probe(runs: Runs, tasks: Sequence[int], ask: Ask = NOTHING, hang_seconds: fl
         )
     except (TimeoutError, Lost):
         raise OutOfTime from None
+
+
+def _calls(runs: Runs, tasks: Sequence[int]) -> list[Call]:
+    return [(runs.plan.entrypoint, runs.tasks[task].params, runs.tasks[task].seed) for task in tasks]
 
 
 def growth(runs: Runs) -> growing.Growth | None:
@@ -92,10 +97,7 @@ def pollution(runs: Runs) -> Pollution | None:
     changes = ()
     with suppress(OutOfTime):
         changes = probe(runs, [*found.tasks, victim], Ask(changes=True), hang_seconds).changes
-    calls = [
-        (runs.plan.entrypoint, runs.tasks[task].params, runs.tasks[task].seed)
-        for task in (*found.tasks, victim)
-    ]
+    calls = _calls(runs, (*found.tasks, victim))
     bundle = runs.bundle.path
     text = script.text(bundle, find_wire(bundle), calls[:-1], calls[-1], runs.native_threads)
     *earlier, last = (task_ref(runs, task) for task in (*found.tasks, victim))
