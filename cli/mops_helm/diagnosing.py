@@ -7,9 +7,8 @@ Prints nothing, but tells `say`: commands print.
 """
 
 import json
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.diagnose import arms, diagnose, workers
 from modelops_dask.diagnose.result import Diagnosis, Observation
 from modelops_dask.errors import BadInput
+from modelops_dask.signals import stop_on_signals
 from modelops_dask.study import spec
 from mops_helm import studies
 from mops_helm.questions import Trial
@@ -45,20 +45,19 @@ def run(
     study = spec.load(spec_path)
     arms.chosen(asked.get("arms", ()))  # what cannot be run is said before any worker is started
     bundle = studies.bundle_of(study, given, on.settings)
-    with ended_as_by_ctrl_c(), workers(on.shape, on.settings, on.dask_config, on.env) as client:
-        threads = on.shape.threads
-        found = diagnose(client, study, bundle, on.settings, threads=threads, say=say, **asked)
+    stop = threading.Event()
+    with stop_on_signals(stop.set), workers(on.shape, on.settings, on.dask_config, on.env) as client:
+        found = diagnose(
+            client,
+            study,
+            bundle,
+            on.settings,
+            threads=on.shape.threads,
+            say=say,
+            stopped=stop.is_set,
+            **asked,
+        )
     return Experiment(study, bundle, found, venv.environment(bundle, on.settings).python)
-
-
-@contextmanager
-def ended_as_by_ctrl_c() -> Iterator[None]:
-    """SIGTERM, too, leaves every `with` on its way out, so that no process stays."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def keep(done: Experiment, folder: Path | None) -> Path:

@@ -22,9 +22,10 @@ from modelops_dask.kube import jobs
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.visit import READY_SECONDS, visiting
 from modelops_dask.settings import Settings
+from modelops_dask.signals import sigterm_as_ctrl_c
 from modelops_dask.study import spec
 from mops_helm import studies, submission
-from mops_helm.diagnosing import Experiment, ended_as_by_ctrl_c
+from mops_helm.diagnosing import Experiment
 
 COMMAND = ("python", "-m", "modelops_dask.diagnose")
 AFTERWARDS_SECONDS = 120  # that the pod may live beyond the budget
@@ -80,7 +81,7 @@ def run(
     stdout, talk = io.BytesIO(), _Talk(say)
     say(f"starting a pod as the workers of {release} are")
     with (
-        ended_as_by_ctrl_c(),
+        sigterm_as_ctrl_c(),
         visiting(
             cluster,
             offered.chunk["spec"]["template"],

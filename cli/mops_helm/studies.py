@@ -22,6 +22,7 @@ from modelops_dask.local import environment, local_cluster
 from modelops_dask.remote import connect
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.signals import stop_on_signals
 from modelops_dask.store.bundles import held
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing, read_study
@@ -105,14 +106,15 @@ def run_study(
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once."""
     inbox: SimpleQueue[events.Event] = SimpleQueue()
 
-    def told() -> None:
+    def stop() -> None:
+        inbox.put(events.Stop())
         watcher.note("Stopping: what runs is stored first. Once more ends at once.")
 
     with _cluster(on, study, watcher.note) as (start, room):
 
         @contextmanager
         def client() -> Iterator["Client"]:
-            with events.stop_on_signals(inbox, told), start() as connected:
+            with stop_on_signals(stop), start() as connected:
                 yield connected
 
         return drive(

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What was to be sent when a connection broke is told with a traceback.
-ABOUT_CONNECTIONS = ("distributed.batched", "distributed.client")
+# What was to be sent when a connection broke, or awaited when Ctrl-C came, is told with a traceback.
+ABOUT_CONNECTIONS = ("distributed.batched", "distributed.client", "tornado.application")
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from modelops_dask.kube.reporter import Reporter
 from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import bundles
 from modelops_dask.store.files import Files
 from modelops_dask.study import events, memory, spec
@@ -68,8 +69,13 @@ def main(words: Sequence[str] | None = None) -> int:
     given = _arguments(words)
     inbox: SimpleQueue[events.Event] = SimpleQueue()
     with Reporter(given.share, inbox) as reporter:
+
+        def stop() -> None:
+            inbox.put(events.Stop())
+            reporter.stop()
+
         try:
-            with events.stop_on_signals(inbox, reporter.stop):
+            with stop_on_signals(stop):
                 summary = _run(given, inbox, reporter)
         except MopsError as error:
             reporter.failed(error)

@@ -63,7 +63,11 @@ def local_cluster(
     for line in reduced:
         say(line)
     config = dask.config.merge(dask.config.config, dask_config or {}, _OWN_CONFIG)
-    with environment({**(env or {}), **settings.to_env()}), dask.config.set(config):
+    with (
+        environment({**(env or {}), **settings.to_env()}),
+        dask.config.set(config),
+        quieter(*ABOUT_CONNECTIONS),
+    ):
         try:
             cluster = LocalCluster(
                 n_workers=fitted.processes,
@@ -77,7 +81,7 @@ def local_cluster(
         except Exception as error:
             raise ClusterFailed(f"The local Dask workers did not start: {_root(error)}") from error
         with (
-            quieter("distributed.nanny", "distributed.scheduler", *ABOUT_CONNECTIONS),  # about deaths
+            quieter("distributed.nanny", "distributed.scheduler"),  # about deaths
             cluster,
             Client(cluster, set_as_default=False) as client,
         ):

@@ -46,15 +46,16 @@ def connect(
     except ValueError:
         raise BadInput(f"{address} is not a scheduler's address; write e.g. tcp://HOST:8786") from None
     answer_seconds = answer_seconds or ANSWER_SECONDS
-    try:
-        client = Client(address, timeout=answer_seconds, set_as_default=False)
-    except OSError as error:
-        raise NoScheduler(
-            f"No Dask scheduler answers at {address} within {answer_seconds:g} seconds: {error}"
-        ) from error
-    with quieter(*ABOUT_CONNECTIONS), client:
-        check(client, resources, answer_seconds)
-        yield client
+    with quieter(*ABOUT_CONNECTIONS):
+        try:
+            client = Client(address, timeout=answer_seconds, set_as_default=False)
+        except OSError as error:
+            raise NoScheduler(
+                f"No Dask scheduler answers at {address} within {answer_seconds:g} seconds: {error}"
+            ) from error
+        with client:
+            check(client, resources, answer_seconds)
+            yield client
 
 
 def check(client: "Client", resources: Mapping[str, float] | None = None, answer_seconds: float = 0) -> None:

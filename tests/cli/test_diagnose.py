@@ -152,11 +152,16 @@ def test_a_healthy_model_ends_with_status_0_and_what_it_may_still_hide(tmp_path)
     assert (tmp_path / "out" / "healthy-diagnosis" / "diagnosis.json").exists()
 
 
-def test_ctrl_c_ends_it_with_all_processes(tmp_path):
+@pytest.mark.parametrize("moment", ["workers start", "tasks run"])
+def test_ctrl_c_ends_it_with_all_processes(tmp_path, moment):
     process = start("preset", "diagnose", *study("shared-file"), *IMAGE, cwd=tmp_path)
-    said = iter(process.stderr.readline, "")
-    assert any("cold" in line for line in said), "it ended early"
-    family = psutil.Process(process.pid).children(recursive=True)
+    of_process = psutil.Process(process.pid).children
+    if moment == "workers start":
+        wait_for(of_process, "a worker that is being started")
+    else:
+        said = iter(process.stderr.readline, "")
+        assert any("cold" in line for line in said), "it ended early"
+    family = of_process(recursive=True)
     assert family
     process.send_signal(signal.SIGINT)
     done = finish(process)

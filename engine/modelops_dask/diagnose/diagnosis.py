@@ -47,19 +47,21 @@ def diagnose(
     seed: int = 0,
     threads: int = 1,
     say: Callable[[str], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Diagnosis:
     """Find out by experiment which isolation the study's model needs.
 
     client is one of workers() (lab.py), or of a release of one worker whose executor.type is none. `settings`
     and `threads` (of a worker process) are the study's; what isolates is the arms'. `tasks` of the study are
     run in `repeats` orders; `seed` shuffles them. arms: names of arms.NAMES, all by default. Within
-    budget_seconds, and what it takes to end processes, there is a verdict, of what is known by then. Raises
-    BadInput: an arm that there is not, a bundle of which no task can be run; ClusterFailed.
+    budget_seconds, and what it takes to end processes, there is a verdict, of what is known by then. Once
+    stopped() is true, nothing new is run. Raises BadInput: an arm that there is not, a bundle of which no
+    task can be run; ClusterFailed; KeyboardInterrupt when stopped.
     """
     wanted = chosen(arms)
     plan = Plan(spec.entrypoint, spec.table, Request(spec.replicates, ((0, spec.n_sets),)))
     whole = WHOLE_PROCESS in spec.resources
-    with Lab(client, budget_seconds) as lab:
+    with Lab(client, budget_seconds, stopped) as lab:
         runs = Runs(
             lab,
             plan,

@@ -70,10 +70,14 @@ def workers(
 
 
 class Lab:
-    """Runs trials and calls on the workers of a client. Used as a `with`: nothing runs on afterwards."""
+    """Runs trials and calls on the workers of a client. Used as a `with`: nothing runs on afterwards.
 
-    def __init__(self, client: "Client", budget_seconds: float) -> None:
+    Once stopped() is true, every call raises KeyboardInterrupt.
+    """
+
+    def __init__(self, client: "Client", budget_seconds: float, stopped: Callable[[], bool]) -> None:
         self._client = client
+        self._stopped = stopped
         self.started = time.monotonic()
         self.deadline = self.started + budget_seconds
         self._room = uuid.uuid4().hex
@@ -144,7 +148,7 @@ class Lab:
         self._running = address, future
         looked = time.monotonic()
         while not future.done():
-            time.sleep(POLL_SECONDS)
+            self._wait()
             now = time.monotonic()
             if now > until:
                 self._end(address, future)
@@ -171,8 +175,13 @@ class Lab:
                 return found[0]
             if time.monotonic() > until:
                 raise ClusterFailed(f"no Dask worker started within {START_SECONDS:.0f} seconds")
-            time.sleep(10 * POLL_SECONDS)
+            self._wait()
         raise OutOfTime
+
+    def _wait(self) -> None:
+        time.sleep(POLL_SECONDS)
+        if self._stopped():
+            raise KeyboardInterrupt
 
     def _addresses(self) -> list[str]:
         return list(self._client.nthreads())

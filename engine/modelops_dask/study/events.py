@@ -2,14 +2,10 @@
 
 Dask's callbacks, signal handlers and, in a cluster, kube/watch.py only put messages; one thread, the
 dispatcher's, reads them and owns all state. The inbox is a queue.SimpleQueue, whose put() is safe inside a
-signal handler, as stop_on_signals() needs it.
+signal handler (signals.py).
 """
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 from modelops_dask.study.batch import Receipt
 
@@ -77,25 +73,3 @@ class Stop:
 
 
 Event = WorkerJoined | WorkerLeft | WorkerDraining | BatchDone | BatchBroken | PodLost | Stop
-
-
-@contextmanager
-def stop_on_signals(inbox: "SimpleQueue[Event]", told: Callable[[], object]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM puts Stop on the inbox and calls told(), in the signal handler; the next
-    does what it did before: it ends the process at once.
-    """
-
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001 (Python calls it so)
-        restore()
-        inbox.put(Stop())
-        told()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        restore()

@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM as something to ask for, instead of an exception that may come anywhere.
+
+Python raises KeyboardInterrupt between any two instructions: also while Dask starts workers, which then says
+so with a traceback at exit, and inside a callback that cannot raise, where it is lost.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def stop_on_signals(told: Callable[[], object]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM calls told(), in the signal handler; the next does what it did before: it
+    ends the process at once.
+    """
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001 (Python calls it so)
+        restore()
+        told()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, too, leaves every `with` on its way out, so that nothing stays behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
