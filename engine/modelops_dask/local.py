@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 # By default a LocalCluster gives up a worker for good when it is away 15 seconds after any of its deaths,
 # although its nanny restarts it each time: a model that kills would use up all workers one by one.
 _OWN_CONFIG = {"distributed": {"deploy": {"lost-worker-timeout": "365 days"}}}
+# As the chart's values have it: a profiler for a dashboard that is not there, and a tick 50 times a second,
+# take 5% of a core from each worker process.
+_DEFAULT_CONFIG = {
+    "distributed": {"worker": {"profile": {"enabled": False}}, "admin": {"tick": {"interval": "500ms"}}}
+}
 
 
 def machine() -> tuple[int, int]:
@@ -62,7 +67,7 @@ def local_cluster(
     fitted, reduced = fit(shape, *machine())
     for line in reduced:
         say(line)
-    config = dask.config.merge(dask.config.config, dask_config or {}, _OWN_CONFIG)
+    config = dask.config.merge(dask.config.config, _DEFAULT_CONFIG, dask_config or {}, _OWN_CONFIG)
     with (
         environment({**(env or {}), **settings.to_env()}),
         dask.config.set(config),

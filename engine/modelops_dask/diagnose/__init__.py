@@ -7,9 +7,7 @@ errands.py run there, in a folder of their own (room.py). compare.py, tally.py a
 differs, how often and how surely. runs.py keeps count, experiment.py is the flow, verdict.py the reasoning as
 a table; diagnosis.py puts the result.py together, with advice.py. Behind a cause (causes.py): polluter.py,
 sources.py, growth.py and packages.py say where it sits, by probes (probe.py).
-inside.py and what it loads run in the process of a probe, with the bundle's Python: undoing.py, snapshot.py,
-places.py, states.py, surroundings.py and shown.py see what tasks leave there; tracing.py, replaced.py and
-drawn.py, whom they ask for chance.
+inside/ runs in the process of a probe: it sees what tasks leave there, and whom they ask for chance.
 
 Does not print, nor know values files: `mops-helm preset diagnose` does. __main__.py is for pods of a cluster.
 """

@@ -118,9 +118,9 @@ def run(
 
 
 class Probe(Runner):
-    """A process that runs inside.py."""
+    """A process that runs inside/main.py."""
 
-    SCRIPT = Path(__file__).with_name("inside.py")
+    SCRIPT = Path(__file__).parent / "inside" / "main.py"
 
     def look(self, calls: Sequence[Call], ask: Ask, deadline: float) -> Probed:
         """Have it do what is asked; it has ended afterwards. Raises BadInput: no wire function."""

@@ -5,8 +5,8 @@
 Walks from the globals of modules, those of the bundle first, through containers, attributes, default
 arguments, closures and caches, breadth first, as far as time allows. Of each place (places.py) it keeps the
 object and a shallow copy, so a change deep inside is found where it is, and undone in place. All changes
-below one global are one Changed. Standard library only: inside.py loads it by path. What belongs to the whole
-process (variables, folder, random state, ...) is surroundings.py's.
+below one global are one Changed. What belongs to the whole process (variables, folder, random state, ...) is
+surroundings.py's.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelops_dask.diagnose import places, shown
+from modelops_dask.diagnose.inside import places, shown
 
 MOST_PLACES = 300_000
 STANDARD = tuple({f"{file.parent}/" for file in (Path(types.__file__), Path(types.__file__).resolve())})
-ENGINE = f"{Path(__file__).resolve().parents[1]}/"
+ENGINE = f"{Path(__file__).resolve().parents[2]}/"
 PACKAGES = ("/site-packages/", "/dist-packages/")
 # Packages whose objects are how Python itself works, and lead everywhere.
 LEFT_ALONE = {"logging", "threading", "re", "typing", "abc", "types", "importlib", "_frozen_importlib"}

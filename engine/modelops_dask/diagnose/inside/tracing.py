@@ -4,7 +4,7 @@
 
 A site is the nearest line of the bundle that led to a call. When frozen, fake(shifted, ...) answers instead
 of real(...): `shifted` is whether the kind of this call, or its site, is to have the other answer.
-Standard library only: inside.py loads it by path. Does not know which names are sources: replaced.py does.
+Does not know which names are sources: replaced.py does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from modelops_dask.diagnose import drawn
+from modelops_dask.diagnose.inside import drawn
 
-OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # the engine: runner.py, too
+OURS = os.path.abspath(os.path.join(__file__, "..", "..", "..")) + os.sep  # the engine: runner.py, too
 STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 PACKAGES = ("/site-packages/", "/dist-packages/")
 KEPT_BYTES, KEPT_FILES = 1 << 20, 50  # of a file from before the model wrote it; how many files

@@ -2,8 +2,7 @@
 
     state_of(object) -> (read, write), or None: it has none that is known
 
-Only Python's, NumPy's and pandas' own types, by their own methods. Standard library only: inside.py loads it
-by path. Does not walk: snapshot.py does.
+Only Python's, NumPy's and pandas' own types, by their own methods. Does not walk: snapshot.py does.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from modelops_dask.diagnose import shown
+from modelops_dask.diagnose.inside import shown
 
 COPIED_BYTES = 4 << 20  # of what is larger only a checksum is kept, and it cannot be put back
 

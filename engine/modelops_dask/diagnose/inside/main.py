@@ -1,11 +1,10 @@
 """The process of a probe: runs tasks one after another, and looks at itself as it was asked to.
 
-    python inside.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
+    python main.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
     (calls, ask) -> ready -> an answer and the resident memory for each task -> what was asked for
 
-A runner with more to say: its functions, messages and end are executors/runner.py's. Started by path with the
-bundle's own Python, which need not have modelops_dask: standard library only, Python 3.9's language.
-Does not limit its time: probe.py does.
+A runner with more to say: its functions, messages and end are executors/runner.py's. Does not limit its time:
+probe.py does.
 """
 
 from __future__ import annotations
@@ -20,18 +19,16 @@ import sys
 import types
 from typing import Any
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ENGINE = os.path.dirname(HERE)
+ENGINE = os.path.abspath(os.path.join(__file__, "..", "..", ".."))
 NO_RANDOM_ADDRESSES = 0x0040000  # personality(2): objects are then at the same addresses in every process
 AGAIN = "MODELOPS_PROBE_AGAIN"
 
 
 def _ours(*names: str) -> list[Any]:
     """Modules of the engine, by their names; afterwards no trace of it, for the model may have its own."""
-    folders = {"": ENGINE, ".diagnose": HERE, ".executors": os.path.join(ENGINE, "executors")}
-    for name, folder in folders.items():
+    for name in ("", ".executors", ".diagnose", ".diagnose.inside"):  # without what their __init__ loads
         package = sys.modules[f"modelops_dask{name}"] = types.ModuleType(f"modelops_dask{name}")
-        package.__path__ = [folder]
+        package.__path__ = [ENGINE + name.replace(".", os.sep)]
     found = [importlib.import_module(f"modelops_dask.{name}") for name in names]
     for name in [name for name in sys.modules if name.partition(".")[0] == "modelops_dask"]:
         del sys.modules[name]
@@ -53,7 +50,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
 
     trace = changes = None
     if ask["trace"] or ask["frozen"]:
-        tracing, replaced = _ours("diagnose.tracing", "diagnose.replaced")
+        tracing, replaced = _ours("diagnose.inside.tracing", "diagnose.inside.replaced")
         tracing.restore(ask["files"])
         trace = tracing.Trace(bundle, ask["frozen"], ask["shifted"])
         replaced.replace(trace)
@@ -77,7 +74,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     if ask["memory"]:
         gc.freeze()  # what the import made is not looked through after each task
     if ask["changes"]:
-        (undoing,) = _ours("diagnose.undoing")
+        (undoing,) = _ours("diagnose.inside.undoing")
         changes = undoing.Changes(bundle, lambda: call(calls[-1]), ask["seconds"])
     for number, one in enumerate(calls, 1):
         if changes and number == len(calls):

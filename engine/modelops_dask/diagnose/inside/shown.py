@@ -1,7 +1,7 @@
 """Values of a model as short text, and whether two are the same, without running any code of the model's.
 
 Only what Python's own and NumPy's types hold is looked into: no __repr__, __eq__ or property of the model's
-is called. Standard library only: inside.py loads it by path.
+is called.
 """
 
 from __future__ import annotations

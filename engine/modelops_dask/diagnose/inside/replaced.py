@@ -4,7 +4,6 @@
 
 Frozen, clocks and entropy start from the same point in every process, and go on from call to call, so that
 loops that wait for a clock end. What C code asks the system itself is not replaced.
-Standard library only: inside.py loads it by path.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     places_of(object) -> Place(read, write), as many as it has: content, attributes, a generator's state, ...
 
 What is read is a shallow copy: pairs (key, value) of what has names or keys, else a value. Writing puts it
-back into the same object. Only Python's own and NumPy's types are read, by their own methods. Standard
-library only: inside.py loads it by path. Does not walk: snapshot.py does.
+back into the same object. Only Python's own and NumPy's types are read, by their own methods. Does not walk:
+snapshot.py does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from modelops_dask.diagnose import shown, states
+from modelops_dask.diagnose.inside import shown, states
 
 
 class Pairs(list):

@@ -3,7 +3,7 @@
     Lines(within, note) -> start() -> after each line of the bundle: did `random` or NumPy's generator go on?
 
 Slow: Python calls it for each line. So it is asked for only when results depend on the global generators and
-no call by name was seen: SciPy, for one, has NumPy's at hand. Standard library only: inside.py loads it.
+no call by name was seen: SciPy, for one, has NumPy's at hand.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 A try is a fork of this process in which changes are undone and the later task, the victim, is run; the
 process itself stays as it is. `decides` is None where a change cannot be undone, or where forks do not show
-what the processes of the experiment showed. Standard library only: inside.py loads it by path.
+what the processes of the experiment showed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelops_dask.diagnose import tracing
-from modelops_dask.diagnose.snapshot import OF_PYTHON, Snapshot
-from modelops_dask.diagnose.surroundings import Surroundings
+from modelops_dask.diagnose.inside import tracing
+from modelops_dask.diagnose.inside.snapshot import OF_PYTHON, Snapshot
+from modelops_dask.diagnose.inside.surroundings import Surroundings
 
 LOOK_SECONDS = 5.0  # for a walk over all objects
 MOST_TRIED, MOST_TOLD = 24, 12

@@ -3,8 +3,7 @@
     Surroundings() -> tasks run -> changes() -> (where, name, before, after, undo)
 
 Each is read and, where that can be done, put back by a function of FACTS. Of variables whose names look like
-secrets the values are not shown. Standard library only: inside.py loads it by path. Does not know modules:
-snapshot.py does.
+secrets the values are not shown. Does not know modules: snapshot.py does.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelops_dask.diagnose import shown
+from modelops_dask.diagnose.inside import shown
 
 LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 
