@@ -243,7 +243,6 @@ def test_default_dask_configuration():
     config = one(render("helm"), "ConfigMap", "study-dask-config")
     distributed = json.loads(config["data"]["modelops.json"])["distributed"]
     assert distributed["worker"]["memory"] == {"target": 0.85, "spill": 0.9, "pause": 0.95, "terminate": 0.98}
-    assert distributed["worker"]["profile"] == {"enabled": False}
     assert distributed["admin"] == {"tick": {"interval": "500ms"}}
     assert distributed["scheduler"] == {"worker-saturation": 1.0, "no-workers-timeout": "300s"}
     assert distributed["comm"]["timeouts"] == {"connect": "30s", "tcp": "30s"}

@@ -67,7 +67,7 @@ def test_failures_that_come_and_go_are_tried_again():
             most_calls=300,
         )
         right += found is not None and found.tasks == (culprit,)
-    assert right >= 110, right  # of 200, 150 on average; a miss keeps a longer sequence with the culprit in it
+    assert right >= 110, right  # of 200, 150 on average; a miss keeps others beside the culprit
 
 
 def test_it_ends_after_its_calls_with_the_best_that_it_has():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
 import dask
 import distributed  # noqa: F401 (brings its defaults into dask.config)
@@ -30,6 +31,7 @@ def test_workers_have_the_shape_the_settings_the_variables_and_the_dask_configur
             "limit": dask_worker.memory_manager.memory_limit,
             "resources": dict(dask_worker.state.total_resources),
             "pause": dask_worker.memory_manager.memory_pause_fraction,
+            "profiled": any(thread.name == "Profile" for thread in threading.enumerate()),
             "omp": os.environ.get("OMP_NUM_THREADS"),
             "preset": dask_worker.modelops.settings.preset,
             "ignores": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
@@ -53,6 +55,7 @@ def test_workers_have_the_shape_the_settings_the_variables_and_the_dask_configur
         "limit": shape.process_memory_bytes,
         "resources": {"process": 1.0},
         "pause": 0.91,
+        "profiled": False,
         "omp": "2",
         "preset": "somebody's",
         "ignores": True,
