@@ -167,7 +167,7 @@ def _reached(
     while not reporter.stopping:
         try:
             return stack.enter_context(remote.connect(address, study.resources, answer_seconds=5))
-        except (remote.NoScheduler, remote.NoWorkersYet, OSError) as error:  # OSError: it went meanwhile
+        except (remote.NoScheduler, remote.NoWorkersYet) as error:
             if time.monotonic() < deadline:
                 missing = "workers" if isinstance(error, remote.NoWorkersYet) else "the Dask scheduler"
                 reporter.note(f"Waiting for {missing}. {reporter.pods()}".rstrip())

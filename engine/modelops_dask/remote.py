@@ -22,7 +22,7 @@ DASK = ("dask", "distributed", "python")  # what a scheduler must have too
 
 
 class NoScheduler(ClusterFailed):
-    """Nobody answers at the address."""
+    """Nobody answers at the address, or no longer."""
 
 
 class NoWorkersYet(ClusterFailed):
@@ -63,11 +63,19 @@ def check(client: "Client", resources: Mapping[str, float] | None = None, answer
     study that asks for these resources of Dask: they have the preload, they and the scheduler have the
     versions of here.
     """
+    address = client.scheduler.address
+    try:
+        _check(client, address, resources or {}, answer_seconds or ANSWER_SECONDS)
+    except OSError as error:
+        raise NoScheduler(f"The Dask scheduler at {address} no longer answers: {error}") from error
+
+
+def _check(client: "Client", address: str, resources: Mapping[str, float], answer_seconds: float) -> None:
     from modelops_dask.worker import runtime, versions
 
-    address, resources, here = client.scheduler.address, resources or {}, _compared(versions())
+    here = _compared(versions())
     try:
-        client.wait_for_workers(1, timeout=answer_seconds or ANSWER_SECONDS)
+        client.wait_for_workers(1, timeout=answer_seconds)
     except TimeoutError as error:
         raise NoWorkersYet(
             f"{address} has no workers. Start some there:\n{_start(address, resources)}"

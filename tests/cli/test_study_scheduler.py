@@ -6,15 +6,18 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import dask
+import pytest
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
 from helpers import wait_for
 from limits_helpers import cgroup_of_memory
 from modelops_dask.local import local_cluster
-from modelops_dask.remote import connect
+from modelops_dask.remote import NoScheduler, check, connect
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.study.memory import of_workers
 from mops_helm.main import main
 from study_helpers import SMALL, environ, finish, mops_helm, parts_in, start, write_spec
 
@@ -105,6 +108,25 @@ def test_an_address_without_a_port(tmp_path):
     done = mops_helm("study", "run", write_spec(tmp_path), "-d", "nonsense", cwd=tmp_path)
     assert done.returncode == 2
     assert "nonsense is not a scheduler's address" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_scheduler_that_goes_before_it_was_asked_is_said(tmp_path):
+    file = tmp_path / "scheduler.json"
+    loopback = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "dask", "scheduler", "--scheduler-file", file, "--port", "0", *loopback]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **quiet) as scheduler:
+        try:
+            wait_for(lambda: file.exists() and file.read_text().endswith("}"), "scheduler")
+            short = dask.config.set({"distributed.comm.timeouts.connect": "500ms"})
+            with short, Client(json.loads(file.read_text())["address"], set_as_default=False) as client:
+                scheduler.kill()
+                scheduler.wait()
+                with pytest.raises(NoScheduler, match="no longer answers"):
+                    check(client, answer_seconds=5)
+                assert of_workers(client, {}) is None
+        finally:
+            scheduler.kill()
 
 
 def test_a_store_that_the_workers_do_not_see(tmp_path):

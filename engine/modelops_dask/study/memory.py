@@ -71,7 +71,10 @@ def of_workers(client: "Client", resources: Mapping[str, float]) -> TaskMemory |
 
     Where they differ, of those with the most room for a task: another may go there.
     """
-    told = [one for one in client.run(_told, on_error="return").values() if isinstance(one, dict)]
+    try:
+        told = [one for one in client.run(_told, on_error="return").values() if isinstance(one, dict)]
+    except OSError:  # the scheduler is lost, which whoever needs it will say
+        return None
     processes = Counter(one["pod"] for one in told)
     found = [
         in_pods(
