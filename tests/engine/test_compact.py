@@ -132,9 +132,11 @@ def test_up_to_date_results_are_left_alone_and_others_built_again(files, plan):
     for name in files.list("results"):
         files.remove(f"results/{name}")
     assert results(files).num_rows == 36
-    parts.write(files, [attempt(plan, 0, 0, outputs=curve(plan.task(0)))])
+    again = parts.write(files, [attempt(plan, 0, 0, outputs=curve(plan.task(0)))])
     assert results(files, "replicates")["attempts"].to_pylist() == [2] + [1] * 11
     assert results(files, "curve").num_rows == 36, "a task that was done twice counts once"
+    files.put(again, files.read(again)[:-100])
+    assert results(files, "replicates")["attempts"].to_pylist() == [1] * 12, "that part is torn now"
 
 
 def test_types_are_promoted_over_many_flushes(files, plan, monkeypatch):

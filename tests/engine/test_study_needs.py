@@ -6,7 +6,7 @@ from modelops_dask.study.needs import LATEST, Needs
 
 
 def test_replicates_are_expected_to_need_what_their_set_needed_whatever_order_sets_come_in():
-    needs, replicates = Needs(), 10
+    needs, replicates = Needs(10), 10
     assert needs.expected(((0, 1),)) == 0, "nothing is known"
     for number, peak in enumerate((500, 2000, 100)):
         first = number * replicates
@@ -20,7 +20,7 @@ def test_a_batch_of_many_tasks_needs_the_most_of_what_is_known_in_it_and_on_both
     seed = random.randrange(2**32)
     print("seed", seed)
     rng = random.Random(seed)
-    needs, known = Needs(), {}
+    needs, known = Needs(1000), {}
     for index in rng.sample(range(200), 60):
         known[index] = rng.randrange(1, 1000)
         needs.learn(index, known[index])
@@ -33,7 +33,7 @@ def test_a_batch_of_many_tasks_needs_the_most_of_what_is_known_in_it_and_on_both
 
 
 def test_a_peak_that_is_not_known_teaches_nothing_and_a_newer_one_counts():
-    needs = Needs()
+    needs = Needs(1)
     needs.learn(5, 0)
     assert needs.expected(((5, 6),)) == 0
     needs.learn(5, 300)
@@ -42,8 +42,29 @@ def test_a_peak_that_is_not_known_teaches_nothing_and_a_newer_one_counts():
 
 
 def test_only_the_latest_are_remembered():
-    needs = Needs()
+    needs = Needs(1)
     for index in range(2 * LATEST):
         needs.learn(index, 1000 + index)
     assert needs.expected(((0, 1),)) == 1000 + LATEST, "the oldest that is left"
     assert needs.expected(((0, 3 * LATEST),)) == 1000 + 2 * LATEST - 1
+
+
+def test_a_rise_from_set_to_set_goes_on_beyond_what_is_known():
+    needs, replicates = Needs(6), 6
+    for number, peak in enumerate((800, 900, 1000)):
+        for replicate in range(replicates):
+            needs.learn(number * replicates + replicate, peak + replicate % 2)
+    assert needs.expected(((17, 18),)) == 1001, "known"
+    assert needs.expected(((18, 19),)) == needs.expected(((23, 24),)) == 1101
+    assert needs.expected(((24, 25),)) == 1201, "two steps on"
+    assert needs.expected(((18, 6000),)) == 2 * 1001, "but not for ever"
+    needs.learn(20, 1300)
+    assert needs.expected(((18, 19),)) == 1300, "one of the set has ended"
+
+
+def test_what_falls_or_stays_does_not_rise():
+    for peaks in ((900, 800), (900, 900), (900,)):
+        needs = Needs(2)
+        for number, peak in enumerate(peaks):
+            needs.learn(2 * number, peak)
+        assert needs.expected(((10, 12),)) == peaks[-1]

@@ -102,8 +102,9 @@ def output_name(file: str) -> str:
 
 
 def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:
-    """A digest of all that results/ is built from."""
-    named = json.dumps([files.list(parts.FOLDER), plan.request.replicates, plan.request.sets, max_attempts])
+    """A digest of all that results/ is built from. Sizes, for a part may be torn afterwards."""
+    sources = sorted(files.sizes(parts.FOLDER).items())
+    named = json.dumps([sources, plan.request.replicates, plan.request.sets, max_attempts])
     return blake2b(named.encode(), digest_size=16).hexdigest()
 
 

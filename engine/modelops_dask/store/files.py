@@ -170,18 +170,22 @@ class Files:
 
     def list(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted, without the folder's own; [] when there is none."""
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """As list(), with the bytes of each file; in no order."""
         with self._failures(folder):
             try:
                 if self.folder is None:
                     filesystem, root = self._remote
                     entries = filesystem.ls(f"{root}/{folder}", detail=True)
-                    names = [entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
+                    files = [entry for entry in entries if entry["type"] == "file"]
+                    found = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in files}
                 else:
-                    with os.scandir(self.folder / folder) as found:
-                        names = [entry.name for entry in found if entry.is_file()]
+                    found = _sizes(self.folder / folder)
             except (FileNotFoundError, NotADirectoryError):
-                return []
-        return sorted(name for name in names if name and not name.startswith("."))
+                return {}
+        return {name: size for name, size in found.items() if name and not name.startswith(".")}
 
     @contextmanager
     def _failures(self, name: str, *, writing: bool = False) -> Iterator[None]:
@@ -242,6 +246,16 @@ class Files:
         for path in sorted(local.rglob("*"), key=lambda path: (path == local / last, path)):
             if path.is_file():
                 filesystem.put_file(str(path), f"{root}/{folder}/{path.relative_to(local).as_posix()}")
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    found = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # merged into another since it was listed
+                if entry.is_file():
+                    found[entry.name] = entry.stat().st_size
+    return found
 
 
 def _space(folder: Path | None, error: OSError) -> str:

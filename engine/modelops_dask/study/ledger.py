@@ -28,7 +28,7 @@ class Ledger:
         self.counts = state.counts()
         self.losses: Counter[int] = Counter()
         self._too_large: set[int] = set()
-        self._needs = Needs()
+        self._needs = Needs(plan.replicates)
         self._ended_here = self._peak_bytes = 0
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:

@@ -3,8 +3,9 @@
 receipts -> Needs.learn(index, peak) -> Needs.expected(ranges) -> bytes that admission sets aside
 
 Neighbours are those by index: replicates of the same set, then sets that come next in the plan, which in a
-sweep differ by one step. The driver knows them all, while a worker has seen a few of them. An expectation and
-no promise: limits/admission.py and executors/limited.py say what a task may hold beyond it.
+sweep differ by one step. Beyond all that is known a rise goes on: a sweep would else lose the first tasks of
+each step. The driver knows them all, while a worker has seen a few of them. An expectation and no promise:
+limits/admission.py and executors/limited.py say what a task may hold beyond it.
 """
 
 from bisect import bisect_left, insort
@@ -13,12 +14,15 @@ from collections.abc import Iterable
 from modelops_dask.study.batch import Range
 
 LATEST = 1000  # batches that are remembered
+MOST = 2  # times the largest known peak: where a sweep turns back, its rise is not to go on for ever
 
 
 class Needs:
     """Peaks in bytes by task index, of the latest batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, replicates: int) -> None:
+        """`replicates`, the tasks of a set."""
+        self._replicates = replicates
         self._peaks: dict[int, int] = {}  # the oldest first
         self._indices: list[int] = []  # the same, sorted
 
@@ -41,4 +45,22 @@ class Needs:
             first, last = bisect_left(self._indices, start), bisect_left(self._indices, stop)
             near = self._indices[max(0, first - 1) : last + 1]
             found = max(found, *(self._peaks[index] for index in near), 0)
+            if near and near[-1] < start:
+                found = max(found, self._risen((stop - 1) // self._replicates))
         return found
+
+    def _risen(self, number: int) -> int:
+        """What a set beyond all that is known should need, rising as the last two of those did; else 0."""
+        last, peak = self._set_before(len(self._indices))
+        before, less = self._set_before(bisect_left(self._indices, last * self._replicates))
+        if before < 0 or peak <= less or number == last:
+            return 0
+        return min(MOST * peak, peak + (peak - less) * (number - last) // (last - before))
+
+    def _set_before(self, place: int) -> tuple[int, int]:
+        """The set of the last known task before a place in the order, and its highest peak; else -1 and 0."""
+        if not place:
+            return -1, 0
+        number = self._indices[place - 1] // self._replicates
+        first = bisect_left(self._indices, number * self._replicates)
+        return number, max(self._peaks[index] for index in self._indices[first:place])
