@@ -148,7 +148,7 @@ class Lab:
         self._running = address, future
         looked = time.monotonic()
         while not future.done():
-            self._wait()
+            self._wait(POLL_SECONDS)
             now = time.monotonic()
             if now > until:
                 self._end(address, future)
@@ -175,11 +175,11 @@ class Lab:
                 return found[0]
             if time.monotonic() > until:
                 raise ClusterFailed(f"no Dask worker started within {START_SECONDS:.0f} seconds")
-            self._wait()
+            self._wait(10 * POLL_SECONDS)
         raise OutOfTime
 
-    def _wait(self) -> None:
-        time.sleep(POLL_SECONDS)
+    def _wait(self, seconds: float) -> None:
+        time.sleep(seconds)
         if self._stopped():
             raise KeyboardInterrupt
 
