@@ -106,7 +106,7 @@ class _Drive:
 
     def run(self, whole: Plan, share: Share | None, retry: Collection[str], pilot: int | None) -> Summary:
         plan = replace(whole, share=share) if share else whole
-        state = self.fold(plan)
+        state = self.fold(plan, self.limits.task_bytes)
         if retry:
             state = state.retry(*(RETRY_CODES[name] for name in retry))
         ran = None
@@ -138,9 +138,10 @@ class _Drive:
             problem = str(error)
         return summarize(self.files, plan, state, ran=ran, results=results, problem=problem)
 
-    def fold(self, plan: Plan) -> State:
+    def fold(self, plan: Plan, task_bytes: int = 0) -> State:
+        """task_bytes only before a run: its own deaths count, though a task may have had less than that."""
         merge(self.files)  # what reads the parts from now on is the faster for it
-        return fold(self.files, plan, self.limits.max_attempts, self.limits.task_bytes)
+        return fold(self.files, plan, self.limits.max_attempts, task_bytes)
 
     def dispatch(self, plan: Plan, state: State, ranges: Sequence[Range]) -> Progress:
         # Workers have another current folder.
