@@ -202,13 +202,15 @@ def tried(result: Tried, form: str) -> str:
     if form != "table":
         fields = {name: getattr(task, name) for name in ("set", "replicate", "param_id", "seed", "params")}
         fields |= {
-            name: getattr(outcome, name) for name in ("status", "reason", "error", "seconds", "peak_bytes")
+            name: getattr(outcome, name)
+            for name in ("status", "reason", "error", "seconds", "peak_bytes", "limit_bytes")
         }
         return data({**fields, "outputs": {name: len(blob) for name, blob in outcome.outputs.items()}}, form)
     lines = [
         f"Task {task.set}/{task.replicate}, seed {task.seed}, {_json(task.params)}",
         f"{outcome.status}{f' ({outcome.reason})' if outcome.reason else ''} in {duration(outcome.seconds)}"
-        + (f", peak memory {outcome.peak_bytes / MIB:,.0f} MiB" if outcome.peak_bytes else ""),
+        + (f", peak memory {outcome.peak_bytes / MIB:,.0f} MiB" if outcome.peak_bytes else "")
+        + (f", limit {outcome.limit_bytes / MIB:,.0f} MiB" if outcome.limit_bytes else ""),
     ]
     if outcome.error:
         lines.append(outcome.error.rstrip())

@@ -23,6 +23,7 @@ from modelops_dask.remote import connect
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.signals import stop_on_signals
+from modelops_dask.store import parts
 from modelops_dask.store.bundles import held
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing, read_study
@@ -152,27 +153,30 @@ class Tried:
 
 
 def try_task(
-    where: Path, task_id: str, bundle: str | None, on: Workers, echo: Callable[[bytes], object]
+    where: str, task_id: str, bundle: str | None, on: Workers, echo: Callable[[bytes], object]
 ) -> Tried:
     """Run one task of a spec or of a store here; `echo` receives what the model prints, as it comes.
 
-    A store's bundle is the one that it was run with, from the cache or the store, unless another is given.
+    A store's bundle is the one that it was run with, from the cache or the store, unless another is given; a
+    task that ran out of memory there has the limit that it had.
     """
-    if where.is_file():
-        study = spec.load(where)
+    files = None
+    if Path(where).is_file():
+        study = spec.load(Path(where))
         plan, model = plan_of(study), bundle_of(study, bundle, on.settings)
     else:
-        files = Files(str(where))
+        files = Files(where)
         plan = existing(files)
         given = bundle and bundles.fetch(bundle, on.settings.bundles_cache_dir)
         model = given or bundle_in(files, on.settings)
     task = plan.task(_index(plan, task_id))
+    limit_bytes = parts.too_little(files, task.set, task.replicate) if files else 0
     with (
         environment(on.env or {}),
         executors.create(on.settings, echo=echo) as executor,
         redirect_stdout(_Echo(echo)),
     ):
-        return Tried(task, executor.run(Task(model, plan.entrypoint, task.params, task.seed)))
+        return Tried(task, executor.run(Task(model, plan.entrypoint, task.params, task.seed, limit_bytes)))
 
 
 def _index(plan: Plan, task_id: str) -> int:

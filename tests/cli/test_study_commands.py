@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 
@@ -116,6 +117,18 @@ def test_try_shows_the_result_and_the_output_of_the_model(tmp_path, executor):
     assert {name: found[name] for name in task} == task
     assert (task["set"], task["replicate"], found["outputs"]) == (2, 1, {"y": len(f"2:{task['seed']}")})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_task_that_ran_out_of_memory_is_tried_with_what_it_had(tmp_path):
+    run = mops_helm("study", "run", write_spec(tmp_path, n=2, hungry=[1]), *SMALL, cwd=tmp_path)
+    assert run.returncode == 3, run.stderr
+    line = next(line.strip() for line in run.stdout.splitlines() if "study try" in line)
+    typed = mops_helm(*shlex.split(line)[1:], "-o", "json", cwd=tmp_path)
+    found = json.loads(typed.stdout)
+    assert (typed.returncode, found["reason"]) == (3, "TaskOOM"), typed.stderr
+    rows = pyarrow.parquet.read_table(tmp_path / "out/knobs/parts", columns=["reason", "limit_bytes"])
+    limits = [row["limit_bytes"] for row in rows.to_pylist() if row["reason"] == "TaskOOM"]
+    assert found["limit_bytes"] == max(limits) > 0
 
 
 def test_a_task_that_is_not_there(tmp_path):

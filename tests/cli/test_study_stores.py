@@ -17,6 +17,8 @@ def test_a_study_on_s3_from_run_to_verify(s3, tmp_path):
     first = mops_helm("study", "run", spec, *SMALL, "--store", s3, "-o", "json", cwd=tmp_path)
     assert first.returncode == 3, first.stderr
     assert json.loads(first.stdout)["ok"] == 10 and json.loads(first.stdout)["failed"] == 2
+    tried = mops_helm("study", "try", s3, "--task", "1/0", *SMALL, cwd=tmp_path)
+    assert tried.returncode == 3 and "that is too much" in tried.stderr, tried.stderr
     spec = write_spec(tmp_path, n=6, replicates=3, raises=[])
     again = mops_helm("study", "run", spec, *SMALL, "--store", s3, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

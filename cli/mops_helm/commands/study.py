@@ -147,7 +147,7 @@ def run(
 
 
 @study.command("try")
-@click.argument("where", metavar="SPEC|STUDY", type=click.Path(path_type=Path, exists=True))
+@click.argument("where", metavar="SPEC|STORE")
 @click.option(
     "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="Which task."
 )
@@ -157,7 +157,7 @@ def run(
 @options.bundle
 @options.output
 def try_(
-    where: Path,
+    where: str,
     task_id: str,
     preset_name: str | None,
     files: Sequence[Path],
@@ -167,7 +167,8 @@ def try_(
 ) -> None:
     """Run one task here, in the foreground; its result is shown and not stored.
 
-    What the model prints goes to standard error as it comes.
+    What the model prints goes to standard error as it comes. A task of a store that ran out of memory may
+    hold as much as it could then.
     """
     from mops_helm import render_study, studies
 

@@ -29,6 +29,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelops_dask.errors import MopsError
@@ -305,6 +306,16 @@ def find(files: Files, part: str) -> pa.Table | None:
         except FileNotFoundError:
             return find(files, part)  # merged since it was listed
     return None
+
+
+def too_little(files: Files, number: int, replicate: int) -> int:
+    """The most bytes that a task had when it ran out of memory; 0 when it never did."""
+    most = 0
+    for found in scan(files, ["set", "replicate", "reason", "limit_bytes"]):
+        task = (pc.field("set") == number) & (pc.field("replicate") == replicate)
+        rows = found.table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
+        most = max([most, *rows["limit_bytes"].to_pylist()])
+    return most
 
 
 def held(file: pq.ParquetFile, name: str) -> list[tuple[str, int]]:
