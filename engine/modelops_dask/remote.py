@@ -85,7 +85,8 @@ def _check(client: "Client", address: str, resources: Mapping[str, float], answe
     if differing := _differing(there, here):
         raise ClusterFailed(
             f"The scheduler {address} has {_named(differing)}, and here is {_named(here)}: they must be the "
-            f"same. Start it in an environment with\n  {_install(here)}"
+            f"same. Start it, and its workers, in an environment with {_install(here)}, these by\n"
+            f"{_start(address, resources)}"
         )
     if problems := _problems(client.run(runtime, on_error="return"), here):
         listed = "\n".join(f"  {worker}: {problem}" for worker, problem in problems.items())

@@ -92,6 +92,7 @@ def test_a_client_whose_workers_lack_the_preload_is_refused(tmp_path, direct):
         pytest.raises(ClusterFailed, match=r"without the preload(.|\n)*dask worker"),
     ):
         run(knobs(grid={"x": [1]}), tmp_path / "s", client=client, settings=direct["settings"])
+    assert not (tmp_path / "s").exists()
 
 
 def test_settings_that_no_worker_can_use(tmp_path):

@@ -85,6 +85,10 @@ def test_deaths_make_batches_smaller_until_some_came_back():
     pace = Pace(batch_seconds=1.0)
     pace.learn(1000, 10.0)
     assert pace.window == WINDOW
+    pace.lost()
+    assert pace.window == 1, "none waits behind another"
+    pace.learn(1000, 10.0)
+    assert pace.window == WINDOW
     for _ in range(20):
         pace.lost()
     assert pace.window == 1 and pace.size(remaining=10**6, slots=4, places=1) == 100 / CAUTION // 1

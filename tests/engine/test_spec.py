@@ -197,7 +197,7 @@ BAD = {
     "no replicates": (HEAD + "replicates: 0\nsets: [{a: 1}]\n", ["3:13 RANGE"]),
     "replicates of truth": (HEAD + "replicates: true\nsets: [{a: 1}]\n", ["3:13 TYPE"]),
     "too many tasks": (
-        HEAD + "replicates: 1000000\ngrid: {a: {low: 0, high: 1, num: 1001}}\n",
+        HEAD + "replicates: 1000000\ngrid: {a: {low: 0, high: 1, num: 1000}}\n",
         ["4:7 TOO_LARGE"],
     ),
     "too many sets": (

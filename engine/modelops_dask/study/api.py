@@ -112,6 +112,8 @@ def run(
     calls it below `if __name__ == "__main__":`, for worker processes import the script.
     """
     settings, shape = settings or Settings.from_env(), shape or _whole_machine()
+    if client is not None:
+        check(client, study.spec.resources)  # before anything is written
     files = Files(str(store) if store else f"out/{study.spec.name}")
     reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent))
     bundle = bundles.fetch(reference, settings.bundles_cache_dir)
@@ -119,7 +121,6 @@ def run(
     @contextmanager
     def connect() -> Iterator["Client"]:
         if client is not None:
-            check(client, study.spec.resources)
             yield client
         else:
             with executors.create(settings):

@@ -93,7 +93,7 @@ class Pace:
         """Batches that a slot may hold. Long tasks do not wait there, behind others, for what is known of
         memory when they are sent is old when they begin.
         """
-        one = self.task_seconds is None or self.caution > 2 or self.task_seconds > LONG_SECONDS
+        one = self.task_seconds is None or self.caution >= 2 or self.task_seconds > LONG_SECONDS
         return 1 if one else WINDOW
 
     def lost(self) -> None:

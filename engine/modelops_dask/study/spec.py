@@ -283,9 +283,9 @@ def _check_sets(read: Fields, sampling: Sampling, fixed: dict[str, Any], replica
             way, "TOO_LARGE", f"{count:,} parameter sets, and {MAX_SETS:,} is the most; split the study"
         )
         return
-    if count * replicates > MAX_TASKS:
+    if count * replicates >= MAX_TASKS:
         product = f"{count:,} sets x {replicates:,} replicates are {count * replicates:,} tasks"
-        read.note(way, "TOO_LARGE", f"{product}, and {MAX_TASKS:,} is the most; split the study")
+        read.note(way, "TOO_LARGE", f"{product}, and a study must have fewer than {MAX_TASKS:,}; split it")
         return
     for name in sorted(fixed.keys() & sampling.names):
         read.note(("fixed", name), "CHOICE", f"{name} is also among the {way[0]}; keep one")
