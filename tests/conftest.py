@@ -1,12 +1,19 @@
-"""The stores that tests run on: a folder, fsspec's memory file system, S3 by moto's server on loopback."""
+"""Ctrl-C as in a terminal, and the stores that tests run on: a folder, fsspec's memory file system, S3
+by moto's server on loopback.
+"""
 
 import logging
+import signal
 import uuid
 
 import fsspec
 import pytest
 
 from modelops_dask.store.files import Files
+
+# A shell that runs the tests in the background has them, and so the commands they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BUCKET = "studies"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "a-secret-that-nobody-may-see"}

@@ -41,7 +41,6 @@ from modelops_dask.study import events, memory, spec
 from modelops_dask.study.breaker import CannotFit, NoWorkers, OutOfMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
-from modelops_dask.study.fleet import SchedulerLost
 from modelops_dask.study.plan import Share
 from modelops_dask.study.summary import INTERRUPTED, Summary
 
@@ -145,7 +144,7 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
                 inbox=inbox,
                 watcher=Watcher(reporter.phase, reporter.progress, reporter.note),
             )
-        except SchedulerLost:
+        except remote.SchedulerLost:
             losses = losses + 1 if reporter.done == done else 1
             done = reporter.done
             if losses >= LOSSES_IN_A_ROW:

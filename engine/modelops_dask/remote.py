@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from modelops_dask.dask_logs import ABOUT_CONNECTIONS, quieter
-from modelops_dask.errors import BadInput, ClusterFailed
+from modelops_dask.errors import BadInput, ClusterFailed, MopsError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,6 +27,30 @@ class NoScheduler(ClusterFailed):
 
 class NoWorkersYet(ClusterFailed):
     """A scheduler without workers."""
+
+
+class SchedulerLost(ClusterFailed):
+    """The scheduler is gone, or the way to it."""
+
+    def __str__(self) -> str:
+        return (
+            "The connection to the Dask scheduler was lost. What was stored stays; the same command goes on."
+        )
+
+
+@contextmanager
+def asking(client: "Client") -> Iterator[None]:
+    """SchedulerLost for whatever Dask raises when the scheduler is gone; of a client that gave up it may be
+    an AttributeError.
+    """
+    try:
+        yield
+    except MopsError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or client.status != "running":
+            raise SchedulerLost from error
+        raise
 
 
 @contextmanager
@@ -53,6 +77,8 @@ def connect(
             raise NoScheduler(
                 f"No Dask scheduler answers at {address} within {answer_seconds:g} seconds: {error}"
             ) from error
+        except (ValueError, TypeError) as error:  # of another scheme, or without what it takes
+            raise BadInput(f"{address} cannot be used: {error}; write e.g. tcp://HOST:8786") from error
         with client:
             check(client, resources, answer_seconds)
             yield client
@@ -65,9 +91,10 @@ def check(client: "Client", resources: Mapping[str, float] | None = None, answer
     """
     address = client.scheduler.address
     try:
-        _check(client, address, resources or {}, answer_seconds or ANSWER_SECONDS)
-    except OSError as error:
-        raise NoScheduler(f"The Dask scheduler at {address} no longer answers: {error}") from error
+        with asking(client):
+            _check(client, address, resources or {}, answer_seconds or ANSWER_SECONDS)
+    except SchedulerLost as error:
+        raise NoScheduler(f"The Dask scheduler at {address} no longer answers: {error.__cause__}") from error
 
 
 def _check(client: "Client", address: str, resources: Mapping[str, float], answer_seconds: float) -> None:

@@ -56,6 +56,9 @@ def dask_setup(worker: distributed.Worker) -> None:
         raise SystemExit(error.exit_code) from None
     logger.info("%s", describe(worker.modelops))
     if worker.modelops.executor is not None:
+        # A batch is pinned to its worker: one that Dask paused, and does not end, would keep it for ever.
+        worker.memory_manager.memory_pause_fraction = False
+    if worker.modelops.executor is not None:
         metrics.serve(facts(worker.modelops), worker.modelops.executor.pool)
     _listen(worker)
 

@@ -13,6 +13,7 @@ from distributed import Client, LocalCluster
 
 from helpers import wait_for
 from limits_helpers import cgroup_of_memory
+from modelops_dask.errors import BadInput
 from modelops_dask.local import local_cluster
 from modelops_dask.remote import NoScheduler, check, connect
 from modelops_dask.settings import Settings
@@ -61,6 +62,12 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, ["study", "run", str(spec), "-d", "tcp://127.0.0.1:9"])
     assert done.exit_code == 5
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8787", "foo://h:1", "inproc://127.0.0.1:1"])
+def test_an_address_of_another_kind(address):
+    with pytest.raises(BadInput, match=r"write e\.g\. tcp://HOST:8786"), connect(address, answer_seconds=1):
+        pass
 
 
 def test_what_dask_says_of_a_broken_connection_is_not_for_the_terminal(tmp_path):

@@ -1,5 +1,6 @@
 """A batch on a worker: what is stored, what is said, with real executors and a real store."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -136,3 +137,13 @@ def test_a_bundle_that_changed_on_the_way_is_refused(study, runtime):
     with pytest.raises(BadInput, match="is needed"):
         execute(Batch(other, "other", ((0, 2),), 60), runtime())
     assert source.files.list("parts") == []
+
+
+def test_a_store_that_was_deleted_and_begun_again_has_a_plan_of_its_own(study, runtime):
+    _, before = study(seconds=0)
+    execute(Batch(before, "a" * 32, ((0, 2),), seconds=10), one := runtime())
+    shutil.rmtree(before.files.folder)
+    plan, source = study(seconds=0.0)
+    execute(Batch(source, "b" * 32, ((0, 2),), seconds=10), one)
+    seeds = [plan.task(index).seed for index in (0, 1)]
+    assert [row["seed"] for row in rows_of(source, "b" * 32)] == seeds

@@ -18,6 +18,7 @@ from helpers import wait_for
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import Stopped
 from modelops_dask.local import local_cluster
+from modelops_dask.remote import SchedulerLost
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import parts
@@ -177,3 +178,33 @@ def test_a_batch_that_cannot_be_stored_stops_the_run_in_words(tmp_path):
     with pytest.raises(Stopped, match=r"the store does not answer as it must: .*/parts/") as stopped:
         study(tmp_path, n=10)
     assert stopped.value.exit_code == 4
+
+
+def test_a_connection_that_is_reset_and_made_again_is_a_lost_one(tmp_path):
+    """Dask cancels what a client asked for before; nothing of that is a batch that cannot be run."""
+    said = []
+    held: list[Client] = []
+
+    def cut(_progress):
+        said.append(1)
+        if len(said) == 4:
+            (client,) = held
+            first = client.scheduler_comm.comm
+            client.loop.add_callback(first.abort)
+
+            def again():
+                now = client.scheduler_comm
+                return client.status == "running" and now and now.comm is not first
+
+            wait_for(again, "another connection")
+
+    @contextmanager
+    def second():
+        with cluster(tmp_path) as own, Client(own.scheduler.address, set_as_default=False) as client:
+            held.append(client)
+            yield client
+
+    loaded = spec.load(write_spec(tmp_path, n=200, seconds=0.1))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    with pytest.raises(SchedulerLost):
+        drive(loaded, bundle, store, second, watcher=Watcher(progress=cut))

@@ -8,6 +8,7 @@ import pytest
 from executor_helpers import FAULTS, settings, task, write_bundle
 from modelops_dask import executors
 from modelops_dask.errors import BadInput
+from modelops_dask.executors import runner
 
 
 @pytest.fixture
@@ -101,3 +102,8 @@ def test_seeding_is_left_out_when_threads_would_share_it(chosen):
     with executors.create(chosen, threads=2) as executor:
         drawn = [executor.run(task(FAULTS, chosen, "draw", seed=7)).outputs["out"] for _ in range(2)]
     assert drawn[0] != drawn[1]
+
+
+def test_an_error_that_is_no_text_can_be_stored():
+    answer = runner.failed(ValueError(os.fsdecode(b"bad \xff.csv")))
+    assert "bad \\udcff.csv" in answer.error and answer.error.encode()

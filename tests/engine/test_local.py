@@ -31,6 +31,7 @@ def test_workers_have_the_shape_the_settings_the_variables_and_the_dask_configur
             "limit": dask_worker.memory_manager.memory_limit,
             "resources": dict(dask_worker.state.total_resources),
             "pause": dask_worker.memory_manager.memory_pause_fraction,
+            "spill": dask_worker.memory_manager.memory_spill_fraction,
             "profiled": any(thread.name == "Profile" for thread in threading.enumerate()),
             "omp": os.environ.get("OMP_NUM_THREADS"),
             "preset": dask_worker.modelops.settings.preset,
@@ -42,8 +43,8 @@ def test_workers_have_the_shape_the_settings_the_variables_and_the_dask_configur
 
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     settings = Settings(executor_type="direct", preset="somebody's")
-    config = {"distributed": {"worker": {"memory": {"pause": 0.91}}}}
-    before = dask.config.get("distributed.worker.memory.pause")
+    config = {"distributed": {"worker": {"memory": {"pause": 0.8, "spill": 0.91}}}}
+    before = dask.config.get("distributed.worker.memory.spill")
     said = []
     shape = Shape(1, 1, 2, 512 * MIB, {"process": 1.0})
     with local_cluster(shape, settings, config, {"OMP_NUM_THREADS": "2"}, said.append) as client:
@@ -54,7 +55,8 @@ def test_workers_have_the_shape_the_settings_the_variables_and_the_dask_configur
         "threads": 2,
         "limit": shape.process_memory_bytes,
         "resources": {"process": 1.0},
-        "pause": 0.91,
+        "pause": False,
+        "spill": 0.91,
         "profiled": False,
         "omp": "2",
         "preset": "somebody's",
@@ -63,7 +65,7 @@ def test_workers_have_the_shape_the_settings_the_variables_and_the_dask_configur
     }
     assert said == []
     assert os.environ["OMP_NUM_THREADS"] == "7" and "MODELOPS_PRESET" not in os.environ
-    assert dask.config.get("distributed.worker.memory.pause") == before
+    assert dask.config.get("distributed.worker.memory.spill") == before
     assert not running(pid)
 
 

@@ -11,6 +11,7 @@ import pytest
 from helpers import wait_for
 from modelops_dask.store import parts
 from modelops_dask.store.compact import compact
+from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
 from modelops_dask.store.merge import merge
 from modelops_dask.store.results import outputs, results
@@ -106,6 +107,19 @@ def test_a_part_is_found_wherever_it_is(files, tmp_path):
     assert parts.find(files, part).to_pylist() == before.to_pylist()
     assert before["reason"].to_pylist() == ["", "F"]
     assert parts.find(files, "0" * 32) is None
+
+
+def test_a_torn_merged_file_costs_no_more_than_is_in_it(files, tmp_path, monkeypatch):
+    plan = fill(files, tmp_path)
+    before = facts(files, plan)
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "remove", lambda *_: None)  # the merge was cut short
+        merge(files, over=0)
+    merged = next(name for name in files.list("parts") if name.startswith(parts.MERGED))
+    files.put(f"parts/{merged}", files.read(f"parts/{merged}")[:-20])
+    assert parts.find(files, "0" * 32) is None, "a worker's death asks for its part"
+    merge(files, over=0)
+    assert facts(files, plan) == before and not fold(files, plan).skipped
 
 
 def test_the_first_of_two_parts_of_one_name_stands(files, tmp_path):

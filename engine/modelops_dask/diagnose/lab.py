@@ -87,6 +87,7 @@ class Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stopped = lambda: False  # what is left behind is removed all the same
         if self._running:
             self._end(*self._running)
         with suppress(OutOfTime, TimeoutError, Lost, ClusterFailed, OSError):

@@ -223,7 +223,8 @@ def failed(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> A
         text = "".join(traceback.format_exception(type(error), error, frames))
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
-    return Answer("failed", {}, type(error).__name__, text[-TEXT_LIMIT:], seconds, peak_bytes)
+    text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text
+    return Answer("failed", {}, type(error).__name__, text, seconds, peak_bytes)
 
 
 def ending(status: int | None) -> tuple[str, str]:
@@ -246,6 +247,7 @@ def _checked(outputs: Any) -> dict:
     for name, data in outputs.items():
         if not isinstance(name, str):
             raise TypeError(f"wire returned a name that is not text: {name!r}")
+        name.encode()  # UnicodeEncodeError: what cannot be stored is the task's failure
         if type(data) is not bytes:
             data = _as_bytes(name, data)
         checked[name] = data

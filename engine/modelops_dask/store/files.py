@@ -99,7 +99,7 @@ class Files:
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file, replacing one of that name; durable when it returns."""
-        with self._failures(name, writing=True):
+        with self.failures(name, writing=True):
             if self.folder is None:
                 filesystem, root = self._remote
                 filesystem.pipe_file(f"{root}/{name}", data)
@@ -115,7 +115,7 @@ class Files:
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file unless there is one of that name; whether this call did. Durable when it returns."""
-        with self._failures(name, writing=True):
+        with self.failures(name, writing=True):
             if self.folder is None:
                 filesystem, root = self._remote
                 try:
@@ -138,7 +138,7 @@ class Files:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError."""
-        with self._failures(name):
+        with self.failures(name):
             if self.folder is None:
                 filesystem, root = self._remote
                 return filesystem.cat_file(f"{root}/{name}")
@@ -146,7 +146,7 @@ class Files:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with self._failures(name), suppress(FileNotFoundError):
+        with self.failures(name), suppress(FileNotFoundError):
             if self.folder is None:
                 filesystem, root = self._remote
                 filesystem.rm_file(f"{root}/{name}")
@@ -157,7 +157,7 @@ class Files:
         """A file for Arrow to read in pieces, as a context manager; FileNotFoundError."""
         import pyarrow as pa
 
-        with self._failures(name):
+        with self.failures(name):
             if self.folder:
                 # Arrow's threads may outlive a read, and must not then meet a Python object.
                 return pa.OSFile(str(self.folder / name))
@@ -174,7 +174,7 @@ class Files:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """As list(), with the bytes of each file; in no order."""
-        with self._failures(folder):
+        with self.failures(folder):
             try:
                 if self.folder is None:
                     filesystem, root = self._remote
@@ -188,7 +188,7 @@ class Files:
         return {name: size for name, size in found.items() if name and not name.startswith(".")}
 
     @contextmanager
-    def _failures(self, name: str, *, writing: bool = False) -> Iterator[None]:
+    def failures(self, name: str, *, writing: bool = False) -> Iterator[None]:
         """What a disk or an object store has to say, as StoreFailed."""
         try:
             yield
@@ -227,7 +227,7 @@ class Files:
         try:
             yield staged
             if self.folder is None:
-                with self._failures(folder, writing=True):
+                with self.failures(folder, writing=True):
                     self._upload(staged, folder, last)
             else:
                 _install(staged, self.folder / folder)

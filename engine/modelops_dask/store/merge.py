@@ -104,7 +104,8 @@ class _Output:
         listed = "\n".join(part for part, _ in self._parts)
         name = f"{MERGED}{blake2b(listed.encode(), digest_size=16).hexdigest()}.parquet"
         if self._parts:
-            files.create(f"{FOLDER}/{name}", self._sink.getvalue().to_pybytes())
+            # put, not create: one of that name, a digest of the parts in it, may be torn.
+            files.put(f"{FOLDER}/{name}", self._sink.getvalue().to_pybytes())
         gone = [source for source in self.sources if source != name]  # alone in it, it is that file already
         for source in gone:
             files.remove(f"{FOLDER}/{source}")

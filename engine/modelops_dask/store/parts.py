@@ -15,6 +15,7 @@ that a reader finds.
 Does not decide what a row means: fold.py does.
 """
 
+import errno
 import json
 import time
 import uuid
@@ -195,7 +196,7 @@ def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
     """
     if not name.endswith(".parquet"):
         raise NotAPart(name, "foreign: its name does not end in .parquet")
-    with files.open(f"{FOLDER}/{name}") as file:
+    with files.failures(name), files.open(f"{FOLDER}/{name}") as file:
         ours = file.read(4) in (b"PAR1", b"")
         try:
             part = pq.ParquetFile(file, page_checksum_verification=True)
@@ -203,7 +204,10 @@ def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
                 raise NotAPart(name, f"foreign: it has no column {min(missing)}")
             yield part
         except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None):  # the disk's, not Arrow's about the content
+            if getattr(error, "errno", None) == errno.ESTALE:  # of NFS: another machine removed it
+                raise FileNotFoundError(name) from error
+            of_content = isinstance(error, pa.ArrowException) or (type(error) is OSError and not error.errno)
+            if not of_content:  # the disk's, or the network's
                 raise
             reason = str(error).partition("\n")[0]
             raise NotAPart(name, f"{'torn' if ours else 'foreign'}: {reason}") from error
@@ -305,6 +309,8 @@ def find(files: Files, part: str) -> pa.Table | None:
                     return file.read(columns=columns, use_threads=False).slice(start, dict(spans)[part])
         except FileNotFoundError:
             return find(files, part)  # merged since it was listed
+        except NotAPart:
+            continue
     return None
 
 

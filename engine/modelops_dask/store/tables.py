@@ -42,10 +42,11 @@ def as_table(data: bytes) -> pa.Table | None:
             table = pa.ipc.open_stream(data).read_all()
         else:
             return None
+        table.validate(full=True)  # damaged offsets would else be followed
+        fields = [field.with_type(_plain(field.type)) for field in table.schema]
+        return table.cast(pa.schema(fields))  # a schema without metadata: pandas' would differ as well
     except (pa.ArrowException, OSError):
         return None
-    fields = [field.with_type(_plain(field.type)) for field in table.schema]
-    return table.cast(pa.schema(fields))  # a schema without metadata: pandas' would differ as well
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -13,10 +13,11 @@ Does not decide what is tried again: dispatch.py does.
 import gc
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -48,6 +49,7 @@ class Source:
     files: Files
     request: Request
     bundle: Bundle
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # a store may be deleted and begun again
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def run_batch(batch: Batch) -> Receipt:
 def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     """As run_batch, with the runtime given."""
     source, kind = batch.source, runtime.settings.executor_type
-    plan = _plan(source.files, source.request)
+    plan = _plan(source.files, source.request, source.run)
     bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
     pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
     rows = _Rows(plan, kind)
@@ -280,7 +282,7 @@ def _part_file(batch: Batch) -> str:
 
 
 @lru_cache(maxsize=2)  # a worker serves one study, and the next one
-def _plan(files: Files, request: Request) -> Plan:
+def _plan(files: Files, request: Request, _run: str) -> Plan:
     try:
         plan = existing(files, request)
         # What is loaded by now stays: a full collection that walks it takes 60 ms, amid a batch.

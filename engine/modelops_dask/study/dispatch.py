@@ -19,11 +19,13 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from modelops_dask.errors import MopsError
+from modelops_dask.remote import SchedulerLost
 from modelops_dask.store import parts
 from modelops_dask.store.fold import CLEARLY_LESS, MAX_ATTEMPTS, State
 from modelops_dask.store.parts import Attempt
@@ -31,7 +33,7 @@ from modelops_dask.study import events
 from modelops_dask.study.backlog import Backlog, Pace, count
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt, Source, as_ranges, committed
 from modelops_dask.study.breaker import Breaker, NoWorkers
-from modelops_dask.study.fleet import Fleet, SchedulerLost, Sent, Worker
+from modelops_dask.study.fleet import Fleet, Sent, Worker
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.losses import Losses, LostTask
 from modelops_dask.study.plan import Plan
@@ -231,6 +233,8 @@ class _Dispatch:
 
     def _broken(self, batch: Batch, error: BaseException) -> None:
         """A batch of a worker that lives was not stored: give it back, unless nobody could run it."""
+        if isinstance(error, CancelledError):  # not by us: the connection was lost, though it is there again
+            raise SchedulerLost
         if isinstance(error, MopsError):
             raise error
         self.backlog.put_first(batch.ranges)

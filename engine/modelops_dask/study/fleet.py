@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from modelops_dask import drain
-from modelops_dask.errors import BadInput, ClusterFailed
+from modelops_dask.errors import BadInput
+from modelops_dask.remote import asking
 from modelops_dask.study import events
 from modelops_dask.study.batch import Batch, run_batch
 from modelops_dask.study.suspects import Suspect
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 OVER_MEMORY = "WorkerMemory"  # Dask's own limit ended it: all that a `direct` task can be told of its size
-
-
-class SchedulerLost(ClusterFailed):
-    """The scheduler is gone, or the way to it."""
-
-    def __str__(self) -> str:
-        return (
-            "The connection to the Dask scheduler was lost. What was stored stays; the same command goes on."
-        )
 
 
 @dataclass
@@ -101,10 +93,8 @@ class Fleet:
         """
         from distributed.comm import get_address_host
 
-        try:
+        with asking(self._client):
             there = self._threads() if self._resources else self._client.nthreads()
-        except OSError as error:
-            raise SchedulerLost from error
         for address, threads in there.items():
             self.workers.setdefault(address, Worker(address, get_address_host(address), threads))
         self.most_workers = max(self.most_workers, len(self.workers))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelops_dask.limits import cgroup
 from modelops_dask.local import machine
+from modelops_dask.remote import SchedulerLost, asking
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape, fit, for_task, largest_task
 
@@ -72,8 +73,9 @@ def of_workers(client: "Client", resources: Mapping[str, float]) -> TaskMemory |
     Where they differ, of those with the most room for a task: another may go there.
     """
     try:
-        told = [one for one in client.run(_told, on_error="return").values() if isinstance(one, dict)]
-    except OSError:  # the scheduler is lost, which whoever needs it will say
+        with asking(client):
+            told = [one for one in client.run(_told, on_error="return").values() if isinstance(one, dict)]
+    except SchedulerLost:  # whoever needs it will say
         return None
     processes = Counter(one["pod"] for one in told)
     found = [

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from modelops_dask.study.batch import Range
 
 LATEST = 1000  # batches that are remembered
-MOST = 2  # times the largest known peak: where a sweep turns back, its rise is not to go on for ever
 
 
 class Needs:
@@ -55,7 +54,8 @@ class Needs:
         before, less = self._set_before(bisect_left(self._indices, last * self._replicates))
         if before < 0 or peak <= less or number == last:
             return 0
-        return min(MOST * peak, peak + (peak - less) * (number - last) // (last - before))
+        steps = min(number - last, last - before)  # no further than was seen: chance rises, too
+        return peak + (peak - less) * steps // (last - before)
 
     def _set_before(self, place: int) -> tuple[int, int]:
         """The set of the last known task before a place in the order, and its highest peak; else -1 and 0."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from modelops_dask import venv
 from modelops_dask.errors import MopsError
 from modelops_dask.executors import native_threads
+from modelops_dask.remote import SchedulerLost, asking
 from modelops_dask.store.conditions import Condition
 from modelops_dask.study.batch import Source, bundle_here, share
 
@@ -54,8 +55,9 @@ def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> Co
 
 def _has_workers(client: "Client") -> bool:
     try:
-        return bool(client.nthreads())
-    except OSError:  # the scheduler is lost
+        with asking(client):
+            return bool(client.nthreads())
+    except SchedulerLost:
         return False
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow.compute as pc
 
+from modelops_dask.errors import MopsError
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import Study, read_study
@@ -93,5 +94,5 @@ def load(files: Files) -> Profile | None:
     """What profile.json of a store says; None without one."""
     try:
         return Profile(**json.loads(files.read(FILE)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, MopsError):
         return None
