@@ -170,6 +170,22 @@ def test_tables_that_do_not_fit_name_their_task_and_lose_nothing(files, plan):
     ]
 
 
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ({"x": pa.array([1.5])}, "a value does not fit its column's wider type"),
+        ({"x": pa.RunEndEncodedArray.from_arrays([1], [1])}, "Parquet cannot hold it"),
+        ({"x": pa.array([{}], pa.struct([]))}, "Parquet cannot hold it"),
+    ],
+)
+def test_what_parquet_or_the_tables_before_cannot_hold_stays_bytes(files, plan, odd, why):
+    columns = {0: {"x": pa.array([2**60 + 1])}, 1: odd}
+    store(files, plan, lambda t: {"t": ipc_stream(pa.table(columns[min(t.set, 1)]))})
+    with pytest.raises(MixedOutputs, match=f"output t of task 1/0: {why}"):
+        compact(files, plan)
+    assert results(files, "t").num_rows == plan.replicates
+
+
 def test_columns_of_the_model_named_like_ours_are_kept(files, plan):
     store(files, plan, lambda _: {"t": parquet(pa.table({"seed": [5], "param_a": [6], "set_x": [7]}))})
     table = results(files, "t")
@@ -267,3 +283,12 @@ def test_reading_results_ends_cleanly(files, plan):
             [sys.executable, "-c", script, files.url], capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "36\n", "")
+
+
+def test_tables_that_another_process_replaces_just_now_are_waited_for(files, plan, monkeypatch):
+    store(files, plan, curve)
+    seen = iter([None])
+    monkeypatch.setattr(
+        "modelops_dask.store.results.read_manifest", lambda files: next(seen, read_manifest(files))
+    )
+    assert results(files, "curve").num_rows == 36

@@ -84,10 +84,13 @@ def outputs(store: str | Path | Files) -> dict[str, Output]:
     The tables are built first when they are missing or older than the parts. NoStudy.
     """
     files = _files(store)
-    with suppress(MixedOutputs):  # what fits is there
-        compact(files, existing(files))
+    plan, manifest = existing(files), None
+    while manifest is None:  # or another process replaces the tables just now
+        with suppress(MixedOutputs):  # what fits is there
+            compact(files, plan)
+        manifest = read_manifest(files)
     found: dict[str, Output] = {}
-    for name, parts in pieces(read_manifest(files)).items():  # model_outputs/, raw/, replicates
+    for name, parts in pieces(manifest).items():  # model_outputs/, raw/, replicates
         kind, _, file = name.removesuffix(".parquet").rpartition("/")
         output = Output(files, files.where(f"{FOLDER}/{name}"), tuple(parts))
         found.setdefault(output_name(file) if kind else REPLICATES, output)

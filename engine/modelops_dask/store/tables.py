@@ -10,6 +10,7 @@ Does not know parts or results/: compact.py does.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class TableFile:
             [f"{name}_model" if name in ours else name for name in table.column_names]
         )
         if self._schema is None or not self._schema.equals(table.schema):
-            self._schema = _joined(self._schema, table)
+            self._schema = _joined(self._schema, [*self._tables, table])
         self._indices.append(index)
         self._tables.append(table)
 
@@ -174,16 +175,22 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd")
 
 
-def _joined(schema: pa.Schema | None, table: pa.Table) -> pa.Schema:
-    """The schema that holds both; Mixed."""
+def _joined(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Schema:
+    """The schema that holds what it held and the last of the tables, which all fit it; Mixed."""
+    table = tables[-1]
     names = table.column_names
     if repeated := {name for name in names if names.count(name) > 1}:
         raise Mixed(f"it has several columns named {min(repeated)}")
+    try:
+        pq.write_table(table.schema.empty_table(), pa.BufferOutputStream())
+    except pa.ArrowException as error:
+        raise Mixed(f"Parquet cannot hold it: {error}") from None
     if schema is None:
         return table.schema
     try:
         joined = pa.unify_schemas([schema, table.schema], promote_options="permissive")
-        _fitted(table, joined)
+        for each in tables:
+            _fitted(each, joined)
     except pa.ArrowException:
         clash = [
             f"{field.name} is {field.type} and was {schema.field(field.name).type} before"
