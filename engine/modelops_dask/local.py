@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # By default a LocalCluster gives up a worker for good when it is away 15 seconds after any of its deaths,
 # although its nanny restarts it each time: a model that kills would use up all workers one by one.
 _OWN_CONFIG = {"distributed": {"deploy": {"lost-worker-timeout": "365 days"}}}
-# A profiler for a dashboard that is not there and a tick 50 times a second take 5% of a core from each worker.
+# A profiler for a dashboard that is not there and 50 ticks a second take 5% of a core from each worker.
 _DEFAULT_CONFIG = {
     "distributed": {"worker": {"profile": {"enabled": False}}, "admin": {"tick": {"interval": "500ms"}}}
 }
