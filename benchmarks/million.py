@@ -1,7 +1,8 @@
 """A million empty tasks (`make bench-million`, not part of `make bench`): rates beside client.map's, memory.
 
-    scheduler, driver (this process) and 2 worker processes, as in a release
+    scheduler, driver (this process) and 2 worker processes
         -> studies of 10^4 and of 10^6 tasks, `direct`, stored durably
+        -> the same of 10^6 where the global generators are not seeded: what seeding costs
         -> client.map of 10^6, stored nowhere, on a cluster of its own: tens of minutes, gigabytes
 
 A study's time is that of studies.run. Resident memory of scheduler and driver is read five times a second;
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,38 +41,58 @@ ROUNDS = 5
 CLIENT_MAP_AT_MOST_SECONDS = 2400
 # Given a million tasks at once, a scheduler does not answer for longer than Dask waits (30 seconds).
 PATIENT = {"distributed.comm.timeouts": {"connect": "600s", "tcp": "600s"}}
+LIKE_LOCAL = {  # what local.py sets for workers of studies
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
+}
 MIB = 1024 * 1024
 
 
 def measure() -> bool:
     """Print rates and memory of both; whether all bounds are kept."""
-    rates: dict[int, list[float]] = {FEW: [], MANY: []}
     growth: dict[str, list[float]] = {"scheduler": [], "driver": []}
-    with tempfile.TemporaryDirectory() as scratch:
-        settings = Settings(executor_type="direct", bundles_cache_dir=Path(scratch, "cache"))
-        with _cluster(settings, Path(scratch)) as client:
-            studies.run(client, settings, Path(scratch, "warm-up"), FEW)
-            for number in range(ROUNDS):
-                for tasks in rates:
-                    with _Memory(client) as memory:
-                        start = time.perf_counter()
-                        studies.run(client, settings, Path(scratch, f"{tasks}-{number}"), tasks)
-                        rates[tasks].append(tasks / (time.perf_counter() - start))
-                    memory.show(f"{tasks:,} tasks")
-                    if tasks == MANY:
-                        for name, series in memory.series.items():
-                            growth[name].append((max(series) - series[0]) / MIB)
+    rates = _rates([FEW, MANY], growth)
+    unseeded = _rates([MANY], growth, seed_globals=False)[MANY]
     for tasks, each in rates.items():
         row(f"study of {tasks:,}, stored", each, "tasks/s")
-    with tempfile.TemporaryDirectory() as scratch, _cluster(settings, Path(scratch)) as client:
+    row(f"study of {MANY:,}, not seeded", unseeded, "tasks/s")
+    with tempfile.TemporaryDirectory() as scratch, _cluster({}, Path(scratch)) as client:
         theirs = _client_map(client)
     print(f"  {f'client.map of {MANY:,}':<34}{theirs:>11,.0f} tasks/s")
+    print(f"  {'10^6 not seeded / client.map':<34}{median(unseeded) / theirs:>11,.2f} times   no bound")
     kept = [
         holds("10^6 / client.map of 10^6", median(rates[MANY]) / theirs, MAP_AT_LEAST, at_least=True),
         holds("10^6 / 10^4", median(rates[MANY]) / median(rates[FEW]), AS_AT_FEW, at_least=True),
         *(holds(f"{name} grew by", max(each), GROWTH_AT_MOST_MIB, " MiB") for name, each in growth.items()),
     ]
     return all(kept)
+
+
+def _rates(
+    sizes: list[int], growth: dict[str, list[float]], seed_globals: bool = True
+) -> dict[int, list[float]]:
+    """Tasks a second of studies, by their size; `growth` gets the MiB by which each of MANY made a process
+    grow.
+    """
+    rates: dict[int, list[float]] = {tasks: [] for tasks in sizes}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        settings = Settings(
+            executor_type="direct", bundles_cache_dir=folder / "cache", seed_globals=seed_globals
+        )
+        with _cluster({**settings.to_env(), **LIKE_LOCAL}, folder) as client:
+            studies.run(client, settings, folder / "warm-up", FEW)
+            for number in range(ROUNDS):
+                for tasks in rates:
+                    with _Memory(client) as memory:
+                        start = time.perf_counter()
+                        studies.run(client, settings, folder / f"{tasks}-{number}", tasks)
+                        rates[tasks].append(tasks / (time.perf_counter() - start))
+                    memory.show(f"{tasks:,} tasks")
+                    if tasks == MANY:
+                        for name, series in memory.series.items():
+                            growth[name].append((max(series) - series[0]) / MIB)
+    return rates
 
 
 def nothing(_: int) -> bytes:
@@ -152,8 +173,8 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 @contextmanager
-def _cluster(settings: Settings, folder: Path) -> Iterator["Client"]:
-    """A scheduler process and 2 worker processes on loopback, and a Client of them."""
+def _cluster(variables: Mapping[str, str], folder: Path) -> Iterator["Client"]:
+    """A scheduler process and 2 worker processes on loopback with variables, and a Client of them."""
     import dask
     from distributed import Client
 
@@ -172,8 +193,8 @@ def _cluster(settings: Settings, folder: Path) -> Iterator["Client"]:
         "--no-dashboard",
     ]
     started = []
-    variables = {f"DASK_DISTRIBUTED__COMM__TIMEOUTS__{name}": "600s" for name in ("CONNECT", "TCP")}
-    with environment({**settings.to_env(), **variables}):
+    patient = {f"DASK_DISTRIBUTED__COMM__TIMEOUTS__{name}": "600s" for name in ("CONNECT", "TCP")}
+    with environment({**variables, **patient}):
         for command in (scheduler, [*workers, "--preload", "modelops_dask.worker"]):
             line = [*command, "--scheduler-file", str(address_file)]
             started.append(subprocess.Popen(line, stderr=subprocess.DEVNULL, cwd=Path(__file__).parent))

@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from busy.wire import wire
 
-from modelops_dask.local import environment, local_cluster
-from modelops_dask.settings import Settings
+from modelops_dask.dask_logs import ABOUT_CONNECTIONS, quieter
+from modelops_dask.local import environment
 from modelops_dask.shape import Shape
 
 PROCESSES = 2
@@ -48,7 +48,7 @@ Run = Callable[[Job], None]
 
 @contextmanager
 def client_map() -> Iterator[Run]:
-    """Dask's client.map and gather, on the cluster that studies run on."""
+    """Dask's client.map and gather."""
     with _dask() as client:
 
         def run(job: Job) -> None:
@@ -183,5 +183,11 @@ def _check(job: Job, results: list) -> None:
 
 @contextmanager
 def _dask() -> Iterator[object]:
-    with local_cluster(SHAPE, Settings(executor_type="direct"), say=print) as client:
+    from distributed import Client, LocalCluster
+
+    with (
+        quieter(*ABOUT_CONNECTIONS),
+        LocalCluster(PROCESSES, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         yield client

@@ -81,6 +81,15 @@ def test_a_batch_takes_the_time_it_should_and_shrinks_at_the_end():
     assert pace.size(remaining=10**6, slots=4, places=1) == 1
 
 
+def test_a_canary_that_imported_the_model_does_not_keep_batches_small():
+    pace = Pace(batch_seconds=1.0)
+    pace.learn(1, 5.0)
+    pace.learn(99, 0.99)
+    assert pace.task_seconds == pytest.approx(0.05 + 0.0099)
+    pace.learn(20, 20.0)  # and tasks that take longer are heard at once, although there are fewer
+    assert pace.task_seconds > 0.5
+
+
 def test_deaths_make_batches_smaller_until_some_came_back():
     pace = Pace(batch_seconds=1.0)
     pace.learn(1000, 10.0)

@@ -10,7 +10,7 @@ go. For debugging and for models that keep nothing.
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from modelops_dask import venv
@@ -57,9 +57,9 @@ class DirectExecutor(Executor):
             raise
         except BaseException as error:
             answer = runner.failed(error)
-            return [self._outcome(answer, task) for task in tasks]
+            return self._outcomes([answer] * len(tasks), tasks[0].limit_bytes)
         try:
-            return [self._outcome(self._call(wire, task), task) for task in tasks]
+            return self._outcomes([self._call(wire, task) for task in tasks], tasks[0].limit_bytes)
         finally:
             self._leave()
 
@@ -77,8 +77,9 @@ class DirectExecutor(Executor):
     ) -> None:
         self._forget()
 
-    def _outcome(self, answer: runner.Answer, task: Task) -> Outcome:
-        return outcome(answer, "", self._threads, self._environment, task.limit_bytes)
+    def _outcomes(self, answers: Iterable[runner.Answer], limit_bytes: int) -> list[Outcome]:
+        threads, environment = self._threads, self._environment
+        return [outcome(answer, "", threads, environment, limit_bytes) for answer in answers]
 
     def _enter(self, bundle: Bundle):
         """The wire function. Two bundles may have modules of the same name, so they take turns in a

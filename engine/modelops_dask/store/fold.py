@@ -95,11 +95,11 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
         known = index >= 0
         known[known] = flat_codes[index[known]] != ABSENT
         outside += len(known) - int(known.sum())
-        index, rows = index[known], rows.filter(pa.array(known))
+        index, rows = index[known], _those(rows, known)
         unique, seen = np.unique(index, return_counts=True)
         flat_attempts[unique] = np.minimum(flat_attempts[unique] + seen, 255)
         is_ok = pc.equal(rows["status"], "ok").to_numpy(zero_copy_only=False)
-        _count(conditions, rows.filter(pa.array(is_ok)))
+        _count(conditions, _those(rows, is_ok))
         done, times = np.unique(index[is_ok], return_counts=True)
         repeated.append(done[(flat_codes[done] == OK) | (times > 1)])
         flat_codes[done] = OK
@@ -119,8 +119,15 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     )
 
 
+def _those(rows: pa.Table, wanted: np.ndarray) -> pa.Table:
+    """Rows by a mask, bool (n,); mostly it is all of them."""
+    return rows if wanted.all() else rows.filter(pa.array(wanted))
+
+
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
-    for group in rows.group_by(list(Condition._fields)).aggregate([([], "count_all")]).to_pylist():
+    for group in (
+        rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")]).to_pylist()
+    ):
         conditions[Condition(group["threads"], group["environment"])] += group["count_all"]
 
 

@@ -41,6 +41,7 @@ OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors
 MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
 ROW_GROUP = 4096  # rows; compaction reads a row group at a time
+_READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
 _REQUESTS = 16  # at once to an object store, where each takes its time
 OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
 SCHEMA = pa.schema(
@@ -117,8 +118,13 @@ def encode(attempts: Sequence[Attempt]) -> bytes:
     """The bytes of a part."""
     encoder = Encoder()
     for start in range(0, len(attempts), ROW_GROUP):
-        encoder.add(attempts[start : start + ROW_GROUP])
+        encoder.add(columns(attempts[start : start + ROW_GROUP]))
     return encoder.end()
+
+
+def columns(attempts: Sequence[Attempt]) -> dict[str, tuple]:
+    """The fields of Attempt, each with its values; at least one attempt."""
+    return dict(zip(Attempt._fields, zip(*attempts, strict=True), strict=True))
 
 
 class Encoder:
@@ -128,17 +134,17 @@ class Encoder:
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(self._sink, SCHEMA, **WRITING)
 
-    def add(self, attempts: Sequence[Attempt]) -> None:
-        """Add a row group; at least one attempt, and about ROW_GROUP unless it is the last."""
-        values: dict[str, Sequence[Any]] = dict(
-            zip(Attempt._fields, zip(*attempts, strict=True), strict=True)
-        )
+    def add(self, attempts: Mapping[str, Sequence[Any]]) -> None:
+        """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
         now = time.time()
-        values["ended"] = [ended or now for ended in values["ended"]]
-        values["digest"] = [outputs_digest(a.outputs) if a.status == "ok" else None for a in attempts]
-        columns = {name: _column(values[name], SCHEMA.field(name).type) for name in SCHEMA.names[:-1]}
-        columns["outputs"] = _maps(values["outputs"])
-        self._writer.write_table(pa.table(columns, SCHEMA))
+        ended = [each or now for each in attempts["ended"]]
+        digests = [
+            outputs_digest(outputs) if status == "ok" else None
+            for outputs, status in zip(attempts["outputs"], attempts["status"], strict=True)
+        ]
+        values = {**attempts, "ended": ended, "digest": digests}
+        arrays = [_column(values[name], SCHEMA.field(name).type) for name in SCHEMA.names[:-1]]
+        self._writer.write_table(pa.table([*arrays, _maps(values["outputs"])], SCHEMA))
 
     def end(self) -> bytes:
         """The whole part; nothing can be added any more."""
@@ -148,7 +154,7 @@ class Encoder:
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """As pa.array, and quicker for what all rows share, which is most of them."""
-    if values.count(values[0]) == len(values):
+    if values[0] == values[-1] and values.count(values[0]) == len(values):
         return pa.repeat(pa.scalar(values[0], kind), len(values))
     return pa.array(values, kind)
 
@@ -167,7 +173,7 @@ def _maps(outputs: Sequence[Mapping[str, bytes]]) -> pa.Array:
 def outputs_digest(outputs: Mapping[str, bytes]) -> bytes:
     """16 bytes that two equal sets of outputs share, whatever their order."""
     hasher = blake2b(digest_size=16)
-    for name in sorted(outputs):
+    for name in sorted(outputs) if len(outputs) > 1 else outputs:
         head, data = name.encode(), outputs[name]
         hasher.update(b"%d:%b%d:" % (len(head), head, len(data)))
         hasher.update(data)
@@ -279,15 +285,13 @@ def _merged_first(names: list[str]) -> list[str]:
 
 
 def _ahead(files: Files, read: Callable[[str], T], names: Iterable[str]) -> Iterator[tuple[str, T]]:
-    """read(name) of each, in order; of an object store a few at once, because each waits for the network."""
-    if files.folder:
-        yield from ((name, read(name)) for name in names)
-        return
-    with ThreadPoolExecutor(_REQUESTS) as pool:
+    """read(name) of each, in order, a few at once."""
+    at_once = _READERS if files.folder else _REQUESTS
+    with ThreadPoolExecutor(at_once) as pool:
         waiting: deque[tuple[str, Future[T]]] = deque()
         for name in names:
             waiting.append((name, pool.submit(read, name)))
-            if len(waiting) == _REQUESTS:
+            if len(waiting) == at_once:
                 first, future = waiting.popleft()
                 yield first, future.result()
         while waiting:

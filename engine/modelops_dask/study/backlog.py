@@ -103,8 +103,9 @@ class Pace:
     def learn(self, n_tasks: int, seconds: float) -> None:
         """A batch of n_tasks took so long."""
         measured = max(seconds, 1e-7 * n_tasks) / n_tasks
-        # Half the weight on the newest: the first task of a process also imports the model.
-        self.task_seconds = measured if self.task_seconds is None else (self.task_seconds + measured) / 2
+        # Half the weight on the newest, or more if it is larger: the canary's task imports the model too.
+        weight = max(0.5, n_tasks / (n_tasks + self.largest))
+        self.task_seconds = weight * measured + (1 - weight) * (self.task_seconds or measured)
         self.largest = max(self.largest, n_tasks)
         self.caution = max(1.0, 0.9 * self.caution)
 

@@ -15,13 +15,13 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, fetch
@@ -217,10 +217,11 @@ class _Rows:
 
     def _flush(self) -> None:
         rows, self._waiting = self._waiting, []
-        _count(rows, self._kind)
+        columns = parts.columns(rows)
+        _count(columns, self._kind)
         self.failures += _failures(rows, self._plan)
-        self.peak_bytes = max(self.peak_bytes, *(row.peak_bytes for row in rows))
-        self._part.add(rows)
+        self.peak_bytes = max(self.peak_bytes, *columns["peak_bytes"])
+        self._part.add(columns)
 
 
 @lru_cache(maxsize=1)
@@ -229,12 +230,11 @@ def _pool(n_runners: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_runners, "modelops-runner")
 
 
-def _count(rows: list[Attempt], kind: str) -> None:
-    outcomes = Counter("died" if row.status == "poisoned" else row.status for row in rows)
-    for outcome, number in outcomes.items():
-        metrics.count("tasks", kind, outcome, by=number)
-    metrics.observe("task_seconds", [row.seconds for row in rows], kind)
-    metrics.observe("task_peak_bytes", [row.peak_bytes for row in rows], kind)
+def _count(attempts: Mapping[str, Sequence[Any]], kind: str) -> None:
+    for status, number in Counter(attempts["status"]).items():
+        metrics.count("tasks", kind, "died" if status == "poisoned" else status, by=number)
+    metrics.observe("task_seconds", attempts["seconds"], kind)
+    metrics.observe("task_peak_bytes", attempts["peak_bytes"], kind)
 
 
 def committed(batch: Batch, plan: Plan) -> Receipt | None:

@@ -180,12 +180,13 @@ class _Dispatch:
                 self._send(worker, suspect.ranges, suspect)
         slots = sum(worker.threads for worker in taking)
         places = [
-            worker
+            (number, worker)
             for worker in by_load[kept_free:]
             if not worker.suspect
-            for _ in range(len(worker.sent), self.pace.window * worker.threads)
+            for number in range(len(worker.sent), self.pace.window * worker.threads)
         ]
-        for number, worker in enumerate(places):
+        places.sort(key=lambda place: place[0])  # first what runs at once, then what waits behind it
+        for number, (_, worker) in enumerate(places):
             if self.backlog:
                 size = self.pace.size(len(self.backlog), slots, len(places) - number)
                 self._send(worker, self.backlog.take(size))
