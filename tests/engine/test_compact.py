@@ -173,17 +173,21 @@ def test_tables_that_do_not_fit_name_their_task_and_lose_nothing(files, plan):
 @pytest.mark.parametrize(
     ("odd", "why"),
     [
-        ({"x": pa.array([1.5])}, "a value does not fit its column's wider type"),
+        ({"x": pa.array([1.5])}, "a value, its own or of one before, does not fit"),
         ({"x": pa.RunEndEncodedArray.from_arrays([1], [1])}, "Parquet cannot hold it"),
         ({"x": pa.array([{}], pa.struct([]))}, "Parquet cannot hold it"),
     ],
 )
-def test_what_parquet_or_the_tables_before_cannot_hold_stays_bytes(files, plan, odd, why):
+@pytest.mark.parametrize("flush_tasks", [2, 4096])  # the tables before are written already, or not yet
+def test_what_parquet_or_the_tables_before_cannot_hold_stays_bytes(
+    files, plan, odd, why, flush_tasks, monkeypatch
+):
+    monkeypatch.setattr("modelops_dask.store.compact._FLUSH_TASKS", flush_tasks)
     columns = {0: {"x": pa.array([2**60 + 1])}, 1: odd}
     store(files, plan, lambda t: {"t": ipc_stream(pa.table(columns[min(t.set, 1)]))})
     with pytest.raises(MixedOutputs, match=f"output t of task 1/0: {why}"):
         compact(files, plan)
-    assert results(files, "t").num_rows == plan.replicates
+    assert results(files, "t")["x"].to_pylist() == [2**60 + 1] * plan.replicates
 
 
 def test_columns_of_the_model_named_like_ours_are_kept(files, plan):

@@ -23,6 +23,7 @@ from modelops_dask.study.plan import Plan
 
 COLUMNS = ("set", "replicate", "seed", "param_id")
 PIECE_BYTES = 256 * 2**20
+_DOES_NOT_FIT = "a value, its own or of one before, does not fit the type that the column would then have"
 
 
 class Mixed(Exception):
@@ -101,7 +102,6 @@ class TableFile:
     def __init__(self, path: Path, identity: Identity) -> None:
         self._path, self._identity = path, identity
         self._schema: pa.Schema | None = None  # of the model's columns, promoted as tables come
-        self._written: pa.Schema | None = None  # of the pieces
         self._pieces: list[Path] = []
         self._writer: pq.ParquetWriter | None = None  # of the last piece, while it is open
         self._indices: list[np.ndarray] = []
@@ -118,7 +118,10 @@ class TableFile:
             [f"{name}_model" if name in ours else name for name in table.column_names]
         )
         if self._schema is None or not self._schema.equals(table.schema):
-            self._schema = _joined(self._schema, [*self._tables, table])
+            joined = _joined(self._schema, [*self._tables, table])
+            if self._pieces and not joined.equals(self._schema):
+                self._widen(joined)
+            self._schema = joined
         self._indices.append(index)
         self._tables.append(table)
 
@@ -130,9 +133,6 @@ class TableFile:
         for name in rows.column_names:
             table = table.append_column(rows.schema.field(name), rows[name])
         self._indices, self._tables = [], []
-        if self._written and not self._written.equals(table.schema):
-            self._widen(table.schema)
-        self._written = table.schema
         if self._writer is None:
             self._path.mkdir(exist_ok=True)
             self._pieces.append(self._path / f"part-{len(self._pieces):05}.parquet")
@@ -156,17 +156,27 @@ class TableFile:
         self._writer = None
 
     def _widen(self, schema: pa.Schema) -> None:
-        """Write all pieces again in a promoted schema. Seldom: a type widens a few times."""
+        """Write all pieces again with promoted columns of the model; Mixed, and none, when a value of theirs
+        does not fit. Seldom: a type widens a few times.
+        """
         was_open = self._writer is not None
         self._end_piece()
-        for piece in self._pieces:
+        whole = pa.schema([*self._identity.columns(np.empty(0, np.int64)).schema, *schema])
+        wide = [piece.with_suffix(".wide") for piece in self._pieces]
+        try:
+            for piece, again in zip(self._pieces, wide, strict=True):
+                self._end_piece()
+                self._writer = _writer(again, whole)
+                with pq.ParquetFile(piece) as file:
+                    for batch in file.iter_batches():
+                        self._writer.write_table(_fitted(pa.Table.from_batches([batch]), whole))
+        except pa.ArrowException:
             self._end_piece()
-            narrow = piece.rename(piece.with_suffix(".narrow"))
-            self._writer = _writer(piece, schema)
-            with pq.ParquetFile(narrow) as file:
-                for batch in file.iter_batches():
-                    self._writer.write_table(_fitted(pa.Table.from_batches([batch]), schema))
-            narrow.unlink()
+            for again in wide:
+                again.unlink(missing_ok=True)
+            raise Mixed(_DOES_NOT_FIT) from None
+        for piece, again in zip(self._pieces, wide, strict=True):
+            again.rename(piece)
         if not was_open:
             self._end_piece()
 
@@ -197,7 +207,7 @@ def _joined(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Schema:
             for field in table.schema
             if field.name in schema.names and not _joinable(field, schema.field(field.name))
         ]
-        raise Mixed(", ".join(clash) or "a value does not fit its column's wider type") from None
+        raise Mixed(", ".join(clash) or _DOES_NOT_FIT) from None
     return joined
 
 
