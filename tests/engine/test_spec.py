@@ -193,6 +193,14 @@ BAD = {
         HEAD + "replicates: 0\nsets: [{a: 1}, {a: 1}]\n",
         ["3:13 RANGE", "4:16 DUPLICATE_SET"],
     ),
+    "a duplicate beside NaN": (
+        HEAD + "sets:\n- {a: .nan}\n- {a: 1}\n- {a: 2}\n- {a: 1}\n",
+        ["4:7 PARAMETER", "7:3 DUPLICATE_SET"],
+    ),
+    "a value twice beside infinity": (
+        HEAD + "grid: {a: [1, 1], b: [2, .inf]}\n",
+        ["3:7 DUPLICATE_SET", "3:26 PARAMETER"],
+    ),
     "fixed and swept": (HEAD + "fixed: {a: 1}\ngrid: {a: [1, 2]}\n", ["3:12 CHOICE"]),
     "no replicates": (HEAD + "replicates: 0\nsets: [{a: 1}]\n", ["3:13 RANGE"]),
     "replicates of truth": (HEAD + "replicates: true\nsets: [{a: 1}]\n", ["3:13 TYPE"]),
@@ -239,7 +247,7 @@ def test_all_findings_at_once_with_what_to_write(load):
 def test_positions_in_json(findings):
     sets = '[\n  {"a": 1},\n  {"a": NaN},\n  {"a": 1}\n ]'
     text = f'{{\n "model": "m.s",\n "scenario": "a",\n "parameter_sets": {sets}\n}}'
-    assert findings(text, "a.json") == ["6:9 PARAMETER"]
+    assert findings(text, "a.json") == ["6:9 PARAMETER", "7:3 DUPLICATE_SET"]
     assert findings(text.replace("NaN", "2"), "a.json") == ["7:3 DUPLICATE_SET"]
     assert findings(text.replace('"a": 1}', '"a": 1, "a": 2}', 1).replace("NaN", "7"), "a.json") == [
         "1:1 DUPLICATE_KEY"

@@ -35,12 +35,15 @@ class Fields:
                 hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
                 self.note((*where, name, NAME), "UNKNOWN", f"{name} means nothing here; {hint}")
 
-    def parameter(self, where: Where, value: object) -> None:
+    def parameter(self, where: Where, value: object) -> bool:
+        """Whether a value can be a parameter's."""
         try:
             contract.check_value(value)
             contract.check_value({where[-1]: None} if isinstance(where[-1], str) else None)
         except ValueError as error:
             self.note(where, "PARAMETER", str(error))
+            return False
+        return True
 
     def checked(self, raw: dict, key: str, check: Callable[[str], None]) -> str | None:
         text = self.text(raw, (), key)

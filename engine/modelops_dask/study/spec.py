@@ -11,7 +11,7 @@ Does not write and knows no store: store/study.py numbers and keeps the sets.
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -120,11 +120,8 @@ def _spec(read: Fields) -> Spec | None:
     replicates = read.integer(
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
     )
-    before = len(read.findings)
     fixed = _fixed(read, raw)
     sampling = _explicit(read, raw, "parameter_sets") if modelops else _sampling(read, raw)
-    if len(read.findings) > before:
-        sampling = None
     bundle = _bundle(read, raw, path.parent)
     metadata = _metadata(read, raw, modelops)
     resources = {} if modelops else _resources(read, raw)
@@ -213,17 +210,20 @@ def _sampling(read: Fields, raw: dict) -> Sampling | None:
 
 
 def _explicit(read: Fields, raw: dict, key: str) -> Explicit | None:
-    """Both forms: {name: value, …}, and {params: {name: value, …}, seed: …}."""
+    """Both forms: {name: value, …}, and {params: {name: value, …}, seed: …}. Without sets that are wrong."""
     items = raw.get(key)
     if not isinstance(items, list) or not items:
         code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
         read.note((key,), code, f"{key} must be a list of at least one parameter set")
         return None
     rows: list[SetRow] = []
+    wrong: set[int] = set()
     for number, item in enumerate(items):
+        before = len(read.findings)
         where: Where = (key, number)
         if not isinstance(item, dict):
             read.note(where, "TYPE", "a parameter set must be a mapping of names to values")
+            wrong.add(number)
             continue
         params, seed = item, None
         if isinstance(item.get("params"), dict) and set(item) <= {"params", "seed"}:
@@ -232,7 +232,12 @@ def _explicit(read: Fields, raw: dict, key: str) -> Explicit | None:
                 read.note((key, number, "seed"), "SEED", "a seed must be a whole number from 0 to 2^64 - 1")
         for name, value in params.items():
             read.parameter((*where, name), value)
-        rows.append((params, seed))
+        if len(read.findings) > before:
+            wrong.add(number)
+        else:
+            rows.append((params, seed))
+    numbers = (number for number in range(len(items)) if number not in wrong)
+    _note_repeated(read, key, numbers, keys(tabulate(Explicit(rows).chunks({}))))
     return Explicit(rows)
 
 
@@ -242,9 +247,9 @@ def _grid(read: Fields, raw: dict) -> Grid | None:
     for name, axis in (grid or {}).items():
         where: Where = ("grid", name)
         if isinstance(axis, list) and axis:
-            for number, value in enumerate(axis):
-                read.parameter((*where, number), value)
-            values[name] = axis
+            values[name] = [
+                value for number, value in enumerate(axis) if read.parameter((*where, number), value)
+            ]
         elif isinstance(axis, dict):
             bounds = read.range(axis, where, ("num",))
             num = read.integer(axis, where, "num", 2, MAX_SETS)
@@ -289,19 +294,18 @@ def _check_sets(read: Fields, sampling: Sampling, fixed: dict[str, Any], replica
         return
     for name in sorted(fixed.keys() & sampling.names):
         read.note(("fixed", name), "CHOICE", f"{name} is also among the {way[0]}; keep one")
-    if isinstance(sampling, Explicit):
-        _note_repeated(read, way[0], keys(tabulate(sampling.chunks(fixed))))
-    elif repeats := sampling.repeats():
+    if not isinstance(sampling, Explicit) and (repeats := sampling.repeats()):
         grid = isinstance(sampling, Grid)
         hint = "remove the value that repeats" if grid else "ask for fewer, or widen a range"
         read.note(way, "DUPLICATE_SET", f"{repeats:,} of {count:,} parameter sets repeat others; {hint}")
 
 
-def _note_repeated(read: Fields, key: str, found: pa.Array) -> None:
+def _note_repeated(read: Fields, key: str, numbers: Iterable[int], found: pa.Array) -> None:
+    """`numbers` are those of the sets in the file, `found` what tells them apart."""
     if len(pc.unique(found)) == len(found):
         return
     first: dict[bytes, int] = {}
-    for number, value in enumerate(found.to_pylist()):
+    for number, value in zip(numbers, found.to_pylist(), strict=True):
         if first.setdefault(value, number) != number:
             message = f"the same parameters and seed as set {first[value]}; remove it, or use replicates"
             read.note((key, number), "DUPLICATE_SET", message)
