@@ -31,6 +31,7 @@ from modelops_dask.limits import cgroup
 from modelops_dask.local import environment
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape, process_limit
+from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.study import memory, spec
 from modelops_dask.study.drive import drive
@@ -57,8 +58,7 @@ def measure() -> bool:
         with _pod_of(POD_BYTES):
             pass
     except OSError as error:
-        print(f"The incident is not measured: no cgroup with a limit can be made here ({error})\n")
-        return True
+        sys.exit(f"The incident is not measured: no cgroup with a limit can be made here ({error})")
     fitting = sorted([*FITTING] * REPLICATES)
     control = _naive("all at once", [*fitting, *TOO_LARGE], PROCESSES, process_limit(POD_BYTES, PROCESSES))
     fixed = [_naive(f"{n} side by side", fitting, n, 0) for n in range(1, PROCESSES + 1)]
@@ -68,6 +68,7 @@ def measure() -> bool:
         holds("tasks lost by the control", control.lost, 1, " ", at_least=True),
         holds("study / the best fixed number", ours.seconds / best, AT_MOST),
         holds("tasks that fit and are not ok", ours.lost, 0, " "),
+        holds("others, poisoned with peak, limit", ours.poisoned, len(TOO_LARGE), " ", at_least=True),
         holds("processes that the kernel killed", ours.kernel_kills, 0, " "),
         _verdict(),
     ]
@@ -76,11 +77,12 @@ def measure() -> bool:
 
 @dataclass(frozen=True)
 class _Ran:
-    """`lost`: tasks that fit and have no result."""
+    """`lost`: tasks that fit and have no result; `poisoned`: those whose record says peak and limit."""
 
     seconds: float
     lost: int
     kernel_kills: int
+    poisoned: int = 0
 
 
 @dataclass
@@ -197,13 +199,23 @@ def _study() -> _Ran:
             _pod_of(POD_BYTES) as pod,
             _workers(pod, PROCESSES, limit_bytes, "--preload", "modelops_dask.worker", env=env) as client,
         ):
+            files = Files(str(Path(scratch, "store")))
             start = time.perf_counter()
-            summary = drive(
-                loaded, held, Files(str(Path(scratch, "store"))), lambda: nullcontext(client), memory=room
-            )
+            summary = drive(loaded, held, files, lambda: nullcontext(client), memory=room)
             seconds = time.perf_counter() - start
+        poisoned = _poisoned(files)
     lost = len(FITTING) * REPLICATES - summary.counts["ok"]
-    return _told("study", _Ran(seconds, lost, pod.kernel_kills), summary.total, pod)
+    return _told("study", _Ran(seconds, lost, pod.kernel_kills, poisoned), summary.total, pod)
+
+
+def _poisoned(files: Files) -> int:
+    """Tasks with a row that says so, with the peak and the limit."""
+    found = set()
+    for rows in parts.scan(files, ["set", "status", "peak_bytes", "limit_bytes"]):
+        for row in rows.table.to_pylist():
+            if row["status"] == "poisoned" and row["peak_bytes"] and row["limit_bytes"]:
+                found.add(row["set"])
+    return len(found)
 
 
 def _content() -> dict:
