@@ -2,20 +2,30 @@
 
 import math
 import random
+from contextlib import contextmanager
 
 import pytest
+from distributed import SchedulerPlugin
 
+from helpers import wait_for
+from modelops_dask.bundle import fetch
 from modelops_dask.errors import Stopped
+from modelops_dask.local import local_cluster
+from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape, for_task
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
+from modelops_dask.study import spec
 from modelops_dask.study.backlog import CAUTION, GROWTH, WINDOW, Backlog, Pace, count, halve
 from modelops_dask.study.batch import Batch, Failed, Receipt, as_ranges
 from modelops_dask.study.breaker import DEATHS_AT_FIRST, DEATHS_IN_A_ROW, Breaker, OutOfMemory
+from modelops_dask.study.dispatch import Limits
+from modelops_dask.study.drive import drive
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.plan import Plan, Request, tabulate
 from modelops_dask.study.sampling import Explicit
+from study_helpers import KNOBS, write_spec
 
 
 def test_what_is_taken_and_given_back_is_neither_lost_nor_doubled():
@@ -104,6 +114,49 @@ def test_deaths_make_batches_smaller_until_some_came_back():
     for _ in range(40):
         pace.learn(10, 0.1)
     assert pace.window == WINDOW and pace.size(remaining=10**6, slots=4, places=1) == 100
+
+
+class Held(SchedulerPlugin):
+    """What a scheduler has at once, at most: tasks that are not done, of one worker, and all it knows."""
+
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+        self.seen = set()
+        self.not_done = self.of_a_worker = self.known = 0
+
+    def transition(self, key, start, finish, *args, **kwargs):
+        self.seen.add(key)
+        states = [task.state for task in self.scheduler.tasks.values() if task.state != "forgotten"]
+        self.known = max(self.known, len(states))
+        self.not_done = max(self.not_done, sum(state not in ("memory", "erred") for state in states))
+        processing = [len(worker.processing) for worker in self.scheduler.workers.values()]
+        self.of_a_worker = max(self.of_a_worker, *processing)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_scheduler_never_holds_more_than_the_window_of_each_worker(tmp_path, threads):
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
+    found = []
+
+    @contextmanager
+    def watched():
+        with local_cluster(Shape(1, 2, threads, 2048 * MIB), settings) as client:
+            scheduler = client.cluster.scheduler
+            found.extend([held := Held(scheduler), sum(client.nthreads().values())])
+            scheduler.add_plugin(held)
+            yield client
+            wait_for(lambda: not scheduler.tasks, "end of what the scheduler holds")
+
+    loaded = spec.load(write_spec(tmp_path, n=1000, rests=0.002))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    summary = drive(loaded, bundle, store, watched, limits=Limits(batch_seconds=0.05))
+    assert summary.counts["ok"] == 1000
+    held, slots = found
+    assert len(held.seen) > 5 * slots, "too few batches to say anything"
+    assert held.not_done == 2 * slots, "one runs and one waits in each slot"
+    assert held.of_a_worker == 2 * threads
+    # Those that are done are forgotten once their receipts have come, just after the next were sent.
+    assert held.known <= 4 * slots
 
 
 def test_ranges_of_indices():

@@ -89,6 +89,15 @@ def test_a_task_that_raises_is_tried_again_after_pauses_that_grow(tmp_path):
     assert times[1] - times[0] >= 0.5 and times[2] - times[1] >= 1.0
 
 
+def test_a_task_that_always_raises_gets_four_attempts_unless_another_number_is_given(tmp_path):
+    for _ in range(2):
+        summary = study(tmp_path, limits=Limits(retry_seconds=0.01), n=3, raises=[1])
+        assert summary.counts == {"ok": 2, "failed": 1, "poisoned": 0, "pending": 0}
+        found = sorted((row["set"], row["status"]) for row in rows(tmp_path))
+        assert found == [(0, "ok"), *[(1, "failed")] * 4, (2, "ok")], "one attempt and three retries"
+    assert summary.ran is None, "nothing was left for a second run"
+
+
 def test_a_study_of_nothing_but_deaths_is_stopped_with_what_was_seen(tmp_path):
     with pytest.raises(Stopped, match=r"worker processes died.*last was task \d+/0") as stopped:
         study(tmp_path, n=30, kills=list(range(30)))

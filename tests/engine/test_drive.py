@@ -1,13 +1,24 @@
 """A whole run of a study, as a laptop and a driver in a cluster do it."""
 
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
 from modelops_dask.bundle import fetch
 from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.store import parts
 from modelops_dask.store.files import Files
+from modelops_dask.store.fold import fold
+from modelops_dask.store.merge import MERGE_OVER
+from modelops_dask.store.study import begin
 from modelops_dask.study import spec
-from modelops_dask.study.drive import drive
+from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.memory import TaskMemory
+from store_helpers import attempt
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -30,3 +41,76 @@ def test_a_task_that_died_with_less_than_workers_were_said_to_have_is_poisoned_a
         assert summary.counts == {"ok": 3, "failed": 0, "poisoned": 1, "pending": 0}
         assert summary.exit_code == 3
         assert summary.ran, "with so much memory the task might do well, so it is tried again"
+
+
+def test_thousands_of_parts_are_merged_before_a_run_goes_on_and_nothing_else_changes(tmp_path):
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
+    loaded = spec.load(write_spec(tmp_path, n=MERGE_OVER))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    plan = begin(store, loaded, bundle.digest)
+    rows = [attempt(plan, 0, 0, "failed", reason="ValueError")] * 4  # failed
+    rows += [attempt(plan, 1, 0, "failed", reason="ValueError")]  # pending
+    rows += [attempt(plan, 2, 0, outputs={"y": b"%d" % i}) for i in range(2)]  # a conflict
+    rows += [attempt(plan, i, 0, outputs={"y": b"%d" % i}) for i in range(3, MERGE_OVER + 4 - len(rows))]
+    assert len(rows) == MERGE_OVER + 1
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda row: parts.write(store, [row]), rows))
+    seen = []
+
+    def look():
+        state = fold(store, plan)
+        facts = (state.codes.tolist(), state.attempts.tolist(), state.failures, state.conflicts)
+        seen.append((len(store.list(parts.FOLDER)), facts))
+
+    @contextmanager
+    def connect():
+        look()
+        with local_cluster(Shape(1, 1, 1, GIB), settings) as client:
+            yield client
+
+    look()
+    summary = drive(loaded, bundle, store, connect)
+    (before, facts), (merged, facts_then) = seen
+    assert (before, merged) == (MERGE_OVER + 1, 1)
+    assert facts_then == facts
+    assert summary.counts == {"ok": MERGE_OVER - 1, "failed": 1, "poisoned": 0, "pending": 0}
+    assert summary.conflicts == [(2, 0)]
+    assert summary.ran.ended_here == 4, "what was pending: the second task and the last three"
+
+
+@pytest.mark.parametrize(
+    ("threads", "environment", "said"),
+    [
+        ("2", "image", r"numbers of native threads: 1 thread \(2 results\); 2 threads \(from now on\)\. "),
+        ("1", "bundle", r"environments: environment \w+ \(2 results\); environment \w+ \(from now on\)\. "),
+    ],
+    ids=["threads", "environment"],
+)
+def test_a_run_under_other_conditions_than_the_results_before_says_so(tmp_path, threads, environment, said):
+    loaded = spec.load(write_spec(tmp_path, n=4))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+
+    def cluster(threads, environment):
+        settings = Settings(
+            executor_type="isolated_warm",
+            executor_environment=environment,
+            bundles_cache_dir=tmp_path / "cache",
+            venvs_dir=tmp_path / "venvs",
+        )
+        return local_cluster(Shape(1, 1, 1, GIB), settings, env={"OMP_NUM_THREADS": threads})
+
+    def go_on(client, pilot=None):
+        """Run some of what is pending; the summary and what was noted."""
+        noted = []
+        watcher = Watcher(note=noted.append)
+        return drive(loaded, bundle, store, lambda: nullcontext(client), pilot=pilot, watcher=watcher), noted
+
+    with cluster("1", "image") as client:
+        for done in (1, 2):
+            summary, noted = go_on(client, pilot=1)
+            assert (summary.counts["ok"], noted, summary.mixed) == (done, [], "")
+    with cluster(threads, environment) as client:
+        summary, (line,) = go_on(client)
+    assert re.match(f"Results of this study come from different {said}", line)
+    assert summary.counts["ok"] == 4
+    assert summary.mixed.count("(2 results)") == 2, "at the end both are named with what they made"
