@@ -6,6 +6,8 @@ Spec, bundle, store, Workers -> the model's profile -> Forecast
 from dataclasses import dataclass, replace
 
 from modelops_dask.bundle import Bundle
+from modelops_dask.local import machine
+from modelops_dask.shape import fit
 from modelops_dask.store.files import Files
 from modelops_dask.study import profile
 from modelops_dask.study.estimate import Estimate, estimate
@@ -18,10 +20,14 @@ CANDIDATES = ("simulation", "memory-heavy")
 
 @dataclass(frozen=True)
 class Forecast:
-    """`preset` is one whose tasks have the memory that these need; "" when no preset gives so much."""
+    """`preset` is one whose tasks have the memory that these need; "" when no preset gives so much. `here` is
+    for this machine, where less of the shape may fit. `executor` is the one that tasks will run with.
+    """
 
     estimate: Estimate
     preset: str
+    here: Estimate
+    executor: str
 
 
 def forecast(study: Spec, bundle: Bundle | None, files: Files, on: Workers) -> Forecast | None:
@@ -30,7 +36,9 @@ def forecast(study: Spec, bundle: Bundle | None, files: Files, on: Workers) -> F
     if found is None or on.shape is None:
         return None
     expected = estimate(found, study.n_tasks, on.shape, on.settings)
-    return Forecast(expected, _preset(expected, on))
+    fitted, _ = fit(on.shape, *machine())
+    here = estimate(found, study.n_tasks, fitted, on.settings)
+    return Forecast(expected, _preset(expected, on), here, on.settings.executor_type)
 
 
 def _preset(expected: Estimate, on: Workers) -> str:

@@ -28,10 +28,12 @@ MIB = 1024 * 1024
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 8
 SHOWN_FAILURES = 10
+# What no measurement of models has in it.
+PROCESS_A_TASK = {"cold": "and what the model imports", "isolated_fork": "a fork of one that imported it"}
 UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
 
 
-def plan(spec: Spec, store: str, expected: Forecast | None, form: str) -> str:
+def plan(spec: Spec, bundle: str, store: str, expected: Forecast | None, form: str) -> str:
     """What a study asks for, and what it will take."""
     fields: dict[str, Any] = {
         "study": spec.name,
@@ -39,12 +41,12 @@ def plan(spec: Spec, store: str, expected: Forecast | None, form: str) -> str:
         "sets": spec.n_sets,
         "replicates": spec.replicates,
         "tasks": spec.n_tasks,
-        "bundle": spec.bundle or "",
+        "bundle": bundle,
         "store": store,
     }
     if form != "table":
         return data(fields | {"expected": _expected_fields(expected)}, form)
-    fields["bundle"] = fields["bundle"] or "the nearest folder above the spec that is one"
+    fields["bundle"] = short(bundle) if bundle else "none"
     fields |= _expected_words(expected) if expected else {}
     return "\n".join(
         f"{name:<12}{value:,}" if isinstance(value, int) else f"{name:<12}{value}"
@@ -72,6 +74,13 @@ def _expected_words(expected: Forecast) -> dict[str, str]:
         "time": f"about {duration(estimate.seconds)}, {estimate.side_by_side} tasks side by side, "
         f"{duration(profile.mean_seconds)} each (mean of {profile.tasks:,}, {profile.executor})"
     }
+    here = expected.here
+    if here.side_by_side != estimate.side_by_side:
+        words["here"] = f"about {duration(here.seconds)}, {here.side_by_side} side by side on this machine"
+    if expected.executor in PROCESS_A_TASK:
+        words["besides"] = (
+            f"the process that {expected.executor} starts for each task ({PROCESS_A_TASK[expected.executor]})"
+        )
     if not estimate.needed_bytes:
         return words
     wanted, limit = estimate.needed_bytes // MIB, estimate.limit_bytes // MIB
@@ -93,6 +102,8 @@ def _expected_fields(expected: Forecast | None) -> dict[str, Any] | None:
     return {
         "seconds": round(estimate.seconds, 3),
         "side_by_side": estimate.side_by_side,
+        "seconds_here": round(expected.here.seconds, 3),
+        "side_by_side_here": expected.here.side_by_side,
         "task_seconds": round(estimate.profile.mean_seconds, 6),
         "task_bytes": estimate.needed_bytes,
         "task_limit_bytes": estimate.limit_bytes,
@@ -145,7 +156,7 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
     if found.failures:
         lines.append("Not ok, by reason, and how to see one:")
         for failure in found.failures[:SHOWN_FAILURES]:
-            lines.append(f"  {failure.count:>9,}  {failure.state:<9} {failure.reason}")
+            lines.append(f"  {failure.count:>9,}  {failure.state:<9} {failure.why}")
             lines.append(f"             {reproduce(found, failure, flags)}")
         if more := len(found.failures) - SHOWN_FAILURES:
             lines += [f"  and {more:,} more reasons (-o json)"] if more > 0 else []

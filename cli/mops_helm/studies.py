@@ -75,18 +75,14 @@ def store_of(study: spec.Spec, store: str | None) -> Files:
     return Files(store or f"out/{study.name}")
 
 
+def reference_of(study: spec.Spec, given: str | None) -> str:
+    """--bundle, else the spec's, else the nearest folder above it that is one. BadInput."""
+    return given or study.bundle or str(bundles.find(study.path.resolve().parent))
+
+
 def bundle_of(study: spec.Spec, given: str | None, settings: Settings) -> bundles.Bundle:
-    """--bundle, else the spec's, else the nearest folder above it that is one; copied into the cache."""
-    reference = given or study.bundle or str(bundles.find(study.path.resolve().parent))
-    return bundles.fetch(reference, settings.bundles_cache_dir)
-
-
-def known_bundle(study: spec.Spec, given: str | None, settings: Settings) -> bundles.Bundle | None:
-    """As bundle_of; None for a study that stands beside no bundle."""
-    try:
-        return bundle_of(study, given, settings)
-    except BadInput:
-        return None
+    """The bundle of reference_of(), copied into the cache."""
+    return bundles.fetch(reference_of(study, given), settings.bundles_cache_dir)
 
 
 def bundle_in(files: Files, settings: Settings) -> bundles.Bundle:

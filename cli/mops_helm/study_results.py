@@ -8,6 +8,8 @@ A table is written a batch at a time, because it may be larger than memory.
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from modelops_dask.errors import BadInput
+from modelops_dask.store.compact import read_manifest
+from modelops_dask.store.files import Files
 from modelops_dask.store.results import output, outputs
 
 if TYPE_CHECKING:
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
 def read(store: str, name: str | None) -> dict[str, "Output"]:
     """Every output, or the one named. NoStudy, NoOutput."""
     return outputs(store) if name is None else {name: output(store, name)}
+
+
+def left_out(store: str) -> str:
+    """A line about tasks whose outputs are not in the tables; "" when there are none."""
+    counts = (read_manifest(Files(store)) or {}).get("tasks", {})
+    missing = {state: count for state, count in counts.items() if count and state != "ok"}
+    if not missing:
+        return ""
+    words = ", ".join(f"{count:,} {state}" for state, count in missing.items())
+    share = f"{sum(missing.values()):,} of {sum(counts.values()):,} tasks"
+    return f"{share} have no outputs in these tables: {words}"
 
 
 def refuse_terminal(stream: TextIO) -> None:

@@ -29,6 +29,7 @@ def failing(tmp_path_factory):
 def test_a_task_that_always_raises_ends_failed_with_the_line_that_reproduces_it(failing):
     folder, done = failing
     assert "  ok                   11\n  failed                1\n" in done.stdout
+    assert "          1  failed    ValueError: unlucky\n" in done.stdout
     line = next(line.strip() for line in done.stdout.splitlines() if "study try" in line)
     assert line.startswith("mops-helm study try out/knobs --task 3/0 --preset direct")
     typed = mops_helm(*shlex.split(line)[1:], cwd=folder)
@@ -54,6 +55,7 @@ def test_results_are_listed_and_written_whole(failing):
     listed = mops_helm("study", "results", "out/knobs", cwd=folder)
     assert "y: 11 rows in out/knobs/results/raw/y.parquet" in listed.stdout
     assert "replicates: 12 rows" in listed.stdout
+    assert listed.stderr == "1 of 12 tasks have no outputs in these tables: 1 failed\n"
     written = mops_helm("study", "results", "out/knobs", "--output", "replicates", "--to", "csv", cwd=folder)
     rows = list(csv.DictReader(io.StringIO(written.stdout)))
     assert [row["status"] for row in rows] == ["ok"] * 3 + ["failed"] + ["ok"] * 8
@@ -96,6 +98,43 @@ def test_another_bundle_is_refused_with_the_way_out(failing, tmp_path):
     done = mops_helm("study", "run", "study.yaml", *FAILING, "--bundle", tmp_path, cwd=folder)
     assert done.returncode == 2
     assert "another bundle" in done.stderr and "--store" in done.stderr
+
+
+def test_files_that_made_another_bundle_are_named_and_can_be_left_out(tmp_path):
+    mops_helm("study", "new", "measles", cwd=tmp_path)
+    run = ("study", "run", "measles/study.yaml", *FAILING)
+    for _ in range(2):
+        done = mops_helm(*run, "--store", "measles/results", cwd=tmp_path)  # it lies among the model's files
+        assert done.returncode == 0, done.stderr
+    mops_helm("study", "report", "measles/results", "--to", "measles/report.html", cwd=tmp_path)
+    run = (*run, "--store", "measles/results")
+    assert "Nothing was left to do" in mops_helm(*run, cwd=tmp_path).stderr
+    (tmp_path / "measles" / "summary.csv").write_text("x\n")
+    refused = mops_helm(*run, cwd=tmp_path)
+    assert refused.returncode == 2 and "\nSince then: added summary.csv. " in refused.stderr
+    planned = mops_helm("study", "plan", "measles/study.yaml", "--store", "measles/results", cwd=tmp_path)
+    assert planned.returncode == 0 and "bundle      measles\n" in planned.stdout
+    assert "`mops-helm study run` would refuse" in planned.stderr and "added summary.csv" in planned.stderr
+    (tmp_path / "measles" / ".modelopsignore").write_text("*.csv\n")
+    assert "Nothing was left to do" in mops_helm(*run, cwd=tmp_path).stderr
+
+
+def test_plan_says_what_run_would_refuse(tmp_path):
+    spec = write_spec(tmp_path, n=2)
+    spec.write_text(spec.read_text().replace(str(KNOBS), "nowhere"))
+    done = CliRunner().invoke(main, ["study", "plan", str(spec)])
+    assert done.exit_code == 0 and "tasks       2" in done.stdout
+    assert "would refuse" in done.stderr and "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("store", ["study.yaml", "study.yaml/in", "s4://bucket/x"])
+def test_what_cannot_be_a_store_is_bad_input(tmp_path, store):
+    spec = write_spec(tmp_path, n=2)
+    before = spec.read_text()
+    done = mops_helm("study", "run", spec, *FAILING, "--store", store, cwd=tmp_path)
+    assert done.returncode == 2 and store in done.stderr
+    assert ("did you mean s3://?" if "://" in store else "Name another by --store") in done.stderr
+    assert spec.read_text() == before
 
 
 def test_what_a_model_prints_never_reaches_standard_output(tmp_path):

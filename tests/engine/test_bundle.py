@@ -68,6 +68,7 @@ def test_the_digest_follows_the_tree(source, change):
             "model/a.pyc",
         ),
         *("study.yaml", "study-long.json", "model.egg-info/PKG-INFO", ".modelops-bundle/state.json"),
+        "report.html",
     ],
 )
 def test_junk_and_studies_are_left_out(source, cache, name):
@@ -75,6 +76,26 @@ def test_junk_and_studies_are_left_out(source, cache, name):
     write_bundle(source, {name: "junk"})
     assert bundle.digest(source) == before
     assert not (bundle.fetch(str(source), cache).path / name).exists()
+
+
+def test_a_store_in_the_bundle_is_none_of_it_wherever_it_lies(source):
+    before = bundle.digest(source)
+    for name in ("study.json", "spec.json", "sets/000000.parquet", "parts/a.parquet"):
+        write_bundle(source, {f"data/first/{name}": "x"})
+    assert bundle.digest(source) == before
+    write_bundle(source, {"data/study.json": "x", "data/spec.json": "x"})
+    assert bundle.digest(source) != before, "two names alone make no store"
+
+
+def test_what_changed_between_two_bundles_of_a_cache(source, cache):
+    first = bundle.fetch(str(source), cache)
+    (source / "model/a.py").chmod(0o755)
+    (source / "data/x.csv").unlink()
+    write_bundle(source, {"wire.py": "x = 2\n", "more.csv": "1", ".modelopsignore": "*.tmp\n"})
+    second = bundle.fetch(str(source), cache)
+    expected = ["removed data/x.csv", "changed model/a.py", "added more.csv", "changed wire.py"]
+    assert bundle.changes(second.path, first.digest) == expected
+    assert bundle.changes(second.path, "sha256:" + "0" * 64) == []
 
 
 def test_only_the_top_out_folder_is_junk(source):
@@ -90,7 +111,13 @@ def test_times_and_other_modes_do_not_count(source):
     assert bundle.digest(source) == before
 
 
-def test_the_ignore_file_leaves_out_and_takes_back(source):
+def test_the_ignore_file_leaves_out_and_takes_back(source, cache):
+    first = bundle.digest(source)
+    write_bundle(source, {".modelopsignore": "*.tmp\n!report.html\n"})
+    assert bundle.digest(source) == first, "a rule changes nothing that a model reads"
+    write_bundle(source, {"report.html": "a template"})
+    copy = bundle.fetch(str(source), cache)
+    assert copy.digest != first and bundle.digest(copy.path) == copy.digest
     write_bundle(source, {".modelopsignore": "# big files\ndata/*\n!data/keep.csv\n*.tmp\nlogs/\n"})
     before = bundle.digest(source)
     write_bundle(source, {"data/more.csv": "3", "model/x.tmp": "t", "logs/a.txt": "l"})

@@ -16,6 +16,7 @@ from modelops_dask.store.fold import fold
 from modelops_dask.store.merge import MERGE_OVER
 from modelops_dask.store.study import begin
 from modelops_dask.study import spec
+from modelops_dask.study.dispatch import Limits
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.memory import TaskMemory
 from store_helpers import attempt
@@ -114,3 +115,17 @@ def test_a_run_under_other_conditions_than_the_results_before_says_so(tmp_path, 
     assert re.match(f"Results of this study come from different {said}", line)
     assert summary.counts["ok"] == 4
     assert summary.mixed.count("(2 results)") == 2, "at the end both are named with what they made"
+
+
+@pytest.mark.parametrize("well", [0, 1])
+def test_a_study_in_which_nothing_ends_well_says_so_once_and_goes_on(tmp_path, well):
+    loaded = spec.load(write_spec(tmp_path, n=40, raises=list(range(well, 40))))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
+    noted: list[str] = []
+    with local_cluster(Shape(1, 1, 1, GIB), settings) as client:
+        watcher, limits = Watcher(note=noted.append), Limits(retry_seconds=0.01)
+        summary = drive(loaded, bundle, store, lambda: nullcontext(client), watcher=watcher, limits=limits)
+    assert summary.counts["failed"] == 40 - well
+    assert [failure.why for failure in summary.failures] == ["ValueError: unlucky"]
+    assert len(noted) == (0 if well else 1) and all("attempts ended well" in line for line in noted)

@@ -49,6 +49,17 @@ def test_round_trip(files):
     assert digests == [parts.outputs_digest(ROWS[0].outputs), None, None, None]
 
 
+def test_errors_of_tasks_wherever_their_rows_are(files):
+    many = 2 * parts.ROW_GROUP + 10  # in three row groups
+    rows = [Attempt(number, 1, 5, "failed", error=f"no {number}") for number in range(many)]
+    parts.write(files, [*rows, Attempt(0, 0, 5, "ok")])
+    parts.write(files, [Attempt(many, 1, 5, "failed", error="later"), Attempt(1, 1, 5, "ok")])
+    asked = {(0, 0), (0, 1), (1, 1), (4096, 1), (4097, 1), (many - 1, 1), (many, 1), (many + 1, 1)}
+    expected = {(n, 1): f"no {n}" for n in (0, 1, 4096, 4097, many - 1)} | {(many, 1): "later"}
+    assert parts.errors(files, asked) == expected
+    assert parts.errors(files, set()) == {}
+
+
 def test_every_part_has_a_new_name(files):
     names = {parts.write(files, ROWS[:1]) for _ in range(5)}
     assert len(names) == 5 and sorted(names) == [f"parts/{name}" for name in files.list("parts")]

@@ -60,8 +60,9 @@ def plan(
 
     Time and memory are estimated from what was measured: by earlier runs of the same model, or by --pilot.
     """
+    from modelops_dask.errors import BadInput
     from modelops_dask.study import spec
-    from modelops_dask.study.drive import Watcher
+    from modelops_dask.study.drive import Watcher, refusal
     from mops_helm import forecast, progress, render_study, studies
 
     loaded = spec.load(spec_path)
@@ -75,8 +76,17 @@ def plan(
             held = studies.bundle_of(loaded, bundle, on.settings)
             watcher = Watcher(shown.phase, shown.progress, shown.say)
             studies.run_study(loaded, held, where, on, (), watcher, pilot=pilot)
-    expected = forecast.forecast(loaded, studies.known_bundle(loaded, bundle, on.settings), where, on)
-    click.echo(render_study.plan(loaded, where.url, expected, output))
+    reference, held, refused = "", None, None
+    try:
+        reference = studies.reference_of(loaded, bundle)
+        held = studies.bundle_of(loaded, bundle, on.settings)
+        refused = refusal(loaded, held, where)
+    except BadInput as error:
+        refused = error
+    expected = forecast.forecast(loaded, held, where, on)
+    click.echo(render_study.plan(loaded, reference, where.url, expected, output))
+    if refused:
+        click.echo(f"`mops-helm study run` would refuse: {refused}", err=True)
     if warning := render_study.pilot_advice(loaded, expected):
         click.echo(warning, err=True)
 

@@ -57,6 +57,8 @@ def results(study: str, namespace: str, context: str, name: str | None, to: str 
         study_results.write(study, name, to, sys.stdout.buffer)
     else:
         click.echo(render_study.results(study_results.read(study, name), form))
+    if line := study_results.left_out(study):
+        click.echo(line, err=True)
 
 
 @click.command()

@@ -96,6 +96,25 @@ def listed(path: Path) -> list[PurePosixPath]:
     return [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
 
 
+def changes(path: Path, before: str) -> list[str]:
+    """How a tree of a cache differs from the one of the digest `before`: "added x", "changed y", "removed z".
+
+    [] where that one is not there any more.
+    """
+    old = path.with_name(before.removeprefix("sha256:"))
+    try:
+        was, now = set(listed(old)), set(listed(path))
+        said = {
+            name: "changed"
+            for name in was & now
+            if tree.digest_of(old, [name]) != tree.digest_of(path, [name])
+        }
+    except (OSError, ValueError):
+        return []
+    said |= dict.fromkeys(now - was, "added") | dict.fromkeys(was - now, "removed")
+    return [f"{said[name]} {name}" for name in sorted(said) if str(name) != tree.IGNORE_FILE]
+
+
 def _listing(path: Path) -> Path:
     """Beside a tree: the names of the files that were copied."""
     return path.with_name(f"{path.name}.json")

@@ -18,12 +18,12 @@ from modelops_dask.errors import BadInput
 
 IGNORE_FILE = ".modelopsignore"
 # What no model reads. A leading slash means the bundle's top folder. Studies are left out, for a study with
-# more replicates is a request to the same model; so is what ModelOps notes of its pushes.
+# more replicates is a request to the same model; so are what ModelOps notes of its pushes, and reports.
 IGNORED = [
     *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.egg-info"),
     *(".pytest_cache", ".ruff_cache", ".mypy_cache", ".ipynb_checkpoints", ".idea", ".vscode"),
     *(".DS_Store", "__MACOSX", "/.modelops-bundle/state.json"),
-    *("/out", "/study*.yaml", "/study*.yml", "/study*.json"),
+    *("/out", "/study*.yaml", "/study*.yml", "/study*.json", "/report.html"),
 ]
 _MARKS = (".modelops-bundle", ".modelops", "wire.py")
 
@@ -59,9 +59,11 @@ def digest(folder: Path) -> str:
 
 
 def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
-    """The digest of the named files and links of a folder, in the order given."""
+    """The digest of the named files and links of a folder, in the order given; IGNORE_FILE does not count."""
     total = hashlib.sha256()
     for relative in names:
+        if str(relative) == IGNORE_FILE:
+            continue
         path = folder / relative
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
@@ -83,7 +85,11 @@ def files(folder: Path) -> list[PurePosixPath]:
         place = PurePosixPath(Path(parent).relative_to(folder).as_posix())
         linked = [name for name in folders if (Path(parent) / name).is_symlink()]
         folders[:] = [
-            name for name in folders if name not in linked and not _ignored(place / name, rules, folder=True)
+            name
+            for name in folders
+            if name not in linked
+            and not _ignored(place / name, rules, folder=True)
+            and not _is_store(Path(parent) / name)
         ]
         for name in (*names, *linked):
             path = place / name
@@ -98,6 +104,11 @@ def files(folder: Path) -> list[PurePosixPath]:
                 )
             found.append(path)
     return sorted(found, key=os.fsencode)
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether a folder holds a study: with its first task the bundle would be another one."""
+    return all((folder / name).exists() for name in ("study.json", "spec.json", "sets"))
 
 
 def check_link(folder: Path, link: PurePosixPath) -> None:

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ class Files:
             hint = ": install mops-helm[s3]" if self.url.startswith("s3") else ""
             raise BadInput(f"cannot open the store {self.url}: {error}{hint}") from None
         except ValueError as error:
-            raise BadInput(f"cannot open the store {self.url}: {error}") from None
+            near = get_close_matches(self.url.partition("://")[0], fsspec.available_protocols(), 1, 0.5)
+            hint = f"; did you mean {near[0]}://?" if near else ""
+            raise BadInput(f"cannot open the store {self.url}: {error}{hint}") from None
 
     def where(self, name: str = "") -> str:
         """The full path or URL of a name, as a person would open it."""

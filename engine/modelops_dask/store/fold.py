@@ -32,13 +32,25 @@ _UINT64_MAX = np.uint64(2**64 - 1)
 
 @dataclass(frozen=True)
 class Failure:
-    """Tasks that are not ok and share a reason; `set` and `replicate` name one, to be tried by hand."""
+    """Tasks that are not ok and share a reason; `set` and `replicate` name one, to be tried by hand, and
+    `message` is the last line of its error, where that was looked up.
+    """
 
     reason: str
     state: str  # failed, poisoned, or pending: it failed but has attempts left
     count: int
     set: int
     replicate: int
+    message: str = ""
+
+    @property
+    def why(self) -> str:
+        """The reason and the message. Python's own last line begins with the exception's type."""
+        return (
+            self.message
+            if self.reason in self.message
+            else ": ".join(filter(None, (self.reason, self.message)))
+        )
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import MappingProxyType
@@ -326,6 +326,39 @@ def too_little(files: Files, number: int, replicate: int) -> int:
         rows = found.table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
         most = max([most, *rows["limit_bytes"].to_pylist()])
     return most
+
+
+def errors(files: Files, tasks: Collection[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """What went wrong with tasks, (set, replicate), as a row of theirs says that did not end ok.
+
+    Only row groups that have one of them are read, for tracebacks are long and there may be millions.
+    """
+    wanted = np.array([number << 32 | replicate for number, replicate in tasks], np.int64)
+    found: dict[tuple[int, int], str] = {}
+    for rows in scan(files, ["set", "replicate", "status"]):
+        numbers, replicates = (rows.table[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
+        ok = pc.equal(rows.table["status"], "ok").to_numpy(zero_copy_only=False)
+        hits = np.flatnonzero(np.isin(numbers << 32 | replicates, wanted) & ~ok)
+        if len(hits):
+            texts = _errors_at(files, rows.file, rows.at[hits].tolist())
+            pairs = zip(numbers[hits].tolist(), replicates[hits].tolist(), strict=True)
+            found |= dict(zip(pairs, texts, strict=True))
+        if len(found) == len(tasks):
+            break
+    return found
+
+
+def _errors_at(files: Files, name: str, at: Sequence[int]) -> list[str]:
+    """The column `error` of some rows of a file, rising; [] when it is gone: merged into another just now."""
+    texts, start = [], 0
+    with suppress(FileNotFoundError), reading(files, name) as file:
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            if inside := [row - start for row in at if start <= row < stop]:
+                column = file.read_row_group(group, columns=["error"], use_threads=False)["error"]
+                texts += column.take(pa.array(inside)).to_pylist()
+            start = stop
+    return texts or [""] * len(at)
 
 
 def held(file: pq.ParquetFile, name: str) -> list[tuple[str, int]]:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelops_dask.errors import BadInput, MopsError
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Files, NoSpace, StoreFailed
 from modelops_dask.study.plan import SETS_SCHEMA, Plan, Request, keys
 from modelops_dask.study.spec import Spec
 
@@ -47,18 +47,24 @@ class NoStudy(BadInput):
 
 
 class OtherStudy(BadInput):
-    """The store belongs to another bundle or entrypoint."""
+    """The store belongs to another bundle or entrypoint. `changes` are those of its files, if known."""
 
     def __init__(self, where: str, what: str, kept: str, asked: str) -> None:
         self.where, self.what, self.kept, self.asked = where, what, kept, asked
+        self.changes: list[str] = []
         super().__init__(where, what, kept, asked)
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.where} holds results of another {self.what}: {self.kept}, and this is {self.asked}. "
             f"Results of the two must not mix. Keep both: run this one with --store ANOTHER_FOLDER. "
             f"Start over: remove {self.where} first."
         )
+        if self.changes:
+            more = f" and {len(self.changes) - 10:,} more" if len(self.changes) > 10 else ""
+            text += f"\nSince then: {', '.join(self.changes[:10])}{more}. "
+            text += "What the model does not read can be named in .modelopsignore, and then does not count."
+        return text
 
 
 class Damaged(MopsError):
@@ -99,14 +105,19 @@ def begin(files: Files, spec: Spec, bundle_digest: str) -> Plan:
     """Make the store hold what the spec asks for, and return the plan.
 
     Creates study.json, appends sets that are new, replaces spec.json; the same spec again changes nothing.
-    OtherStudy when the store belongs to another bundle or entrypoint.
+    OtherStudy when the store belongs to another bundle or entrypoint, BadInput for a folder that cannot be.
     """
     mine = Study(bundle_digest, spec.entrypoint)
-    if not files.create("study.json", _json(mine.__dict__)):
-        theirs = read_study(files)
-        for what in ("bundle", "entrypoint"):
-            if getattr(theirs, what) != getattr(mine, what):
-                raise OtherStudy(files.where(), what, getattr(theirs, what), getattr(mine, what))
+    try:
+        new = files.create("study.json", _json(mine.__dict__))
+    except StoreFailed as error:
+        if files.folder is None or isinstance(error, NoSpace):
+            raise
+        raise BadInput(
+            f"{files.where()} cannot be a store: {error.reason}. Name another by --store."
+        ) from None
+    if not new:
+        check_same(files, mine)
     table, numbers = _add_sets(files, spec.table)
     request = Request(spec.replicates, _ranges(numbers), tuple(sorted(spec.resources.items())))
     wanted = _json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
@@ -117,6 +128,14 @@ def begin(files: Files, spec: Spec, bundle_digest: str) -> Plan:
     if changed:
         files.put("spec.json", wanted)
     return Plan(spec.entrypoint, table, request)
+
+
+def check_same(files: Files, mine: Study) -> None:
+    """OtherStudy when the store belongs to another bundle or entrypoint; NoStudy."""
+    theirs = read_study(files)
+    for what in ("bundle", "entrypoint"):
+        if getattr(theirs, what) != getattr(mine, what):
+            raise OtherStudy(files.where(), what, getattr(theirs, what), getattr(mine, what))
 
 
 def existing(files: Files, request: Request | None = None) -> Plan:

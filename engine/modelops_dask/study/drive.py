@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from modelops_dask.bundle import Bundle
+from modelops_dask.bundle import Bundle, changes
 from modelops_dask.store.claim import claimed
 from modelops_dask.store.compact import MixedOutputs, compact
 from modelops_dask.store.conditions import Condition, mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
 from modelops_dask.store.merge import merge
-from modelops_dask.store.study import begin
+from modelops_dask.store.study import NoStudy, OtherStudy, Study, begin, check_same
 from modelops_dask.study import dispatch, events, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, Source
@@ -41,6 +41,7 @@ from modelops_dask.study.summary import Summary, summarize
 if TYPE_CHECKING:
     from distributed import Client
 
+NONE_OK = 20  # attempts without one that ended well are worth a word
 RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
 
 
@@ -87,10 +88,29 @@ def drive(
         drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
         try:
             return drive_.run(begin(files, spec, bundle.digest), share, retry, pilot)
+        except OtherStudy as error:
+            error.changes = _changes(bundle, error)
+            raise
         except (CannotFit, OutOfMemory) as error:
             if memory:
                 error.remedy = memory.remedy(error.needed_bytes)
             raise
+
+
+def refusal(spec: Spec, bundle: Bundle, files: Files) -> OtherStudy | None:
+    """What drive() would raise at once, because the store belongs to another bundle or entrypoint."""
+    try:
+        check_same(files, Study(bundle.digest, spec.entrypoint))
+    except NoStudy:
+        return None
+    except OtherStudy as error:
+        error.changes = _changes(bundle, error)
+        return error
+    return None
+
+
+def _changes(bundle: Bundle, error: OtherStudy) -> list[str]:
+    return changes(bundle.path, error.kept) if error.what == "bundle" else []
 
 
 @dataclass(frozen=True)
@@ -103,6 +123,7 @@ class _Drive:
     watcher: Watcher
     presence: Presence
     meter: Meter = field(default_factory=Meter)
+    noted: set[str] = field(default_factory=set)
 
     def run(self, whole: Plan, share: Share | None, retry: Collection[str], pilot: int | None) -> Summary:
         plan = replace(whole, share=share) if share else whole
@@ -177,3 +198,9 @@ class _Drive:
             self.phase("running")
         self.presence.progress(progress)
         self.watcher.progress(progress)
+        if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.noted:
+            self.noted.add("none ok")
+            self.watcher.note(
+                f"None of the first {progress.not_ok:,} attempts ended well. If the study or the model is to "
+                "blame, stop here: what is stored stays."
+            )

@@ -29,7 +29,7 @@ class Ledger:
         self.losses: Counter[int] = Counter()
         self._too_large: set[int] = set()
         self._needs = Needs(plan.replicates)
-        self._ended_here = self._peak_bytes = 0
+        self._ended_here = self._peak_bytes = self._not_ok = 0
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
         """Take over a receipt: how many tasks it found ok, and which of its failed ones to try again."""
@@ -50,6 +50,7 @@ class Ledger:
     def failed(self, failed: Failed) -> bool:
         """Take over an attempt that did not end ok; whether the task is to be tried again."""
         index = failed.index
+        self._not_ok += 1
         self._attempts[index] = min(int(self._attempts[index]), 254) + 1
         if failed.status != "failed":
             self.losses[index] += 1
@@ -82,7 +83,9 @@ class Ledger:
         """How far the study is."""
         ok, failed, poisoned = (self.counts[state] for state in ("ok", "failed", "poisoned"))
         return Progress(
-            self._n_tasks, ok, failed, poisoned, self._ended_here, seconds, workers, self._peak_bytes
+            self._n_tasks,
+            *(ok, failed, poisoned, self._ended_here),
+            *(seconds, workers, self._peak_bytes, self._not_ok),
         )
 
     def _count(self, state: str, n_tasks: int) -> None:

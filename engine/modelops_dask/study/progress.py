@@ -25,6 +25,7 @@ class Progress:
     seconds: float
     workers: int
     peak_bytes: int
+    not_ok: int = 0  # attempts of this run that did not end ok, those that are tried again among them
     recent: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
 
     @property

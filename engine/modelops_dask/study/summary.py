@@ -3,9 +3,10 @@
 store -> fold -> Summary -> the text that a command prints (mops_helm.render_study)
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from modelops_dask.store import parts
 from modelops_dask.store.conditions import mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
@@ -15,6 +16,8 @@ from modelops_dask.study.presence import Driver, running
 from modelops_dask.study.progress import Progress
 
 INTERRUPTED = 130
+MESSAGES = 10  # failures whose error is looked up
+MESSAGE_LIMIT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,28 @@ def summarize(files: Files, plan: Plan, state: State, **run: object) -> Summary:
         plan.entrypoint,
         plan.n_tasks,
         state.counts(),
-        state.failures,
+        _with_messages(files, state.failures),
         state.conflicts,
         state.skipped,
         share=plan.share,
         mixed=mixed(state.conditions),
         **run,
     )
+
+
+def _with_messages(files: Files, failures: list[Failure]) -> list[Failure]:
+    """The failures, the most frequent ones with the last line of what their task's error says."""
+    first = failures[:MESSAGES]
+    if not first:
+        return failures
+    texts = parts.errors(files, {(each.set, each.replicate) for each in first})
+    said = [replace(each, message=_last_line(texts.get((each.set, each.replicate), ""))) for each in first]
+    return [*said, *failures[MESSAGES:]]
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip()[:MESSAGE_LIMIT] if lines else ""
 
 
 def status(files: Files, max_attempts: int = MAX_ATTEMPTS) -> Summary:
@@ -81,6 +99,7 @@ def fields(found: Summary) -> dict[str, Any]:
         "by_reason": [
             {
                 "reason": failure.reason,
+                "why": failure.why,
                 "state": failure.state,
                 "count": failure.count,
                 "task": f"{failure.set}/{failure.replicate}",
