@@ -156,10 +156,11 @@ def try_task(
     A store's bundle is the one that it was run with, from the cache or the store, unless another is given; a
     task that ran out of memory there has the limit that it had.
     """
-    files = None
+    files, source = None, bundle or ""
     if Path(where).is_file():
         study = spec.load(Path(where))
-        plan, model = plan_of(study), bundle_of(study, bundle, on.settings)
+        source = reference_of(study, bundle)
+        plan, model = plan_of(study), bundles.fetch(source, on.settings.bundles_cache_dir)
     else:
         files = Files(where)
         plan = existing(files)
@@ -172,7 +173,10 @@ def try_task(
         executors.create(on.settings, echo=echo) as executor,
         redirect_stdout(_Echo(echo)),
     ):
-        return Tried(task, executor.run(Task(model, plan.entrypoint, task.params, task.seed, limit_bytes)))
+        outcome = executor.run(Task(model, plan.entrypoint, task.params, task.seed, limit_bytes))
+    # Its files as a person knows them, not their copies in the cache, which are not to be edited.
+    shown = f"{source}/" if Path(source).is_dir() and source else ""
+    return Tried(task, outcome._replace(error=outcome.error.replace(f"{model.path}/", shown)))
 
 
 def _index(plan: Plan, task_id: str) -> int:

@@ -36,6 +36,9 @@ def test_a_task_that_always_raises_ends_failed_with_the_line_that_reproduces_it(
     assert typed.returncode == 3
     assert "ValueError: unlucky" in typed.stdout and "Traceback" in typed.stdout
     assert typed.stderr.count("x is 3, and that is too much") == 1
+    assert '  File "wire.py", line' in typed.stdout, "not that of the copy in the cache"
+    by_spec = mops_helm("study", "try", "study.yaml", "--task", "3/0", *FAILING, cwd=folder)
+    assert f'  File "{KNOBS}/wire.py", line' in by_spec.stdout
     assert "--retry failed,poisoned" in done.stderr
 
 

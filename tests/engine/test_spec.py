@@ -142,6 +142,7 @@ def test_bundle_is_relative_to_the_file_unless_it_is_a_digest(load, tmp_path):
 BAD = {
     "nothing": ("", ["1:1 EMPTY"]),
     "a list": ("- 1\n", ["1:1 EMPTY"]),
+    "values of the chart": ("preset: baseline\nworkers: {replicas: 2}\nother: 1\n", ["1:1 EMPTY"]),
     "syntax": (HEAD + "sets: [\n", ["4:1 SYNTAX"]),
     "a tab": (HEAD + "grid:\n\ta: [1]\n", ["4:1 SYNTAX"]),
     "two documents": (HEAD + "---\na: 1\n", ["3:1 SYNTAX"]),

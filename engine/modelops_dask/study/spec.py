@@ -11,6 +11,7 @@ Does not write and knows no store: store/study.py numbers and keeps the sets.
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,6 +52,7 @@ MODELOPS_NAMES = (
     "metadata",
     "targets",
 )
+_VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")  # of the chart
 MAX_REPLICATES = 10**6
 MAX_SETS = 10**7
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -112,6 +114,10 @@ def _spec(read: Fields) -> Spec | None:
     raw, path = read.document.value, read.document.path
     if not isinstance(raw, dict) or not raw:
         read.note((), "EMPTY", "no study here; write model, scenario and one of " + ", ".join(WAYS))
+        return None
+    if not set(raw) & {*NAMES, *MODELOPS_NAMES} and set(raw) & set(_VALUES):
+        message = f"no study here but values of the chart: mops-helm values check {shlex.quote(str(path))}"
+        read.note((), "EMPTY", message)
         return None
     modelops = "parameter_sets" in raw or "sampling_method" in raw
     read.names(raw, (), MODELOPS_NAMES if modelops else NAMES, closed=not modelops)
