@@ -99,7 +99,7 @@ def _outcome(study: Submitted) -> list[str]:
         lines.append("Not ok, by reason, and how to see one:")
     for failure in summary.get("by_reason") or ():
         lines.append(
-            f"  {failure['count']:>9,}  {failure['state']:<9} {failure.get('why', failure['reason'])}"
+            f"  {failure['count']:>9,}  {failure['state']:<9} {failure['reason']}"
         )
         lines.append(f"             mops-helm study try {_model(study)} --task {failure['task']}")
     return lines

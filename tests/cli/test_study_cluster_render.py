@@ -39,15 +39,7 @@ PARTIAL = replace(
         "failed": 1,
         "pending": 0,
         "verdict": "Of 12 tasks: 1 failed.",
-        "by_reason": [
-            {
-                "reason": "ValueError",
-                "why": "ValueError: unlucky",
-                "state": "failed",
-                "count": 1,
-                "task": "3/0",
-            }
-        ],
+        "by_reason": [{"reason": "ValueError", "state": "failed", "count": 1, "task": "3/0"}],
     },
 )
 
@@ -80,7 +72,7 @@ def test_what_is_in_the_way_and_a_driver_that_is_silent():
 def test_a_study_with_failures_says_how_to_see_one_and_how_to_go_on():
     lines = render_cluster.status(PARTIAL, (), "-n lab", "table").splitlines()
     assert "  failed                1" in lines and "Of 12 tasks: 1 failed." in lines
-    assert "          1  failed    ValueError: unlucky" in lines
+    assert "          1  failed    ValueError" in lines
     assert "             mops-helm study try 'my sir.yaml' --bundle ../sir --task 3/0" in lines
     assert lines[-2:] == [
         "  mops-helm study results study-0123456789ab -n lab",

@@ -120,6 +120,8 @@ class Reporter(AbstractContextManager):
         """The study ended, or this chunk, or was stopped in order."""
         facts = fields(summary)
         facts["by_reason"] = facts["by_reason"][:REASONS]
+        for reason in facts["by_reason"]:
+            del reason["why"]  # a model's own words, and whoever sees the Job would read them
         if summary.share is not None or not self._name:
             self._state |= {name: facts[name] for name in COUNTS}
         self._end(facts, summary.exit_code, verdict(summary), of_all=summary.share is None)
