@@ -98,9 +98,7 @@ def _outcome(study: Submitted) -> list[str]:
     if summary.get("by_reason"):
         lines.append("Not ok, by reason, and how to see one:")
     for failure in summary.get("by_reason") or ():
-        lines.append(
-            f"  {failure['count']:>9,}  {failure['state']:<9} {failure['reason']}"
-        )
+        lines.append(f"  {failure['count']:>9,}  {failure['state']:<9} {failure['reason']}")
         lines.append(f"             mops-helm study try {_model(study)} --task {failure['task']}")
     return lines
 
