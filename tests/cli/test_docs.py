@@ -125,6 +125,14 @@ def test_links_and_make_targets_exist(path):
         assert target in targets, f"{path.name}: make {target}"
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if "make install" in path.read_text()], ids=lambda path: path.name
+)
+def test_who_is_told_to_install_is_told_how_the_command_is_found(path):
+    text = path.read_text()
+    assert ". .venv/bin/activate" in text or 'export PATH="$PWD/.venv/bin:' in text
+
+
 def test_every_preset_is_explained():
     text = (ROOT / "docs" / "presets.md").read_text()
     names = [path.stem for path in (ROOT / "values").glob("*.yaml")]
