@@ -133,6 +133,12 @@ def test_who_is_told_to_install_is_told_how_the_command_is_found(path):
     assert ". .venv/bin/activate" in text or 'export PATH="$PWD/.venv/bin:' in text
 
 
+def test_a_first_study_names_every_file_of_a_new_one(tmp_path):
+    assert mops_helm("study", "new", "measles", cwd=tmp_path).returncode == 0
+    table = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "getting-started.md").read_text(), re.MULTILINE)
+    assert sorted(table) == sorted(path.name for path in (tmp_path / "measles").iterdir())
+
+
 def test_every_preset_is_explained():
     text = (ROOT / "docs" / "presets.md").read_text()
     names = [path.stem for path in (ROOT / "values").glob("*.yaml")]
