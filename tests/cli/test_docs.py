@@ -54,6 +54,7 @@ def blocks(path: Path) -> list[Block]:
 
 
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
+STUDIES = blocks(ROOT / "docs" / "studies.md")
 
 
 def marked(mark: str) -> list[Block]:
@@ -63,6 +64,10 @@ def marked(mark: str) -> list[Block]:
 def mops_helm(*args: object, cwd: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "mops_helm.main", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def python(text: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +105,20 @@ def test_studies_are_good(block, tmp_path):
     (tmp_path / "doc.yaml").write_text(head + block.text)
     done = mops_helm("study", "plan", "doc.yaml", cwd=tmp_path)
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+def test_results_are_read_in_python_with_what_is_installed(tmp_path):
+    """The page's own lines, where there is no pandas."""
+    (text,) = [block.text for block in STUDIES if "store.results import" in block.text]
+    study = "name: sir-grid\nmodel: models.sir.simulate\nscenario: baseline\ngrid: {r0: [1.5, 2.5], "
+    shutil.copytree(ROOT / "examples" / "sir", tmp_path / "sir")
+    (tmp_path / "sir" / "study.yaml").write_text(study + "infectious_days: [5]}\n")
+    done = mops_helm("study", "run", "sir/study.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "pandas.py").write_text("raise ModuleNotFoundError('pandas')\n")
+    read = python(text, cwd=tmp_path)
+    assert read.returncode == 0, read.stderr
+    assert "infections_mean" in read.stdout
 
 
 @pytest.mark.parametrize("block", marked("yaml workspace"), ids=str)
