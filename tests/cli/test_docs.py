@@ -121,6 +121,17 @@ def test_results_are_read_in_python_with_what_is_installed(tmp_path):
     assert "infections_mean" in read.stdout
 
 
+def test_a_study_in_python_is_the_one_of_a_file(tmp_path, monkeypatch):
+    """The page's own lines have the tasks that the same range in a study.yaml has."""
+    monkeypatch.chdir(tmp_path)
+    (text,) = [block.text for block in STUDIES if "import Study, run" in block.text]
+    page: dict = {"__name__": "page"}
+    exec(text, page)
+    grid = "grid: {r0: {low: 0.8, high: 4.0, num: 5}, infectious_days: [2, 12]}\n"
+    (tmp_path / "study.yaml").write_text(f"model: models.sir.simulate\nscenario: baseline\n{grid}")
+    assert page["study"].spec.table.equals(page["Study"].load("study.yaml").spec.table)
+
+
 @pytest.mark.parametrize("block", marked("yaml workspace"), ids=str)
 def test_workspaces_convert(block, tmp_path):
     (tmp_path / "doc.yaml").write_text(block.text)

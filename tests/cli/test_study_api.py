@@ -112,13 +112,12 @@ def test_importing_a_module_of_the_package_does_not_import_dask():
 
 
 def test_the_script_of_the_documentation(tmp_path):
-    """docs/studies.md, From Python: run as a script in a folder with the bundle that it names."""
+    """docs/studies.md, From Python: run as a script in a folder with the examples."""
     text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
     script = text.partition("## From Python\n")[2].partition("```python\n")[2].partition("```")[0]
     assert "__main__" in script
     (tmp_path / "script.py").write_text(script)
-    examples = Path(__file__).parents[2] / "examples" / "sir"
-    (tmp_path / "sir").symlink_to(examples)
+    (tmp_path / "examples").symlink_to(Path(__file__).parents[2] / "examples")
     variables = {**environ(tmp_path), "MODELOPS_EXECUTOR_ENVIRONMENT": "image"}  # the model's are here too
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
