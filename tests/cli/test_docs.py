@@ -107,12 +107,30 @@ def test_studies_are_good(block, tmp_path):
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
 
-def test_results_are_read_in_python_with_what_is_installed(tmp_path):
-    """The page's own lines, where there is no pandas."""
+@pytest.fixture
+def sir(tmp_path):
+    """A copy of examples/sir, to paste a study into."""
+    return Path(shutil.copytree(ROOT / "examples" / "sir", tmp_path / "sir"))
+
+
+def test_the_first_study_runs_beside_the_example(sir, tmp_path):
+    """Also with the page's sample in place of its grid."""
+    first, sample = (
+        block.text for block in STUDIES if block.mark.startswith("yaml study") and "r0" in block.text
+    )
+    for text in (first, first.partition("fixed:")[0] + sample):
+        (sir / "study.yaml").write_text(text)
+        done = mops_helm("study", "try", "sir/study.yaml", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_results_are_read_in_python_with_what_is_installed(sir, tmp_path):
+    """The page's own lines, after its first study, where there is no pandas."""
     (text,) = [block.text for block in STUDIES if "store.results import" in block.text]
-    study = "name: sir-grid\nmodel: models.sir.simulate\nscenario: baseline\ngrid: {r0: [1.5, 2.5], "
-    shutil.copytree(ROOT / "examples" / "sir", tmp_path / "sir")
-    (tmp_path / "sir" / "study.yaml").write_text(study + "infectious_days: [5]}\n")
+    first = next(block.text for block in STUDIES if block.mark == "yaml study")
+    (sir / "study.yaml").write_text(
+        first.replace("num: 20", "num: 2").replace("replicates: 30", "replicates: 1")  # a moment
+    )
     done = mops_helm("study", "run", "sir/study.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (tmp_path / "pandas.py").write_text("raise ModuleNotFoundError('pandas')\n")
