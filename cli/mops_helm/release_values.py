@@ -9,13 +9,13 @@ again, also when helm alone has changed some in between.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelops_dask.errors import BadInput
 from mops_helm.values import layers, presets
-from mops_helm.values.findings import Finding
+from mops_helm.values.findings import MENDED_BY_OTHERS, BadValues, Finding, errors
 from mops_helm.values.load import Source, load, loads
 from mops_helm.values.merge import Merged
 
@@ -94,6 +94,24 @@ def laid(current: Layers, asked: Asked, release: str) -> Laid:
     warnings = layers.approved(merged)
     own = layers.lay(mine, asked.sets).own_values
     return Laid(merged, _put_together(merged.own_values, own, workload), warnings)
+
+
+def refuse_early(verb: str, asked: Asked) -> None:
+    """Raise what is wrong whatever the release has, before a cluster is asked: BadInput, BadValues.
+
+    At an install that is every error. Under an upgrade lie values that are not known yet, so what these could
+    mend is left to laid().
+    """
+    if verb == "install":
+        laid(Layers(), asked, "")
+        return
+    sets = [flag for flag in asked.sets if "[" not in flag]  # a place in a list that the release may have
+    try:
+        laid(Layers(), replace(asked, sets=sets), "")
+    except BadValues as bad:
+        found = [each for each in errors(bad.findings) if each.code not in MENDED_BY_OTHERS]
+        if found:
+            raise BadValues(found) from None
 
 
 def _put_together(values: dict[str, Any], own: dict[str, Any], workload: str) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import random
 import re
 
 import pytest
+from click.testing import CliRunner
 
 from modelops_dask.errors import BadInput
+from mops_helm.main import main
 from mops_helm.release_values import Asked, Layers, laid, leaves, taken_apart
 from mops_helm.values import presets
 from mops_helm.values.findings import BadValues
@@ -110,6 +112,51 @@ def test_one_preset_of_a_kind():
         upgraded({}, "simulation", "ml")
     with pytest.raises(BadInput, match="did you mean"):
         upgraded({}, "simulatoin")
+
+
+BAD_FOR_ALL = {
+    "preset": (["--preset", "simulaton"], "there is no preset simulaton; did you mean simulation?"),
+    "two presets": (["--preset", "ml", "--preset", "simulation"], "both workload presets"),
+    "no file": (["-f", "nosuch.yaml"], "nosuch.yaml"),
+    "values": (["-f", "bad.yaml", "--dry-run"], "bad.yaml:1:11  UNKNOWN_NAME  workers.replcias is no value"),
+    "flag": (["--set", "executor.type=warm"], "--set:1:1  NOT_ALLOWED"),
+    "half a flag": (["--set", "workers.replicas"], "SET_SYNTAX"),
+}
+MENDED = [
+    ["--set", "workers.autoscaling.minReplicas=20"],  # the release may have more at most
+    ["--set", "workers.tolerations[1].effect=NoSchedule"],  # or two of them
+    ["--set", "workers.env.MODELOPS_EXECUTOR_TYPE=cold"],  # or be plain Dask
+]
+
+
+@pytest.fixture
+def away(tmp_path, monkeypatch):
+    """The command in a folder with bad.yaml, where no cluster is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    (tmp_path / "bad.yaml").write_text("workers: {replcias: 3}\n")
+    return lambda *args: CliRunner().invoke(main, args)
+
+
+@pytest.mark.parametrize("verb", ["install", "upgrade"])
+@pytest.mark.parametrize("arguments, said", BAD_FOR_ALL.values(), ids=BAD_FOR_ALL.keys())
+def test_what_is_wrong_here_is_said_without_a_cluster(away, verb, arguments, said):
+    done = away(verb, "sims", *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "cluster" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", MENDED, ids=lambda arguments: arguments[1])
+def test_what_the_release_may_mend_waits_for_the_cluster(away, arguments):
+    assert away("install", "sims", *arguments).exit_code == 2
+    done = away("upgrade", "sims", *arguments)
+    assert done.exit_code == 5
+    assert "No connection to the cluster" in done.stderr
+
+
+def test_good_values_need_the_cluster(away):
+    assert away("install", "sims", "--preset", "simulation", "--no-warm-processes").exit_code == 5
 
 
 def test_any_walk_over_presets_ends_where_it_began():

@@ -91,15 +91,17 @@ def _send(
     from mops_helm import release as releases
     from mops_helm import release_diff, release_rollout, render_release
     from mops_helm.helm import Place
-    from mops_helm.release_values import Asked
+    from mops_helm.release_values import Asked, refuse_early
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
+    wanted = releases.with_direct(preset_names) if no_warm_processes else preset_names
+    asked = Asked(wanted, files, sets, reset_values)
+    refuse_early(verb, asked)
     cluster = connect(context, namespace)
     place = Place(release, cluster.namespace, context)
-    wanted = releases.with_direct(preset_names) if no_warm_processes else preset_names
-    planned = releases.plan(verb, place, Asked(wanted, files, sets, reset_values))
+    planned = releases.plan(verb, place, asked)
     for text in render_release.plan(planned):
         say(text)
     if diff:

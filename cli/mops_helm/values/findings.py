@@ -61,6 +61,20 @@ CODES = {  # code -> severity
     "DASK_THRESHOLD_ORDER": "error",
 }
 
+MENDED_BY_OTHERS = {  # errors that values laid over or under these may take away
+    "MISSING_NAME",
+    "CHILD_MEMORY",
+    "REQUEST_OVER_LIMIT",
+    "VOLUME_MISSING",
+    "STORE_PLACE",
+    "AUTOSCALING_ORDER",
+    "AUTOSCALING_CPU",
+    "ENV_OWNED",
+    "ENV_MISSPELT",
+    "PRESET_BINDING",
+    "DASK_THRESHOLD_ORDER",
+}
+
 
 @dataclass(frozen=True, order=True)
 class Finding:
