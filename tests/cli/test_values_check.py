@@ -157,6 +157,8 @@ def test_an_isolation_preset_over_files_is_checked_with_them(tmp_path):
 def test_a_file_that_cannot_be_read(tmp_path):
     codes = [f.code for path in (tmp_path / "none.yaml", tmp_path) for f in found(path)]
     assert codes == ["FILE_UNREADABLE", "FILE_UNREADABLE"]
+    done = CliRunner().invoke(main, ["values", "check", str(tmp_path / "none.yaml")])
+    assert done.stdout.startswith(f"{tmp_path / 'none.yaml'}  FILE_UNREADABLE  ")
 
 
 def test_a_file_that_is_too_large(tmp_path):

@@ -155,6 +155,58 @@ def test_what_is_no_workspace_is_refused(text, tmp_path):
     assert "no workspace" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["executor: {type: cold}\nworkers: {replicas: 2}\n", "workers: {processes: 2, memoryPerProcess: 1Gi}\n"],
+)
+def test_a_values_file_is_told_from_a_workspace(text, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    done = CliRunner().invoke(main, ["values", "convert", str(path)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "it is a values file already" in done.stderr
+    assert f"mops-helm values check {path}" in done.stderr
+
+
+def test_an_object_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "deployment.yaml"
+    path.write_text("kind: Deployment\nspec: {replicas: 3}\n")
+    done = CliRunner().invoke(main, ["values", "convert", str(path)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "its kind is Deployment" in done.stderr
+
+
+@pytest.mark.parametrize("head", ["", "workers:\n", "spec:\n workers:\n"])
+def test_what_is_no_number_is_refused_at_its_place(head, tmp_path):
+    path = tmp_path / "workspace.yaml"
+    path.write_text(f'{head}  replicas: many\n  processes: "4"\n  threads: 0\n')
+    done = CliRunner().invoke(main, ["values", "convert", str(path)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    first = 1 + head.count("\n")
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == [
+        f"{path}:{first}:13  WRONG_TYPE  workers.replicas",
+        f"{path}:{first + 1}:14  WRONG_TYPE  workers.processes",
+        f"{path}:{first + 2}:12  OUT_OF_RANGE  workers.threads",
+    ]
+    assert "remove the quotes" in done.stderr
+
+
+def test_numbers_of_autoscaling_too(tmp_path):
+    path = tmp_path / "workspace.yaml"
+    path.write_text("workers: {replicas: 2}\nautoscaling: {enabled: maybe, max_workers: all}\n")
+    done = CliRunner().invoke(main, ["values", "convert", str(path)])
+    assert done.exit_code == 2
+    assert ":2:24  WRONG_TYPE  autoscaling.enabled" in done.stderr
+    assert ":2:44  WRONG_TYPE  autoscaling.max_workers" in done.stderr
+
+
+def test_a_file_that_is_not_there_has_no_place_in_it(tmp_path):
+    path = tmp_path / "none.yaml"
+    done = CliRunner().invoke(main, ["values", "convert", str(path)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{path}  FILE_UNREADABLE  ")
+
+
 def test_a_broken_workspace_is_refused_with_its_place(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("spec:\n\tworkers: 1\n")

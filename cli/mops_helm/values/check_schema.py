@@ -49,7 +49,7 @@ def check(merged: Merged) -> Iterator[tuple[Path, Finding]]:
             case _ if error.parent is None and "propertyNames" in error.absolute_schema_path:
                 yield from _bad_name(merged, path, error.instance)
             case _:
-                yield path, _finding(error, path, where)
+                yield path, worded(error, path, where)
 
 
 def place(merged: Merged, path: Path, *, key: bool = False) -> Where:
@@ -125,7 +125,8 @@ def _name(path: Path) -> str:
     return ".".join(map(str, path))
 
 
-def _finding(error: jsonschema.ValidationError, path: Path, where: Where) -> Finding:
+def worded(error: jsonschema.ValidationError, path: Path, where: Where) -> Finding:
+    """What a value at a path breaks of the schema, and what to write instead."""
     name = _name(path) or "the file"
     value, wanted = error.instance, error.validator_value
     if error.schema in (schema.definition("memory"), schema.definition("cpu")) and not isinstance(

@@ -8,13 +8,16 @@ Does not check the result: `values check` does, and a test holds that it passes.
 """
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from modelops_dask.errors import BadInput
-from mops_helm.values import check_dask, presets, schema
-from mops_helm.values.findings import BadValues, errors
-from mops_helm.values.load import load
+from mops_helm.values import check_dask, check_schema, presets, schema
+from mops_helm.values.findings import BadValues, Finding, errors
+from mops_helm.values.load import Node, load
 
 _SECTIONS = ("scheduler", "workers", "autoscaling", "tolerations", "imagePullSecrets")
 _WORKERS = ("replicas", "processes", "threads")
@@ -25,17 +28,35 @@ _AUTOSCALING = {
     "target_cpu": "targetCPUUtilizationPercentage",
 }
 _KEPT = ("nodeSelector", "tolerations", "affinity")
+# Names that no workspace has, so that a values file is told from one.
+_OF_VALUES = ("preset", "executor", "dask", "pools", "studies")
+_OF_VALUES_IN_WORKERS = ("memoryPerProcess", "daskResources")
 
 
 def convert(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Values, and what was left out or changed, a line each. BadInput: unreadable, or no workspace."""
+    """Values, and what was left out or changed, a line each. BadInput: unreadable, no workspace, or numbers
+    that are none.
+    """
     source = load(path)
     if errors(source.findings):
         raise BadValues(source.findings)
-    return _Conversion().run(_spec(source.root.plain(), path))
+    spec = _spec(source.root.plain(), path)
+    if found := sorted(_misfits(source.root.find("spec") or source.root)):
+        raise BadValues(found)
+    return _Conversion().run(spec)
 
 
 def _spec(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    known = [name for name in _OF_VALUES if name in document]
+    known += [f"workers.{name}" for name in _OF_VALUES_IN_WORKERS if name in _map(document.get("workers"))]
+    if known:
+        raise BadInput(
+            f"{path}: no workspace: {', '.join(known)} belongs to values, so it is a values file already; "
+            f"mops-helm values check {path}"
+        )
+    kind = document.get("kind", "Workspace")
+    if "workspace" not in str(kind).lower():
+        raise BadInput(f"{path}: no workspace: its kind is {kind}")
     spec = document.get("spec", document)
     if isinstance(spec, dict) and any(isinstance(spec.get(name), dict) for name in _SECTIONS):
         return {**spec, "metadata": document.get("metadata", {})}
@@ -44,6 +65,19 @@ def _spec(document: dict[str, Any], path: Path) -> dict[str, Any]:
     raise BadInput(
         f"{path}: no workspace: neither spec.workers nor workers nor replicas, processes or threads is here"
     )
+
+
+def _misfits(spec: Node) -> Iterator[Finding]:
+    """What the chart would not take of the workers' numbers and of autoscaling, at its place."""
+    workers = spec.find("workers") or spec
+    pairs = [(workers, "workers", name, name) for name in _WORKERS]
+    pairs += [(spec.find("autoscaling"), "autoscaling", old, new) for old, new in _AUTOSCALING.items()]
+    for section, title, old, new in pairs:
+        node = section and section.find(old)
+        if node:
+            wanted = schema.at(("workers", new) if title == "workers" else ("workers", title, new))
+            for error in jsonschema.Draft7Validator(wanted).iter_errors(node.plain()):
+                yield check_schema.worded(error, (title, old), node.where)
 
 
 class _Conversion:

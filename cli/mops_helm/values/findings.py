@@ -78,7 +78,10 @@ MENDED_BY_OTHERS = {  # errors that values laid over or under these may take awa
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One problem at a place. Lines and columns count from 1; order is by file, then position."""
+    """One problem at a place. Lines and columns count from 1; 0 is the file as a whole, which has no place.
+
+    Order is by file, then position.
+    """
 
     file: str
     line: int
@@ -92,7 +95,8 @@ class Finding:
         return CODES[self.code]
 
     def __str__(self) -> str:
-        text = f"{self.file}:{self.line}:{self.column}  {self.code}  {self.message}"
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        text = f"{place}  {self.code}  {self.message}"
         return f"{text}; {self.suggestion}" if self.suggestion else text
 
 

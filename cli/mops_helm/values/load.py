@@ -80,10 +80,10 @@ def load(path: Path) -> Source:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        return _unusable(name, 1, 1, "FILE_UNREADABLE", error.strerror or str(error))
+        return _unusable(name, 0, 0, "FILE_UNREADABLE", error.strerror or str(error))
     if len(data) > MAX_BYTES:
         return _unusable(
-            name, 1, 1, "TOO_LARGE", "more than 1 MiB of values", "helm cannot store them in a release"
+            name, 0, 0, "TOO_LARGE", "more than 1 MiB of values", "helm cannot store them in a release"
         )
     try:
         text = data.decode("utf-8")
