@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from helm_programs import BOTH_HELMS, CHART, template
+from modelops_dask.study import spec
 from mops_helm.main import main
 from mops_helm.values import findings, layers
 from mops_helm.values.check import check
@@ -40,7 +41,7 @@ CHART_REFUSES = {
         "ENV_VALUE_AND_FROM",
     ),
     *("ENV_OWNED", "PRESET_BINDING", "YAML_SYNTAX", "YAML_TAB", "NOT_A_MAP", "NOT_UTF8", "DASK_DOTTED_KEY"),
-    *("YAML_SEXAGESIMAL", "VOLUME_TAKEN", "VOLUME_MISSING", "STORE_PLACE"),
+    *("STUDY", "YAML_SEXAGESIMAL", "VOLUME_TAKEN", "VOLUME_MISSING", "STORE_PLACE"),
 }
 
 NULL_IN_DASK = (
@@ -159,6 +160,17 @@ def test_a_file_that_cannot_be_read(tmp_path):
     assert codes == ["FILE_UNREADABLE", "FILE_UNREADABLE"]
     done = CliRunner().invoke(main, ["values", "check", str(tmp_path / "none.yaml")])
     assert done.stdout.startswith(f"{tmp_path / 'none.yaml'}  FILE_UNREADABLE  ")
+
+
+@pytest.mark.parametrize("way", [*spec.WAYS, "parameter_sets"])
+@pytest.mark.parametrize("command", ["check", "explain", "convert"])
+def test_a_study_is_said_to_be_one(command, way, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"scenario: baseline\nmodel: models.sir\nreplicates: 3\n{way}: {{}}\n")
+    done = CliRunner().invoke(main, ["values", command, str(path)])
+    said = f"{path}:1:1  STUDY  this is a study, not values; mops-helm study plan {path} reads it"
+    assert done.exit_code == 2
+    assert (done.stdout if command == "check" else done.stderr) == said + "\n"
 
 
 def test_a_file_that_is_too_large(tmp_path):

@@ -20,6 +20,7 @@ CODES = {  # code -> severity
     "YAML_ALIASES": "error",
     "YAML_DOCUMENTS": "error",
     "NOT_A_MAP": "error",
+    "STUDY": "error",
     "DUPLICATE_KEY": "error",
     "YAML_KEY": "error",
     "YAML_BOOLEAN": "error",

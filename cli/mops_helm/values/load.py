@@ -2,7 +2,8 @@
 
     bytes -> YAML events -> Node tree (maps, lists, scalars, each with its place) + findings
 
-Does not know which names or types a value should have: check.py does.
+Does not know which names or types a value should have: check.py does. A study is told from values here, for
+each of its names would be a finding there.
 """
 
 import re
@@ -20,6 +21,8 @@ MAX_BYTES = 1 << 20  # a release, values included, must fit a Secret of 1 MiB
 MAX_DEPTH = 64
 MAX_NODES = 100_000  # after aliases are expanded
 
+_STUDY_MODEL = ("model", "scenario", "entrypoint")
+_STUDY_SETS = ("sets", "grid", "latin-hypercube", "sobol", "parameter_sets")
 _EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 
@@ -114,6 +117,10 @@ def loads(text: str, name: str) -> Source:
                 root.where.line, root.where.column, "NOT_A_MAP", "a values file is a map of names to values"
             )
         root = Node({}, root.where)
+    if any(step in root.value for step in _STUDY_MODEL) and any(step in root.value for step in _STUDY_SETS):
+        at = next(iter(root.value.values())).where
+        said, instead = "this is a study, not values", f"mops-helm study plan {name} reads it"
+        return _unusable(name, at.key_line, at.key_column, "STUDY", said, instead)
     return Source(name, root, tuple(reader.findings))
 
 
