@@ -261,6 +261,27 @@ def test_positions_in_json(findings):
     ]
 
 
+@pytest.mark.parametrize(
+    "text, place, bracket",
+    [
+        ('{\n "model": "m.s",\n "scenario": "a",\n}', "3:17", "}"),
+        ('{"parameter_sets": [\n  {"a": 1},\n  {"a": 2} ,  \n ]}', "3:12", "]"),
+        ('{"parameter_sets": [{"a": 1,}]}', "1:28", "}"),
+    ],
+)
+def test_a_comma_too_many_in_json_is_named(load, text, place, bracket):
+    with pytest.raises(BadInput) as caught:
+        load(text, "a.json")
+    said = f"a.json:{place}  SYNTAX  the comma before {bracket} must go; nothing follows it"
+    assert str(caught.value).endswith(said)
+
+
+def test_no_comma_is_blamed_for_other_slips_in_json(load):
+    for text, place in (('{"model": "m.s"\n "scenario": "a"}', "2:2"), ('{"model": ,}', "1:11"), ("", "1:1")):
+        with pytest.raises(BadInput, match=f"a.json:{place}  SYNTAX  Expecting "):
+            load(text, "a.json")
+
+
 @pytest.mark.parametrize("name", ["missing.yaml", "."])
 def test_unreadable(tmp_path, name):
     with pytest.raises(BadInput, match=re.escape(str(tmp_path))):

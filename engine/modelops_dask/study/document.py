@@ -21,6 +21,7 @@ from modelops_dask.errors import BadInput
 Where = tuple[str | int, ...]  # names and list indices from the root
 NAME = -1  # as the last step of a path: the name itself, not its value
 _BLANK = re.compile(r"[ \t\r\n]*")
+_LAST_COMMA = re.compile(r",\s*([}\]])")
 _PLAIN = ("str", "int", "float", "bool", "null")
 
 
@@ -104,7 +105,7 @@ def _read_json(path: Path, text: str) -> Document:
     try:
         value = json.loads(text, object_pairs_hook=mapping)
     except json.JSONDecodeError as error:
-        raise BadDocument(path, [Finding(error.lineno, error.colno, "SYNTAX", error.msg)]) from None
+        raise BadDocument(path, [_json_syntax(text, error)]) from None
     except ValueError as error:  # a number of thousands of digits
         raise BadDocument(path, [Finding(1, 1, "SYNTAX", str(error))]) from None
     findings = [
@@ -112,6 +113,17 @@ def _read_json(path: Path, text: str) -> Document:
         for names in repeated
     ]
     return Document(path, value, findings, lambda where: _json_position(text, where))
+
+
+def _json_syntax(text: str, error: json.JSONDecodeError) -> Finding:
+    """The parser's words, but plain ones at the comma when nothing follows it."""
+    at = error.pos  # since Python 3.13; before, what comes instead of the next name or value
+    if "trailing comma" not in error.msg:
+        at = max(0, len(text[:at].rstrip()) - 1)
+    if found := _LAST_COMMA.match(text, at):
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        return Finding(line, column, "SYNTAX", f"the comma before {found[1]} must go; nothing follows it")
+    return Finding(error.lineno, error.colno, "SYNTAX", error.msg)
 
 
 def _json_position(text: str, where: Where) -> tuple[int, int]:
