@@ -151,6 +151,19 @@ BAD = {
     "empty sets": (HEAD + "sets: []\n", ["3:7 EMPTY"]),
     "empty grid": (HEAD + "grid: {}\n", ["3:7 EMPTY"]),
     "empty axis": (HEAD + "grid: {a: []}\n", ["3:11 EMPTY"]),
+    "nothing after grid": (HEAD + "grid:\n", ["3:1 EMPTY"]),
+    "a comment after grid": (HEAD + "grid:  # later\nname: a\n", ["3:1 EMPTY"]),
+    "nothing after sets": (HEAD + "sets:\n\nname: a\n", ["3:1 EMPTY"]),
+    "nothing after an axis": (HEAD + "grid:\n  a:\n  b: [1]\n", ["4:3 TYPE"]),
+    "nothing after names": (
+        "name:\nmodel:\nscenario: ''\nreplicates:\nfixed:\nsobol:\n  n:\n  parameters:\n",
+        [f"{line} EMPTY" for line in ("1:1", "2:1", "3:11", "4:1", "5:1", "7:3", "8:3")],
+    ),
+    "nothing after bounds": (
+        HEAD
+        + "sobol:\n  n: 4\n  parameters:\n    a:\n      low:\n      high: 2\n      scale:\n      integer:\n",
+        ["7:7 EMPTY", "9:7 EMPTY", "10:7 EMPTY"],
+    ),
     "a misspelt name": (HEAD + "replicate: 3\nsets: [{a: 1}]\n", ["3:1 UNKNOWN"]),
     "a name twice": (HEAD + "sets: [{a: 1}]\nmodel: m.s\n", ["4:1 DUPLICATE_KEY"]),
     "a parameter twice": (HEAD + "grid:\n  a: [1]\n  a: [2]\n", ["5:3 DUPLICATE_KEY"]),
@@ -243,6 +256,16 @@ def test_all_findings_at_once_with_what_to_write(load):
     text = str(caught.value)
     for part in ("did you mean model?", "model is missing", "from 1 to", "not below high"):
         assert part in text
+
+
+def test_what_is_empty_is_said_with_what_to_write(load):
+    with pytest.raises(BadInput) as caught:
+        load(HEAD + "replicates:\ngrid:\n")
+    said = [line.partition("sir.yaml:")[2] for line in str(caught.value).splitlines()]
+    assert said == [
+        "3:1  EMPTY  replicates is empty; write a whole number, 1 or more, or remove it",
+        "4:1  EMPTY  grid is empty; write names and values below it",
+    ]
 
 
 def test_positions_in_json(findings):

@@ -241,4 +241,6 @@ class _Nodes:
             else:
                 result[key.value] = self.plain(item, (*where, key.value))
                 self._marks[(*where, key.value, NAME)] = line, column
+                if item.start_mark.index == item.end_mark.index:  # nothing: its mark is at what follows
+                    self._marks[(*where, key.value)] = line, column
         return result

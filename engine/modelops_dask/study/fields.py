@@ -58,7 +58,9 @@ class Fields:
         value = mapping.get(key, default)
         if value is ...:
             self.note(where, "MISSING", f"{key} is missing")
-        elif value is not default and (not isinstance(value, str) or not value):
+        elif value is not default and value in (None, ""):
+            self._empty(where, key, "a text", optional=default is not ...)
+        elif value is not default and not isinstance(value, str):
             self.note((*where, key), "TYPE", f"{key} must be text, not {value!r}")
         else:
             return value
@@ -68,6 +70,8 @@ class Fields:
         value = mapping.get(key, ... if filled else {})
         if value is ...:
             self.note(where, "MISSING", f"{key} is missing")
+        elif value is None:
+            self._empty(where, key, "names and values below it", optional=not filled)
         elif not isinstance(value, dict):
             self.note((*where, key), "TYPE", f"{key} must be a mapping of names to values")
         elif filled and not value:
@@ -82,6 +86,8 @@ class Fields:
         value = mapping.get(key, default)
         if value is None and key not in mapping:
             self.note(where, "MISSING", f"{key} is missing; write a whole number, {low:,} or more")
+        elif value is None:
+            self._empty(where, key, f"a whole number, {low:,} or more", optional=default is not None)
         elif type(value) is not int:
             self.note((*where, key), "TYPE", f"{key} must be a whole number, not {value!r}")
         elif not low <= value <= high:
@@ -96,9 +102,13 @@ class Fields:
         self.names(mapping, where, ("low", "high", "scale", *extra))
         low, high = (self._bound(mapping, where, key) for key in ("low", "high"))
         log, integer = mapping.get("scale", "linear") == "log", mapping.get("integer", False)
-        if mapping.get("scale", "linear") not in ("linear", "log"):
+        if mapping.get("scale", "linear") is None:
+            self._empty(where, "scale", "linear or log", optional=True)
+        elif mapping.get("scale", "linear") not in ("linear", "log"):
             self.note((*where, "scale"), "VALUE", f"scale is {mapping['scale']!r}; write linear or log")
-        if not isinstance(integer, bool) and "integer" in extra:
+        if integer is None and "integer" in extra:
+            self._empty(where, "integer", "true or false", optional=True)
+        elif not isinstance(integer, bool) and "integer" in extra:
             self.note((*where, "integer"), "TYPE", f"integer must be true or false, not {integer!r}")
         if low is not None and high is not None:
             if low >= high:
@@ -119,10 +129,17 @@ class Fields:
             return None
         return Range(int(low), int(high), log, True) if integer is True else Range(low, high, log)
 
+    def _empty(self, where: Where, key: str, instead: str, optional: bool = False) -> None:
+        """A name that nothing follows."""
+        out = ", or remove it" if optional else ""
+        self.note((*where, key), "EMPTY", f"{key} is empty; write {instead}{out}")
+
     def _bound(self, mapping: dict, where: Where, key: str) -> float | None:
         value = mapping.get(key, ...)
         if value is ...:
             self.note(where, "MISSING", f"{key} is missing")
+        elif value is None:
+            self._empty(where, key, "a number")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             self.note((*where, key), "TYPE", f"{key} must be a number, not {value!r}")
         elif not abs(value) < 1e300:  # also refuses NaN; more would overflow when it is scaled
