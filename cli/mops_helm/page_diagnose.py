@@ -31,7 +31,7 @@ def page(done: Experiment, apply: str) -> str:
         _sources(found),
         _arms(found),
         _list("Not excluded", found.not_excluded),
-        html.section("Use meanwhile", "", _code(render_diagnose.values(found)) + _code(apply)),
+        _use(found, apply),
         html.section(
             "Reasoning", "", f"<details><summary>How verdicts are reached</summary>{_reasoning()}</details>"
         ),
@@ -47,7 +47,7 @@ def _numbers(found: Diagnosis) -> str:
         cards.append(("results that differ", share, evidence.differing > 0))
     if evidence.seen:
         cards.append(("repeats that show it", evidence.seen, False))
-    if preset := found.values.get("preset"):
+    if found.to_mend and (preset := found.values.get("preset")):
         cards.append(("preset meanwhile", preset, False))
     if found.memory:
         slope = found.memory.slope_bytes_per_task / render_diagnose.MIB
@@ -113,6 +113,11 @@ def _arms(found: Diagnosis) -> str:
     return html.section(
         "Arms", "The same tasks, run in ways that share less or more.", html.table(heads, rows)
     )
+
+
+def _use(found: Diagnosis, apply: str) -> str:
+    shown = _code(render_diagnose.values(found)) + _code(apply) if found.to_mend else ""
+    return html.section("Use meanwhile", "", shown)
 
 
 def _reasoning() -> str:

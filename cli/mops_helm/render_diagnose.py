@@ -142,6 +142,8 @@ def _ran(found: "Diagnosis", folder: Path) -> str:
 
 
 def _use(found: "Diagnosis", apply: str) -> Iterator[str]:
+    if not found.to_mend:
+        return
     preset = found.values.get("preset")
     yield f"Use meanwhile: preset {preset}" if preset else "Use meanwhile:"
     yield from (f"  {line}" for line in yaml_text(found.values).splitlines())

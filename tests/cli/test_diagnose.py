@@ -149,6 +149,7 @@ def test_a_healthy_model_ends_with_status_0_and_what_it_may_still_hide(tmp_path)
     assert done.stdout.startswith("healthy: ")
     assert "Not excluded" in done.stdout
     assert re.search(r"^direct +not run .*not asked for$", done.stdout, re.MULTILINE)
+    assert "meanwhile" not in done.stdout and "mops-helm upgrade" not in done.stdout
     assert (tmp_path / "out" / "healthy-diagnosis" / "diagnosis.json").exists()
 
 
@@ -257,8 +258,9 @@ def diagnosis(**changed) -> Diagnosis:
     )
 
 
-def experiment() -> Experiment:
-    return Experiment(Case("healthy").spec, Bundle(Path("any"), "sha256:00"), diagnosis(), Path("bin/python"))
+def experiment(**changed) -> Experiment:
+    bundle = Bundle(Path("any"), "sha256:00")
+    return Experiment(Case("healthy").spec, bundle, diagnosis(**changed), Path("bin/python"))
 
 
 def test_what_comes_from_a_model_cannot_become_part_of_the_page():
@@ -285,6 +287,17 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
     assert "\nReproduce    bin/python kept/reproduce.py\n" in said
     data = json.loads(render_diagnose.diagnosis(experiment(), "", Path(), "json"))
     assert data == json.loads(json.dumps(diagnosis().as_json()))
+
+
+def test_a_healthy_model_is_given_nothing_to_apply():
+    healthy = experiment(verdict="healthy", preset="baseline", values=advice.values("healthy", {}, "bundle"))
+    apply = "mops-helm upgrade RELEASE --preset baseline"
+    for said in (
+        render_diagnose.diagnosis(healthy, apply, Path("kept"), "table"),
+        page_diagnose.page(healthy, apply),
+    ):
+        assert "healthy" in said and "meanwhile" not in said and "upgrade" not in said
+        assert "preset: baseline" not in said
 
 
 CAUSES = [name for name in verdict.VERDICTS if name != "inconclusive"]

@@ -140,6 +140,11 @@ class Diagnosis:
     seconds: float = 0.0
     observations: tuple[Observation, ...] = field(default=(), repr=False)
 
+    @property
+    def to_mend(self) -> bool:
+        """Whether there is something to live with meanwhile."""
+        return self.verdict != "healthy"
+
     def as_json(self) -> dict:
         """Plain data: the contract of `preset diagnose -o json`. The observations are left out."""
         fields = asdict(replace(self, observations=()))
