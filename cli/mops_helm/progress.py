@@ -190,9 +190,10 @@ def a_second(rate: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 14 ms, 2.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 1:
-        return f"{seconds * 1000:.2g} ms"
+    """Seconds as a person says them: 14 ms, 890 ms, 2.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    milliseconds = float(f"{seconds * 1000:.2g}")  # two digits: 0.998 s is 1.0 s
+    if milliseconds < 1000:
+        return f"{milliseconds:g} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

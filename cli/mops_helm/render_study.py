@@ -150,7 +150,7 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
         lines.append(driver(found.driver))
     if ran := found.ran:
         lines.append(
-            f"This run: {ran.ended_here:,} tasks in {duration(ran.seconds)}, {ran.rate:,.3g} a second"
+            f"This run: {ran.ended_here:,} tasks in {duration(ran.seconds)}, {a_second(ran.rate)}"
             + (f", peak memory of a task {ran.peak_bytes / MIB:,.0f} MiB" if ran.peak_bytes else "")
         )
     if found.failures:

@@ -97,10 +97,27 @@ def test_a_line_says_done_failed_rate_and_time_to_go():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.014, "14 ms"), (2.44, "2.4 s"), (59, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+    [
+        (0, "0 ms"),
+        (0.00123, "1.2 ms"),
+        (0.014, "14 ms"),
+        (0.142, "140 ms"),
+        (0.894, "890 ms"),
+        (0.998, "1.0 s"),
+        (2.44, "2.4 s"),
+        (59, "59 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+    ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_what_a_fast_run_did_is_in_plain_numbers():
+    fast = Progress(20_000, 20_000, 0, 0, 20_000, 0.89, 2, 0)
+    found = Summary("/s", "e/x", 20_000, {"ok": 20_000, "failed": 0, "poisoned": 0, "pending": 0}, ran=fast)
+    assert "This run: 20,000 tasks in 890 ms, 22,472 a second" in render_study.summary(found, "table")
 
 
 def test_lines_come_every_tenth():

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from modelops_dask.report import figures, measure, report, space
+from modelops_dask.report import html as page_html
 from modelops_dask.report.timeline import Timeline
 from modelops_dask.store import parts, study
 from modelops_dask.store.files import Files
@@ -137,6 +138,17 @@ def test_a_study_of_which_nothing_ran_yet(tmp_path):
     page = report(files)
     assert "Nothing was run yet." in page and "<b>2</b><span>pending</span>" in page
     assert "<canvas" not in page and len(page) < 10_000
+
+
+def test_many_short_tasks_are_told_in_plain_numbers(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text("name: s\nmodel: m.s\nscenario: b\nreplicates: 2000\nsets: [{a: 1}]\n")
+    files = Files(str(tmp_path / "store"))
+    plan = study.begin(files, spec.load(path), "sha256:" + "a" * 64)
+    tasks = plan.tasks([(0, 2000)])
+    parts.write(files, [Attempt(t.set, t.replicate, t.seed, "ok", seconds=0.01, ended=1000.0) for t in tasks])
+    assert "<b>20,000</b><span>attempts a second</span>" in report(files)
+    assert page_html.duration(0.9996) == "1 s" and page_html.duration(0.142) == "142 ms"
 
 
 def test_in_a_browser_every_figure_is_drawn_and_the_map_follows_a_choice(files, tmp_path):

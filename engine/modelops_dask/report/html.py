@@ -70,4 +70,5 @@ def duration(seconds: float) -> str:
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
         if seconds >= 2 * size or (unit == "s" and seconds >= 1):
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"
+    milliseconds = float(f"{seconds * 1000:.3g}")
+    return f"{milliseconds:g} ms" if milliseconds < 1000 else "1 s"

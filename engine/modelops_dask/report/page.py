@@ -57,7 +57,8 @@ def _numbers(measured: Measured) -> str:
     if measured.retried:
         cards.append(("tried more than once", f"{measured.retried:,}", False))
     if measured.attempts:
-        cards.append(("attempts a second", f"{measured.attempts / max(active, 0.1):,.4g}", False))
+        rate = measured.attempts / max(active, 0.1)
+        cards.append(("attempts a second", f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}", False))
         cards.append(("time in which tasks ran", html.duration(active), False))
     if seconds.total:
         cards.append(("median of a task", html.duration(seconds.quantile(0.5)), False))
