@@ -5,6 +5,7 @@ Does not parse helm's messages or act on its exit statuses: what helm says is pa
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ class Place:
 
     def line(self, *words: str) -> str:
         """A helm command about the release, to paste."""
-        return " ".join(["helm", *self.flags, *words])
+        return shlex.join(["helm", *self.flags, *words])
 
 
 def values(place: Place, *, with_defaults: bool = False) -> dict[str, Any] | None:

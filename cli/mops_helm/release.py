@@ -35,7 +35,7 @@ class NoRelease(BadInput):
     def __str__(self) -> str:
         return (
             f"There is no release {self.place.release} in namespace {self.place.namespace}. Those that are "
-            f"there: {' '.join(['helm', 'list', *self.place.flags])}   A new one: mops-helm install"
+            f"there: {self.place.line('list')}   A new one: mops-helm install"
         )
 
 

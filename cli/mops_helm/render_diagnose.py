@@ -4,6 +4,7 @@ Diagnosis, the table of reasoning -> lines for people, or the same facts as data
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,11 @@ def diagnosis(done: Experiment, apply: str, folder: Path, form: str) -> str:
     found = done.found
     if form != "table":
         return data(found.as_json(), form)
+    script = shlex.join([str(done.python), str(folder / SCRIPT)])
     blocks = [
         [f"{found.verdict}: {found.because}", f"Confidence {found.confidence:.3g}"],
         list(_evidence(found.evidence)),
-        list(_polluter(found.polluter, f"{done.python} {folder / SCRIPT}")) if found.polluter else [],
+        list(_polluter(found.polluter, script)) if found.polluter else [],
         list(_sources(found)),
         list(_memory(found)),
         [_arms(found.arms)],

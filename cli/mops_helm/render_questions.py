@@ -40,8 +40,8 @@ def _where(place: "Place | None") -> str:
 
 
 def _flags(trial: Trial) -> str:
-    preset = [f"--preset {trial.preset}"] if trial.preset else []
-    return " ".join([*preset, *(f"--set {each}" for each in trial.sets)])
+    preset = ["--preset", trial.preset] if trial.preset else []
+    return shlex.join([*preset, *(word for each in trial.sets for word in ("--set", each))])
 
 
 def question(node: Question) -> str:

@@ -32,6 +32,7 @@ from modelops_dask.diagnose.result import (
 from mops_helm import diagnosing, page_diagnose, paths, render_diagnose, render_questions
 from mops_helm.diagnosing import Experiment
 from mops_helm.main import main
+from mops_helm.questions import Trial
 from mops_helm.values import layers
 from study_helpers import finish, mops_helm, start
 
@@ -196,6 +197,20 @@ def test_the_budget_ends_a_model_that_hangs(tmp_path):
     assert found["budget_seconds"] == 8
 
 
+def test_a_task_that_fails_alone_comes_with_a_command_to_paste(tmp_path):
+    model = write_bundle(
+        tmp_path / "my model",
+        {
+            "wire.py": "def wire(entrypoint, params, seed):\n    return {'y': b'1' * (6 // params['x'])}\n",
+            "study.yaml": "name: divides\nentrypoint: models.divide/by\ngrid: {x: [0, 1, 2, 3]}\n",
+        },
+    )
+    spec = model / "study.yaml"
+    arms_wanted = ["--arms", "single-process"]
+    done = mops_helm("preset", "diagnose", "--study", spec, *FEW, *IMAGE, *arms_wanted, cwd=tmp_path)
+    assert f"mops-helm study try '{spec}' --task 0/0" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -285,6 +300,8 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
     places = [said.index(head) for head in heads]
     assert places == sorted(places)
     assert "\nReproduce    bin/python kept/reproduce.py\n" in said
+    spaced = render_diagnose.diagnosis(experiment(), "", Path("my model"), "table")
+    assert "\nReproduce    bin/python 'my model/reproduce.py'\n" in spaced
     data = json.loads(render_diagnose.diagnosis(experiment(), "", Path(), "json"))
     assert data == json.loads(json.dumps(diagnosis().as_json()))
 
@@ -308,6 +325,11 @@ ADVISED = [
     for cause, facts, environment, numbers in product(CAUSES, FACTS, ["bundle", "image"], NUMBERS)
     if (cause, environment) != ("cached-environment", "image")  # there is one, which is not built anew
 ]
+
+
+def test_values_that_a_shell_would_read_otherwise_are_quoted():
+    trial = Trial("", ("nodeSelector={a b}",))
+    assert render_questions.upgrade(trial, None) == "mops-helm upgrade RELEASE --set 'nodeSelector={a b}'"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from modelops_dask.errors import BadInput
+from mops_helm.helm import Place
 from mops_helm.main import main
+from mops_helm.release import NoRelease
 from mops_helm.release_values import Asked, Layers, laid, leaves, taken_apart
 from mops_helm.values import presets
 from mops_helm.values.findings import BadValues
@@ -157,6 +159,11 @@ def test_what_the_release_may_mend_waits_for_the_cluster(away, arguments):
 
 def test_good_values_need_the_cluster(away):
     assert away("install", "sims", "--preset", "simulation", "--no-warm-processes").exit_code == 5
+
+
+def test_helm_commands_to_paste_name_a_context_of_any_name():
+    said = str(NoRelease(Place("sims", "epi", "my cluster")))
+    assert "there: helm --namespace epi --kube-context 'my cluster' list " in said
 
 
 def test_any_walk_over_presets_ends_where_it_began():

@@ -219,6 +219,8 @@ def test_no_study_there(tmp_path):
     for command in ("status", "results"):
         done = CliRunner().invoke(main, ["study", command, str(tmp_path / "none")])
         assert done.exit_code == 2 and "holds no study" in done.stderr
+        spaced = CliRunner().invoke(main, ["study", command, str(tmp_path / "not one")])
+        assert f"mops-helm study run SPEC --store '{tmp_path / 'not one'}'" in spaced.stderr
 
 
 def test_every_finding_of_a_bad_spec_and_no_traceback(tmp_path):

@@ -29,6 +29,13 @@ def test_lists_its_files_and_the_next_commands(tmp_path):
     assert "mops-helm study results out/measles" in result.stderr
 
 
+def test_the_next_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = invoke("my model").stderr
+    assert "\n  mops-helm study run 'my model/study.yaml'\n" in said
+    assert "\n  mops-helm study results 'out/my model'\n" in said
+
+
 def test_refuses_a_folder_with_something_in_it(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     result = invoke(tmp_path)

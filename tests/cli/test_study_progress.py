@@ -149,6 +149,14 @@ def test_who_is_refused(files, changes, refused, notes):
     assert len(said) == notes
 
 
+def test_how_to_watch_the_run_that_is_there_can_be_pasted(tmp_path):
+    files = Files(str(tmp_path / "my store"))
+    leave(files)
+    watch = f"mops-helm study status '{tmp_path}/my store'"
+    with pytest.raises(AlreadyRunning, match=watch), Presence(files):
+        pass
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"host": 1}', b"\xff"])
 def test_a_file_that_cannot_be_read_means_nobody(files, content):
     files.put(FILE, content)

@@ -1,5 +1,6 @@
 """`mops-helm study new`; study.py adds it to its group."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -13,8 +14,7 @@ def new(folder: Path) -> None:
 
     for path in scaffold.create(folder):
         click.echo(path)
-    results = Path("out") / folder.resolve().name
-    click.echo(
-        f"\nNext:\n  mops-helm study run {folder / 'study.yaml'}\n  mops-helm study results {results}",
-        err=True,
+    spec, results = (
+        shlex.quote(str(path)) for path in (folder / "study.yaml", Path("out") / folder.resolve().name)
     )
+    click.echo(f"\nNext:\n  mops-helm study run {spec}\n  mops-helm study results {results}", err=True)

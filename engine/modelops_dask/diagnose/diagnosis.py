@@ -5,6 +5,7 @@ spec, bundle, a Dask client -> Experiment -> facts -> verdict.judge -> causes ->
 The budget holds for all of it. Does not print; `say` hears what is under way.
 """
 
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -194,7 +195,7 @@ def _sentences(experiment: Experiment, row: Row, facts: dict[str, Fact], spec: P
         task, one = causes.task_ref(runs, failed), runs.reference[failed]
         yield (
             f"Task {task.task} ends {one.status} ({one.reason}) also alone in a new process: "
-            f"mops-helm study try {spec} --task {task.task}"
+            f"mops-helm study try {shlex.quote(str(spec))} --task {task.task}"
         )
     if row.verdict == "process-reuse":
         cure = {

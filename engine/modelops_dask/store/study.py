@@ -15,6 +15,7 @@ Does not know what was done: parts.py and fold.py do.
 """
 
 import json
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class NoStudy(BadInput):
     def __str__(self) -> str:
         return (
             f"{self.where} holds no study (no study.json). "
-            f"To run one there: mops-helm study run SPEC --store {self.where}"
+            f"To run one there: mops-helm study run SPEC --store {shlex.quote(self.where)}"
         )
 
 

@@ -11,6 +11,7 @@ that cannot be read means that nobody runs.
 
 import json
 import os
+import shlex
 import socket
 import threading
 import time
@@ -73,7 +74,7 @@ class AlreadyRunning(BadInput):
         since = time.strftime("%H:%M:%S", time.localtime(self.driver.started))
         return (
             f"{self.where} is being run by process {self.driver.pid} of this machine, since {since}. "
-            f"Watch it:  mops-helm study status {self.where}\n"
+            f"Watch it:  mops-helm study status {shlex.quote(self.where)}\n"
             "To run it here instead, end that process first (Ctrl-C, or kill): what it has stored stays."
         )
 
