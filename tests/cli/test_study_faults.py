@@ -89,6 +89,20 @@ def test_ctrl_c_stores_what_runs_and_the_next_run_goes_on(undisturbed, tmp_path)
         assert found.equals(expected)
 
 
+def test_a_second_ctrl_c_says_what_goes_on_too(tmp_path):
+    write_spec(tmp_path, n=4, until=str(tmp_path / "never"))
+    run = start("study", "run", "study.yaml", *SMALL, cwd=tmp_path)
+    wait_for(lambda: below(run, runner=True) or run.poll() is not None, "runner", 60)
+    run.send_signal(signal.SIGINT)
+    said = iter(run.stderr.readline, "")
+    assert any("Once more ends at once" in line for line in said), run.poll()
+    run.send_signal(signal.SIGINT)
+    done = finish(run)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("Interrupted. The same command goes on:\n  mops-helm study run study.yaml")
+    assert "Traceback" not in done.stderr
+
+
 def test_after_ctrl_c_sigterm_ends_at_once(tmp_path):
     spec = write_spec(tmp_path, n=4, until=str(tmp_path / "never"))
     run = start("study", "run", spec, *SMALL, cwd=tmp_path)

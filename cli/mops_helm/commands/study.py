@@ -143,14 +143,18 @@ def run(
     with progress.reporting(sys.stderr, form) as shown:
         loaded = spec.load(spec_path)
         on = studies.workers(preset_name, files, sets, scheduler)
-        summary = studies.run_study(
-            loaded,
-            studies.bundle_of(loaded, bundle, on.settings),
-            studies.store_of(loaded, store),
-            on,
-            retry,
-            Watcher(shown.phase, shown.progress, shown.say),
-        )
+        try:
+            summary = studies.run_study(
+                loaded,
+                studies.bundle_of(loaded, bundle, on.settings),
+                studies.store_of(loaded, store),
+                on,
+                retry,
+                Watcher(shown.phase, shown.progress, shown.say),
+            )
+        except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
+            shown.say(f"Interrupted. The same command goes on:\n  {again}")
+            sys.exit(130)
         click.echo(render_study.summary(summary, output, flags))
         shown.say(render_study.next_step(summary, again))
     sys.exit(summary.exit_code)
