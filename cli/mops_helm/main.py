@@ -45,7 +45,11 @@ class Edge(click.Group):
             ctx.exit(130)
 
 
-@click.group(cls=Edge, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Edge,
+    commands=dict.fromkeys(GROUPS),  # where click looks for a name that is near a mistyped one
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="mops-helm")
 def main() -> None:
     """Presets, checks and studies for simulations on Dask in Kubernetes."""

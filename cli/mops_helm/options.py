@@ -27,8 +27,12 @@ files = click.option(
 def _states(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
     """failed,poisoned -> its names."""
     states = tuple(dict.fromkeys(text.split(","))) if text else ()
-    if unknown := [state for state in states if state not in ("failed", "poisoned")]:
-        raise click.BadParameter(f"{unknown[0]!r} is not failed or poisoned")
+    known = ["failed", "poisoned"]
+    if unknown := [state for state in states if state not in known]:
+        from mops_helm.values.presets import did_you_mean
+
+        near = did_you_mean(unknown[0], known)
+        raise click.BadParameter(f"{unknown[0]!r} is not failed or poisoned{near}")
     return states
 
 

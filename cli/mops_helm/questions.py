@@ -79,7 +79,8 @@ class Tree:
                 raise BadInput(f"--answer {text}: there is no question {key}{near}")
             if value not in questions[key].then:
                 possible = " or ".join(questions[key].then)
-                raise BadInput(f"--answer {text}: to {key} the answer is {possible}")
+                near = did_you_mean(value, list(questions[key].then))
+                raise BadInput(f"--answer {text}: to {key} the answer is {possible}{near}")
             answers[key] = value
         return answers
 

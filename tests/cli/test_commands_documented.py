@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from mops_helm.main import main
 
@@ -31,3 +32,12 @@ def test_documented(name, command):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [("instal sims", "install"), ("stat sims", "status"), ("study rn", "run"), ("preset lst", "list")],
+)
+def test_a_command_that_is_mistyped_is_told_what_is_near(typed, near):
+    done = CliRunner().invoke(main, typed.split())
+    assert done.exit_code == 2 and f"Did you mean '{near}'?" in done.stderr

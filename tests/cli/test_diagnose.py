@@ -216,6 +216,7 @@ def test_a_task_that_fails_alone_comes_with_a_command_to_paste(tmp_path):
     [
         (["--study", "none.yaml"], "none.yaml"),
         ([*study("healthy"), "--arms", "warm"], "There is no arm warm"),
+        ([*study("healthy"), "--arms", "baselin"], "Did you mean baseline?"),
         ([*study("healthy"), "--budget", "soon"], "write 90s, 5m or 1h"),
         ([*study("healthy"), "--answer", "symptom=results"], "without --study"),
         ([*study("healthy"), "--write", "no/such/folder.yaml"], "there is no folder no/such"),

@@ -118,7 +118,8 @@ def test_a_file_for_answers_may_be_named(tmp_path):
     [
         ("symptoms=results", "did you mean symptom?"),
         ("symptom=result", "results or memory"),
-        ("symptom", "results or memory"),
+        ("symptom=resluts", "the answer is results or memory; did you mean results?"),
+        ("symptom", "the answer is results or memory\n"),
     ],
 )
 def test_an_answer_that_is_none_is_refused_and_not_kept(given, said, tmp_path):

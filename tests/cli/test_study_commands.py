@@ -84,6 +84,8 @@ def test_retry_tries_failed_tasks_again_and_counts_as_a_run(tmp_path):
     assert (found["failed"], found["run"]["tasks"]) == (1, 1)
     bad = mops_helm("study", "run", spec, "--retry", "failed,broken", cwd=tmp_path)
     assert bad.returncode == 2 and "'broken' is not failed or poisoned" in bad.stderr
+    near = mops_helm("study", "run", spec, "--retry", "faild", cwd=tmp_path)
+    assert near.returncode == 2 and "is not failed or poisoned; did you mean failed?" in near.stderr
 
 
 def test_a_study_that_gained_replicates_runs_only_those(tmp_path):

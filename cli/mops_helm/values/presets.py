@@ -71,5 +71,5 @@ def isolation_names() -> list[str]:
 def did_you_mean(name: str, known: list[str]) -> str:
     """ "; did you mean a or b?", or nothing when no name is near."""
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
-    near = near or [other for other in known if other.startswith(name)][:2]
+    near = near or [other for other in known if name and other.startswith(name)][:2]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -8,6 +8,7 @@ an arm begin together. Does not run anything: lane.py does, on a worker.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
@@ -82,5 +83,7 @@ def named(name: str) -> Arm:
 def chosen(names: Collection[str]) -> tuple[str, ...]:
     """The arms to run, in order: those named, and the reference; with none named, all. BadInput."""
     if unknown := sorted(set(names) - set(NAMES)):
-        raise BadInput(f"There is no arm {', '.join(unknown)}; arms are {', '.join(NAMES)}.")
+        near = [other for name in unknown for other in get_close_matches(name, NAMES, 1)]
+        hint = f" Did you mean {' and '.join(near)}?" if near else ""
+        raise BadInput(f"There is no arm {', '.join(unknown)}; arms are {', '.join(NAMES)}.{hint}")
     return tuple(name for name in NAMES if not names or name in names or name in ALWAYS)
