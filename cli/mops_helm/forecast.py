@@ -45,7 +45,7 @@ def _preset(expected: Estimate, on: Workers) -> str:
     from mops_helm.values import effective, layers
 
     for name in CANDIDATES:
-        values = layers.resolve(name, (), ()).values
+        values = layers.resolve([name], (), ()).values
         settings = replace(on.settings, subprocess_pool_size=effective.settings(values).subprocess_pool_size)
         if (
             estimate(expected.profile, 1, effective.shape(values), settings).limit_bytes

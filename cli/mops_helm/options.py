@@ -10,8 +10,12 @@ output = click.option(
     "-o", "--output", type=FORMS, default="table", show_default=True, help="Form of the result."
 )
 
-preset = click.option(
-    "--preset", "preset_name", metavar="NAME", help="A preset by name (mops-helm preset list)."
+presets = click.option(
+    "--preset",
+    "preset_names",
+    metavar="NAME",
+    multiple=True,
+    help="A preset by name (mops-helm preset list); one for shape and one for isolation may be given.",
 )
 
 files = click.option(

@@ -13,25 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelops_dask.errors import BadInput
 from mops_helm.values import layers, presets
 from mops_helm.values.findings import MENDED_BY_OTHERS, BadValues, Finding, errors
 from mops_helm.values.load import Source, load, loads
 from mops_helm.values.merge import Merged
 
 Leaves = dict[tuple[str, ...], Any]  # lists and empty maps are leaves
-
-
-class TwoPresets(BadInput):
-    """More than one preset of a kind was asked for."""
-
-    def __init__(self, kind: str, names: Sequence[str]) -> None:
-        super().__init__(kind, names)
-        self.kind = kind
-        self.names = tuple(names)
-
-    def __str__(self) -> str:
-        return f"{' and '.join(self.names)} are both {self.kind} presets: one of a kind at a time"
 
 
 @dataclass(frozen=True)
@@ -82,7 +69,7 @@ def laid(current: Layers, asked: Asked, release: str) -> Laid:
     Presets replace those of their kind; files and --set lie over the values of one's own, and all else stays.
     A file that names an isolation preset replaces it too. Raises BadInput, BadValues.
     """
-    workload, isolation = _chosen(asked.presets)
+    workload, isolation = presets.chosen(asked.presets)
     workload = workload or current.workload
     given = [load(path) for path in asked.files]
     mine = given if asked.reset else [*_kept(current, release), *given]
@@ -128,17 +115,6 @@ def _put_together(values: dict[str, Any], own: dict[str, Any], workload: str) ->
     if workload or hidden:
         values["layers"] = {"workload": workload, "hidden": _nested(hidden)}
     return values
-
-
-def _chosen(names: Sequence[str]) -> tuple[str, str]:
-    """Workload and isolation preset among the names. BadInput: unknown, or two of a kind."""
-    found: dict[str, list[str]] = {"workload": [], "isolation": []}
-    for name in dict.fromkeys(names):
-        found[presets.find(name).kind].append(name)
-    for kind, of_kind in found.items():
-        if len(of_kind) > 1:
-            raise TwoPresets(kind, of_kind)
-    return "".join(found["workload"]), "".join(found["isolation"])
 
 
 def _kept(current: Layers, release: str) -> list[Source]:

@@ -48,12 +48,12 @@ class Workers:
 
 
 def workers(
-    preset_name: str | None, files: Sequence[Path], sets: Sequence[str], scheduler: str = ""
+    preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str], scheduler: str = ""
 ) -> Workers:
     """Workers by the flags of a command. BadInput when values are given for workers that run elsewhere."""
     own = Settings.from_env()
     if scheduler:
-        if preset_name or files or sets:
+        if preset_names or files or sets:
             raise BadInput(
                 f"The workers of {scheduler} have settings of their own: leave out --preset, -f and --set, "
                 "or leave out -d to run on this machine."
@@ -61,7 +61,7 @@ def workers(
         return Workers(own, scheduler=scheduler)
     from mops_helm.values import effective, layers
 
-    values = layers.resolve(preset_name, files, sets).values
+    values = layers.resolve(preset_names, files, sets).values
     settings = replace(
         effective.settings(values), bundles_cache_dir=own.bundles_cache_dir, venvs_dir=own.venvs_dir
     )

@@ -340,6 +340,6 @@ def test_the_command_gives_a_release_the_values_that_are_advised(values):
     trial = diagnosing.trial(diagnosis(values=values))
     assert trial.preset == values.get("preset", "")
     release = paths.PRESETS / "single-process.yaml"  # as a release that has another preset
-    given = layers.leaves(layers.resolve(trial.preset, [release], trial.sets).values)
+    given = layers.leaves(layers.resolve([trial.preset], [release], trial.sets).values)
     assert given.items() >= layers.leaves(values).items()
     assert render_questions.upgrade(trial, None).startswith("mops-helm upgrade RELEASE --")

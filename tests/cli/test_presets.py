@@ -75,8 +75,8 @@ def test_render_values_are_the_merged_values_and_need_no_helm(monkeypatch, tmp_p
     text = run("render", "runner", "--values", "--set", "nameOverride=010,commonLabels.a=yes").stdout
     path = tmp_path / "values.yaml"
     path.write_text(text)
-    merged = layers.resolve("runner", (), ["nameOverride=010", "commonLabels.a=yes"]).values
-    assert layers.resolve(None, [path], ()).values == merged
+    merged = layers.resolve(["runner"], (), ["nameOverride=010", "commonLabels.a=yes"]).values
+    assert layers.resolve((), [path], ()).values == merged
     assert merged["nameOverride"] == "010"
     assert merged["commonLabels"] == {"a": "yes"}
 

@@ -77,7 +77,7 @@ def test_every_answer_leads_somewhere_and_no_path_comes_back(node):
 )
 def test_every_trial_is_of_a_preset_that_exists_with_values_that_are_good(node):
     presets.find(node.trial.preset)
-    layers.resolve(node.trial.preset, (), node.trial.sets)
+    layers.resolve([node.trial.preset], (), node.trial.sets)
 
 
 def test_every_conclusion_is_a_verdict_of_the_experiment():

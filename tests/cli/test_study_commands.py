@@ -88,6 +88,16 @@ def test_retry_tries_failed_tasks_again_and_counts_as_a_run(tmp_path):
     assert near.returncode == 2 and "is not failed or poisoned; did you mean failed?" in near.stderr
 
 
+def test_a_study_runs_under_a_preset_of_each_kind_and_says_both_again(tmp_path):
+    spec = write_spec(tmp_path, n=2, raises=[1])
+    both = ["--preset", "simulation", "--preset", "direct"]
+    done = mops_helm("study", "run", spec, *both, *SMALL, "-o", "json", cwd=tmp_path)
+    (failure,) = json.loads(done.stdout)["by_reason"]
+    assert "--preset simulation --preset direct " in failure["reproduce"]
+    written = pyarrow.parquet.read_table(tmp_path / "out" / "knobs" / "parts", columns=["executor"])
+    assert set(written["executor"].to_pylist()) == {"direct"}
+
+
 def test_a_study_that_gained_replicates_runs_only_those(tmp_path):
     spec = write_spec(tmp_path, n=5)
     mops_helm("study", "run", spec, *FAILING, cwd=tmp_path)

@@ -54,7 +54,7 @@ def expected(path: Path) -> list[str]:
 
 
 def found(path: Path) -> list[findings.Finding]:
-    return check(layers.stack(None, [path], ()))
+    return check(layers.stack((), [path], ()))
 
 
 def test_there_are_enough_bad_files_and_every_code_has_one():
@@ -140,7 +140,7 @@ def test_of_several_files_each_finding_points_at_its_own(tmp_path):
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     one.write_text("workers:\n  resources:\n    limits: {memory: 1Gi}\n  replicas: x\n")
     two.write_text("# two\nworkers:\n  resources:\n    requests: {memory: 2Gi}\n  replicas: 2\n")
-    merged = check(layers.stack(None, [one, two], ["workers.threads=0", "executor.type=warm"]))
+    merged = check(layers.stack((), [one, two], ["workers.threads=0", "executor.type=warm"]))
     assert [(Path(f.file).name, f.line, f.column, f.code) for f in merged] == [
         ("--set", 1, 1, "OUT_OF_RANGE"),
         ("--set", 2, 1, "NOT_ALLOWED"),
@@ -151,7 +151,7 @@ def test_of_several_files_each_finding_points_at_its_own(tmp_path):
 def test_an_isolation_preset_over_files_is_checked_with_them(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("workers:\n  processes: 8\npools:\n  large:\n    processes: 8\n")
-    (finding,) = check(layers.stack("single-process", [path], ()))
+    (finding,) = check(layers.stack(["single-process"], [path], ()))
     assert (finding.file, finding.line, finding.column, finding.code) == (str(path), 5, 16, "PRESET_BINDING")
 
 
@@ -242,9 +242,8 @@ def test_no_accident_of_editing_ends_in_a_traceback(tmp_path):
     path = tmp_path / "mine.yaml"
     for _ in range(150):
         path.write_bytes(mutated(rng, rng.choice(texts)))
-        merged = layers.stack(
-            rng.choice([None, "simulation", "single-process"]), [path], ["workers.threads=2"]
-        )
+        named = rng.choice([[], ["simulation"], ["single-process"], ["single-process", "simulation"]])
+        merged = layers.stack(named, [path], ["workers.threads=2"])
         known = check(merged)
         assert known == sorted(known, key=lambda f: (f.file, f.line, f.column, f.code))
         if not findings.errors(known):

@@ -65,8 +65,8 @@ def convert(tmp_path, text):
     assert done.exit_code == 0, done.output
     path = tmp_path / "values.yaml"
     path.write_text(done.stdout)
-    assert check(layers.stack(None, [path], ())) == []
-    return path, layers.resolve(None, [path], ()).values, done.stderr
+    assert check(layers.stack((), [path], ())) == []
+    return path, layers.resolve((), [path], ()).values, done.stderr
 
 
 def forms():

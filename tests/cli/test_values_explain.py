@@ -121,7 +121,7 @@ def test_the_command_is_the_one_that_the_chart_renders(helm, mine):
         obj for obj in objects if obj and obj["kind"] == "Deployment" and "worker" in obj["metadata"]["name"]
     ]
     rendered = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
-    (pool,) = explain.explain(layers.resolve(None, [path], ()).values).pools
+    (pool,) = explain.explain(layers.resolve((), [path], ()).values).pools
     ours = shlex.split(pool.command)
     begin = rendered.index("--nworkers")
     assert rendered[begin - 3 : begin - 1] == ours[:2] == ["dask", "worker"]

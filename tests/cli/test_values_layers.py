@@ -5,8 +5,11 @@ import random
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from helm_programs import BOTH_HELMS, CHART, template
+from mops_helm import paths
+from mops_helm.main import main
 from mops_helm.values import effective, layers, presets, schema
 from mops_helm.values.findings import BadValues
 from mops_helm.values.load import loads
@@ -19,20 +22,49 @@ WORKLOADS = [preset.name for preset in presets.all_presets() if preset.kind == "
 def test_the_order_of_the_layers(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("workers: {replicas: 7, threads: 3}\nexecutor: {type: direct, maxWarmProcesses: 5}\n")
-    over_workload = layers.resolve("simulation", [path], ()).values
+    over_workload = layers.resolve(["simulation"], [path], ()).values
     assert over_workload["workers"]["replicas"] == 7  # the file, over the preset
     assert over_workload["workers"]["memoryPerProcess"] == "1000Mi"  # the preset, over the chart
-    under_isolation = layers.resolve("single-process", [path], ["workers.replicas=9"]).values
+    under_isolation = layers.resolve(["single-process"], [path], ["workers.replicas=9"]).values
     assert under_isolation["executor"]["type"] == "isolated_warm"  # the preset, over the file
     assert under_isolation["executor"]["maxWarmProcesses"] == 5  # the file: the preset says nothing
     assert under_isolation["workers"]["replicas"] == 9  # --set, over all
+    for both in (["simulation", "single-process"], ["single-process", "simulation"]):
+        values = layers.resolve(both, [path], ()).values
+        assert values["workers"]["memoryPerProcess"] == "1000Mi" and values["preset"] == "single-process"
+        assert values["workers"]["replicas"] == 7 and values["executor"]["type"] == "isolated_warm"
+
+
+SPEC, MINE = str(paths.ROOT / "examples/sir/study.yaml"), str(paths.PRESETS / "runner.yaml")
+TWO = ["--preset", "simulation", "--preset", "local"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["study", "run", SPEC],
+        ["study", "plan", SPEC],
+        ["study", "try", SPEC],
+        ["study", "verify", "out/any"],
+        ["preset", "diagnose", "--study", SPEC],
+        ["values", "check", MINE],
+        ["values", "explain", MINE],
+    ],
+    ids=lambda typed: " ".join(typed[:2]),
+)
+def test_two_presets_of_a_kind_are_refused_by_every_command(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*typed, *TWO])
+    assert done.exit_code == 2, done.output
+    assert done.stderr == "simulation and local are both workload presets: one of a kind at a time\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_values_raise_every_finding(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("workers: {replcias: 7, threads: 0}\n")
     with pytest.raises(BadValues) as caught:
-        layers.resolve(None, [path], ())
+        layers.resolve((), [path], ())
     assert [finding.code for finding in caught.value.findings] == ["UNKNOWN_NAME", "OUT_OF_RANGE"]
     assert caught.value.exit_code == 2
     assert str(path) in str(caught.value)
@@ -41,8 +73,8 @@ def test_bad_values_raise_every_finding(tmp_path):
 @pytest.mark.parametrize("workload", WORKLOADS)
 @pytest.mark.parametrize("isolation", ISOLATION)
 def test_an_isolation_preset_over_a_workload_changes_isolation_alone(isolation, workload):
-    before = layers.resolve(workload, (), ())
-    after = layers.resolve(isolation, [presets.find(workload).path], ())
+    before = layers.resolve([workload], (), ())
+    after = layers.resolve([isolation], [presets.find(workload).path], ())
     stated = presets.find(isolation).values
     for path, _, now in layers.differences(before, after):
         section, _, key = path.partition(".")
@@ -102,7 +134,7 @@ def test_the_chart_renders_what_the_values_amount_to(helm, name, tmp_path):
     path = tmp_path / "pools.yaml"
     path.write_text(POOLS)
     path = path if name == "pools" else presets.find(name).path
-    values = layers.resolve(None, [path], ()).values
+    values = layers.resolve((), [path], ()).values
     done = template(helm, CHART, "-f", path)
     assert done.returncode == 0, done.stderr
     objects = [obj for obj in yaml.safe_load_all(done.stdout) if obj]

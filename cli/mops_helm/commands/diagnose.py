@@ -61,7 +61,7 @@ LOOK_SECONDS = 3  # for a cluster that may name a release
 )
 @options.namespace
 @options.kube_context
-@options.preset
+@options.presets
 @options.files
 @options.sets
 @options.bundle
@@ -89,7 +89,7 @@ def diagnose(
     release: str,
     namespace: str,
     context: str,
-    preset_name: str | None,
+    preset_names: Sequence[str],
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
@@ -144,7 +144,7 @@ def diagnose(
         from modelops_dask.kube.connect import connect
         from mops_helm import diagnosing_release
 
-        if preset_name or files or sets:
+        if preset_names or files or sets:
             raise click.UsageError(
                 f"Release {release} has values of its own: leave out --preset, -f and --set, or leave out "
                 "--release to run on this machine"
@@ -153,7 +153,7 @@ def diagnose(
         place = helm.Place(release, cluster.namespace, context)
         done = diagnosing_release.run(cluster, release, spec_path, bundle, say, **asked)
     else:
-        done = diagnosing.run(spec_path, bundle, studies.workers(preset_name, files, sets), say, **asked)
+        done = diagnosing.run(spec_path, bundle, studies.workers(preset_names, files, sets), say, **asked)
         place = helm.only_release(LOOK_SECONDS)
     found, folder = done.found, diagnosing.keep(done, store)
     apply = render_questions.upgrade(diagnosing.trial(found), place)

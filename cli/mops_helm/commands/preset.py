@@ -46,7 +46,7 @@ def diff(first: str, second: str, output: str) -> None:
     from mops_helm import render
     from mops_helm.values import layers
 
-    merged = [layers.resolve(name, (), ()) for name in (first, second)]
+    merged = [layers.resolve([name], (), ()) for name in (first, second)]
     click.echo(render.differences(layers.differences(*merged), (first, second), output))
 
 
@@ -68,8 +68,8 @@ def render_(
     from mops_helm import helm, render
     from mops_helm.values import layers
 
-    merged = layers.resolve(name, files, sets)
+    merged = layers.resolve([name], files, sets)
     if values_only:
         click.echo(render.yaml_text(merged.values), nl=False)
     else:
-        click.echo(helm.template(release, layers.files(name, files), sets), nl=False)
+        click.echo(helm.template(release, layers.files([name], files), sets), nl=False)

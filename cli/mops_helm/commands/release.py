@@ -10,13 +10,7 @@ from mops_helm import options
 
 RELEASE = click.argument("release", metavar="RELEASE")
 SENDING = (  # of install and upgrade, in the order of --help
-    click.option(
-        "--preset",
-        "preset_names",
-        metavar="NAME",
-        multiple=True,
-        help="A preset by name (mops-helm preset list); one for shape and one for isolation may be given.",
-    ),
+    options.presets,
     options.files,
     options.sets,
     click.option(

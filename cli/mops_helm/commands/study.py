@@ -32,7 +32,7 @@ for command in (new, status, results, report, verify, submit, list_, cancel):
 
 @study.command()
 @options.spec
-@options.preset
+@options.presets
 @options.files
 @options.sets
 @options.bundle
@@ -47,7 +47,7 @@ for command in (new, status, results, report, verify, submit, list_, cancel):
 @options.output
 def plan(
     spec_path: Path,
-    preset_name: str | None,
+    preset_names: Sequence[str],
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
@@ -70,7 +70,7 @@ def plan(
         for line in render_study.tasks(studies.plan_of(loaded), output):
             click.echo(line)
         return
-    where, on = studies.store_of(loaded, store), studies.workers(preset_name, files, sets)
+    where, on = studies.store_of(loaded, store), studies.workers(preset_names, files, sets)
     if pilot:
         with progress.reporting(sys.stderr, "auto") as shown:
             held = studies.bundle_of(loaded, bundle, on.settings)
@@ -93,7 +93,7 @@ def plan(
 
 @study.command()
 @options.spec
-@options.preset
+@options.presets
 @options.files
 @options.sets
 @options.bundle
@@ -118,7 +118,7 @@ def plan(
 @options.output
 def run(
     spec_path: Path,
-    preset_name: str | None,
+    preset_names: Sequence[str],
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
@@ -136,13 +136,13 @@ def run(
     from modelops_dask.study.drive import Watcher
     from mops_helm import progress, render_study, studies
 
-    flags = _flags(preset_name, files, sets)
+    flags = _flags(preset_names, files, sets)
     given = (("--bundle", bundle), ("--store", store), ("-d", scheduler))
     places = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in given if value)
     again = " ".join(filter(None, ("mops-helm study run", shlex.quote(str(spec_path)), flags, places)))
     with progress.reporting(sys.stderr, form) as shown:
         loaded = spec.load(spec_path)
-        on = studies.workers(preset_name, files, sets, scheduler)
+        on = studies.workers(preset_names, files, sets, scheduler)
         try:
             summary = studies.run_study(
                 loaded,
@@ -165,7 +165,7 @@ def run(
 @click.option(
     "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="Which task."
 )
-@options.preset
+@options.presets
 @options.files
 @options.sets
 @options.bundle
@@ -173,7 +173,7 @@ def run(
 def try_(
     where: str,
     task_id: str,
-    preset_name: str | None,
+    preset_names: Sequence[str],
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
@@ -186,7 +186,7 @@ def try_(
     """
     from mops_helm import render_study, studies
 
-    on = studies.workers(preset_name, files, sets)
+    on = studies.workers(preset_names, files, sets)
 
     def echo(text: bytes) -> None:
         sys.stderr.buffer.write(text)
@@ -197,9 +197,9 @@ def try_(
     sys.exit(0 if result.outcome.status == "ok" else 3)
 
 
-def _flags(preset_name: str | None, files: Sequence[Path], sets: Sequence[str]) -> str:
+def _flags(preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str]) -> str:
     """The flags that chose the values, as they would be typed again."""
-    words = ["--preset", preset_name] if preset_name else []
+    words = [word for name in preset_names for word in ("--preset", name)]
     words += [word for path in files for word in ("-f", str(path))]
     words += [word for text in sets for word in ("--set", text)]
     return shlex.join(words)

@@ -107,7 +107,7 @@ def report(study: str, namespace: str, context: str, to: str) -> None:
     show_default=True,
     help="Run K of its ok tasks again and compare their bytes.",
 )
-@options.preset
+@options.presets
 @options.files
 @options.sets
 @options.bundle
@@ -117,7 +117,7 @@ def verify(
     namespace: str,
     context: str,
     sample: int,
-    preset_name: str | None,
+    preset_names: Sequence[str],
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
@@ -129,13 +129,13 @@ def verify(
     --sample; each task runs with the executor that it ran with. In the cluster they are the study's own.
     """
     if namespace or context:
-        if preset_name or files or sets or bundle:
+        if preset_names or files or sets or bundle:
             raise click.UsageError("in the cluster, --sample runs with the study's own values and bundle")
         words = ["--sample", str(sample), "-o", output]
         sys.exit(_in_cluster(study, namespace, context, "verify", words, sys.stdout.buffer))
     from mops_helm import render_study, studies, study_verify
 
-    found = study_verify.check(study, sample, bundle, studies.workers(preset_name, files, sets))
+    found = study_verify.check(study, sample, bundle, studies.workers(preset_names, files, sets))
     click.echo(render_study.verified(found, output))
     sys.exit(3 if found.findings else 0)
 

@@ -16,12 +16,16 @@ def values() -> None:
 
 @values.command()
 @FILES
-@options.preset
+@options.presets
 @options.sets
 @options.output
 @click.pass_context
 def check(
-    ctx: click.Context, files: tuple[Path, ...], preset_name: str | None, sets: tuple[str, ...], output: str
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    preset_names: tuple[str, ...],
+    sets: tuple[str, ...],
+    output: str,
 ) -> None:
     """Check values files, merged as helm would merge them, and show every finding at once.
 
@@ -31,7 +35,7 @@ def check(
     from mops_helm.values import findings, layers
     from mops_helm.values.check import check as check_values
 
-    found = check_values(layers.stack(preset_name, files, sets))
+    found = check_values(layers.stack(preset_names, files, sets))
     click.echo(render.findings(found, [str(path) for path in files], output))
     if found:
         click.echo(render.findings_summary(found), err=True)
@@ -41,16 +45,18 @@ def check(
 
 @values.command()
 @FILES
-@options.preset
+@options.presets
 @options.sets
 @options.output
-def explain(files: tuple[Path, ...], preset_name: str | None, sets: tuple[str, ...], output: str) -> None:
+def explain(
+    files: tuple[Path, ...], preset_names: tuple[str, ...], sets: tuple[str, ...], output: str
+) -> None:
     """Show what values mean: pods, processes, threads, bytes, spill points, and what to look at."""
     from mops_helm import render
     from mops_helm.values import layers
     from mops_helm.values.explain import explain as explain_values
 
-    merged = layers.resolve(preset_name, files, sets)
+    merged = layers.resolve(preset_names, files, sets)
     click.echo(render.explanation(explain_values(merged.values), output))
 
 

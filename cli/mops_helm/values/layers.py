@@ -16,17 +16,20 @@ from mops_helm.values.load import Source, load
 from mops_helm.values.merge import Merged, empty, merge, overlay
 
 
-def files(preset_name: str | None, given: Sequence[Path]) -> list[Path]:
-    """The files in the order that helm is to get them; BadInput when there is no such preset."""
-    if not preset_name:
-        return list(given)
-    preset = presets.find(preset_name)
-    return [preset.path, *given] if preset.kind == "workload" else [*given, preset.path]
+def files(names: Sequence[str], given: Sequence[Path]) -> list[Path]:
+    """The files in the order that helm is to get them; BadInput for presets that do not exist or are
+    two of a kind.
+    """
+    workload, isolation = presets.chosen([name for name in names if name])
+    under, over = ([presets.find(name).path] if name else [] for name in (workload, isolation))
+    return [*under, *given, *over]
 
 
-def stack(preset_name: str | None, given: Sequence[Path], flags: Sequence[str]) -> Merged:
-    """The layers merged as they are, right or wrong; BadInput only for a preset that does not exist."""
-    return lay([load(path) for path in files(preset_name, given)], flags)
+def stack(names: Sequence[str], given: Sequence[Path], flags: Sequence[str]) -> Merged:
+    """The layers merged as they are, right or wrong; BadInput only for presets that do not exist or
+    are two of a kind.
+    """
+    return lay([load(path) for path in files(names, given)], flags)
 
 
 def lay(given: Sequence[Source], flags: Sequence[str]) -> Merged:
@@ -42,9 +45,9 @@ def lay(given: Sequence[Source], flags: Sequence[str]) -> Merged:
     return merge(load(paths.CHART / "values.yaml"), own, sources, found)
 
 
-def resolve(preset_name: str | None, given: Sequence[Path], flags: Sequence[str]) -> Merged:
+def resolve(names: Sequence[str], given: Sequence[Path], flags: Sequence[str]) -> Merged:
     """The layers merged and checked; raises BadValues with every finding when one of them is an error."""
-    merged = stack(preset_name, given, flags)
+    merged = stack(names, given, flags)
     approved(merged)
     return merged
 

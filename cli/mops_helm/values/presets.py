@@ -5,6 +5,7 @@ Does not lay presets over files: layers.py does.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,18 @@ from typing import Any, Literal
 from modelops_dask.errors import BadInput
 from mops_helm import paths
 from mops_helm.values.load import Source, load
+
+
+class TwoPresets(BadInput):
+    """More than one preset of a kind was asked for."""
+
+    def __init__(self, kind: str, names: Sequence[str]) -> None:
+        super().__init__(kind, names)
+        self.kind = kind
+        self.names = tuple(names)
+
+    def __str__(self) -> str:
+        return f"{' and '.join(self.names)} are both {self.kind} presets: one of a kind at a time"
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,17 @@ def find(name: str) -> Preset:
         near = did_you_mean(name, names())
         raise BadInput(f"there is no preset {name}{near or '; mops-helm preset list shows all'}")
     return Preset(name, path)
+
+
+def chosen(names: Sequence[str]) -> tuple[str, str]:
+    """Workload and isolation preset among the names. BadInput: unknown, or two of a kind."""
+    found: dict[str, list[str]] = {"workload": [], "isolation": []}
+    for name in dict.fromkeys(names):
+        found[find(name).kind].append(name)
+    for kind, of_kind in found.items():
+        if len(of_kind) > 1:
+            raise TwoPresets(kind, of_kind)
+    return "".join(found["workload"]), "".join(found["isolation"])
 
 
 def all_presets() -> list[Preset]:
