@@ -220,6 +220,7 @@ def test_a_task_that_fails_alone_comes_with_a_command_to_paste(tmp_path):
         ([*study("healthy"), "--budget", "soon"], "write 90s, 5m or 1h"),
         ([*study("healthy"), "--answer", "symptom=results"], "without --study"),
         ([*study("healthy"), "--write", "no/such/folder.yaml"], "there is no folder no/such"),
+        ([*study("healthy"), "--report", "/proc/page.html"], "/proc/page.html: No such file or directory"),
         (["--report", "page.html"], "add --study SPEC"),
         ([*study("healthy"), "--preset", "single-proces"], "did you mean single-process?"),
     ],

@@ -1,7 +1,9 @@
 """`study report`: its page, looked at in a real browser (headless Chromium), with hostile names, errors."""
 
+import errno
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -130,6 +132,34 @@ def test_to_standard_output_and_a_store_without_a_study(files, tmp_path):
     assert done.exit_code == 2 and "holds no study" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [
+        ("none/page.html", "there is no folder none"),
+        ("file/page.html", "there is no folder file"),
+        ("/proc/page.html", "No such file or directory"),  # root, too, can make no file there
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named_with_the_reason(files, to, why, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", to])
+    assert done.exit_code == 2, done.output
+    assert done.stderr.endswith(f"Error: Invalid value for '--to': {to}: {why}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_page_that_cannot_be_written_in_the_end_is_an_error_in_a_line(files, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "page.html").write_text("before")
+    monkeypatch.setattr(os, "replace", full)
+    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", str(tmp_path / "page.html")])
+    assert (done.exit_code, done.stderr) == (2, f"{tmp_path / 'page.html'}: No space left on device\n")
+    assert (tmp_path / "page.html").read_text() == "before"
+
+
 def test_a_study_of_which_nothing_ran_yet(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text("name: s\nmodel: m.s\nscenario: b\nsets: [{a: 1}, {a: 2}]\n")
@@ -138,6 +168,13 @@ def test_a_study_of_which_nothing_ran_yet(tmp_path):
     page = report(files)
     assert "Nothing was run yet." in page and "<b>2</b><span>pending</span>" in page
     assert "<canvas" not in page and len(page) < 10_000
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", str(pipe)])
+    assert done.exit_code == 0 and pipe.is_fifo(), "what is no file is written to, not replaced"
+    assert os.read(reader, 20_000).decode().endswith("</html>\n")
+    os.close(reader)
 
 
 def test_many_short_tasks_are_told_in_plain_numbers(tmp_path):

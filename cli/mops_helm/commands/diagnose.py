@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from mops_helm import options
+from mops_helm import options, writing
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 LOOK_SECONDS = 3  # for a cluster that may name a release
 
 
@@ -71,12 +70,15 @@ LOOK_SECONDS = 3  # for a cluster that may name a release
     type=click.Path(path_type=Path, file_okay=False),
     help="Where what was seen is kept.  [default: out/NAME-diagnosis]",
 )
-@click.option("--report", metavar="FILE", type=FILE, help="Write an HTML page of the diagnosis.")
-@click.option("--write", metavar="FILE", type=FILE, help="Write the values to use meanwhile.")
+@click.option("--report", metavar="FILE", type=writing.File(), help="Write an HTML page of the diagnosis.")
+@click.option("--write", metavar="FILE", type=writing.File(), help="Write the values to use meanwhile.")
 @click.option("--explain", is_flag=True, help="Print how verdicts are reached; run nothing.")
 @click.option("--answer", "given", metavar="KEY=VALUE", multiple=True, help="Answer a question.")
 @click.option(
-    "--answers", metavar="FILE", type=FILE, help="Where answers are kept.  [default: in ~/.local/state]"
+    "--answers",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where answers are kept.  [default: in ~/.local/state]",
 )
 @options.output
 def diagnose(
@@ -123,9 +125,6 @@ def diagnose(
         return
     if (namespace or context) and not release:
         raise click.UsageError("-n and --kube-context say where --release is")
-    for path in filter(None, (report, write)):
-        if not path.parent.is_dir():
-            raise click.UsageError(f"{path}: there is no folder {path.parent}")
     if given or answers:
         raise click.UsageError("--answer and --answers are for questions, which are asked without --study")
     from mops_helm import diagnosing, helm, page_diagnose, render_diagnose, render_questions, studies
@@ -160,7 +159,7 @@ def diagnose(
     texts = {write: lambda: render_diagnose.values(found), report: lambda: page_diagnose.page(done, apply)}
     for path, text in texts.items():
         if path:
-            path.write_text(text(), encoding="utf-8")
+            writing.write(path, text().encode())
             say(f"{path}: written")
     click.echo(render_diagnose.diagnosis(done, apply, folder, output))
     sys.exit(0 if found.verdict == "healthy" else 3)

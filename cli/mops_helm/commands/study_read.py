@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mops_helm import options
+from mops_helm import options, writing
 
 
 @click.command()
@@ -70,10 +70,10 @@ def results(study: str, namespace: str, context: str, name: str | None, to: str 
     metavar="FILE",
     default="report.html",
     show_default=True,
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=writing.File(allow_dash=True),
     help="The file to write; - for standard output.",
 )
-def report(study: str, namespace: str, context: str, to: str) -> None:
+def report(study: str, namespace: str, context: str, to: Path) -> None:
     """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
 
     One file that needs no network. A study that still runs is reported as it is now.
@@ -89,10 +89,11 @@ def report(study: str, namespace: str, context: str, to: str) -> None:
         from modelops_dask.report import report as render
 
         page = render(study).encode()
-    with click.open_file(to, "wb", atomic=to != "-") as file:
-        file.write(page)
-    if to != "-":
-        click.echo(to)
+    if str(to) == "-":
+        sys.stdout.buffer.write(page)
+        return
+    writing.write(to, page)
+    click.echo(to)
 
 
 @click.command()
