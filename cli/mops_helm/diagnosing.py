@@ -20,7 +20,7 @@ from modelops_dask.diagnose.result import Diagnosis, Observation
 from modelops_dask.errors import BadInput
 from modelops_dask.signals import stop_on_signals
 from modelops_dask.study import spec
-from mops_helm import studies
+from mops_helm import studies, writing
 from mops_helm.questions import Trial
 from mops_helm.studies import Workers
 from mops_helm.values import layers, presets
@@ -38,11 +38,18 @@ class Experiment:
     python: Path
 
 
+def folder_for(study: spec.Spec, given: Path | None) -> Path:
+    """Where what comes of it is to be kept, by default out/NAME-diagnosis. BadInput when nothing can be."""
+    folder = given or Path("out", f"{study.name}-diagnosis")
+    if why := writing.refusal(folder):
+        raise BadInput(f"{folder}: {why}")
+    return folder
+
+
 def run(
-    spec_path: Path, given: str | None, on: Workers, say: Callable[[str], object], **asked: Any
+    study: spec.Spec, given: str | None, on: Workers, say: Callable[[str], object], **asked: Any
 ) -> Experiment:
     """Diagnose a study here. `asked` is passed on to diagnose(). BadInput, ClusterFailed."""
-    study = spec.load(spec_path)
     arms.chosen(asked.get("arms", ()))  # what cannot be run is said before any worker is started
     bundle = studies.bundle_of(study, given, on.settings)
     stop = threading.Event()
@@ -60,11 +67,8 @@ def run(
     return Experiment(study, bundle, found, venv.environment(bundle, on.settings).python)
 
 
-def keep(done: Experiment, folder: Path | None) -> Path:
-    """Write what came of it into a folder, by default out/NAME-diagnosis; an earlier one is replaced. Returns
-    the folder. BadInput when it cannot be written.
-    """
-    folder = folder or Path("out", f"{done.study.name}-diagnosis")
+def keep(done: Experiment, folder: Path) -> None:
+    """Write what came of it into a folder; an earlier one is replaced. BadInput when it cannot be written."""
     polluter = done.found.polluter
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +79,6 @@ def keep(done: Experiment, folder: Path | None) -> Path:
             (folder / SCRIPT).write_text(polluter.script, "utf-8")
     except OSError as error:
         raise BadInput(f"{error.filename or folder}: {error.strerror or error}") from None
-    return folder
 
 
 def _write_rows(rows: Sequence[Observation], path: Path) -> None:

@@ -57,7 +57,7 @@ class NoAnswer(ClusterFailed):
 def run(
     cluster: Cluster,
     release: str,
-    spec_path: Path,
+    study: spec.Spec,
     given: str | None,
     say: Callable[[str], object],
     **options: Any,
@@ -66,7 +66,6 @@ def run(
 
     BadInput, NoStudies, Refused, NotReady, CommandLost, FailedThere, NoAnswer.
     """
-    study = spec.load(spec_path)
     arms.chosen(options["arms"])  # what cannot be run is said before there is a pod
     bundle = studies.bundle_of(study, given, Settings.from_env())
     offered = jobs.offer(cluster, release)

@@ -21,12 +21,12 @@ SHOWN_PARAMS = 100  # characters
 SHOWN_CHANGES = 8
 
 
-def diagnosis(done: Experiment, apply: str, folder: Path, form: str) -> str:
+def diagnosis(done: Experiment, apply: str, folder: Path | None, form: str) -> str:
     """A whole diagnosis. `apply` is the command that applies its values, `folder` where it is kept."""
     found = done.found
     if form != "table":
         return data(found.as_json(), form)
-    script = shlex.join([str(done.python), str(folder / SCRIPT)])
+    script = shlex.join([str(done.python), str(folder / SCRIPT)]) if folder else ""
     blocks = [
         [f"{found.verdict}: {found.because}", f"Confidence {found.confidence:.3g}"],
         list(_evidence(found.evidence)),
@@ -99,7 +99,7 @@ def _polluter(polluter: "Pollution", script: str) -> Iterator[str]:
         yield _line("" if number else "by leaving", text)
     if len(polluter.changed) > SHOWN_CHANGES:
         yield _line("", f"and {len(polluter.changed) - SHOWN_CHANGES} more")
-    if polluter.script:
+    if polluter.script and script:
         yield _line("Reproduce", script)
 
 
@@ -137,10 +137,10 @@ def _arms(arms: "tuple[ArmReport, ...]") -> str:
     )
 
 
-def _ran(found: "Diagnosis", folder: Path) -> str:
+def _ran(found: "Diagnosis", folder: Path | None) -> str:
     time = f"{found.seconds:.0f} of {found.budget_seconds:.0f} s"
     orders = f"in {found.orders} orders (seed {found.seed})"
-    return f"{found.tasks} tasks of the study, {orders}; {time}. Kept in {folder}"
+    return f"{found.tasks} tasks of the study, {orders}; {time}." + (f" Kept in {folder}" if folder else "")
 
 
 def _use(found: "Diagnosis", apply: str) -> Iterator[str]:

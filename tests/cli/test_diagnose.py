@@ -221,13 +221,16 @@ def test_a_task_that_fails_alone_comes_with_a_command_to_paste(tmp_path):
         ([*study("healthy"), "--answer", "symptom=results"], "without --study"),
         ([*study("healthy"), "--write", "no/such/folder.yaml"], "there is no folder no/such"),
         ([*study("healthy"), "--report", "/proc/page.html"], "/proc/page.html: No such file or directory"),
+        ([*study("healthy"), "--store", "/dev/null/x"], "/dev/null/x: Not a directory"),
+        ([*study("healthy"), "--store", "/proc/a/b"], "/proc/a/b: No such file or directory"),
         (["--report", "page.html"], "add --study SPEC"),
         ([*study("healthy"), "--preset", "single-proces"], "did you mean single-process?"),
     ],
 )
 def test_bad_input_is_said_before_anything_runs(arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert said in refused(*arguments)
+    stderr = refused(*arguments)
+    assert said in stderr and "cold: a new interpreter" not in stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -306,6 +309,28 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
     assert "\nReproduce    bin/python 'my model/reproduce.py'\n" in spaced
     data = json.loads(render_diagnose.diagnosis(experiment(), "", Path(), "json"))
     assert data == json.loads(json.dumps(diagnosis().as_json()))
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_what_was_found_is_printed_also_when_it_cannot_be_kept(form, tmp_path, monkeypatch):
+    """The folder is there when it is tried, and a file is in its place in the end."""
+
+    def run(*_: object, **__: object) -> Experiment:
+        Path("kept").write_text("")
+        Path("page.html").mkdir()
+        return experiment()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(diagnosing, "run", run)
+    asked = ["--store", "kept", "--report", "page.html", "--write", "values.yaml", "-o", form]
+    done = CliRunner().invoke(main, ["preset", "diagnose", *study("healthy"), *asked])
+    assert (done.exit_code, done.stderr.splitlines()) == (
+        2,
+        ["values.yaml: written", "kept: File exists", "page.html: Is a directory"],
+    )
+    assert "process-reuse" in done.stdout
+    assert "Kept in" not in done.stdout and "reproduce.py" not in done.stdout
+    assert (tmp_path / "values.yaml").exists()
 
 
 def test_a_healthy_model_is_given_nothing_to_apply():

@@ -127,6 +127,8 @@ def diagnose(
         raise click.UsageError("-n and --kube-context say where --release is")
     if given or answers:
         raise click.UsageError("--answer and --answers are for questions, which are asked without --study")
+    from modelops_dask.errors import BadInput
+    from modelops_dask.study import spec
     from mops_helm import diagnosing, helm, page_diagnose, render_diagnose, render_questions, studies
 
     def say(text: str) -> None:
@@ -139,6 +141,8 @@ def diagnose(
         "budget_seconds": budget_seconds,
         "seed": seed,
     }
+    study = spec.load(spec_path)
+    folder = diagnosing.folder_for(study, store)
     if release:
         from modelops_dask.kube.connect import connect
         from mops_helm import diagnosing_release
@@ -150,18 +154,29 @@ def diagnose(
             )
         cluster = connect(context, namespace)
         place = helm.Place(release, cluster.namespace, context)
-        done = diagnosing_release.run(cluster, release, spec_path, bundle, say, **asked)
+        done = diagnosing_release.run(cluster, release, study, bundle, say, **asked)
     else:
-        done = diagnosing.run(spec_path, bundle, studies.workers(preset_names, files, sets), say, **asked)
+        done = diagnosing.run(study, bundle, studies.workers(preset_names, files, sets), say, **asked)
         place = helm.only_release(LOOK_SECONDS)
-    found, folder = done.found, diagnosing.keep(done, store)
+    found, kept = done.found, folder
     apply = render_questions.upgrade(diagnosing.trial(found), place)
     texts = {write: lambda: render_diagnose.values(found), report: lambda: page_diagnose.page(done, apply)}
+    failed: list[BadInput] = []  # said at the end: what was found took minutes, and is printed all the same
+    try:
+        diagnosing.keep(done, folder)
+    except BadInput as error:
+        kept = None
+        failed.append(error)
     for path, text in texts.items():
         if path:
-            writing.write(path, text().encode())
-            say(f"{path}: written")
-    click.echo(render_diagnose.diagnosis(done, apply, folder, output))
+            try:
+                writing.write(path, text().encode())
+                say(f"{path}: written")
+            except BadInput as error:
+                failed.append(error)
+    click.echo(render_diagnose.diagnosis(done, apply, kept, output))
+    if failed:
+        raise BadInput("\n".join(map(str, failed)))
     sys.exit(0 if found.verdict == "healthy" else 3)
 
 
