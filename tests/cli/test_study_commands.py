@@ -140,6 +140,12 @@ def test_plan_says_what_run_would_refuse(tmp_path):
     done = CliRunner().invoke(main, ["study", "plan", str(spec)])
     assert done.exit_code == 0 and "tasks       2" in done.stdout
     assert "would refuse" in done.stderr and "nowhere" in done.stderr
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "study.json").write_text("{")
+    words = ["study", "plan", str(write_spec(tmp_path, n=2)), "--store", str(tmp_path / "store")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0 and "tasks       2" in done.stdout
+    assert "would refuse" in done.stderr and "study.json is damaged" in done.stderr
 
 
 @pytest.mark.parametrize("store", ["study.yaml", "study.yaml/in", "s4://bucket/x"])

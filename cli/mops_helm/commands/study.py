@@ -60,7 +60,7 @@ def plan(
 
     Time and memory are estimated from what was measured: by earlier runs of the same model, or by --pilot.
     """
-    from modelops_dask.errors import BadInput
+    from modelops_dask.errors import MopsError
     from modelops_dask.study import spec
     from modelops_dask.study.drive import Watcher, refusal
     from mops_helm import forecast, progress, render_study, studies
@@ -81,7 +81,7 @@ def plan(
         reference = studies.reference_of(loaded, bundle)
         held = studies.bundle_of(loaded, bundle, on.settings)
         refused = refusal(loaded, held, where)
-    except BadInput as error:
+    except MopsError as error:  # also a store that does not answer: nothing is run here
         refused = error
     expected = forecast.forecast(loaded, held, where, on)
     click.echo(render_study.plan(loaded, reference, where.url, expected, output))
