@@ -10,6 +10,7 @@ import pytest
 from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.store import parts
 from modelops_dask.store.compact import MixedOutputs, compact, read_manifest
+from modelops_dask.store.fold import winners
 from modelops_dask.store.results import outputs, results
 from modelops_dask.store.tables import as_table
 from store_helpers import DIGEST, attempt, begin, ipc_file, ipc_stream, parquet, read_parquet, with_seeds
@@ -244,6 +245,20 @@ def test_outputs_that_are_damaged_name_the_part(files, plan):
     with pytest.raises(MopsError, match=f"{name} cannot be read .torn"):
         compact(files, plan)
     assert files.list("results") == []
+
+
+def test_a_part_that_is_torn_while_tables_are_built_is_passed_over(files, plan, monkeypatch):
+    rows = [attempt(plan, t.set, t.replicate, outputs={"v": b"x"}) for t in tasks(plan)]
+    parts.write(files, rows[:5])
+    late = parts.write(files, rows[5:])
+
+    def winners_then_torn(*words):
+        yield from list(winners(*words))
+        files.put(late, files.read(late)[:300])
+
+    monkeypatch.setattr("modelops_dask.store.compact.winners", winners_then_torn)
+    assert results(files, "v").num_rows == 5
+    assert read_manifest(files)["tasks"]["pending"] == len(rows) - 5
 
 
 def test_no_output_says_what_there_is(files, plan):

@@ -62,11 +62,11 @@ def compact(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> list[
     while manifest is None or manifest.get("built_from") != stamp:
         try:
             manifest = _build(files, plan, max_attempts, stamp)
-        except FileNotFoundError:
+        except (FileNotFoundError, parts.NotAPart):
             before, stamp = stamp, _stamp(files, plan, max_attempts)
             if stamp == before:
                 raise
-            # Parts were merged (merge.py) by another run while this one read them.
+            # Parts were merged (merge.py) by another run, or torn, while this one read them.
     if manifest["problems"]:
         raise MixedOutputs(files.where(f"{FOLDER}/raw"), manifest["problems"])
     return [files.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
