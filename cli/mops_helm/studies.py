@@ -175,7 +175,7 @@ def try_task(
     ):
         outcome = executor.run(Task(model, plan.entrypoint, task.params, task.seed, limit_bytes))
     # Its files as a person knows them, not their copies in the cache, which are not to be edited.
-    shown = f"{source}/" if Path(source).is_dir() and source else ""
+    shown = f"{source}/" if source and Path(source).is_dir() else ""
     return Tried(task, outcome._replace(error=outcome.error.replace(f"{model.path}/", shown)))
 
 

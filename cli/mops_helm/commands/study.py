@@ -79,7 +79,7 @@ def plan(
     reference, held, refused = "", None, None
     try:
         reference = studies.reference_of(loaded, bundle)
-        held = studies.bundle_of(loaded, bundle, on.settings)
+        held = studies.bundle_of(loaded, reference, on.settings)
         refused = refusal(loaded, held, where)
     except MopsError as error:  # also a store that does not answer: nothing is run here
         refused = error
