@@ -10,6 +10,7 @@ import pytest
 
 from modelops_dask.store import parts, study
 from modelops_dask.store.files import Files
+from modelops_dask.store.identity import PartMark, read_study
 from modelops_dask.study import spec
 from modelops_dask.study.plan import Plan
 
@@ -41,6 +42,12 @@ def attempt(plan: Plan, set_number: int, replicate: int, status="ok", **more) ->
     if status == "ok":
         more.setdefault("outputs", {"raw": b"%d/%d" % (set_number, replicate)})
     return parts.Attempt(set_number, replicate, task.seed, status, **more)
+
+
+def mark(files: Files) -> PartMark:
+    """The mark of parts of the study that a store holds."""
+    study_now = read_study(files)
+    return study_now.mark(study_now.bundle)
 
 
 def tree(files: Files) -> dict[str, bytes]:

@@ -26,7 +26,8 @@ from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import parts
 from modelops_dask.store.bundles import held
 from modelops_dask.store.files import Files
-from modelops_dask.store.study import existing, read_study
+from modelops_dask.store.identity import read_study
+from modelops_dask.store.study import existing
 from modelops_dask.study import events, memory, spec
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.plan import Plan, PlannedTask, Request

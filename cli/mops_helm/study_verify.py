@@ -10,7 +10,7 @@ from modelops_dask import bundle as bundles
 from modelops_dask import executors
 from modelops_dask.executors import Executor, Task
 from modelops_dask.store.files import Files
-from modelops_dask.store.study import read_study
+from modelops_dask.store.identity import read_study
 from modelops_dask.store.verify import Sampled, verify
 from modelops_dask.store.verify_tasks import Report
 from mops_helm.studies import Workers, bundle_in

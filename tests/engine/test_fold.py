@@ -10,7 +10,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.conditions import mixed
 from modelops_dask.store.fold import Failure, fold
 from modelops_dask.study.plan import FAILED, POISONED, STATES
-from store_helpers import attempt, begin, with_seeds
+from store_helpers import attempt, begin, mark, with_seeds
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_random_attempts_against_a_plain_loop(files, tmp_path, seed):
         parts.write(files, part)
         rows += part
     if rng.random() < 0.5 and rows:
-        files.put("parts/torn.parquet", parts.encode(rows)[: rng.randrange(200)])
+        files.put("parts/torn.parquet", parts.encode(rows, mark(files))[: rng.randrange(200)])
     state = fold(files, plan, max_attempts)
     states, tries, conflicts = simple_fold(rows, n_sets, replicates, max_attempts)
     assert {(s, r): STATES[state.codes[s, r]] for s, r in states} == states

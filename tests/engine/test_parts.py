@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from modelops_dask import __version__
 from modelops_dask.store import parts
 from modelops_dask.store.parts import Attempt
 from store_helpers import parquet
@@ -45,8 +46,12 @@ def test_round_trip(files):
         row["outputs"] = dict(row["outputs"])
     digests = [row.pop("digest") for row in rows]
     assert all(time.time() - 60 < row.pop("ended") <= time.time() for row in rows)
-    assert [Attempt(**row) for row in rows] == ROWS
+    each = {name: parts.outputs_digest({name: data}) for name, data in ROWS[0].outputs.items()}
     assert digests == [parts.outputs_digest(ROWS[0].outputs), None, None, None]
+    assert [row.pop("output_digests") for row in rows] == [list(each.items()), None, None, None]
+    assert {(row.pop("engine"), row.pop("generation")) for row in rows} == {(__version__, 0)}
+    assert {(row.pop("resumed"), row.pop("origin")) for row in rows} == {(None, None)}
+    assert [Attempt(**row) for row in rows] == ROWS
 
 
 def test_errors_of_tasks_wherever_their_rows_are(files):

@@ -15,7 +15,7 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
 from modelops_dask.store.merge import merge
 from modelops_dask.store.results import outputs, results
-from store_helpers import attempt, begin, read_parquet, tree
+from store_helpers import attempt, begin, mark, read_parquet, tree
 
 SMALL = 40_000  # bytes of a merged file, so that several come about
 
@@ -126,9 +126,10 @@ def test_the_first_of_two_parts_of_one_name_stands(files, tmp_path):
     """Dask may run a batch again after its part was merged."""
     plan = begin(files, tmp_path)
     rows = [attempt(plan, 0, 0)]
-    files.create("parts/again.parquet", parts.encode(rows))
+    files.create("parts/again.parquet", parts.encode(rows, mark(files)))
     merge(files, over=0)
-    files.create("parts/again.parquet", parts.encode([rows[0]._replace(status="failed", outputs={})]))
+    late = parts.encode([rows[0]._replace(status="failed", outputs={})], mark(files))
+    files.create("parts/again.parquet", late)
     assert fold(files, plan).counts()["ok"] == 1 and fold(files, plan).attempts[0, 0] == 1
 
 

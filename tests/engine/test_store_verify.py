@@ -12,7 +12,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.compact import compact
 from modelops_dask.store.merge import merge
 from modelops_dask.store.verify import verify
-from store_helpers import attempt, begin, ipc_file, ipc_stream, parquet, read_parquet, tree
+from store_helpers import attempt, begin, ipc_file, ipc_stream, mark, parquet, read_parquet, tree
 
 SETS = "[{a: 1, b: x}, {a: 2.5}, {params: {a: 3, l: [1, {k: v}]}, seed: 18446744073709551615}]"
 
@@ -150,7 +150,7 @@ def other_rows_of_a_merged_part(files, plan):
     (part, _), *_ = json.loads(
         pq.ParquetFile(pa.BufferReader(files.read(f"parts/{name}"))).metadata.metadata[b"modelops_dask.parts"]
     )
-    files.put(f"parts/{part}.parquet", parts.encode([attempt(plan, 0, 3)]))
+    files.put(f"parts/{part}.parquet", parts.encode([attempt(plan, 0, 3)], mark(files)))
 
 
 CURVE, RAW = "results/model_outputs/curve.parquet", "results/raw/meta%2F%C3%A9.parquet"
@@ -186,7 +186,7 @@ DAMAGES = {
     ),
     "a row of a set that is not there": ("ORPHAN", write_part(set=12)),
     "a replicate of a set with a seed of its own": ("ORPHAN", write_part(set=2, replicate=1)),
-    "a row of another seed": ("SEED", write_part(seed=1)),
+    "a row of another seed": ("FOREIGN", write_part(seed=1)),
     "two results that differ": ("CONFLICT", write_part(outputs={"curve": b"other"})),
     "a merged part that is not what it was": ("MERGED", other_rows_of_a_merged_part),
     "the manifest counts others": (

@@ -54,6 +54,8 @@ class Outcome(NamedTuple):
     `peak_bytes` is the most memory that its process had resident, less what a child shares with its zygote; 0
     if not known. `limit_bytes` is what it might have held, 0 for no limit. `threads` (of native code;
     0: not fixed) and `environment` (a digest of the Python version and packages) can change the bytes.
+    `runner` is a short id of the process that ran the task, `runner_task` the task's number in its life, from
+    1; "" and 0 where that is not known. `fallback` says why another executor ran the task than was asked for.
     """
 
     status: Literal["ok", "failed", "died"]
@@ -66,6 +68,9 @@ class Outcome(NamedTuple):
     threads: int = 0
     environment: str = ""
     limit_bytes: int = 0
+    runner: str = ""
+    runner_task: int = 0
+    fallback: str = ""
 
 
 class Executor(AbstractContextManager, Protocol):
@@ -167,4 +172,4 @@ def native_threads(default: int = 0) -> int:
 
 def outcome(answer: Answer, log: str, threads: int, environment: str, limit_bytes: int) -> Outcome:
     """What a runner answered, with what its process can add."""
-    return Outcome._make((*answer, log, threads, environment, limit_bytes))
+    return Outcome(*answer, log, threads, environment, limit_bytes)

@@ -18,7 +18,8 @@ from modelops_dask.report.timeline import Timeline
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
-from modelops_dask.store.study import Study, existing, read_study
+from modelops_dask.store.identity import Study, read_study
+from modelops_dask.store.study import existing
 from modelops_dask.study.plan import FAILED, OK, POISONED, Plan
 
 

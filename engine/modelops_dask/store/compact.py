@@ -28,7 +28,7 @@ from modelops_dask.errors import BadInput
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import MAX_ATTEMPTS, State, fold, winners
-from modelops_dask.store.study import read_study
+from modelops_dask.store.identity import read_study
 from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
 from modelops_dask.study.plan import STATES, Plan
 
@@ -37,6 +37,7 @@ MANIFEST = f"{FOLDER}/manifest.json"
 _FLUSH_BYTES = 64 * 2**20
 _FLUSH_TASKS = 4096
 _CACHED_GROUPS = 4
+_VERSION = 2  # of the rules by which results/ follow from the parts; another one builds them anew
 
 
 class MixedOutputs(BadInput):
@@ -104,7 +105,8 @@ def output_name(file: str) -> str:
 def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:
     """A digest of all that results/ is built from. Sizes, for a part may be torn afterwards."""
     sources = sorted(files.sizes(parts.FOLDER).items())
-    named = json.dumps([sources, plan.request.replicates, plan.request.sets, max_attempts])
+    rules = [_VERSION, read_study(files).accepted, max_attempts]
+    named = json.dumps([rules, sources, plan.request.replicates, plan.request.sets])
     return blake2b(named.encode(), digest_size=16).hexdigest()
 
 
@@ -145,7 +147,7 @@ class _Source:
             self._part[index], self._row[index] = len(self._names), rows
             self._names.append(file)
             self.seconds[index] = table["seconds"].to_numpy()
-            self.peak_bytes[index] = table["peak_bytes"].to_numpy()
+            self.peak_bytes[index] = parts.known(table, "peak_bytes")
         self._group = lru_cache(_CACHED_GROUPS)(self._read_group)
         self._starts = lru_cache(None)(self._read_starts)
 

@@ -7,6 +7,9 @@ What is still to do is the plan less this state. Two ok rows of a task whose out
 both are kept and it is reported. Torn and foreign files in parts/ are named and passed over; rows of tasks
 that the plan does not have (a request that was narrowed) are counted.
 
+A part in which a task has a seed that is not its own is foreign: its results are of other parameters. One row
+of each set is checked in a part that bears the mark of this study, every row in a part of mops-helm 0.1.
+
 Reads only the columns it needs. Does not write, retry or read a clock: parts.py writes, dispatch.py retries.
 """
 
@@ -98,10 +101,8 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     skipped: dict[str, str] = {}
     conditions: Counter[Condition] = Counter()
     outside = count = 0
-    for found in parts.scan(files, [*_TASK, "status", "reason", "limit_bytes", *Condition._fields], skipped):
-        rows = (
-            found.table.filter(pc.invert(_was_short(found.table, task_bytes))) if task_bytes else found.table
-        )
+    for own in _own(files, plan, ["status", "reason", "limit_bytes", *Condition._fields], skipped):
+        rows = own.table.filter(pc.invert(_was_short(own.table, task_bytes))) if task_bytes else own.table
         index = _index(rows, plan)
         count += 1
         known = index >= 0
@@ -131,6 +132,45 @@ def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     )
 
 
+def _own(
+    files: Files, plan: Plan, columns: Sequence[str], skipped: dict[str, str] | None = None
+) -> Iterator[parts.Rows]:
+    """As parts.scan, with the columns of _TASK, and without parts in which a task has another's seed."""
+    skipped = {} if skipped is None else skipped
+    for rows in parts.scan(files, [*_TASK, "seed", *columns], skipped):
+        wrong = _wrong_seeds(rows, plan)
+        if not wrong:
+            yield rows
+            continue
+        for number, reason in wrong.items():
+            skipped[parts.part_label(rows.file, rows.parts[number].name)] = f"foreign: {reason}"
+        counts = [part.n_rows for part in rows.parts]
+        kept = np.repeat([number not in wrong for number in range(len(counts))], counts)
+        others = tuple(part for number, part in enumerate(rows.parts) if number not in wrong)
+        if kept.any():
+            table = rows.table.filter(pa.array(kept))
+            yield parts.Rows(rows.file, rows.at[kept], rows.order[kept], table, others)
+
+
+def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
+    """Which of `rows.parts` have a task with another's seed: index -> what is wrong."""
+    sets, replicates = (rows.table[name].to_numpy().astype(np.int64) for name in _TASK)
+    seeds = rows.table["seed"].to_numpy()
+    numbers = np.repeat(np.arange(len(rows.parts)), [part.n_rows for part in rows.parts])
+    checked = sets < plan.n_sets  # further ones are counted as outside
+    if any(part.mark for part in rows.parts):
+        _, first = np.unique(numbers << 32 | sets, return_index=True)
+        is_first = np.zeros(len(sets), bool)
+        is_first[first] = True
+        checked &= is_first | np.array([part.mark is None for part in rows.parts])[numbers]
+    at = np.flatnonzero(checked)
+    bad = at[plan.seeds(sets[at], replicates[at]) != seeds[at]]
+    return {
+        int(numbers[row]): f"task {sets[row]}/{replicates[row]} has seed {seeds[row]}, which is not its own"
+        for row in bad[::-1]
+    }
+
+
 def _those(rows: pa.Table, wanted: np.ndarray) -> pa.Table:
     """Rows by a mask, bool (n,); mostly it is all of them."""
     return rows if wanted.all() else rows.filter(pa.array(wanted))
@@ -140,12 +180,12 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     for group in (
         rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")]).to_pylist()
     ):
-        conditions[Condition(group["threads"], group["environment"])] += group["count_all"]
+        conditions[Condition(group["threads"] or 0, group["environment"] or "")] += group["count_all"]
 
 
 def _was_short(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
     """bool: deaths for want of memory, with so much less than now that the same could end well."""
-    less = pc.less(rows["limit_bytes"], int(CLEARLY_LESS * task_bytes))
+    less = pc.less(pc.fill_null(rows["limit_bytes"], 0), int(CLEARLY_LESS * task_bytes))
     return pc.and_(pc.equal(pc.fill_null(rows["reason"], ""), parts.OUT_OF_MEMORY), less)
 
 
@@ -196,7 +236,7 @@ def _conflicts(files: Files, plan: Plan, repeated: np.ndarray) -> list[tuple[int
         return []
     first: dict[int, bytes] = {}
     found: set[int] = set()
-    for part in parts.scan(files, [*_TASK, "status", "digest"]):
+    for part in _own(files, plan, ["status", "digest"]):
         rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
         rows = rows.filter(
             pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
@@ -223,7 +263,7 @@ def winners(files: Files, plan: Plan, columns: Sequence[str]) -> Iterator[Winner
     """
     best = np.full(plan.absent.size, _UINT64_MAX)
     flat_absent = plan.absent.ravel()
-    for part in parts.scan(files, [*_TASK, "status", *columns]):
+    for part in _own(files, plan, ["status", *columns]):
         index = _index(part.table, plan)
         is_ok = pc.equal(part.table["status"], "ok").to_numpy(zero_copy_only=False)
         at = np.flatnonzero(is_ok & (index >= 0))

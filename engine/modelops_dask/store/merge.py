@@ -7,7 +7,9 @@ whose rows it holds, and a reader takes each part once (parts.scan): cut short b
 nothing counts twice, and the next merge removes what is left over. A file is removed only when all its parts
 are durable in another one. Large files stay as they are, so a row is rewritten a few times at most.
 
-Torn and foreign files are left where they are. Does not read what a row means: fold.py does.
+A merged file has the metadata of every part in it, and the columns of a later version that a part may have.
+Torn files, and those that hold a part of another study, are left where they are. Does not read what a row
+means: fold.py does.
 """
 
 import json
@@ -17,7 +19,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelops_dask.store.files import Files
-from modelops_dask.store.parts import FOLDER, HELD, MERGED, SCHEMA, WRITING, NotAPart, held, reading
+from modelops_dask.store.identity import NoStudy, read_study
+from modelops_dask.store.parts import (
+    FOLDER,
+    HELD,
+    HELD_METADATA,
+    MERGED,
+    SCHEMA,
+    WRITING,
+    HeldPart,
+    NotAPart,
+    held,
+    reading,
+)
 
 MERGE_OVER = 2000  # files
 TARGET_BYTES = 128 * 2**20  # of a merged file, compressed; files of half that size are left alone
@@ -42,24 +56,27 @@ def merge(files: Files, over: int = MERGE_OVER, target_bytes: int = TARGET_BYTES
         else:
             known.update(parts)
     removed = 0
-    output = _Output()
+    outputs: dict[pa.Schema, _Output] = {}  # by the columns of their parts
     for name in small:
         try:
             with reading(files, name) as file:
-                spans, table = held(file, name), file.read(use_threads=False)
+                parts, table = held(file, name), file.read(use_threads=False)
         except (FileNotFoundError, NotAPart):
             continue
+        if _is_foreign(files, parts):
+            continue
+        table = _aligned(table)
+        output = outputs.setdefault(table.schema, _Output(table.schema))
         start = 0
-        for part, count in spans:
-            if part not in known:
-                known.add(part)
-                output.add(part, table.slice(start, count))
-            start += count
+        for part in parts:
+            if part.name not in known:
+                known.add(part.name)
+                output.add(part, table.slice(start, part.n_rows))
+            start += part.n_rows
         output.sources.append(name)
         if output.size_bytes >= target_bytes:
-            removed += output.save(files)
-            output = _Output()
-    return removed + output.save(files)
+            removed += outputs.pop(table.schema).save(files)
+    return removed + sum(output.save(files) for output in outputs.values())
 
 
 def _measure(files: Files, name: str) -> tuple[int, list[str]]:
@@ -68,19 +85,40 @@ def _measure(files: Files, name: str) -> tuple[int, list[str]]:
         with reading(files, name) as file:
             groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
             columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-            return sum(column.total_compressed_size for column in columns), [p for p, _ in held(file, name)]
+            size_bytes = sum(column.total_compressed_size for column in columns)
+            return size_bytes, [part.name for part in held(file, name)]
     except (FileNotFoundError, NotAPart):
         return 0, []
+
+
+def _is_foreign(files: Files, parts: list[HeldPart]) -> bool:
+    """Whether one of the parts belongs to another study."""
+    try:
+        study = read_study(files)
+    except NoStudy:
+        return False
+    return any(study.refusal(part.mark) for part in parts)
+
+
+def _aligned(table: pa.Table) -> pa.Table:
+    """The columns of SCHEMA in order, null where the part lacks them, then those of a later version."""
+    for field in SCHEMA:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    later = sorted(set(table.column_names) - set(SCHEMA.names))
+    table = table.select([*SCHEMA.names, *later])
+    return table.replace_schema_metadata(SCHEMA.metadata)
 
 
 class _Output:
     """A merged file while it grows in memory, and the files that it will stand for."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: pa.Schema) -> None:
         self.sources: list[str] = []
-        self._parts: list[tuple[str, int]] = []
+        self._parts: list[HeldPart] = []
         self._sink = pa.BufferOutputStream()
-        self._writer = pq.ParquetWriter(self._sink, SCHEMA, **WRITING)
+        self._schema = schema
+        self._writer = pq.ParquetWriter(self._sink, schema, **WRITING)
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
 
@@ -88,9 +126,9 @@ class _Output:
     def size_bytes(self) -> int:
         return self._sink.tell() + self._pending_bytes
 
-    def add(self, part: str, rows: pa.Table) -> None:
-        self._parts.append((part, rows.num_rows))
-        self._pending.append(rows.select(SCHEMA.names).cast(SCHEMA))
+    def add(self, part: HeldPart, rows: pa.Table) -> None:
+        self._parts.append(part)
+        self._pending.append(rows)
         self._pending_rows += rows.num_rows
         self._pending_bytes += rows.nbytes
         if self._pending_rows >= _GROUP_ROWS or self._pending_bytes >= _GROUP_BYTES:
@@ -99,9 +137,9 @@ class _Output:
     def save(self, files: Files) -> int:
         """Write the file, then remove those it stands for; how many."""
         self._flush()
-        self._writer.add_key_value_metadata({HELD: json.dumps(self._parts)})
+        self._writer.add_key_value_metadata(self._metadata())
         self._writer.close()
-        listed = "\n".join(part for part, _ in self._parts)
+        listed = "\n".join(part.name for part in self._parts)
         name = f"{MERGED}{blake2b(listed.encode(), digest_size=16).hexdigest()}.parquet"
         if self._parts:
             # put, not create: one of that name, a digest of the parts in it, may be torn.
@@ -111,7 +149,19 @@ class _Output:
             files.remove(f"{FOLDER}/{source}")
         return len(gone)
 
+    def _metadata(self) -> dict[bytes, str]:
+        """The list of the parts, and their metadata, each that differs once."""
+        texts = [json.dumps(dict(part.metadata), sort_keys=True) for part in self._parts]
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        described = {
+            "distinct": [json.loads(text) for text in numbers],
+            "of": [numbers[text] for text in texts],
+        }
+        listed = [[part.name, part.n_rows] for part in self._parts]
+        return {HELD: json.dumps(listed), HELD_METADATA: json.dumps(described)}
+
     def _flush(self) -> None:
         if self._pending:
-            self._writer.write_table(pa.concat_tables(self._pending), row_group_size=_GROUP_ROWS)
+            table = pa.concat_tables(self._pending).unify_dictionaries()
+            self._writer.write_table(table, row_group_size=_GROUP_ROWS)
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0

@@ -10,6 +10,12 @@ Where there are thousands, merge.py moves parts into files that hold many. A par
 scan() gives the rows of every part once, wherever it is: merging, also when it was cut short, changes nothing
 that a reader finds.
 
+Formats may grow. A part must have the REQUIRED columns; any other column of SCHEMA that it lacks reads as
+null, and columns that this version does not know stay where they are, also when parts are merged.
+
+Each part carries a mark of its study and bundle in its metadata (identity.py). What belongs to another study
+is foreign: named and passed over, like a file that cannot be read.
+
 `digest` is a hash of the outputs, so that two ok rows of one task can be compared without reading them.
 
 Does not decide what a row means: fold.py does.
@@ -33,13 +39,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modelops_dask import __version__
 from modelops_dask.errors import MopsError
 from modelops_dask.store.files import Files
+from modelops_dask.store.identity import NoStudy, PartMark, Study, read_study
 
 FOLDER = "parts"
 OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
 MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
+HELD_METADATA = b"modelops_dask.parts_metadata"  # and their own metadata: {"distinct": [...], "of": [index]}
+MARK = "modelops_dask.part"  # in a part's own metadata: a PartMark as a JSON object
 ROW_GROUP = 4096  # rows; compaction reads a row group at a time
 _READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
 _REQUESTS = 16  # at once to an object store, where each takes its time
@@ -62,14 +72,32 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("ended", pa.float64()),
         ("digest", pa.binary(16)),
+        ("output_digests", pa.map_(pa.string(), pa.binary(16))),  # of each; null where there is only one
+        ("runner", pa.string()),  # short id of the process that ran the task
+        ("runner_task", pa.uint32()),  # the task's number in that process's life, from 1
+        ("generation", pa.uint32()),  # of rows of one task the highest counts; null is 0
+        ("engine", pa.string()),  # version of modelops_dask; null: 0.1
+        ("fallback", pa.string()),  # why another executor ran the task than was asked for
+        ("resumed", pa.bool_()),  # from a checkpoint
+        ("origin", pa.string()),  # the store that the row was copied from
         ("outputs", OUTPUTS),
     ],
     metadata={"modelops_dask": "part 1"},
 )
+REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
 WRITING = {
     "compression": "zstd",
     "compression_level": 1,
-    "use_dictionary": ["status", "reason", "environment", "executor", "preset"],
+    "use_dictionary": [
+        "status",
+        "reason",
+        "environment",
+        "executor",
+        "preset",
+        "runner",
+        "engine",
+        "fallback",
+    ],
     "write_page_checksum": True,
 }
 T = TypeVar("T")
@@ -100,23 +128,34 @@ class Attempt(NamedTuple):
     threads: int = 0
     environment: str = ""
     limit_bytes: int = 0
+    runner: str = ""
+    runner_task: int = 0
+    fallback: str = ""
     executor: str = ""
     preset: str = ""
     ended: float = 0.0
 
 
-def write(files: Files, attempts: Sequence[Attempt]) -> str:
-    """Write the attempts of a batch as one part, durably; its name. ValueError when there is none."""
+def write(files: Files, attempts: Sequence[Attempt], mark: PartMark | None = None) -> str:
+    """Write the attempts of a batch as one part, durably, and return its name.
+
+    Args:
+        files: The store.
+        attempts: At least one, else ValueError.
+        mark: Whose results these are. Without one: the study that the store holds now.
+    """
     if not attempts:
         raise ValueError("a part needs at least one attempt")
     name = f"{FOLDER}/{uuid.uuid4().hex}.parquet"
-    files.put(name, encode(attempts))
+    if mark is None and (study := _study(files)):
+        mark = study.mark(study.bundle)
+    files.put(name, encode(attempts, mark))
     return name
 
 
-def encode(attempts: Sequence[Attempt]) -> bytes:
+def encode(attempts: Sequence[Attempt], mark: PartMark | None = None) -> bytes:
     """The bytes of a part."""
-    encoder = Encoder()
+    encoder = Encoder(mark)
     for start in range(0, len(attempts), ROW_GROUP):
         encoder.add(columns(attempts[start : start + ROW_GROUP]))
     return encoder.end()
@@ -130,9 +169,13 @@ def columns(attempts: Sequence[Attempt]) -> dict[str, tuple]:
 class Encoder:
     """Makes the bytes of a part from attempts as they come, so that few are held at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: PartMark | None = None) -> None:
         self._sink = pa.BufferOutputStream()
-        self._writer = pq.ParquetWriter(self._sink, SCHEMA, **WRITING)
+        self._schema = SCHEMA
+        if mark:
+            text = json.dumps(mark._asdict())
+            self._schema = SCHEMA.with_metadata({**SCHEMA.metadata, MARK.encode(): text.encode()})
+        self._writer = pq.ParquetWriter(self._sink, self._schema, **WRITING)
 
     def add(self, attempts: Mapping[str, Sequence[Any]]) -> None:
         """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
@@ -142,9 +185,22 @@ class Encoder:
             outputs_digest(outputs) if status == "ok" else None
             for outputs, status in zip(attempts["outputs"], attempts["status"], strict=True)
         ]
-        values = {**attempts, "ended": ended, "digest": digests}
-        arrays = [_column(values[name], SCHEMA.field(name).type) for name in SCHEMA.names[:-1]]
-        self._writer.write_table(pa.table([*arrays, _maps(values["outputs"])], SCHEMA))
+        values = {
+            **attempts,
+            "ended": ended,
+            "digest": digests,
+            "output_digests": [
+                _digest_of_each(outputs) if digest and len(outputs) > 1 else None
+                for outputs, digest in zip(attempts["outputs"], digests, strict=True)
+            ],
+            "engine": [__version__] * len(ended),
+            "generation": [0] * len(ended),
+        }
+        unknown = [None] * len(ended)
+        arrays = [
+            _column(values.get(name, unknown), self._schema.field(name).type) for name in SCHEMA.names[:-1]
+        ]
+        self._writer.write_table(pa.table([*arrays, _maps(values["outputs"])], self._schema))
 
     def end(self) -> bytes:
         """The whole part; nothing can be added any more."""
@@ -154,6 +210,8 @@ class Encoder:
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """As pa.array, and quicker for what all rows share, which is most of them."""
+    if values[0] is None and values.count(None) == len(values):
+        return pa.nulls(len(values), kind)
     if values[0] == values[-1] and values.count(values[0]) == len(values):
         return pa.repeat(pa.scalar(values[0], kind), len(values))
     return pa.array(values, kind)
@@ -178,6 +236,11 @@ def outputs_digest(outputs: Mapping[str, bytes]) -> bytes:
         hasher.update(b"%d:%b%d:" % (len(head), head, len(data)))
         hasher.update(data)
     return hasher.digest()
+
+
+def _digest_of_each(outputs: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+    """The digest of every output by itself, in the order of their names."""
+    return [(name, outputs_digest({name: outputs[name]})) for name in sorted(outputs)]
 
 
 class NotAPart(MopsError):
@@ -206,8 +269,8 @@ def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
         ours = file.read(4) in (b"PAR1", b"")
         try:
             part = pq.ParquetFile(file, page_checksum_verification=True)
-            if missing := set(SCHEMA.names) - set(part.schema_arrow.names):
-                raise NotAPart(name, f"foreign: it has no column {min(missing)}")
+            if problem := _misfit(part.schema_arrow):
+                raise NotAPart(name, f"foreign: {problem}")
             yield part
         except (pa.ArrowException, OSError) as error:
             if getattr(error, "errno", None) == errno.ESTALE:  # of NFS: another machine removed it
@@ -219,21 +282,110 @@ def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
             raise NotAPart(name, f"{'torn' if ours else 'foreign'}: {reason}") from error
 
 
+def _misfit(schema: pa.Schema) -> str:
+    """Why a table with this schema is not a part; "" when it is one, of whatever version."""
+    if schema.equals(SCHEMA):
+        return ""
+    if missing := [name for name in REQUIRED if name not in schema.names]:
+        return f"it has no column {missing[0]}"
+    for name in SCHEMA.names:
+        if name in schema.names and schema.field(name).type != SCHEMA.field(name).type:
+            return f"its column {name} is of type {schema.field(name).type}, not {SCHEMA.field(name).type}"
+    return ""
+
+
+def read_columns(file: pq.ParquetFile, columns: Sequence[str], row_group: int | None = None) -> pa.Table:
+    """Columns of SCHEMA, of one row group or all; those that the file lacks are null."""
+    names = file.schema_arrow.names
+    present = [name for name in columns if name in names]
+    if row_group is None:
+        table = file.read(columns=present, use_threads=False)
+    else:
+        table = file.read_row_group(row_group, columns=present, use_threads=False)
+    for name in columns:
+        if name not in present:
+            table = table.append_column(name, pa.nulls(table.num_rows, SCHEMA.field(name).type))
+    return table.select(columns)
+
+
+def known(table: pa.Table, name: str) -> np.ndarray:
+    """A column of numbers as an array, with 0 where the writer did not know it."""
+    return pc.fill_null(table[name], 0).to_numpy()
+
+
+class HeldPart(NamedTuple):
+    """A part in a file of parts/: its name, number of rows, and the metadata that it was written with."""
+
+    name: str
+    n_rows: int
+    metadata: Mapping[str, str]
+
+    @property
+    def mark(self) -> PartMark | None:
+        """What it says about its study; None for a part of mops-helm 0.1."""
+        return _mark(self.metadata.get(MARK))
+
+
+def _mark(text: str | None) -> PartMark | None:
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        return PartMark(str(values["study"]), str(values["bundle"]))
+    except (ValueError, KeyError, TypeError):
+        return PartMark("", "")  # of no study
+
+
+def held(file: pq.ParquetFile, name: str) -> list[HeldPart]:
+    """The parts in a file of parts/, in order. Raises NotAPart when its list does not fit its rows."""
+    metadata = {
+        key.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
+        for key, value in (file.metadata.metadata or {}).items()
+        if key != b"ARROW:schema"
+    }
+    listed, described = metadata.pop(HELD.decode(), None), metadata.pop(HELD_METADATA.decode(), None)
+    n_rows = file.metadata.num_rows
+    if listed is None:
+        return [HeldPart(name.removesuffix(".parquet"), n_rows, metadata)]
+    try:
+        parts = [(str(part), int(count)) for part, count in json.loads(listed)]
+        if described is None:  # merged by mops-helm 0.1
+            metadatas = [{}] * len(parts)
+        else:
+            description = json.loads(described)
+            metadatas = [description["distinct"][number] for number in description["of"]]
+        if sum(count for _, count in parts) != n_rows or any(count < 0 for _, count in parts):
+            raise ValueError
+        return [HeldPart(*part, own) for part, own in zip(parts, metadatas, strict=True)]
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise NotAPart(name, "foreign: its list of parts does not fit its rows") from None
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of a file in parts/: `at` are their numbers in the file, int64 (n,); `table` has n rows.
 
     `order`, uint64 (n,), follows from the name of each row's part and so does not change when it is merged.
+    `parts` are those that have rows here, in their order.
     """
 
     file: str
     at: np.ndarray
     order: np.ndarray
     table: pa.Table
+    parts: tuple[HeldPart, ...]
 
 
 def scan(files: Files, columns: Sequence[str], skipped: dict[str, str] | None = None) -> Iterator[Rows]:
-    """The rows of every part, each part once; files that are torn or foreign go to `skipped`: name -> why."""
+    """The rows of every part of the store's study, each part once.
+
+    Args:
+        files: The store.
+        columns: Columns of SCHEMA; null where a part does not have them.
+        skipped: Receives files that are torn or foreign, and parts of another study: name -> why.
+    """
+    study = _study(files)
+    skipped = {} if skipped is None else skipped
     seen: set[str] = set()
     done: set[str] = set()
     vanished = True
@@ -241,38 +393,64 @@ def scan(files: Files, columns: Sequence[str], skipped: dict[str, str] | None = 
         names = [name for name in _merged_first(files.list(FOLDER)) if name not in done]
         done.update(names)
         vanished = False
-        for name, found in _ahead(files, lambda name: _read(files, name, columns), names):
-            if found is None:
+        for name, content in _ahead(files, lambda name: _read(files, name, columns), names):
+            if content is None:
                 vanished = True
-            elif isinstance(found, NotAPart):
-                if skipped is not None:
-                    skipped[name] = found.reason
+            elif isinstance(content, NotAPart):
+                skipped[name] = content.reason
             else:
-                yield from _new(name, *found, seen)
+                yield from _new(name, *content, seen, study, skipped)
+
+
+def _study(files: Files) -> Study | None:
+    """Whose parts count; None where no study is, and so nothing to compare with."""
+    try:
+        return read_study(files)
+    except NoStudy:
+        return None
 
 
 def _read(
     files: Files, name: str, columns: Sequence[str]
-) -> tuple[list[tuple[str, int]], pa.Table] | NotAPart | None:
+) -> tuple[list[HeldPart], pa.Table] | NotAPart | None:
     """What a file of parts/ holds, and some of its columns; None when it is gone."""
     try:
         with reading(files, name) as file:
-            return held(file, name), file.read(columns=list(columns), use_threads=False)
+            return held(file, name), read_columns(file, columns)
     except FileNotFoundError:
         return None
     except NotAPart as error:
         return error
 
 
-def _new(name: str, spans: list[tuple[str, int]], table: pa.Table, seen: set[str]) -> Iterator[Rows]:
-    """Those rows of a file whose parts were not seen; from now on they are."""
-    counts = [count for _, count in spans]
-    fresh = np.repeat([part not in seen for part, _ in spans], counts)
-    seen.update(part for part, _ in spans)
-    if fresh.any():
-        order = np.repeat(np.array([_order(part) for part, _ in spans], np.uint64), counts)
-        at = np.flatnonzero(fresh)
-        yield Rows(name, at, order[at], table if len(at) == len(table) else table.take(at))
+def _new(
+    name: str,
+    parts: list[HeldPart],
+    table: pa.Table,
+    seen: set[str],
+    study: Study | None,
+    skipped: dict[str, str],
+) -> Iterator[Rows]:
+    """Those rows of a file whose parts belong to the study and were not seen; from now on they are."""
+    fresh = []
+    for part in parts:
+        refusal = study.refusal(part.mark) if study else ""
+        if refusal:
+            skipped[part_label(name, part.name)] = f"foreign: {refusal}"
+        fresh.append(not refusal and part.name not in seen)
+        if not refusal:
+            seen.add(part.name)
+    kept = tuple(part for part, is_fresh in zip(parts, fresh, strict=True) if is_fresh)
+    if any(part.n_rows for part in kept):
+        counts = [part.n_rows for part in parts]
+        order = np.repeat(np.array([_order(part.name) for part in parts], np.uint64), counts)
+        at = np.flatnonzero(np.repeat(fresh, counts))
+        yield Rows(name, at, order[at], table if len(at) == len(table) else table.take(at), kept)
+
+
+def part_label(file: str, part: str) -> str:
+    """How a part is called in messages: its file, and its own name if that is another."""
+    return file if file == f"{part}.parquet" else f"{file} (part {part})"
 
 
 def _order(part: str) -> int:
@@ -307,10 +485,11 @@ def find(files: Files, part: str) -> pa.Table | None:
             continue
         try:
             with reading(files, name) as file:
-                spans = held(file, name)
-                if part in dict(spans):
-                    start = sum(count for _, count in spans[: [each for each, _ in spans].index(part)])
-                    return file.read(columns=columns, use_threads=False).slice(start, dict(spans)[part])
+                start = 0
+                for each in held(file, name):
+                    if each.name == part:
+                        return read_columns(file, columns).slice(start, each.n_rows)
+                    start += each.n_rows
         except FileNotFoundError:
             return find(files, part)  # merged since it was listed
         except NotAPart:
@@ -324,7 +503,7 @@ def too_little(files: Files, number: int, replicate: int) -> int:
     for found in scan(files, ["set", "replicate", "reason", "limit_bytes"]):
         task = (pc.field("set") == number) & (pc.field("replicate") == replicate)
         rows = found.table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
-        most = max([most, *rows["limit_bytes"].to_pylist()])
+        most = max([most, *known(rows, "limit_bytes").tolist()])
     return most
 
 
@@ -355,15 +534,7 @@ def _errors_at(files: Files, name: str, at: Sequence[int]) -> list[str]:
         for group in range(file.num_row_groups):
             stop = start + file.metadata.row_group(group).num_rows
             if inside := [row - start for row in at if start <= row < stop]:
-                column = file.read_row_group(group, columns=["error"], use_threads=False)["error"]
-                texts += column.take(pa.array(inside)).to_pylist()
+                column = read_columns(file, ["error"], group)["error"]
+                texts += pc.fill_null(column.take(pa.array(inside)), "").to_pylist()
             start = stop
     return texts or [""] * len(at)
-
-
-def held(file: pq.ParquetFile, name: str) -> list[tuple[str, int]]:
-    """The parts in a file of parts/ and the number of their rows, in order."""
-    listed = (file.metadata.metadata or {}).get(HELD)
-    if listed is None:
-        return [(name.removesuffix(".parquet"), file.metadata.num_rows)]
-    return [(part, count) for part, count in json.loads(listed)]

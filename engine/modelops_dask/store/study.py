@@ -2,7 +2,7 @@
 
 spec -> begin() -> the store -> existing() -> the same Plan, here or on a worker
 
-    study.json           bundle digest, entrypoint, format; never changes; put-if-absent
+    study.json           whose results these are: identity.py
     spec.json            the last request: the spec as written, its replicates, and which sets it asks for
     sets/NNNNNN.parquet  parameter sets, numbered through the files in order; append-only, put-if-absent
 
@@ -15,36 +15,30 @@ Does not know what was done: parts.py and fold.py do.
 """
 
 import json
-import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modelops_dask.errors import BadInput, MopsError
+from modelops_dask.errors import BadInput
 from modelops_dask.store.files import Files, NoSpace, StoreFailed
+from modelops_dask.store.identity import (
+    FORMAT,
+    Damaged,
+    Study,
+    new_study,
+    read_json,
+    read_study,
+    study_json,
+    upgrade,
+)
 from modelops_dask.study.plan import SETS_SCHEMA, Plan, Request, keys
 from modelops_dask.study.spec import Spec
 
-FORMAT = 1
 SETS = "sets"
 _ROWS = 65_536  # converted at a time, so that a million ids are not Python objects at once
-
-
-class NoStudy(BadInput):
-    """There is no study where one was expected."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        super().__init__(where)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.where} holds no study (no study.json). "
-            f"To run one there: mops-helm study run SPEC --store {shlex.quote(self.where)}"
-        )
 
 
 class OtherStudy(BadInput):
@@ -68,57 +62,33 @@ class OtherStudy(BadInput):
         return text
 
 
-class Damaged(MopsError):
-    """A file of the store that must be whole is not."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        self.where, self.reason = where, reason
-        super().__init__(where, reason)
-
-    def __str__(self) -> str:
-        return f"{self.where} is damaged ({self.reason}); restore it from a copy, or run into another --store"
-
-
-@dataclass(frozen=True)
-class Study:
-    """study.json: what all results of a store have in common."""
-
-    bundle: str  # digest
-    entrypoint: str
-    format: int = FORMAT
-
-
-def read_study(files: Files) -> Study:
-    """study.json of a store; NoStudy, Damaged, or BadInput for a format of a later version."""
-    raw = _read_json(files, "study.json")
-    try:
-        study = Study(raw["bundle"], raw["entrypoint"], raw["format"])
-    except (KeyError, TypeError) as error:
-        raise Damaged(files.where("study.json"), f"no {error}") from error
-    if study.format != FORMAT:
-        raise BadInput(
-            f"{files.where()} has format {study.format}, this version reads {FORMAT}: use a newer mops-helm"
-        )
-    return study
-
-
-def begin(files: Files, spec: Spec, bundle_digest: str) -> Plan:
+def begin(files: Files, spec: Spec, bundle_digest: str, note: Callable[[str], None] = lambda _: None) -> Plan:
     """Make the store hold what the spec asks for, and return the plan.
 
-    Creates study.json, appends sets that are new, replaces spec.json; the same spec again changes nothing.
-    OtherStudy when the store belongs to another bundle or entrypoint, BadInput for a folder that cannot be.
+    Creates study.json, appends sets that are new, replaces spec.json; the same spec again changes nothing. A
+    store of mops-helm 0.1 gets the present format, and `note` a line that says so.
+
+    Raises:
+        OtherStudy: The store belongs to another bundle or entrypoint.
+        BadInput: The folder cannot be a store, or its format is of a later version.
     """
-    mine = Study(bundle_digest, spec.entrypoint)
+    study = new_study(bundle_digest, spec.entrypoint)
     try:
-        new = files.create("study.json", _json(mine.__dict__))
+        created = files.create("study.json", study_json(study))
     except StoreFailed as error:
         if files.folder is None or isinstance(error, NoSpace):
             raise
         raise BadInput(
             f"{files.where()} cannot be a store: {error.reason}. Name another by --store."
         ) from None
-    if not new:
-        check_same(files, mine)
+    if not created:
+        study = check_same(files, bundle_digest, spec.entrypoint)
+        if study.format < FORMAT:
+            study = upgrade(files, study)
+            note(
+                f"{files.where()} was begun by mops-helm 0.1. It now has format {FORMAT}, "
+                "which mops-helm 0.1 refuses to read; nothing else in it has changed"
+            )
     table, numbers = _add_sets(files, spec.table)
     request = Request(spec.replicates, _ranges(numbers), tuple(sorted(spec.resources.items())))
     wanted = _json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
@@ -131,12 +101,14 @@ def begin(files: Files, spec: Spec, bundle_digest: str) -> Plan:
     return Plan(spec.entrypoint, table, request)
 
 
-def check_same(files: Files, mine: Study) -> None:
-    """OtherStudy when the store belongs to another bundle or entrypoint; NoStudy."""
-    theirs = read_study(files)
-    for what in ("bundle", "entrypoint"):
-        if getattr(theirs, what) != getattr(mine, what):
-            raise OtherStudy(files.where(), what, getattr(theirs, what), getattr(mine, what))
+def check_same(files: Files, bundle_digest: str, entrypoint: str) -> Study:
+    """The study of a store; OtherStudy when it belongs to another bundle or entrypoint, NoStudy."""
+    study = read_study(files)
+    if bundle_digest not in (study.bundle, *study.accepted):
+        raise OtherStudy(files.where(), "bundle", study.bundle, bundle_digest)
+    if entrypoint != study.entrypoint:
+        raise OtherStudy(files.where(), "entrypoint", study.entrypoint, entrypoint)
+    return study
 
 
 def existing(files: Files, request: Request | None = None) -> Plan:
@@ -147,7 +119,7 @@ def existing(files: Files, request: Request | None = None) -> Plan:
     """
     study = read_study(files)
     if request is None:
-        raw = _read_json(files, "spec.json")
+        raw = read_json(files, "spec.json")
         try:
             request = Request(int(raw["replicates"]), tuple((int(a), int(b)) for a, b in raw["sets"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -236,19 +208,3 @@ def _ranges(numbers: pa.Array) -> tuple[tuple[int, int], ...]:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _read_json(files: Files, name: str) -> dict:
-    try:
-        data = files.read(name)
-    except FileNotFoundError:
-        if name == "study.json":
-            raise NoStudy(files.where()) from None
-        raise Damaged(files.where(name), "it is missing") from None
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise Damaged(files.where(name), str(error)) from error
-    if not isinstance(value, dict):
-        raise Damaged(files.where(name), "not an object")
-    return value

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.verify_parts import Ledger, read_parts
+from modelops_dask.store.verify_parts import Ledger, Membership, read_parts
 from modelops_dask.store.verify_results import check_results
 from modelops_dask.store.verify_tasks import Report, Store, Tasks, read_tasks
 
@@ -49,11 +49,11 @@ def verify(store: str, sample: int = 0, rerun: Rerun | None = None) -> Report:
     files, report = Store(store), Report(store)
     if "study.json" not in files.names(""):
         raise BadInput(f"{store} holds no study (no study.json)")
-    check_study(files, report)
+    membership = check_study(files, report)
     tasks = read_tasks(files, report)
     if tasks is None:
         return report
-    ledger = read_parts(files, tasks, report)
+    ledger = read_parts(files, tasks, membership, report)
     states = Counter({"ok": 0, "failed": 0, "poisoned": 0, "pending": 0})
     for number, replicate in tasks.all():
         state = ledger.state(number, replicate)
@@ -67,16 +67,23 @@ def verify(store: str, sample: int = 0, rerun: Rerun | None = None) -> Report:
     return report
 
 
-def check_study(files: Store, report: Report) -> None:
-    """study.json: an object with a bundle's digest, an entrypoint and the format."""
+def check_study(files: Store, report: Report) -> Membership:
+    """study.json: an object with a bundle's digest, an entrypoint, the format and, since format 2, a uuid."""
+    membership = Membership()
     try:
         study = json.loads(files.read("study.json"))
         report.bundle, report.entrypoint = study["bundle"], study["entrypoint"]
-        whole = re.fullmatch(r"sha256:[0-9a-f]{64}", report.bundle) and study["format"] == 1
+        whole = re.fullmatch(r"sha256:[0-9a-f]{64}", report.bundle) and study["format"] in (1, 2)
+        if study["format"] == 2:
+            membership.uuid, membership.upgraded = study["uuid"], study.get("upgraded") is True
+            whole = whole and re.fullmatch(r"[0-9a-f]{32}", membership.uuid)
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         report.add("STUDY", "study.json", "is damaged: restore it from a copy")
+    accepted = {f"sha256:{name.removesuffix('.json')}" for name in files.names("accepted")}
+    membership.bundles = accepted | {report.bundle}
+    return membership
 
 
 def _rerun(
@@ -95,7 +102,7 @@ def _rerun(
         row = part.slice(at, 1).to_pylist()[0]
         asked = Sampled(
             *(number, replicate, json.loads(tasks.params[number]), row["seed"]),
-            *(row["executor"], row["threads"], row["environment"]),
+            *(row.get("executor") or "", row.get("threads") or 0, row.get("environment") or ""),
         )
         task = f"{number}/{replicate}"
         report.rerun += 1

@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelops_dask.store.verify_tasks import Report, Store, Tasks, line
 
 ATTEMPTS = 4
 STATUSES = ("ok", "failed", "died", "poisoned")
-NUMBERS = ("set", "replicate", "seed", "threads")
-COLUMNS = (*NUMBERS, "status", "executor", "environment", "digest", "outputs")
+TYPES = {  # how the names of the types begin
+    "set": "uint32",
+    "replicate": "uint32",
+    "seed": "uint64",
+    "status": "dictionary<values=string, indices=int8, ordered=0>",
+    "digest": "fixed_size_binary[16]",
+    "outputs": "map<string, large_binary",
+}
 
 
 @dataclass
@@ -42,7 +47,32 @@ class Ledger:
         return "failed" if self.attempts[number, replicate] >= ATTEMPTS else "pending"
 
 
-def read_parts(files: Store, tasks: Tasks, report: Report) -> Ledger:
+@dataclass
+class Membership:
+    """Which parts belong to the study. Without a uuid, in format 1, no part says whose it is."""
+
+    uuid: str = ""
+    upgraded: bool = False  # begun in format 1: parts that say nothing count
+    bundles: set[str] = field(default_factory=set)  # digests
+
+    def problem(self, metadata: dict[str, str]) -> str:
+        """Why a part of this metadata does not belong; "" when it does."""
+        text = metadata.get("modelops_dask.part")
+        if text is None:
+            return "" if self.upgraded or not self.uuid else "does not say which study it belongs to"
+        try:
+            part = json.loads(text)
+            uuid, bundle = part["study"], part["bundle"]
+        except (ValueError, KeyError, TypeError):
+            return "says in a damaged way which study it belongs to"
+        if self.uuid and uuid != self.uuid:
+            return "belongs to another study"
+        return (
+            "" if bundle in self.bundles else f"was made by bundle {bundle}, which the store has not accepted"
+        )
+
+
+def read_parts(files: Store, tasks: Tasks, membership: Membership, report: Report) -> Ledger:
     """Every row of parts/, each part once wherever it lies, every digest computed again."""
     shape = (len(tasks.ids), tasks.replicates)
     ledger = Ledger(np.zeros(shape, np.int32), np.zeros(shape, bool), np.full((*shape, 3), -1, np.int32))
@@ -58,12 +88,11 @@ def read_parts(files: Store, tasks: Tasks, report: Report) -> Ledger:
         try:
             file = files.parquet(where)
             schema = file.schema_arrow
-            if lacking := [c for c in COLUMNS if c not in schema.names] or [
-                c for c in NUMBERS if not pa.types.is_integer(schema.field(c).type)
-            ]:
+            types = dict(zip(schema.names, map(str, schema.types), strict=True))
+            if lacking := [c for c, kind in TYPES.items() if not types.get(c, "").startswith(kind)]:
                 report.add("FOREIGN", where, f"has no column {lacking[0]} of a part; {away}")
                 continue
-            _read_part(file, name, seen, tasks, ledger, report)
+            _read_part(file, name, seen, tasks, membership, ledger, report)
         except FileNotFoundError:
             report.add("CHANGING", where, "went away meanwhile: verify again when nobody runs the study")
         except (ValueError, OSError) as error:
@@ -73,26 +102,64 @@ def read_parts(files: Store, tasks: Tasks, report: Report) -> Ledger:
 
 
 def _read_part(
-    file: pq.ParquetFile, name: str, seen: dict[str, str], tasks: Tasks, ledger: Ledger, report: Report
+    file: pq.ParquetFile,
+    name: str,
+    seen: dict[str, str],
+    tasks: Tasks,
+    membership: Membership,
+    ledger: Ledger,
+    report: Report,
 ) -> None:
-    listed = (file.metadata.metadata or {}).get(b"modelops_dask.parts")
-    spans = json.loads(listed) if listed else [[name.removesuffix(".parquet"), file.metadata.num_rows]]
-    if sum(count for _, count in spans) != file.metadata.num_rows:
+    spans = _spans(file, name)
+    if spans is None:
         report.add("MERGED", f"parts/{name}", "lists other rows than it has: restore it from a copy")
         return
-    parts = [part for part, count in spans for _ in range(count)]
+    parts = [part for part, count, _ in spans for _ in range(count)]
     rows_of: dict[str, list[tuple]] = {part: [] for part in parts}
+    foreign = {part: problem for part, _, own in spans if (problem := membership.problem(own))}
     for (_, _, row), part in zip(_rows(file), parts, strict=True):
         rows_of[part].append((row["set"], row["replicate"], row["status"], row["digest"]))
+        if part not in foreign and (problem := _wrong_seed(row, tasks)):
+            foreign[part] = problem
+    for part, problem in foreign.items():
+        where = "" if f"{part}.parquet" == name else f", in its part {part},"
+        report.add("FOREIGN", f"parts/{name}", f"{where} {problem}; its rows do not count".lstrip(", "))
     ledger.files.append(name)  # all of it could be read: one that is torn counts for nothing
     twice = seen.keys() & rows_of.keys()  # merged, and the file it came from is still there
     for part in sorted(twice):
         if seen[part] != _digest(rows_of[part]):
             report.add("MERGED", f"parts/{name}", f"has other rows of part {part} than another file has")
-    seen.update((part, _digest(rows)) for part, rows in rows_of.items() if part not in twice)
+    new = rows_of.keys() - twice - foreign.keys()
+    seen.update((part, _digest(rows_of[part])) for part in new)
     for (group, at, row), part in zip(_rows(file), parts, strict=True):
-        if part not in twice:
+        if part in new:
             _count_row(row, (len(ledger.files) - 1, group, at), f"parts/{name}", tasks, ledger, report)
+
+
+def _spans(file: pq.ParquetFile, name: str) -> list[tuple[str, int, dict[str, str]]] | None:
+    """The parts in a file: name, number of rows, metadata. None when the list does not fit the rows."""
+    raw = {key.decode("utf-8", "replace"): value for key, value in (file.metadata.metadata or {}).items()}
+    own = {key: value.decode("utf-8", "replace") for key, value in raw.items()}
+    try:
+        if "modelops_dask.parts" not in own:
+            return [(name.removesuffix(".parquet"), file.metadata.num_rows, own)]
+        listed = json.loads(own["modelops_dask.parts"])
+        described = json.loads(own.get("modelops_dask.parts_metadata", "null"))
+        metadata = (
+            [described["distinct"][number] for number in described["of"]] if described else [{}] * len(listed)
+        )
+        spans = [(str(part), int(count), each) for (part, count), each in zip(listed, metadata, strict=True)]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    return spans if sum(count for _, count, _ in spans) == file.metadata.num_rows else None
+
+
+def _wrong_seed(row: dict[str, Any], tasks: Tasks) -> str:
+    """What is wrong with the seed of a row; "" when it is the task's own, or there is no such task."""
+    number, replicate = row["set"], row["replicate"]
+    if not tasks.exists(number, replicate) or row["seed"] == tasks.seed(number, replicate):
+        return ""
+    return f"ran task {number}/{replicate} with seed {row['seed']}, which is not its own"
 
 
 def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -100,7 +167,7 @@ def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
         outputs = table["outputs"]
-        for at, row in enumerate(table.select([name for name in COLUMNS if name != "outputs"]).to_pylist()):
+        for at, row in enumerate(table.select([name for name in TYPES if name != "outputs"]).to_pylist()):
             yield group, at, row | {"outputs": outputs[at].as_py()}
 
 
@@ -118,8 +185,6 @@ def _count_row(
     if not tasks.exists(number, replicate):
         report.add("ORPHAN", where, f"has a row of task {task}, which no request can have asked for: {away}")
         return
-    if row["seed"] != tasks.seed(number, replicate):
-        report.add("SEED", where, f"ran task {task} with seed {row['seed']}, not its own: {away}")
     if status not in STATUSES:
         report.add("STATUS", where, f"says {status!r} of task {task}: {away}")
         return

@@ -30,8 +30,9 @@ from modelops_dask.executors import Outcome, Task
 from modelops_dask.shape import runners
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
+from modelops_dask.store.identity import NoStudy, PartMark, read_study
 from modelops_dask.store.parts import Attempt
-from modelops_dask.store.study import NoStudy, existing
+from modelops_dask.store.study import existing
 from modelops_dask.study.plan import Plan, PlannedTask, Request
 
 if TYPE_CHECKING:
@@ -49,7 +50,13 @@ class Source:
     files: Files
     request: Request
     bundle: Bundle
+    mark: PartMark  # of the parts that the batches write
     run: str = field(default_factory=lambda: uuid.uuid4().hex)  # a store may be deleted and begun again
+
+
+def source_of(files: Files, request: Request, bundle: Bundle) -> Source:
+    """What the batches of a run share, for the study that the store holds now."""
+    return Source(files, request, bundle, read_study(files).mark(bundle.digest))
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     plan = _plan(source.files, source.request, source.run)
     bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
     pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
-    rows = _Rows(plan, kind)
+    rows = _Rows(plan, kind, source.mark)
     n_runners, n_threads, limit_bytes = share(source.request, runtime)
     start = time.monotonic()
 
@@ -194,11 +201,11 @@ class _Pieces:
 class _Rows:
     """The rows of a batch as any thread has them: counted and encoded a row group at a time, then let go."""
 
-    def __init__(self, plan: Plan, kind: str) -> None:
+    def __init__(self, plan: Plan, kind: str, mark: PartMark) -> None:
         self._plan, self._kind = plan, kind
         self.failures: list[Failed] = []
         self.peak_bytes = 0
-        self._part = parts.Encoder()
+        self._part = parts.Encoder(mark)
         self._waiting: list[Attempt] = []
         self._lock = threading.Lock()
 

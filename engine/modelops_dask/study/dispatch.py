@@ -293,9 +293,8 @@ class _Dispatch:
             return
         task = self.plan.task(index)
         status = "poisoned" if index in loss.batch.died else "died"
-        parts.write(
-            self.source.files, [Attempt(task.set, task.replicate, task.seed, status, reason=loss.reason)]
-        )
+        row = Attempt(task.set, task.replicate, task.seed, status, reason=loss.reason)
+        parts.write(self.source.files, [row], self.source.mark)
         again = self.ledger.failed(Failed(index, status, loss.reason))
         self.breaker.died(f"{self._name(index)} ({loss.reason})", self.fleet.most_workers)
         if again:

@@ -22,11 +22,12 @@ from modelops_dask.store.compact import MixedOutputs, compact
 from modelops_dask.store.conditions import Condition, mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
+from modelops_dask.store.identity import NoStudy
 from modelops_dask.store.merge import merge
-from modelops_dask.store.study import NoStudy, OtherStudy, Study, begin, check_same
+from modelops_dask.store.study import OtherStudy, begin, check_same
 from modelops_dask.study import dispatch, events, profile
 from modelops_dask.study.backlog import spread
-from modelops_dask.study.batch import Range, Source
+from modelops_dask.study.batch import Range, source_of
 from modelops_dask.study.breaker import CannotFit, OutOfMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed
@@ -87,7 +88,8 @@ def drive(
     with Presence(files, watcher.note, share.index if share else None) as presence:
         drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
         try:
-            return drive_.run(begin(files, spec, bundle.digest), share, retry, pilot)
+            plan = begin(files, spec, bundle.digest, watcher.note)
+            return drive_.run(plan, share, retry, pilot)
         except OtherStudy as error:
             error.changes = _changes(bundle, error)
             raise
@@ -100,7 +102,7 @@ def drive(
 def refusal(spec: Spec, bundle: Bundle, files: Files) -> OtherStudy | None:
     """What drive() would raise at once, because the store belongs to another bundle or entrypoint."""
     try:
-        check_same(files, Study(bundle.digest, spec.entrypoint))
+        check_same(files, bundle.digest, spec.entrypoint)
     except NoStudy:
         return None
     except OtherStudy as error:
@@ -166,7 +168,7 @@ class _Drive:
 
     def dispatch(self, plan: Plan, state: State, ranges: Sequence[Range]) -> Progress:
         # Workers have another current folder.
-        source = Source(Files(self.files.where()), plan.request, self.bundle)
+        source = source_of(Files(self.files.where()), plan.request, self.bundle)
         self.phase("workers")
         with self.connect() as client:
             self.phase("environment")

@@ -112,6 +112,34 @@ class Plan:
     def n_tasks(self) -> int:
         return int(self.absent.size - np.count_nonzero(self.absent))
 
+    def seeds(self, sets: np.ndarray, replicates: np.ndarray) -> np.ndarray:
+        """The seeds of tasks, also of those that the request leaves out.
+
+        Args:
+            sets: Numbers of sets, int (n,), each below n_sets.
+            replicates: Their replicates, int (n,).
+
+        Returns:
+            uint64 (n,).
+        """
+        ids, starts = self._param_ids
+        chunks = (np.searchsorted(starts, sets, side="right") - 1).tolist()
+        derived = (
+            contract.derived_seed(ids[chunk][number - starts[chunk]].as_py().hex(), replicate)
+            for chunk, number, replicate in zip(chunks, sets.tolist(), replicates.tolist(), strict=True)
+        )
+        seeds = np.fromiter(derived, np.uint64, len(sets))
+        if self.table["seed"].null_count == self.n_sets:
+            return seeds
+        own = self.table["seed"].take(pa.array(sets))
+        return np.where(own.is_valid().to_numpy(), own.fill_null(0).to_numpy(), seeds)
+
+    @cached_property
+    def _param_ids(self) -> tuple[list[pa.Array], np.ndarray]:
+        """The chunks of the table's ids, and the number of the first set of each, int64."""
+        chunks = self.table["param_id"].chunks
+        return chunks, np.cumsum([0, *map(len, chunks)])[:-1]
+
     def blank(self) -> np.ndarray:
         """uint8 (n_sets, replicates): PENDING where there is a task, else ABSENT."""
         return np.where(self.absent, np.uint8(ABSENT), np.uint8(PENDING))

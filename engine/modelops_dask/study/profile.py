@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from modelops_dask.errors import MopsError
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
-from modelops_dask.store.study import Study, read_study
+from modelops_dask.store.identity import read_study
 
 FILE = "profile.json"
 HIGH = 0.95  # the quantile that is called high
@@ -49,11 +49,11 @@ def measure(files: Files) -> Profile | None:
     for part in parts.scan(files, columns):
         rows = part.table
         ok = rows.filter(pc.equal(rows["status"], "ok"))
-        seconds.append(ok["seconds"].to_numpy())
-        peaks.append(ok["peak_bytes"].to_numpy())
+        seconds.append(parts.known(ok, "seconds"))
+        peaks.append(parts.known(ok, "peak_bytes"))
         sets.append(ok["set"].to_numpy())
-        limits.append(rows.filter(pc.equal(rows["reason"], parts.OUT_OF_MEMORY))["limit_bytes"].to_numpy())
-        executor = ok["executor"][-1].as_py() if len(ok) else executor
+        limits.append(parts.known(rows.filter(pc.equal(rows["reason"], parts.OUT_OF_MEMORY)), "limit_bytes"))
+        executor = (ok["executor"][-1].as_py() or "") if len(ok) else executor
     if not sum(map(len, seconds)):
         return None
     took, held, short, of = (np.concatenate(each) for each in (seconds, peaks, limits, sets))
@@ -85,7 +85,7 @@ def find(files: Files, bundle: str, entrypoint: str) -> Profile | None:
         stores += [Files(str(path.parent)) for path in beside]
     for store in stores:
         found = load(store)
-        if found and Study(found.bundle, found.entrypoint) == Study(bundle, entrypoint):
+        if found and (found.bundle, found.entrypoint) == (bundle, entrypoint):
             return found
     return None
 

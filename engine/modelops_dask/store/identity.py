@@ -1,0 +1,173 @@
+"""Whose results a store holds: study.json, the bundles it accepted, and which parts belong to it.
+
+    study.json + accepted/ -> Study -> Study.refusal(a part's mark) -> "" or why the part does not count
+
+    study.json             uuid, bundle digest and entrypoint of the study, format of the store; put-if-absent
+    accepted/DIGEST.json   a further bundle whose results count, with the files that differ; put-if-absent
+
+A part carries a mark: the uuid of its study and the digest of its bundle. So a batch that ends late, after
+its store was removed and begun again, is recognized, and so is a part copied from another store.
+
+Format 1, of mops-helm 0.1, has no uuid and no marks. It becomes format 2 when a new version first runs the
+study (`upgrade`); the uuid is then derived, and parts without a mark go on counting if their seeds fit. In a
+store that began with format 2 a part without a mark is foreign.
+"""
+
+import json
+import shlex
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+from modelops_dask.errors import BadInput, MopsError
+from modelops_dask.store.files import Files
+
+FORMAT = 2
+FILE = "study.json"
+ACCEPTED = "accepted"
+_NAMESPACE = uuid.UUID("5b0a6a0e-6f0f-5e0c-9d53-0f3c0a5f8f11")  # of derived uuids; any fixed one would do
+
+
+class NoStudy(BadInput):
+    """There is no study where one was expected."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        super().__init__(where)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where} holds no study (no study.json). "
+            f"To run one there: mops-helm study run SPEC --store {shlex.quote(self.where)}"
+        )
+
+
+class Damaged(MopsError):
+    """A file of the store that must be whole is not."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(where, reason)
+
+    def __str__(self) -> str:
+        return f"{self.where} is damaged ({self.reason}); restore it from a copy, or run into another --store"
+
+
+class PartMark(NamedTuple):
+    """What a part says about itself in its metadata."""
+
+    study: str  # uuid
+    bundle: str  # digest
+
+
+@dataclass(frozen=True)
+class Study:
+    """study.json: what all results of a store have in common, and the bundles accepted since.
+
+    `upgraded` is true for a study that began in format 1.
+    """
+
+    bundle: str  # digest
+    entrypoint: str
+    uuid: str = ""
+    upgraded: bool = False
+    format: int = FORMAT
+    accepted: tuple[str, ...] = field(default=(), compare=False)  # digests
+
+    def refusal(self, mark: PartMark | None) -> str:
+        """Why a part with this mark, or with none, does not count; "" when it does."""
+        if mark is None:
+            return "" if self.upgraded else "it does not say which study it belongs to"
+        if mark.study != self.uuid:
+            return "it belongs to another study"
+        if mark.bundle not in (self.bundle, *self.accepted):
+            return f"it was made by bundle {mark.bundle}, which this store has not accepted"
+        return ""
+
+    def mark(self, bundle: str) -> PartMark:
+        """The mark of parts that are made for this study with a bundle."""
+        return PartMark(self.uuid, bundle)
+
+
+def new_study(bundle: str, entrypoint: str) -> Study:
+    """A study that begins now."""
+    return Study(bundle, entrypoint, uuid.uuid4().hex)
+
+
+def study_json(study: Study) -> bytes:
+    """The content of study.json."""
+    values = asdict(study)
+    del values["accepted"]
+    if not study.upgraded:
+        del values["upgraded"]
+    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_study(files: Files) -> Study:
+    """study.json of a store, and its accepted bundles.
+
+    Raises NoStudy, Damaged, or BadInput for a format of a later version.
+    """
+    raw = read_json(files, FILE)
+    try:
+        bundle, entrypoint, number = raw["bundle"], raw["entrypoint"], raw["format"]
+    except KeyError as error:
+        raise Damaged(files.where(FILE), f"no {error}") from error
+    if not isinstance(number, int) or not 1 <= number <= FORMAT:
+        if isinstance(number, int) and number > FORMAT:
+            raise BadInput(
+                f"{files.where()} has format {number}, this version reads up to {FORMAT}: "
+                "use a newer mops-helm"
+            )
+        raise Damaged(files.where(FILE), f"format {number!r} does not exist")
+    if number == 1:
+        study = Study(bundle, entrypoint, _derived_uuid(bundle, entrypoint), upgraded=True, format=1)
+    elif isinstance(raw.get("uuid"), str) and raw["uuid"]:
+        study = Study(bundle, entrypoint, raw["uuid"], upgraded=raw.get("upgraded") is True)
+    else:
+        raise Damaged(files.where(FILE), "no 'uuid'")
+    names = files.list(ACCEPTED)
+    return replace(study, accepted=tuple(f"sha256:{name.removesuffix('.json')}" for name in names))
+
+
+def _derived_uuid(bundle: str, entrypoint: str) -> str:
+    """The same for every process that upgrades the store, so that they need not agree on one."""
+    return uuid.uuid5(_NAMESPACE, f"{bundle} {entrypoint}").hex
+
+
+def upgrade(files: Files, study: Study) -> Study:
+    """Give a store of format 1 the present format. Runs that do so at once write the same bytes."""
+    upgraded = replace(study, format=FORMAT)
+    files.put(FILE, study_json(upgraded))
+    return upgraded
+
+
+def accept(files: Files, digest: str, differences: Sequence[str]) -> None:
+    """Note that results of a further bundle count, with the files in which it differs from the first.
+
+    Args:
+        files: The store.
+        digest: The bundle, "sha256:" and 64 hexadecimal digits.
+        differences: One entry a file, such as "changed notes.txt".
+    """
+    note = {"bundle": digest, "differences": list(differences)}
+    name = f"{ACCEPTED}/{digest.removeprefix('sha256:')}.json"
+    files.create(name, (json.dumps(note, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(files: Files, name: str) -> dict[str, Any]:
+    """A JSON object of a store; NoStudy when it is study.json and missing, else Damaged."""
+    try:
+        data = files.read(name)
+    except FileNotFoundError:
+        if name == FILE:
+            raise NoStudy(files.where()) from None
+        raise Damaged(files.where(name), "it is missing") from None
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise Damaged(files.where(name), str(error)) from error
+    if not isinstance(value, dict):
+        raise Damaged(files.where(name), "not an object")
+    return value
