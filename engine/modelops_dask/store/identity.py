@@ -114,13 +114,12 @@ def read_study(files: Files) -> Study:
         bundle, entrypoint, number = raw["bundle"], raw["entrypoint"], raw["format"]
     except KeyError as error:
         raise Damaged(files.where(FILE), f"no {error}") from error
-    if not isinstance(number, int) or not 1 <= number <= FORMAT:
-        if isinstance(number, int) and number > FORMAT:
-            raise BadInput(
-                f"{files.where()} has format {number}, this version reads up to {FORMAT}: "
-                "use a newer mops-helm"
-            )
+    if type(number) is not int or number < 1:
         raise Damaged(files.where(FILE), f"format {number!r} does not exist")
+    if number > FORMAT:
+        raise BadInput(
+            f"{files.where()} has format {number}, this version reads up to {FORMAT}: use a newer mops-helm"
+        )
     if number == 1:
         study = Study(bundle, entrypoint, _derived_uuid(bundle, entrypoint), upgraded=True, format=1)
     elif isinstance(raw.get("uuid"), str) and raw["uuid"]:

@@ -105,9 +105,10 @@ def _aligned(table: pa.Table) -> pa.Table:
     for field in SCHEMA:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    later = sorted(set(table.column_names) - set(SCHEMA.names))
-    table = table.select([*SCHEMA.names, *later])
-    return table.replace_schema_metadata(SCHEMA.metadata)
+    aligned = table.select(SCHEMA.names).cast(SCHEMA)
+    for name in sorted(set(table.column_names) - set(SCHEMA.names)):
+        aligned = aligned.append_column(name, table[name])
+    return aligned.replace_schema_metadata(SCHEMA.metadata)
 
 
 class _Output:
