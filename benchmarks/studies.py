@@ -13,7 +13,7 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
 from modelops_dask.store.study import begin
 from modelops_dask.study import dispatch, spec
-from modelops_dask.study.batch import source_of
+from modelops_dask.study.batch import Source
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -28,6 +28,6 @@ def run(client: "Client", settings: Settings, store: Path, tasks: int, milliseco
     bundle = fetch(str(Path(__file__).parent / "busy"), settings.bundles_cache_dir)
     files = Files(str(store))
     plan = begin(files, spec.given(content, store), bundle.digest)
-    dispatch.run(client, source_of(files, plan.request, bundle), plan, fold(files, plan))
+    dispatch.run(client, Source(files, plan.request, bundle), plan, fold(files, plan))
     counts = fold(files, plan).counts()
     assert counts["ok"] == tasks, counts

@@ -15,7 +15,7 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
 from modelops_dask.store.study import begin
 from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, committed, execute, source_of
+from modelops_dask.study.batch import Batch, Source, committed, execute
 from modelops_dask.worker import Runtime
 from study_helpers import KNOBS, write_spec
 
@@ -29,7 +29,7 @@ def study(tmp_path):
         bundle = fetch(str(KNOBS), tmp_path / "cache")
         files = Files(str(tmp_path / "store"))
         plan = begin(files, loaded, bundle.digest)
-        return plan, source_of(files, plan.request, bundle)
+        return plan, Source(files, plan.request, bundle)
 
     return make
 

@@ -127,7 +127,9 @@ def test_without_workers_the_run_stops_instead_of_waiting_for_ever(tmp_path):
 def test_the_last_worker_dies_before_it_has_the_environment(tmp_path):
     """Nobody restarts it: what waits for it must not, and dispatch says that there is no worker."""
     bundle = fetch(str(KNOBS), tmp_path / "cache")
-    source = Source(Files(str(tmp_path)), Request(1, ((0, 1),)), bundle, PartMark("0" * 32, bundle.digest))
+    source = Source(
+        Files(str(tmp_path)), Request(1, ((0, 1),)), bundle, mark=PartMark("0" * 32, bundle.digest)
+    )
     inbox: SimpleQueue[events.Event] = SimpleQueue()
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as dask,

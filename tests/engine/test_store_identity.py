@@ -18,7 +18,7 @@ from modelops_dask.store.merge import merge
 from modelops_dask.store.results import results
 from modelops_dask.store.verify import verify
 from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, execute, source_of
+from modelops_dask.study.batch import Batch, Source, execute
 from modelops_dask.worker import Runtime
 from store_helpers import DIGEST, attempt, begin, mark, write_spec
 
@@ -138,7 +138,7 @@ def test_a_late_batch_of_a_store_that_was_removed_and_begun_again(tmp_path):
     loaded, bundle = spec.load(model / "study.yaml"), fetch(str(model), tmp_path / "cache")
     files = Files(str(tmp_path / "store"))
     study.begin(files, loaded, bundle.digest)
-    source = source_of(files, study.existing(files).request, bundle)
+    source = Source(files, study.existing(files).request, bundle)
     shutil.rmtree(files.folder)
     (model / "wire.py").write_text("def wire(entrypoint, params, seed):\n    return {'x': b'new'}\n")
     plan = study.begin(files, loaded, fetch(str(model), tmp_path / "cache").digest)

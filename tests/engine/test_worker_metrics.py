@@ -16,7 +16,7 @@ from modelops_dask.settings import Settings
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import begin
 from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, run_batch, source_of
+from modelops_dask.study.batch import Batch, Source, run_batch
 from modelops_dask.worker import runtime
 from study_helpers import KNOBS, write_spec
 
@@ -76,7 +76,7 @@ def test_every_process_of_a_pod_has_metrics_of_its_own(cluster, tmp_path):
     loaded = spec.load(write_spec(tmp_path, n=10, raises=[3], kills=[5]))
     bundle = fetch(str(KNOBS), tmp_path / "bundles")
     files = Files(str(tmp_path / "store"))
-    source = source_of(files, begin(files, loaded, bundle.digest).request, bundle)
+    source = Source(files, begin(files, loaded, bundle.digest).request, bundle)
     for part, ranges in (("a", ((0, 6),)), ("b", ((6, 10),))):
         client.submit(run_batch, Batch(source, part, ranges, 60), workers=[address]).result(timeout=60)
 

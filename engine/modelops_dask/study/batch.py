@@ -50,13 +50,12 @@ class Source:
     files: Files
     request: Request
     bundle: Bundle
-    mark: PartMark  # of the parts that the batches write
     run: str = field(default_factory=lambda: uuid.uuid4().hex)  # a store may be deleted and begun again
+    mark: PartMark | None = None  # of the parts that the batches write; None: of the study in the store now
 
-
-def source_of(files: Files, request: Request, bundle: Bundle) -> Source:
-    """What the batches of a run share, for the study that the store holds now."""
-    return Source(files, request, bundle, read_study(files).mark(bundle.digest))
+    def __post_init__(self) -> None:
+        if self.mark is None:
+            object.__setattr__(self, "mark", read_study(self.files).mark(self.bundle.digest))
 
 
 @dataclass(frozen=True)

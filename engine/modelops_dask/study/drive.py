@@ -27,7 +27,7 @@ from modelops_dask.store.merge import merge
 from modelops_dask.store.study import OtherStudy, begin, check_same
 from modelops_dask.study import dispatch, events, profile
 from modelops_dask.study.backlog import spread
-from modelops_dask.study.batch import Range, source_of
+from modelops_dask.study.batch import Range, Source
 from modelops_dask.study.breaker import CannotFit, OutOfMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed
@@ -168,7 +168,7 @@ class _Drive:
 
     def dispatch(self, plan: Plan, state: State, ranges: Sequence[Range]) -> Progress:
         # Workers have another current folder.
-        source = source_of(Files(self.files.where()), plan.request, self.bundle)
+        source = Source(Files(self.files.where()), plan.request, self.bundle)
         self.phase("workers")
         with self.connect() as client:
             self.phase("environment")
