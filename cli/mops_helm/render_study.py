@@ -252,12 +252,26 @@ def verified(report: Report, form: str) -> str:
     if form != "table":
         facts = {name: getattr(report, name) for name in ("store", "bundle", "entrypoint", "tasks")}
         facts |= {"attempts": report.rows, "run_again": report.rerun}
+        facts["possibly_affected"] = dict(report.affected)
         return data(facts | {"findings": [asdict(finding) for finding in report.findings]}, form)
     counts = ", ".join(f"{count:,} {state}" for state, count in report.tasks.items() if count)
     again = f", {report.rerun:,} tasks run again" if report.rerun else ""
     lines = [f"{short(report.store)}: {counts or 'no tasks'}; {report.rows:,} attempts read{again}"]
     lines += [f"{f.code:<11} {f.where}{' ' if f.where else ''}{f.message}" for f in report.findings]
-    return "\n".join([*lines, *([] if report.findings else ["Nothing is wrong."])])
+    lines += [] if report.findings else ["Nothing is wrong."]
+    return "\n".join([*lines, *_affected(report)])
+
+
+def _affected(report: Report) -> list[str]:
+    """A line on results that faults of mops-helm 0.1 may have changed, and how to check them."""
+    if not report.affected:
+        return []
+    counts = ", ".join(f"{count:,} under {executor}" for executor, count in sorted(report.affected.items()))
+    sample = f"mops-helm study verify {shlex.quote(short(report.store))} --sample 20"
+    return [
+        f"Possibly affected: ok results of mops-helm 0.1, {counts}. Its faults are listed in CHANGELOG.md, "
+        f'"Wrong results fixed". To compare some with a fresh run:\n  {sample}'
+    ]
 
 
 def preview(table: Any) -> str:

@@ -1,3 +1,3 @@
 """What a worker image holds and a laptop imports: executors, studies, stores."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

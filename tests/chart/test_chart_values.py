@@ -83,7 +83,7 @@ def test_image_overrides(tmp_path):
     objects = render("helm", *stated(mine, tmp_path / "mine.yaml"))
     assert container(workers(objects))["image"] == f"example/worker@{digest}"
     assert container(one(objects, "Deployment", "study-scheduler"))["image"] == "example/worker:slim"
-    assert container(workers(objects, "gpu"))["image"] == "example/gpu:0.1.0"
+    assert container(workers(objects, "gpu"))["image"] == "example/gpu:0.2.0"
     assert container(workers(objects, "gpu"))["imagePullPolicy"] == "Always"
 
 
@@ -217,7 +217,7 @@ def test_autoscaling_needs_a_cpu_request(helm):
 def test_as_a_dependency_twice(helm, tmp_path):
     parent = tmp_path / "platform"
     (parent / "templates").mkdir(parents=True)
-    dependency = {"name": "modelops-dask", "version": "0.1.0", "repository": f"file://{CHART}"}
+    dependency = {"name": "modelops-dask", "version": "0.2.0", "repository": f"file://{CHART}"}
     chart = {
         "apiVersion": "v2",
         "name": "platform",

@@ -38,7 +38,7 @@ def test_the_facts_of_a_release(helm):
         "format": 1,
         "release": "study",
         "scheduler": "tcp://study-scheduler:8786",
-        "image": "modelops-dask:0.1.0",
+        "image": "modelops-dask:0.2.0",
         "imagePullSecrets": [],
         "serviceAccount": "study-driver",
         "preset": "",

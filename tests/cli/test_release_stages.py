@@ -61,7 +61,7 @@ def test_a_difference_at_any_stage_is_drift():
     assert [row.name for row in compare("default", wanted, deployment, pods, answers) if row.drift] == []
 
     answers[0] = {**answers[0], "settings": answer["settings"] | {"MODELOPS_EXECUTOR_TYPE": "direct"}}
-    pods[1] = json.loads(json.dumps(pods[1]).replace("modelops-dask:0.1.0", "modelops-dask:old"))
+    pods[1] = json.loads(json.dumps(pods[1]).replace("modelops-dask:0.2.0", "modelops-dask:old"))
     drift = {row.name: row for row in compare("default", wanted, deployment, pods, answers) if row.drift}
     assert set(drift) == {"executor.type", "image"}
     assert drift["executor.type"].processes["direct"] == ("one tcp://10.0.0.1:0",)

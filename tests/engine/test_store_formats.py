@@ -24,6 +24,7 @@ from modelops_dask.store.results import results
 from modelops_dask.store.verify import verify
 from modelops_dask.study import spec
 from modelops_dask.study.summary import status
+from mops_helm.render_study import verified
 from store_helpers import DIGEST, attempt, begin, mark, parquet, tree, write_spec
 
 
@@ -42,7 +43,8 @@ def test_reading_a_store_of_0_1_changes_nothing(old):
     summary = status(files)
     assert summary.counts == {"ok": 7, "failed": 3, "poisoned": 0, "pending": 0} and not summary.skipped
     report = verify(files.where())
-    assert [finding for finding in report.findings if finding.code != "AFFECTED"] == []
+    assert report.findings == [] and report.affected == {"isolated_warm": 7}
+    assert "7 under isolated_warm" in verified(report, "table") and "--sample" in verified(report, "table")
     assert tree(files) == contents
 
 
@@ -85,7 +87,8 @@ def test_old_and_new_parts_are_merged_and_counted_together(old):
     assert next(row for row in rows if row["runner"])["runner_task"] == 7
     assert {row["engine"] for row in rows if not row["runner"]} == {None}
     compact(files, plan)
-    assert not [f for f in verify(files.where()).findings if f.code != "AFFECTED"]
+    report = verify(files.where())
+    assert report.findings == [] and report.affected == {"isolated_warm": 7}, "not the new row"
     assert results(files, "curve").equals(before)
 
 
@@ -121,6 +124,7 @@ from modelops_dask.store.study import begin, existing
 from modelops_dask.store.results import outputs
 from modelops_dask.study import spec
 from modelops_dask.study.summary import status
+from mops_helm.render_study import verified
 
 files = Files(sys.argv[1])
 for act in (

@@ -18,6 +18,11 @@ from modelops_dask.store.verify_tasks import Report, Store, Tasks, line
 
 ATTEMPTS = 4
 STATUSES = ("ok", "failed", "died", "poisoned")
+AFFECTED = (
+    "direct",
+    "isolated_fork",
+    "isolated_warm",
+)  # in 0.1 tasks could change others
 TYPES = {  # how the names of the types begin
     "set": "uint32",
     "replicate": "uint32",
@@ -167,7 +172,8 @@ def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
         outputs = table["outputs"]
-        for at, row in enumerate(table.select([name for name in TYPES if name != "outputs"]).to_pylist()):
+        names = [name for name in (*TYPES, "executor", "engine") if name in table.column_names]
+        for at, row in enumerate(table.select([name for name in names if name != "outputs"]).to_pylist()):
             yield group, at, row | {"outputs": outputs[at].as_py()}
 
 
@@ -196,6 +202,8 @@ def _count_row(
     ledger.poisoned[number, replicate] |= status == "poisoned"
     if status != "ok":
         return
+    if row.get("engine") is None and row.get("executor") in AFFECTED:
+        report.affected[row["executor"]] += 1
     if ledger.digests.setdefault((number, replicate), row["digest"]) != row["digest"]:
         ledger.conflicts.add((number, replicate))
         message = "has two results that differ: the model depends on more than parameters and seed"

@@ -38,6 +38,7 @@ class Report:
     rows: int = 0  # of parts, each digest computed again
     rerun: int = 0  # tasks whose bytes were compared
     findings: list[Finding] = field(default_factory=list)
+    affected: Counter[str] = field(default_factory=Counter)  # executor -> ok rows of mops-helm 0.1
     _counted: Counter[str] = field(default_factory=Counter)
 
     def add(self, code: str, where: str, message: str) -> None:
