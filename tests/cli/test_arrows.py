@@ -17,14 +17,15 @@ MODULES = [
 ]
 
 # What a study is (data: what would run) is below the store, what runs it is above.
-DESCRIPTION = {"contract", "document", "fields", "plan", "sampling", "spec"}
+DESCRIPTION = {"contract", "document", "fields", "plan", "sampling", "scalars", "spec"}
 # A room of the engine and the rooms that it may import.
-FOUNDATION = {"errors", "settings", "shape", "scratch", "metrics"}
+FOUNDATION = {"errors", "settings", "shape", "scratch", "metrics", "yaml_nodes"}
 ROOMS = {
     "errors": set(),
     "settings": {"errors"},
     "shape": {"errors"},
     "scratch": set(),
+    "yaml_nodes": set(),
     "metrics": set(),
     "dask_logs": set(),
     "signals": set(),
