@@ -28,6 +28,7 @@ MIB = 1024 * 1024
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 8
 SHOWN_FAILURES = 10
+SHOWN_WARNINGS = 10
 # What no measurement of models has in it.
 PROCESS_A_TASK = {"cold": "and what the model imports", "isolated_fork": "a fork of one that imported it"}
 UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
@@ -45,13 +46,22 @@ def plan(spec: Spec, bundle: str, store: str, expected: Forecast | None, form: s
         "store": store,
     }
     if form != "table":
-        return data(fields | {"expected": _expected_fields(expected)}, form)
+        warnings = [asdict(finding) for finding in spec.warnings]
+        return data(fields | {"expected": _expected_fields(expected), "warnings": warnings}, form)
     fields["bundle"] = short(bundle) if bundle else "none"
     fields |= _expected_words(expected) if expected else {}
     return "\n".join(
         f"{name:<12}{value:,}" if isinstance(value, int) else f"{name:<12}{value}"
         for name, value in fields.items()
     )
+
+
+def warnings(spec: Spec) -> Iterator[str]:
+    """A line for each place of the study file that may not mean what it is read as."""
+    for finding in spec.warnings[:SHOWN_WARNINGS]:
+        yield finding.text(spec.path)
+    if (more := len(spec.warnings) - SHOWN_WARNINGS) > 0:
+        yield f"{spec.path}: {more:,} more warnings like these"
 
 
 def pilot_advice(spec: Spec, expected: Forecast | None) -> str:

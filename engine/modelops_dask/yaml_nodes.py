@@ -153,6 +153,11 @@ class Nodes:
 
     # reading
 
+    @property
+    def expects_key(self) -> bool:
+        """Whether what comes next is a key."""
+        return bool(self._stack) and isinstance(self._stack[-1].node.value, dict) and not self._stack[-1].key
+
     def read(self, text: str) -> None:
         """Build `root`."""
         try:

@@ -17,7 +17,7 @@ MODULES = [
 ]
 
 # What a study is (data: what would run) is below the store, what runs it is above.
-DESCRIPTION = {"contract", "document", "fields", "plan", "sampling", "scalars", "spec"}
+DESCRIPTION = {"contract", "document", "explicit", "fields", "plan", "sampling", "scalars", "spec"}
 # A room of the engine and the rooms that it may import.
 FOUNDATION = {"errors", "settings", "shape", "scratch", "metrics", "yaml_nodes"}
 ROOMS = {

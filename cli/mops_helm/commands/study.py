@@ -66,6 +66,8 @@ def plan(
     from mops_helm import forecast, progress, render_study, studies
 
     loaded = spec.load(spec_path)
+    for line in render_study.warnings(loaded):
+        click.echo(line, err=True)
     if tasks:
         for line in render_study.tasks(studies.plan_of(loaded), output):
             click.echo(line)
@@ -142,6 +144,8 @@ def run(
     again = " ".join(filter(None, ("mops-helm study run", shlex.quote(str(spec_path)), flags, places)))
     with progress.reporting(sys.stderr, form) as shown:
         loaded = spec.load(spec_path)
+        for line in render_study.warnings(loaded):
+            shown.say(line)
         on = studies.workers(preset_names, files, sets, scheduler)
         try:
             summary = studies.run_study(

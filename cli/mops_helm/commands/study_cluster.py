@@ -53,12 +53,14 @@ def submit(
     from modelops_dask.kube import connect, submitted
     from modelops_dask.settings import Settings
     from modelops_dask.study import spec
-    from mops_helm import reading, render_cluster, studies, submission
+    from mops_helm import reading, render_cluster, render_study, studies, submission
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     loaded = spec.load(spec_path)
+    for line in render_study.warnings(loaded):
+        say(line)
     held = studies.bundle_of(loaded, bundle, Settings.from_env())
     cluster = connect.connect(context, namespace)
     where = render_cluster.place(cluster.namespace, context)

@@ -112,6 +112,8 @@ def run(
     calls it below `if __name__ == "__main__":`, for worker processes import the script.
     """
     settings, shape = settings or Settings.from_env(), shape or _whole_machine()
+    for finding in study.spec.warnings:
+        warnings.warn(finding.text(study.spec.path), stacklevel=2)
     if client is not None:
         check(client, study.spec.resources)  # before anything is written
     files = Files(str(store) if store else f"out/{study.spec.name}")

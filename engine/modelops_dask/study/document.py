@@ -2,8 +2,9 @@
 
 file -> Document(value, position of any path into it);   plain data of a program -> Document without positions
 
-JSON is read by the standard library, so that a million parameter sets take seconds; YAML 1.2 by ruamel.
-Duplicate keys, aliases that explode, several documents and endless depth are findings, never a surprise.
+JSON is read by the standard library, so that a million parameter sets take seconds; YAML by yaml_nodes.py,
+and its unquoted words by scalars.py. Duplicate keys, aliases that explode, several documents, endless depth
+and words that may not mean what they are read as are findings, never a surprise.
 
 Does not know what a study is: spec.py does.
 """
@@ -17,22 +18,35 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask.errors import BadInput
+from modelops_dask.study import scalars
+from modelops_dask.yaml_nodes import Node, Nodes, Problem
+from modelops_dask.yaml_nodes import Where as Mark
 
 Where = tuple[str | int, ...]  # names and list indices from the root
 NAME = -1  # as the last step of a path: the name itself, not its value
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LAST_COMMA = re.compile(r",\s*([}\]])")
-_PLAIN = ("str", "int", "float", "bool", "null")
+WARNINGS = ("SET_FORM", "YAML_NUMBER")  # codes that do not refuse a file
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """Something to mend in a file. Lines and columns count from 1; 0 where there is no file."""
+    """Something to fix in a file. Lines and columns count from 1; 0 where there is no file."""
 
     line: int
     column: int
     code: str
     message: str
+
+    @property
+    def severity(self) -> str:
+        """`error`, or `warning` for what leaves the file usable."""
+        return "warning" if self.code in WARNINGS else "error"
+
+    def text(self, path: Path) -> str:
+        """A line for people, with the file's name."""
+        place = f"{path}:{self.line}:{self.column}  " if self.line else ""
+        return f"{place}{self.code}  {self.message}"
 
 
 class BadDocument(BadInput):
@@ -43,10 +57,7 @@ class BadDocument(BadInput):
         super().__init__(path, findings)
 
     def __str__(self) -> str:
-        return "\n".join(
-            f"{self.path}:{f.line}:{f.column}  {f.code}  {f.message}" if f.line else f"{f.code}  {f.message}"
-            for f in self.findings
-        )
+        return "\n".join(finding.text(self.path) for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -166,81 +177,112 @@ def _json_step(text: str, at: int, step: str | int) -> tuple[int, int] | None:
 
 # YAML: positions come with the nodes
 
+_MAX_DEPTH = 480  # what 0.1.0 read
+_TEXTS = {
+    Problem.TAB: "a tab cannot indent YAML; use spaces",
+    Problem.CONTROL: "a control character; remove it",
+    Problem.DOCUMENTS: "a second document; keep one in a file",
+    Problem.DEPTH: "nested too deeply to be read",
+    Problem.SIZE: "its aliases expand it more than tenfold; write it out",
+    Problem.CYCLE: "&{name} contains itself; write the value out",
+    Problem.ANCHOR: "*{name} names no anchor; mark the value with &{name}",
+}
+
 
 def _read_yaml(path: Path, text: str) -> Document:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    yaml = YAML(typ="safe", pure=True)
-    try:
-        root = yaml.compose(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise BadDocument(path, [Finding(line, column, "SYNTAX", _words(error))]) from None
-    except (YAMLError, ValueError) as error:
-        raise BadDocument(path, [Finding(1, 1, "SYNTAX", " ".join(str(error).split()))]) from None
-    reader = _Nodes(path, yaml.constructor, budget=1000 + 10 * len(text))
-    value = reader.plain(root, ()) if root is not None else None
-    return Document(path, value, reader.findings, reader.position)
+    nodes = _StudyNodes(path, 1000 + 10 * len(text))
+    nodes.read(text)
+    root = nodes.root
+    value = root.plain() if root else None
+    return Document(path, value, nodes.all_findings(), lambda where: _yaml_position(root, where))
 
 
-def _words(error: Any) -> str:
-    if "\t" in str(error.problem) or "'\\t'" in str(error.problem):
-        return "a tab cannot indent YAML; use spaces"
-    return " ".join(part for part in (error.context, error.problem) if part)
+def _yaml_position(root: Node | None, where: Where) -> tuple[int, int]:
+    """Line and column of a path's value; of the nearest parent that is there."""
+    node = root
+    if node is None:
+        return 1, 1
+    for step in where:
+        if step == NAME:
+            return node.where.key_line, node.where.key_column
+        if (child := node.child(step)) is None:
+            break
+        node = child
+    if node.where.text == "" and node.where.key_line:  # nothing follows the name
+        return node.where.key_line, node.where.key_column
+    place = node.anchor or node.where
+    return place.line, place.column
 
 
-class _Nodes:
-    """Turns ruamel's nodes into plain data, noting where each stands."""
+class _StudyNodes(Nodes):
+    """Nodes as YAML 1.2 has them, with findings."""
 
-    def __init__(self, path: Path, constructor: Any, budget: int) -> None:
-        self.path, self.findings = path, []
-        self._constructor, self._budget, self._marks = constructor, budget, {}
+    max_depth = _MAX_DEPTH
 
-    def position(self, where: Where) -> tuple[int, int]:
-        """Line and column of a path's value; of the nearest parent that is there."""
-        while where and where not in self._marks:
-            where = where[:-1]
-        return self._marks.get(where, (1, 1))
+    def __init__(self, path: Path, max_nodes: int) -> None:
+        super().__init__(str(path))
+        self.path, self.max_nodes = path, max_nodes
+        self._findings: list[Finding] = []
+        self._traps: dict[tuple[int, int], scalars.Trap] = {}  # by the place of a scalar
+        self._key_traps: dict[tuple[int, int], scalars.Trap] = {}
 
-    def plain(self, node: Any, where: Where) -> Any:
-        self._marks[where] = (node.start_mark.line + 1, node.start_mark.column + 1)
-        self._budget -= 1
-        if self._budget < 0:
-            raise BadDocument(
-                self.path, [Finding(1, 1, "SYNTAX", "its aliases expand it more than tenfold; write it out")]
-            )
-        if node.id == "mapping":
-            return self._mapping(node, where)
-        if node.id == "sequence":
-            return [self.plain(item, (*where, number)) for number, item in enumerate(node.value)]
-        kind = node.tag.rpartition(":")[2]
+    def all_findings(self) -> list[Finding]:
+        """All but those of `metadata`, whose words nothing acts on: there a trap catches nobody."""
+        traps: dict[tuple[int, int], scalars.Trap] = {}
+        for steps, node in self.root.walk() if self.root and (self._traps or self._key_traps) else ():
+            if steps[0] == "metadata":
+                continue
+            if not isinstance(node.value, dict | list):
+                where = node.anchor or node.where  # an alias has the trap of its anchor, once
+                traps |= _at(self._traps, (where.line, where.column))
+            traps |= _at(self._key_traps, (node.where.key_line, node.where.key_column))
+        return self._findings + [Finding(*place, *trap) for place, trap in traps.items()]
+
+    def report(self, problem: Problem, where: Mark, **detail: Any) -> None:
+        line, column = where.line, where.column
+        if problem is Problem.DUPLICATE:
+            self._note(where, "DUPLICATE_KEY", f"{detail['name']} is there a second time; keep one")
+            return
+        if problem is Problem.TAG:
+            self._note(where, "TYPE", f"the tag {detail['tag']} means nothing here; remove it")
+            return
+        if problem in (Problem.DEPTH, Problem.SIZE):  # about the file as a whole
+            line, column = 1, 1
+        message = _TEXTS.get(problem, "").format(**detail)
+        if problem is Problem.SYNTAX:
+            message = " ".join(part for part in (detail["context"], detail["words"]) if part)
+        raise BadDocument(self.path, [Finding(line, column, "SYNTAX", message)])
+
+    def scalar(self, text: str, tag: str | None, where: Mark) -> Any:
         try:
-            if kind in _PLAIN:
-                return self._constructor.construct_object(node)
-            reason = f"{node.value} is read as a {kind}; write it in quotes"
+            value = scalars.tagged(text, tag) if tag else scalars.resolve(text)
+            if trap := scalars.trap(text, value, tag):
+                self._traps[where.line, where.column] = trap
+            return value
         except (ValueError, OverflowError) as error:
-            reason = str(error)
-        self.findings.append(Finding(*self._marks[where], "TYPE", reason))
-        return None
+            if not self.expects_key:
+                self._note(where, "TYPE", str(error))
+            return None
 
-    def _mapping(self, node: Any, where: Where) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key, item in node.value:
-            line, column = key.start_mark.line + 1, key.start_mark.column + 1
-            if key.id != "scalar" or key.tag.rpartition(":")[2] != "str":
-                text = key.value if key.id == "scalar" else "this"
-                hint = "write the names out" if text == "<<" else "write it in quotes"
-                self.findings.append(
-                    Finding(line, column, "TYPE", f"{text} is no text, and a name must be; {hint}")
-                )
-            elif key.value in result:
-                message = f"{key.value} is there a second time; keep one"
-                self.findings.append(Finding(line, column, "DUPLICATE_KEY", message))
-            else:
-                result[key.value] = self.plain(item, (*where, key.value))
-                self._marks[(*where, key.value, NAME)] = line, column
-                if item.start_mark.index == item.end_mark.index:  # nothing: its mark is at what follows
-                    self._marks[(*where, key.value)] = line, column
-        return result
+    def key(self, key: Node) -> str | None:
+        where, text = key.where, key.where.text
+        if not isinstance(key.value, str):
+            hint = "write the names out" if text == "<<" else "write it in quotes"
+            name = "this" if text is None else text
+            self._note(where, "TYPE", f"{name} is no text, and a name must be; {hint}")
+            return None
+        if text and (trap := scalars.key_trap(text)):
+            self._key_traps[where.line, where.column] = trap
+        return key.value
+
+    def is_merge(self, key: Node) -> bool:
+        return False
+
+    def _note(self, where: Mark, code: str, message: str) -> None:
+        self._findings.append(Finding(where.line, where.column, code, message))
+
+
+def _at(
+    traps: dict[tuple[int, int], scalars.Trap], place: tuple[int, int]
+) -> dict[tuple[int, int], scalars.Trap]:
+    return {place: traps[place]} if place in traps else {}

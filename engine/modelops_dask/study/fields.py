@@ -22,10 +22,16 @@ class Fields:
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.findings: list[Finding] = list(document.findings)
+        self.findings: list[Finding] = []  # those that refuse the file
+        self.warnings: list[Finding] = []
+        for finding in document.findings:
+            self._add(finding)
 
     def note(self, where: Where, code: str, message: str) -> None:
-        self.findings.append(self.document.finding(where, code, message))
+        self._add(self.document.finding(where, code, message))
+
+    def _add(self, finding: Finding) -> None:
+        (self.warnings if finding.severity == "warning" else self.findings).append(finding)
 
     def names(self, mapping: dict, where: Where, known: tuple[str, ...], closed: bool = True) -> None:
         """Unknown names; with `closed` false only those that look like a slip of a known one."""

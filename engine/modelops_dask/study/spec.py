@@ -12,21 +12,20 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from modelops_dask.bundle.reference import anchored
 from modelops_dask.errors import BadInput
-from modelops_dask.study import contract, document
-from modelops_dask.study.document import BadDocument, Where
+from modelops_dask.study import contract, document, explicit
+from modelops_dask.study.document import BadDocument, Finding, Where
 from modelops_dask.study.fields import Fields
-from modelops_dask.study.plan import MAX_TASKS, keys, tabulate
+from modelops_dask.study.plan import MAX_TASKS, tabulate
 from modelops_dask.study.sampling import Explicit, Grid, Range, Sample, Sampling, SetRow
 
 WAYS = ("sets", "grid", "latin-hypercube", "sobol")
@@ -72,6 +71,7 @@ class Spec:
     bundle: str | None = None  # a reference (bundle/reference.py), with an absolute path
     metadata: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
+    warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
 
     @property
     def n_sets(self) -> int:
@@ -105,9 +105,18 @@ def given(content: dict[str, Any], folder: Path) -> Spec:
 
 def _checked(fields: Fields) -> Spec:
     spec = _spec(fields)
-    if fields.findings:
-        raise BadDocument(fields.document.path, fields.findings)
-    return spec
+    errors = _causes(fields.findings)
+    taken = {(finding.line, finding.column) for finding in errors if finding.line}
+    warnings = sorted({f for f in fields.warnings if (f.line, f.column) not in taken})
+    if errors:
+        raise BadDocument(fields.document.path, [*errors, *warnings])
+    return replace(spec, warnings=tuple(warnings))
+
+
+def _causes(findings: list[Finding]) -> list[Finding]:
+    """Without what follows from an unquoted word that was misread: `seed: 0123` is no other finding."""
+    traps = {(f.line, f.column) for f in findings if f.code.startswith("YAML_")}
+    return [f for f in findings if f.code.startswith("YAML_") or (f.line, f.column) not in traps]
 
 
 def _spec(read: Fields) -> Spec | None:
@@ -127,7 +136,7 @@ def _spec(read: Fields) -> Spec | None:
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
     )
     fixed = _fixed(read, raw)
-    sampling = _explicit(read, raw, "parameter_sets") if modelops else _sampling(read, raw)
+    sampling = explicit.read_sets(read, raw, "parameter_sets") if modelops else _sampling(read, raw)
     bundle = _bundle(read, raw, path.parent)
     metadata = _metadata(read, raw, modelops)
     resources = {} if modelops else _resources(read, raw)
@@ -211,40 +220,8 @@ def _sampling(read: Fields, raw: dict) -> Sampling | None:
         return None
     way = ways[0]
     if way == "sets":
-        return _explicit(read, raw, "sets")
+        return explicit.read_sets(read, raw, "sets")
     return _grid(read, raw) if way == "grid" else _sample(read, raw, way)
-
-
-def _explicit(read: Fields, raw: dict, key: str) -> Explicit | None:
-    """Both forms: {name: value, …}, and {params: {name: value, …}, seed: …}. Without sets that are wrong."""
-    items = raw.get(key)
-    if not isinstance(items, list) or not items:
-        code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
-        read.note((key,), code, f"{key} must be a list of at least one parameter set")
-        return None
-    rows: list[SetRow] = []
-    wrong: set[int] = set()
-    for number, item in enumerate(items):
-        before = len(read.findings)
-        where: Where = (key, number)
-        if not isinstance(item, dict):
-            read.note(where, "TYPE", "a parameter set must be a mapping of names to values")
-            wrong.add(number)
-            continue
-        params, seed = item, None
-        if isinstance(item.get("params"), dict) and set(item) <= {"params", "seed"}:
-            params, seed, where = item["params"], item.get("seed"), (*where, "params")
-            if seed is not None and not contract.is_seed(seed):
-                read.note((key, number, "seed"), "SEED", "a seed must be a whole number from 0 to 2^64 - 1")
-        for name, value in params.items():
-            read.parameter((*where, name), value)
-        if len(read.findings) > before:
-            wrong.add(number)
-        else:
-            rows.append((params, seed))
-    numbers = (number for number in range(len(items)) if number not in wrong)
-    _note_repeated(read, key, numbers, keys(tabulate(Explicit(rows).chunks({}))))
-    return Explicit(rows)
 
 
 def _grid(read: Fields, raw: dict) -> Grid | None:
@@ -304,14 +281,3 @@ def _check_sets(read: Fields, sampling: Sampling, fixed: dict[str, Any], replica
         grid = isinstance(sampling, Grid)
         hint = "remove the value that repeats" if grid else "ask for fewer, or widen a range"
         read.note(way, "DUPLICATE_SET", f"{repeats:,} of {count:,} parameter sets repeat others; {hint}")
-
-
-def _note_repeated(read: Fields, key: str, numbers: Iterable[int], found: pa.Array) -> None:
-    """`numbers` are those of the sets in the file, `found` what tells them apart."""
-    if len(pc.unique(found)) == len(found):
-        return
-    first: dict[bytes, int] = {}
-    for number, value in zip(numbers, found.to_pylist(), strict=True):
-        if first.setdefault(value, number) != number:
-            message = f"the same parameters and seed as set {first[value]}; remove it, or use replicates"
-            read.note((key, number), "DUPLICATE_SET", message)
