@@ -53,7 +53,7 @@ scan: dev tools $(SCANNERS)  ## Scan what every preset renders with Checkov and 
 	$(VENV)/python tools/scan.py
 
 .PHONY: generate
-generate: install  ## Write the chart's values.yaml and values.schema.json from schemas/
+generate: dev  ## Write the chart's values.yaml and values.schema.json from schemas/
 	$(VENV)/python tools/generate.py
 
 .PHONY: leaks

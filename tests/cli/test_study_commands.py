@@ -251,6 +251,32 @@ def test_every_finding_of_a_bad_spec_and_no_traceback(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_words_that_may_not_be_meant_are_warned_of_in_a_line_each(tmp_path):
+    spec = write_spec(tmp_path, n=2, icd="12E4")
+    spec.write_text(spec.read_text().replace('"12E4"', "12E4"))
+    column = spec.read_text().index("12E4") + 1
+    said = (
+        f"study.yaml:1:{column}  YAML_NUMBER  12E4 is read as 120000.0 here, and as a text by PyYAML; "
+        'write 120000.0 or "12E4"\n'
+    )
+    planned = mops_helm("study", "plan", "study.yaml", "-o", "json", cwd=tmp_path)
+    assert (planned.returncode, planned.stderr) == (0, said)
+    (warning,) = json.loads(planned.stdout)["warnings"]
+    assert (warning["line"], warning["column"], warning["code"]) == (1, column, "YAML_NUMBER")
+    listed = mops_helm("study", "plan", "study.yaml", "--tasks", "-o", "json", cwd=tmp_path)
+    assert (len(json.loads(listed.stdout)), listed.stderr) == (2, said)
+    done = mops_helm(
+        "study", "run", "study.yaml", "--preset", "direct", *SMALL, "--progress", "json", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stderr.splitlines()[0]) == {"event": "message", "text": said.rstrip("\n")}
+    words = ", ".join(f"{number}E4" for number in range(10, 40))
+    spec.write_text(spec.read_text().replace("12E4", f"[{words}]"))
+    planned = mops_helm("study", "plan", "study.yaml", cwd=tmp_path)
+    assert len(planned.stderr.splitlines()) == 11
+    assert "study.yaml: 20 more warnings like these" in planned.stderr
+
+
 def test_an_executor_that_this_version_lacks_is_said_before_anything_starts(tmp_path):
     spec = write_spec(tmp_path, n=2)
     done = mops_helm("study", "run", spec, "--set", "executor.type=none", cwd=tmp_path)

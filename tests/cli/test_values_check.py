@@ -136,6 +136,15 @@ def test_warnings_alone_exit_0(tmp_path):
     assert "1 warning" in done.stderr
 
 
+def test_a_file_mode_is_octal_and_meant_so(tmp_path):
+    path = tmp_path / "mine.yaml"
+    secret = "{name: creds, secret: {secretName: gcs, defaultMode: MODE}}"
+    text = f"workers:\n  volumes:\n    - {secret}\n  volumeMounts: [{{name: creds, mountPath: /creds}}]\n"
+    for mode, codes in (("0400", []), ("0o644", []), ("256", []), ("0900", ["YAML_OCTAL"])):
+        path.write_text(text.replace("MODE", mode))
+        assert [finding.code for finding in found(path)] == codes, mode
+
+
 def test_of_several_files_each_finding_points_at_its_own(tmp_path):
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     one.write_text("workers:\n  resources:\n    limits: {memory: 1Gi}\n  replicas: x\n")

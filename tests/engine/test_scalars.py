@@ -6,6 +6,7 @@ import math
 import random
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import yaml
@@ -325,3 +326,22 @@ def test_words_are_read_as_they_always_were(seed):
         except ValueError:
             now = ValueError
         assert same(now, before), (seed, word, now, before)
+
+
+OLD = Path(__file__).with_name("studies_of_0_1_0")
+PLANS = json.loads((OLD / "plans.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_study_file_of_0_1_0_gives_the_same_plan(name):
+    """plans.json was written by 0.1.0."""
+    study = spec.load(OLD / name)
+    sets = list(study.sets())
+    assert PLANS[name] == {
+        "name": study.name,
+        "entrypoint": study.entrypoint,
+        "replicates": study.replicates,
+        "tasks": study.n_tasks,
+        "params": [json.dumps(params, sort_keys=True) for params, _ in sets],
+        "seeds": [seed for _, seed in sets],
+    }

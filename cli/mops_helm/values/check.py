@@ -21,6 +21,7 @@ from mops_helm.values.load import Node, Where
 from mops_helm.values.merge import Merged
 
 Path = tuple[str | int, ...]
+_FILE_MODES = ("mode", "defaultMode")  # of Kubernetes' volumes
 
 
 def check(merged: Merged) -> list[Finding]:
@@ -78,6 +79,8 @@ def _trap(path: Path, node: Node) -> Finding | None:
         return finding_at(where, "YAML_BOOLEAN", said, _write(types, quoted, word))
     if isinstance(value, int | float) and not isinstance(value, bool):
         said = f"{text} is read as {value}"
+        if path[-1] in _FILE_MODES and re.fullmatch(r"0[oO]?[0-7]{1,4}", text):
+            return None  # octal is what is meant, and what is read
         if re.fullmatch(r"[-+]?0[oO]?[0-9_]+", text):
             decimal = text.replace("_", "").replace("o", "").lstrip("+-0") or "0"
             return finding_at(where, "YAML_OCTAL", said, _write(types, quoted, decimal, str(value)))
