@@ -179,6 +179,11 @@ def test_a_word_that_is_misread_is_one_finding(places):
     assert places("replicates: yes\nsets: [{a: 1}]\n") == ["1:13 YAML_BOOLEAN"]
 
 
+def test_a_name_that_is_misread_hides_nothing(places):
+    text = "sets:\n- no: 1\n- no: 1\n"
+    assert places(text) == ["2:3 YAML_KEY", "3:3 DUPLICATE_SET", "3:3 YAML_KEY"]
+
+
 def test_windows_files_and_byte_order_marks_keep_their_columns(load):
     text = "\ufeff" + (HEAD + "sets:\n- {é: 1, 𝛽: no}\n").replace("\n", "\r\n")
     with pytest.raises(BadDocument, match=r"sir\.yaml:4:13  YAML_BOOLEAN"):

@@ -7,9 +7,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
+from modelops_dask import yaml_nodes
 from modelops_dask.errors import BadInput
 from modelops_dask.study import spec
 from modelops_dask.study.document import BadDocument
@@ -293,6 +295,13 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_spec(findings, case):
+    text, expected = BAD[case]
+    assert findings(text) == expected
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_findings_are_the_same_without_libyaml(findings, case, monkeypatch):
+    monkeypatch.setattr(yaml_nodes, "_EVENTS", yaml.SafeLoader)
     text, expected = BAD[case]
     assert findings(text) == expected
 

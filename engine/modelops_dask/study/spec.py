@@ -114,9 +114,10 @@ def _checked(fields: Fields) -> Spec:
 
 
 def _causes(findings: list[Finding]) -> list[Finding]:
-    """Without what follows from an unquoted word that was misread: `seed: 0123` is no other finding."""
-    traps = {(f.line, f.column) for f in findings if f.code.startswith("YAML_")}
-    return [f for f in findings if f.code.startswith("YAML_") or (f.line, f.column) not in traps]
+    """Without what follows from an unquoted value that was misread: `seed: 0123` is no other finding."""
+    traps = (f for f in findings if f.code.startswith("YAML_") and f.code != "YAML_KEY")
+    places = {(f.line, f.column) for f in traps}  # not of a key, where its map begins too
+    return [f for f in findings if f.code.startswith("YAML_") or (f.line, f.column) not in places]
 
 
 def _spec(read: Fields) -> Spec | None:
