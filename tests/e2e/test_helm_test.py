@@ -2,6 +2,8 @@
 
 import subprocess
 
+import pytest
+
 from e2e.cluster import CI_VALUES, eventually
 
 
@@ -16,6 +18,7 @@ def test_plain_dask_is_tested_too(release):
     assert "1 + 2 + ... + 100 = 5050" in done.stdout + done.stderr
 
 
+@pytest.mark.ci
 def test_red_with_the_reason(release):
     """Somebody edited the Deployment: the workers run, but not as the values say."""
     sets = ["workers.processes=1", "executor.environment=image"]

@@ -78,6 +78,7 @@ def spread(release):
         yield installed
 
 
+@pytest.mark.ci
 def test_a_deleted_worker_pod_finishes_its_tasks_and_nothing_runs_twice(spread):
     job = driver_job(spread, "slow", ["python", "-c", DRIVER])
     spread.kubectl("apply", "--filename", "-", stdin=json.dumps(job))

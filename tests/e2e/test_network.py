@@ -46,6 +46,7 @@ def reached(release, component):
     return dict(line.split() for line in found.splitlines())
 
 
+@pytest.mark.ci
 def test_who_gets_in_and_what_gets_out(closed):
     """One release for all: installing it has shown already that probes get through and workers register."""
     notes = call(tool("helm"), "get", "notes", "study", "--namespace", closed.namespace)

@@ -22,6 +22,7 @@ NAMES = [
 TURNS = [(name, HELMS[number % 2]) for number, name in enumerate(NAMES)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name, helm", TURNS)
 def test_each_process_is_what_the_preset_says(name, helm, release):
     files = [ROOT / "values" / f"{name}.yaml", CI_VALUES]

@@ -102,6 +102,7 @@ def gone_on(release, job, more):
     eventually(lambda: (done() or 0) >= start + more, f"{more} more tasks")
 
 
+@pytest.mark.ci
 def test_a_study_outlives_all_its_pods(release, typed, tmp_path):
     spec = study(tmp_path, "outlives", fixed={"seconds": 0.2}, grid={"x": list(range(TASKS))})
     job = submitted(typed, release, spec)
@@ -271,6 +272,7 @@ def test_the_incident_ends_with_results_and_no_pod_is_killed_for_memory(hungry, 
     assert restarts(hungry) == [(0, None)] * 2
 
 
+@pytest.mark.ci
 def test_where_no_task_fits_the_verdict_works_when_pasted(hungry, typed, tmp_path):
     sizes = [1900, 1910, 1920, 1930, 1940]
     spec = study(tmp_path, "too-large", HUNGRY, grid={"megabytes": sizes})

@@ -56,6 +56,7 @@ def waiting(folder, name, until):
     return path
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("chunks", "store"), [(0, ""), (2, "s3")], ids=["volume", "s3-chunks"])
 def test_a_study_in_the_cluster_has_the_results_of_this_machine(
     typed, release, s3, tmp_path, monkeypatch, chunks, store
@@ -95,6 +96,7 @@ def test_a_study_in_the_cluster_has_the_results_of_this_machine(
             assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), done.stderr
 
 
+@pytest.mark.ci
 def test_submitted_twice_at_once_cancelled_and_gone_on_with(typed, release, tmp_path):
     go = f"{STORE}-go"
     spec = waiting(tmp_path, "waits", go)

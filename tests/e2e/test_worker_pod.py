@@ -69,6 +69,7 @@ def in_worker(installed, *command: str) -> str:
     return installed.kubectl("exec", "deploy/study-worker", "--", *command)
 
 
+@pytest.mark.ci
 def test_spilled_bytes_land_on_scratch(installed):
     returned, folder, results, written_bytes = installed.python(SPILL).split()
     assert int(returned) == 600_000_000, "every result is there, spilled or not"
@@ -77,6 +78,7 @@ def test_spilled_bytes_land_on_scratch(installed):
     assert int(written_bytes) >= int(results) * 20_000_000
 
 
+@pytest.mark.ci
 def test_a_pod_can_write_to_scratch_alone(installed):
     mounts = in_worker(installed, "cat", "/proc/mounts")
     assert "/tmp" in [line.split()[1] for line in mounts.splitlines()], "a volume of its own"
@@ -84,6 +86,7 @@ def test_a_pod_can_write_to_scratch_alone(installed):
     assert writable == ["/tmp", "/tmp", "/tmp"], "home and the working directory among them"
 
 
+@pytest.mark.ci
 def test_orphans_are_collected(installed):
     in_worker(installed, "python", "-c", LEAVE_ORPHANS)
     eventually(lambda: int(in_worker(installed, "python", "-c", ORPHANS)) == 0, "end of the zombies")
