@@ -99,6 +99,7 @@ def resolve(bundle: Bundle, settings: Settings) -> str | None:
         with FileLock(f"{chosen}.lock"):
             if not chosen.exists():
                 _check_python(bundle)
+                _check_paths(declaration)
                 new = chosen.with_suffix(".new")
                 new.write_text(_choose(bundle, declaration), "utf-8")
                 new.replace(chosen)
@@ -263,6 +264,16 @@ def _check_python(bundle: Bundle) -> None:
     except InvalidSpecifier as error:
         raise BadInput(f"pyproject.toml of the bundle: requires-python: {error}") from None
     raise BadInput(f"the bundle requires Python {required}; this worker has {platform.python_version()}")
+
+
+def _check_paths(declaration: Declaration) -> None:
+    """Refuse paths of the machine where a list was made; uv would say no more than that nothing is there."""
+    if lost := declaration.missing:
+        more = f", and {len(lost) - 1} more like it" if len(lost) > 1 else ""
+        raise BadInput(
+            f"{lost[0]}{more}: nothing is at that path on the workers. pip freeze writes such paths in a "
+            "conda environment; list versions instead: pip list --format=freeze > requirements.txt"
+        )
 
 
 def _uv(*arguments: str, bundle: Bundle, stdin: str = "", **variables: str) -> str:

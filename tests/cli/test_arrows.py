@@ -44,6 +44,7 @@ ROOMS = {
     "study": FOUNDATION
     | {
         "bundle",
+        "environments",
         "venv",
         "limits",
         "executors",

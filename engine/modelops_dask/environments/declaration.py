@@ -56,13 +56,16 @@ class Declaration:
 
     source: the file that uv reads: uv.lock, pyproject.toml, requirements.txt, or "" for none. digest: of all
     that decides the packages, in hexadecimal digits. options: lines of requirements files that say where
-    packages come from, paths in them absolute. passwords: of URLs in requirements files, by host.
+    packages come from, paths in them absolute. passwords: of URLs in requirements files, by host. included:
+    the requirements files that are read. missing: requirements by a path where nothing is, with their places.
     """
 
     source: str
     digest: str
     options: tuple[str, ...] = field(default=(), repr=False)
     passwords: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    included: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def read(bundle: Bundle) -> Declaration:
@@ -77,7 +80,14 @@ def read(bundle: Bundle) -> Declaration:
         deciding.project(project)
     if source == LOCK:
         deciding.lock(bundle.path / LOCK)
-    return Declaration(source, deciding.digest(), tuple(deciding.options), deciding.passwords)
+    return Declaration(
+        source,
+        deciding.digest(),
+        options=tuple(deciding.options),
+        passwords=deciding.passwords,
+        included=tuple(deciding.included),
+        missing=tuple(deciding.missing),
+    )
 
 
 def read_project(folder: Path) -> dict[str, Any]:
@@ -104,10 +114,11 @@ class _Deciding:
     def __init__(self, bundle: Bundle) -> None:
         self.options: list[str] = []
         self.passwords: dict[str, str] = {}
+        self.included: list[str] = []
+        self.missing: list[str] = []
         self._bundle, self._root = bundle, bundle.path.resolve()
         self._total = hashlib.sha256()
         self._done: set[Path] = set()
-        self._included: set[Path] = set()
 
     def digest(self) -> str:
         return self._total.hexdigest()
@@ -160,11 +171,12 @@ class _Deciding:
 
     def requirements(self, path: Path) -> None:
         """A requirements file, and what it includes or names."""
-        if path.resolve() in self._included:  # they may include one another
+        name = self._name(path.resolve())
+        if name in self.included:  # they may include one another
             return
-        self._included.add(path.resolve())
+        self.included.append(name)
         self.file(path)
-        for line in _lines(path.read_bytes().decode("utf-8-sig", "replace")):
+        for number, line in _lines(path.read_bytes().decode("utf-8-sig", "replace")):
             if "${" in line:
                 self.add("variables", redact(os.path.expandvars(line)))
             self.passwords |= {
@@ -173,7 +185,7 @@ class _Deciding:
             if option := _OPTION.fullmatch(line):
                 self.option(option[1], option[2], path.parent)
             else:
-                self.requirement(line, path.parent)
+                self.requirement(line, path.parent, f"{name}:{number}")
 
     def option(self, name: str, value: str, folder: Path) -> None:
         """An option in a requirements file."""
@@ -186,13 +198,14 @@ class _Deciding:
         else:
             self.requirement(value, folder)
 
-    def requirement(self, line: str, folder: Path) -> None:
+    def requirement(self, line: str, folder: Path, place: str = PROJECT) -> None:
         """A requirement; one by a path brings what is there."""
         named = re.fullmatch(r"[\w.-]+\s*(?:\[[^\]]*\])?\s*@\s*(.+)", line)
         value = re.split(r"\s+(?:;|--hash)|\s*#", named[1] if named else line)[0]
         value = re.sub(r"\[[^\]]*\]$", "", value.strip())  # extras
-        if named or _PATH.search(value) or value.startswith("."):
-            self.local(value, folder)
+        is_path = named or _PATH.search(value) or value.startswith(".")
+        if is_path and not self.local(value, folder) and value.startswith("file:"):
+            self.missing.append(f"{place}: {line}")
 
     def table(self, name: str, value: Any) -> None:
         """A table of TOML; every text in it that is the path of something brings what is there."""
@@ -255,11 +268,14 @@ def _toml(path: Path) -> dict[str, Any]:
     return content.get("tool", {}).get("uv", {}) if path.name == PROJECT else content
 
 
-def _lines(text: str) -> Iterator[str]:
-    """Logical lines of a requirements file, without comments."""
-    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
-        if bare := re.sub(r"(^|\s+)#.*$", "", line).strip():
-            yield bare
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Logical lines of a requirements file, without comments, each with the number of its first one."""
+    joined = re.sub(r"\\\r?\n", "\0", text)
+    number = 1
+    for line in joined.splitlines():
+        if bare := re.sub(r"(^|\s+)#.*$", "", line.replace("\0", " ")).strip():
+            yield number, bare
+        number += 1 + line.count("\0")
 
 
 def _texts(value: Any) -> Iterator[str]:
