@@ -19,7 +19,8 @@ def folder(tmp_path, monkeypatch):
     """A bundle that needs tiny, of which there is version 1.0."""
     monkeypatch.setenv("MODELOPS_VENVS_DIR", str(tmp_path / "venvs"))
     monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
     write_wheel(tmp_path / "wheels", "tiny", "1.0")
     return write_bundle(
         tmp_path / "model", {"wire.py": WIRE, "study.yaml": STUDY, "requirements.txt": "tiny\n"}

@@ -31,7 +31,8 @@ def wheels(tmp_path, monkeypatch):
     for version in ("1.0", "2.0", "3.0"):
         write_wheel(folder, "tiny", version)
     monkeypatch.setenv("UV_FIND_LINKS", str(folder))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
     return folder
 
 

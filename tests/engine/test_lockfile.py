@@ -49,10 +49,11 @@ def wheels(tmp_path_factory):
 
 
 @pytest.fixture
-def lock(wheels, monkeypatch):
+def lock(tmp_path, wheels, monkeypatch):
     """Lock a bundle without an index."""
     monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
 
     def run(folder):
         subprocess.run([find_uv_bin(), "lock", "-q"], cwd=folder, check=True)
@@ -74,7 +75,7 @@ def original(tmp_path_factory, wheels):
     local = '[project]\nname = "local"\nversion = "1"\ndependencies = ["delta>1"]\n'
     files = {"pyproject.toml": text, "packages/local/pyproject.toml": local}
     folder = write_bundle(tmp_path_factory.mktemp("source"), files)
-    variables = {"UV_FIND_LINKS": str(wheels), "UV_NO_INDEX": "1"}
+    variables = {"UV_FIND_LINKS": str(wheels), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(wheels / "uv-cache")}
     subprocess.run([find_uv_bin(), "lock", "-q"], cwd=folder, env={**os.environ, **variables}, check=True)
     return folder
 

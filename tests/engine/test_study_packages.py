@@ -1,5 +1,6 @@
 """One study has one list of packages: chosen by one worker, kept in the store, installed by all."""
 
+import json
 import logging
 import os
 import subprocess
@@ -13,8 +14,11 @@ from executor_helpers import settings, task, write_bundle
 from modelops_dask import bundle, executors, venv
 from modelops_dask.environments import lockfile
 from modelops_dask.store.files import Files
-from modelops_dask.store.study import NoStudy, begin
+from modelops_dask.store.identity import NoStudy
+from modelops_dask.store.study import begin
 from modelops_dask.study import packages, spec
+from modelops_dask.study.batch import source_of
+from modelops_dask.study.plan import Request
 from package_helpers import serve, write_index, write_wheel
 
 WIRE = "import tiny\ndef wire(e, p, s):\n    return {'version': tiny.VERSION.encode()}\n"
@@ -123,7 +127,7 @@ def test_workers_that_choose_at_once_all_get_one_list(place):
         workers.append(
             subprocess.Popen(
                 [sys.executable, script, own],
-                env={**os.environ, "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(own / "wheels")},
+                env={**os.environ, "UV_FIND_LINKS": str(own / "wheels")},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -217,3 +221,13 @@ def test_a_stale_lock_is_an_error_and_in_a_store_of_an_older_version_a_warning(p
     assert "pyproject.toml has attrs, uv.lock has not" in note
     assert "goes on with the packages of uv.lock" in note
     assert packages.notes(older, replace(worker.settings, executor_environment="image")) == ()
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_the_store_says_whether_a_stale_lock_is_an_error(place, older):
+    worker = place.worker("first")
+    if older:
+        study = {"bundle": worker.bundle.digest, "entrypoint": "m.run/b", "format": 1}
+        place.files.put("study.json", json.dumps(study).encode())
+    source = source_of(place.files, Request(1, ((0, 1),)), worker.bundle)
+    assert source.lock_may_be_stale == older
