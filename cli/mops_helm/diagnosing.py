@@ -54,7 +54,6 @@ def run(
     bundle = studies.with_packages(
         studies.store_of(study, None), studies.bundle_of(study, given, on.settings)
     )
-    packages.check(bundle, on.settings)
     for note in packages.notes(bundle, on.settings):
         say(note)
     stop = threading.Event()

@@ -82,6 +82,23 @@ def test_options_of_requirements_files_hold_when_packages_are_installed(tmp_path
     assert version(source, chosen) == "another 2.0"
 
 
+def test_a_path_in_a_file_of_another_folder_is_one_of_the_bundle(tmp_path):
+    """As uv has it; a folder of packages lies beside the file that names it."""
+    files = {"requirements.txt": "-r in/base.txt\n", "in/base.txt": "./x-1-py3-none-any.whl\n-f links\n"}
+    folder = write_bundle(tmp_path, {**files, "in/links/a.whl": "", "links/a.whl": ""})
+    write_bundle(folder, {"x-1-py3-none-any.whl": "", "in/x-1-py3-none-any.whl": ""})
+    before = digest(folder)
+    for name, decides in {
+        "in/x-1-py3-none-any.whl": False,
+        "links/a.whl": False,
+        "x-1-py3-none-any.whl": True,
+        "in/links/a.whl": True,
+    }.items():
+        (folder / name).write_text("other")
+        assert (digest(folder) != before) == decides, name
+        before = digest(folder)
+
+
 NEUTRAL = ["wire.py", "model/run.py", "data.csv", "README.md"]
 
 

@@ -18,6 +18,7 @@ from modelops_dask.diagnose.probe import Ask, Probed
 from modelops_dask.diagnose.room import enter
 from modelops_dask.executors.process import Call
 from modelops_dask.settings import Settings
+from modelops_dask.study.packages import check as check_lock
 
 
 def prepare(room: str, bundle: Bundle, settings: Settings) -> tuple[tuple[str, ...], str | None]:
@@ -29,6 +30,7 @@ def prepare(room: str, bundle: Bundle, settings: Settings) -> tuple[tuple[str, .
     bundle, settings = enter(room, bundle, settings)
     if settings.executor_environment == "image":
         return (), None
+    check_lock(bundle, settings)
     listed = bundle.packages if bundle.packages is not None else venv.resolve(bundle, settings)
     python = venv.environment(replace(bundle, packages=listed), settings).python
     there = {path.stem for path in python.parent.parent.glob("lib/python*/site-packages/*.dist-info")}

@@ -156,7 +156,7 @@ class _Deciding:
             declared[name] = project.get(name)
         self.add("project", json.dumps(declared, sort_keys=True, default=str))
         for line in _texts([table.get("dependencies"), table.get("optional-dependencies")]):
-            self.requirement(line, self._bundle.path)
+            self.requirement(line)
         if "dependencies" in table.get("dynamic", ()):  # from files that only its build backend knows
             self.everything()
 
@@ -185,7 +185,7 @@ class _Deciding:
             if option := _OPTION.fullmatch(line):
                 self.option(option[1], option[2], path.parent)
             else:
-                self.requirement(line, path.parent, f"{name}:{number}")
+                self.requirement(line, f"{name}:{number}")
 
     def option(self, name: str, value: str, folder: Path) -> None:
         """An option in a requirements file."""
@@ -196,15 +196,17 @@ class _Deciding:
             target = self.local(value, folder)
             self.options.append(f"{flag} {target or value}".rstrip())
         else:
-            self.requirement(value, folder)
+            self.requirement(value)
 
-    def requirement(self, line: str, folder: Path, place: str = PROJECT) -> None:
-        """A requirement; one by a path brings what is there."""
+    def requirement(self, line: str, place: str = PROJECT) -> None:
+        """A requirement; one by a path brings what is there. uv takes it from the bundle's folder, also where
+        a file in another one names it.
+        """
         named = re.fullmatch(r"[\w.-]+\s*(?:\[[^\]]*\])?\s*@\s*(.+)", line)
         value = re.split(r"\s+(?:;|--hash)|\s*#", named[1] if named else line)[0]
         value = re.sub(r"\[[^\]]*\]$", "", value.strip())  # extras
         is_path = named or _PATH.search(value) or value.startswith(".")
-        if is_path and not self.local(value, folder) and value.startswith("file:"):
+        if is_path and not self.local(value, self._bundle.path) and value.startswith("file:/"):
             self.missing.append(f"{place}: {line}")
 
     def table(self, name: str, value: Any) -> None:
