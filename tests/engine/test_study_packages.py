@@ -17,8 +17,6 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.identity import NoStudy
 from modelops_dask.store.study import begin
 from modelops_dask.study import packages, spec
-from modelops_dask.study.batch import source_of
-from modelops_dask.study.plan import Request
 from package_helpers import serve, write_index, write_wheel
 
 WIRE = "import tiny\ndef wire(e, p, s):\n    return {'version': tiny.VERSION.encode()}\n"
@@ -215,19 +213,11 @@ def test_a_stale_lock_is_an_error_and_in_a_store_of_an_older_version_a_warning(p
     worker = place.worker("first")
     with pytest.raises(lockfile.StaleLock, match=r"pyproject.toml has attrs, uv.lock has not"):
         worker.pinned()
-    older = packages.pinned(place.files, worker.bundle, worker.settings, lock_may_be_stale=True)
+    study = {"bundle": worker.bundle.digest, "entrypoint": "m.run/b", "format": 1}
+    place.files.put("study.json", json.dumps(study).encode())
+    older = packages.pinned(place.files, worker.bundle, worker.settings)
     assert older == worker.bundle
     (note,) = packages.notes(older, worker.settings)
     assert "pyproject.toml has attrs, uv.lock has not" in note
     assert "goes on with the packages of uv.lock" in note
     assert packages.notes(older, replace(worker.settings, executor_environment="image")) == ()
-
-
-@pytest.mark.parametrize("older", [False, True])
-def test_the_store_says_whether_a_stale_lock_is_an_error(place, older):
-    worker = place.worker("first")
-    if older:
-        study = {"bundle": worker.bundle.digest, "entrypoint": "m.run/b", "format": 1}
-        place.files.put("study.json", json.dumps(study).encode())
-    source = source_of(place.files, Request(1, ((0, 1),)), worker.bundle)
-    assert source.lock_may_be_stale == older

@@ -311,7 +311,7 @@ def study_bundle(source: Source, settings: Settings) -> Bundle:
     """The bundle as this worker holds it, with the packages that its study installs."""
     bundle = bundle_here(source.bundle, settings.bundles_cache_dir)
     try:
-        return packages.pinned(source.files, bundle, settings, lock_may_be_stale=source.lock_may_be_stale)
+        return packages.pinned(source.files, bundle, settings)
     except NoStudy:
         raise _not_seen(source.files) from None
 

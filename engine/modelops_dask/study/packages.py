@@ -39,16 +39,19 @@ def kinds(files: Files) -> list[str]:
     return [name.removesuffix(".txt") for name in files.list(FOLDER) if name.endswith(".txt")]
 
 
-def pinned(files: Files, bundle: Bundle, settings: Settings, *, lock_may_be_stale: bool = False) -> Bundle:
+def pinned(files: Files, bundle: Bundle, settings: Settings) -> Bundle:
     """On a worker: the bundle with the packages that its study installs, chosen now if nobody has.
 
-    Raises NoStudy where the worker does not see the store, StaleLock unless `lock_may_be_stale`, BuildFailed,
-    BadInput, StoreFailed.
+    Raises NoStudy where the worker does not see the store, StaleLock unless the store is of mops-helm 0.1,
+    which did not look, BuildFailed, BadInput, StoreFailed.
     """
     if not builds(settings):
         return bundle
-    if not lock_may_be_stale:
-        check(bundle, settings)
+    try:
+        lockfile.check(bundle)
+    except lockfile.StaleLock:
+        if not read_study(files).upgraded:
+            raise
     if declaration.read(bundle).source in ("", declaration.LOCK):
         return bundle
     name = f"{FOLDER}/{kind()}.txt"
