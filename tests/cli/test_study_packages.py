@@ -54,6 +54,39 @@ def test_what_runs_later_for_a_store_has_the_packages_of_its_first_run(tmp_path,
     assert "2.0" not in versions.stdout
 
 
+BACKEND = """
+import os
+from pathlib import Path
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    with open({log!r}, "a") as log:
+        log.write(os.environ.get("WHO", "the driver") + "\\n")
+    info = Path(folder, "m-1.dist-info")
+    info.mkdir()
+    needs = Path("needs.txt").read_text()
+    head = "Metadata-Version: 2.1\\nName: m\\nVersion: 1\\n"
+    (info / "METADATA").write_text(head + "Requires-Dist: " + needs)
+    return info.name
+
+def build_wheel(folder, settings=None, metadata=None):
+    raise SystemExit("nobody installs the bundle itself")
+"""
+
+
+def test_a_worker_runs_the_build_backend_of_dynamic_dependencies_and_the_driver_never(tmp_path, folder):
+    (folder / "requirements.txt").unlink()
+    pyproject = '[build-system]\nrequires = []\nbuild-backend = "back"\nbackend-path = ["."]\n'
+    pyproject += '[project]\nname = "m"\nversion = "1"\ndynamic = ["dependencies"]\n'
+    backend = BACKEND.format(log=str(tmp_path / "log"))
+    write_bundle(folder, {"pyproject.toml": pyproject, "back.py": backend, "needs.txt": "tiny"})
+    words = [*SMALL, "--set", "workers.env.WHO=a worker"]
+    done = mops_helm("study", "run", "model/study.yaml", *words, "--store", tmp_path / "s", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set((tmp_path / "log").read_text().splitlines()) == {"a worker"}
+    (kept,) = (tmp_path / "s" / "environments").iterdir()
+    assert "tiny==1.0" in kept.read_text()
+
+
 def test_packages_that_are_declared_elsewhere_are_told_before_and_after(tmp_path, folder):
     (folder / "requirements.txt").rename(folder / "environment.yml")
     words = ("environment.yml of the bundle is not read", "[project] of pyproject.toml")
