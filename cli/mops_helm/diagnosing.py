@@ -19,7 +19,7 @@ from modelops_dask.diagnose import arms, diagnose, workers
 from modelops_dask.diagnose.result import Diagnosis, Observation
 from modelops_dask.errors import BadInput
 from modelops_dask.signals import stop_on_signals
-from modelops_dask.study import spec
+from modelops_dask.study import packages, spec
 from mops_helm import studies, writing
 from mops_helm.questions import Trial
 from mops_helm.studies import Workers
@@ -51,7 +51,11 @@ def run(
 ) -> Experiment:
     """Diagnose a study here. `asked` is passed on to diagnose(). BadInput, ClusterFailed."""
     arms.chosen(asked.get("arms", ()))  # what cannot be run is said before any worker is started
-    bundle = studies.bundle_of(study, given, on.settings)
+    bundle = studies.with_packages(
+        studies.store_of(study, None), studies.bundle_of(study, given, on.settings)
+    )
+    for note in packages.notes(bundle, on.settings):
+        say(note)
     stop = threading.Event()
     with stop_on_signals(stop.set), workers(on.shape, on.settings, on.dask_config, on.env) as client:
         found = diagnose(

@@ -170,6 +170,8 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
             lines.append(f"             {reproduce(found, failure, flags)}")
         if more := len(found.failures) - SHOWN_FAILURES:
             lines += [f"  and {more:,} more reasons (-o json)"] if more > 0 else []
+    if found.hint:
+        lines.append(found.hint)
     if found.conflicts:
         shown = ", ".join(f"{s}/{r}" for s, r in found.conflicts[:5])
         lines.append(
@@ -226,6 +228,7 @@ def tried(result: Tried, form: str) -> str:
             name: getattr(outcome, name)
             for name in ("status", "reason", "error", "seconds", "peak_bytes", "limit_bytes")
         }
+        fields["hint"] = result.hint
         return data({**fields, "outputs": {name: len(blob) for name, blob in outcome.outputs.items()}}, form)
     lines = [
         f"Task {task.set}/{task.replicate}, seed {task.seed}, {_json(task.params)}",
@@ -235,6 +238,8 @@ def tried(result: Tried, form: str) -> str:
     ]
     if outcome.error:
         lines.append(outcome.error.rstrip())
+    if result.hint:
+        lines.append(result.hint)
     for name, blob in outcome.outputs.items():
         table = as_table(blob)
         lines.append(f"\n{name}: {len(blob):,} bytes" + (f", {table.num_rows:,} rows" if table else ""))

@@ -26,9 +26,9 @@ from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import parts
 from modelops_dask.store.bundles import held
 from modelops_dask.store.files import Files
-from modelops_dask.store.identity import read_study
+from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.store.study import existing
-from modelops_dask.study import events, memory, spec
+from modelops_dask.study import events, memory, packages, spec
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.plan import Plan, PlannedTask, Request
 from modelops_dask.study.summary import Summary
@@ -92,6 +92,15 @@ def bundle_in(files: Files, settings: Settings) -> bundles.Bundle:
     return bundles.fetch(held(files, digest) or digest, settings.bundles_cache_dir, digest)
 
 
+def with_packages(files: Files, bundle: bundles.Bundle) -> bundles.Bundle:
+    """The bundle with the packages that a study installed, if the store holds a study of this very bundle."""
+    try:
+        same = read_study(files).bundle == bundle.digest
+    except NoStudy:
+        return bundle
+    return packages.in_store(files, bundle) if same else bundle
+
+
 def run_study(
     study: spec.Spec,
     bundle: bundles.Bundle,
@@ -143,19 +152,27 @@ def plan_of(study: spec.Spec) -> Plan:
 
 @dataclass(frozen=True)
 class Tried:
-    """A task that ran in the foreground."""
+    """A task that ran in the foreground. `hint`: what may be the matter, beside the outcome."""
 
     task: PlannedTask
     outcome: Outcome
+    hint: str = ""
 
 
 def try_task(
-    where: str, task_id: str, bundle: str | None, on: Workers, echo: Callable[[bytes], object]
+    where: str,
+    task_id: str,
+    bundle: str | None,
+    on: Workers,
+    echo: Callable[[bytes], object],
+    say: Callable[[str], object] = lambda _: None,
 ) -> Tried:
-    """Run one task of a spec or of a store here; `echo` receives what the model prints, as it comes.
+    """Run one task of a spec or of a store here; `echo` receives what the model prints, as it comes, `say`
+    what a person should know before.
 
-    A store's bundle is the one that it was run with, from the cache or the store, unless another is given; a
-    task that ran out of memory there has the limit that it had.
+    A store's bundle is the one that it was run with, from the cache or the store, with the packages that it
+    was run with, unless another is given; a task that ran out of memory there has the limit that it had.
+    StaleLock for a spec whose uv.lock does not fit.
     """
     files, source = None, bundle or ""
     if Path(where).is_file():
@@ -166,9 +183,13 @@ def try_task(
         files = Files(where)
         plan = existing(files)
         given = bundle and bundles.fetch(bundle, on.settings.bundles_cache_dir)
-        model = given or bundle_in(files, on.settings)
+        model = with_packages(files, given or bundle_in(files, on.settings))
     task = plan.task(_index(plan, task_id))
     limit_bytes = parts.too_little(files, task.set, task.replicate) if files else 0
+    if files is None:
+        packages.check(model, on.settings)
+    for note in packages.notes(model, on.settings):
+        say(note)
     with (
         environment(on.env or {}),
         executors.create(on.settings, echo=echo) as executor,
@@ -177,7 +198,11 @@ def try_task(
         outcome = executor.run(Task(model, plan.entrypoint, task.params, task.seed, limit_bytes))
     # Its files as a person knows them, not their copies in the cache, which are not to be edited.
     shown = f"{source}/" if source and Path(source).is_dir() else ""
-    return Tried(task, outcome._replace(error=outcome.error.replace(f"{model.path}/", shown)))
+    return Tried(
+        task,
+        outcome._replace(error=outcome.error.replace(f"{model.path}/", shown)),
+        packages.hint(model, [outcome.reason]) if packages.builds(on.settings) else "",
+    )
 
 
 def _index(plan: Plan, task_id: str) -> int:

@@ -13,7 +13,7 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.identity import read_study
 from modelops_dask.store.verify import Sampled, verify
 from modelops_dask.store.verify_tasks import Report
-from mops_helm.studies import Workers, bundle_in
+from mops_helm.studies import Workers, bundle_in, with_packages
 
 
 def check(store: str, sample: int, bundle: str | None, on: Workers) -> Report:
@@ -25,7 +25,7 @@ def check(store: str, sample: int, bundle: str | None, on: Workers) -> Report:
     if not sample:
         return verify(Files(store).where())
     given = bundle and bundles.fetch(bundle, on.settings.bundles_cache_dir, study.bundle)
-    held = given or bundle_in(Files(store), on.settings)
+    held = with_packages(Files(store), given or bundle_in(Files(store), on.settings))
     made: dict[str, Executor] = {}
     with ExitStack() as stack:
 

@@ -1,11 +1,12 @@
 """The Python environment that a bundle asks for, built by uv.
 
-    uv.lock (exactly that) | pyproject.toml | requirements.txt -> a key -> venvs_dir/KEY, built once, shared
-    by all workers
+    uv.lock (exactly that) | pyproject.toml | requirements.txt -> a list of packages
+      -> a key of all that decides them -> venvs_dir/KEY, built once, shared by all workers
 
 Builders wait for one another under a file lock; an environment without its record was not finished and is
-built again. Without uv.lock the versions are chosen once per key and kept beside it, so that rebuilding
-changes nothing. The bundle itself is not installed: the runner puts its tree on sys.path.
+built again. Without uv.lock the packages are chosen once, with their hashes: the list of a study comes with
+its bundle (Bundle.packages), any other is kept in venvs_dir, so that rebuilding changes nothing. The bundle
+itself is not installed: the runner puts its tree on sys.path.
 """
 
 import hashlib
@@ -19,7 +20,6 @@ import subprocess
 import sys
 import sysconfig
 import time
-import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle
 from modelops_dask.bundle.reference import redact
+from modelops_dask.environments.declaration import LOCK, Declaration, read, read_project
 from modelops_dask.errors import BadInput
 from modelops_dask.scratch import own_folder, sweep
 from modelops_dask.settings import Settings
@@ -67,8 +68,8 @@ def environment(bundle: Bundle, settings: Settings) -> Environment:
     """The environment for a bundle, built if it is not there. Raises BuildFailed, BadInput."""
     if settings.executor_environment == "image":
         return Environment(Path(sys.executable), "image", here())
-    key = _key(bundle)
-    folder = settings.venvs_dir / key
+    recipe = _recipe(bundle, settings)
+    folder = settings.venvs_dir / recipe.key
     with _disk(folder):
         settings.venvs_dir.mkdir(parents=True, exist_ok=True)
         sweep(_private(settings))
@@ -76,10 +77,33 @@ def environment(bundle: Bundle, settings: Settings) -> Environment:
             problem = _problem(folder, settings.validate_deps)
             metrics.count("cache_lookups", "environment", "miss" if problem else "hit")
             if problem:
-                logger.info("environment %s: %s; building", key, problem)
+                logger.info("environment %s: %s; building", recipe.key, problem)
                 _clear(folder, settings)
-                _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
-    return Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
+                _build(recipe, folder)
+    return Environment(folder / "bin" / "python", recipe.key, _digest(_installed(folder)))
+
+
+def resolve(bundle: Bundle, settings: Settings) -> str | None:
+    """The packages that a bundle needs here, in the form of a requirements file, each with its hashes.
+
+    None where nothing is chosen: for a bundle that has uv.lock, or declares no packages. What was chosen
+    before on this machine for the same declaration is chosen again. Runs the build backend of a bundle whose
+    dependencies are dynamic. Raises BuildFailed, BadInput.
+    """
+    declaration = read(bundle)
+    if declaration.source in ("", LOCK):
+        return None
+    chosen = settings.venvs_dir / f"{_key(declaration)}.txt"
+    with _disk(chosen):
+        settings.venvs_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{chosen}.lock"):
+            if not chosen.exists():
+                _check_python(bundle)
+                _check_paths(declaration)
+                new = chosen.with_suffix(".new")
+                new.write_text(_choose(bundle, declaration), "utf-8")
+                new.replace(chosen)
+            return chosen.read_text("utf-8")
 
 
 def here() -> str:
@@ -92,12 +116,12 @@ def fresh(bundle: Bundle, settings: Settings) -> Iterator[Environment]:
     """An environment that nobody else uses, deleted at the end, or by a later call if this process is
     killed.
     """
-    key = _key(bundle)
+    recipe = _recipe(bundle, settings)
     with ExitStack() as stack:
         with _disk(settings.venvs_dir):
             folder = stack.enter_context(own_folder(_private(settings))) / "venv"
-            _build(bundle, folder, settings.venvs_dir / f"{key}.txt")
-        yield Environment(folder / "bin" / "python", key, _digest(_installed(folder)))
+            _build(recipe, folder)
+        yield Environment(folder / "bin" / "python", recipe.key, _digest(_installed(folder)))
 
 
 def _private(settings: Settings) -> Path:
@@ -123,37 +147,35 @@ def _disk(place: Path) -> Iterator[None]:
         raise BuildFailed(f"writing {error.filename or place}", error.strerror or str(error)) from None
 
 
-def _key(bundle: Bundle) -> str:
-    """Hash of what the bundle declares, with the Python version and platform that it is built for."""
-    lock, requirements = bundle.path / "uv.lock", bundle.path / "requirements.txt"
-    project = _project(bundle)
-    if lock.is_file():
-        text = lock.read_bytes()
-        local = re.search(rb'(editable|directory|path) = "(?!\.")', text)
-    else:
-        uv = project.get("tool", {}).get("uv", {})
-        names = ("dependencies", "requires-python", "dynamic")
-        declared = {name: project.get("project", {}).get(name) for name in names} | {"uv": uv}
-        text = json.dumps(declared, sort_keys=True, default=str).encode()
-        if not project and requirements.is_file():
-            text = requirements.read_bytes()
-        local = uv.get("sources")
-    if local:  # packages inside the bundle: their contents count too
-        text += bundle.digest.encode()
-    return f"{hashlib.sha256(text).hexdigest()[:16]}-{_platform()}"
+@dataclass(frozen=True)
+class _Recipe:
+    """What an environment is built from. `packages` is the list to install, "" for none; a bundle with
+    uv.lock has it there. `key` names all of it, with the Python version and the platform.
+    """
+
+    bundle: Bundle
+    declaration: Declaration
+    packages: str
+    key: str
+
+
+def _recipe(bundle: Bundle, settings: Settings) -> _Recipe:
+    declaration = read(bundle)
+    packages = bundle.packages if bundle.packages is not None else resolve(bundle, settings)
+    if declaration.source in ("", LOCK) or not packages:
+        return _Recipe(bundle, declaration, "", _key(declaration))
+    own = hashlib.sha256(packages.encode()).hexdigest()[:8]
+    return _Recipe(bundle, declaration, packages, f"{_key(declaration)}-{own}")
+
+
+def _key(declaration: Declaration) -> str:
+    """A name for what a bundle declares, with the Python version and platform that it is built for."""
+    return f"{declaration.digest[:16]}-{_platform()}"
 
 
 def _platform() -> str:
     version = ".".join(map(str, sys.version_info[:3]))
     return f"{sys.implementation.name[0]}p{version}-{sysconfig.get_platform()}".replace("/", "_")
-
-
-def _project(bundle: Bundle) -> dict:
-    path = bundle.path / "pyproject.toml"
-    try:
-        return tomllib.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
 
 
 def _problem(folder: Path, validate: bool) -> str:
@@ -180,11 +202,11 @@ def _digest(installed: Iterable[str]) -> str:
     return hashlib.sha256("\n".join([_platform(), *sorted(installed)]).encode()).hexdigest()[:16]
 
 
-def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
-    """Build in place, the record last. `chosen` keeps the versions picked for a bundle without uv.lock."""
-    started = time.monotonic()
+def _build(recipe: _Recipe, folder: Path) -> None:
+    """Build in place, the record last."""
+    started, bundle = time.monotonic(), recipe.bundle
     try:
-        if (bundle.path / "uv.lock").is_file():
+        if recipe.declaration.source == LOCK:
             _uv(
                 *(
                     "sync",
@@ -201,13 +223,8 @@ def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
         else:
             _check_python(bundle)
             _uv("venv", "--no-project", "--python", sys.executable, str(folder), bundle=bundle)
-            if source := _source(bundle):
-                with FileLock(f"{chosen}.lock"):  # private environments are built side by side
-                    if not chosen.exists():
-                        new = f"{chosen}.new"
-                        _uv("pip", "compile", "-q", "--python", str(folder), source, "-o", new, bundle=bundle)
-                        Path(new).replace(chosen)
-                _uv("pip", "install", "--python", str(folder), "-r", str(chosen), bundle=bundle)
+            if recipe.packages:
+                _uv("pip", "sync", "--python", str(folder), "-", bundle=bundle, stdin=_to_install(recipe))
         record = {"installed": _installed(folder), "seconds": round(time.monotonic() - started, 3)}
         (folder / RECORD).write_text(json.dumps(record), "utf-8")
     except BaseException:
@@ -219,39 +236,63 @@ def _build(bundle: Bundle, folder: Path, chosen: Path) -> None:
     )
 
 
+def _choose(bundle: Bundle, declaration: Declaration) -> str:
+    """The packages as uv chooses them for this Python, without paths of this machine and passwords."""
+    form = ("--generate-hashes", "--no-header", "--no-annotate", "--python", sys.executable)
+    text = _uv("pip", "compile", "-q", *form, declaration.source, bundle=bundle)
+    text = re.sub("^-e ", "", text, flags=re.MULTILINE)  # a copy of it, as with uv.lock
+    text = text.replace(str(bundle.path), "${PROJECT_ROOT}")
+    for host, user in declaration.passwords.items():
+        text = text.replace(f"://{user}@{host}", f"://{host}")
+    return text
+
+
+def _to_install(recipe: _Recipe) -> str:
+    """What uv is given: the list, where to find its packages, and the passwords that it does not hold."""
+    text = recipe.packages
+    for host, user in recipe.declaration.passwords.items():
+        text = text.replace(f"://{host}", f"://{user}@{host}")
+    return "\n".join([*recipe.declaration.options, text])
+
+
 def _check_python(bundle: Bundle) -> None:
     """Refuse a bundle that excludes this Python: without a lock, uv would install for it all the same."""
-    required = _project(bundle).get("project", {}).get("requires-python", "")
+    required = read_project(bundle.path).get("project", {}).get("requires-python", "")
     try:
         if platform.python_version() in SpecifierSet(required):
             return
     except InvalidSpecifier as error:
-        raise BadInput(f"{bundle.path / 'pyproject.toml'}: requires-python: {error}") from None
+        raise BadInput(f"pyproject.toml of the bundle: requires-python: {error}") from None
     raise BadInput(f"the bundle requires Python {required}; this worker has {platform.python_version()}")
 
 
-def _source(bundle: Bundle) -> str:
-    """The file of the bundle that uv reads dependencies from; "" when it has none, and no index is asked."""
-    project = _project(bundle).get("project", {})
-    if project.get("dependencies") or "dependencies" in project.get("dynamic", ()):
-        return "pyproject.toml"
-    return "requirements.txt" if not project and (bundle.path / "requirements.txt").is_file() else ""
+def _check_paths(declaration: Declaration) -> None:
+    """Refuse paths of the machine where a list was made; uv would say no more than that nothing is there."""
+    if lost := declaration.missing:
+        more = f", and {len(lost) - 1} more like it" if len(lost) > 1 else ""
+        raise BadInput(
+            f"{lost[0]}{more}: nothing is at that path on the workers. pip freeze writes such paths in a "
+            "conda environment; list versions instead: pip list --format=freeze > requirements.txt"
+        )
 
 
-def _uv(*arguments: str, bundle: Bundle, **variables: str) -> None:
-    """Run uv; where it fails, once more with what its cache has, for the index may be out of reach."""
-    done = _run(arguments, bundle, variables)
+def _uv(*arguments: str, bundle: Bundle, stdin: str = "", **variables: str) -> str:
+    """Run uv, and return what it printed; where it fails, once more with what its cache has, for the index
+    may be out of reach.
+    """
+    done = _run(arguments, bundle, stdin, variables)
     if not done.returncode:
-        return
-    if not _run(arguments, bundle, variables | {"UV_OFFLINE": "1"}).returncode:
+        return done.stdout
+    again = _run(arguments, bundle, stdin, variables | {"UV_OFFLINE": "1"})
+    if not again.returncode:
         logger.warning("uv %s: only uv's cache could be used", arguments[0])
-        return
+        return again.stdout
     lines = redact(done.stderr).strip().splitlines()
     raise BuildFailed(f"uv {' '.join(arguments)}", "\n".join(lines[-LAST_LINES:]))
 
 
 def _run(
-    arguments: tuple[str, ...], bundle: Bundle, variables: dict[str, str]
+    arguments: tuple[str, ...], bundle: Bundle, stdin: str, variables: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     from uv import find_uv_bin
 
@@ -264,8 +305,9 @@ def _run(
         [find_uv_bin(), *arguments],
         cwd=bundle.path,
         env=inherited | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"} | variables,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         errors="replace",
     )

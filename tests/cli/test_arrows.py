@@ -30,7 +30,8 @@ ROOMS = {
     "dask_logs": set(),
     "signals": set(),
     "bundle": FOUNDATION,
-    "venv": FOUNDATION | {"bundle"},
+    "environments": FOUNDATION | {"bundle"},
+    "venv": FOUNDATION | {"bundle", "environments"},
     "limits": FOUNDATION,
     "drain": set(),
     "init": set(),
@@ -44,6 +45,7 @@ ROOMS = {
     "study": FOUNDATION
     | {
         "bundle",
+        "environments",
         "venv",
         "limits",
         "executors",

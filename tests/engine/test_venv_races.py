@@ -1,16 +1,9 @@
 """Environments under stress: fifty workers at once, a full disk, no network, a worker that was killed."""
 
-import base64
-import hashlib
 import logging
 import subprocess
 import sys
-import threading
-import zipfile
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from uv import find_uv_bin
@@ -18,59 +11,16 @@ from uv import find_uv_bin
 import race_helpers
 from executor_helpers import settings, task, write_bundle
 from modelops_dask import bundle, executors, venv
+from package_helpers import serve, write_index, write_wheel
 
 PYPROJECT = '[project]\nname = "model"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["tiny"]\n'
 WIRE = "import tiny\ndef wire(e, p, s):\n    return {'from': tiny.__file__.encode()}\n"
 
 
-class Index(SimpleHTTPRequestHandler):
-    def end_headers(self):
-        self.send_header("Cache-Control", "max-age=0")  # so that uv asks again, as it does after a while
-        super().end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-def write_wheel(folder, content=b"TINY = 1\n"):
-    """tiny-1.0, a package of one module."""
-    folder.mkdir(parents=True, exist_ok=True)
-    info = "tiny-1.0.dist-info"
-    files = {
-        "tiny.py": content,
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    digests = {
-        name: base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-        for name, data in files.items()
-    }
-    record = "".join(f"{name},sha256={digests[name]},{len(data)}\n" for name, data in files.items())
-    path = folder / "tiny-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        for name, data in {**files, f"{info}/RECORD": (record + f"{info}/RECORD,,\n").encode()}.items():
-            wheel.writestr(name, data)
-    return path
-
-
-@contextmanager
-def serve(www):
-    """A package index on this machine."""
-    handler = partial(Index, directory=www)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
-        yield http
-        http.shutdown()
-
-
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     """An index with tiny-1.0 alone, and a cache of uv's that is empty."""
-    wheel = write_wheel(tmp_path / "www" / "files")
-    page = tmp_path / "www" / "simple" / "tiny" / "index.html"
-    page.parent.mkdir(parents=True)
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    page.write_text(f'<a href="../../files/{wheel.name}#sha256={digest}">{wheel.name}</a>')
+    write_index(tmp_path / "www", write_wheel(tmp_path / "www" / "files", "tiny"))
     with serve(tmp_path / "www") as http:
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{http.server_port}/simple")
         monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))

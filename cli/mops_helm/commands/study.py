@@ -196,7 +196,7 @@ def try_(
         sys.stderr.buffer.write(text)
         sys.stderr.flush()
 
-    result = studies.try_task(where, task_id, bundle, on, echo)
+    result = studies.try_task(where, task_id, bundle, on, echo, lambda text: click.echo(text, err=True))
     click.echo(render_study.tried(result, output))
     sys.exit(0 if result.outcome.status == "ok" else 3)
 

@@ -27,11 +27,14 @@ class Bundle:
     """A tree in the cache and its digest, "sha256:" and 64 hexadecimal digits.
 
     `source` is the reference by which another machine gets the same tree, "" if there is only the path.
+    `packages` is the list that its study installs, in the form of a requirements file; None: each machine
+    chooses for itself.
     """
 
     path: Path
     digest: str
     source: str = field(default="", compare=False, repr=False)
+    packages: str | None = field(default=None, repr=False)
 
 
 def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:

@@ -44,7 +44,7 @@ def is_bundle(folder: Path) -> bool:
     if any((folder / name).exists() for name in _MARKS):
         return True
     try:
-        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8")).get("project", {})
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8-sig")).get("project", {})
         return "modelops.wire" in project.get("entry-points", {})
     except (OSError, ValueError, AttributeError):
         return False

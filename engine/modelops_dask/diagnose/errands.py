@@ -6,6 +6,7 @@ Each runs on a worker, in the room of the diagnosis; end_worker on a nanny.
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,24 @@ from modelops_dask.diagnose.probe import Ask, Probed
 from modelops_dask.diagnose.room import enter
 from modelops_dask.executors.process import Call
 from modelops_dask.settings import Settings
+from modelops_dask.study.packages import check as check_lock
 
 
-def prepare(room: str, bundle: Bundle, settings: Settings) -> tuple[str, ...]:
-    """Build the bundle's environment; NAME-VERSION of what it has and this process has not, or otherwise.
+def prepare(room: str, bundle: Bundle, settings: Settings) -> tuple[tuple[str, ...], str | None]:
+    """Build the bundle's environment; NAME-VERSION of what it has and this process has not, and its packages
+    as in Bundle.packages, so that all workers install the same.
 
     Raises BadInput.
     """
     bundle, settings = enter(room, bundle, settings)
-    python = venv.environment(bundle, settings).python
     if settings.executor_environment == "image":
-        return ()
+        return (), None
+    check_lock(bundle, settings)
+    listed = bundle.packages if bundle.packages is not None else venv.resolve(bundle, settings)
+    python = venv.environment(replace(bundle, packages=listed), settings).python
     there = {path.stem for path in python.parent.parent.glob("lib/python*/site-packages/*.dist-info")}
     ours = {path.stem for place in sys.path for path in Path(place).glob("*.dist-info")}
-    return tuple(sorted(there - ours))
+    return tuple(sorted(there - ours)), listed
 
 
 def changed(room: str, bundle: Bundle, settings: Settings) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ facts mean (verdict.py), nor look for what is behind a cause (causes.py).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from modelops_dask.diagnose import causes, confidence, errands
 from modelops_dask.diagnose.arms import named
@@ -130,11 +131,12 @@ class Experiment:
         runs.say("building the bundle's environment")
         settings = named("cold").settings(runs.settings)
         try:
-            self._foreign = runs.lab.call(
+            self._foreign, listed = runs.lab.call(
                 errands.prepare, runs.bundle, settings, limit_seconds=runs.lab.left()
             )
         except (TimeoutError, Lost):
             raise OutOfTime from None
+        runs.bundle = replace(runs.bundle, packages=listed)
 
     def _reference(self) -> None:
         """cold, twice, backwards the second time; fewer tasks where they take long."""

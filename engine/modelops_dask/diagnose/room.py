@@ -37,7 +37,7 @@ def enter(room: str, bundle: Bundle, settings: Settings) -> tuple[Bundle, Settin
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(held / name, copy / name, follow_symlinks=False)
     mine = replace(settings, bundles_cache_dir=own.bundles_cache_dir, venvs_dir=own.venvs_dir)
-    return Bundle(copy, bundle.digest), mine
+    return Bundle(copy, bundle.digest, packages=bundle.packages), mine
 
 
 def clear(room: str, bundle: Bundle, settings: Settings) -> None:

@@ -54,7 +54,7 @@ class Pool:
         self._busy: set[Warm] = set()
         self._places = 0  # taken: idle, busy, starting or ending
         self._building = threading.Lock()
-        self._environments: dict[str, venv.Environment] = {}
+        self._environments: dict[Bundle, venv.Environment] = {}
         self._start_seconds: dict[str, float] = {}  # by bundle: how long somebody waited for a first runner
 
     def busy(self) -> list[Runner]:
@@ -212,9 +212,9 @@ class Pool:
         if self._settings.force_fresh_venv:
             return stack.enter_context(venv.fresh(bundle, self._settings))
         with self._building:
-            if bundle.digest not in self._environments:
-                self._environments[bundle.digest] = venv.environment(bundle, self._settings)
-            return self._environments[bundle.digest]
+            if bundle not in self._environments:
+                self._environments[bundle] = venv.environment(bundle, self._settings)
+            return self._environments[bundle]
 
     def _retirement(self, warm: "Warm") -> str:
         """Why a runner must have no more tasks; "" when it may."""

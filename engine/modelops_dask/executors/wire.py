@@ -43,7 +43,7 @@ def _read(path: Path, parse, *keys: str) -> object:
     if not path.is_file():
         return None
     try:
-        value = parse(path.read_text("utf-8"))
+        value = parse(path.read_text("utf-8-sig"))
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
     for key in keys:

@@ -27,12 +27,14 @@ from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Outcome, Task
+from modelops_dask.settings import Settings
 from modelops_dask.shape import runners
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.identity import NoStudy, PartMark, read_study
 from modelops_dask.store.parts import Attempt
 from modelops_dask.store.study import existing
+from modelops_dask.study import packages
 from modelops_dask.study.plan import Plan, PlannedTask, Request
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     """As run_batch, with the runtime given."""
     source, kind = batch.source, runtime.settings.executor_type
     plan = _plan(source.files, source.request, source.run)
-    bundle = bundle_here(source.bundle, runtime.settings.bundles_cache_dir)
+    bundle = study_bundle(source, runtime.settings)
     pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
     rows = _Rows(plan, kind, source.mark)
     n_runners, n_threads, limit_bytes = share(source.request, runtime)
@@ -295,9 +297,23 @@ def _plan(files: Files, request: Request, _run: str) -> Plan:
         gc.freeze()
         return plan
     except NoStudy:
-        raise BadInput(
-            f"The workers do not see the store {files.where()}: it must be a folder they share, or a URL."
-        ) from None
+        raise _not_seen(files) from None
+
+
+def _not_seen(files: Files) -> BadInput:
+    return BadInput(
+        f"The workers do not see the store {files.where()}: it must be a folder they share, or a URL."
+    )
+
+
+@lru_cache(maxsize=2)
+def study_bundle(source: Source, settings: Settings) -> Bundle:
+    """The bundle as this worker holds it, with the packages that its study installs."""
+    bundle = bundle_here(source.bundle, settings.bundles_cache_dir)
+    try:
+        return packages.pinned(source.files, bundle, settings)
+    except NoStudy:
+        raise _not_seen(source.files) from None
 
 
 @lru_cache(maxsize=8)

@@ -25,7 +25,7 @@ from modelops_dask.store.fold import State, fold
 from modelops_dask.store.identity import NoStudy
 from modelops_dask.store.merge import merge
 from modelops_dask.store.study import OtherStudy, begin, check_same
-from modelops_dask.study import dispatch, events, profile
+from modelops_dask.study import dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, Source
 from modelops_dask.study.breaker import CannotFit, OutOfMemory
@@ -140,7 +140,7 @@ class _Drive:
             profile.save(self.files)
             state = self.fold(plan)
             if pilot or ran.done < ran.total:
-                return summarize(self.files, plan, state, ran=ran, interrupted=not pilot)
+                return self.summary(plan, state, ran=ran, interrupted=not pilot)
         if not share:
             return self.tables(plan, state, ran)
         state_of_all = self.fold(whole)
@@ -148,7 +148,7 @@ class _Drive:
             with claimed(self.files, f"chunk {share.index}") as mine:
                 if mine:
                     return self.tables(whole, state_of_all, ran)
-        return summarize(self.files, plan, state, ran=ran)
+        return self.summary(plan, state, ran=ran)
 
     def tables(self, plan: Plan, state: State, ran: Progress | None) -> Summary:
         """Compact, unless that was done."""
@@ -159,7 +159,11 @@ class _Drive:
             results = tuple(compact(self.files, plan, self.limits.max_attempts))
         except MixedOutputs as error:
             problem = str(error)
-        return summarize(self.files, plan, state, ran=ran, results=results, problem=problem)
+        return self.summary(plan, state, ran=ran, results=results, problem=problem)
+
+    def summary(self, plan: Plan, state: State, **run: object) -> Summary:
+        hint = packages.hint(self.bundle, [failure.reason for failure in state.failures])
+        return summarize(self.files, plan, state, hint=hint, **run)
 
     def fold(self, plan: Plan, task_bytes: int = 0) -> State:
         """task_bytes only before a run: its own deaths count, though a task may have had less than that."""
@@ -172,9 +176,14 @@ class _Drive:
         self.phase("workers")
         with self.connect() as client:
             self.phase("environment")
-            self.compare(state, prepare(client, source, self.inbox))
+            if prepared := prepare(client, source, self.inbox):
+                for note in prepared.notes:
+                    self.watcher.note(note)
+                self.compare(state, prepared.condition)
             self.phase("canary")
-            return dispatch.run(client, source, plan, state, ranges, self.limits, self.inbox, self.progress)
+            ran = dispatch.run(client, source, plan, state, ranges, self.limits, self.inbox, self.progress)
+        self.compare_workers()
+        return ran
 
     def expect_room(self, plan: Plan, pending: Sequence[Range]) -> None:
         """Raise CannotFit when all that was measured, on both sides of what is pending, was too large."""
@@ -189,6 +198,14 @@ class _Drive:
         """Say so when this run makes its results under other conditions than earlier ones."""
         if condition and state.conditions and condition not in state.conditions:
             self.watcher.note(mixed(Counter({**state.conditions, condition: 0})))
+
+    def compare_workers(self) -> None:
+        """Say so when the study has lists of packages for workers of several kinds."""
+        if len(kinds := packages.kinds(self.files)) > 1:
+            self.watcher.note(
+                f"Workers of different kinds ran this study ({', '.join(kinds)}). Each kind has packages of "
+                f"its own, listed in {self.files.where(packages.FOLDER)}. Results may differ for that alone."
+            )
 
     def phase(self, phase: Phase) -> None:
         self.presence.phase(phase)

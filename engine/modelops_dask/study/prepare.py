@@ -1,12 +1,15 @@
 """The model's environment, built before the first task asks for it.
 
-Source -> one worker: bundle, environment -> whatever cannot be built is said at once, and not as a batch
-                                          -> the Condition under which this run makes its results
+Source -> one worker: bundle, list of packages, environment
+       -> whatever cannot be built is said at once, and not as a batch
+       -> Prepared: the Condition under which this run makes its results, and what a person should know
 
-Workers that share a cache with that one find it there; others build their own with their first batch.
+Workers that share a cache with that one find it there; others build their own, from the same list, with
+their first batch.
 """
 
 import time
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,8 @@ from modelops_dask.errors import MopsError
 from modelops_dask.executors import native_threads
 from modelops_dask.remote import SchedulerLost, asking
 from modelops_dask.store.conditions import Condition
-from modelops_dask.study.batch import Source, bundle_here, share
+from modelops_dask.study import packages
+from modelops_dask.study.batch import Source, share, study_bundle
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,10 +30,18 @@ POLL_SECONDS = 0.05
 LOOK_SECONDS = 1.0  # between looks at whether there is still a worker
 
 
-def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> Condition | None:
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker that has the environment can tell. condition is None where each process has its own."""
+
+    condition: Condition | None
+    notes: tuple[str, ...] = ()
+
+
+def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> Prepared | None:
     """Return when a worker has the environment, or when something happens that dispatch should hear first.
 
-    None when it is not known under which conditions tasks will run.
+    None when no worker has told.
 
     Raises what makes the bundle useless to every worker: BadInput, BuildFailed. Anything else is left for
     dispatch, which knows what to do about workers that die.
@@ -61,16 +73,20 @@ def _has_workers(client: "Client") -> bool:
         return False
 
 
-def build(source: Source) -> Condition | None:
-    """On a worker: have the bundle and, where its executor uses one that is shared, its environment."""
+def build(source: Source) -> Prepared:
+    """On a worker: have the bundle and its packages and, where its executor uses one that is shared, its
+    environment.
+    """
     from distributed import get_worker
 
     runtime = get_worker().modelops
     settings = runtime.settings
-    bundle = bundle_here(source.bundle, settings.bundles_cache_dir)
+    bundle = study_bundle(source, settings)
+    notes = packages.notes(bundle, settings)
     if settings.executor_type == "direct":
-        return Condition(native_threads(), venv.here())
+        return Prepared(Condition(native_threads(), venv.here()), notes)
     if settings.force_fresh_venv:
-        return None
+        return Prepared(None, notes)
     _, n_threads, _ = share(source.request, runtime)
-    return Condition(n_threads or native_threads(1), venv.environment(bundle, settings).digest)
+    condition = Condition(n_threads or native_threads(1), venv.environment(bundle, settings).digest)
+    return Prepared(condition, notes)

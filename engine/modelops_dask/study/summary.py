@@ -40,6 +40,7 @@ class Summary:
     interrupted: bool = False
     driver: Driver | None = None  # who runs it now
     share: Share | None = None  # of a chunk; None: all of the study
+    hint: str = ""  # what may be behind failures, in words
 
     @property
     def exit_code(self) -> int:
@@ -120,5 +121,6 @@ def fields(found: Summary) -> dict[str, Any]:
         "driver": found.driver and asdict(found.driver),
         "mixed": found.mixed,
         "problem": found.problem,
+        "hint": found.hint,
         "results": list(found.results),
     }

@@ -1,0 +1,100 @@
+"""Files of a bundle that declare packages, and that nothing here reads.
+
+environment.yml, [tool.poetry.dependencies], setup.py, ... -> a line: what is there, and the way out
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.environments.declaration import PROJECT, REQUIREMENTS, read, read_project
+
+# Files of conda, pixi, pipenv, Poetry, PDM and pip that declare packages by being there.
+_FILES = (
+    *("environment*.yml", "environment*.yaml", "env.yml", "env.yaml", "conda*.yml", "conda*.yaml"),
+    *("conda-*.lock", "pixi.toml", "pixi.lock", "Pipfile", "Pipfile.lock", "poetry.lock", "pdm.lock"),
+    *("pylock*.toml", "*requirements*.txt", "*requirements*.in", "requirements/*.txt", "requirements/*.in"),
+)
+# What declares packages in a file that may be there for something else.
+_TEXTS = {
+    "setup.py": r"\binstall_requires\b",
+    "setup.cfg": r"(?m)^\s*install_requires\s*=",
+    "wire.py": r"(?m)^# /// script$",
+}
+_TABLES = (  # of pyproject.toml
+    "project.optional-dependencies",
+    "dependency-groups",
+    "tool.poetry.dependencies",
+    "tool.poetry.group",
+    "tool.pixi.dependencies",
+    "tool.pixi.pypi-dependencies",
+    "tool.flit.metadata.requires",
+    "tool.hatch.envs.default.dependencies",
+)
+# Not for running a model.
+_OTHER_USES = re.compile(r"(^|[-_./])(dev|devel|tests?|lint|docs?|typing|build|ci|python)($|[-_./])")
+
+
+def unread(bundle: Bundle) -> list[str]:
+    """The files and tables of a bundle that declare packages and are not read, by their names in the bundle.
+
+    Raises BadInput.
+    """
+    declaration, project = read(bundle), read_project(bundle.path)
+    names = [path.relative_to(bundle.path).as_posix() for rule in _FILES for path in bundle.path.glob(rule)]
+    names += [name for name, pattern in _TEXTS.items() if _has(bundle.path / name, pattern)]
+    if "dependencies" in project.get("project", {}).get("dynamic", ()):  # its build backend reads its own
+        names = [name for name in names if not name.endswith((".txt", ".in", "setup.py", "setup.cfg"))]
+    names = [name for name in names if not _OTHER_USES.search(name)]
+    names += [f"[{table}] of {PROJECT}" for table in _TABLES if _declares(project, table)]
+    return sorted({*names} - {declaration.source, *declaration.included})
+
+
+def hint(bundle: Bundle) -> str:
+    """What to say before a model runs whose packages are declared only where nothing is read; "" otherwise.
+
+    Raises BadInput.
+    """
+    return "" if read(bundle).source else _line(unread(bundle))
+
+
+def hint_on_missing_module(bundle: Bundle) -> str:
+    """What to say when a model failed with ModuleNotFoundError; "" when its declaration tells nothing.
+
+    Raises BadInput.
+    """
+    if line := _line(unread(bundle)):
+        return line
+    if read(bundle).source:
+        return ""
+    return (
+        "The bundle declares no packages, so its environment has none: list them as dependencies in "
+        f"[project] of {PROJECT}, or in {REQUIREMENTS}."
+    )
+
+
+def _line(names: list[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    verb = "is" if len(names) == 1 else "are"
+    return (
+        f"{shown} of the bundle {verb} not read, so models run without the packages declared there. "
+        f"List them as dependencies in [project] of {PROJECT}; or put them into the workers' image and use "
+        "--set executor.environment=image."
+    )
+
+
+def _has(path: Path, pattern: str) -> bool:
+    return path.is_file() and bool(re.search(pattern, path.read_text("utf-8", "replace")))
+
+
+def _declares(project: dict[str, Any], table: str) -> bool:
+    """Whether a table names packages, or groups of them, that are not for development alone."""
+    value: Any = project
+    for key in table.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    names: Iterable[str] = value if isinstance(value, dict | list) else ()
+    return any(not _OTHER_USES.search(str(name)) for name in names)
