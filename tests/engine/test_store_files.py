@@ -61,7 +61,8 @@ def test_of_many_creators_one_wins(files):
     assert len(files.list("a")) == 20
 
 
-def test_replacing_a_folder_leaves_nothing_of_the_old(files):
+def test_replacing_a_folder_leaves_nothing_of_the_old(tmp_path):
+    files = Files(str(tmp_path / "s"))
     for names in (["x", "y/z"], ["x", "w"]):
         with files.replacing("results", last="x") as folder:
             for name in names:
@@ -72,8 +73,7 @@ def test_replacing_a_folder_leaves_nothing_of_the_old(files):
         (folder / "half").write_text("")
         1 / 0  # noqa: B018
     assert files.list("results") == ["w", "x"]
-    if files.folder:
-        assert [path.name for path in files.folder.iterdir()] == ["results"]
+    assert [path.name for path in files.folder.iterdir()] == ["results"]
 
 
 def test_two_that_replace_at_once(tmp_path):
