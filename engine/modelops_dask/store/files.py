@@ -159,7 +159,7 @@ class Files:
         """Check that create() never replaces a file: NotExclusive for an object store that does.
 
         A file of a fixed name is created twice, if it is not there yet; it is left there, so that no right to
-        delete is needed. Two requests, three for a new store; none for a folder.
+        delete is needed. Three requests, four for a new store; none for a folder.
         """
         if self.folder is not None:
             return
