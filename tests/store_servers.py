@@ -74,6 +74,26 @@ def versitygw(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def rclone(folder: Path) -> Iterator[str]:
+    """`rclone serve s3` before a folder."""
+    (folder / "data").mkdir()
+    keys = ",".join(CREDENTIALS.values())
+    words = ["serve", "s3", "--addr", "{host}:{port}", "--auth-key", keys, str(folder / "data")]
+    with _server("rclone", words, folder, {"RCLONE_CONFIG": os.devnull}) as address:
+        yield address
+
+
+@contextmanager
+def s3s_fs(folder: Path) -> Iterator[str]:
+    """s3s-fs before a folder."""
+    (folder / "data").mkdir()
+    access, secret = CREDENTIALS.values()
+    words = ["--host", "{host}", "--port", "{port}", "--access-key", access, "--secret-key", secret]
+    with _server("s3s-fs", [*words, str(folder / "data")], folder, {}) as address:
+        yield address
+
+
+@contextmanager
 def _server(name: str, words: Sequence[str], folder: Path, variables: dict[str, str]) -> Iterator[str]:
     """A program of .tools/bin on a free port, with a bucket."""
     program = shutil.which(name, path=f"{ROOT}/.tools/bin{os.pathsep}{os.environ.get('PATH', '')}")
@@ -113,7 +133,7 @@ def reached(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
-SERVERS = {"moto": moto, "versitygw": versitygw}
+SERVERS = {"moto": moto, "versitygw": versitygw, "rclone": rclone, "s3s-fs": s3s_fs}
 
 
 @dataclass(frozen=True)
