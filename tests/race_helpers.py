@@ -4,6 +4,7 @@ They are started from a fresh interpreter that runs this file: pytest has thread
 """
 
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask import bundle, venv
+from modelops_dask.store import study
+from modelops_dask.store.files import Files
+from modelops_dask.study.spec import Spec
 
 
 def at_once(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -36,6 +40,18 @@ def killed_in(function: Callable[..., Any], *arguments: Any, then: Callable[[], 
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def create_many(url: str, count: int) -> tuple[bytes, list[int]]:
+    """What a process wrote, and the numbers of the files race/NUMBER in a store whose creation it won."""
+    mine = b"%d" % os.getpid()
+    return mine, [number for number in range(count) if Files(url).create(f"race/{number}", mine)]
+
+
+def begin_study(url: str, spec: Spec, digest: str) -> list[dict[str, Any]]:
+    """Begin a study, as each of its chunks does; the parameters of its tasks."""
+    plan = study.begin(Files(url), spec, digest)
+    return [task.params for task in plan.tasks([(0, plan.absent.size)])]
 
 
 def hang_in_fetch(reference: str, cache: Path) -> None:

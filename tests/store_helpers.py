@@ -1,6 +1,7 @@
 """Stores for tests: a study of given sets, tasks' attempts, tables as bytes. Needs no bundle and no Dask."""
 
 import itertools
+import json
 from io import BytesIO
 
 import fsspec
@@ -63,6 +64,12 @@ def read_parquet(files: Files, name: str) -> pa.Table:
     """A file of a store as it is, or a folder of files as one table."""
     names = [each for each in sorted(tree(files)) if each == name or each.startswith(f"{name}/")]
     return pa.concat_tables([pq.read_table(pa.BufferReader(files.read(each))) for each in names])
+
+
+def table_path(files: Files, name: str) -> str:
+    """The path in the store of a table of results/, such as model_outputs/curve.parquet."""
+    manifest = json.loads(files.read("results/manifest.json"))
+    return "/".join(filter(None, ("results", manifest.get("stamp"), name)))
 
 
 def ipc_stream(table: pa.Table) -> bytes:

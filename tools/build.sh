@@ -17,5 +17,6 @@ case $1 in
   *) flags= ;;
 esac
 mkdir -p "$bin"
-package=$(go list -f '{{.ImportPath}}' tool)
+# rclone has a main of its own here, with little of what the whole has.
+if [ -f main.go ]; then package=.; else package=$(go list -f '{{.ImportPath}}' tool); fi
 CGO_ENABLED=0 go build -buildvcs=false -ldflags "-s -w $(echo $flags)" -o "$bin/$1" "$package"

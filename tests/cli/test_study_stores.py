@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -22,7 +23,7 @@ def test_a_study_on_s3_from_run_to_verify(s3, tmp_path):
     spec = write_spec(tmp_path, n=6, replicates=3, raises=[])
     again = mops_helm("study", "run", spec, *SMALL, "--store", s3, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert f"{s3}/results/raw/y.parquet" in again.stdout
+    assert re.search(rf"{s3}/results/[^/]+/raw/y\.parquet", again.stdout)
     status = mops_helm("study", "status", s3, "-o", "json", cwd=tmp_path)
     assert json.loads(status.stdout)["total"] == 18
     table = mops_helm("study", "results", s3, "--output", "y", "--to", "csv", cwd=tmp_path)

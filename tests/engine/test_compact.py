@@ -13,7 +13,17 @@ from modelops_dask.store.compact import MixedOutputs, compact, read_manifest
 from modelops_dask.store.fold import winners
 from modelops_dask.store.results import outputs, results
 from modelops_dask.store.tables import as_table
-from store_helpers import DIGEST, attempt, begin, ipc_file, ipc_stream, parquet, read_parquet, with_seeds
+from store_helpers import (
+    DIGEST,
+    attempt,
+    begin,
+    ipc_file,
+    ipc_stream,
+    parquet,
+    read_parquet,
+    table_path,
+    with_seeds,
+)
 
 FORMS = [ipc_stream, ipc_file, parquet]
 
@@ -62,7 +72,7 @@ def test_tables_of_all_forms_become_one(files, plan):
 def test_what_is_no_table_is_kept_as_bytes(files, plan):
     store(files, plan, lambda t: {"meta": b'{"n": %d}' % t.replicate, "liar": b"PAR1 no", "empty": b""})
     assert results(files, "meta")["bytes"].to_pylist() == [b'{"n": %d}' % t.replicate for t in tasks(plan)]
-    assert files.list("results/raw") == [
+    assert files.list(table_path(files, "raw")) == [
         "empty.parquet",
         "liar.parquet",
         "meta.parquet",
@@ -90,7 +100,7 @@ def test_replicates_has_a_row_per_task_whatever_became_of_it(files, plan):
 
 
 def results_without_rebuilding(files, name):
-    return read_parquet(files, f"results/{name}.parquet")
+    return read_parquet(files, table_path(files, f"{name}.parquet"))
 
 
 @with_seeds(10)
@@ -166,9 +176,9 @@ def test_tables_that_do_not_fit_name_their_task_and_lose_nothing(files, plan):
             compact(files, plan)
     assert results(files, "good").num_rows == 12
     assert results(files, "t")["x"].to_pylist() == [5] * 11
-    assert read_parquet(files, "results/raw/t.parquet").select(["set", "replicate"]).to_pylist() == [
-        {"set": 1, "replicate": 2}
-    ]
+    assert read_parquet(files, table_path(files, "raw/t.parquet")).select(
+        ["set", "replicate"]
+    ).to_pylist() == [{"set": 1, "replicate": 2}]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +212,7 @@ def test_columns_of_the_model_named_like_ours_are_kept(files, plan):
 def test_no_name_leaves_its_folder(files, plan, name):
     store(files, plan, lambda _: {name: b"x", "other": b"y"})
     compact(files, plan)
-    assert len(files.list("results/raw")) == 2
+    assert len(files.list(table_path(files, "raw"))) == 2
     if files.folder:
         assert all(files.folder in path.parents for path in files.folder.parent.rglob("*.parquet"))
     if name != "replicates":
@@ -302,12 +312,3 @@ def test_reading_results_ends_cleanly(files, plan):
             [sys.executable, "-c", script, files.url], capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "36\n", "")
-
-
-def test_tables_that_another_process_replaces_just_now_are_waited_for(files, plan, monkeypatch):
-    store(files, plan, curve)
-    seen = iter([None])
-    monkeypatch.setattr(
-        "modelops_dask.store.results.read_manifest", lambda files: next(seen, read_manifest(files))
-    )
-    assert results(files, "curve").num_rows == 36

@@ -1,11 +1,15 @@
 """Files: whole or not there, one winner, the same in a folder and elsewhere."""
 
+import ctypes
+import errno
+import os
 import pickle
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,7 +65,8 @@ def test_of_many_creators_one_wins(files):
     assert len(files.list("a")) == 20
 
 
-def test_replacing_a_folder_leaves_nothing_of_the_old(files):
+def test_replacing_a_folder_leaves_nothing_of_the_old(tmp_path):
+    files = Files(str(tmp_path / "s"))
     for names in (["x", "y/z"], ["x", "w"]):
         with files.replacing("results", last="x") as folder:
             for name in names:
@@ -72,8 +77,68 @@ def test_replacing_a_folder_leaves_nothing_of_the_old(files):
         (folder / "half").write_text("")
         1 / 0  # noqa: B018
     assert files.list("results") == ["w", "x"]
-    if files.folder:
-        assert [path.name for path in files.folder.iterdir()] == ["results"]
+    assert [path.name for path in files.folder.iterdir()] == ["results"]
+
+
+def test_a_clock_that_is_days_ahead_takes_nothing_from_another_run(tmp_path, monkeypatch):
+    files = Files(str(tmp_path / "s"))
+    with files.replacing("results", last="x") as folder:
+        (folder / "x").write_text("first")
+        with monkeypatch.context() as ahead:
+            ahead.setattr(time, "time", lambda now=time.time: now() + 2 * 86_400)
+            with files.replacing("results", last="x") as other:
+                (other / "x").write_text("second")
+        (folder / "x").write_text("first")
+    assert files.read("results/x") == b"first"
+
+
+def test_leftovers_of_killed_runs_are_removed_once_nothing_in_them_changed_for_a_day(tmp_path):
+    killed, at_work = tmp_path / ".results.killed", tmp_path / ".results.at-work"
+    for folder in (killed, at_work):
+        (folder / "raw").mkdir(parents=True)
+        (folder / "raw" / "y.parquet").write_bytes(b"half")
+    for path in (killed / "raw" / "y.parquet", killed / "raw", killed, at_work / "raw", at_work):
+        os.utime(path, (1e9, 1e9))
+    with Files(str(tmp_path)).replacing("results", last="x"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".results.at-work", "results"]
+
+
+NO_LINKS = [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS]
+
+
+@pytest.mark.parametrize("number", NO_LINKS)
+def test_a_folder_without_hard_links_still_has_one_winner(tmp_path, monkeypatch, number):
+    def link(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    test_create_leaves_what_is_there(Files(str(tmp_path)))
+    test_of_many_creators_one_wins(Files(str(tmp_path / "many")))
+    assert not list(tmp_path.rglob(".*")), "no temporary file stays"
+
+
+def test_a_folder_without_any_exclusive_way_says_so(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    with pytest.raises(StoreFailed, match="neither hard links nor"):
+        Files(str(tmp_path)).create("x", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_whose_answer_was_lost_is_ours(tmp_path, monkeypatch):
+    """As on NFS, whose client then repeats the call."""
+
+    def link(here, there, real=os.link):
+        real(here, there)
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "link", link)
+    assert Files(str(tmp_path)).create("x", b"mine")
+    assert not Files(str(tmp_path)).create("x", b"mine")
 
 
 def test_two_that_replace_at_once(tmp_path):

@@ -12,7 +12,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.results import output, outputs, results
 from modelops_dask.store.verify import verify
 from mops_helm import study_results
-from store_helpers import attempt, begin, ipc_stream, read_parquet
+from store_helpers import attempt, begin, ipc_stream, read_parquet, table_path
 
 COLUMNS = ["set", "replicate", "day", "value", "label"]
 
@@ -36,10 +36,13 @@ def study(files, tmp_path, monkeypatch):
 
 
 def test_a_small_table_is_a_file_and_a_large_one_a_folder(study):
-    assert study.list("results/model_outputs")[-1] == "small.parquet"
-    pieces = study.list("results/model_outputs/big.parquet")
+    assert study.list(table_path(study, "model_outputs"))[-1] == "small.parquet"
+    pieces = study.list(table_path(study, "model_outputs/big.parquet"))
     assert pieces == [f"part-{i:05}.parquet" for i in range(len(pieces))] and len(pieces) > 2
-    schemas = [read_parquet(study, f"results/model_outputs/big.parquet/{piece}").schema for piece in pieces]
+    schemas = [
+        read_parquet(study, table_path(study, f"model_outputs/big.parquet/{piece}")).schema
+        for piece in pieces
+    ]
     assert all(schema == schemas[0] for schema in schemas) and schemas[0].field("value").type == pa.float64()
     assert verify(study.where()).findings == []
 

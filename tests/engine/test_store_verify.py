@@ -12,7 +12,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.compact import compact
 from modelops_dask.store.merge import merge
 from modelops_dask.store.verify import verify
-from store_helpers import attempt, begin, ipc_file, ipc_stream, mark, parquet, read_parquet, tree
+from store_helpers import attempt, begin, ipc_file, ipc_stream, mark, parquet, read_parquet, table_path, tree
 
 SETS = "[{a: 1, b: x}, {a: 2.5}, {params: {a: 3, l: [1, {k: v}]}, seed: 18446744073709551615}]"
 
@@ -98,7 +98,7 @@ def edit_rows(name, change):
     """Change rows of a Parquet file of the store, given as dicts, and write it with the schema it had."""
 
     def damage(files, _):
-        path = name or f"parts/{files.list('parts')[0]}"
+        path = (table_path(files, name) if name in TABLES else name) or f"parts/{files.list('parts')[0]}"
         old = pq.ParquetFile(pa.BufferReader(files.read(path)))
         rows = old.read().to_pylist()
         rows = change(rows) or rows
@@ -139,6 +139,11 @@ def flipped(files, _):
     files.put(f"parts/{name}", bytes(data))
 
 
+def torn_table(files, _):
+    path = table_path(files, CURVE)
+    files.put(path, files.read(path)[:-5])
+
+
 def without_merged(files, _):
     for name in files.list("parts"):
         if name.startswith("merged-"):
@@ -153,7 +158,11 @@ def other_rows_of_a_merged_part(files, plan):
     files.put(f"parts/{part}.parquet", parts.encode([attempt(plan, 0, 3)], mark(files)))
 
 
-CURVE, RAW = "results/model_outputs/curve.parquet", "results/raw/meta%2F%C3%A9.parquet"
+TABLES = CURVE, RAW, REPLICATES = (
+    "model_outputs/curve.parquet",
+    "raw/meta%2F%C3%A9.parquet",
+    "replicates.parquet",
+)
 DAMAGES = {
     "study.json is no JSON": ("STUDY", lambda files, _: files.put("study.json", b"{")),
     "study.json has no digest": ("STUDY", edit_json("study.json", lambda v: v.update(bundle="mine"))),
@@ -194,12 +203,12 @@ DAMAGES = {
         edit_json("results/manifest.json", lambda v: v["tasks"].update(ok=7)),
     ),
     "the manifest is gone": ("RESULTS", lambda files, _: files.remove("results/manifest.json")),
-    "a table is gone": ("RESULTS", lambda files, _: files.remove(CURVE)),
+    "a table is gone": ("RESULTS", lambda files, _: files.remove(table_path(files, CURVE))),
     "a table of nobody": (
         "RESULTS",
-        lambda files, _: files.put("results/model_outputs/z.parquet", b"PAR1"),
+        lambda files, _: files.put(table_path(files, "model_outputs/z.parquet"), b"PAR1"),
     ),
-    "a table is torn": ("RESULTS", lambda files, _: files.put(CURVE, files.read(CURVE)[:-5])),
+    "a table is torn": ("RESULTS", torn_table),
     "a value in a table": ("RESULTS", edit_rows(CURVE, setter(3, day=9))),
     "a parameter in a table": ("RESULTS", edit_rows(CURVE, setter(0, param_a=9.0))),
     "a column that the model did not return": ("RESULTS", edit_rows(CURVE, setter(0, label="made up"))),
@@ -207,10 +216,10 @@ DAMAGES = {
     "a task too few": ("RESULTS", edit_rows(CURVE, lambda rows: rows[:-2])),
     "a task twice": ("RESULTS", edit_rows(CURVE, lambda rows: rows + rows[-2:])),
     "bytes in a raw table": ("RESULTS", edit_rows(RAW, setter(2, bytes=b"0"))),
-    "a state in replicates": ("RESULTS", edit_rows("results/replicates.parquet", setter(0, status="failed"))),
+    "a state in replicates": ("RESULTS", edit_rows(REPLICATES, setter(0, status="failed"))),
     "a task too few in replicates": (
         "RESULTS",
-        edit_rows("results/replicates.parquet", lambda rows: rows[1:]),
+        edit_rows(REPLICATES, lambda rows: rows[1:]),
     ),
 }
 
@@ -226,8 +235,14 @@ def test_every_damage_is_named(files, plan, damage):
     assert all("\n" not in finding.message for finding in found)
 
 
+DAMAGES_BEHIND_A_URL = [
+    *("a part is torn", "a task too few", "two results that differ"),
+    *("a table is gone", "a table of nobody", "a table is torn"),
+]
+
+
 @pytest.mark.parametrize("files", ["s3"], indirect=True)
-@pytest.mark.parametrize("damage", ["a part is torn", "a task too few", "two results that differ"])
+@pytest.mark.parametrize("damage", DAMAGES_BEHIND_A_URL)
 def test_damage_is_named_behind_a_url(files, plan, damage):
     code, act = DAMAGES[damage]
     act(files, plan)

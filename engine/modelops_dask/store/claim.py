@@ -8,6 +8,7 @@ killed, holds nobody up, and neither does one's own.
 
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,7 +21,9 @@ STALE_SECONDS = 900.0
 @contextmanager
 def claimed(files: Files, who: str) -> Iterator[bool]:
     """Whether `who` has the claim while the `with` lasts."""
-    mine = files.create(FILE, json.dumps({"who": who, "at": time.time()}).encode()) or _passes(files, who)
+    # Unique, for of two writers of the same bytes behind a URL both would have it.
+    claim = {"who": who, "at": time.time(), "nonce": uuid.uuid4().hex}
+    mine = files.create(FILE, json.dumps(claim).encode()) or _passes(files, who)
     try:
         yield mine
     finally:

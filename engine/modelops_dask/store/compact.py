@@ -1,14 +1,19 @@
 """Compaction: parts -> results/, the tables that people read.
 
-    results/manifest.json               tasks by state, the files, what does not fit, a stamp of the sources
+    results/manifest.json               tasks by state, the files and their sizes, what does not fit
     results/replicates.parquet          a row per task of the plan: status, attempts, seconds, peak_bytes
     results/model_outputs/NAME.parquet  the rows of every table that the model returned as NAME
     results/raw/NAME.parquet            what it returned as NAME that is no table: a row per task, in `bytes`
 
 Every file begins with set, replicate, seed, param_id and a column param_NAME for each parameter, and is in
 the order of the tasks, so that the same outcomes give the same rows whatever happened on the way. One that
-grows beyond 256 MiB is a folder of that name, of files part-NNNNN.parquet. results/ is replaced as a whole
-and can always be built again. Memory is bounded: a few row groups of parts, and rows not yet written.
+grows beyond 256 MiB is a folder of that name, of files part-NNNNN.parquet. results/ can always be built
+again. Memory is bounded: a few row groups of parts, and rows not yet written.
+
+A folder is replaced as a whole. An object store cannot do that, so there the tables lie in results/STAMP/,
+of a name that no other run has, and the manifest, written last, names them: a reader that goes by it finds
+the tables of one run, whoever else writes. The tables of the manifest before stay for readers that are at
+them; those of the one before that are removed (leftovers.py).
 
 Does not choose what is ok: fold.py does. tables.py parses and promotes, results.py reads what is written.
 """
@@ -25,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store import parts
+from modelops_dask.store import leftovers, parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import MAX_ATTEMPTS, State, fold, winners
 from modelops_dask.store.identity import read_study
@@ -58,19 +63,31 @@ def compact(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> list[
 
     MixedOutputs, after everything else is written, when tables of one name do not fit together.
     """
-    stamp = _stamp(files, plan, max_attempts)
+    manifest = current(files, plan, max_attempts)
+    if manifest["problems"]:
+        raise MixedOutputs(files.where(f"{tables_folder(manifest)}/raw"), manifest["problems"])
+    return [files.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
+
+
+def current(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> dict[str, Any]:
+    """The manifest of results/, which is written first unless it is up to date and its tables are there."""
+    sources = _sources(files, plan, max_attempts)
     manifest = read_manifest(files)
-    while manifest is None or manifest.get("built_from") != stamp:
+    if manifest and manifest.get("built_from") == sources and _whole(files, manifest):
+        return manifest
+    while True:
         try:
-            manifest = _build(files, plan, max_attempts, stamp)
+            return _build(files, plan, max_attempts, sources)
         except (FileNotFoundError, parts.NotAPart):
-            before, stamp = stamp, _stamp(files, plan, max_attempts)
-            if stamp == before:
+            before, sources = sources, _sources(files, plan, max_attempts)
+            if sources == before:
                 raise
             # Parts were merged (merge.py) by another run, or torn, while this one read them.
-    if manifest["problems"]:
-        raise MixedOutputs(files.where(f"{FOLDER}/raw"), manifest["problems"])
-    return [files.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
+
+
+def tables_folder(manifest: dict[str, Any]) -> str:
+    """The folder of the store that holds model_outputs/, raw/ and replicates.parquet."""
+    return f"{FOLDER}/{manifest['stamp']}" if manifest.get("stamp") else FOLDER
 
 
 def pieces(manifest: dict[str, Any]) -> dict[str, list[str]]:
@@ -102,7 +119,7 @@ def output_name(file: str) -> str:
     return "" if file == "%" else unquote(file)
 
 
-def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:
+def _sources(files: Files, plan: Plan, max_attempts: int) -> str:
     """A digest of all that results/ is built from. Sizes, for a part may be torn afterwards."""
     sources = sorted(files.sizes(parts.FOLDER).items())
     rules = [_VERSION, read_study(files).accepted, max_attempts]
@@ -110,27 +127,57 @@ def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:
     return blake2b(named.encode(), digest_size=16).hexdigest()
 
 
-def _build(files: Files, plan: Plan, max_attempts: int, stamp: str) -> dict[str, Any]:
-    state = fold(files, plan, max_attempts)
-    source = _Source(files, plan)
+def _whole(files: Files, manifest: dict[str, Any]) -> bool:
+    """Whether the tables that a manifest names are there, of the sizes that it says; 0.1.0 said none."""
+    sizes: dict[str, int] = {}
+    for folder in {name.rpartition("/")[0] for name in manifest["files"]}:
+        here = files.sizes(f"{FOLDER}/{folder}".rstrip("/"))
+        sizes |= {f"{folder}/{name}".lstrip("/"): size for name, size in here.items()}
+    stated = manifest.get("sizes", {})
+    return all(name in sizes and stated.get(name, sizes[name]) == sizes[name] for name in manifest["files"])
+
+
+def _build(files: Files, plan: Plan, max_attempts: int, sources: str) -> dict[str, Any]:
+    stamp = "" if files.folder else leftovers.new_stamp()
     with files.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
-        writer = _Writer(folder, plan)
-        for index, found in source.tasks():
-            writer.add(index, found)
-        writer.close()
-        _write_replicates(folder / "replicates.parquet", plan, state, source)
-        written = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet") if p.is_file())
-        study = read_study(files)
+        tables = write_tables(files, plan, folder / stamp, max_attempts)
+        names = {f"{stamp}/{name}".lstrip("/"): size for name, size in tables.pop("sizes").items()}
+        study, replaced = read_study(files), None
         manifest = {
-            "built_from": stamp,
+            "built_from": sources,
             "bundle": study.bundle,
             "entrypoint": study.entrypoint,
-            "tasks": state.counts(),
-            "files": written,
-            "problems": writer.problems,
+            **tables,
+            "files": list(names),
+            "sizes": names,
         }
+        if stamp:
+            replaced = read_manifest(files)
+            manifest |= {"stamp": stamp, "replaced": replaced["files"] if replaced else []}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    if stamp:
+        leftovers.remove(files, FOLDER, manifest, replaced or {})
     return manifest
+
+
+def write_tables(files: Files, plan: Plan, folder: Path, max_attempts: int = MAX_ATTEMPTS) -> dict[str, Any]:
+    """Write the tables of a plan into a new folder of this machine.
+
+    Returns:
+        What a manifest says of them: `tasks` by state, the `problems`, and the `sizes` in bytes by path below
+        `folder`, sorted by path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = fold(files, plan, max_attempts)
+    source = _Source(files, plan)
+    writer = _Writer(folder, plan)
+    for index, found in source.tasks():
+        writer.add(index, found)
+    writer.close()
+    _write_replicates(folder / "replicates.parquet", plan, state, source)
+    paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+    return {"tasks": state.counts(), "problems": writer.problems, "sizes": dict(sorted(sizes.items()))}
 
 
 class _Source:

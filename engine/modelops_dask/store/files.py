@@ -4,31 +4,34 @@ A name is a path inside the store, with slashes. Every file appears whole or not
 once it can be seen, except where put() replaces it:
 
 - put() writes under a temporary name, fsyncs, renames and fsyncs the folder; one PUT on an object store.
-- create() is put-if-absent: of two writers one wins. In a folder by a hard link (fsspec's own mode="create"
-  is not exclusive there), else by mode="create", a condition on the PUT of object stores.
+- create() is put-if-absent: of two writers one wins (exclusive.py). require_exclusive() finds out whether an
+  object store keeps that promise.
+- replacing() puts a whole folder in the place of another (replacing.py).
 
 Temporary names begin with a dot; list() leaves them out, so a crash in between leaves nothing that is read.
 What the disk or the object store refuses is a StoreFailed, which names the place and never a credential;
-FileNotFoundError is an answer and stays what it is. Tested in a folder, on S3 and with
-fsspec's memory file system; other URLs go the same way, untested.
+FileNotFoundError is an answer and stays what it is. docs/stores.md lists the kinds of stores that are tested.
 """
 
 import errno
 import os
 import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from modelops_dask.errors import BadInput, MopsError, Stopped
+from modelops_dask.store import exclusive
+from modelops_dask.store.replacing import install, remove_leftovers, sync
 
+PROBE = ".modelops-probe"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_WHOLE_BYTES = 16 * 2**20  # of an object: one request is faster than several for its pieces
 
@@ -55,6 +58,21 @@ class NoSpace(StoreFailed):
             f"Stopped: no space for {self.where}: {self.reason}\n"
             "What is stored is whole. Make room there, or move the store to a larger disk and name it with "
             "--store; the same command then goes on."
+        )
+
+
+class NotExclusive(BadInput):
+    """An object store replaces a file although it was asked to write only if there is none."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(where, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where} cannot be written: {self.reason}, so two runs could silently replace each other's "
+            "files. Use a folder, or an object store that honours If-None-Match (docs/stores.md lists those "
+            "that were tested). mops-helm study status, results and verify still read what is there."
         )
 
 
@@ -114,30 +132,48 @@ class Files:
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-            _sync(path.parent)
+            sync(path.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a file unless there is one of that name; whether this call did. Durable when it returns."""
+        """Write a file unless there is one of that name; whether this call did. Durable when it returns.
+
+        Behind a URL, a file that holds these very bytes counts as written by this call.
+        """
         with self.failures(name, writing=True):
             if self.folder is None:
                 filesystem, root = self._remote
-                try:
-                    filesystem.pipe_file(f"{root}/{name}", data, mode="create")
-                except FileExistsError:
-                    return False
-                return True
+                return exclusive.put(filesystem, f"{root}/{name}", data)
             path = self.folder / name
             if path.exists():
                 return False
             temporary = _write_temporary(path, data)
             try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
+                created = exclusive.link(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync(path.parent)
-            return True
+            if created:
+                sync(path.parent)
+            return created
+
+    def require_exclusive(self) -> None:
+        """Check that create() never replaces a file: NotExclusive for an object store that does.
+
+        A file of a fixed name is created twice, if it is not there yet; it is left there, so that no right to
+        delete is needed. Three requests, four for a new store; none for a folder.
+        """
+        if self.folder is not None:
+            return
+        for _ in range(2):
+            try:
+                if not self.create(PROBE, uuid.uuid4().hex.encode()):
+                    return
+            except StoreFailed as error:
+                if isinstance(error.__cause__, exclusive.NotSupported):
+                    raise NotExclusive(self.where(), error.reason) from None
+                raise
+        raise NotExclusive(
+            self.where(), "it replaces a file although it was asked to write only if there is none"
+        )
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError."""
@@ -190,6 +226,21 @@ class Files:
                 return {}
         return {name: size for name, size in found.items() if name and not name.startswith(".")}
 
+    def below(self, folder: str) -> Sequence[str]:
+        """Paths of all files below a folder behind a URL, without the folder's own, sorted."""
+        with self.failures(folder):
+            filesystem, root = self._remote
+            return sorted(
+                path.partition(f"{root}/{folder}/")[2] for path in filesystem.find(f"{root}/{folder}")
+            )
+
+    def changed(self, name: str) -> datetime | None:
+        """When a file behind a URL was written, by the store's clock; None when it does not say."""
+        with self.failures(name), suppress(NotImplementedError):
+            filesystem, root = self._remote
+            return filesystem.modified(f"{root}/{name}")
+        return None
+
     @contextmanager
     def failures(self, name: str, *, writing: bool = False) -> Iterator[None]:
         """What a disk or an object store has to say, as StoreFailed."""
@@ -213,27 +264,27 @@ class Files:
 
     @contextmanager
     def replacing(self, folder: str, last: str) -> Iterator[Path]:
-        """An empty folder on this machine; when the `with` ends well it takes the whole place of `folder`.
+        """An empty folder on this machine; when the `with` ends well its files are those of `folder`.
 
         In a folder by two renames: a reader finds the old, for a moment nothing, or the new, never a mix.
-        Behind other URLs the old files are removed and the new ones uploaded; the file named `last`, by which
-        a reader knows that all are there, is the first to go and the last to come.
+        Behind other URLs they are uploaded beside the old ones, and the file `last`, by which a reader
+        knows the others, comes last; the caller gives the others new names, and removes the old ones
+        afterwards.
         """
         parent = self.folder
         if parent is None:
             parent = Path(tempfile.mkdtemp(prefix="modelops-"))
         else:
             parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(parent, folder)
         staged = parent / f".{folder}.{uuid.uuid4().hex}"
         staged.mkdir()
+        remove_leftovers(staged, folder)
         try:
             yield staged
             if self.folder is None:
-                with self.failures(folder, writing=True):
-                    self._upload(staged, folder, last)
+                self._upload(staged, folder, last)
             else:
-                _install(staged, self.folder / folder)
+                install(staged, self.folder / folder)
         except OSError as error:
             if error.errno in _NO_SPACE:
                 raise NoSpace(str(staged), _space(parent, error)) from None
@@ -243,12 +294,11 @@ class Files:
 
     def _upload(self, local: Path, folder: str, last: str) -> None:
         filesystem, root = self._remote
-        self.remove(f"{folder}/{last}")
-        with suppress(FileNotFoundError):
-            filesystem.rm(f"{root}/{folder}", recursive=True)
         for path in sorted(local.rglob("*"), key=lambda path: (path == local / last, path)):
             if path.is_file():
-                filesystem.put_file(str(path), f"{root}/{folder}/{path.relative_to(local).as_posix()}")
+                name = f"{folder}/{path.relative_to(local).as_posix()}"
+                with self.failures(name, writing=True):
+                    filesystem.put_file(str(path), f"{root}/{name}")
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -274,34 +324,6 @@ def _space(folder: Path | None, error: OSError) -> str:
     )
 
 
-def _install(staged: Path, target: Path) -> None:
-    """Put a folder in another's place."""
-    for path in [*staged.rglob("*"), staged]:
-        _sync(path)
-    old = staged.with_name(f"{staged.name}.old")
-    while True:
-        with suppress(FileNotFoundError):
-            target.rename(old)
-        try:
-            staged.rename(target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            shutil.rmtree(old, ignore_errors=True)  # another run was between the two renames
-            continue
-        break
-    shutil.rmtree(old, ignore_errors=True)
-    _sync(target.parent)
-
-
-def _remove_leftovers(parent: Path, folder: str) -> None:
-    """What runs that were killed left of replacing(); a day old, so that no run's own is taken from it."""
-    for path in parent.glob(f".{folder}.*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > 86_400:
-                shutil.rmtree(path, ignore_errors=True)
-
-
 def _write_temporary(path: Path, data: bytes) -> Path:
     """A fsynced file beside `path` that list() does not show."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,12 +337,3 @@ def _write_temporary(path: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ Does not write but for results/ itself, which it builds when it is missing or ol
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.compact import FOLDER, MixedOutputs, compact, output_name, pieces, read_manifest
+from modelops_dask.store.compact import FOLDER, current, output_name, pieces, tables_folder
 from modelops_dask.store.files import Files
 from modelops_dask.store.study import existing
 
@@ -84,14 +83,11 @@ def outputs(store: str | Path | Files) -> dict[str, Output]:
     The tables are built first when they are missing or older than the parts. NoStudy.
     """
     files = _files(store)
-    plan, manifest = existing(files), None
-    while manifest is None:  # or another process replaces the tables just now
-        with suppress(MixedOutputs):  # what fits is there
-            compact(files, plan)
-        manifest = read_manifest(files)
+    manifest = current(files, existing(files))
+    stamp = tables_folder(manifest).removeprefix(FOLDER).lstrip("/")
     found: dict[str, Output] = {}
     for name, parts in pieces(manifest).items():  # model_outputs/, raw/, replicates
-        kind, _, file = name.removesuffix(".parquet").rpartition("/")
+        kind, _, file = name.removeprefix(f"{stamp}/").removesuffix(".parquet").rpartition("/")
         output = Output(files, files.where(f"{FOLDER}/{name}"), tuple(parts))
         found.setdefault(output_name(file) if kind else REPLICATES, output)
     return found

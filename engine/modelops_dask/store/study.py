@@ -71,7 +71,9 @@ def begin(files: Files, spec: Spec, bundle_digest: str, note: Callable[[str], No
     Raises:
         OtherStudy: The store belongs to another bundle or entrypoint.
         BadInput: The folder cannot be a store, or its format is of a later version.
+        NotExclusive: The object store replaces files that it was asked to leave.
     """
+    files.require_exclusive()
     study = new_study(bundle_digest, spec.entrypoint)
     try:
         created = files.create("study.json", study_json(study))

@@ -2,11 +2,14 @@
 
 results/ + Tasks + Ledger -> Findings; no results/ at all is no finding, for it can be built at any time
 
-Of every row it is looked up, in the parts, what the task returned. Shares no code with compact.py.
+Of every row it is looked up, in the parts, what the task returned. In an object store the tables lie in a
+folder of results/ whose name has a time, which the manifest gives as `stamp`; other such folders are of
+earlier runs. Shares no code with compact.py.
 """
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -20,23 +23,24 @@ from modelops_dask.store.verify_parts import Ledger
 from modelops_dask.store.verify_tasks import Report, Store, Tasks
 
 REBUILD = "remove the folder results; mops-helm study results builds it anew"
+STAMPED = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}/")
 IDENTITY = frozenset({"set", "replicate", "seed", "param_id"})
 
 
 def check_results(files: Store, tasks: Tasks, ledger: Ledger, report: Report) -> None:
     """Compare every table of results/ with the parts."""
-    names = files.names("results")
-    if not names:
-        return
+    if all(STAMPED.match(f"{name}/") for name in files.names("results")):
+        return  # nothing there, or tables of a run that did not come to its manifest
     try:
         manifest = json.loads(files.read("results/manifest.json"))
         counts, listed = manifest["tasks"], set(manifest["files"])
+        stamp = f"{manifest['stamp']}/" if manifest.get("stamp") else ""
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         report.add("RESULTS", "results/manifest.json", f"is missing or damaged: {REBUILD}")
         return
     if counts != report.tasks:
         report.add("RESULTS", "results/manifest.json", f"counts {counts}, parts {report.tasks}: {REBUILD}")
-    there = {name for name in _below(files, "results") if name.endswith(".parquet")}
+    there = {name for name in _below(files, "results") if name.endswith(".parquet") and _is_of(stamp, name)}
     for name in sorted(there ^ listed):
         say = "is not listed in the manifest" if name in there else "is missing"
         report.add("RESULTS", f"results/{name}", f"{say}: {REBUILD}")
@@ -46,10 +50,11 @@ def check_results(files: Store, tasks: Tasks, ledger: Ledger, report: Report) ->
     replicates = 0
     for name in sorted(there & listed):
         try:
-            if name.startswith("replicates"):
+            table = name.removeprefix(stamp)
+            if table.startswith("replicates"):
                 replicates += _check_replicates(files, name, tasks, ledger)
             else:
-                kind, output = _kind(name)
+                kind, output = _kind(table)
                 returned[output] += _check_output(files, name, kind, output, tasks, ledger, source, ours)
         except FileNotFoundError:
             report.add("CHANGING", f"results/{name}", "went away: verify again when nobody runs the study")
@@ -61,6 +66,11 @@ def check_results(files: Store, tasks: Tasks, ledger: Ledger, report: Report) ->
         report.add("RESULTS", "results", f"has rows of {replicates:,} tasks of {total:,}: {REBUILD}")
     if not ledger.conflicts:
         _check_complete(returned, tasks, source, report)
+
+
+def _is_of(stamp: str, name: str) -> bool:
+    """Whether a file of results/ is of the manifest's own run, and not of one before or beside it."""
+    return name.startswith(stamp) if stamp else not STAMPED.match(name)
 
 
 class _Differs(Exception):
