@@ -53,24 +53,28 @@ class MixedOutputs(BadInput):
         return f"{shown}{more}\nThese are kept as bytes under {self.where}; all others are in the tables."
 
 
-def compact(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
+def compact(
+    files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, into: Files | None = None
+) -> list[str]:
     """Write results/ unless it is up to date; where its files are, as paths or URLs.
 
+    With `into`, a folder on this machine, results/ is written there, and the store's own stays as it is.
     MixedOutputs, after everything else is written, when tables of one name do not fit together.
     """
+    into = into or files
     stamp = _stamp(files, plan, max_attempts)
-    manifest = read_manifest(files)
+    manifest = read_manifest(into)
     while manifest is None or manifest.get("built_from") != stamp:
         try:
-            manifest = _build(files, plan, max_attempts, stamp)
+            manifest = _build(files, plan, max_attempts, stamp, into)
         except (FileNotFoundError, parts.NotAPart):
             before, stamp = stamp, _stamp(files, plan, max_attempts)
             if stamp == before:
                 raise
             # Parts were merged (merge.py) by another run, or torn, while this one read them.
     if manifest["problems"]:
-        raise MixedOutputs(files.where(f"{FOLDER}/raw"), manifest["problems"])
-    return [files.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
+        raise MixedOutputs(into.where(f"{FOLDER}/raw"), manifest["problems"])
+    return [into.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
 
 
 def pieces(manifest: dict[str, Any]) -> dict[str, list[str]]:
@@ -110,10 +114,10 @@ def _stamp(files: Files, plan: Plan, max_attempts: int) -> str:
     return blake2b(named.encode(), digest_size=16).hexdigest()
 
 
-def _build(files: Files, plan: Plan, max_attempts: int, stamp: str) -> dict[str, Any]:
+def _build(files: Files, plan: Plan, max_attempts: int, stamp: str, into: Files) -> dict[str, Any]:
     state = fold(files, plan, max_attempts)
     source = _Source(files, plan)
-    with files.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
+    with into.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
         writer = _Writer(folder, plan)
         for index, found in source.tasks():
             writer.add(index, found)
