@@ -93,7 +93,7 @@ def _outcome(study: Submitted) -> list[str]:
     lines = [f"  {name:<9}{summary[name]:>14,}" for name in STATES if summary.get(name)]
     if study.ended and summary.get("verdict"):
         lines.append(summary["verdict"])
-    elif study.state == "failed" and study.message:
+    elif study.state in ("failed", "unknown") and study.message:
         lines.append(study.message)
     if summary.get("by_reason"):
         lines.append("Not ok, by reason, and how to see one:")
@@ -117,9 +117,12 @@ def _next(study: Submitted, flags: str) -> list[str]:
 
 def _model(study: Submitted) -> str:
     """SPEC as it was typed, the word after `mops-helm study submit`, and --bundle if it was."""
-    words = shlex.split(study.command)
+    try:
+        words = shlex.split(study.command)
+    except ValueError:  # an annotation is whatever somebody wrote
+        words = []
     given = words[3:4] or ["SPEC"]
-    if "--bundle" in words:
+    if "--bundle" in words[:-1]:
         given += ["--bundle", words[words.index("--bundle") + 1]]
     return shlex.join(given)
 

@@ -192,7 +192,7 @@ def _json(value: Any, **how: Any) -> bytes:
 
 
 def _check_active(cluster: Cluster, offered: Offer, order: Order) -> None:
-    others = [submitted.of(job) for job in jobs.listed(cluster, offered.release)]
+    others = submitted.listed(cluster, offered.release)
     active = [one for one in others if not one.ended and one.job != order.name]
     if len(active) >= offered.facts["maxActive"]:
         raise TooManyStudies(offered.release, offered.facts["maxActive"], active, cluster.namespace)

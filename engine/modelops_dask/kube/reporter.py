@@ -133,7 +133,8 @@ class Reporter(AbstractContextManager):
     def _end(self, facts: dict[str, Any], exit_code: int, said: str, of_all: bool) -> None:
         """Say how it ended; a chunk that ended the study says it of both."""
         logger.info("%s", said)
-        short = {name: self._state[name] for name in COUNTS if name in self._state}
+        short = {name: self._state.get(name, 0) for name in COUNTS}
+        short["pending"] = max(0, short["total"] - short["ok"] - short["failed"] - short["poisoned"])
         short |= {"exit_code": exit_code, "verdict": said}
         message = f"{said}\n{json.dumps(short | {'verdict': None})}".encode()[:TERMINATION_BYTES]
         if TERMINATION_LOG.exists():
