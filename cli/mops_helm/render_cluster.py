@@ -148,7 +148,15 @@ def submitted(done: "Submission") -> str:
         "running": f"{done.job} runs already: the same study, model and release. Nothing was changed.",
         "continued": f"Submitted again as {done.job}; it goes on in {done.store}",
     }
-    return said[done.how]
+    return "\n".join([said[done.how], *map(_beside, done.beside)])
+
+
+def _beside(other: Submitted) -> str:
+    return (
+        f"{other.job} ({other.state}) writes the same store. Each of the two ends with the results of its "
+        "own tasks, and tasks that both ask for may run twice. To run one after the other, cancel this one "
+        f"and submit it again when {other.job} has ended."
+    )
 
 
 def watch_lines(job: str, flags: str) -> str:

@@ -43,7 +43,8 @@ def plan_of(files: Files, spec: Spec | None = None) -> Plan:
     study = read_study(files)
     if spec.entrypoint != study.entrypoint:
         raise BadInput(
-            f"{files.where()} holds results of {study.entrypoint}, and {spec.path} runs {spec.entrypoint}"
+            f"{files.where()} holds results of {study.entrypoint}, and {spec.path} is a study of "
+            f"{spec.entrypoint}. Name a study file that was run there."
         )
     table = read_sets(files)
     numbers = pc.index_in(keys(spec.table), value_set=keys(table))
