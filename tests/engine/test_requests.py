@@ -12,9 +12,10 @@ from modelops_dask.report import report
 from modelops_dask.store import parts
 from modelops_dask.store.compact import read_manifest
 from modelops_dask.store.files import Files
+from modelops_dask.store.identity import NoStudy
 from modelops_dask.store.requests import NotInStore, is_last, plan_of
 from modelops_dask.store.results import opened, outputs
-from modelops_dask.store.study import NoStudy, begin
+from modelops_dask.store.study import begin
 from modelops_dask.store.verify import verify
 from modelops_dask.study import drive as drive_module
 from modelops_dask.study.drive import Watcher, drive
