@@ -99,7 +99,8 @@ def _outcome(study: Submitted) -> list[str]:
         lines.append("Not ok, by reason, and how to see one:")
     for failure in summary.get("by_reason") or ():
         lines.append(f"  {failure['count']:>9,}  {failure['state']:<9} {failure['reason']}")
-        lines.append(f"             mops-helm study try {_model(study)} --task {failure['task']}")
+        task = failure.get("task_of_spec") or failure["task"]  # drivers of 0.1.0 know the store's number
+        lines.append(f"             mops-helm study try {_model(study)} --task {shlex.quote(task)}")
     return lines
 
 

@@ -35,6 +35,7 @@ from modelops_dask.shape import Shape
 from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import bundles
 from modelops_dask.store.files import Files
+from modelops_dask.store.requests import own_sets
 from modelops_dask.study import events, memory, packed, spec
 from modelops_dask.study.breaker import CannotFit, NoWorkers, OutOfMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
@@ -130,7 +131,7 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
     losses, done = 0, -1
     while True:
         try:
-            return drive(
+            summary = drive(
                 study,
                 bundle,
                 files,
@@ -142,6 +143,9 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
                 inbox=inbox,
                 watcher=Watcher(reporter.phase, reporter.progress, reporter.note),
             )
+            if summary.failures:
+                reporter.own_sets = own_sets(files, study, {failure.set for failure in summary.failures})
+            return summary
         except remote.SchedulerLost:
             losses = losses + 1 if reporter.done == done else 1
             done = reporter.done

@@ -16,6 +16,8 @@ from modelops_dask.store.files import Files
 from mops_helm import reading, render_cluster, submission
 from mops_helm.main import main
 from store_helpers import attempt, begin, write_spec
+from study_helpers import SMALL, mops_helm
+from study_helpers import write_spec as knobs
 
 STUDY = submitted.of(
     {
@@ -88,6 +90,25 @@ def read(job, monkeypatch):
         return code, stdout.getvalue().decode(), "\n".join(said), pod
 
     return run
+
+
+def test_the_command_that_reproduces_a_task_of_an_earlier_request_works(tmp_path, monkeypatch):
+    """The store numbers its sets through all requests, and the last one does not have this task."""
+    monkeypatch.chdir(tmp_path)
+    mine = ["--preset", "direct", *SMALL, "--store", "store"]
+    first, last = tmp_path / "first", tmp_path / "last"
+    for folder, n in ((first, 4), (last, 1)):
+        folder.mkdir()
+        spec = knobs(folder, n=n, raises=[3])
+        done = mops_helm("study", "run", spec, *mine, cwd=tmp_path)
+        assert done.returncode == (3 if n == 4 else 0), done.stderr
+    words = ["study", "status", "store", "--spec", "first/study.yaml"]
+    shown = CliRunner().invoke(main, words)
+    assert shown.exit_code == 0 and "failed                1" in shown.stdout, shown.output
+    (line,) = (line.strip() for line in shown.stdout.splitlines() if "study try" in line)
+    assert line == "mops-helm study try store --task 3/0 --spec first/study.yaml"
+    tried = mops_helm(*line.split()[1:], *mine[:2], *SMALL, cwd=tmp_path)
+    assert tried.returncode == 3 and "ValueError: unlucky" in tried.stdout, tried.stdout + tried.stderr
 
 
 CSV = ("--output", "y", "--to", "csv")

@@ -15,7 +15,9 @@ from modelops_dask.kube import reporter, submitted
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.own import Own
 from modelops_dask.store.files import StoreFailed
+from modelops_dask.store.fold import Failure
 from modelops_dask.study.progress import Progress
+from modelops_dask.study.summary import Summary
 from mops_helm import progress, render_cluster
 from mops_helm.following import Follower
 
@@ -246,27 +248,45 @@ def test_a_job_that_cannot_be_read_at_all_costs_its_row_alone(monkeypatch):
     assert len(lines) == 3 and "cannot be read" in render_cluster.status(first, (), "", "table")
 
 
-@pytest.mark.parametrize("before", [None, Progress(12, 4, 1, 1, 6, 3.0, 2, 0)], ids=["at once", "later"])
-def test_a_driver_that_ends_by_an_error_leaves_a_summary_with_all_counts(before, monkeypatch):
-    """Against an API server: of nothing else can the list read how far the study came."""
-    written = {}
-    patch = SimpleNamespace(
-        patch_namespaced_job=lambda *call, **_: written.update(call[2]["metadata"]["annotations"])
-    )
+@pytest.fixture
+def written(monkeypatch):
+    """Annotations that a Reporter writes, by the ends of their names."""
+    told: dict[str, str] = {}
+
+    def patch(_, __, body, **___):
+        news = body["metadata"]["annotations"].items()
+        told.update({name.removeprefix("modelops.io/"): text for name, text in news if text})
+
     cluster = Cluster(None, "lab")
-    cluster.__dict__["batch"] = patch
+    cluster.__dict__["batch"] = SimpleNamespace(patch_namespaced_job=patch)
     monkeypatch.setattr(reporter.Reporter, "_cluster", cluster)
     monkeypatch.setattr(reporter.Reporter, "_own", Own("study-1-abcde", "study-1", "sims", ""))
     monkeypatch.setattr(reporter, "PodWatch", lambda *_: None)
+    return told
+
+
+def test_failures_name_a_task_by_the_store_and_by_the_study_file(written):
+    failures = [Failure("E", "failed", 2, 3, 1), Failure("F", "failed", 1, 9, 0)]
+    counts = {"ok": 9, "failed": 3, "poisoned": 0, "pending": 0}
+    with reporter.Reporter(None, SimpleQueue()) as mine:
+        mine.own_sets = {3: 0}
+        mine.ended(Summary("/shared/sir", "m/b", 12, counts, failures))
+    first, second = submitted.of(job("Failed P", **written)).summary["by_reason"]
+    assert (first["task"], first["task_of_spec"], second["task"]) == ("3/1", "0/1", "9/0")
+    assert "task_of_spec" not in second
+
+
+@pytest.mark.parametrize("before", [None, Progress(12, 4, 1, 1, 6, 3.0, 2, 0)], ids=["at once", "later"])
+def test_a_driver_that_ends_by_an_error_leaves_a_summary_with_all_counts(before, written):
+    """Of nothing else can the list read how far the study came."""
     with reporter.Reporter(None, SimpleQueue()) as mine:
         if before:
             mine.progress(before)
         mine.failed(StoreFailed("/shared/sir", "Permission denied"))
-    texts = {name.removeprefix("modelops.io/"): text for name, text in written.items() if text}
-    study = submitted.of(job("Failed PodFailurePolicy", **texts))
+    study = submitted.of(job("Failed PodFailurePolicy", **written))
     counts = {name: study.summary[name] for name in submitted.COUNTS}
     assert counts == dict(zip(submitted.COUNTS, (12, 4, 1, 1, 6) if before else (0,) * 5, strict=True))
-    assert json.loads(texts["summary"])["pending"] == (6 if before else 0), "written, not only read"
+    assert json.loads(written["summary"])["pending"] == (6 if before else 0), "written, not only read"
     row = render_cluster.listed([study], "lab", "table").splitlines()[1]
     assert ("6/12" in row) == bool(before)
     assert "Permission denied" in render_cluster.status(study, (), "-n lab", "table")

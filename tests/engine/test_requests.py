@@ -13,7 +13,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.compact import read_manifest
 from modelops_dask.store.files import Files
 from modelops_dask.store.identity import NoStudy
-from modelops_dask.store.requests import NotInStore, is_last, plan_of
+from modelops_dask.store.requests import NotInStore, is_last, own_sets, plan_of
 from modelops_dask.store.results import opened, outputs
 from modelops_dask.store.study import begin
 from modelops_dask.store.verify import verify
@@ -96,6 +96,13 @@ def test_a_study_file_that_was_not_run_there_is_refused(files, tmp_path):
     other = replace(write_spec(tmp_path, sets="[{a: 1}]"), entrypoint="m.other/b")
     with pytest.raises(BadInput, match=r"is a study of m\.other/b"):
         plan_of(files, other)
+
+
+def test_a_task_has_a_number_in_the_store_and_one_in_its_own_study_file(files, tmp_path):
+    run(files, write_spec(tmp_path, sets="[{a: 1}, {a: 2}]"))
+    last = write_spec(tmp_path, sets="[{a: 3}, {a: 2}, {a: 4}]")
+    run(files, last)
+    assert own_sets(files, last, {1, 3, 2}) == {2: 0, 1: 1, 3: 2}
 
 
 @pytest.mark.parametrize(

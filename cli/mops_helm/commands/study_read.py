@@ -1,5 +1,6 @@
 """`mops-helm study status|results|report|verify`: what a store or, with -n, a study in the cluster holds."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,8 @@ def status(
     from modelops_dask.store.files import Files
     from modelops_dask.study import summary
 
-    click.echo(render_study.summary(summary.status(Files(study), spec=spec), output))
+    flags = f"--spec {shlex.quote(str(spec_path))}" if spec_path else ""
+    click.echo(render_study.summary(summary.status(Files(study), spec=spec), output, flags))
 
 
 @click.command()

@@ -217,7 +217,9 @@ def _summary(annotation: Any) -> dict[str, Any]:
 
 def _is_reason(value: Any) -> bool:
     kinds = {"count": int, "state": str, "reason": str, "task": str}
-    return isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in kinds.items())
+    if not isinstance(value, dict) or type(value.get("task_of_spec", "")) is not str:
+        return False
+    return all(type(value.get(name)) is kind for name, kind in kinds.items())
 
 
 def _progress(annotations: dict[str, str], chunks: int) -> Seen | None:

@@ -8,6 +8,10 @@ request needs no record: the file that a Job was submitted with, or that a run w
 Does not add sets or write anything: study.begin() does.
 """
 
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelops_dask.errors import BadInput
@@ -47,10 +51,22 @@ def plan_of(files: Files, spec: Spec | None = None) -> Plan:
             f"{spec.entrypoint}. Name a study file that was run there."
         )
     table = read_sets(files)
+    return Plan(study.entrypoint, table, Request(spec.replicates, ranges(_numbers(files, spec, table))))
+
+
+def own_sets(files: Files, spec: Spec, sets: Collection[int]) -> dict[int, int]:
+    """Of sets by their number in the store: their number in the study file itself. NotInStore."""
+    numbers = _numbers(files, spec, read_sets(files))
+    places = np.flatnonzero(np.isin(numbers, list(sets))).tolist()
+    return {int(numbers[place]): place for place in places}
+
+
+def _numbers(files: Files, spec: Spec, table: pa.Table) -> np.ndarray:
+    """The number in the store of each set of a spec, int (n,)."""
     numbers = pc.index_in(keys(spec.table), value_set=keys(table))
     if numbers.null_count:
         raise NotInStore(files.where(), str(spec.path), numbers.null_count, len(numbers))
-    return Plan(study.entrypoint, table, Request(spec.replicates, ranges(numbers)))
+    return numbers.to_numpy()
 
 
 def is_last(files: Files, plan: Plan) -> bool:

@@ -90,7 +90,7 @@ def begin(files: Files, spec: Spec, bundle_digest: str, note: Callable[[str], No
                 "which mops-helm 0.1 refuses to read; nothing else in it has changed"
             )
     table, numbers = _add_sets(files, spec.table)
-    request = Request(spec.replicates, ranges(numbers), tuple(sorted(spec.resources.items())))
+    request = Request(spec.replicates, ranges(numbers.to_numpy()), tuple(sorted(spec.resources.items())))
     wanted = _json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
     try:
         changed = files.read("spec.json") != wanted
@@ -200,9 +200,9 @@ def _from_file(table: pa.Table) -> pa.Table:
     return pa.Table.from_batches(batches, SETS_SCHEMA)
 
 
-def ranges(numbers: pa.Array) -> tuple[tuple[int, int], ...]:
+def ranges(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Half-open ranges that cover the numbers."""
-    values = np.unique(numbers.to_numpy())
+    values = np.unique(numbers)
     if not len(values):
         return ()
     breaks = np.flatnonzero(np.diff(values) != 1)
