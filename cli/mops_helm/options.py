@@ -57,6 +57,14 @@ spec = click.argument(
 
 study = click.argument("study", metavar="STUDY")
 
+request = click.option(
+    "--spec",
+    "spec_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Only the tasks of this study file, also when another was run into the store since.",
+)
+
 bundle = click.option(
     "--bundle",
     metavar="REFERENCE",

@@ -1,11 +1,15 @@
 """Read the store of a study in the cluster: the same command, typed in a pod that sees it.
 
-`mops-helm study VERB STORE ...` -> a short-lived pod made as the study's driver is -> its output, as bytes
+`mops-helm study VERB STORE ... --spec FILE` -> a short-lived pod made as the study's driver is -> its output,
+as bytes
 
-Also carries a bundle that is too large for a Job into a store, by the same kind of pod.
+FILE is the study file that the Job was submitted with: its store may hold another request by now. Also
+carries a bundle that is too large for a Job into a store, by the same kind of pod.
 """
 
 import io
+import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
@@ -15,6 +19,13 @@ from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.jobs import CONTAINER, Object, Offer
 from modelops_dask.kube.submitted import Submitted
 from modelops_dask.kube.visit import visiting
+
+USAGE = 2  # exit status of a command that does not know an option
+UNKNOWN = re.compile(rb"[Nn]o such option:? '?--spec")
+LAST_REQUEST = (
+    "This Job's image cannot tell one request of a store from another. What follows is of the store's last "
+    "request, which may be another Job's."
+)
 
 KEEP = """
 import sys
@@ -43,10 +54,29 @@ class NotSent(ClusterFailed):
 def run(
     cluster: Cluster, study: Submitted, verb: str, words: Sequence[str], stdout: BinaryIO, say: Callable
 ) -> int:
-    """The exit status of `mops-helm study VERB STORE WORDS` where the store is seen."""
+    """The exit status of `mops-helm study VERB STORE WORDS` where the store is seen, for this Job's tasks."""
     owner = jobs.owned_by(study.job, study.uid)
+    command, request = ["mops-helm", "study", verb, study.store, *words], request_words(study)
     with visiting(cluster, study.template, study.job, say, owner) as visit:
-        return visit.run(["mops-helm", "study", verb, study.store, *words], stdout)
+        errors = io.BytesIO()  # until it is known whether the command took --spec
+        try:
+            if request:
+                code = visit.run([*command, *request], stdout, stderr=errors)
+                if code != USAGE or not UNKNOWN.search(errors.getvalue()):
+                    return code
+                errors = io.BytesIO()
+            say(LAST_REQUEST)
+            return visit.run(command, stdout, stderr=errors)
+        finally:
+            sys.stderr.buffer.write(errors.getvalue())
+            sys.stderr.flush()
+
+
+def request_words(study: Submitted) -> list[str]:
+    """--spec and the study file of a Job as its pods see it; [] for a Job that does not say."""
+    words = list(_driver(study.template).get("args") or ())
+    at = words.index("--spec") if "--spec" in words else len(words)
+    return words[at : at + 2]
 
 
 def rerun_words(study: Submitted) -> list[str]:
@@ -65,6 +95,10 @@ def send(cluster: Cluster, offered: Offer, store: str, digest: str, data: bytes,
             raise NotSent(store, said.getvalue().decode(errors="replace").strip())
 
 
-def _variables(template: Object) -> dict[str, str]:
+def _driver(template: Object) -> Object:
     (container,) = (one for one in template["spec"]["containers"] if one["name"] == CONTAINER)
-    return {one["name"]: one.get("value", "") for one in container.get("env", ())}
+    return container
+
+
+def _variables(template: Object) -> dict[str, str]:
+    return {one["name"]: one.get("value", "") for one in _driver(template).get("env", ())}

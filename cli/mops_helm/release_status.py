@@ -14,7 +14,7 @@ from typing import Any
 
 from modelops_dask.errors import ClusterFailed
 from modelops_dask.kube import exec as pod_exec
-from modelops_dask.kube import jobs, pods, submitted
+from modelops_dask.kube import pods, submitted
 from modelops_dask.kube.connect import Cluster
 from mops_helm import helm, release_diff, release_rollout, release_stages
 from mops_helm.helm import Place
@@ -107,7 +107,7 @@ def look(cluster: Cluster, place: Place) -> Status:
         rows=tuple(rows),
         unknown=tuple(unknown),
         scheduler=release_stages.address(next(iter(deployments.values()))).split("//")[1].split(":")[0],
-        studies=tuple(submitted.of(job) for job in jobs.listed(cluster, place.release)),
+        studies=tuple(submitted.listed(cluster, place.release)),
     )
 
 

@@ -93,13 +93,14 @@ def _outcome(study: Submitted) -> list[str]:
     lines = [f"  {name:<9}{summary[name]:>14,}" for name in STATES if summary.get(name)]
     if study.ended and summary.get("verdict"):
         lines.append(summary["verdict"])
-    elif study.state == "failed" and study.message:
+    elif study.state in ("failed", "unknown") and study.message:
         lines.append(study.message)
     if summary.get("by_reason"):
         lines.append("Not ok, by reason, and how to see one:")
     for failure in summary.get("by_reason") or ():
         lines.append(f"  {failure['count']:>9,}  {failure['state']:<9} {failure['reason']}")
-        lines.append(f"             mops-helm study try {_model(study)} --task {failure['task']}")
+        task = failure.get("task_of_spec") or failure["task"]  # drivers of 0.1.0 know the store's number
+        lines.append(f"             mops-helm study try {_model(study)} --task {shlex.quote(task)}")
     return lines
 
 
@@ -117,9 +118,12 @@ def _next(study: Submitted, flags: str) -> list[str]:
 
 def _model(study: Submitted) -> str:
     """SPEC as it was typed, the word after `mops-helm study submit`, and --bundle if it was."""
-    words = shlex.split(study.command)
+    try:
+        words = shlex.split(study.command)
+    except ValueError:  # an annotation is whatever somebody wrote
+        words = []
     given = words[3:4] or ["SPEC"]
-    if "--bundle" in words:
+    if "--bundle" in words[:-1]:
         given += ["--bundle", words[words.index("--bundle") + 1]]
     return shlex.join(given)
 
@@ -145,7 +149,15 @@ def submitted(done: "Submission") -> str:
         "running": f"{done.job} runs already: the same study, model and release. Nothing was changed.",
         "continued": f"Submitted again as {done.job}; it goes on in {done.store}",
     }
-    return said[done.how]
+    return "\n".join([said[done.how], *map(_beside, done.beside)])
+
+
+def _beside(other: Submitted) -> str:
+    return (
+        f"{other.job} ({other.state}) writes the same store. Each of the two ends with the results of its "
+        "own tasks, and tasks that both ask for may run twice. To run one after the other, cancel this one "
+        f"and submit it again when {other.job} has ended."
+    )
 
 
 def watch_lines(job: str, flags: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask.store.fold import Failure
-from modelops_dask.store.results import Output
+from modelops_dask.store.results import Tables
 from modelops_dask.store.tables import as_table
 from modelops_dask.store.verify_tasks import Report
 from modelops_dask.study.plan import Plan
@@ -248,16 +248,26 @@ def tried(result: Tried, form: str) -> str:
     return "\n".join(lines)
 
 
-def results(found: dict[str, Output], form: str) -> str:
-    """Outputs by name; for people with the first rows."""
+def results(tables: Tables, name: str | None, form: str) -> str:
+    """Every output, or the one named; for people with the first rows. NoOutput.
+
+    Tables of an earlier request are gone afterwards, so their files are not named.
+    """
+    found = tables.outputs if name is None else {name: tables.output(name)}
     if form != "table":
         listed = [
-            {"name": name, "file": each.where, "rows": each.n_rows, "columns": each.schema.names}
+            {
+                "name": name,
+                "file": each.where if tables.last else None,
+                "rows": each.n_rows,
+                "columns": each.schema.names,
+            }
             for name, each in found.items()
         ]
         return data(listed, form)
     return "\n\n".join(
-        f"{name}: {each.n_rows:,} rows in {short(each.where)}\n{preview(each.head(PREVIEW_ROWS))}"
+        f"{name}: {each.n_rows:,} rows{f' in {short(each.where)}' if tables.last else ''}\n"
+        f"{preview(each.head(PREVIEW_ROWS))}"
         for name, each in found.items()
     )
 
@@ -266,12 +276,14 @@ def verified(report: Report, form: str) -> str:
     """What was looked at, then a line per finding: its code, where, what it is and what to do."""
     if form != "table":
         facts = {name: getattr(report, name) for name in ("store", "bundle", "entrypoint", "tasks")}
-        facts |= {"attempts": report.rows, "run_again": report.rerun}
+        facts |= {"attempts": report.rows, "run_again": report.rerun, "results_checked": report.tables}
         facts["possibly_affected"] = dict(report.affected)
         return data(facts | {"findings": [asdict(finding) for finding in report.findings]}, form)
     counts = ", ".join(f"{count:,} {state}" for state, count in report.tasks.items() if count)
     again = f", {report.rerun:,} tasks run again" if report.rerun else ""
     lines = [f"{short(report.store)}: {counts or 'no tasks'}; {report.rows:,} attempts read{again}"]
+    if not report.tables:
+        lines.append("results/ has the tables of another, later request, and was not checked.")
     lines += [f"{f.code:<11} {f.where}{' ' if f.where else ''}{f.message}" for f in report.findings]
     lines += [] if report.findings else ["Nothing is wrong."]
     return "\n".join([*lines, *_affected(report)])

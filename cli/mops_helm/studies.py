@@ -27,7 +27,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.bundles import held
 from modelops_dask.store.files import Files
 from modelops_dask.store.identity import NoStudy, read_study
-from modelops_dask.store.study import existing
+from modelops_dask.store.requests import plan_of as plan_of_store
 from modelops_dask.study import events, memory, packages, spec
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.plan import Plan, PlannedTask, Request
@@ -166,9 +166,12 @@ def try_task(
     on: Workers,
     echo: Callable[[bytes], object],
     say: Callable[[str], object] = lambda _: None,
+    request: spec.Spec | None = None,
 ) -> Tried:
     """Run one task of a spec or of a store here; `echo` receives what the model prints, as it comes, `say`
     what a person should know before.
+
+    Of a store it is a task of its last request, or of the study file `request`.
 
     A store's bundle is the one that it was run with, from the cache or the store, with the packages that it
     was run with, unless another is given; a task that ran out of memory there has the limit that it had.
@@ -181,7 +184,7 @@ def try_task(
         plan, model = plan_of(study), bundles.fetch(source, on.settings.bundles_cache_dir)
     else:
         files = Files(where)
-        plan = existing(files)
+        plan = plan_of_store(files, request)
         given = bundle and bundles.fetch(bundle, on.settings.bundles_cache_dir)
         model = with_packages(files, given or bundle_in(files, on.settings))
     task = plan.task(_index(plan, task_id))

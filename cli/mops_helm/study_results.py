@@ -8,27 +8,23 @@ A table is written a batch at a time, because it may be larger than memory.
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.compact import read_manifest
-from modelops_dask.store.files import Files
-from modelops_dask.store.results import output, outputs
 
 if TYPE_CHECKING:
-    from modelops_dask.store.results import Output
+    from modelops_dask.store.results import Tables
+
+EARLIER = (
+    "These are the tables of an earlier request, built for this command; results/ of the store has those of "
+    "the last one. To keep one: --output NAME --to csv"
+)
 
 
-def read(store: str, name: str | None) -> dict[str, "Output"]:
-    """Every output, or the one named. NoStudy, NoOutput."""
-    return outputs(store) if name is None else {name: output(store, name)}
-
-
-def left_out(store: str) -> str:
+def left_out(tables: "Tables") -> str:
     """A line about tasks whose outputs are not in the tables; "" when there are none."""
-    counts = (read_manifest(Files(store)) or {}).get("tasks", {})
-    missing = {state: count for state, count in counts.items() if count and state != "ok"}
+    missing = {state: count for state, count in tables.tasks.items() if count and state != "ok"}
     if not missing:
         return ""
     words = ", ".join(f"{count:,} {state}" for state, count in missing.items())
-    share = f"{sum(missing.values()):,} of {sum(counts.values()):,} tasks"
+    share = f"{sum(missing.values()):,} of {sum(tables.tasks.values()):,} tasks"
     return f"{share} have no outputs in these tables: {words}"
 
 
@@ -38,13 +34,13 @@ def refuse_terminal(stream: TextIO) -> None:
         raise BadInput("Parquet is not for a terminal: add > FILE.parquet")
 
 
-def write(store: str, name: str | None, to: str, stream: BinaryIO) -> None:
+def write(tables: "Tables", name: str | None, to: str, stream: BinaryIO) -> None:
     """One output as CSV or Parquet bytes; NoOutput when there are several and none is named."""
     import pyarrow as pa
     import pyarrow.csv as csv
     import pyarrow.parquet as pq
 
-    found = output(store, name)
+    found = tables.output(name)
     schema = found.schema
     if to == "csv" and (nested := [field.name for field in schema if pa.types.is_nested(field.type)]):
         raise BadInput(

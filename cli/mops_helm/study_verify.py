@@ -13,17 +13,21 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.identity import read_study
 from modelops_dask.store.verify import Sampled, verify
 from modelops_dask.store.verify_tasks import Report
+from modelops_dask.study.plan import Request
 from mops_helm.studies import Workers, bundle_in, with_packages
 
 
-def check(store: str, sample: int, bundle: str | None, on: Workers) -> Report:
+def check(store: str, sample: int, bundle: str | None, on: Workers, request: Request | None = None) -> Report:
     """The report of a store; `sample` ok tasks are run again, with the bundle that the study was run with.
+
+    Of the tasks of a request, else of the last one.
 
     NoStudy, and what fetching that bundle raises when there is something to run.
     """
     study = read_study(Files(store))
+    asked = request and (request.replicates, request.sets)
     if not sample:
-        return verify(Files(store).where())
+        return verify(Files(store).where(), request=asked)
     given = bundle and bundles.fetch(bundle, on.settings.bundles_cache_dir, study.bundle)
     held = with_packages(Files(store), given or bundle_in(Files(store), on.settings))
     made: dict[str, Executor] = {}
@@ -41,4 +45,4 @@ def check(store: str, sample: int, bundle: str | None, on: Workers) -> Report:
                 raise RuntimeError(f"{outcome.status}, {outcome.reason}")
             return outcome.outputs, outcome.environment
 
-        return verify(Files(store).where(), sample, rerun)
+        return verify(Files(store).where(), sample, rerun, asked)

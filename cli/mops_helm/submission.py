@@ -49,6 +49,7 @@ class Submission:
     job: str
     store: str
     how: Literal["submitted", "running", "continued"]  # running: it was there already
+    beside: tuple[Submitted, ...] = ()  # other studies that write the same store now
 
 
 class TooManyStudies(BadInput):
@@ -102,7 +103,8 @@ def submit(
         jobs.create(cluster, job, kept)  # its files, if who submitted it was cut off before
         return Submission(order.name, store, "running")
     check_duration(offered, asked)
-    _check_active(cluster, offered, order)
+    active = [one for one in submitted.listed(cluster) if not one.ended and one.job != order.name]
+    _check_active(offered, active, cluster.namespace)
     jobs.rehearse(cluster, job, kept)
     if sent:
         send(offered, store, asked.bundle.digest, sent)
@@ -110,7 +112,8 @@ def submit(
         jobs.remove(cluster, order.name, known.uid)
     if not jobs.create(cluster, job, kept):
         return Submission(order.name, store, "running")
-    return Submission(order.name, store, "continued" if known else "submitted")
+    beside = tuple(one for one in active if one.store == store)
+    return Submission(order.name, store, "continued" if known else "submitted", beside)
 
 
 def store_of(offered: Offer, asked: Request) -> str:
@@ -191,11 +194,11 @@ def _json(value: Any, **how: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, **how).encode()
 
 
-def _check_active(cluster: Cluster, offered: Offer, order: Order) -> None:
-    others = [submitted.of(job) for job in jobs.listed(cluster, offered.release)]
-    active = [one for one in others if not one.ended and one.job != order.name]
-    if len(active) >= offered.facts["maxActive"]:
-        raise TooManyStudies(offered.release, offered.facts["maxActive"], active, cluster.namespace)
+def _check_active(offered: Offer, active: list[Submitted], namespace: str) -> None:
+    """TooManyStudies, by the studies that have not ended, of all releases."""
+    own = [one for one in active if one.release == offered.release]
+    if len(own) >= offered.facts["maxActive"]:
+        raise TooManyStudies(offered.release, offered.facts["maxActive"], own, namespace)
 
 
 def check_duration(offered: Offer, asked: Request) -> None:

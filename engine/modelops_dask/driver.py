@@ -13,11 +13,9 @@ Does not start, scale or change any pod.
 """
 
 import argparse
-import gzip
 import json
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -37,7 +35,8 @@ from modelops_dask.shape import Shape
 from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import bundles
 from modelops_dask.store.files import Files
-from modelops_dask.study import events, memory, spec
+from modelops_dask.store.requests import own_sets
+from modelops_dask.study import events, memory, packed, spec
 from modelops_dask.study.breaker import CannotFit, NoWorkers, OutOfMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
@@ -116,7 +115,7 @@ def _shape(text: str) -> Shape:
 
 def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter: Reporter) -> Summary:
     """As drive(), again each time the scheduler was lost; with the cluster's reasons in what it raises."""
-    study, settings, files = _spec(given.spec), Settings.from_env(), Files(given.store)
+    study, settings, files = packed.load(given.spec), Settings.from_env(), Files(given.store)
     bundle = stored(given.bundle, files, settings)
     limits = replace(LIMITS, worker_wait_seconds=given.wait_seconds)
     room = memory.here if given.share else memory.in_pods
@@ -132,7 +131,7 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
     losses, done = 0, -1
     while True:
         try:
-            return drive(
+            summary = drive(
                 study,
                 bundle,
                 files,
@@ -144,6 +143,9 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
                 inbox=inbox,
                 watcher=Watcher(reporter.phase, reporter.progress, reporter.note),
             )
+            if summary.failures:
+                reporter.own_sets = own_sets(files, study, {failure.set for failure in summary.failures})
+            return summary
         except remote.SchedulerLost:
             losses = losses + 1 if reporter.done == done else 1
             done = reporter.done
@@ -175,16 +177,6 @@ def _reached(
             else:
                 raise
     raise Interrupted
-
-
-def _spec(path: Path) -> spec.Spec:
-    """The study of a file, which may be compressed: a ConfigMap has little room."""
-    if path.suffix != ".gz":
-        return spec.load(path)
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / path.stem
-        plain.write_bytes(gzip.decompress(path.read_bytes()))
-        return spec.load(plain)
 
 
 def stored(reference: str, files: Files, settings: Settings) -> Bundle:

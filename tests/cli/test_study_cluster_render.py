@@ -80,6 +80,12 @@ def test_a_study_with_failures_says_how_to_see_one_and_how_to_go_on():
     ]
 
 
+def test_a_task_is_tried_by_its_number_in_the_study_file_where_the_store_has_other_sets_too():
+    failure = PARTIAL.summary["by_reason"][0] | {"task_of_spec": "1/0"}
+    study = replace(PARTIAL, summary=PARTIAL.summary | {"by_reason": [failure]})
+    assert "--bundle ../sir --task 1/0" in render_cluster.status(study, (), "-n lab", "table")
+
+
 def test_a_list_has_the_newest_first_and_says_when_it_is_empty():
     lines = render_cluster.listed([PARTIAL, replace(STUDY, created=NOW - 5)], "lab", "table").splitlines()
     assert [line.split()[:3] for line in lines] == [

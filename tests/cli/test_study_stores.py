@@ -9,7 +9,13 @@ import textwrap
 
 import pytest
 
+from helpers import wait_for
+from modelops_dask.store.files import Files
+from modelops_dask.store.requests import plan_of
+from modelops_dask.store.results import opened
 from modelops_dask.store.verify import verify
+from modelops_dask.study import summary
+from modelops_dask.study.spec import load
 from study_helpers import KNOBS, SMALL, environ, finish, mops_helm, write_spec
 
 
@@ -113,33 +119,71 @@ def write_grid(folder, values):
     return path
 
 
+def machine(folder, name, content, store):
+    """A run of a study as another machine's, and its study file."""
+    here = folder / name
+    here.mkdir()
+    study = {"name": "knobs", "entrypoint": "knobs.wire/any", "bundle": str(KNOBS), **content}
+    (here / "study.yaml").write_text(json.dumps(study))
+    (here / "run.py").write_text(RUN)
+    process = subprocess.Popen(
+        [sys.executable, str(here / "run.py"), str(here / "study.yaml"), store, name],
+        env={**environ(folder), "MODELOPS_EXECUTOR_ENVIRONMENT": "image"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return process, here / "study.yaml"
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_two_requests_of_one_store_at_once_each_end_with_their_own_results(kind, tmp_path, request):
+    """The one that began first ends last: results/ is the other's all the same, and nothing is mixed."""
+    store = str(tmp_path / "store") if kind == "folder" else request.getfixturevalue("s3")
+    files, go = Files(store), tmp_path / "go"
+    first, first_spec = machine(
+        tmp_path, "first", {"grid": {"x": [1, 2]}, "fixed": {"until": str(go)}, "replicates": 2}, store
+    )
+    try:
+        wait_for(lambda: first.poll() is not None or "canary" in phase(files), "tasks that wait", 120)
+        assert first.poll() is None, first.communicate()
+        last, last_spec = machine(tmp_path, "last", {"grid": {"x": [3, 4, 5]}}, store)
+        done = finish(last)
+        assert done.returncode == 0 and "'ok': 3" in done.stdout, done.stderr
+        assert "first was seen to run this study" in done.stderr
+        manifest = files.read("results/manifest.json")
+        go.touch()
+        done = finish(first)
+    finally:
+        first.kill()
+    assert done.returncode == 0 and "'ok': 4" in done.stdout, done.stderr
+    assert "results/ is kept for that one" in done.stderr
+    assert files.read("results/manifest.json") == manifest
+    for spec, values in ((None, [3, 4, 5]), (first_spec, [1, 1, 2, 2]), (last_spec, [3, 4, 5])):
+        own = spec and load(spec)
+        with opened(files, own) as tables:
+            assert tables.output("y").table()["param_x"].to_pylist() == values
+            assert tables.last == (spec != first_spec)
+        assert summary.status(files, spec=own).counts["ok"] == len(values)
+        plan = plan_of(files, own)
+        checked = verify(store, request=(plan.request.replicates, plan.request.sets))
+        assert (checked.findings, checked.tasks["ok"]) == ([], len(values))
+
+
+def phase(files):
+    try:
+        return files.read("driver.json").decode()
+    except FileNotFoundError:
+        return ""
+
+
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_two_runs_that_extend_one_study_at_once(kind, tmp_path, request):
     store = str(tmp_path / "store") if kind == "folder" else request.getfixturevalue("s3")
     processes = []
     for number, values in enumerate(([0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 9])):
-        folder = tmp_path / f"machine{number}"
-        folder.mkdir()
-        study = {"name": "knobs", "entrypoint": "knobs.wire/any", "bundle": str(KNOBS), "replicates": 5}
-        (folder / "study.yaml").write_text(
-            json.dumps({**study, "fixed": {"seconds": 0.05}, "grid": {"x": values}})
-        )
-        (folder / "run.py").write_text(RUN)
-        processes.append(
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    str(folder / "run.py"),
-                    str(folder / "study.yaml"),
-                    store,
-                    f"machine{number}",
-                ],
-                env={**environ(tmp_path), "MODELOPS_EXECUTOR_ENVIRONMENT": "image"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        content = {"grid": {"x": values}, "fixed": {"seconds": 0.05}, "replicates": 5}
+        processes.append(machine(tmp_path, f"machine{number}", content, store)[0])
     for process in processes:
         done = finish(process)
         assert done.returncode == 0, done.stderr

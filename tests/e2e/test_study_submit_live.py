@@ -178,6 +178,60 @@ def test_a_study_that_cannot_start_says_why(typed, namespace, tmp_path, sets, co
         eventually(lambda: in_state(typed, spec.stem, "cancelled", ended=True), "a study that is cancelled")
 
 
+def quick(folder, x, **fixed):
+    """A study named `twice` of one parameter set; another x is another request of the same store."""
+    path = folder / "twice.yaml"
+    spec = {"name": "twice", "entrypoint": "knobs.wire/any", "bundle": str(KNOBS), "fixed": fixed}
+    path.write_text(json.dumps({**spec, "grid": {"x": x}}))
+    return path
+
+
+def test_each_job_has_the_results_of_its_own_tasks(typed, release, tmp_path):
+    submitted = []
+    for x in ([1], [2, 3]):
+        done = typed("submit", quick(tmp_path, x), "--release", release.name, "--watch")
+        assert done.returncode == 0, done.stderr
+        submitted.append(json.loads(typed("status", job_of(done), "-o", "json").stdout))
+    assert submitted[0]["store"] == submitted[1]["store"]
+    for job, x in zip(submitted, (["1"], ["2", "3"]), strict=True):
+        table = typed("results", job["job"], "--output", "y", "--to", "csv")
+        assert table.returncode == 0, table.stderr
+        head, *rows = (line.replace('"', "").split(",") for line in table.stdout.splitlines())
+        assert [row[head.index("param_x")] for row in rows] == x
+        checked = typed("verify", job["job"])
+        assert checked.returncode == 0 and f": {len(x)} ok;" in checked.stdout, checked.stdout
+
+
+def test_a_study_that_ended_by_an_error_does_not_break_the_list(typed, release, tmp_path):
+    spec = quick(tmp_path, list(range(60)), rests=1)
+    assert typed("submit", spec, "--release", release.name).returncode == 0
+    newest = json.loads(typed("list", "-o", "json").stdout)[0]
+    eventually(lambda: in_state(typed, newest["job"], "running"), "a study that runs")
+    eventually(lambda: (progress_of(typed, newest["job"]) or {}).get("done"), "tasks that are done")
+    worker = release.pods("worker")[0]["metadata"]["name"]
+    release.kubectl("exec", worker, "--", "chmod", "500", f"{newest['store']}/parts")
+    try:
+        ended = eventually(lambda: in_state(typed, newest["job"], "failed", ended=True), "a verdict")
+    finally:
+        release.kubectl("exec", worker, "--", "chmod", "700", f"{newest['store']}/parts")
+    assert ended["exit_code"] == 4 and ended["summary"]["pending"] > 0
+    listed = typed("list")
+    assert listed.returncode == 0 and newest["job"] in listed.stdout, listed.stderr
+    shown = mops_helm(
+        "status", release.name, "-n", release.namespace, cwd=tmp_path, timeout_seconds=LONG_SECONDS
+    )
+    assert newest["job"] in shown.stdout, shown.stderr
+
+
+def job_of(done):
+    """The Job that `submit --watch` followed."""
+    return next(line.split()[2].rstrip(";") for line in done.stderr.splitlines() if "ubmitted" in line)
+
+
+def progress_of(typed, job):
+    return json.loads(typed("status", job, "-o", "json").stdout)["progress"]
+
+
 def in_the_way(typed, name, said):
     """The reason whose message says that, once there is one."""
     found = json.loads(typed("status", name, "-o", "json").stdout)["in_the_way"]

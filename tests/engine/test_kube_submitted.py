@@ -1,11 +1,25 @@
 """What a Job says of its study: the state, how far it is, how a command that watches it ends."""
 
+import copy
 import json
+import random
 import time
+from dataclasses import replace
+from io import StringIO
+from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 
-from modelops_dask.kube import submitted
+from modelops_dask.kube import reporter, submitted
+from modelops_dask.kube.connect import Cluster
+from modelops_dask.kube.own import Own
+from modelops_dask.store.files import StoreFailed
+from modelops_dask.store.fold import Failure
+from modelops_dask.study.progress import Progress
+from modelops_dask.study.summary import Summary
+from mops_helm import progress, render_cluster
+from mops_helm.following import Follower
 
 AT = "2026-11-21T10:00:00Z"
 COUNTS = {"total": 12, "ok": 12, "failed": 0, "poisoned": 0, "pending": 0}
@@ -126,3 +140,153 @@ def test_a_study_that_is_not_there():
     both = str(submitted.NoSuchStudy("sir", "epi", names))
     assert "2 Jobs" in both and "study-aaaaaaaaaaaa  pending  /shared/sir" in both
     assert "a store stays" in str(submitted.NoSuchStudy("sir", "epi", []))
+
+
+# What a driver of today says; each damaged annotation below is one of these, changed.
+SUMMARY = {
+    **COUNTS,
+    "exit_code": 3,
+    "verdict": "Of 12 tasks: 1 failed",
+    "by_reason": [{"reason": "E", "state": "failed", "count": 1, "task": "3/0"}],
+    "run": {"tasks": 3, "seconds": 1.5},
+    "results": ["/shared/sir/results/raw/y.parquet"],
+}
+PROGRESS = said(
+    ok=4, failed=1, poisoned=0, workers=2, rate=1.5, eta_seconds=4.0, note="a word", pod="study-1"
+)
+WHOLE = {
+    "summary": SUMMARY,
+    "progress": PROGRESS,
+    "command": "mops-helm study submit 'my sir.yaml' --bundle x",
+}
+ODD = [
+    *(None, True, False, 0, -1, 3, 10**18, 10**400, 0.5, 5e-324, 1e308, float("nan"), float("inf"), -1e-9),
+    *(
+        "",
+        "x",
+        "3",
+        "\x1b[2J\x1b]0;x\x07",
+        "\ud800",
+        "\u202e",
+        "é" * 300,
+        "a\nb",
+        [],
+        {},
+        [1],
+        {"a": 1},
+        [[{}]],
+    ),
+]
+
+
+def odd(numbers: random.Random, depth: int = 3):
+    """Any value that JSON can hold, and a few that only Python reads."""
+    kind = numbers.randrange(8) if depth else 0
+    if kind == 6:
+        return [odd(numbers, depth - 1) for _ in range(numbers.randrange(4))]
+    if kind == 7:
+        names = [*PROGRESS, *SUMMARY, "reason", "task", "\x1b"]
+        return {numbers.choice(names): odd(numbers, depth - 1) for _ in range(numbers.randrange(4))}
+    return numbers.choice(ODD)
+
+
+def damaged(numbers: random.Random, value):
+    """The same JSON with something else in one place, or without it."""
+    if isinstance(value, dict | list) and value and numbers.random() < 0.8:
+        changed = copy.copy(value)
+        place = numbers.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        if numbers.random() < 0.3:
+            del changed[place]
+        else:
+            changed[place] = damaged(numbers, value[place])
+        return changed
+    return odd(numbers)
+
+
+def annotation(numbers: random.Random, value) -> str:
+    """Text of an annotation: JSON mostly, else torn or very deep."""
+    text = json.dumps(damaged(numbers, value))
+    kind = numbers.randrange(12)
+    if kind == 0:
+        return text[: numbers.randrange(len(text) + 1)]
+    if kind == 1:
+        return numbers.choice(["[", '{"a":', '{"verdict":[']) * 100_000
+    return text
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_annotations_hold_a_job_is_shown_and_its_neighbours_too(seed):
+    print("seed", seed)
+    numbers = random.Random(seed)
+    sane = submitted.of(job("Complete", summary=COUNTS | {"exit_code": 0}))
+    for _ in range(250):
+        chunks = numbers.choice([0, 2])
+        names = ["summary", "progress", *(["summary_1", "progress_0"] if chunks else [])]
+        written = {name: annotation(numbers, WHOLE[name.partition("_")[0]]) for name in names}
+        if numbers.random() < 0.5:
+            written["command"] = numbers.choice([WHOLE["command"], "a 'b", "--bundle", "\x1b[2J", ""])
+        found = job(*numbers.choice([(), ("Complete",), ("Failed BackoffLimit",)]), chunks=chunks, **written)
+        study = submitted.of(found)
+        assert not study.summary or study.summary.keys() >= COUNTS.keys()
+        shown = [render_cluster.listed([study, sane], "lab", form) for form in ("table", "json", "yaml")]
+        shown += [render_cluster.status(study, (), "-n lab", form) for form in ("table", "json", "yaml")]
+        stream = StringIO()
+        Follower(None, progress.Lines(stream))._tell(replace(study, ended=True))
+        for text in (*shown, stream.getvalue()):
+            text.encode()
+            assert "\x1b" not in text
+        assert "12/12" in shown[0] and study.exit_code in range(256)
+
+
+def test_a_job_that_cannot_be_read_at_all_costs_its_row_alone(monkeypatch):
+    broken = job("Complete", name="study-broken")
+    del broken["spec"]["template"]
+    monkeypatch.setattr(submitted.jobs, "listed", lambda *_: [broken, job("Complete", summary=COUNTS)])
+    first, second = submitted.listed(None)
+    assert (first.job, "template" in first.message, second.summary["ok"]) == ("study-broken", True, 12)
+    lines = render_cluster.listed([first, second], "lab", "table").splitlines()
+    assert len(lines) == 3 and "cannot be read" in render_cluster.status(first, (), "", "table")
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Annotations that a Reporter writes, by the ends of their names."""
+    told: dict[str, str] = {}
+
+    def patch(_, __, body, **___):
+        news = body["metadata"]["annotations"].items()
+        told.update({name.removeprefix("modelops.io/"): text for name, text in news if text})
+
+    cluster = Cluster(None, "lab")
+    cluster.__dict__["batch"] = SimpleNamespace(patch_namespaced_job=patch)
+    monkeypatch.setattr(reporter.Reporter, "_cluster", cluster)
+    monkeypatch.setattr(reporter.Reporter, "_own", Own("study-1-abcde", "study-1", "sims", ""))
+    monkeypatch.setattr(reporter, "PodWatch", lambda *_: None)
+    return told
+
+
+def test_failures_name_a_task_by_the_store_and_by_the_study_file(written):
+    failures = [Failure("E", "failed", 2, 3, 1), Failure("F", "failed", 1, 9, 0)]
+    counts = {"ok": 9, "failed": 3, "poisoned": 0, "pending": 0}
+    with reporter.Reporter(None, SimpleQueue()) as mine:
+        mine.own_sets = {3: 0}
+        mine.ended(Summary("/shared/sir", "m/b", 12, counts, failures))
+    first, second = submitted.of(job("Failed P", **written)).summary["by_reason"]
+    assert (first["task"], first["task_of_spec"], second["task"]) == ("3/1", "0/1", "9/0")
+    assert "task_of_spec" not in second
+
+
+@pytest.mark.parametrize("before", [None, Progress(12, 4, 1, 1, 6, 3.0, 2, 0)], ids=["at once", "later"])
+def test_a_driver_that_ends_by_an_error_leaves_a_summary_with_all_counts(before, written):
+    """Of nothing else can the list read how far the study came."""
+    with reporter.Reporter(None, SimpleQueue()) as mine:
+        if before:
+            mine.progress(before)
+        mine.failed(StoreFailed("/shared/sir", "Permission denied"))
+    study = submitted.of(job("Failed PodFailurePolicy", **written))
+    counts = {name: study.summary[name] for name in submitted.COUNTS}
+    assert counts == dict(zip(submitted.COUNTS, (12, 4, 1, 1, 6) if before else (0,) * 5, strict=True))
+    assert json.loads(written["summary"])["pending"] == (6 if before else 0), "written, not only read"
+    row = render_cluster.listed([study], "lab", "table").splitlines()[1]
+    assert ("6/12" in row) == bool(before)
+    assert "Permission denied" in render_cluster.status(study, (), "-n lab", "table")

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException
 
 from helpers import wait_for
 from modelops_dask.kube import annotate, watch
@@ -302,6 +303,32 @@ def test_the_last_word_waits_for_an_api_server_that_comes_back(server, monkeypat
     with listening(server, port):
         notes.close(30)
     assert json.loads(server.annotations["modelops.io/summary"]) == {"exit_code": 3}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConfigException("Service token file does not exist."), ValueError("not JSON"), RecursionError()],
+    ids=repr,
+)
+def test_the_verdict_is_written_whatever_went_wrong_before(server, monkeypatch, error):
+    """As while a token's file is replaced, or a proxy answers with a page of its own."""
+    monkeypatch.setattr(annotate, "AGAIN_SECONDS", 0.05)
+    asked = []
+
+    def job() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise error
+        return "study-1"
+
+    with listening(server) as port:
+        notes = Annotations(cluster(port), job, every_seconds=0.05)
+        notes.put("progress", {"done": 1, "note": "half a pair: \ud800"}, urgent=True)
+        wait_for(lambda: len(asked) >= 1, "the Job's name")
+        notes.put("summary", {"exit_code": 0}, urgent=True)
+        notes.close(30)
+    assert json.loads(server.annotations["modelops.io/summary"]) == {"exit_code": 0}
+    assert json.loads(server.annotations["modelops.io/progress"])["note"] == "half a pair: \ud800"
 
 
 def test_the_last_word_is_not_waited_for_for_ever(server):

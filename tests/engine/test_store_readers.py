@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelops_dask.store import parts
-from modelops_dask.store.results import output, outputs, results
+from modelops_dask.store.results import opened, output, outputs, results
 from modelops_dask.store.verify import verify
 from mops_helm import study_results
 from store_helpers import attempt, begin, ipc_stream, read_parquet, table_path
@@ -76,8 +76,8 @@ def test_readers_of_others(study, name, rows):
 @pytest.mark.parametrize("to", ["csv", "parquet"])
 def test_a_table_is_written_whole(study, tmp_path, to):
     path = tmp_path / "out"
-    with path.open("wb") as stream:
-        study_results.write(study.where(), "big", to, stream)
+    with path.open("wb") as stream, opened(study.where()) as tables:
+        study_results.write(tables, "big", to, stream)
     if to == "parquet":
         assert pq.read_table(path).equals(results(study, "big"))
     else:

@@ -173,6 +173,7 @@ def run(
 @options.files
 @options.sets
 @options.bundle
+@options.request
 @options.output
 def try_(
     where: str,
@@ -181,6 +182,7 @@ def try_(
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
+    spec_path: Path | None,
     output: str,
 ) -> None:
     """Run one task here, in the foreground; its result is shown and not stored.
@@ -188,15 +190,21 @@ def try_(
     What the model prints goes to standard error as it comes. A task of a store that ran out of memory may
     hold as much as it could then.
     """
+    from modelops_dask.study import packed
     from mops_helm import render_study, studies
 
+    if spec_path and Path(where).is_file():
+        raise click.UsageError("--spec says which tasks of a store are meant; a study file has its own")
     on = studies.workers(preset_names, files, sets)
 
     def echo(text: bytes) -> None:
         sys.stderr.buffer.write(text)
         sys.stderr.flush()
 
-    result = studies.try_task(where, task_id, bundle, on, echo, lambda text: click.echo(text, err=True))
+    request = spec_path and packed.load(spec_path)
+    result = studies.try_task(
+        where, task_id, bundle, on, echo, lambda text: click.echo(text, err=True), request=request
+    )
     click.echo(render_study.tried(result, output))
     sys.exit(0 if result.outcome.status == "ok" else 3)
 

@@ -84,11 +84,11 @@ def submit(
 @options.output
 def list_(namespace: str, context: str, output: str) -> None:
     """The studies in the cluster, the newest first. Those that ended stay for a day; their stores remain."""
-    from modelops_dask.kube import connect, jobs, submitted
+    from modelops_dask.kube import connect, submitted
     from mops_helm import render_cluster
 
     cluster = connect.connect(context, namespace)
-    found = [submitted.of(job) for job in jobs.listed(cluster)]
+    found = submitted.listed(cluster)
     click.echo(render_cluster.listed(found, cluster.namespace, output))
 
 

@@ -1,12 +1,17 @@
 """`mops-helm study status|results|report|verify`: what a store or, with -n, a study in the cluster holds."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mops_helm import options, writing
+
+if TYPE_CHECKING:
+    from modelops_dask.study.spec import Spec
 
 
 @click.command()
@@ -14,14 +19,18 @@ from mops_helm import options, writing
 @options.namespace
 @options.kube_context
 @click.option("--watch", is_flag=True, help="In the cluster: follow it, and end with its exit status.")
+@options.request
 @options.output
-def status(study: str, namespace: str, context: str, watch: bool, output: str) -> None:
+def status(
+    study: str, namespace: str, context: str, watch: bool, spec_path: Path | None, output: str
+) -> None:
     """Tasks by state and failures by reason, also while the study runs.
 
     Of a study in the cluster: its state, how far it is, and what is in its way.
     """
     from mops_helm import render_study
 
+    spec = _spec(spec_path, namespace, context)
     if namespace or context:
         from mops_helm.commands import study_cluster
 
@@ -32,7 +41,8 @@ def status(study: str, namespace: str, context: str, watch: bool, output: str) -
     from modelops_dask.store.files import Files
     from modelops_dask.study import summary
 
-    click.echo(render_study.summary(summary.status(Files(study)), output))
+    flags = f"--spec {shlex.quote(str(spec_path))}" if spec_path else ""
+    click.echo(render_study.summary(summary.status(Files(study), spec=spec), output, flags))
 
 
 @click.command()
@@ -43,22 +53,37 @@ def status(study: str, namespace: str, context: str, watch: bool, output: str) -
 @click.option(
     "--to", type=click.Choice(["csv", "parquet"]), help="Write that output whole to standard output."
 )
+@options.request
 @click.option("-o", "form", type=options.FORMS, default="table", show_default=True, help="Form of the list.")
-def results(study: str, namespace: str, context: str, name: str | None, to: str | None, form: str) -> None:
+def results(
+    study: str,
+    namespace: str,
+    context: str,
+    name: str | None,
+    to: str | None,
+    spec_path: Path | None,
+    form: str,
+) -> None:
     """The outputs of a study: their files and first rows, or one whole as CSV or Parquet."""
     from mops_helm import render_study, study_results
 
+    spec = _spec(spec_path, namespace, context)
     if to == "parquet":
         study_results.refuse_terminal(sys.stdout)
     if namespace or context:
         words = [*(["--output", name] if name else []), *(["--to", to] if to else ["-o", form])]
         sys.exit(_in_cluster(study, namespace, context, "results", words, sys.stdout.buffer))
-    if to:
-        study_results.write(study, name, to, sys.stdout.buffer)
-    else:
-        click.echo(render_study.results(study_results.read(study, name), form))
-    if line := study_results.left_out(study):
-        click.echo(line, err=True)
+    from modelops_dask.store.results import opened
+
+    with opened(study, spec) as tables:
+        if not tables.last:
+            click.echo(study_results.EARLIER, err=True)
+        if to:
+            study_results.write(tables, name, to, sys.stdout.buffer)
+        else:
+            click.echo(render_study.results(tables, name, form))
+        if line := study_results.left_out(tables):
+            click.echo(line, err=True)
 
 
 @click.command()
@@ -73,13 +98,15 @@ def results(study: str, namespace: str, context: str, name: str | None, to: str 
     type=writing.File(allow_dash=True),
     help="The file to write; - for standard output.",
 )
-def report(study: str, namespace: str, context: str, to: Path) -> None:
+@options.request
+def report(study: str, namespace: str, context: str, to: Path, spec_path: Path | None) -> None:
     """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
 
     One file that needs no network. A study that still runs is reported as it is now.
     """
     from io import BytesIO
 
+    spec = _spec(spec_path, namespace, context)
     if namespace or context:
         written = BytesIO()
         if code := _in_cluster(study, namespace, context, "report", ["--to", "-"], written):
@@ -88,7 +115,7 @@ def report(study: str, namespace: str, context: str, to: Path) -> None:
     else:
         from modelops_dask.report import report as render
 
-        page = render(study).encode()
+        page = render(study, spec).encode()
     if str(to) == "-":
         sys.stdout.buffer.write(page)
         return
@@ -112,6 +139,7 @@ def report(study: str, namespace: str, context: str, to: Path) -> None:
 @options.files
 @options.sets
 @options.bundle
+@options.request
 @options.output
 def verify(
     study: str,
@@ -122,6 +150,7 @@ def verify(
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
+    spec_path: Path | None,
     output: str,
 ) -> None:
     """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
@@ -129,16 +158,31 @@ def verify(
     Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
     --sample; each task runs with the executor that it ran with. In the cluster they are the study's own.
     """
+    spec = _spec(spec_path, namespace, context)
     if namespace or context:
         if preset_names or files or sets or bundle:
             raise click.UsageError("in the cluster, --sample runs with the study's own values and bundle")
         words = ["--sample", str(sample), "-o", output]
         sys.exit(_in_cluster(study, namespace, context, "verify", words, sys.stdout.buffer))
+    from modelops_dask.store.files import Files
+    from modelops_dask.store.requests import plan_of
     from mops_helm import render_study, studies, study_verify
 
-    found = study_verify.check(study, sample, bundle, studies.workers(preset_names, files, sets))
+    request = plan_of(Files(study), spec).request if spec else None
+    found = study_verify.check(study, sample, bundle, studies.workers(preset_names, files, sets), request)
     click.echo(render_study.verified(found, output))
     sys.exit(3 if found.findings else 0)
+
+
+def _spec(path: Path | None, namespace: str, context: str) -> "Spec | None":
+    """The study file of --spec, whose tasks are meant; a study in the cluster has one of its own."""
+    if path is None:
+        return None
+    if namespace or context:
+        raise click.UsageError("a study in the cluster has its own study file: leave out --spec")
+    from modelops_dask.study import packed
+
+    return packed.load(path)
 
 
 def _in_cluster(name: str, namespace: str, context: str, verb: str, words: Sequence[str], stdout) -> int:

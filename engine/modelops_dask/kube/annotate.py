@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelops_dask.errors import ClusterFailed
 from modelops_dask.kube.connect import Cluster, Refused, asking
 
 logger = logging.getLogger("modelops")
@@ -40,6 +39,8 @@ class Annotations:
     def put(self, name: str, value: Mapping[str, Any] | None, urgent: bool = False) -> None:
         """Say something; what was said before under that name, and not sent, is forgotten. None unsays it."""
         text = None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        if text:
+            text = text.encode(errors="backslashreplace").decode()  # half a surrogate pair cannot be sent
         with self._lock:
             self._unsent[PREFIX + name] = text
         if urgent:
@@ -62,8 +63,8 @@ class Annotations:
                 job = self._job() if job is None else job
                 if values and job:
                     self._patch(job, values)
-            except ClusterFailed as error:
-                said, before = str(error).partition("\n")[0], said
+            except Exception as error:  # whatever it is: the verdict must be written once it passes
+                said, before = str(error).partition("\n")[0] or type(error).__name__, said
                 if said != before:
                     logger.warning("the Job's annotations were not written: %s", said)
                 if job and isinstance(error, Refused) and error.status in FINAL:

@@ -12,6 +12,7 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -41,11 +42,15 @@ REASONS = 10  # in a summary; an object's annotations have 256 KiB of room
 
 
 class Reporter(AbstractContextManager):
-    """`stopping`: told to stop; `done` is how many tasks had ended, as last heard."""
+    """`stopping`: told to stop; `done` is how many tasks had ended, as last heard.
+
+    `own_sets` are numbers of sets in the store -> in the study file, by which a person tries a task.
+    """
 
     def __init__(self, share: Share | None, inbox: "SimpleQueue[events.Event]") -> None:
         self.stopping = False
         self.done = 0
+        self.own_sets: Mapping[int, int] = {}
         self._name = "" if share is None else f"-{share.index}"
         self._state: dict[str, Any] = {"phase": "", "note": "", "pod": socket.gethostname()}
         self._logged = 0.0
@@ -122,6 +127,9 @@ class Reporter(AbstractContextManager):
         facts["by_reason"] = facts["by_reason"][:REASONS]
         for reason in facts["by_reason"]:
             del reason["why"]  # a model's own words, and whoever sees the Job would read them
+            number, _, replicate = reason["task"].partition("/")
+            if int(number) in self.own_sets:
+                reason["task_of_spec"] = f"{self.own_sets[int(number)]}/{replicate}"
         if summary.share is not None or not self._name:
             self._state |= {name: facts[name] for name in COUNTS}
         self._end(facts, summary.exit_code, verdict(summary), of_all=summary.share is None)
@@ -133,7 +141,8 @@ class Reporter(AbstractContextManager):
     def _end(self, facts: dict[str, Any], exit_code: int, said: str, of_all: bool) -> None:
         """Say how it ended; a chunk that ended the study says it of both."""
         logger.info("%s", said)
-        short = {name: self._state[name] for name in COUNTS if name in self._state}
+        short = {name: self._state.get(name, 0) for name in COUNTS}
+        short["pending"] = max(0, short["total"] - short["ok"] - short["failed"] - short["poisoned"])
         short |= {"exit_code": exit_code, "verdict": said}
         message = f"{said}\n{json.dumps(short | {'verdict': None})}".encode()[:TERMINATION_BYTES]
         if TERMINATION_LOG.exists():

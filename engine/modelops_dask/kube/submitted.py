@@ -2,25 +2,26 @@
 
 Job (conditions, and the annotations that its driver writes) -> Submitted: a state of the contract, progress
 
-States are those of ModelOps: pending, running, succeeded, partial, failed, cancelled. Does not say why a pod
-does not start: stuck.py does.
+Annotations are read as untrusted.py says: whatever they hold, a Job can be shown. States are those of
+ModelOps: pending, running, succeeded, partial, failed, cancelled; "unknown" is a Job that cannot be read.
+Does not say why a pod does not start: stuck.py does.
 """
 
 import difflib
-import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, get_args
 
 from modelops_dask.errors import BadInput
-from modelops_dask.kube import jobs
+from modelops_dask.kube import jobs, untrusted
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.study.progress import Phase
 
 PROGRESS, SUMMARY = "modelops.io/progress", "modelops.io/summary"  # of a chunk with its number: PROGRESS-3
 INTERRUPTED = 130
 PHASES = get_args(Phase)  # in their order
+COUNTS = ("total", "ok", "failed", "poisoned", "pending")  # that every summary has
 SILENT_SECONDS = 60.0  # without a word of the driver
 
 
@@ -112,21 +113,53 @@ class NoSuchStudy(BadInput):
 
 def find(cluster: Cluster, name: str) -> Submitted:
     """A study by the name of its Job, or by its own when only one Job has it. NoSuchStudy."""
-    found = [of(job) for job in jobs.listed(cluster)]
+    found = listed(cluster)
     fits = [one for one in found if one.job == name] or [one for one in found if one.study == name]
     if len(fits) != 1:
         raise NoSuchStudy(name, cluster.namespace, found)
     return fits[0]
 
 
+def listed(cluster: Cluster, release: str = "") -> list[Submitted]:
+    """All studies, or those of one release, the oldest first; of a Job that cannot be read, its name."""
+    found = []
+    for job in jobs.listed(cluster, release):
+        try:
+            found.append(of(job))
+        except Exception as error:  # whatever it is: it is one Job, and the others must be shown
+            found.append(_unreadable(job, error))
+    return found
+
+
+def _unreadable(job: jobs.Object, error: Exception) -> Submitted:
+    name = job["metadata"]["name"]
+    return Submitted(
+        job=name,
+        study=name,
+        release="",
+        state="unknown",
+        ended=False,
+        store="",
+        bundle="",
+        command="",
+        chunks=0,
+        created=time.time(),
+        finished=0.0,
+        message=f"The Job cannot be read: {type(error).__name__}: {error}",
+        verdict=None,
+        progress=None,
+        summary={},
+    )
+
+
 def of(job: jobs.Object) -> Submitted:
-    """What a Job says."""
+    """What a Job says, whatever its annotations hold."""
     metadata, spec, status = job["metadata"], job["spec"], job.get("status", {})
-    annotations, labels = metadata.get("annotations", {}), metadata.get("labels", {})
+    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
     conditions = {one["type"]: one for one in status.get("conditions", []) if one["status"] == "True"}
     end = conditions.get("Complete") or conditions.get("Failed")
     failed = conditions.get("Failed") or conditions.get("FailureTarget") or {}
-    summary, chunks = _json(annotations.get(SUMMARY)), 0
+    summary, chunks = _summary(annotations.get(SUMMARY)), 0
     if spec.get("completionMode") == "Indexed":
         chunks = spec["completions"]
     verdict = _verdict(annotations, summary, chunks)
@@ -141,13 +174,13 @@ def of(job: jobs.Object) -> Submitted:
         state = "running" if progress or status.get("ready") else "pending"
     return Submitted(
         job=metadata["name"],
-        study=annotations.get(jobs.STUDY) or labels.get(jobs.STUDY, ""),
+        study=untrusted.text(annotations.get(jobs.STUDY) or labels.get(jobs.STUDY)),
         release=labels.get(jobs.RELEASE, ""),
         state=state,
         ended=end is not None,
-        store=annotations.get(jobs.STORE, ""),
-        bundle=annotations.get(jobs.BUNDLE, ""),
-        command=annotations.get(jobs.COMMAND, ""),
+        store=untrusted.text(annotations.get(jobs.STORE)),
+        bundle=untrusted.text(annotations.get(jobs.BUNDLE)),
+        command=untrusted.text(annotations.get(jobs.COMMAND)),
         chunks=chunks,
         created=_seconds(metadata["creationTimestamp"]),
         finished=_seconds(end["lastTransitionTime"]) if end else 0.0,
@@ -161,39 +194,75 @@ def of(job: jobs.Object) -> Submitted:
     )
 
 
+def _summary(annotation: Any) -> dict[str, Any]:
+    """A summary with all counts, and of the rest only what has its kind; {} when there is none.
+
+    Drivers of 0.1.0 that ended by an error left `pending` out.
+    """
+    summary = untrusted.mapping(annotation)
+    if not summary:
+        return {}
+    counts = {name: untrusted.count(summary.get(name)) for name in COUNTS}
+    if "pending" not in summary:
+        counts["pending"] = max(0, counts["total"] - counts["ok"] - counts["failed"] - counts["poisoned"])
+    if summary.get("exit_code") not in range(256):
+        summary.pop("exit_code", None)
+    if "verdict" in summary:
+        summary["verdict"] = untrusted.text(summary["verdict"])
+    if "by_reason" in summary:
+        reasons = summary["by_reason"]
+        summary["by_reason"] = list(filter(_is_reason, reasons)) if isinstance(reasons, list) else []
+    return summary | counts
+
+
+def _is_reason(value: Any) -> bool:
+    kinds = {"count": int, "state": str, "reason": str, "task": str}
+    if not isinstance(value, dict) or type(value.get("task_of_spec", "")) is not str:
+        return False
+    return all(type(value.get(name)) is kind for name, kind in kinds.items())
+
+
 def _progress(annotations: dict[str, str], chunks: int) -> Seen | None:
     """Of a driver, or of all chunks: counts and rates add up, the phase is the furthest, the word the newest.
 
     Chunks have equal shares, so the total is known before each of them has begun.
     """
-    said = [_json(text) for name, text in annotations.items() if _is(name, PROGRESS)]
-    said = sorted((one for one in said if "seen" in one), key=lambda one: one["seen"])
+    read = (untrusted.mapping(text) for name, text in annotations.items() if _is(name, PROGRESS))
+    said = sorted((_seen(one) for one in read if "seen" in one), key=lambda one: one.seen)
     if not said:
         return None
     done, total, failed, poisoned = (
-        sum(one.get(name) or 0 for one in said) for name in ("done", "total", "failed", "poisoned")
+        sum(getattr(one, name) for one in said) for name in ("done", "total", "failed", "poisoned")
     )
-    total = round(total * max(1, chunks) / len(said))
-    going = [one for one in said if one.get("done", 0) < one.get("total", 0)]
-    phases = [one.get("phase", "") for one in said]
+    going = [one for one in said if one.done < one.total]
     return Seen(
-        phase=max(phases, key=lambda phase: PHASES.index(phase) if phase in PHASES else -1),
+        phase=max(
+            (one.phase for one in said), key=lambda phase: PHASES.index(phase) if phase in PHASES else -1
+        ),
         done=done,
-        total=total,
+        total=round(total * max(1, chunks) / len(said)),
         failed=failed,
         poisoned=poisoned,
-        rate=sum(one.get("rate") or 0 for one in going),
-        eta_seconds=max((one.get("eta_seconds") or 0 for one in going), default=0) or None,
-        note=next((one["note"] for one in reversed(said) if one.get("note")), ""),
-        seen=said[-1]["seen"],
+        rate=sum(one.rate for one in going),
+        eta_seconds=max((one.eta_seconds or 0.0 for one in going), default=0.0) or None,
+        note=next((one.note for one in reversed(said) if one.note), ""),
+        seen=said[-1].seen,
     )
+
+
+def _seen(said: dict[str, Any]) -> Seen:
+    """What one driver says, counts that cannot be left out."""
+    counts = {name: untrusted.count(said.get(name)) for name in ("done", "total", "failed", "poisoned")}
+    numbers = {name: untrusted.number(said.get(name)) for name in ("rate", "seen")}
+    texts = {name: untrusted.text(said.get(name)) for name in ("phase", "note")}
+    return Seen(**texts, **counts, **numbers, eta_seconds=untrusted.number(said.get("eta_seconds")) or None)
 
 
 def _verdict(annotations: dict[str, str], summary: dict[str, Any], chunks: int) -> int | None:
     """Of the whole, else of its chunks: they have succeeded or are partial only when all have ended."""
     if "exit_code" in summary:
         return summary["exit_code"]
-    said = [_json(text) for name, text in annotations.items() if _is(name, SUMMARY)]
+    said = [_summary(text) for name, text in annotations.items() if _is(name, SUMMARY)]
     codes = [one["exit_code"] for one in said if "exit_code" in one]
     judged = [code for code in codes if code not in (0, 3)]
     return max(judged or codes) if judged or 0 < len(codes) == chunks else None
@@ -202,15 +271,6 @@ def _verdict(annotations: dict[str, str], summary: dict[str, Any], chunks: int) 
 def _is(name: str, kind: str) -> bool:
     """Whether an annotation is of that kind, a chunk's too."""
     return name == kind or (name.startswith(f"{kind}-") and name[len(kind) + 1 :].isdigit())
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    """An annotation as a mapping; {} for what is none."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _seconds(time_: str) -> float:

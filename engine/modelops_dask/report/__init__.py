@@ -11,13 +11,14 @@ Does not write anything and runs nothing.
 """
 
 from modelops_dask.store.files import Files
+from modelops_dask.study.spec import Spec
 
 
-def report(store: str | Files) -> str:
-    """The HTML of a study's report. NoStudy when there is none."""
+def report(store: str | Files, spec: Spec | None = None) -> str:
+    """The HTML of the report of the tasks of a spec, or else of the last request. NoStudy, NotInStore."""
     from modelops_dask.report import figures, measure, page, space
 
     files = store if isinstance(store, Files) else Files(str(store))
-    measured = measure.measure(files)
+    measured = measure.measure(files, spec)
     maps = space.maps(measured.plan, measured.by_set)
     return page.page(measured, maps, figures.figures(measured, maps))

@@ -19,8 +19,9 @@ from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
 from modelops_dask.store.identity import Study, read_study
-from modelops_dask.store.study import existing
+from modelops_dask.store.requests import plan_of
 from modelops_dask.study.plan import FAILED, OK, POISONED, Plan
+from modelops_dask.study.spec import Spec
 
 
 class Configuration(NamedTuple):
@@ -127,9 +128,9 @@ class Measured:
         return int(np.count_nonzero(self.state.attempts > 1))
 
 
-def measure(files: Files) -> Measured:
-    """What the store holds; NoStudy."""
-    plan = existing(files)
+def measure(files: Files, spec: Spec | None = None) -> Measured:
+    """What the store holds of the tasks of a spec, or else of the last request. NoStudy, NotInStore."""
+    plan = plan_of(files, spec)
     state = fold(files, plan)
     found = Measured(files.where(), read_study(files), plan, state, _blank(plan, state))
     for rows in parts.scan(files, COLUMNS):
@@ -144,10 +145,7 @@ def _blank(plan: Plan, state: State) -> BySet:
 
 
 def _add(found: Measured, rows: pa.Table) -> None:
-    inside = pc.and_(
-        pc.less(rows["set"], found.plan.n_sets), pc.less(rows["replicate"], found.plan.replicates)
-    )
-    rows = rows.filter(inside)
+    rows = rows.filter(_asked(found.plan, rows))
     if not rows.num_rows:
         return
     status = rows["status"].cast(pa.string())
@@ -175,6 +173,14 @@ def _add(found: Measured, rows: pa.Table) -> None:
         _add_reasons(
             found, rows.set_column(rows.schema.get_field_index("status"), "status", status).filter(~ok)
         )
+
+
+def _asked(plan: Plan, rows: pa.Table) -> pa.Array:
+    """bool: rows of tasks of the plan; the others are another request's."""
+    sets, replicates = (rows[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
+    inside = (sets >= 0) & (sets < plan.n_sets) & (replicates >= 0) & (replicates < plan.replicates)
+    inside[inside] = ~plan.absent[sets[inside], replicates[inside]]
+    return pa.array(inside)
 
 
 def _add_reasons(found: Measured, rows: pa.Table) -> None:

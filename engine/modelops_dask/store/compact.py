@@ -58,26 +58,33 @@ class MixedOutputs(BadInput):
         return f"{shown}{more}\nThese are kept as bytes under {self.where}; all others are in the tables."
 
 
-def compact(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
+def compact(
+    files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, into: Files | None = None
+) -> list[str]:
     """Write results/ unless it is up to date; where its files are, as paths or URLs.
 
+    With `into`, a folder on this machine, results/ is written there, and the store's own stays as it is.
     MixedOutputs, after everything else is written, when tables of one name do not fit together.
     """
-    manifest = current(files, plan, max_attempts)
+    into = into or files
+    manifest = current(files, plan, max_attempts, into)
     if manifest["problems"]:
-        raise MixedOutputs(files.where(f"{tables_folder(manifest)}/raw"), manifest["problems"])
-    return [files.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
+        raise MixedOutputs(into.where(f"{tables_folder(manifest)}/raw"), manifest["problems"])
+    return [into.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
 
 
-def current(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> dict[str, Any]:
+def current(
+    files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, into: Files | None = None
+) -> dict[str, Any]:
     """The manifest of results/, which is written first unless it is up to date and its tables are there."""
+    into = into or files
     sources = _sources(files, plan, max_attempts)
-    manifest = read_manifest(files)
-    if manifest and manifest.get("built_from") == sources and _whole(files, manifest):
+    manifest = read_manifest(into)
+    if manifest and manifest.get("built_from") == sources and _whole(into, manifest):
         return manifest
     while True:
         try:
-            return _build(files, plan, max_attempts, sources)
+            return _build(files, plan, max_attempts, sources, into)
         except (FileNotFoundError, parts.NotAPart):
             before, sources = sources, _sources(files, plan, max_attempts)
             if sources == before:
@@ -137,9 +144,9 @@ def _whole(files: Files, manifest: dict[str, Any]) -> bool:
     return all(name in sizes and stated.get(name, sizes[name]) == sizes[name] for name in manifest["files"])
 
 
-def _build(files: Files, plan: Plan, max_attempts: int, sources: str) -> dict[str, Any]:
-    stamp = "" if files.folder else leftovers.new_stamp()
-    with files.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
+def _build(files: Files, plan: Plan, max_attempts: int, sources: str, into: Files) -> dict[str, Any]:
+    stamp = "" if into.folder else leftovers.new_stamp()
+    with into.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
         tables = write_tables(files, plan, folder / stamp, max_attempts)
         names = {f"{stamp}/{name}".lstrip("/"): size for name, size in tables.pop("sizes").items()}
         study, replaced = read_study(files), None
@@ -152,11 +159,11 @@ def _build(files: Files, plan: Plan, max_attempts: int, sources: str) -> dict[st
             "sizes": names,
         }
         if stamp:
-            replaced = read_manifest(files)
+            replaced = read_manifest(into)
             manifest |= {"stamp": stamp, "replaced": replaced["files"] if replaced else []}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     if stamp:
-        leftovers.remove(files, FOLDER, manifest, replaced or {})
+        leftovers.remove(into, FOLDER, manifest, replaced or {})
     return manifest
 
 

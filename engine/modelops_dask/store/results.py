@@ -3,10 +3,14 @@
     from modelops_dask.store.results import results
     results("out/sir", "curve").to_pandas().groupby(["param_beta", "day"]).infected.median()
 
-Does not write but for results/ itself, which it builds when it is missing or older than what the store holds.
+These are the tasks of the last request. opened() also has those of any other study file that was run into the
+store, in a temporary folder. Does not write but for results/ itself, which it builds when it is missing or
+older than what the store holds, and which always has the tables of the last request.
 """
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +21,9 @@ import pyarrow.parquet as pq
 from modelops_dask.errors import BadInput
 from modelops_dask.store.compact import FOLDER, current, output_name, pieces, tables_folder
 from modelops_dask.store.files import Files
-from modelops_dask.store.study import existing
+from modelops_dask.store.requests import is_last, plan_of
+from modelops_dask.study.plan import Plan
+from modelops_dask.study.spec import Spec
 
 REPLICATES = "replicates"
 
@@ -77,34 +83,71 @@ class Output:
                 yield pq.ParquetFile(file)
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one request of a store: `outputs` by name, and its `tasks` by state.
+
+    `last` says that they are those of results/. Others lie in a folder that goes when they are closed.
+    """
+
+    store: str  # folder or URL
+    last: bool
+    outputs: dict[str, Output]
+    tasks: dict[str, int]
+
+    def output(self, name: str | None = None) -> Output:
+        """One output; the name may be left out when the model has only one. NoOutput."""
+        if name is None:
+            own = [each for each in self.outputs if each != REPLICATES] or [REPLICATES]
+            if len(own) > 1:
+                raise NoOutput(self.store, None, own)
+            name = own[0]
+        if name not in self.outputs:
+            raise NoOutput(self.store, name, list(self.outputs))
+        return self.outputs[name]
+
+
+@contextmanager
+def opened(store: str | Path | Files, spec: Spec | None = None) -> Iterator[Tables]:
+    """The tables of the tasks that a spec asks for, or else of the last request, while the `with` lasts.
+
+    They are built first when they are missing or older than the parts. Those of an earlier request are built
+    in a temporary folder, and results/ stays as it is. NoStudy, NotInStore.
+    """
+    files = _files(store)
+    plan = plan_of(files, spec)
+    if is_last(files, plan):
+        yield _built(files, plan, files)
+        return
+    with tempfile.TemporaryDirectory(prefix="modelops-results-") as folder:
+        yield _built(files, plan, Files(folder))
+
+
 def outputs(store: str | Path | Files) -> dict[str, Output]:
     """Everything that results() can return, by name; `replicates` is a row per task of the plan.
 
     The tables are built first when they are missing or older than the parts. NoStudy.
     """
     files = _files(store)
-    manifest = current(files, existing(files))
-    stamp = tables_folder(manifest).removeprefix(FOLDER).lstrip("/")
-    found: dict[str, Output] = {}
-    for name, parts in pieces(manifest).items():  # model_outputs/, raw/, replicates
-        kind, _, file = name.removeprefix(f"{stamp}/").removesuffix(".parquet").rpartition("/")
-        output = Output(files, files.where(f"{FOLDER}/{name}"), tuple(parts))
-        found.setdefault(output_name(file) if kind else REPLICATES, output)
-    return found
+    return _built(files, plan_of(files), files).outputs
 
 
 def output(store: str | Path | Files, name: str | None = None) -> Output:
     """One of outputs(); the name may be left out when the model has only one. NoStudy, NoOutput."""
     files = _files(store)
-    known = outputs(files)
-    if name is None:
-        own = [each for each in known if each != REPLICATES] or [REPLICATES]
-        if len(own) > 1:
-            raise NoOutput(files.where(), None, own)
-        name = own[0]
-    if name not in known:
-        raise NoOutput(files.where(), name, list(known))
-    return known[name]
+    return _built(files, plan_of(files), files).output(name)
+
+
+def _built(files: Files, plan: Plan, into: Files) -> Tables:
+    """The tables of a plan as results/ of `into`: the store itself, or a folder for an earlier request."""
+    manifest = current(files, plan, into=into)
+    stamp = tables_folder(manifest).removeprefix(FOLDER).lstrip("/")
+    found: dict[str, Output] = {}
+    for name, parts in pieces(manifest).items():  # model_outputs/, raw/, replicates
+        kind, _, file = name.removeprefix(f"{stamp}/").removesuffix(".parquet").rpartition("/")
+        table = Output(into, into.where(f"{FOLDER}/{name}"), tuple(parts))
+        found.setdefault(output_name(file) if kind else REPLICATES, table)
+    return Tables(files.where(), into is files, found, manifest.get("tasks", {}))
 
 
 def results(store: str | Path | Files, name: str | None = None) -> pa.Table:

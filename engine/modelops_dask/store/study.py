@@ -92,7 +92,7 @@ def begin(files: Files, spec: Spec, bundle_digest: str, note: Callable[[str], No
                 "which mops-helm 0.1 refuses to read; nothing else in it has changed"
             )
     table, numbers = _add_sets(files, spec.table)
-    request = Request(spec.replicates, _ranges(numbers), tuple(sorted(spec.resources.items())))
+    request = Request(spec.replicates, ranges(numbers.to_numpy()), tuple(sorted(spec.resources.items())))
     wanted = _json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
     try:
         changed = files.read("spec.json") != wanted
@@ -120,18 +120,22 @@ def existing(files: Files, request: Request | None = None) -> Plan:
     that extends the study meanwhile changes nothing for it.
     """
     study = read_study(files)
-    if request is None:
-        raw = read_json(files, "spec.json")
-        try:
-            request = Request(int(raw["replicates"]), tuple((int(a), int(b)) for a, b in raw["sets"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise Damaged(files.where("spec.json"), str(error)) from error
+    request = request or last_request(files)
     table = read_sets(files)
     if request.sets and request.sets[-1][1] > table.num_rows:
         raise Damaged(
             files.where(SETS), f"{request.sets[-1][1]} sets were asked for, {table.num_rows} are there"
         )
     return Plan(study.entrypoint, table, request)
+
+
+def last_request(files: Files) -> Request:
+    """What the last run asked for: replicates and sets, for spec.json does not keep `resources`. Damaged."""
+    raw = read_json(files, "spec.json")
+    try:
+        return Request(int(raw["replicates"]), tuple((int(a), int(b)) for a, b in raw["sets"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(files.where("spec.json"), str(error)) from error
 
 
 def read_sets(files: Files) -> pa.Table:
@@ -198,9 +202,9 @@ def _from_file(table: pa.Table) -> pa.Table:
     return pa.Table.from_batches(batches, SETS_SCHEMA)
 
 
-def _ranges(numbers: pa.Array) -> tuple[tuple[int, int], ...]:
+def ranges(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Half-open ranges that cover the numbers."""
-    values = np.unique(numbers.to_numpy())
+    values = np.unique(numbers)
     if not len(values):
         return ()
     breaks = np.flatnonzero(np.diff(values) != 1)

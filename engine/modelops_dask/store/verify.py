@@ -22,7 +22,7 @@ from typing import Any
 from modelops_dask.errors import BadInput
 from modelops_dask.store.verify_parts import Ledger, Membership, read_parts
 from modelops_dask.store.verify_results import check_results
-from modelops_dask.store.verify_tasks import Report, Store, Tasks, read_tasks
+from modelops_dask.store.verify_tasks import Report, Request, Store, Tasks, read_tasks
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,17 @@ class Sampled:
 Rerun = Callable[[Sampled], tuple[dict[str, bytes], str]]
 
 
-def verify(store: str, sample: int = 0, rerun: Rerun | None = None) -> Report:
+def verify(store: str, sample: int = 0, rerun: Rerun | None = None, request: Request | None = None) -> Report:
     """Check a store, a folder or URL. BadInput when there is no study at all.
 
     `rerun` runs one of `sample` ok tasks again: its outputs and environment, or RuntimeError if it fails now.
+    `request` is whose tasks to check, else the last one's; results/ is checked only if it is kept for these.
     """
     files, report = Store(store), Report(store)
     if "study.json" not in files.names(""):
         raise BadInput(f"{store} holds no study (no study.json)")
     membership = check_study(files, report)
-    tasks = read_tasks(files, report)
+    tasks = read_tasks(files, report, request)
     if tasks is None:
         return report
     ledger = read_parts(files, tasks, membership, report)
@@ -61,7 +62,8 @@ def verify(store: str, sample: int = 0, rerun: Rerun | None = None) -> Report:
         if state == "pending":
             report.add("UNFINISHED", f"{number}/{replicate}", "has not ended: run the study again")
     report.tasks = dict(states)
-    check_results(files, tasks, ledger, report)
+    if report.tables:
+        check_results(files, tasks, ledger, report)
     if sample and rerun:
         _rerun(files, tasks, ledger, report, sample, rerun)
     return report

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+Request = tuple[int, tuple[tuple[int, int], ...]]  # replicates, and half-open ranges of set numbers
 SHOWN = 20  # findings of a code that are listed one by one
 
 
@@ -37,6 +38,7 @@ class Report:
     tasks: dict[str, int] = field(default_factory=dict)  # by state
     rows: int = 0  # of parts, each digest computed again
     rerun: int = 0  # tasks whose bytes were compared
+    tables: bool = True  # whether results/ is of these tasks, and was checked; else it is of another request
     findings: list[Finding] = field(default_factory=list)
     affected: Counter[str] = field(default_factory=Counter)  # executor -> ok rows of mops-helm 0.1
     _counted: Counter[str] = field(default_factory=Counter)
@@ -103,8 +105,10 @@ class Tasks:
             yield from ((number, replicate) for replicate in range(count))
 
 
-def read_tasks(files: Store, report: Report) -> Tasks | None:
-    """sets/ and spec.json; None when they cannot be read at all."""
+def read_tasks(files: Store, report: Report, request: Request | None = None) -> Tasks | None:
+    """sets/ and spec.json; None when they cannot be read at all. `request` is what to look at instead of the
+    last one.
+    """
     tasks = Tasks([], [], [], np.empty(0, bool), 0)
     keys: dict[tuple[str, int | None], int] = {}
     names = [name for name in files.names("sets") if not name.startswith(".")]
@@ -127,18 +131,25 @@ def read_tasks(files: Store, report: Report) -> Tasks | None:
             tasks.ids.append(row["param_id"])
             tasks.seeds.append(row["seed"])
     try:
-        spec = json.loads(files.read("spec.json"))
-        tasks.replicates, ranges = int(spec["replicates"]), [(int(a), int(b)) for a, b in spec["sets"]]
-        flat = [bound for pair in ranges for bound in pair]
-        if tasks.replicates < 1 or flat != sorted(flat) or len(tasks.ids) < max(flat, default=0):
-            raise ValueError(f"asks for sets {ranges} of {len(tasks.ids)}, {tasks.replicates} replicates")
+        last = _last_request(files, len(tasks.ids))
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         report.add("SPEC", "spec.json", f"is damaged ({line(error)}): run the study again, which writes it")
         return None
+    report.tables = request in (None, last)
+    tasks.replicates, ranges = request or last
     tasks.wanted = np.zeros(len(tasks.ids), bool)
     for start, stop in ranges:
         tasks.wanted[start:stop] = True
     return tasks
+
+
+def _last_request(files: Store, n_sets: int) -> Request:
+    spec = json.loads(files.read("spec.json"))
+    replicates, ranges = int(spec["replicates"]), tuple((int(a), int(b)) for a, b in spec["sets"])
+    flat = [bound for pair in ranges for bound in pair]
+    if replicates < 1 or flat != sorted(flat) or n_sets < max(flat, default=0):
+        raise ValueError(f"asks for sets {ranges} of {n_sets}, {replicates} replicates")
+    return replicates, ranges
 
 
 def _check_set(row: dict[str, Any], number: int, keys: dict, where: str, report: Report) -> None:

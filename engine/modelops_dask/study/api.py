@@ -15,7 +15,7 @@ Does not know values files or presets, which are the command's: it takes Setting
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Result:
-    """A study as its store has it after a run."""
+    """A study as its store has it after a run, also when another one was run into the store since."""
 
     summary: Summary
+    study: Study | None = field(default=None, repr=False)  # None: the store's last request
 
     @property
     def ok(self) -> bool:
@@ -80,13 +81,15 @@ class Result:
     @property
     def outputs(self) -> list[str]:
         """Names for table()."""
-        return list(results.outputs(self.summary.store))
+        with results.opened(self.summary.store, self.study and self.study.spec) as tables:
+            return list(tables.outputs)
 
     def table(self, name: str | None = None) -> "pa.Table":
         """One output of all tasks that are ok (store.results.results); the name may be left out if there is
         only one. NoOutput.
         """
-        return results.results(self.summary.store, name)
+        with results.opened(self.summary.store, self.study and self.study.spec) as tables:
+            return tables.output(name).table()
 
 
 def run(
@@ -132,7 +135,8 @@ def run(
 
     watcher = Watcher(progress=on_progress, note=warnings.warn)
     room = memory.of_workers(client, study.spec.resources) if client else memory.here(shape, settings)
-    return Result(drive(study.spec, bundle, files, connect, retry=retry, memory=room, watcher=watcher))
+    done = drive(study.spec, bundle, files, connect, retry=retry, memory=room, watcher=watcher)
+    return Result(done, study)
 
 
 def _whole_machine() -> Shape:

@@ -4,14 +4,17 @@ Spec + Bundle -> plan in the store -> what is pending -> environment -> dispatch
               -> Summary
 
 Running the same study again does only what is left; when nothing is, no cluster is started. Chunks run a
-share each, and meet in the store alone: who finds nothing pending, of all tasks, writes the tables.
+share each, and meet in the store alone: who finds nothing pending, of all tasks, writes the tables. Several
+runs may extend one store at once, each with a request of its own: parts are everybody's, each run counts the
+tasks of its own plan, and results/ is kept for the run that began last.
 
 Does not know where the workers are: `connect` gives a client, local.local_cluster or remote.connect.
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -24,7 +27,8 @@ from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
 from modelops_dask.store.identity import NoStudy
 from modelops_dask.store.merge import merge
-from modelops_dask.store.study import OtherStudy, begin, check_same
+from modelops_dask.store.requests import is_last
+from modelops_dask.store.study import OtherStudy, begin, check_same, existing
 from modelops_dask.study import dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, Source
@@ -43,6 +47,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 NONE_OK = 20  # attempts without one that ended well are worth a word
+LATER_REQUEST = (
+    "Another run has begun with a later request of this store, so results/ is kept for that one. These "
+    "results are stored; mops-helm study results shows them by the name of the Job, or by --spec FILE"
+)
 RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
 
 
@@ -145,10 +153,15 @@ class _Drive:
             return self.tables(plan, state, ran)
         state_of_all = self.fold(whole)
         if not state_of_all.counts()["pending"]:
-            with claimed(self.files, f"chunk {share.index}") as mine:
+            with self.claim(whole, share) as mine:
                 if mine:
                     return self.tables(whole, state_of_all, ran)
         return self.summary(plan, state, ran=ran)
+
+    def claim(self, whole: Plan, share: Share) -> AbstractContextManager[bool]:
+        """Who writes results/: a chunk whose request is not the last any more writes and claims nothing."""
+        last = is_last(self.files, whole)
+        return claimed(self.files, f"chunk {share.index}") if last else nullcontext(True)
 
     def tables(self, plan: Plan, state: State, ran: Progress | None) -> Summary:
         """Compact, unless that was done."""
@@ -156,7 +169,7 @@ class _Drive:
             self.phase("compacting")
         results, problem = (), ""
         try:
-            results = tuple(compact(self.files, plan, self.limits.max_attempts))
+            results = tuple(self.compact(plan))
         except MixedOutputs as error:
             problem = str(error)
         return self.summary(plan, state, ran=ran, results=results, problem=problem)
@@ -164,6 +177,39 @@ class _Drive:
     def summary(self, plan: Plan, state: State, **run: object) -> Summary:
         hint = packages.hint(self.bundle, [failure.reason for failure in state.failures])
         return summarize(self.files, plan, state, hint=hint, **run)
+
+    def compact(self, plan: Plan) -> list[str]:
+        """Write results/, unless a later request has begun: it is kept for the one that began last.
+
+        Whoever writes looks again afterwards, so that the last one's tables stay, whoever ends last. The
+        tables of an earlier request are built and thrown away, for what is wrong with them: MixedOutputs.
+        """
+        if is_last(self.files, plan):
+            try:
+                written = compact(self.files, plan, self.limits.max_attempts)
+            except MixedOutputs:
+                self.yield_results(plan)
+                raise
+            return [] if self.yield_results(plan) else written
+        self.watcher.note(LATER_REQUEST)
+        with tempfile.TemporaryDirectory(prefix="modelops-results-") as folder:
+            try:
+                compact(self.files, plan, self.limits.max_attempts, Files(folder))
+            except MixedOutputs as error:
+                raise MixedOutputs("raw/ of this request's tables", error.problems) from None
+        return []
+
+    def yield_results(self, plan: Plan) -> bool:
+        """Build the tables of a request that became the last one while those of this plan were written, if
+        there is one.
+        """
+        own = plan
+        while not is_last(self.files, plan):
+            self.watcher.note(LATER_REQUEST)
+            plan = existing(self.files)
+            with suppress(MixedOutputs):  # its own run says so
+                compact(self.files, plan, self.limits.max_attempts)
+        return plan is not own
 
     def fold(self, plan: Plan, task_bytes: int = 0) -> State:
         """task_bytes only before a run: its own deaths count, though a task may have had less than that."""

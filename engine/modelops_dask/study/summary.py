@@ -10,10 +10,11 @@ from modelops_dask.store import parts
 from modelops_dask.store.conditions import mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
-from modelops_dask.store.study import existing
+from modelops_dask.store.requests import is_last, plan_of
 from modelops_dask.study.plan import Plan, Share
 from modelops_dask.study.presence import Driver, running
 from modelops_dask.study.progress import Progress
+from modelops_dask.study.spec import Spec
 
 INTERRUPTED = 130
 MESSAGES = 10  # failures whose error is looked up
@@ -84,10 +85,12 @@ def _last_line(text: str) -> str:
     return lines[-1].strip()[:MESSAGE_LIMIT] if lines else ""
 
 
-def status(files: Files, max_attempts: int = MAX_ATTEMPTS) -> Summary:
-    """What the store says now, whoever runs the study; NoStudy when there is none."""
-    plan = existing(files)
-    return summarize(files, plan, fold(files, plan, max_attempts), driver=running(files))
+def status(files: Files, max_attempts: int = MAX_ATTEMPTS, spec: Spec | None = None) -> Summary:
+    """What the store says now of the tasks of a spec, or else of the last request. NoStudy, NotInStore."""
+    plan = plan_of(files, spec)
+    # Who runs another request of the store says nothing of these tasks.
+    driver = running(files) if is_last(files, plan) else None
+    return summarize(files, plan, fold(files, plan, max_attempts), driver=driver)
 
 
 def fields(found: Summary) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+"""Which tasks of a store are meant: those of its last request, or those that a study file asks for.
+
+    nothing, or a Spec -> plan_of() -> Plan;   Plan -> is_last() -> whether results/ is kept for it
+
+Sets keep their number for ever, so a study file asks for the same tasks of a store whenever it is read, and a
+request needs no record: the file that a Job was submitted with, or that a run was started with, says all.
+
+Does not add sets or write anything: study.begin() does.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelops_dask.errors import BadInput
+from modelops_dask.store.files import Files
+from modelops_dask.store.identity import read_study
+from modelops_dask.store.study import existing, last_request, ranges, read_sets
+from modelops_dask.study.plan import Plan, Request, keys
+from modelops_dask.study.spec import Spec
+
+
+class NotInStore(BadInput):
+    """No run of a study file has begun in a store: parameter sets of it are missing there."""
+
+    def __init__(self, where: str, spec: str, missing: int, total: int) -> None:
+        super().__init__(where, spec, missing, total)
+        self.where, self.spec, self.missing, self.total = where, spec, missing, total
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where} does not have {self.missing:,} of the {self.total:,} parameter sets of "
+            f"{self.spec}: no run of it has begun there. Run it there first, or wait for the run that was "
+            "submitted."
+        )
+
+
+def plan_of(files: Files, spec: Spec | None = None) -> Plan:
+    """The plan of a store for the tasks of a spec, or else of the last request.
+
+    Raises NoStudy, NotInStore, and BadInput for a spec of another entrypoint.
+    """
+    if spec is None:
+        return existing(files)
+    study = read_study(files)
+    if spec.entrypoint != study.entrypoint:
+        raise BadInput(
+            f"{files.where()} holds results of {study.entrypoint}, and {spec.path} is a study of "
+            f"{spec.entrypoint}. Name a study file that was run there."
+        )
+    table = read_sets(files)
+    return Plan(study.entrypoint, table, Request(spec.replicates, ranges(_numbers(files, spec, table))))
+
+
+def own_sets(files: Files, spec: Spec, sets: Collection[int]) -> dict[int, int]:
+    """Of sets by their number in the store: their number in the study file itself. NotInStore."""
+    numbers = _numbers(files, spec, read_sets(files))
+    places = np.flatnonzero(np.isin(numbers, list(sets))).tolist()
+    return {int(numbers[place]): place for place in places}
+
+
+def _numbers(files: Files, spec: Spec, table: pa.Table) -> np.ndarray:
+    """The number in the store of each set of a spec, int (n,)."""
+    numbers = pc.index_in(keys(spec.table), value_set=keys(table))
+    if numbers.null_count:
+        raise NotInStore(files.where(), str(spec.path), numbers.null_count, len(numbers))
+    return numbers.to_numpy()
+
+
+def is_last(files: Files, plan: Plan) -> bool:
+    """Whether the store's last request asks for the tasks of this plan. NoStudy, Damaged."""
+    last = last_request(files)
+    return (last.replicates, last.sets) == (plan.request.replicates, plan.request.sets)

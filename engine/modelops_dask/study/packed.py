@@ -1,0 +1,21 @@
+"""A study file that may be compressed, as a Job carries it: a ConfigMap has little room."""
+
+import gzip
+import tempfile
+from pathlib import Path
+
+from modelops_dask.errors import BadInput
+from modelops_dask.study import spec
+
+
+def load(path: Path) -> spec.Spec:
+    """The spec of a file, or of what NAME.gz holds. BadDocument; BadInput for a file that is not gzip."""
+    if path.suffix != ".gz":
+        return spec.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.stem
+        try:
+            plain.write_bytes(gzip.decompress(path.read_bytes()))
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise BadInput(f"{path} cannot be unpacked: {error}") from None
+        return spec.load(plain)
