@@ -240,11 +240,11 @@ def test_outcomes_by_parameters_add_up(files):
 @pytest.mark.parametrize(
     ("sets", "axes"),
     [
-        ("[{a: 1, b: x}, {a: 2, b: y}]", {"a"}),  # text is no axis
+        ("[{a: 1, b: x}, {a: 2, b: z}]", {"a"}),  # text is no axis
         ("[{a: 1, b: true}, {a: 2, b: false}]", {"a"}),
         ("[{a: 1}, {a: 2, c: 3}]", {"a"}),  # c is not in every set
         ("[{a: 1, b: 5}, {a: 1, b: 6}]", {"b"}),  # a is the same
-        ("[{b: x}, {b: y}]", set()),
+        ("[{b: x}, {b: z}]", set()),
     ],
 )
 def test_what_counts_as_swept(tmp_path, sets, axes):
