@@ -84,7 +84,7 @@ def drive(
     dispatch.run raises.
     """
     if memory:
-        limits = replace(limits, task_bytes=memory.largest_bytes)
+        limits = replace(limits, memory=memory)
     with Presence(files, watcher.note, share.index if share else None) as presence:
         drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
         try:
