@@ -246,8 +246,8 @@ class Guard:
             error += f"this task held most of them: {size_bytes // MIB:,} MiB"
         else:
             error += (
-                f"the worker process held {own_bytes // MIB:,} MiB itself, where {self._planned_bytes // MIB:,} "
-                f"MiB were planned; this task held {size_bytes // MIB:,} MiB"
+                f"the worker process held {own_bytes // MIB:,} MiB itself, where "
+                f"{self._planned_bytes // MIB:,} MiB were planned; this task held {size_bytes // MIB:,} MiB"
             )
         logger.warning("%s: %s; it is ended", reason, error)
         mine.end_for_memory(runners.get(mark, []), size_bytes, error, reason)

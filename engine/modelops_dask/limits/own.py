@@ -15,8 +15,8 @@ from functools import cache
 from modelops_dask.limits.pod import own_bytes
 from modelops_dask.shape import MIB
 
-# The event in Dask's topic "all" of a worker process that ends because it holds too much itself: with `worker`,
-# its address, the bytes that it `held`, and whether the tasks that it runs are `blameless`.
+# The event in Dask's topic "all" of a worker process that ends because it holds too much itself: with
+# `worker`, its address, the bytes that it `held`, and whether the tasks that it runs are `blameless`.
 ACTION = "modelops-memory"
 SUBSTANTIAL_BYTES = 32 * MIB  # of growth; less is not worth a release, and blames nobody
 

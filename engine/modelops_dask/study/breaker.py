@@ -83,6 +83,30 @@ class NoWorkers(Stopped):
         )
 
 
+@dataclass
+class TablesNeedMemory(Stopped):
+    """The run before was killed while it merged parts or wrote tables. `memory_bytes` is what it might use, 0
+    if not known; `remedy` is as above.
+    """
+
+    phase: str
+    memory_bytes: int = 0
+    remedy: str = ""
+
+    @property
+    def what(self) -> str:
+        """What happened, in two sentences."""
+        doing = "merged stored results" if self.phase == "merging" else "wrote the tables"
+        limit = f" (it had {self.memory_bytes // MIB:,} MiB)" if self.memory_bytes else ""
+        return (
+            f"The run before this one was killed while it {doing}, probably for want of memory{limit}. "
+            "Results are stored; tables need more."
+        )
+
+    def __str__(self) -> str:
+        return f"Stopped: {self.what}\n{self.remedy or 'Run it again with more memory.'}"
+
+
 class Breaker:
     """Raises Stopped; forgets all when a task completes."""
 
@@ -108,14 +132,13 @@ class Breaker:
         self._deaths += 1
         limit = max(DEATHS_IN_A_ROW if self._ever_completed else DEATHS_AT_FIRST, 2 * workers)
         if self._deaths >= limit:
+            advice = advice or (
+                "Either the model kills its process or a worker has too little memory for one task: try "
+                "fewer processes, or more memory per process (mops-helm preset show memory-heavy)."
+            )
             raise Stopped(
                 f"Stopped: {self._deaths} worker processes died, one after another, each running a single "
-                f"task, and no task completed between. The last was task {task_name}.\n"
-                + (
-                    advice
-                    or "Either the model kills its process or a worker has too little memory for one task: try "
-                    "fewer processes, or more memory per process (mops-helm preset show memory-heavy)."
-                )
+                f"task, and no task completed between. The last was task {task_name}.\n{advice}"
             )
 
     def restarted(self, workers: int, advice: str) -> None:

@@ -36,6 +36,7 @@ from modelops_dask.study.breaker import Breaker, NoWorkers
 from modelops_dask.study.fleet import Fleet, Sent, Worker
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.losses import Losses, LostTask
+from modelops_dask.study.memory import worker_words
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.suspects import Suspect, Suspects
