@@ -28,7 +28,9 @@ import test_killed_tables
 from modelops_dask.store import merge
 from modelops_dask.study import drive
 
-def killed(*args, **rest):
+def killed(*args):
+    for begun in args[3:]:  # of compact()
+        begun()
     os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[2] == "compacting":
@@ -88,6 +90,13 @@ def test_a_person_is_told_and_the_run_tries_again(tmp_path):
     notes.clear()
     run(tmp_path, notes)
     assert not notes
+
+
+def test_what_wrote_tables_and_had_no_task_to_run_is_seen_too(tmp_path):
+    kill_one(tmp_path, "compacting")
+    kill_one(tmp_path, "compacting")
+    with pytest.raises(TablesNeedMemory):
+        run(tmp_path, taken_away=lambda: False)
 
 
 def leave(folder: Path, **changes: object) -> None:

@@ -14,7 +14,7 @@ Does not choose what is ok: fold.py does. tables.py parses and promotes, results
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -53,14 +53,21 @@ class MixedOutputs(BadInput):
         return f"{shown}{more}\nThese are kept as bytes under {self.where}; all others are in the tables."
 
 
-def compact(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
-    """Write results/ unless it is up to date; where its files are, as paths or URLs.
+def compact(
+    files: Files,
+    plan: Plan,
+    max_attempts: int = MAX_ATTEMPTS,
+    begun: Callable[[], object] = lambda: None,
+) -> list[str]:
+    """Write results/ unless it is up to date; where its files are, as paths or URLs. begun() is called when
+    there is something to write.
 
     MixedOutputs, after everything else is written, when tables of one name do not fit together.
     """
     stamp = _stamp(files, plan, max_attempts)
     manifest = read_manifest(files)
     while manifest is None or manifest.get("built_from") != stamp:
+        begun()
         try:
             manifest = _build(files, plan, max_attempts, stamp)
         except (FileNotFoundError, parts.NotAPart):

@@ -169,11 +169,9 @@ class _Drive:
 
     def tables(self, plan: Plan, state: State, ran: Progress | None) -> Summary:
         """Compact, unless that was done."""
-        if ran:
-            self.phase("compacting")
         results, problem = (), ""
         try:
-            results = tuple(compact(self.files, plan, self.limits.max_attempts))
+            results = tuple(compact(self.files, plan, self.limits.max_attempts, self.writes))
         except MixedOutputs as error:
             problem = str(error)
         return summarize(self.files, plan, state, ran=ran, results=results, problem=problem)
@@ -213,6 +211,10 @@ class _Drive:
     def phase(self, phase: Phase) -> None:
         self.presence.phase(phase)
         self.watcher.phase(phase)
+
+    def writes(self) -> None:
+        """Tables are about to be written."""
+        self.phase("compacting")
 
     def progress(self, progress: Progress) -> None:
         progress = self.meter(progress)
