@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,6 +58,13 @@ def test_a_task_is_not_to_blame_for_what_a_worker_process_holds():
 def test_where_neither_explains_it_the_largest_task_has_to_go():
     assert culprit(usage({"task": 300, "other": 200}, {1: 150})) == "task"
     assert culprit(usage({}, {1: 150})) is None
+
+
+def test_a_task_is_not_to_blame_for_files_in_memory_that_others_left():
+    few = usage({"task": 300}, {1: 150})
+    assert few.reason == "TaskOOM"
+    assert replace(few, files_bytes=600 * MIB).reason == "WorkerMemory"
+    assert replace(usage({"task": 900}, {1: 150}), files_bytes=600 * MIB).reason == "TaskOOM", "its own"
 
 
 def test_a_task_within_what_it_was_promised_is_never_to_blame_while_a_process_exceeds_its_plan():

@@ -64,17 +64,24 @@ class Usage:
 
     `tasks` are those of each runner, by its mark; `workers` what each worker process holds itself, by its
     process id; `planned_bytes` what was planned for one of them; `last_bytes` what all may use together.
+    `files_bytes` are files in memory (/dev/shm), which belong to no process unless it has mapped them.
     """
 
     last_bytes: int
     planned_bytes: int
     tasks: Mapping[str, int]
     workers: Mapping[int, int]
+    files_bytes: int = 0
 
     @property
-    def task_bytes(self) -> int:
-        """What tasks would use if every worker process kept to its plan, and those too."""
-        return sum(self.tasks.values()) + self.planned_bytes * len(self.workers)
+    def is_full_of_tasks(self) -> bool:
+        """Whether tasks fill the pod beside worker processes that keep to their plan."""
+        return sum(self.tasks.values()) + self.planned_bytes * len(self.workers) >= self.last_bytes
+
+    @property
+    def reason(self) -> str:
+        """Of the end of a task: it is not to blame for files that nobody holds any more."""
+        return TASK if self.is_full_of_tasks or self.files_bytes < own.SUBSTANTIAL_BYTES else WORKER
 
 
 def culprit(usage: Usage) -> str | int | None:
@@ -85,7 +92,7 @@ def culprit(usage: Usage) -> str | int | None:
     supervising process, files in memory), the largest task has to go. None: there is nobody.
     """
     largest = max(usage.tasks, key=lambda mark: usage.tasks[mark], default=None)
-    if largest is not None and usage.task_bytes >= usage.last_bytes:
+    if largest is not None and usage.is_full_of_tasks:
         return largest
     pid = max(usage.workers, key=lambda pid: usage.workers[pid], default=None)
     if pid is not None and usage.workers[pid] - usage.planned_bytes >= own.SUBSTANTIAL_BYTES:
@@ -186,7 +193,7 @@ class Guard:
         if found == os.getpid():
             self._end_worker(usage, runners)
         elif isinstance(found, str):
-            self._end_task(found, usage, runners, TASK)
+            self._end_task(found, usage, runners, usage.reason)
 
     def _relieve_machine(self) -> None:
         """On a machine that others use too: only what exceeds its own limit."""
@@ -212,7 +219,8 @@ class Guard:
         runners = pod.marked()
         tasks = {mark: sum(map(pod.held_bytes, pids)) for mark, pids in runners.items()}
         workers = {pid: pod.own_bytes(pid) for pid in self._held.workers()}
-        return Usage(int(LAST * self._memory.limit_bytes), self._planned_bytes, tasks, workers), runners
+        last_bytes, files_bytes = int(LAST * self._memory.limit_bytes), self._memory.files_bytes()
+        return Usage(last_bytes, self._planned_bytes, tasks, workers, files_bytes), runners
 
     def _end_worker(self, usage: Usage, runners: Mapping[str, list[int]]) -> None:
         """End this worker process, unless it can give back enough: its tasks are not to blame."""
@@ -246,8 +254,9 @@ class Guard:
             error += f"this task held most of them: {size_bytes // MIB:,} MiB"
         else:
             error += (
-                f"the worker process held {own_bytes // MIB:,} MiB itself, where "
-                f"{self._planned_bytes // MIB:,} MiB were planned; this task held {size_bytes // MIB:,} MiB"
+                f"this task held {size_bytes // MIB:,} MiB of them, the worker process {own_bytes // MIB:,} "
+                f"({self._planned_bytes // MIB:,} are planned), files in memory (/dev/shm) "
+                f"{usage.files_bytes // MIB:,}; remove such files, or restart the pod"
             )
         logger.warning("%s: %s; it is ended", reason, error)
         mine.end_for_memory(runners.get(mark, []), size_bytes, error, reason)
