@@ -34,7 +34,7 @@ from modelops_dask.shape import child_limit, runners
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
 
 MAX_PROCESSES = 64  # of a pod, that get a port for /metrics
-NEWS_SECONDS = 1.0  # for the scheduler to take it
+NEWS_SECONDS = 5.0  # for the scheduler to hear why this process ends; a busy machine takes a second
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ the limit; admission.py and guard.py, one of each for a worker process, agree wi
 processes.
 """
 
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from modelops_dask.executors.warm import WarmExecutor
 from modelops_dask.limits import guard, own, pod
 from modelops_dask.limits.admission import Admission
 from modelops_dask.limits.cgroup import Memory
+from modelops_dask.shape import MIB
+
+logger = logging.getLogger("distributed.modelops")
 
 SLACK = 1.5  # times what it should need, that a task may hold
 KILLED = f"killed by signal {signal.SIGKILL:d}"
@@ -82,6 +86,10 @@ class LimitedExecutor(Executor):
         )
         if guard.culprit(usage) == "":
             return outcome._replace(reason=OUT_OF_MEMORY)
+        logger.warning(
+            "%s: the kernel ended a task for want of memory, and this worker process holds %d MiB itself",
+            *(guard.WORKER, held_bytes // MIB),
+        )
         if self._restart:
             self._restart(held_bytes, own.was_there(held_bytes, self._worker_bytes))
         return outcome._replace(reason=guard.WORKER)
