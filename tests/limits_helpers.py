@@ -52,6 +52,9 @@ class MemoryOfRunners:
     def used_bytes(self) -> int:
         return sum(pod.held_bytes(pid) for pids in pod.marked().values() for pid in pids)
 
+    def files_bytes(self) -> int:
+        return 0
+
     def oom_kills(self) -> int:
         return 0
 

@@ -41,7 +41,7 @@ METRICS = {
     "runner_starts": Metric("Runner processes started: zygotes with isolated_fork."),
     "runner_reuses": Metric("Tasks that found a runner waiting for them."),
     "runner_retirements": Metric(
-        "Runners ended: reuse, age, room (for another), lost (with its task), unfit (while idle), closed.",
+        "Runners ended: reuse, age, room (for another), lost (with its task), unfit (idle), memory, closed.",
         ("reason",),
     ),
     "cache_lookups": Metric("Bundles and environments looked for in their caches.", ("cache", "result")),

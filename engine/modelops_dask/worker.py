@@ -10,8 +10,11 @@ batch.py does.
 import logging
 import os
 import platform
+import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +22,19 @@ import dask
 import distributed
 import pyarrow.parquet  # noqa: F401 (batches need it: now, or the first would wait for the import)
 from distributed.comm.utils import get_tcp_server_addresses
-from distributed.utils import clean_dashboard_address
+from distributed.utils import clean_dashboard_address, sync
 
 import modelops_dask
 from modelops_dask import executors, metrics
 from modelops_dask.errors import MopsError
+from modelops_dask.limits import own
 from modelops_dask.settings import Settings
 from modelops_dask.shape import child_limit, runners
 
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
 
 MAX_PROCESSES = 64  # of a pod, that get a port for /metrics
+NEWS_SECONDS = 5.0  # for the scheduler to hear why this process ends; a busy machine takes a second
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,11 @@ class Runtime:
 def dask_setup(worker: distributed.Worker) -> None:
     """Give the worker its Runtime, log it in one line and show it at /metrics."""
     try:
-        worker.modelops = create_runtime(worker.state.nthreads, worker.memory_manager.memory_limit or 0)
+        worker.modelops = create_runtime(
+            worker.state.nthreads,
+            worker.memory_manager.memory_limit or 0,
+            partial(restart, worker) if worker.nanny else None,
+        )
     except MopsError as error:
         # Dask logs an exception of a preload and goes on; only SystemExit ends the worker.
         logger.error("ModelOps cannot start: %s", error)
@@ -70,8 +79,31 @@ def dask_teardown(worker: distributed.Worker) -> None:
         runtime.executor.__exit__(None, None, None)
 
 
-def create_runtime(threads: int, memory_limit_bytes: int) -> Runtime:
-    """A Runtime from the MODELOPS_ variables. Raises BadInput."""
+def restart(worker: distributed.Worker, held_bytes: int, blameless: bool) -> None:
+    """End this process at once, from a thread of its own: its nanny starts another, runners end with it.
+
+    Whoever listens to the scheduler hears first that memory was the reason. `blameless`: it was held before
+    the tasks that run now.
+    """
+
+    async def tell() -> None:
+        news = {
+            "action": own.ACTION,
+            "worker": worker.address,
+            "held": held_bytes,
+            "blameless": blameless,
+        }
+        await worker.scheduler.log_event(topic="all", msg=news)
+
+    with suppress(Exception):  # a scheduler that does not answer hears of a death all the same
+        sync(worker.loop, tell, callback_timeout=NEWS_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def create_runtime(
+    threads: int, memory_limit_bytes: int, restart: Callable[[int, bool], object] | None = None
+) -> Runtime:
+    """A Runtime from the MODELOPS_ variables; restart as in executors.create. Raises BadInput."""
     settings = Settings.from_env()
     if settings.executor_type == "none":
         return Runtime(settings, None, threads, memory_limit_bytes, memory_limit_bytes)
@@ -79,7 +111,9 @@ def create_runtime(threads: int, memory_limit_bytes: int) -> Runtime:
     if memory_limit_bytes and settings.executor_type != "direct":
         count = runners(threads, settings.subprocess_pool_size)
         share_bytes = max(0, child_limit(memory_limit_bytes, settings.worker_memory_bytes, count))
-    executor = executors.create(settings, memory_limit_bytes, threads, share_bytes=share_bytes)
+    executor = executors.create(
+        settings, memory_limit_bytes, threads, share_bytes=share_bytes, restart=restart
+    )
     return Runtime(settings, executor, threads, memory_limit_bytes, share_bytes)
 
 

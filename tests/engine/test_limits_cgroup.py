@@ -56,6 +56,7 @@ def test_in_a_container_with_version_2(tmp_path):
     memory = cgroup.memory(root)
     assert (memory.version, memory.limit_bytes) == (2, 4096 * MIB)
     assert memory.used_bytes() == (1000 - 10 - 20 - 1) * MIB
+    assert memory.files_bytes() == 5
     assert memory.oom_kills() == 2
 
 

@@ -91,12 +91,14 @@ def create(
     threads: int = 1,
     echo: Callable[[bytes], object] | None = None,
     share_bytes: int = 0,
+    restart: Callable[[int, bool], object] | None = None,
 ) -> Executor:
     """The executor that the settings ask for. Raises BadInput for `none`, and what cannot be had.
 
     memory_limit_bytes is that of the worker process, None or 0 for none: it caps how many runners stay warm.
     threads is how many threads of the process run tasks. echo receives what models print in runners.
     share_bytes is the memory of one runner (shape.child_limit), 0 for no limits; `direct` has none.
+    restart ends this process for want of memory, so that it is started again (limits/guard.py).
     """
     if settings.executor_type not in TYPES:
         raise BadInput(
@@ -117,15 +119,21 @@ def create(
     limit = _warm_limit(settings, memory_limit_bytes, threads)
     if settings.executor_type == "isolated_fork":
         if sys.platform == "linux":
-            return _limited(ForkExecutor(settings, limit, echo), settings, share_bytes)
+            return _limited(ForkExecutor(settings, limit, echo), settings, share_bytes, restart)
         logger.warning("executor=isolated_fork: forking is unsafe on %s; executor=cold instead", sys.platform)
     if settings.executor_type in ("cold", "isolated_fork"):
         settings = replace(settings, max_process_reuse=1)
     memory_bytes = max(1, memory_limit_bytes - settings.worker_memory_bytes) if memory_limit_bytes else 0
-    return _limited(WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes), settings, share_bytes)
+    warm = WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes)
+    return _limited(warm, settings, share_bytes, restart)
 
 
-def _limited(executor: Executor, settings: Settings, share_bytes: int) -> Executor:
+def _limited(
+    executor: Executor,
+    settings: Settings,
+    share_bytes: int,
+    restart: Callable[[int, bool], object] | None,
+) -> Executor:
     """The executor with limits of memory, where there are any and the system can have them."""
     if not share_bytes:
         return executor
@@ -139,7 +147,7 @@ def _limited(executor: Executor, settings: Settings, share_bytes: int) -> Execut
 
     try:
         memory = cgroup.memory()
-        limited = LimitedExecutor(executor, memory, share_bytes, settings.worker_memory_bytes)
+        limited = LimitedExecutor(executor, memory, share_bytes, settings.worker_memory_bytes, restart)
     except OSError as error:
         logger.warning("the memory of this pod is not shared out and not watched: %s", error)
         return executor

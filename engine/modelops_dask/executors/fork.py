@@ -19,7 +19,7 @@ from types import TracebackType
 
 from modelops_dask.executors import Executor, Outcome, Task
 from modelops_dask.executors.process import Call, Runner
-from modelops_dask.executors.runner import Answer
+from modelops_dask.executors.runner import OUT_OF_MEMORY, Answer
 from modelops_dask.executors.warm import WarmExecutor
 from modelops_dask.limits import pod
 from modelops_dask.settings import Settings
@@ -51,11 +51,13 @@ class Zygote(Runner):
             answer = answer._replace(reason=known.reason, error=known.error, peak_bytes=known.peak_bytes)
         yield answer
 
-    def end_for_memory(self, pids: list[int], peak_bytes: int, error: str) -> None:
+    def end_for_memory(
+        self, pids: list[int], peak_bytes: int, error: str, reason: str = OUT_OF_MEMORY
+    ) -> None:
         """From the guard's thread: end the child and what it started; the zygote too if that holds most."""
         if max(pids, key=pod.held_bytes) != self.pid:
             pids = [pid for pid in pids if pid != self.pid]
-        super().end_for_memory(pids, peak_bytes, error)
+        super().end_for_memory(pids, peak_bytes, error, reason)
 
 
 class ForkExecutor(Executor):
@@ -103,6 +105,10 @@ class ForkExecutor(Executor):
     def idle(self) -> list[Runner]:
         """The zygotes that wait for a task, the one used longest ago first."""
         return self._zygotes.idle()
+
+    def end_idle(self) -> int:
+        """End the zygotes and interpreters that wait for a task; how many there were."""
+        return self._zygotes.end_idle() + self._cold.end_idle()
 
     def pool(self) -> dict[str, int]:
         """How many zygotes and interpreters there are, by state."""

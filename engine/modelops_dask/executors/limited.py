@@ -10,6 +10,8 @@ the limit; admission.py and guard.py, one of each for a worker process, agree wi
 processes.
 """
 
+import logging
+import os
 import signal
 from collections.abc import Sequence
 from types import TracebackType
@@ -19,9 +21,12 @@ from modelops_dask.executors.fork import ForkExecutor, Zygote
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.runner import OUT_OF_MEMORY
 from modelops_dask.executors.warm import WarmExecutor
-from modelops_dask.limits import guard, pod
+from modelops_dask.limits import guard, own, pod
 from modelops_dask.limits.admission import Admission
 from modelops_dask.limits.cgroup import Memory
+from modelops_dask.shape import MIB
+
+logger = logging.getLogger("distributed.modelops")
 
 SLACK = 1.5  # times what it should need, that a task may hold
 KILLED = f"killed by signal {signal.SIGKILL:d}"
@@ -31,13 +36,21 @@ class LimitedExecutor(Executor):
     """Runs tasks of another executor when the pod has memory for them; ends them when it has none left."""
 
     def __init__(
-        self, executor: WarmExecutor | ForkExecutor, memory: Memory, share_bytes: int, worker_bytes: int
+        self,
+        executor: WarmExecutor | ForkExecutor,
+        memory: Memory,
+        share_bytes: int,
+        worker_bytes: int,
+        restart: guard.Restart | None = None,
     ) -> None:
-        """share_bytes is one runner's, worker_bytes this process itself needs. Raises OSError."""
+        """share_bytes is one runner's, worker_bytes this process itself needs; restart as in guard.Guard.
+        Raises OSError.
+        """
         pod.kill_orphans()
         self._executor, self._memory = executor, memory
         self._share_bytes, self._worker_bytes = share_bytes, worker_bytes
-        self._guard = guard.Guard(memory, self.runners, self._hold)
+        self._restart = restart
+        self._guard = guard.Guard(memory, self, self._hold, planned_bytes=worker_bytes, restart=restart)
         capacity_bytes = int(guard.LAST * memory.limit_bytes)
         self._admission = Admission(capacity_bytes, worker_bytes, lambda: self._guard.full)
         self._guard.start()
@@ -51,16 +64,35 @@ class LimitedExecutor(Executor):
         task = tasks[0]
         share_bytes = task.limit_bytes or self._share_bytes
         needed_bytes = task.needed_bytes or share_bytes
+        if task.alone:  # what others left here is not to be held against it
+            self.end_idle()
         with self._admission.admit(needed_bytes, task.alone, int(SLACK * task.needed_bytes)) as held_bytes:
             limit_bytes = max(share_bytes, held_bytes)
             oom_kills = self._guard.oom_kills
             outcomes = self._executor.run_all([one._replace(limit_bytes=limit_bytes) for one in tasks])
-        judged = []
-        for outcome in outcomes:
-            if outcome.reason == KILLED and self._memory.oom_kills() > oom_kills:
-                outcome = outcome._replace(reason=OUT_OF_MEMORY)
-            judged.append(outcome)
-        return judged
+        return [
+            self._judged(outcome)
+            if outcome.reason == KILLED and self._memory.oom_kills() > oom_kills
+            else outcome
+            for outcome in outcomes
+        ]
+
+    def _judged(self, outcome: Outcome) -> Outcome:
+        """Of a task that the kernel ended for want of memory: who was to blame, it or this process?"""
+        held_bytes = own.held_bytes()
+        tasks = {"": outcome.peak_bytes}
+        usage = guard.Usage(
+            int(guard.LAST * self._memory.limit_bytes), self._worker_bytes, tasks, {os.getpid(): held_bytes}
+        )
+        if guard.culprit(usage) == "":
+            return outcome._replace(reason=OUT_OF_MEMORY)
+        logger.warning(
+            "%s: the kernel ended a task for want of memory, and this worker process holds %d MiB itself",
+            *(guard.WORKER, held_bytes // MIB),
+        )
+        if self._restart:
+            self._restart(held_bytes, own.was_there(held_bytes, self._worker_bytes))
+        return outcome._replace(reason=guard.WORKER)
 
     def runners(self) -> list[Runner]:
         """All runners of this process."""
@@ -73,6 +105,10 @@ class LimitedExecutor(Executor):
     def idle(self) -> list[Runner]:
         """Those that wait for a task."""
         return self._executor.idle()
+
+    def end_idle(self) -> int:
+        """End the runners that wait for a task; how many there were."""
+        return self._executor.end_idle()
 
     def pool(self) -> dict[str, int]:
         """Runners by state."""

@@ -80,6 +80,17 @@ class Pool:
         for warm in dropped:
             self._end(warm, "unfit")
 
+    def end_idle(self) -> int:
+        """End the runners that wait for a task, for their memory is needed; how many there were.
+
+        They are taken out first, so that no task is given to one of them meanwhile.
+        """
+        with self._changed:
+            idle, self._idle = self._idle, []
+        for warm in idle:
+            self._end(warm, "memory", kill=True)
+        return len(idle)
+
     def close(self) -> None:
         """End every runner. What still runs a task raises RuntimeError."""
         with self._changed:

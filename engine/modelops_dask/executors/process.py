@@ -213,9 +213,11 @@ class Runner:
         if self._process.returncode is None:
             self._signal(signal.SIGKILL)
 
-    def end_for_memory(self, pids: list[int], peak_bytes: int, error: str) -> None:
-        """From the guard's thread: end the task, whose processes these are, as TaskOOM."""
-        self._out_of_memory = RunnerLost(runner.OUT_OF_MEMORY, error, "", peak_bytes)
+    def end_for_memory(
+        self, pids: list[int], peak_bytes: int, error: str, reason: str = runner.OUT_OF_MEMORY
+    ) -> None:
+        """From the guard's thread: end the task, whose processes these are, for that reason."""
+        self._out_of_memory = RunnerLost(reason, error, "", peak_bytes)
         pod.kill(pids)
 
     def _send(self, message: object, timeout_seconds: float | None) -> None:

@@ -102,6 +102,10 @@ class WarmExecutor(Executor):
         """How many runners there are, by state."""
         return self._pool.counts()
 
+    def end_idle(self) -> int:
+        """End the runners that wait for a task; how many there were."""
+        return self._pool.end_idle()
+
     def drop(self, bundle: Bundle) -> None:
         """End the idle runners of a bundle."""
         self._pool.drop(bundle)

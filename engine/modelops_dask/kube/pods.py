@@ -110,6 +110,14 @@ def ended(pod: Object) -> Reason | None:
     return None
 
 
+def is_disrupted(pod: Object) -> bool:
+    """Whether the cluster took it away for reasons of its own: preempted, drained, its node gone."""
+    return any(
+        condition["type"] == "DisruptionTarget" and condition["status"] == "True"
+        for condition in pod["status"].get("conditions", ())
+    )
+
+
 def not_created(events: Sequence[Object]) -> Reason | None:
     """Why a Job or ReplicaSet has no pods, from the warnings about it; None when nothing is said."""
     failed = [event for event in events if event.get("reason") == "FailedCreate"]

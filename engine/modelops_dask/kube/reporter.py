@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import Any
 
 from modelops_dask.errors import ClusterFailed, MopsError
+from modelops_dask.kube import pods
 from modelops_dask.kube.annotate import EVERY_SECONDS, Annotations
 from modelops_dask.kube.connect import IN_POD, Cluster, connect
-from modelops_dask.kube.own import Own, own
+from modelops_dask.kube.own import JOB, Own, own
 from modelops_dask.kube.watch import PodWatch
 from modelops_dask.study import events
 from modelops_dask.study.plan import Share
@@ -112,12 +113,25 @@ class Reporter(AbstractContextManager):
         """Why workers are missing; "" when that is not known."""
         return self._watch.words() if self._watch else ""
 
-    def upgrade(self) -> str:
-        """How to give the workers other values; "" when the release is not known."""
+    def was_taken_away(self) -> bool:
+        """Whether the cluster ended the pod of this Job before this one for reasons of its own, as far as is
+        known: preempted, drained, evicted, its node gone.
+        """
+        if not self._cluster:
+            return False
+        with suppress(ClusterFailed):
+            found = pods.find(self._cluster, f"{JOB}={self._own.job}") if self._own.job else []
+            before = [pod for pod in found if pod["metadata"]["name"] != self._own.pod]
+            newest = max(before, key=lambda pod: pod["metadata"]["creationTimestamp"], default=None)
+            return newest is not None and pods.is_disrupted(newest)
+        return False
+
+    def upgrade(self, values: str = "-f FILE") -> str:
+        """How to give the release other values; "" when the release is not known."""
         if not self._cluster:
             return ""
         with suppress(ClusterFailed):
-            command = f"mops-helm upgrade {self._own.release} -n {self._cluster.namespace} -f FILE"
+            command = f"mops-helm upgrade {self._own.release} -n {self._cluster.namespace} {values}"
             return f"\n\n  {command}\nthen submit the study again."
         return ""
 

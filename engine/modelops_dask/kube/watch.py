@@ -130,7 +130,7 @@ def lost_since(before: Pod | None, now: Pod) -> tuple[str, bool] | None:
         found = pods.ended(now)
         if found and found.code in ("OOMKilled", "Evicted"):
             return found.code, False
-        if "deletionTimestamp" in now["metadata"] or _disrupted(now):
+        if "deletionTimestamp" in now["metadata"] or pods.is_disrupted(now):
             return "PodDeleted", True
         return ("WorkerDied", False) if found else ("WorkerExited", True)  # as it does without a scheduler
     return ("PodDeleted", True) if "gone" in now else None
@@ -145,14 +145,6 @@ def _ends(pod: Pod) -> list[str]:
             if end:
                 found.append(end.get("containerID") or end.get("finishedAt") or "")
     return sorted(set(found))
-
-
-def _disrupted(pod: Pod) -> bool:
-    """Whether the cluster took it away for reasons of its own: preempted, drained, its node gone."""
-    return any(
-        condition["type"] == "DisruptionTarget" and condition["status"] == "True"
-        for condition in pod["status"].get("conditions", ())
-    )
 
 
 def _named(names: list[str]) -> str:

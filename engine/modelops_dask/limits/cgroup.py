@@ -22,6 +22,7 @@ class _Version:
     usage: str
     events: str
     reclaimable: tuple[str, ...]
+    files_in_memory: str
 
 
 _VERSIONS = {
@@ -30,12 +31,14 @@ _VERSIONS = {
         "memory.usage_in_bytes",
         "memory.oom_control",
         ("total_active_file", "total_inactive_file"),
+        "total_shmem",
     ),
     2: _Version(
         "memory.max",
         "memory.current",
         "memory.events",
         ("active_file", "inactive_file", "slab_reclaimable"),
+        "shmem",
     ),
 }
 
@@ -62,6 +65,14 @@ class Memory:
         statistics = _fields(self.limiting / "memory.stat")
         used_bytes = int((self.limiting / names.usage).read_text())
         return max(0, used_bytes - sum(statistics.get(name, 0) for name in names.reclaimable))
+
+    def files_bytes(self) -> int:
+        """Bytes of files in memory (/dev/shm, other tmpfs) and memory that processes share; 0: not known.
+        Raises OSError.
+        """
+        if not self.version:
+            return 0
+        return _fields(self.limiting / "memory.stat").get(_VERSIONS[self.version].files_in_memory, 0)
 
     def oom_kills(self) -> int:
         """Processes of our own cgroup that the kernel has killed for want of memory; 0 if not known."""

@@ -1,33 +1,40 @@
-"""Ends the largest runner before the kernel ends the pod.
+"""Ends what is to blame for a full pod before the kernel ends the pod.
 
 every 250 ms: memory in use -> from 80% of the limit: no further task begins beside another, and looks are
                                every 100 ms
-                            -> from 90%: the runner that holds most, of all in the pod, is ended: TaskOOM
+                            -> from 90%: idle runners end, then culprit(): a task (TaskOOM), or the worker
+                               process that holds more than was planned for it (restart)
 
-Each worker process has a guard, and a guard ends its own runners only: it knows whose task that is. All find
-the same runner the largest, because each measures the runners of the whole pod, found by their marks; one
-looks at a time, and waits until the memory is free, so that one runner is enough. On a machine whose memory
+Each worker process has a guard, and a guard ends its own runners, or its own process, only. All come to the
+same answer, because each measures the runners and worker processes of the whole pod, found by their marks;
+one looks at a time, and waits until the memory is free, so that one end is enough. On a machine whose memory
 others use too (no cgroup has a limit), a runner within its own limit is left alone. Linux only.
 """
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from modelops_dask.limits import pod
+from modelops_dask.limits import own, pod
 from modelops_dask.limits.cgroup import Memory
 from modelops_dask.limits.pod import MIB
 from modelops_dask.shape import USABLE
 
 logger = logging.getLogger("distributed.modelops")
 
+TASK, WORKER = "TaskOOM", "WorkerMemory"  # the reasons of those who end; store/parts.py has them too
 LOOK_SECONDS = 0.25
 FULL_LOOK_SECONDS = 0.1  # while memory is full: two tasks that grow take the last tenth in as long
 FULL, LAST = 0.8, USABLE  # of the limit
 FREED_SECONDS = 2  # for the kernel to take back what a runner held
 GUARD = (1 << 30) + 1  # the byte of the pod's locks that the guard who looks holds
+
+
+Restart = Callable[[int, bool], object]  # of this process: bytes that it holds, and were they there before
 
 
 class Runner(Protocol):
@@ -36,7 +43,61 @@ class Runner(Protocol):
     mark: str
     limit_bytes: int
 
-    def end_for_memory(self, pids: list[int], peak_bytes: int, error: str) -> None: ...
+    def end_for_memory(self, pids: list[int], peak_bytes: int, error: str, reason: str) -> None: ...
+
+
+class Runners(Protocol):
+    """The runners of this worker process."""
+
+    def busy(self) -> list[Runner]: ...
+
+    def idle(self) -> list[Runner]: ...
+
+    def end_idle(self) -> int:
+        """End those that wait for a task, and say how many there were."""
+        ...
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a pod's memory is used for, in bytes, when no idle runner of this process is left.
+
+    `tasks` are those of each runner, by its mark; `workers` what each worker process holds itself, by its
+    process id; `planned_bytes` what was planned for one of them; `last_bytes` what all may use together.
+    `files_bytes` are files in memory (/dev/shm), which belong to no process unless it has mapped them.
+    """
+
+    last_bytes: int
+    planned_bytes: int
+    tasks: Mapping[str, int]
+    workers: Mapping[int, int]
+    files_bytes: int = 0
+
+    @property
+    def is_full_of_tasks(self) -> bool:
+        """Whether tasks fill the pod beside worker processes that keep to their plan."""
+        return sum(self.tasks.values()) + self.planned_bytes * len(self.workers) >= self.last_bytes
+
+    @property
+    def reason(self) -> str:
+        """Of the end of a task: it is not to blame for files that nobody holds any more."""
+        return TASK if self.is_full_of_tasks or self.files_bytes < own.SUBSTANTIAL_BYTES else WORKER
+
+
+def culprit(usage: Usage) -> str | int | None:
+    """Who ends in a full pod: a task's runner, by its mark, or a worker process, by its id.
+
+    Tasks are to blame only when they fill the pod beside worker processes that keep to their plan; then it is
+    the largest. Else it is the worker process that exceeds its plan by most. Where neither explains it (the
+    supervising process, files in memory), the largest task has to go. None: there is nobody.
+    """
+    largest = max(usage.tasks, key=lambda mark: usage.tasks[mark], default=None)
+    if largest is not None and usage.is_full_of_tasks:
+        return largest
+    pid = max(usage.workers, key=lambda pid: usage.workers[pid], default=None)
+    if pid is not None and usage.workers[pid] - usage.planned_bytes >= own.SUBSTANTIAL_BYTES:
+        return pid
+    return largest
 
 
 class Guard:
@@ -48,15 +109,25 @@ class Guard:
     def __init__(
         self,
         memory: Memory,
-        runners: Callable[[], Iterable[Runner]],
+        runners: Runners,
         each_look: Callable[[], object] = lambda: None,
+        *,
+        planned_bytes: int = 0,
+        restart: Restart | None = None,
     ) -> None:
-        """runners() are those of this process. each_look() is called with every look."""
+        """each_look() is called with every look. planned_bytes is what a worker process may hold itself.
+
+        restart ends this process and does not return; None: nothing would start it again, and a task has to
+        end in its place.
+        """
         self.full = False
         self._memory, self._runners, self._each_look = memory, runners, each_look
+        self._planned_bytes, self._restart = planned_bytes, restart
         self.oom_kills = memory.oom_kills()
-        self._held = pod.Held()
+        self._held, self._registered = pod.Held(), pod.Held()
+        self._registered.register()
         self._closed = threading.Event()
+        self._failure = ""
         self._thread = threading.Thread(target=self._watch, name="modelops-guard", daemon=True)
 
     def start(self) -> None:
@@ -67,15 +138,19 @@ class Guard:
         if self._thread.is_alive():
             self._thread.join()
         self._held.close()
+        self._registered.close()
 
     def _watch(self) -> None:
         while not self._closed.wait(FULL_LOOK_SECONDS if self.full else LOOK_SECONDS):
             try:
                 self._look()
-            except OSError as error:
-                logger.warning("memory is no longer watched: %s", error)
+                self._failure = ""
+            except Exception as error:  # for want of a descriptor, say: the next look may do better
                 self.full = False
-                return
+                failure = f"{type(error).__name__}: {error}"
+                if failure != self._failure:
+                    logger.warning("memory could not be watched just now: %s", failure)
+                self._failure = failure
 
     def _look(self) -> None:
         self.oom_kills = self._memory.oom_kills()
@@ -88,29 +163,107 @@ class Guard:
             )
         self.full = full
         self._each_look()
-        if used_bytes >= LAST * limit_bytes and self._held.lock(GUARD):
+        if used_bytes < LAST * limit_bytes:
+            return
+        if self._memory.version and self._runners.end_idle():
+            logger.info("memory: idle runners were ended to make room")
+        if self._held.lock(GUARD):
             try:
                 self._relieve()
             finally:
                 self._held.unlock(GUARD)
 
     def _relieve(self) -> None:
-        limit_bytes, used_bytes = self._memory.limit_bytes, self._memory.used_bytes()
+        """End whoever is to blame, once nothing is left that nobody needs."""
+        if self._is_relieved():
+            return
+        if not self._memory.version:
+            self._relieve_machine()
+            return
+        usage, runners = self._measure()
+        found = culprit(usage)
+        if len(usage.workers) > 1 and not self._is_sure(usage):
+            self._wait_until(
+                self._is_relieved, FULL_LOOK_SECONDS
+            )  # the others' guards end their idle runners
+            if self._is_relieved():
+                return
+            usage, runners = self._measure()
+            found = culprit(usage)
+        if found == os.getpid():
+            self._end_worker(usage, runners)
+        elif isinstance(found, str):
+            self._end_task(found, usage, runners, usage.reason)
+
+    def _relieve_machine(self) -> None:
+        """On a machine that others use too: only what exceeds its own limit."""
+        usage, runners = self._measure()
+        mark = max(usage.tasks, key=lambda mark: usage.tasks[mark], default="")
+        limits = {
+            runner.mark: runner.limit_bytes for runner in (*self._runners.busy(), *self._runners.idle())
+        }
+        if mark in limits and usage.tasks[mark] > limits[mark]:
+            self._runners.end_idle()
+            self._end_task(mark, usage, runners, TASK)
+
+    def _is_relieved(self) -> bool:
+        return self._memory.used_bytes() < LAST * self._memory.limit_bytes
+
+    def _is_sure(self, usage: Usage) -> bool:
+        """Whether the tasks of this process fill the pod by themselves: then others' idle runners do not."""
+        mine = {runner.mark for runner in self._runners.busy()}
+        return culprit(replace(usage, tasks={m: n for m, n in usage.tasks.items() if m in mine})) in mine
+
+    def _measure(self) -> tuple[Usage, dict[str, list[int]]]:
+        """What the pod's memory is used for, and the processes of each runner by its mark."""
         runners = pod.marked()
-        if used_bytes < LAST * limit_bytes or not runners:
+        tasks = {mark: sum(map(pod.held_bytes, pids)) for mark, pids in runners.items()}
+        workers = {pid: pod.own_bytes(pid) for pid in self._held.workers()}
+        last_bytes, files_bytes = int(LAST * self._memory.limit_bytes), self._memory.files_bytes()
+        return Usage(last_bytes, self._planned_bytes, tasks, workers, files_bytes), runners
+
+    def _end_worker(self, usage: Usage, runners: Mapping[str, list[int]]) -> None:
+        """End this worker process, unless it can give back enough: its tasks are not to blame."""
+        own.give_back()
+        if self._is_relieved():
             return
-        sizes = {mark: sum(map(pod.held_bytes, pids)) for mark, pids in runners.items()}
-        mark = max(sizes, key=lambda mark: sizes[mark])
-        mine = next((runner for runner in self._runners() if runner.mark == mark), None)
-        if mine is None or (not self._memory.version and sizes[mark] <= mine.limit_bytes):
+        held_bytes = usage.workers[os.getpid()]
+        logger.warning(
+            "%s: this worker process holds %d MiB itself, and %d MiB were planned for it; it is %s",
+            *(WORKER, held_bytes // MIB, self._planned_bytes // MIB),
+            "restarted" if self._restart else "not restarted, for nothing would start it again",
+        )
+        if self._restart:
+            self._restart(held_bytes, own.was_there(held_bytes, self._planned_bytes))
+        sizes = {runner.mark: usage.tasks.get(runner.mark, 0) for runner in self._runners.busy()}
+        if sizes:  # somebody has to go
+            self._end_task(max(sizes, key=lambda mark: sizes[mark]), usage, runners, WORKER)
+
+    def _end_task(self, mark: str, usage: Usage, runners: Mapping[str, list[int]], reason: str) -> None:
+        """End the task of a runner, if it is one of this process."""
+        mine = next((runner for runner in self._runners.busy() if runner.mark == mark), None)
+        if mine is None:
             return
+        limit_bytes, used_bytes = self._memory.limit_bytes, self._memory.used_bytes()
+        size_bytes, own_bytes = usage.tasks.get(mark, 0), usage.workers.get(os.getpid(), 0)
         error = (
             f"{used_bytes // MIB:,} of the {limit_bytes // MIB:,} MiB that this process shares with its "
-            f"neighbours were in use, and this task held most of them: {sizes[mark] // MIB:,} MiB"
+            "neighbours were in use, and "
         )
-        logger.warning("TaskOOM: %s; it is ended", error)
-        mine.end_for_memory(runners[mark], sizes[mark], error)
-        deadline = time.monotonic() + FREED_SECONDS
-        while time.monotonic() < deadline and self._memory.used_bytes() > used_bytes - sizes[mark] // 2:
+        if reason == TASK:
+            error += f"this task held most of them: {size_bytes // MIB:,} MiB"
+        else:
+            error += (
+                f"this task held {size_bytes // MIB:,} MiB of them, the worker process {own_bytes // MIB:,} "
+                f"({self._planned_bytes // MIB:,} are planned), files in memory (/dev/shm) "
+                f"{usage.files_bytes // MIB:,}; remove such files, or restart the pod"
+            )
+        logger.warning("%s: %s; it is ended", reason, error)
+        mine.end_for_memory(runners.get(mark, []), size_bytes, error, reason)
+        self._wait_until(lambda: self._memory.used_bytes() <= used_bytes - size_bytes // 2, FREED_SECONDS)
+
+    def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not condition():
             if self._closed.wait(0.01):
                 return

@@ -20,6 +20,8 @@ from pathlib import Path
 POD = os.getppid()  # now: whoever it is may end before us
 MARK = "MODELOPS_RUNNER"
 MIB = 1024 * 1024
+WORKERS = 1 << 31  # the bytes of the pod's locks that its worker processes hold, each that of its process id
+MOST_PROCESSES = 1 << 22  # that Linux can number
 
 
 class Held:
@@ -50,6 +52,19 @@ class Held:
         """(kind, start, length) of a range that somebody else holds and that overlaps this one."""
         kind, start, length = self._call(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, start, length)
         return None if kind == fcntl.F_UNLCK else (kind, start, length)
+
+    def register(self) -> None:
+        """Let the pod's others know of this worker process, for as long as this object is open."""
+        self.lock(WORKERS + os.getpid(), kind=Held.PROCESS)
+
+    def workers(self) -> list[int]:
+        """The process ids of the pod's worker processes that others have registered."""
+        found, start = [], WORKERS
+        while other := self.other(start, WORKERS + MOST_PROCESSES - start):
+            _, at, length = other
+            found += range(at - WORKERS, at - WORKERS + length)
+            start = at + length
+        return found
 
     def close(self) -> None:
         """Free all."""

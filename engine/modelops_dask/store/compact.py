@@ -19,7 +19,7 @@ Does not choose what is ok: fold.py does. tables.py parses and promotes, results
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -59,30 +59,43 @@ class MixedOutputs(BadInput):
 
 
 def compact(
-    files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, into: Files | None = None
+    files: Files,
+    plan: Plan,
+    max_attempts: int = MAX_ATTEMPTS,
+    into: Files | None = None,
+    begun: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Write results/ unless it is up to date; where its files are, as paths or URLs.
+    """Write results/ unless it is up to date; where its files are, as paths or URLs. begun() is called when
+    there is something to write.
 
     With `into`, a folder on this machine, results/ is written there, and the store's own stays as it is.
     MixedOutputs, after everything else is written, when tables of one name do not fit together.
     """
     into = into or files
-    manifest = current(files, plan, max_attempts, into)
+    manifest = current(files, plan, max_attempts, into, begun)
     if manifest["problems"]:
         raise MixedOutputs(into.where(f"{tables_folder(manifest)}/raw"), manifest["problems"])
     return [into.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
 
 
 def current(
-    files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, into: Files | None = None
+    files: Files,
+    plan: Plan,
+    max_attempts: int = MAX_ATTEMPTS,
+    into: Files | None = None,
+    begun: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """The manifest of results/, which is written first unless it is up to date and its tables are there."""
+    """The manifest of results/, which is written first unless it is up to date and its tables are there.
+
+    begun() is called when there is something to write.
+    """
     into = into or files
     sources = _sources(files, plan, max_attempts)
     manifest = read_manifest(into)
     if manifest and manifest.get("built_from") == sources and _whole(into, manifest):
         return manifest
     while True:
+        begun()
         try:
             return _build(files, plan, max_attempts, sources, into)
         except (FileNotFoundError, parts.NotAPart):

@@ -186,7 +186,8 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
 def _was_short(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
     """bool: deaths for want of memory, with so much less than now that the same could end well."""
     less = pc.less(pc.fill_null(rows["limit_bytes"], 0), int(CLEARLY_LESS * task_bytes))
-    return pc.and_(pc.equal(pc.fill_null(rows["reason"], ""), parts.OUT_OF_MEMORY), less)
+    reasons = pa.array([parts.OUT_OF_MEMORY, parts.WORKER_MEMORY])
+    return pc.and_(pc.is_in(pc.fill_null(rows["reason"], ""), reasons), less)
 
 
 def _index(rows: pa.Table, plan: Plan) -> np.ndarray:

@@ -13,6 +13,7 @@ means: fold.py does.
 """
 
 import json
+from collections.abc import Callable
 from hashlib import blake2b
 
 import pyarrow as pa
@@ -39,14 +40,21 @@ _GROUP_BYTES = 32 * 2**20
 _GROUP_ROWS = 4096
 
 
-def merge(files: Files, over: int = MERGE_OVER, target_bytes: int = TARGET_BYTES) -> int:
-    """Merge the small files of parts/ when there are more than `over` files; how many were removed.
+def merge(
+    files: Files,
+    over: int = MERGE_OVER,
+    target_bytes: int = TARGET_BYTES,
+    begun: Callable[[], object] = lambda: None,
+) -> int:
+    """Merge the small files of parts/ when there are more than `over` files; how many were removed. begun()
+    is called when there is something to do.
 
     Memory: about twice `target_bytes`, more where outputs compress well.
     """
     names = files.list(FOLDER)
     if len(names) <= over:
         return 0
+    begun()
     known: set[str] = set()  # parts that are durable in a large file or in the output
     small = []
     for name in names:

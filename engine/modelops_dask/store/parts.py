@@ -46,6 +46,7 @@ from modelops_dask.store.identity import NoStudy, PartMark, Study, read_study
 
 FOLDER = "parts"
 OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
+WORKER_MEMORY = "WorkerMemory"  # of a death because the worker process held too much itself; limits/guard.py
 MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
 HELD_METADATA = b"modelops_dask.parts_metadata"  # and their own metadata: {"distinct": [...], "of": [index]}

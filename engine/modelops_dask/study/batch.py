@@ -27,8 +27,9 @@ from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Outcome, Task
+from modelops_dask.limits import own
 from modelops_dask.settings import Settings
-from modelops_dask.shape import runners
+from modelops_dask.shape import MIB, runners
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.identity import NoStudy, PartMark, read_study
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from modelops_dask.worker import Runtime
 
 PIECE_SECONDS = 0.02  # longer, and runners side by side would wait for one another at the end
+FLUSH_BYTES = 16 * MIB  # of outputs that wait to be encoded
+PART_BYTES = 64 * MIB  # of outputs in a part; then no further task is begun, for all of it is in memory
 WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
 
@@ -129,6 +132,9 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             outcomes = runtime.executor.run_all([call(task) for task in piece])
             pieces.took(len(piece), time.monotonic() - began)
             rows.add([attempt(*each) for each in zip(piece, outcomes, strict=True)])
+            del outcomes  # or their outputs would stay until the next piece is done
+            if rows.output_bytes >= PART_BYTES:
+                pieces.close()
 
     def call(task: PlannedTask) -> Task:
         alone = bool(batch.alone) and _index(task, plan) in batch.alone
@@ -153,6 +159,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
 
     # create, not put: should Dask ever run a batch twice, the first part stands.
     source.files.create(_part_file(batch), rows.end())
+    own.release()
     left = as_ranges(_index(task, plan) for task in pieces.left)
     return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes)
 
@@ -192,6 +199,10 @@ class _Pieces:
             self._begun = True
             return list(islice(self.left, self._size))
 
+    def close(self) -> None:
+        """Hand out no more."""
+        self._end = 0.0
+
     def took(self, n_tasks: int, seconds: float) -> None:
         """Tell how long a piece took."""
         if not self._single:
@@ -206,14 +217,19 @@ class _Rows:
         self._plan, self._kind = plan, kind
         self.failures: list[Failed] = []
         self.peak_bytes = 0
+        self.output_bytes = 0
         self._part = parts.Encoder(mark)
         self._waiting: list[Attempt] = []
+        self._waiting_bytes = 0
         self._lock = threading.Lock()
 
     def add(self, rows: Sequence[Attempt]) -> None:
         with self._lock:
             self._waiting += rows
-            if len(self._waiting) >= parts.ROW_GROUP:
+            n_bytes = sum(len(data) for row in rows for data in row.outputs.values())
+            self.output_bytes += n_bytes
+            self._waiting_bytes += n_bytes
+            if len(self._waiting) >= parts.ROW_GROUP or self._waiting_bytes >= FLUSH_BYTES:
                 self._flush()
 
     def end(self) -> bytes:
@@ -224,7 +240,7 @@ class _Rows:
         return self._part.end()
 
     def _flush(self) -> None:
-        rows, self._waiting = self._waiting, []
+        rows, self._waiting, self._waiting_bytes = self._waiting, [], 0
         columns = parts.columns(rows)
         _count(columns, self._kind)
         self.failures += _failures(rows, self._plan)

@@ -83,16 +83,40 @@ class NoWorkers(Stopped):
         )
 
 
+@dataclass
+class TablesNeedMemory(Stopped):
+    """The run before was killed while it merged parts or wrote tables. `memory_bytes` is what it might use, 0
+    if not known; `remedy` is as above.
+    """
+
+    phase: str
+    memory_bytes: int = 0
+    remedy: str = ""
+
+    @property
+    def what(self) -> str:
+        """What happened, in two sentences."""
+        doing = "merged stored results" if self.phase == "merging" else "wrote the tables"
+        limit = f" (it had {self.memory_bytes // MIB:,} MiB)" if self.memory_bytes else ""
+        return (
+            f"The run before this one was killed while it {doing}, probably for want of memory{limit}. "
+            "Results are stored; tables need more."
+        )
+
+    def __str__(self) -> str:
+        return f"Stopped: {self.what}\n{self.remedy or 'Run it again with more memory.'}"
+
+
 class Breaker:
     """Raises Stopped; forgets all when a task completes."""
 
     def __init__(self, completed_before: bool = False) -> None:
         self._ever_completed = completed_before
-        self._deaths = self._broken = self._memory_deaths = self._limit_bytes = 0
+        self._deaths = self._restarts = self._broken = self._memory_deaths = self._limit_bytes = 0
 
     def completed(self) -> None:
         self._ever_completed = True
-        self._deaths = self._broken = 0
+        self._deaths = self._restarts = self._broken = 0
 
     def out_of_memory(self, task_name: str, failed: Failed) -> None:
         """A task (SET/REPLICATE) had all the memory that there is, and it was not enough."""
@@ -101,18 +125,29 @@ class Breaker:
         if self._memory_deaths >= DEATHS_AT_FIRST and not self._ever_completed:
             raise OutOfMemory(self._memory_deaths, task_name, self._limit_bytes)
 
-    def died(self, task_name: str, workers: int) -> None:
+    def died(self, task_name: str, workers: int, advice: str = "") -> None:
         """A worker died of one task (SET/REPLICATE). A node may take all its workers along, so their number
-        counts.
+        counts. `advice` is what to do, if the cause is known.
         """
         self._deaths += 1
         limit = max(DEATHS_IN_A_ROW if self._ever_completed else DEATHS_AT_FIRST, 2 * workers)
         if self._deaths >= limit:
-            raise Stopped(
-                f"Stopped: {self._deaths} worker processes died, one after another, each running a single "
-                f"task, and no task completed between. The last was task {task_name}.\n"
+            advice = advice or (
                 "Either the model kills its process or a worker has too little memory for one task: try "
                 "fewer processes, or more memory per process (mops-helm preset show memory-heavy)."
+            )
+            raise Stopped(
+                f"Stopped: {self._deaths} worker processes died, one after another, each running a single "
+                f"task, and no task completed between. The last was task {task_name}.\n{advice}"
+            )
+
+    def restarted(self, workers: int, advice: str) -> None:
+        """A worker process was started again for want of memory, and no task was to blame."""
+        self._restarts += 1
+        if self._restarts >= max(DEATHS_IN_A_ROW, 2 * workers):
+            raise Stopped(
+                f"Stopped: {self._restarts} times, one after another, a worker process was started again "
+                f"because it held too much memory itself, and no task completed between.\n{advice}"
             )
 
     def broke(self, error: BaseException) -> None:

@@ -36,12 +36,15 @@ from modelops_dask.study.breaker import Breaker, NoWorkers
 from modelops_dask.study.fleet import Fleet, Sent, Worker
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.losses import Losses, LostTask
+from modelops_dask.study.memory import worker_words
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.suspects import Suspect, Suspects
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from modelops_dask.study.memory import TaskMemory
 
 logger = logging.getLogger("distributed.modelops")
 
@@ -51,13 +54,18 @@ class Limits:
     """When to send, when to try again, when to give up."""
 
     max_attempts: int = MAX_ATTEMPTS
-    task_bytes: int = 0  # what one task may hold, alone; 0: not known. Deaths with less do not count
+    memory: "TaskMemory | None" = None  # of the workers, if that is known
     retry_seconds: float = 1.0  # before a second attempt; twice as long before each further one
     batch_seconds: float = 1.0
     overdue_seconds: float = 10.0  # a batch that has run so long returns the tasks it did not begin
     worker_wait_seconds: float = 300.0  # without a worker
     grace_seconds: float = 5.0  # for what runs when the run is stopped
     reason_seconds: float = 0.0  # until somebody who watches pods says of what a worker died
+
+    @property
+    def task_bytes(self) -> int:
+        """What one task may hold, alone; 0: not known. Deaths with less do not count."""
+        return self.memory.largest_bytes if self.memory else 0
 
 
 DEFAULT_LIMITS = Limits()
@@ -250,13 +258,16 @@ class _Dispatch:
         if worker is None:
             return
         unsettled = self._take_back(list(worker.sent.values()))
-        blameless = event.expected or worker.draining
+        blameless = event.expected or worker.draining or event.blameless
         running = [] if blameless else unsettled[: worker.threads]
         self._put_back(unsettled[len(running) :])
         if running:
             self.pace.lost()
+        if event.blameless and unsettled:
+            self.breaker.restarted(self.fleet.most_workers, self._worker_words(event.held_bytes))
         if len(running) == 1 and running[0].batch.n_tasks == 1:
-            self.losses.add(LostTask(running[0].batch, worker.host, event.reason), time.monotonic())
+            loss = LostTask(running[0].batch, worker.host, event.reason, held_bytes=event.held_bytes)
+            self.losses.add(loss, time.monotonic())
         else:
             self.suspects.add(worker.host, [sent.batch.ranges for sent in running])
         self.on_progress(self._progress())
@@ -293,13 +304,25 @@ class _Dispatch:
             return
         task = self.plan.task(index)
         status = "poisoned" if index in loss.batch.died else "died"
-        row = Attempt(task.set, task.replicate, task.seed, status, reason=loss.reason)
+        words = self._worker_words(loss.held_bytes) if loss.reason == parts.WORKER_MEMORY else ""
+        row = Attempt(
+            task.set,
+            task.replicate,
+            task.seed,
+            status,
+            reason=loss.reason,
+            error=words,
+            limit_bytes=self.limits.task_bytes if words else 0,
+        )
         parts.write(self.source.files, [row], self.source.mark)
         again = self.ledger.failed(Failed(index, status, loss.reason))
-        self.breaker.died(f"{self._name(index)} ({loss.reason})", self.fleet.most_workers)
+        self.breaker.died(f"{self._name(index)} ({loss.reason})", self.fleet.most_workers, words)
         if again:
             self.suspects.add(loss.host, [loss.batch.ranges])
         self.on_progress(self._progress())
+
+    def _worker_words(self, held_bytes: int) -> str:
+        return worker_words(held_bytes, self.limits.memory)
 
     def _name(self, index: int) -> str:
         return "{}/{}".format(*divmod(index, self.plan.replicates))

@@ -32,13 +32,13 @@ from modelops_dask.store.study import OtherStudy, begin, check_same, existing
 from modelops_dask.study import dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, Source
-from modelops_dask.study.breaker import CannotFit, OutOfMemory
+from modelops_dask.study.breaker import CannotFit, OutOfMemory, TablesNeedMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed
 from modelops_dask.study.memory import TaskMemory
 from modelops_dask.study.plan import FAILED, POISONED, Plan, Share
 from modelops_dask.study.prepare import prepare
-from modelops_dask.study.presence import Presence
+from modelops_dask.study.presence import Driver, Presence, memory_bytes
 from modelops_dask.study.progress import Meter, Phase, Progress
 from modelops_dask.study.spec import Spec
 from modelops_dask.study.summary import Summary, summarize
@@ -57,12 +57,13 @@ RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
 @dataclass(frozen=True)
 class Watcher:
     """Who hears how a run goes: `phase` when one begins, `progress` after each batch, `note` a line to
-    read.
+    read. `stopping` tells whether somebody wants the run to end.
     """
 
     phase: Callable[[Phase], None] = lambda _: None
     progress: Callable[[Progress], None] = lambda _: None
     note: Callable[[str], None] = lambda _: None
+    stopping: Callable[[], bool] = lambda: False
 
 
 SILENT = Watcher()
@@ -81,6 +82,7 @@ def drive(
     limits: Limits = DEFAULT_LIMITS,
     inbox: "SimpleQueue[events.Event] | None" = None,
     watcher: Watcher = SILENT,
+    taken_away: Callable[[], bool] | None = None,
 ) -> Summary:
     """Run what is pending of a study and compact the results.
 
@@ -88,12 +90,18 @@ def drive(
     of the pending tasks, from all over the study, and write no tables. With `share`, run a chunk: the
     Summary is of its tasks, or, where these were the last, of the study. `memory` is what the workers have,
     if that is known: with it a run in which no task fits stops early, and its verdict has values. `inbox`
-    takes events from others, such as Stop. Raises AlreadyRunning, OtherStudy, CannotFit, and what
-    dispatch.run raises.
+    takes events from others, such as Stop. `taken_away` is for a run that nobody typed, such as the next pod
+    of a Job: whether the one before had to go for reasons of the cluster's. After one that was killed while
+    it merged or wrote tables, the same is then not tried again. Raises TablesNeedMemory, AlreadyRunning,
+    OtherStudy, CannotFit, and what dispatch.run raises.
     """
     if memory:
-        limits = replace(limits, task_bytes=memory.largest_bytes)
-    with Presence(files, watcher.note, share.index if share else None) as presence:
+        limits = replace(limits, memory=memory)
+    chunk = share.index if share else None
+    waits = taken_away is not None
+    with Presence(files, watcher.note, chunk, stopping=watcher.stopping, waits=waits) as presence:
+        if presence.killed:
+            _after_a_kill(presence.killed, watcher, taken_away)
         drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
         try:
             plan = begin(files, spec, bundle.digest, watcher.note)
@@ -105,6 +113,15 @@ def drive(
             if memory:
                 error.remedy = memory.remedy(error.needed_bytes)
             raise
+
+
+def _after_a_kill(before: Driver, watcher: Watcher, taken_away: Callable[[], bool] | None) -> None:
+    """Say that the run before was killed at its tables; TablesNeedMemory when the same would come of this."""
+    error = TablesNeedMemory(before.phase, before.memory_bytes)
+    if taken_away is None:
+        watcher.note(f"{error.what} This run tries again; if it is killed too, give it more memory")
+    elif memory_bytes() <= before.memory_bytes and not taken_away():
+        raise error
 
 
 def refusal(spec: Spec, bundle: Bundle, files: Files) -> OtherStudy | None:
@@ -165,8 +182,6 @@ class _Drive:
 
     def tables(self, plan: Plan, state: State, ran: Progress | None) -> Summary:
         """Compact, unless that was done."""
-        if ran:
-            self.phase("compacting")
         results, problem = (), ""
         try:
             results = tuple(self.compact(plan))
@@ -186,7 +201,7 @@ class _Drive:
         """
         if is_last(self.files, plan):
             try:
-                written = compact(self.files, plan, self.limits.max_attempts)
+                written = compact(self.files, plan, self.limits.max_attempts, begun=self.writes)
             except MixedOutputs:
                 self.yield_results(plan)
                 raise
@@ -194,7 +209,7 @@ class _Drive:
         self.watcher.note(LATER_REQUEST)
         with tempfile.TemporaryDirectory(prefix="modelops-results-") as folder:
             try:
-                compact(self.files, plan, self.limits.max_attempts, Files(folder))
+                compact(self.files, plan, self.limits.max_attempts, Files(folder), self.writes)
             except MixedOutputs as error:
                 raise MixedOutputs("raw/ of this request's tables", error.problems) from None
         return []
@@ -208,12 +223,15 @@ class _Drive:
             self.watcher.note(LATER_REQUEST)
             plan = existing(self.files)
             with suppress(MixedOutputs):  # its own run says so
-                compact(self.files, plan, self.limits.max_attempts)
+                compact(self.files, plan, self.limits.max_attempts, begun=self.writes)
         return plan is not own
 
     def fold(self, plan: Plan, task_bytes: int = 0) -> State:
         """task_bytes only before a run: its own deaths count, though a task may have had less than that."""
-        merge(self.files)  # what reads the parts from now on is the faster for it
+        phase = self.presence.driver.phase
+        # What reads the parts from now on is the faster for it.
+        merge(self.files, begun=lambda: self.presence.phase("merging"))
+        self.presence.phase(phase)
         return fold(self.files, plan, self.limits.max_attempts, task_bytes)
 
     def dispatch(self, plan: Plan, state: State, ranges: Sequence[Range]) -> Progress:
@@ -256,6 +274,10 @@ class _Drive:
     def phase(self, phase: Phase) -> None:
         self.presence.phase(phase)
         self.watcher.phase(phase)
+
+    def writes(self) -> None:
+        """Tables are about to be written."""
+        self.phase("compacting")
 
     def progress(self, progress: Progress) -> None:
         progress = self.meter(progress)

@@ -21,12 +21,15 @@ class WorkerJoined:
 class WorkerLeft:
     """A worker process is gone; `expected` when it was asked to go, so that nothing is blamed.
 
-    `reason` is short and the same for like losses: it is counted with the reasons of failures.
+    `reason` is short and the same for like losses: it is counted with the reasons of failures. When it is of
+    memory, `held_bytes` is what the process held itself; `blameless` when it did before its tasks began.
     """
 
     address: str
     expected: bool
     reason: str = "WorkerDied"
+    held_bytes: int = 0
+    blameless: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from modelops_dask import drain
 from modelops_dask.errors import BadInput
+from modelops_dask.limits import own
 from modelops_dask.remote import asking
+from modelops_dask.store import parts
 from modelops_dask.study import events
 from modelops_dask.study.batch import Batch, run_batch
 from modelops_dask.study.suspects import Suspect
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-OVER_MEMORY = "WorkerMemory"  # Dask's own limit ended it: all that a `direct` task can be told of its size
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Fleet:
         self.workers: dict[str, Worker] = {}
         self.most_workers = 0
         self._client, self._inbox, self._resources = client, inbox, dict(resources)
-        self._over_memory: set[str] = set()
+        self._over_memory: dict[str, dict[str, int]] = {}  # by address: fields of WorkerLeft
 
     def __enter__(self) -> "Fleet":
         self._client.subscribe_topic("all", self._on_event)
@@ -162,15 +162,19 @@ class Fleet:
         if message.get("action") == "add-worker":
             self._inbox.put(events.WorkerJoined(message["worker"]))
         elif message.get("action") == "remove-worker":
-            address, reason = message["worker"], {}
-            if address in self._over_memory:
-                reason = {"reason": OVER_MEMORY}
+            address = message["worker"]
+            memory = self._over_memory.pop(address, None)
+            reason = {"reason": parts.WORKER_MEMORY, **memory} if memory else {}
             self._inbox.put(events.WorkerLeft(address, message["expected"], **reason))
+        elif message.get("action") == own.ACTION:
+            held_bytes, blameless = message["held"], message["blameless"]
+            self._over_memory[message["worker"]] = {"held_bytes": held_bytes, "blameless": blameless}
         elif message.get("action") == drain.ACTION:
             self._inbox.put(events.WorkerDraining(message["worker"], frozenset(message["executing"])))
 
     def _on_over_memory(self, event: tuple[float, Any]) -> None:
-        self._over_memory.add(event[1]["worker"])
+        """Dask's own limit ended a worker process, which is all that is known of a `direct` task's size."""
+        self._over_memory[event[1]["worker"]] = {"held_bytes": event[1].get("rss", 0)}
 
     async def _watch(self, part: str, future: "Future") -> None:
         """Wait for a batch."""

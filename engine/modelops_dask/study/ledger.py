@@ -54,8 +54,9 @@ class Ledger:
         self._attempts[index] = min(int(self._attempts[index]), 254) + 1
         if failed.status != "failed":
             self.losses[index] += 1
-        if failed.reason == parts.OUT_OF_MEMORY:
+        if failed.reason in (parts.OUT_OF_MEMORY, parts.WORKER_MEMORY):
             self._too_large.add(index)
+        if failed.reason == parts.OUT_OF_MEMORY:
             self._needs.learn(index, int(MORE * failed.peak_bytes))
         if failed.status == "poisoned":
             self._codes[index] = POISONED

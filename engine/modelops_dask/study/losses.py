@@ -22,6 +22,7 @@ class LostTask:
     host: str
     reason: str
     blameless: bool = False
+    held_bytes: int = 0  # by the worker process itself, when that was the reason
 
 
 class Losses:

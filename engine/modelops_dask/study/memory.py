@@ -21,6 +21,9 @@ from modelops_dask.shape import MIB, Shape, fit, for_task, largest_task
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
+HEADROOM = 1.2  # times what a worker process held when it was ended, that it should have
+STEP_BYTES = 64 * MIB
+
 
 @dataclass(frozen=True)
 class TaskMemory:
@@ -46,6 +49,33 @@ class TaskMemory:
             "the study goes on:\n\nworkers:\n" + "\n# or\nworkers:\n".join(options) + "\n\n"
             "If workers.resources.limits.memory is set, raise that to the pod's memory instead."
         )
+
+
+def worker_words(held_bytes: int, memory: TaskMemory | None) -> str:
+    """Why a worker process that held so much itself was ended, and what to do, in a line with values."""
+    settings = memory.settings if memory else Settings()
+    planned_bytes = settings.worker_memory_bytes
+    process_bytes = memory.shape.process_memory_bytes if memory else 0
+    held = f"The worker process held {held_bytes // MIB:,} MiB"
+    if settings.executor_type == "direct":
+        return f"{held}, its task included. {_set(memory_per_process=2 * process_bytes)}"
+    wanted_bytes = max(_rounded_up(HEADROOM * held_bytes), 2 * planned_bytes)
+    return (
+        f"{held} itself, and {planned_bytes // MIB:,} MiB are planned for it and its tasks' outputs. "
+        + _set(process_bytes and process_bytes + wanted_bytes - planned_bytes, wanted_bytes)
+    )
+
+
+def _set(memory_per_process: int, worker_memory: int = 0) -> str:
+    """What to change, in values to paste; 0 bytes: not known."""
+    values = [f"executor.workerMemory={worker_memory // MIB}Mi"] if worker_memory else []
+    if memory_per_process:
+        values.append(f"workers.memoryPerProcess={memory_per_process // MIB}Mi")
+    return f"Use --set {','.join(values)} --retry poisoned" if values else "Use more workers.memoryPerProcess"
+
+
+def _rounded_up(size_bytes: float) -> int:
+    return -(-int(size_bytes) // STEP_BYTES) * STEP_BYTES
 
 
 def here(shape: Shape, settings: Settings) -> TaskMemory:

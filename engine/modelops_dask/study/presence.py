@@ -4,6 +4,9 @@ a run -> Presence: driver.json written, refreshed every few seconds, removed at 
                        (of a chunk: driver-I.json)
 another shell -> running() -> Driver;   a second run on the same machine -> AlreadyRunning
 
+A run that was killed leaves its record. If it was merging parts or writing tables then, memory is the likely
+reason, and the next run hears of it: Presence.killed.
+
 Advisory: two runs of one study at once end correct, they only do some work twice. So nothing here is a lock;
 a driver on another machine is not refused, for its clock and its end cannot be judged from here; and a file
 that cannot be read means that nobody runs.
@@ -13,22 +16,26 @@ import json
 import os
 import shlex
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
 
 import psutil
 
 from modelops_dask.errors import BadInput, MopsError
+from modelops_dask.limits import cgroup
 from modelops_dask.store.files import Files
 from modelops_dask.study.progress import Progress
 
 FILE = "driver.json"
 REFRESH_SECONDS = 5.0
 STALE_SECONDS = 60.0  # without a refresh: paused, cut off, or gone
+GONE_SECONDS = 3 * REFRESH_SECONDS  # in which a run on another machine that lives shows it
+WRITING = ("merging", "compacting")  # phases whose memory grows with the study
 BEGAN_SECONDS = 5.0  # by which setting the clock may move the start of a process
 
 
@@ -49,6 +56,8 @@ class Driver:
     total: int = 0
     rate: float = 0.0  # tasks a second
     eta_seconds: float | None = None
+    memory_bytes: int = 0  # that it may use; 0: not known
+    stopping: bool = False  # told to end
 
     @property
     def here(self) -> bool:
@@ -81,35 +90,66 @@ class AlreadyRunning(BadInput):
 
 def running(files: Files, file: str = FILE) -> Driver | None:
     """Who runs the study of a store now."""
+    driver = last(files, file)
+    return driver if driver and driver.alive else None
+
+
+def last(files: Files, file: str = FILE) -> Driver | None:
+    """Who runs the study of a store, or ran it and was killed; None for whoever came to an end."""
+    names = {field.name for field in fields(Driver)}
     try:
-        driver = Driver(**json.loads(files.read(file)))
-        return driver if driver.alive else None
-    except (OSError, MopsError, ValueError, TypeError):
+        content = json.loads(files.read(file)).items()
+        return Driver(**{name: value for name, value in content if name in names})
+    except (OSError, MopsError, ValueError, TypeError, AttributeError):
         return None
+
+
+def memory_bytes() -> int:
+    """What this process may use; 0 where that is not known."""
+    try:
+        return cgroup.memory().limit_bytes if sys.platform == "linux" else 0
+    except OSError:
+        return 0
 
 
 class Presence:
     """Keeps driver.json while a `with` lasts; AlreadyRunning when a process of this machine has it. Chunks of
     a study, by number, do not mind each other.
 
-    `note` hears of a run on another machine. A store that cannot be written is not an error here: what must
-    be written will say so.
+    `killed` is the record of a run before this one that was killed while it merged or wrote tables, or None.
+    `note` hears of a run on another machine; `stopping` tells whether this one was told to end. With `waits`
+    it is waited for whether a run on another machine lives. A store that cannot be written is not an error
+    here: what must be written will say so.
     """
 
     def __init__(
-        self, files: Files, note: Callable[[str], None] = lambda _: None, chunk: int | None = None
+        self,
+        files: Files,
+        note: Callable[[str], None] = lambda _: None,
+        chunk: int | None = None,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        waits: bool = False,
     ) -> None:
-        self._files, self._note = files, note
+        self._files, self._note, self._stopping, self._waits = files, note, stopping, waits
+        self.killed: Driver | None = None
+        self._lock = threading.Lock()
         self._file = FILE if chunk is None else f"driver-{chunk}.json"
         now = time.time()
-        self.driver = Driver(socket.gethostname(), os.getpid(), _began(os.getpid()), now, now)
+        pid = os.getpid()
+        self.driver = Driver(
+            socket.gethostname(), pid, _began(pid), started=now, seen=now, memory_bytes=memory_bytes()
+        )
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="modelops-presence", daemon=True)
 
     def __enter__(self) -> "Presence":
-        other = running(self._files, self._file)
+        before = last(self._files, self._file)
+        other = before if before and before.alive else None
         if other and other.here:
             raise AlreadyRunning(self._files.where(), other)
+        if before and before.phase in WRITING and not before.stopping and self._is_gone(before):
+            self.killed, other = before, None
         if other:
             ago = max(0.0, time.time() - other.seen)
             self._note(
@@ -133,6 +173,20 @@ class Presence:
     def phase(self, name: str) -> None:
         """What the run does from now on."""
         self.driver = replace(self.driver, phase=name)
+        if name in WRITING:  # it may be killed before the next refresh
+            self._put()
+
+    def _is_gone(self, before: Driver) -> bool:
+        """Whether a run has ended, as far as can be told; by another machine's clock alone it cannot."""
+        if not before.alive:
+            return True
+        deadline = time.monotonic() + (GONE_SECONDS if self._waits else 0)
+        while time.monotonic() < deadline:
+            time.sleep(REFRESH_SECONDS / 5)
+            now = last(self._files, self._file)
+            if now is None or now.seen != before.seen:
+                return False
+        return self._waits
 
     def progress(self, progress: Progress) -> None:
         """How far it is."""
@@ -149,8 +203,8 @@ class Presence:
             self._put()
 
     def _put(self) -> None:
-        now = replace(self.driver, seen=time.time())
-        with suppress(OSError, MopsError):
+        with self._lock, suppress(OSError, MopsError):
+            now = replace(self.driver, seen=time.time(), stopping=self._stopping())
             self._files.put(self._file, json.dumps(asdict(now), indent=1).encode())
 
 

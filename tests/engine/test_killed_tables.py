@@ -1,0 +1,140 @@
+"""A run that was killed while it merged parts or wrote tables, and what the next one does."""
+
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from modelops_dask.bundle import fetch
+from modelops_dask.local import local_cluster
+from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape
+from modelops_dask.store.files import Files
+from modelops_dask.study import presence, spec
+from modelops_dask.study.breaker import TablesNeedMemory
+from modelops_dask.study.drive import Watcher, drive
+from study_helpers import KNOBS, environ, write_spec
+
+MIB = 1024 * 1024
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import test_killed_tables
+from modelops_dask.store import merge
+from modelops_dask.study import drive
+
+def killed(*args):
+    for begun in args[3:]:  # of compact()
+        begun()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[2] == "compacting":
+    drive.compact = killed
+else:
+    merge.MERGE_OVER = 0
+    merge._measure = killed
+    drive.merge = lambda files, begun: merge.merge(files, 0, begun=begun)
+if __name__ == "__main__":
+    test_killed_tables.run(Path(sys.argv[1]))
+"""
+
+
+def run(folder: Path, notes: list[str] | None = None, **how: object):
+    """A study of two tasks; the store is the folder's."""
+    settings = Settings(executor_type="direct", bundles_cache_dir=folder / "cache")
+    loaded = spec.load(write_spec(folder, n=2))
+    return drive(
+        loaded,
+        fetch(str(KNOBS), folder / "cache"),
+        Files(str(folder / "store")),
+        lambda: local_cluster(Shape(1, 1, 1, 1024 * MIB), settings),
+        watcher=Watcher(note=(notes if notes is not None else []).append),
+        **how,
+    )
+
+
+def kill_one(folder: Path, phase: str) -> None:
+    """Have a process of its own killed while it is in that phase."""
+    if phase == "merging":
+        run(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, folder, phase],
+        env={**environ(folder), "PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -9, done.stderr
+
+
+@pytest.mark.parametrize("phase", ["compacting", "merging"])
+def test_the_next_pod_stops_once_and_a_person_goes_on(phase, tmp_path):
+    kill_one(tmp_path, phase)
+    with pytest.raises(TablesNeedMemory, match="Results are stored; tables need more") as stopped:
+        run(tmp_path, taken_away=lambda: False)
+    assert stopped.value.exit_code == 4
+    assert stopped.value.memory_bytes == presence.memory_bytes() > 0
+    assert run(tmp_path, taken_away=lambda: False).counts["ok"] == 2, "submitted again, by somebody"
+
+
+def test_a_person_is_told_and_the_run_tries_again(tmp_path):
+    kill_one(tmp_path, "compacting")
+    notes: list[str] = []
+    assert run(tmp_path, notes).counts["ok"] == 2
+    assert "was killed while it wrote the tables" in notes[0] and "This run tries again" in notes[0]
+    notes.clear()
+    run(tmp_path, notes)
+    assert not notes
+
+
+def test_what_wrote_tables_and_had_no_task_to_run_is_seen_too(tmp_path):
+    kill_one(tmp_path, "compacting")
+    kill_one(tmp_path, "compacting")
+    with pytest.raises(TablesNeedMemory):
+        run(tmp_path, taken_away=lambda: False)
+
+
+def leave(folder: Path, **changes: object) -> None:
+    """The record of a run on another machine that is no more."""
+    with presence.Presence(Files(str(folder / "store"))) as there:
+        driver = replace(there.driver, host="sims-driver-x", phase="compacting", **changes)
+    (folder / "store" / presence.FILE).write_text(json.dumps({**asdict(driver), "of a later version": 1}))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"changes": {"memory_bytes": 1}},  # there is more now
+        {"changes": {"stopping": True}},  # told to end, and then killed: its pod had to go
+        {"taken_away": True},  # evicted, or its node went
+    ],
+)
+def test_a_run_goes_on_where_memory_was_not_the_reason_or_there_is_more(how, tmp_path, monkeypatch):
+    monkeypatch.setattr(presence, "REFRESH_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "GONE_SECONDS", 0.6)
+    leave(tmp_path, **how.get("changes", {}))
+    assert run(tmp_path, taken_away=lambda: how.get("taken_away", False)).counts["ok"] == 2
+
+
+def test_a_run_on_another_machine_that_lives_is_not_taken_for_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(presence, "REFRESH_SECONDS", 0.05)
+    leave(tmp_path)
+    files = Files(str(tmp_path / "store"))
+    with presence.Presence(files, waits=True) as there, nullcontext():
+        assert there.killed is not None
+    leave(tmp_path)
+    record = json.loads(files.read(presence.FILE))
+    reads = iter([record, {**record, "seen": record["seen"] + 1}])
+
+    def last(*_: object) -> presence.Driver:
+        return presence.Driver(**{k: v for k, v in next(reads).items() if k != "of a later version"})
+
+    monkeypatch.setattr(presence, "last", last)
+    here = presence.Presence(files, waits=True)
+    before = presence.last()
+    assert not here._is_gone(before)
