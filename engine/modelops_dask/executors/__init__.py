@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors.runner import Answer
+from modelops_dask.executors.messages import Answer
 from modelops_dask.settings import Settings
 from modelops_dask.shape import CHILD_MIN_BYTES, MIB, runners
 
@@ -115,14 +115,17 @@ def create(
     from modelops_dask.executors.warm import WarmExecutor
 
     limit = _warm_limit(settings, memory_limit_bytes, threads)
+    fallback = ""
     if settings.executor_type == "isolated_fork":
         if sys.platform == "linux":
             return _limited(ForkExecutor(settings, limit, echo), settings, share_bytes)
-        logger.warning("executor=isolated_fork: forking is unsafe on %s; executor=cold instead", sys.platform)
+        fallback = f"forking is unsafe on {sys.platform}"
+        logger.warning("executor=isolated_fork: %s; executor=cold instead", fallback)
     if settings.executor_type in ("cold", "isolated_fork"):
         settings = replace(settings, max_process_reuse=1)
     memory_bytes = max(1, memory_limit_bytes - settings.worker_memory_bytes) if memory_limit_bytes else 0
-    return _limited(WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes), settings, share_bytes)
+    executor = WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes, fallback=fallback)
+    return _limited(executor, settings, share_bytes)
 
 
 def _limited(executor: Executor, settings: Settings, share_bytes: int) -> Executor:

@@ -28,6 +28,7 @@ from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Outcome, Task
 from modelops_dask.settings import Settings
+from modelops_dask.executors.messages import OUT_OF_TURN
 from modelops_dask.shape import runners
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
@@ -137,12 +138,14 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
         row = Attempt._make(
-            (task.set, task.replicate, task.seed, *outcome, kind, runtime.settings.preset, 0.0)
+            (task.set, task.replicate, task.seed, *outcome[:10], kind, runtime.settings.preset, 0.0)
         )
         if outcome.status != "died":
             return row
         had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes
-        last = had_all or _index(task, plan) in batch.died
+        # The executor has run it a second time, alone: only its own process can have spoken.
+        guilty = had_all or outcome.reason == OUT_OF_TURN
+        last = guilty or _index(task, plan) in batch.died
         return row._replace(status="poisoned") if last else row
 
     if n_runners <= runtime.threads:
