@@ -122,27 +122,32 @@ def test_whom_a_late_stranger_disturbs_has_another_chance(folder, insider):
         assert outcome.outputs.get("x") in ((str(x).encode(), None) if x % 10 == 2 else (str(x).encode(),))
 
 
+HEADS = [
+    *("{}", "[]", "null", "NaN", "\0", "1" * 5000, "[" * 100_000, '["ok"]', '["ok",{},"","",1e999,0]'),
+    *('["ok",{"y":-1},"","",0.0,0]', '["ok",{"y":9223372036854775808},"","",0.0,0]', '["ok",{},"","",0,0]'),
+    *('["ok",{"y":true},"","",0.0,0]', '["ok",{},"\\ud800","",0.0,0]', '["fine",{},"","",0.0,0]', "\\ud800"),
+    *(
+        '["ready",{},"","",0.0,0]',
+        '["ok",{},"","",0.0,0] ',
+        '["ok",{},"","",0.0,1.0]',
+        '["ok",[],"","",0.0,0]',
+    ),
+]
+
+
 def garbage(chance):
-    """(kind, bytes): what may be written to a socket by mistake or on purpose; the kind says whether behind a
+    """(kind, bytes): what may be written to a socket by mistake or on purpose. The kind says whether behind a
     true number and nonce ("this"), behind those of the next task ("next"), or as it is ("").
     """
     sizes = [0, 1, 27, 2**16, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1]
-    heads = ["{}", "[]", "null", "1" * 5000, "[" * 100_000, '["ok"]', '["ok",{},"","",1e999,0]', "\\ud800"]
-    heads += ['["ok",{"y":-1},"","",0.0,0]', '["ok",{"y":9223372036854775808},"","",0.0,0]', "\0", "NaN"]
-    heads += ['["ok",{"y":true},"","",0.0,0]', '["ok",{},"\\ud800","",0.0,0]', '["fine",{},"","",0.0,0]']
-    heads += ['["ready",{},"","",0.0,0]', '["ok",{},"","",0.0,0] ', '["ok",{},"","",0.0,1.0]']
-    data = chance.choice(
-        [
-            lambda: chance.randbytes(chance.randint(1, 200)),
-            lambda: b"hello world, this is a line of a log\n",
-            lambda: struct.pack(">Q", chance.choice(sizes)) + chance.randbytes(5),
-            lambda: struct.pack(">IQ", 2**32 - 1, chance.choice(sizes)),
-            lambda: struct.pack(">IQ", 5, 2**63) + chance.randbytes(5),
-            lambda: struct.pack(">IQ", 5, 0) + chance.randbytes(5),
-            lambda: (lambda head: struct.pack(">IQ", len(head), 0) + head)(chance.choice(heads).encode()),
-        ]
-    )()
-    return chance.choice(["", "this", "next"]), data.hex()
+    size, head = chance.choice(sizes), chance.choice(HEADS).encode()
+    kind = chance.choice(["", "this", "next"])
+    if not kind and chance.random() < 0.7:
+        plain = [chance.randbytes(chance.randint(1, 200)), b"hello world, this is a line of a log\n"]
+        return kind, chance.choice([*plain, struct.pack(">Q", size) + chance.randbytes(5)]).hex()
+    lengths = [(2**32 - 1, size), (0, size), (5, 2**63), (5, 0)]
+    framed = [struct.pack(">IQ", *pair) + b"12345" for pair in lengths]
+    return kind, chance.choice([*framed, *[struct.pack(">IQ", len(head), 0) + head] * 3]).hex()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -173,6 +173,15 @@ def native_threads(default: int = 0) -> int:
     return int(text) if text.isdigit() else default
 
 
-def outcome(answer: Answer, log: str, threads: int, environment: str, limit_bytes: int) -> Outcome:
-    """What a runner answered, with what its process can add."""
-    return Outcome(*answer, log, threads, environment, limit_bytes)
+def outcome(
+    answer: Answer,
+    log: str,
+    threads: int,
+    environment: str,
+    limit_bytes: int,
+    runner: str = "",
+    runner_task: int = 0,
+    fallback: str = "",
+) -> Outcome:
+    """What a runner answered, with what its process can add. By position, for there are many."""
+    return Outcome(*answer, log, threads, environment, limit_bytes, runner, runner_task, fallback)

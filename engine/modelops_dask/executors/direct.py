@@ -82,8 +82,8 @@ class DirectExecutor(Executor):
         self._forget()
 
     def _outcome(self, answer: runner.Answer, limit_bytes: int) -> Outcome:
-        made = outcome(answer, "", self._threads, self._environment, limit_bytes)
-        return made._replace(runner=self._id, runner_task=next(self._numbers))
+        number = next(self._numbers)
+        return outcome(answer, "", self._threads, self._environment, limit_bytes, self._id, number)
 
     def _enter(self, bundle: Bundle):
         """The wire function. Two bundles may have modules of the same name, so they take turns in a

@@ -20,22 +20,24 @@ import math
 import os
 import pickle
 import socket
+import struct
 import sys
 from typing import Any, NamedTuple
 
 TURN_BYTES = 16
 START = bytes(TURN_BYTES)  # the turn of a process that tells that it has started
-LENGTHS_AT, HEAD_AT = TURN_BYTES, TURN_BYTES + 12
+HEAD_AT = TURN_BYTES + 12
 HEAD_LIMIT = 64 << 20  # bytes; 64 Ki characters of a traceback and a million short names of outputs are less
 BODY_LIMIT = 1 << 40
 CHUNK = 1 << 16
 OUT_OF_TURN = "SpokeOutOfTurn"
 LOST_CONNECTION = 76  # exit status of a process that cannot answer, and of a copy of one, which must not
 CREDENTIALS = sys.platform == "linux" and hasattr(socket, "SO_PASSCRED")
+_LENGTHS = struct.Struct(">IQ")  # of a head and a body
 _SPACE = socket.CMSG_SPACE(12) if CREDENTIALS else 0  # for struct ucred, and not for descriptors
 _getpid = os.getpid  # a model may replace it, and diagnosis does
 _quoted = json.encoder.encode_basestring_ascii
-_read_json = json.JSONDecoder().raw_decode
+_scan = json.JSONDecoder().scan_once  # a value, and where it ends
 
 
 class OutOfTurn(Exception):
@@ -93,7 +95,7 @@ class Connection:
         os.register_at_fork(after_in_child=self._socket.close)
 
     def hold(self) -> None:
-        """End this process if it is a copy of the one that has the connection."""
+        """After the model has run: end this process if it is a copy of the one that has the connection."""
         if _getpid() != self._pid:
             os._exit(LOST_CONNECTION)
 
@@ -104,17 +106,15 @@ class Connection:
         return None if length is None else self._exactly(int.from_bytes(length, "big"))
 
     def send(self, its_turn: bytes, answer: Answer) -> None:
-        """Answer a request. Raises OSError."""
+        """Answer a request, in the process that the connection is of: see hold(). Raises OSError."""
         try:
-            frame = packed(its_turn, head_of(answer), *answer.outputs.values())
+            self.send_frame(packed(its_turn, head_of(answer), *answer.outputs.values()))
         except HeadTooLarge as error:
             failed = answer._replace(status="failed", outputs={}, reason="HeadTooLarge", error=str(error))
-            frame = packed(its_turn, head_of(failed))
-        self.send_frame(frame)
+            self.send_frame(packed(its_turn, head_of(failed)))
 
     def send_frame(self, frame: list[bytes]) -> None:
-        """Write what packed() made. Raises OSError."""
-        self.hold()
+        """Write what packed() made, in the process that the connection is of. Raises OSError."""
         for piece in frame:
             self._socket.sendall(piece)
 
@@ -133,11 +133,10 @@ class Connection:
 
 def head_of(answer: Answer) -> str:
     """The head of an answer, in JSON. By hand: json.dumps takes three times as long, for every task."""
-    lengths = ",".join([f"{_quoted(name)}:{len(data)}" for name, data in answer.outputs.items()])
-    return (
-        f'["{answer.status}",{{{lengths}}},{_quoted(answer.reason)},{_quoted(answer.error)},'
-        f"{answer.seconds!r},{answer.peak_bytes}]"
-    )
+    status, outputs, reason, error, seconds, peak_bytes = answer
+    lengths = ",".join([f"{_quoted(name)}:{len(data)}" for name, data in outputs.items()])
+    texts = f"{_quoted(reason)},{_quoted(error)}" if reason or error else '"",""'
+    return f'["{status}",{{{lengths}}},{texts},{seconds!r},{peak_bytes}]'
 
 
 def packed(its_turn: bytes, head: str, *blobs: bytes) -> list[bytes]:
@@ -150,8 +149,8 @@ def packed(its_turn: bytes, head: str, *blobs: bytes) -> list[bytes]:
         size, most = len(text) >> 20, HEAD_LIMIT >> 20
         raise HeadTooLarge(f"the names of the outputs take {size} MiB, and may take {most} MiB")
     size = sum(map(len, blobs))
-    first = its_turn + len(text).to_bytes(4, "big") + size.to_bytes(8, "big") + text
-    return [first, *blobs] if size > CHUNK else [first + b"".join(blobs)]
+    first = its_turn + _LENGTHS.pack(len(text), size)
+    return [first + text, *blobs] if size > CHUNK else [b"".join((first, text, *blobs))]
 
 
 # The other side
@@ -171,7 +170,6 @@ class Mailbox:
         self._socket = connection
         self._pid = b""
         self._data = bytearray()
-        self._size = HEAD_AT  # bytes of the next answer, as far as that is known
         if CREDENTIALS:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
@@ -199,53 +197,48 @@ class Mailbox:
     def frame(self, its_turn: bytes) -> bytes | None:
         """The whole answer of a turn, as it came; None while something of it is missing. Raises OutOfTurn."""
         data = self._data
-        if self._size == HEAD_AT:
-            if not data.startswith(its_turn) and not its_turn.startswith(data):
-                raise _stray(f"it began with {bytes(data[:TURN_BYTES])!r}")
-            if len(data) < HEAD_AT:
+        if len(data) < HEAD_AT or not data.startswith(its_turn):
+            if its_turn.startswith(data[:TURN_BYTES]):
                 return None
-            head_size = int.from_bytes(data[LENGTHS_AT : LENGTHS_AT + 4], "big")
-            body_size = int.from_bytes(data[LENGTHS_AT + 4 : HEAD_AT], "big")
-            if head_size > HEAD_LIMIT or body_size > BODY_LIMIT:
-                raise _stray(f"it told of a head of {head_size:,} bytes and a body of {body_size:,}")
-            self._size = HEAD_AT + head_size + body_size
-        if len(data) < self._size:
+            raise _stray(f"it began with {bytes(data[:TURN_BYTES])!r}")
+        head_size, body_size = _LENGTHS.unpack_from(data, TURN_BYTES)
+        if not 0 < head_size <= HEAD_LIMIT or body_size > BODY_LIMIT:
+            raise _stray(f"it told of a head of {head_size:,} bytes and a body of {body_size:,}")
+        size = HEAD_AT + head_size + body_size
+        if len(data) < size:
             return None
-        with memoryview(data) as view:
-            frame = bytes(view[: self._size])
-        del data[: self._size]
-        self._size = HEAD_AT
+        if size > CHUNK:
+            with memoryview(data) as view:
+                frame = bytes(view[:size])  # one copy; a slice of the data would be another
+        else:
+            frame = bytes(data[:size])
+        del data[:size]
         return frame
 
 
 def opened(frame: bytes) -> tuple[Any, memoryview]:
     """(the head's JSON, the body) of a frame. Raises OutOfTurn."""
-    end = HEAD_AT + int.from_bytes(frame[LENGTHS_AT : LENGTHS_AT + 4], "big")
-    try:
-        text = frame[HEAD_AT:end].decode()
-        head, stop = _read_json(text)
-    except (ValueError, RecursionError) as error:
-        raise _stray(f"its head is not JSON: {error}") from None
-    if stop != len(text):
-        raise _stray("its head is more than one JSON value")
-    return head, memoryview(frame)[end:]
+    head_size, _ = _LENGTHS.unpack_from(frame, TURN_BYTES)
+    at = HEAD_AT + head_size
+    return _json(frame[HEAD_AT:at]), memoryview(frame)[at:]
 
 
 def answer_of(frame: bytes) -> Answer:
     """The answer in a frame. Raises OutOfTurn."""
-    head, body = opened(frame)
-    check_head(head, len(body))
-    status, lengths, reason, error, seconds, peak_bytes = head
-    outputs, at = {}, 0
+    head_size, body_size = _LENGTHS.unpack_from(frame, TURN_BYTES)
+    at = HEAD_AT + head_size
+    status, lengths, reason, error, seconds, peak_bytes = checked_head(frame[HEAD_AT:at], body_size)
+    outputs = {}
     for name, size in lengths.items():
-        outputs[name] = bytes(body[at : at + size])
+        outputs[name] = frame[at : at + size]
         at += size
     return Answer(status, outputs, reason, error, seconds, peak_bytes)
 
 
-def check_head(head: Any, body_size: int) -> None:
-    """OutOfTurn unless a head has an Answer's fields, whose outputs have so many bytes together."""
-    if type(head) is not list or [type(field) for field in head] != _KINDS:
+def checked_head(data: bytes, body_size: int) -> list:
+    """A head: an Answer's fields, whose outputs have so many bytes together. Raises OutOfTurn."""
+    head = _json(data)
+    if type(head) is not list or [*map(type, head)] != _KINDS:
         raise _stray("its head does not have the fields of an answer")
     status, lengths, reason, error, seconds, peak_bytes = head
     if status not in STATUSES or not 0 <= seconds < math.inf or not 0 <= peak_bytes < 1 << 63:
@@ -253,16 +246,27 @@ def check_head(head: Any, body_size: int) -> None:
     total = 0
     for size in lengths.values():
         if type(size) is not int or size < 0:
-            raise _stray(f"an output of {size!r} bytes")
+            raise _stray(f"an output of {str(size)[:40]} bytes")
         total += size
     if total != body_size:
         raise _stray("the lengths of its outputs are not those that came")
-    for text in (reason, error, *lengths):
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise _stray("a text in its head cannot be stored") from None
+    if b"\\u" in data or not data.isascii():
+        try:
+            "".join((reason, error, *lengths)).encode()
+        except UnicodeEncodeError:
+            raise _stray("a text in its head cannot be stored") from None
+    return head
+
+
+def _json(data: bytes) -> Any:
+    try:
+        text = data.decode()
+        head, stop = _scan(text, 0)
+    except (ValueError, RecursionError, StopIteration) as error:
+        raise _stray(f"its head is not JSON: {error}") from None
+    if stop != len(text):
+        raise _stray("its head is more than one JSON value")
+    return head
 
 
 def _stray(what: str) -> OutOfTurn:

@@ -198,6 +198,8 @@ def own(value: Any) -> Any:
     """A copy of parameters, nested values too. Of JSON's types: ten times as fast as deepcopy()."""
     kind = type(value)
     if kind is dict:
+        if PLAIN.issuperset(map(type, value.values())):
+            return value.copy()
         return {name: item if type(item) in PLAIN else own(item) for name, item in value.items()}
     if kind is list:
         return [item if type(item) in PLAIN else own(item) for item in value]

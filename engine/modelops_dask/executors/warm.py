@@ -28,7 +28,7 @@ class WarmExecutor(Executor):
     """Runs tasks in warm runners, at most `limit` of them alive; a caller waits when all are busy.
 
     memory_bytes is what all runners have together, 0 for no limit. echo, if given, receives what models
-    print (bytes), as it comes. kind is the class of its runners. fallback is why isolated_fork runs tasks here.
+    print (bytes), as it comes. kind is the class of its runners. fallback: why isolated_fork is not forking.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class WarmExecutor(Executor):
         def ended(answer: Answer, log: str) -> None:
             self._pool.peak_bytes = max(self._pool.peak_bytes, answer.peak_bytes)
             threads = tasks[0].threads or self._threads
-            ended_as = outcome(answer, log, threads, environment, tasks[0].limit_bytes)
-            name, number = runner.life if runner else ("", 0)
-            outcomes.append(ended_as._replace(runner=name, runner_task=number, fallback=self._fallback))
+            life = runner.life if runner else ("", 0)
+            limit_bytes = tasks[0].limit_bytes
+            outcomes.append(outcome(answer, log, threads, environment, limit_bytes, *life, self._fallback))
 
         try:
             with self._pool.lease(tasks[0], alone) as warm:

@@ -83,6 +83,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         if changes and number == len(calls):
             say("changes", changes.found())
         answer = call(one)
+        connection.hold()
         if ask["memory"]:
             _release()
         say("answer", _resident_bytes() or runner.maxrss_bytes())
