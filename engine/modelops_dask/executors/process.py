@@ -121,6 +121,7 @@ class Runner:
             os.close(output)
             os.close(lifeline)
         self._mail.expect(self._process.pid)
+        pod.brand(self._process.pid, self.mark)
         os.set_blocking(self._output, False)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)

@@ -132,6 +132,11 @@ def spawns_session(params, seed):
     return ends(int(done.stdout), params)
 
 
+def spawns_unmarked(params, seed):
+    """A child in a session of its own that has nothing of this process's environment."""
+    return ends(subprocess.Popen(["/bin/sleep", "600"], env={}, start_new_session=True).pid, params)
+
+
 def forks(params, seed):
     """A child that outlives the task, by fork: it holds every descriptor that the runner has."""
     child = os.fork()
