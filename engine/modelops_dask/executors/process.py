@@ -110,7 +110,7 @@ class Runner:
                 stderr=output,
                 pass_fds=(theirs.fileno(), lifeline),
                 cwd=bundle,
-                env=_environment(keep_pythonpath, threads, numba_cache) | {pod.MARK: self.mark},
+                env=_environment(Path(python), keep_pythonpath, threads, numba_cache) | {pod.MARK: self.mark},
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:
@@ -344,12 +344,21 @@ class Runner:
                 os.close(descriptor)
 
 
-def _environment(keep_pythonpath: bool, threads: int, numba_cache: Path | None) -> dict[str, str]:
-    """The worker's variables without those that lead to its own packages, with what results depend on."""
+def _environment(
+    python: Path, keep_pythonpath: bool, threads: int, numba_cache: Path | None
+) -> dict[str, str]:
+    """The worker's variables without those that lead to its own packages, with what results depend on.
+
+    Programs that a model starts are those of its interpreter, as when its environment is activated.
+    """
     dropped = ["PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"]
     if not keep_pythonpath:
         dropped.append("PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    programs = python.parent
+    environment["PATH"] = os.pathsep.join((str(programs), os.environ.get("PATH", os.defpath)))
+    if (programs.parent / "pyvenv.cfg").is_file():
+        environment["VIRTUAL_ENV"] = str(programs.parent)
     for name in THREAD_VARIABLES:
         environment[name] = str(threads) if threads else environment.get(name, "1")
     environment.setdefault("PYTHONHASHSEED", HASH_SEED)

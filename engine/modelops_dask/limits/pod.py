@@ -1,10 +1,10 @@
 """What the worker processes of a pod have in common: a number, a file of locks, and marked processes.
 
 Worker processes that one process started (`dask worker`, or a LocalCluster's) make a pod. Its number is that
-process's. A runner, and so all that it ever starts, carries a mark in a variable of its environment; a session
-of its own does not shake it off. Nor does an empty environment: a number made of the mark is the soft limit of
-the time that a real-time process may compute without a pause. All children inherit it, and nobody notices a
-limit of centuries. Linux only.
+process's. A runner, and so all that it ever starts, carries a mark in a variable of its environment; a
+session of its own does not shake it off. Nor does an empty environment: a number made of the mark is the soft
+limit of the time that a real-time process may compute without a pause. All children inherit it, and nobody
+notices a limit of centuries. Linux only.
 """
 
 import fcntl
