@@ -29,18 +29,23 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 if __package__:  # in the worker
     from modelops_dask.executors import messages
-else:  # by path, under a name that no model has: this folder is not on sys.path
-    _spec = importlib.util.spec_from_file_location(
-        "_modelops_messages", os.path.join(os.path.dirname(os.path.abspath(__file__)), "messages.py")
-    )
-    messages = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(messages)
+    from modelops_dask.executors import outputs as outputs_of
+else:  # by path, under names that no model has: this folder is not on sys.path
+
+    def _sibling(name: str) -> Any:
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+        spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    messages, outputs_of = _sibling("messages"), _sibling("outputs")
 
 Answer = messages.Answer
 
@@ -169,7 +174,7 @@ def call(
     wire: Callable, entrypoint: str, params: dict, seed: int, memory: Memory, limit_bytes: int = 0
 ) -> Answer:
     """Call the wire function, with parameters of its own: what it does to them no other call sees. What it
-    raises, SystemExit too, becomes a failed Answer.
+    raises, SystemExit too, and what it returns for an error become failed Answers.
 
     limit_bytes is what this process may hold meanwhile, 0 for no limit. MemoryError is then the death
     TaskOOM, for what was under way when an allocation failed cannot be trusted. Only KeyboardInterrupt is let
@@ -178,7 +183,8 @@ def call(
     memory.begin(limit_bytes)
     started = time.perf_counter()
     try:
-        outputs = _checked(wire(entrypoint, own(params), seed))
+        outputs = outputs_of.checked(wire(entrypoint, own(params), seed))
+        failure = outputs_of.failure(outputs)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -191,6 +197,8 @@ def call(
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
     seconds = time.perf_counter() - started
+    if failure:
+        return Answer("failed", {}, *failure, seconds, memory.end(seconds))
     return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
 
 
@@ -251,29 +259,6 @@ def ending(status: int | None) -> tuple[str, str]:
     if status < 0:
         return f"killed by signal {-status}", signal.strsignal(-status) or ""
     return f"exited with status {status}", "the model ended its process"
-
-
-def _checked(outputs: Any) -> dict:
-    """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it."""
-    if type(outputs) is not dict and not isinstance(outputs, Mapping):  # a dict, quickly: most are
-        raise TypeError(f"wire returned {type(outputs).__name__}; expected a dict of bytes")
-    checked = {}  # a copy: a model may return the same dict every time
-    for name, data in outputs.items():
-        if not isinstance(name, str):
-            raise TypeError(f"wire returned a name that is not text: {name!r}")
-        name.encode()  # UnicodeEncodeError: what cannot be stored is the task's failure
-        if type(data) is not bytes:
-            data = _as_bytes(name, data)
-        checked[name] = data
-    return checked
-
-
-def _as_bytes(name: str, data: Any) -> bytes:
-    if isinstance(data, str):
-        return data.encode("utf-8")
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"wire returned {type(data).__name__} as {name!r}; expected bytes")
-    return bytes(data)
 
 
 class Peak:

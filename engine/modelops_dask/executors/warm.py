@@ -56,7 +56,7 @@ class WarmExecutor(Executor):
         outcomes: list[Outcome] = []
         while len(outcomes) < len(tasks):
             outcomes += self._run_some(tasks[len(outcomes) :])
-            if outcomes[-1].reason == OUT_OF_TURN:
+            if (outcomes[-1].status, outcomes[-1].reason) == ("died", OUT_OF_TURN):
                 task = tasks[len(outcomes) - 1]
                 logger.warning("bundle %s: a runner %s", task.bundle.path, outcomes[-1].error)
                 (outcomes[-1],) = self._run_some([task], alone=True)

@@ -97,13 +97,15 @@ class Failed:
 class Receipt:
     """What became of a batch: every task that is neither in `failed` nor in `left` (not begun) ended ok.
 
-    `seconds` is the time the tasks took on the clock, storing them not included.
+    `seconds` is the time the tasks took on the clock, storing them not included. `empty` counts, by name,
+    outputs of 0 bytes of tasks that ended ok.
     """
 
     failed: tuple[Failed, ...] = ()
     left: tuple[Range, ...] = ()
     seconds: float = 0.0
     peak_bytes: int = 0
+    empty: tuple[tuple[str, int], ...] = ()
 
 
 def run_batch(batch: Batch) -> Receipt:
@@ -138,7 +140,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
         row = Attempt._make(
-            (task.set, task.replicate, task.seed, *outcome[:10], kind, runtime.settings.preset, 0.0)
+            (task.set, task.replicate, task.seed, *outcome, kind, runtime.settings.preset, 0.0)
         )
         if outcome.status != "died":
             return row
@@ -157,7 +159,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     # create, not put: should Dask ever run a batch twice, the first part stands.
     source.files.create(_part_file(batch), rows.end())
     left = as_ranges(_index(task, plan) for task in pieces.left)
-    return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes)
+    return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes, tuple(rows.empty.items()))
 
 
 def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
@@ -209,6 +211,7 @@ class _Rows:
         self._plan, self._kind = plan, kind
         self.failures: list[Failed] = []
         self.peak_bytes = 0
+        self.empty: Counter[str] = Counter()
         self._part = parts.Encoder(mark)
         self._waiting: list[Attempt] = []
         self._lock = threading.Lock()
@@ -231,6 +234,9 @@ class _Rows:
         columns = parts.columns(rows)
         _count(columns, self._kind)
         self.failures += _failures(rows, self._plan)
+        for outputs in columns["outputs"]:
+            if not all(outputs.values()):
+                self.empty.update(name for name, data in outputs.items() if not data)
         self.peak_bytes = max(self.peak_bytes, *columns["peak_bytes"])
         self._part.add(columns)
 

@@ -24,7 +24,7 @@ def ok(params, seed):
 def echo(params, seed):
     print("to stdout")
     print("to stderr", file=sys.stderr)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def state(params, seed):
@@ -108,13 +108,13 @@ def hang_deaf(params, seed):
 
 def closes_everything(params, seed):
     os.closerange(0, 256)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def closes_output(params, seed):
     sys.stdout.close()
     os.close(1)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def spawns(params, seed):
@@ -150,7 +150,7 @@ def ends(child, params):
     Path(params["pid_file"]).write_text(str(child))
     if params.get("then") == "exit":
         os._exit(4)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def allocates(params, seed):
