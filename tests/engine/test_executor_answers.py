@@ -1,6 +1,10 @@
 """An answer counts only if it is the awaited one, of the process that has the task."""
 
+import base64
+import io
+import json
 import os
+import pickle
 import random
 import socket
 import struct
@@ -10,8 +14,9 @@ import pytest
 
 from executor_helpers import descriptors, settings, task, write_bundle
 from modelops_dask import executors
-from modelops_dask.executors import messages
+from modelops_dask.executors import messages, replay
 from modelops_dask.executors.messages import OUT_OF_TURN, Answer, Mailbox, OutOfTurn, answer_of, packed
+from study_helpers import SMALL, mops_helm
 
 KINDS = ["isolated_warm", "isolated_fork", "cold"]
 NONCE = b"12345678"
@@ -262,3 +267,61 @@ def test_outcomes_tell_the_process_and_the_number_of_the_task_in_it(folder, fork
         assert (numbers, n_processes) == ([1, 2, 3, 1, 2], 2)
     else:
         assert (numbers, n_processes) == ([1] * 5, 5)
+
+
+class Runs:
+    """A pickle of it runs a command where it is read."""
+
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        None,
+        {},
+        [1, 2],
+        [["json", 3, None], [["m", "f"], ["m", "f", 3], "m"]],
+        [["no such module"], [["json", "loads", base64.b64encode(pickle.dumps(Runs())).decode()]]],
+    ],
+)
+def test_a_zygote_learns_nothing_from_a_report_that_is_none(report):
+    if found := replay.read(report):
+        replay.replay(*found)
+
+
+@pytest.mark.parametrize("named", [Runs(), os.system, socket.socket, Answer], ids=str)
+def test_types_of_numba_are_all_that_a_zygote_unpickles(named):
+    with pytest.raises(pickle.UnpicklingError, match="is not a type of numba"):
+        replay.Types(io.BytesIO(pickle.dumps(named))).load()
+
+
+def test_a_task_that_spoke_twice_is_poisoned_at_once(tmp_path, insider):
+    """The executor has tried it alone: to run it a third time would tell nothing new."""
+    plain = {"writes": [], "forger": False}
+    sets = [{"x": x, **(plain | {"writes": [("", "00")]} if x == 2 else plain)} for x in range(6)]
+    study = {"entrypoint": "m.s/b", "bundle": str(insider), "sets": sets}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    done = mops_helm("study", "run", "study.yaml", "--store", "out", *SMALL, "-o", "json", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["ok"], summary["failed"], summary["poisoned"]) == (5, 0, 1)
+    assert summary["by_reason"][0]["reason"] == OUT_OF_TURN
+
+
+def test_an_outcome_tells_why_forking_was_given_up(folder, tmp_path, monkeypatch):
+    text = (
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()\n"
+        "def wire(e, p, s):\n    return {'x': str(s)}\n"
+    )
+    chosen = settings(folder, executor_type="isolated_fork")
+    source = write_bundle(tmp_path / "threads", {"wire.py": text})
+    with executors.create(chosen) as executor:
+        outcomes = executor.run_all([task(source, chosen, seed=seed) for seed in range(2)])
+    assert all("left threads running: ticker" in outcome.fallback for outcome in outcomes)
+    assert {outcome.runner_task for outcome in outcomes} == {1}
+    monkeypatch.setattr("modelops_dask.executors.sys.platform", "darwin")
+    with executors.create(chosen) as executor:
+        assert executor.run(task(source, chosen)).fallback == "forking is unsafe on darwin"

@@ -73,10 +73,11 @@ def replay(modules: list[str], compiled: list[Compiled]) -> None:
 class Types(pickle.Unpickler):
     """Reads argument types of numba, and refuses whatever else a pickle may name."""
 
+    TYPES = ("numba.core.types.", "numba.np.types.")
     OTHERS = frozenset((("copyreg", "_reconstructor"), ("builtins", "object")))
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self.OTHERS or f"{module}.".startswith("numba.core.types."):
+        if (module, name) in self.OTHERS or f"{module}.".startswith(self.TYPES):
             found = super().find_class(module, name)
             if "." not in name and getattr(found, "__module__", module) in (module, "copyreg", "builtins"):
                 return found
