@@ -27,8 +27,8 @@ from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Outcome, Task
-from modelops_dask.settings import Settings
 from modelops_dask.executors.messages import OUT_OF_TURN
+from modelops_dask.settings import Settings
 from modelops_dask.shape import runners
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
