@@ -11,4 +11,4 @@ def wire(entrypoint, params, seed):  # noqa: ARG001
         end = time.thread_time() + params["milliseconds"] / 1000
         while time.thread_time() < end:
             pass
-    return {"y": b""}
+    return {"y": b"0"}

@@ -163,6 +163,10 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
             f"This run: {ran.ended_here:,} tasks in {duration(ran.seconds)}, {a_second(ran.rate)}"
             + (f", peak memory of a task {ran.peak_bytes / MIB:,.0f} MiB" if ran.peak_bytes else "")
         )
+        lines += [
+            f"{count:,} tasks that ended ok have an output {name!r} of 0 bytes"
+            for name, count in ran.empty[:SHOWN_FAILURES]
+        ]
     if found.failures:
         lines.append("Not ok, by reason, and how to see one:")
         for failure in found.failures[:SHOWN_FAILURES]:

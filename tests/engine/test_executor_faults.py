@@ -119,7 +119,7 @@ def test_a_stopped_runner_is_found_out_by_the_health_check(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fault", ["spawns", "forks", "spawns_session"])
+@pytest.mark.parametrize("fault", ["spawns", "forks", "spawns_session", "spawns_unmarked"])
 @pytest.mark.parametrize("then", ["return", "exit"])
 def test_what_a_model_started_ends_with_its_process(folder, tmp_path, kind, fault, then):
     chosen = settings(folder, executor_type=kind)

@@ -1,9 +1,11 @@
 """How many runners there are, when they end, and what one task sees of another."""
 
 import logging
+import os
 import random
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -250,6 +252,38 @@ def test_a_type_that_runs_no_tasks_is_refused(folder):
         BadInput, match=r"'none' runs no tasks; .* isolated_warm, isolated_fork, cold, direct"
     ):
         executors.create(settings(folder, executor_type="none"))
+
+
+PROGRAMS = """
+import os, shutil, subprocess, sys
+
+def wire(entrypoint, params, seed):
+    started = [[name, "-c", "import sys; print(sys.prefix)"] for name in ("python", "python3")]
+    prefixes = {subprocess.run(each, capture_output=True, text=True).stdout.strip() for each in started}
+    return {"out": repr((sys.prefix, sorted(prefixes), os.environ.get("VIRTUAL_ENV"), shutil.which("ours")))}
+"""
+
+
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+@pytest.mark.parametrize("environment", ["bundle", "image"])
+def test_programs_that_a_model_starts_are_of_its_environment(
+    folder, tmp_path, monkeypatch, kind, environment
+):
+    """Whatever the worker's PATH has first, and whichever environment is activated where it was started."""
+    programs = tmp_path / "activated" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "python3", "ours"):
+        (programs / name).write_text("#!/bin/sh\necho another\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("VIRTUAL_ENV", str(programs.parent))
+    chosen = settings(folder, executor_type=kind, executor_environment=environment)
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(write_bundle(tmp_path / "starts", {"wire.py": PROGRAMS}), chosen))
+    prefix, prefixes, activated, ours = eval(outcome.outputs["out"])
+    assert prefixes == [prefix], "the model's own interpreter"
+    assert activated == (prefix if (Path(prefix) / "pyvenv.cfg").exists() else None)
+    assert ours == str(programs / "ours"), "the rest of the worker's PATH comes after it"
 
 
 def test_a_fresh_environment_cannot_be_the_images(folder):

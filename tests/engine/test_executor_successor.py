@@ -138,7 +138,7 @@ def test_leaving_ends_a_successor_amid_its_import(tmp_path, slow):
 def test_thousands_of_tasks_leave_nothing_behind(tmp_path, kind, tasks):
     chosen = settings(tmp_path, executor_type=kind, max_process_reuse=500)
     source = write_bundle(
-        tmp_path / "empty", {"wire.py": "def wire(entrypoint, params, seed):\n    return {}\n"}
+        tmp_path / "empty", {"wire.py": "def wire(entrypoint, params, seed):\n    return {'out': '1'}\n"}
     )
     processes = children()
     with executors.create(chosen) as executor:

@@ -143,7 +143,10 @@ def test_an_idle_runner_that_kept_too_much_goes_first(folder, worker, tmp_path):
     executor, until = worker("isolated_warm"), tmp_path / "until"
     source = write_bundle(
         folder / "keeps",
-        {"wire.py": "KEPT = []\ndef wire(e, p, s):\n    KEPT.append(b'x' * p['size'])\n    return {}\n"},
+        {
+            "wire.py": "KEPT = []\ndef wire(e, p, s):\n    KEPT.append(b'x' * p['size'])\n"
+            "    return {'out': '1'}\n"
+        },
     )
     keeps = task(source, settings(folder), size=300 * MIB)._replace(limit_bytes=400 * MIB)
     assert executor.run(keeps).status == "ok"

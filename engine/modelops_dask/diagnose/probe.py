@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelops_dask import venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
+from modelops_dask.executors import messages
+from modelops_dask.executors.messages import Answer
 from modelops_dask.executors.process import Call, Runner, RunnerLost
-from modelops_dask.executors.runner import Answer
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
 
@@ -131,18 +133,19 @@ class Probe(Runner):
             self._send(request, max(0.001, seconds))
             while "uses" not in seen:
                 left = max(0.001, deadline - time.monotonic())
-                match self._receive(left, "TaskTimeout", "the tasks did not end"):
-                    case ("again",):
+                match self._said(left):
+                    case (["again"], _):
                         self._send(request, left)
-                    case ("changes", found):
+                    case (["changes", list(found)], _):
                         seen["changes"] = tuple(Change(*one) for one in found)
-                    case ("answer", answer, resident_bytes):
-                        seen["answers"] += (Answer(*answer),)
+                    case (["answer", int(resident_bytes)], _):
+                        seen["answers"] += (self._answer_after(left),)
                         seen["resident_bytes"] += (resident_bytes,)
-                    case ("end", uses, written):
-                        seen |= {"uses": tuple(Use(*one) for one in uses), "written": written}
-                    case ("failed", fields):
-                        answer = Answer(*fields)
+                    case (["end", list(uses), list(written)], contents):
+                        uses = tuple(Use(*one) for one in uses)
+                        seen |= {"uses": uses, "written": _contents(written, contents)}
+                    case (["failed"], _):
+                        answer = self._answer_after(left)
                         if answer.reason == "WireNotFound":
                             raise BadInput(f"bundle: {answer.error.partition('WireNotFound: ')[2].strip()}")
                         return Probed(reason=answer.reason, error=answer.error, log=self.log)
@@ -152,3 +155,24 @@ class Probe(Runner):
             self._drain()
             self.kill()
         return Probed(**seen, log=self.log)
+
+    def _said(self, seconds: float) -> tuple[Any, memoryview]:
+        """The next message: its JSON, and the bytes behind that."""
+        try:
+            return messages.opened(
+                self._frame(messages.START, seconds, "TaskTimeout", "the tasks did not end")
+            )
+        except messages.OutOfTurn as misfit:
+            raise self._ended(messages.OUT_OF_TURN, str(misfit)) from None
+
+    def _answer_after(self, seconds: float) -> Answer:
+        return self._receive(messages.START, seconds, "TaskTimeout", "the tasks did not end")
+
+
+def _contents(written: list, contents: memoryview) -> dict[str, bytes | None]:
+    """By path; a length of None: there was no file."""
+    found, at = {}, 0
+    for path, length in written:
+        found[path] = None if length is None else bytes(contents[at : at + length])
+        at += length or 0
+    return found

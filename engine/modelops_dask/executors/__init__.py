@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors.runner import Answer
+from modelops_dask.executors.messages import Answer
 from modelops_dask.settings import Settings
 from modelops_dask.shape import CHILD_MIN_BYTES, MIB, runners
 
@@ -117,14 +117,16 @@ def create(
     from modelops_dask.executors.warm import WarmExecutor
 
     limit = _warm_limit(settings, memory_limit_bytes, threads)
+    fallback = ""
     if settings.executor_type == "isolated_fork":
         if sys.platform == "linux":
             return _limited(ForkExecutor(settings, limit, echo), settings, share_bytes, restart)
-        logger.warning("executor=isolated_fork: forking is unsafe on %s; executor=cold instead", sys.platform)
+        fallback = f"forking is unsafe on {sys.platform}"
+        logger.warning("executor=isolated_fork: %s; executor=cold instead", fallback)
     if settings.executor_type in ("cold", "isolated_fork"):
         settings = replace(settings, max_process_reuse=1)
     memory_bytes = max(1, memory_limit_bytes - settings.worker_memory_bytes) if memory_limit_bytes else 0
-    warm = WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes)
+    warm = WarmExecutor(settings, limit, echo, memory_bytes=memory_bytes, fallback=fallback)
     return _limited(warm, settings, share_bytes, restart)
 
 
@@ -178,6 +180,15 @@ def native_threads(default: int = 0) -> int:
     return int(text) if text.isdigit() else default
 
 
-def outcome(answer: Answer, log: str, threads: int, environment: str, limit_bytes: int) -> Outcome:
-    """What a runner answered, with what its process can add."""
-    return Outcome(*answer, log, threads, environment, limit_bytes)
+def outcome(
+    answer: Answer,
+    log: str,
+    threads: int,
+    environment: str,
+    limit_bytes: int,
+    runner: str = "",
+    runner_task: int = 0,
+    fallback: str = "",
+) -> Outcome:
+    """What a runner answered, with what its process can add. By position, for there are many."""
+    return Outcome(*answer, log, threads, environment, limit_bytes, runner, runner_task, fallback)

@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
 GRACE_SECONDS = 1  # from asking to killing
@@ -27,8 +28,9 @@ class Overdue(Exception):
 class Child:
     """A forked process: what it says, and its end."""
 
-    def __init__(self, pid: int, connection: socket.socket, lifeline_fd: int) -> None:
-        self.pid, self._connection, self._lifeline_fd = pid, connection, lifeline_fd
+    def __init__(self, pid: int, connection: socket.socket, mail: Any, lifeline_fd: int) -> None:
+        """mail is the messages.Mailbox of the connection."""
+        self.pid, self._connection, self._mail, self._lifeline_fd = pid, connection, mail, lifeline_fd
 
     def send(self, message: bytes, seconds: float | None) -> None:
         """Write a message, its length in front. Raises Overdue; a child that is gone shows in receive()."""
@@ -40,29 +42,26 @@ class Child:
         except OSError:
             return
 
-    def receive(self, seconds: float) -> bytes | None:
-        """Its next message with its length; None once it has ended or closed its socket. Raises Overdue."""
+    def receive(self, its_turn: bytes, seconds: float) -> bytes | None:
+        """Its answer of a turn, as it came; None once it has ended or closed its socket.
+
+        Raises Overdue, and OutOfTurn for anything else that comes.
+        """
         deadline = time.monotonic() + seconds
-        data, size = bytearray(), 8
-        while len(data) < size:
+        while (frame := self._mail.frame(its_turn)) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Overdue
             self._connection.settimeout(min(LOOK_SECONDS, left))
             try:
-                chunk = self._connection.recv(min(size - len(data), 1 << 18))
+                if not self._mail.read():
+                    return None
             except socket.timeout:  # noqa: UP041 (Python 3.9)
                 if self.has_ended():
                     return None
-                continue
             except OSError:
                 return None
-            if not chunk:
-                return None
-            data += chunk
-            if len(data) == 8:
-                size += int.from_bytes(data, "big")
-        return bytes(data)
+        return frame
 
     def wait(self, seconds: float) -> bool:
         """Whether it ends by itself within this time."""

@@ -7,10 +7,12 @@ there is no time limit, for a thread cannot be stopped; what the model prints go
 go. For debugging and for models that keep nothing.
 """
 
+import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from modelops_dask import venv
@@ -36,6 +38,7 @@ class DirectExecutor(Executor):
         self._memory = runner.Memory(runner.Peak(resets=self._alone))
         self._turn = threading.Condition()
         self._running = 0
+        self._id, self._numbers = uuid.uuid4().hex[:8], itertools.count(1)
         self._threads = native_threads()
         self._environment = venv.here()
         self._bundle: Bundle | None = None
@@ -57,9 +60,10 @@ class DirectExecutor(Executor):
             raise
         except BaseException as error:
             answer = runner.failed(error)
-            return self._outcomes([answer] * len(tasks), tasks[0].limit_bytes)
+            outcome = self._outcome(answer, tasks[0].limit_bytes)
+            return [outcome._replace(runner="", runner_task=0)] * len(tasks)
         try:
-            return self._outcomes([self._call(wire, task) for task in tasks], tasks[0].limit_bytes)
+            return [self._outcome(self._call(wire, task), task.limit_bytes) for task in tasks]
         finally:
             self._leave()
 
@@ -77,9 +81,9 @@ class DirectExecutor(Executor):
     ) -> None:
         self._forget()
 
-    def _outcomes(self, answers: Iterable[runner.Answer], limit_bytes: int) -> list[Outcome]:
-        threads, environment = self._threads, self._environment
-        return [outcome(answer, "", threads, environment, limit_bytes) for answer in answers]
+    def _outcome(self, answer: runner.Answer, limit_bytes: int) -> Outcome:
+        number = next(self._numbers)
+        return outcome(answer, "", self._threads, self._environment, limit_bytes, self._id, number)
 
     def _enter(self, bundle: Bundle):
         """The wire function. Two bundles may have modules of the same name, so they take turns in a

@@ -9,6 +9,7 @@ another kind; zygote.py is what runs in them.
 """
 
 import logging
+import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from modelops_dask.executors import Executor, Outcome, Task
+from modelops_dask.executors import Executor, Outcome, Task, messages
 from modelops_dask.executors.process import Call, Runner
 from modelops_dask.executors.runner import OUT_OF_MEMORY, Answer
 from modelops_dask.executors.warm import WarmExecutor
@@ -42,14 +43,22 @@ class Zygote(Runner):
         """Run a task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
         ((entrypoint, params, seed),) = calls
         late_seconds = None if timeout_seconds is None else timeout_seconds + LATE_SECONDS
-        request = pickle.dumps((entrypoint, params, seed, limit_bytes), protocol=4)
+        self.tasks += 1
+        self._nonce = os.urandom(8)
+        its_turn = messages.turn(self._nonce, self.tasks)
+        request = pickle.dumps((its_turn, entrypoint, params, seed, limit_bytes), protocol=4)
         self.limit_bytes, self._out_of_memory, self._log = limit_bytes, None, b""
-        self._send((request, timeout_seconds), late_seconds)
+        self._send((self._nonce, self.tasks, (request, timeout_seconds)), late_seconds)
         answer = self._answer(late_seconds)
         self._drain()
         if answer.status == "died" and (known := self._out_of_memory):
             answer = answer._replace(reason=known.reason, error=known.error, peak_bytes=known.peak_bytes)
         yield answer
+
+    @property
+    def life(self) -> tuple[str, int]:
+        """Each task has a child of its own."""
+        return f"{self.id}.{self.tasks}", 1
 
     def end_for_memory(
         self, pids: list[int], peak_bytes: int, error: str, reason: str = OUT_OF_MEMORY
@@ -72,7 +81,7 @@ class ForkExecutor(Executor):
         self._cold = WarmExecutor(replace(settings, max_process_reuse=1), limit, echo)
         self.limit = self._zygotes.limit
         self._lock = threading.Lock()
-        self._unsafe: set[str] = set()  # digests of bundles
+        self._unsafe: dict[str, str] = {}  # why, by the digest of a bundle
         self._crashed: set[str] = set()  # those whose first crash was tried in a new interpreter
 
     def run(self, task: Task) -> Outcome:
@@ -85,14 +94,14 @@ class ForkExecutor(Executor):
             elif not (_is_crash(outcome) and self._is_first_crash(digest)):
                 return outcome
             else:
+                why = f"a task was {outcome.reason} in a child"
                 again = self._cold.run(task)
                 if not _is_crash(again):
-                    self._give_up(
-                        task, f"a task was {outcome.reason} in a child, and not in a new interpreter"
-                    )
-                return again
+                    why += ", and not in a new interpreter"
+                    self._give_up(task, why)
+                return again._replace(fallback=why)
         self._zygotes.drop(task.bundle)
-        return self._cold.run(task)
+        return self._cold.run(task)._replace(fallback=self._unsafe[digest])
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
         """One after another."""
@@ -132,7 +141,7 @@ class ForkExecutor(Executor):
     def _give_up(self, task: Task, why: str) -> None:
         with self._lock:
             known = task.bundle.digest in self._unsafe
-            self._unsafe.add(task.bundle.digest)
+            self._unsafe.setdefault(task.bundle.digest, why)
         if not known:
             logger.warning(
                 "isolated_fork: forking is unsafe for bundle %s: %s; its tasks run in new interpreters",

@@ -108,15 +108,15 @@ class Pool:
             self._changed.wait_for(lambda: not self._places, timeout=END_SECONDS)
 
     @contextmanager
-    def lease(self, task: Task) -> Iterator["Warm"]:
-        """A runner for one task; afterwards idle again, or ended."""
-        warm = self._take(task)
+    def lease(self, task: Task, alone: bool = False) -> Iterator["Warm"]:
+        """A runner for one task; afterwards idle again, or ended. alone: a new one, for nothing else."""
+        warm = self._take(task, alone)
         try:
             yield warm
         except BaseException:
             self._end(warm, "lost", kill=True)
             raise
-        if reason := self._retirement(warm):
+        if reason := "unfit" if alone else self._retirement(warm):
             self._end(warm, reason)
             return
         if self._is_ending(warm):
@@ -129,7 +129,7 @@ class Pool:
                 return
         self._end(warm, "closed")
 
-    def _take(self, task: Task) -> "Warm":
+    def _take(self, task: Task, alone: bool) -> "Warm":
         wanted = (task.bundle, task.threads)
         while True:
             stale = None
@@ -137,10 +137,12 @@ class Pool:
                 while True:
                     if self.closed:
                         raise RuntimeError(CLOSED)
-                    if found := next((warm for warm in reversed(self._idle) if warm.serves == wanted), None):
+                    found = next((warm for warm in reversed(self._idle) if warm.serves == wanted), None)
+                    if found and not alone:
                         self._idle.remove(found)
                         self._busy.add(found)
                         break
+                    found = None
                     if self._places < self.limit:
                         self._places += 1
                         break

@@ -2,23 +2,24 @@
 
     call(tasks) -> socket -> runner.py -> Answers         the model's prints -> pipe -> the last 64 KiB
 
+An answer that is not the awaited one, or not the runner's, ends the runner (messages.py).
 One thread at a time uses a Runner. Whoever starts one ends it with close() or kill(): both leave no process
 of its group, no zombie and no descriptor. Does not choose when to start or retire: warm.py does.
 """
 
 import os
-import pickle
 import re
 import select
 import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from modelops_dask.executors import runner
+from modelops_dask.executors import messages, runner
 from modelops_dask.limits import pod
 
 LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what a pipe holds
@@ -85,6 +86,7 @@ class Runner:
         threads of native code are its own; 0: as the worker's variables say, else one.
         numba_cache is where numba keeps compiled code; None: beside the code's source.
         """
+        self.id = uuid.uuid4().hex[:8]
         self.tasks = 0
         self.started_at = self.used_at = time.monotonic()
         self.ready_at: float | None = None
@@ -94,8 +96,9 @@ class Runner:
         self._out_of_memory: RunnerLost | None = None
         self._echo = echo
         self._log = b""
-        self._data = bytearray()  # received, and not yet read as a message
+        self._nonce = bytes(8)  # of the latest request
         self._socket, theirs = socket.socketpair()
+        self._mail = messages.Mailbox(self._socket)
         self._output, output = os.pipe()
         lifeline, self._lifeline = os.pipe()
         try:
@@ -107,7 +110,7 @@ class Runner:
                 stderr=output,
                 pass_fds=(theirs.fileno(), lifeline),
                 cwd=bundle,
-                env=_environment(keep_pythonpath, threads, numba_cache) | {pod.MARK: self.mark},
+                env=_environment(Path(python), keep_pythonpath, threads, numba_cache) | {pod.MARK: self.mark},
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:
@@ -117,6 +120,8 @@ class Runner:
             theirs.close()
             os.close(output)
             os.close(lifeline)
+        self._mail.expect(self._process.pid)
+        pod.brand(self._process.pid, self.mark)
         os.set_blocking(self._output, False)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -128,20 +133,26 @@ class Runner:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def life(self) -> tuple[str, int]:
+        """The process of its latest task, by a short id, and which task of that process it was, from 1."""
+        return self.id, self.tasks
+
     def ready(self) -> None:
         """Wait until the model is imported. Raises StartFailed, or RunnerLost; the process is then gone."""
-        message = self._receive(START_SECONDS, "StartTimeout", "the model was not imported")
+        answer = self._receive(messages.START, START_SECONDS, "StartTimeout", "the model was not imported")
         self._drain()
-        if message[0] != "ready":
+        if answer.status != "ready":
             log = self.log
             self.kill()
-            raise StartFailed(runner.Answer(*message), log)
+            raise StartFailed(answer, log)
         self.ready_at = self.used_at = time.monotonic()
 
     def ping(self) -> None:
         """Ask for a sign of life. Raises RunnerLost; the process is then gone."""
-        self._send("ping", PING_SECONDS)
-        self._receive(PING_SECONDS, "PingTimeout", "an idle runner did not answer")
+        self._request(self.tasks, [], PING_SECONDS)
+        its_turn = messages.turn(self._nonce, self.tasks)
+        self._receive(its_turn, PING_SECONDS, "PingTimeout", "an idle runner did not answer")
 
     def call(
         self, calls: Sequence[Call], timeout_seconds: float | None, limit_bytes: int = 0
@@ -153,16 +164,19 @@ class Runner:
         """
         self.limit_bytes = limit_bytes
         self._log = b""
-        self._send([(*one, limit_bytes) for one in calls], timeout_seconds)
+        first, last = self.tasks + 1, self.tasks + len(calls)
+        self.tasks = first
+        self._request(first, [(*one, limit_bytes) for one in calls], timeout_seconds)
         short = False
-        for number in range(1, len(calls) + 1):
+        for number in range(first, last + 1):
+            self.tasks = number
             answer = self._answer(timeout_seconds, short)
             short = answer.seconds < SHORT_SECONDS
             if answer.status == "died":  # an allocation failed: what that left behind is for no other task
                 self._drain()
                 self.kill()
                 raise RunnerLost(answer.reason, answer.error, self.log, answer.peak_bytes)
-            if answer.status != "ok" or number == len(calls):
+            if answer.status != "ok" or number == last:
                 self._drain()
                 yield answer
                 return
@@ -172,10 +186,12 @@ class Runner:
 
     def _answer(self, timeout_seconds: float | None, several: bool = False) -> runner.Answer:
         """The next task's; `several` may soon be there at once."""
-        self.tasks += 1
-        if several and not self._data:
+        if several and self._mail.is_empty:
             time.sleep(PAUSE_SECONDS)  # or each would wake this thread, which costs more than a short task
-        answer = runner.Answer(*self._receive(timeout_seconds, "TaskTimeout", "the task did not end"))
+        its_turn = messages.turn(self._nonce, self.tasks)
+        answer = self._receive(its_turn, timeout_seconds, "TaskTimeout", "the task did not end")
+        if answer.status not in messages.ENDS:
+            raise self._ended(messages.OUT_OF_TURN, messages.STRAY)
         self.used_at = time.monotonic()
         return answer
 
@@ -187,7 +203,8 @@ class Runner:
     @property
     def broken(self) -> bool:
         """Whether an idle runner has ended, or says something unasked."""
-        return self._process.poll() is not None or bool(select.select([self._socket], [], [], 0)[0])
+        unasked = not self._mail.is_empty or runner.is_readable(self._socket.fileno())
+        return unasked or self._process.poll() is not None
 
     def hang_up(self) -> None:
         """Tell an idle runner to end; close() then waits for less."""
@@ -220,19 +237,32 @@ class Runner:
         self._out_of_memory = RunnerLost(reason, error, "", peak_bytes)
         pod.kill(pids)
 
+    def _request(self, number: int, calls: Sequence[tuple], timeout_seconds: float | None) -> None:
+        """Ask for the answers of tasks, the first of them is number `number`; of none: for a sign of life."""
+        self._nonce = os.urandom(8)
+        self._send((self._nonce, number, calls), timeout_seconds)
+
     def _send(self, message: object, timeout_seconds: float | None) -> None:
         self._socket.settimeout(timeout_seconds)
         try:
-            runner.send(self._socket, message)
+            self._socket.sendall(messages.request(message))
         except OSError:
             raise self._lost() from None
 
-    def _receive(self, timeout_seconds: float | None, reason: str, what: str) -> object:
-        """The next message, the model's prints read meanwhile."""
+    def _receive(
+        self, its_turn: bytes, timeout_seconds: float | None, reason: str, what: str
+    ) -> messages.Answer:
+        """The answer of a turn, the model's prints read meanwhile."""
+        try:
+            return messages.answer_of(self._frame(its_turn, timeout_seconds, reason, what))
+        except messages.OutOfTurn as misfit:
+            raise self._ended(messages.OUT_OF_TURN, str(misfit)) from None
+
+    def _frame(self, its_turn: bytes, timeout_seconds: float | None, reason: str, what: str) -> bytes:
+        """The next answer, as it came. Raises OutOfTurn; the process lives on."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        data = self._data
         quiet = True  # prints are left where they are for a moment: runner.py sets apart what nobody has read
-        while len(data) < 8 or len(data) < (size := 8 + int.from_bytes(data[:8], "big")):
+        while (frame := self._mail.frame(its_turn)) is None:
             wait = LOOK_SECONDS if deadline is None else min(LOOK_SECONDS, deadline - time.monotonic())
             if wait <= 0:
                 raise self._overdue(reason, f"{what} within {timeout_seconds:g} s")
@@ -249,15 +279,12 @@ class Runner:
                 continue
             # What is there to be read of both: an answer comes before what the next task prints.
             try:
-                chunk = self._socket.recv(1 << 16)
+                more = self._mail.read()
             except OSError:
-                chunk = b""
-            if not chunk:
+                more = False
+            if not more:
                 raise self._lost()
-            data += chunk
-        message = pickle.loads(bytes(data[8:size]))
-        del data[:size]
-        return message
+        return frame
 
     def _drain(self) -> None:
         """Read what was printed. Once: a pipe holds no more, and a child that prints on must not keep us."""
@@ -273,9 +300,14 @@ class Runner:
             self._echo(text)
 
     def _overdue(self, reason: str, error: str) -> RunnerLost:
-        peak_bytes = self._peak_bytes()
+        self.peak_seen_bytes = self._peak_bytes()
         self._signal(signal.SIGTERM)
         self._wait(GRACE_SECONDS)
+        return self._ended(reason, error)
+
+    def _ended(self, reason: str, error: str) -> RunnerLost:
+        """End the process for what it did."""
+        peak_bytes = self._peak_bytes() or self.peak_seen_bytes
         self._drain()
         self.kill()
         return RunnerLost(reason, error, self.log, peak_bytes)
@@ -314,12 +346,21 @@ class Runner:
                 os.close(descriptor)
 
 
-def _environment(keep_pythonpath: bool, threads: int, numba_cache: Path | None) -> dict[str, str]:
-    """The worker's variables without those that lead to its own packages, with what results depend on."""
+def _environment(
+    python: Path, keep_pythonpath: bool, threads: int, numba_cache: Path | None
+) -> dict[str, str]:
+    """The worker's variables without those that lead to its own packages, with what results depend on.
+
+    Programs that a model starts are those of its interpreter, as when its environment is activated.
+    """
     dropped = ["PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"]
     if not keep_pythonpath:
         dropped.append("PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    programs = python.parent
+    environment["PATH"] = os.pathsep.join((str(programs), os.environ.get("PATH", os.defpath)))
+    if (programs.parent / "pyvenv.cfg").is_file():
+        environment["VIRTUAL_ENV"] = str(programs.parent)
     for name in THREAD_VARIABLES:
         environment[name] = str(threads) if threads else environment.get(name, "1")
     environment.setdefault("PYTHONHASHSEED", HASH_SEED)

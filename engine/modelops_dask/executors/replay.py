@@ -2,23 +2,28 @@
 
     in the child, after its task: report(modules loaded before) -> in the zygote: replay(modules, compiled)
 
-Nothing that the task computed or changed travels, only names and types; numba finds the code that the child
-compiled in its disk cache. Standard library only: zygote.py loads it by path.
+Nothing that the task computed or changed travels, only names and types, in JSON; numba finds the code that
+the child compiled in its disk cache. numba's types have no form but their pickles, which are read with none
+but numba's own classes. Standard library only: zygote.py loads it by path.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
 import importlib
+import io
 import pickle
 import sys
 from functools import reduce
 from typing import Any
 
+Compiled = "tuple[str, str, str]"  # module, qualified name, argument types: pickled, in base64
 
-def report(loaded: set[str]) -> tuple[list[str], list[tuple[str, str, bytes]]]:
-    """(modules not among `loaded`, in their order; (module, qualified name, pickled argument types)…)."""
+
+def report(loaded: set[str]) -> tuple[list[str], list[Compiled]]:
+    """(modules not among `loaded`, in their order; functions that are compiled), as JSON can have it."""
     modules = [
         name
         for name, module in list(sys.modules.items())
@@ -35,11 +40,24 @@ def report(loaded: set[str]) -> tuple[list[str], list[tuple[str, str, bytes]]]:
             function = found.py_func
             for types in found.signatures:
                 with contextlib.suppress(Exception):
-                    compiled.append((function.__module__, function.__qualname__, pickle.dumps(types)))
+                    text = base64.b64encode(pickle.dumps(types)).decode()
+                    compiled.append((function.__module__, function.__qualname__, text))
     return modules, compiled
 
 
-def replay(modules: list[str], compiled: list[tuple[str, str, bytes]]) -> None:
+def read(report: Any) -> tuple[list[str], list[Compiled]] | None:
+    """A report as it came; None where it is none."""
+    if not isinstance(report, list) or len(report) != 2 or not all(isinstance(part, list) for part in report):
+        return None
+    modules, compiled = report
+    return [name for name in modules if isinstance(name, str)], [
+        tuple(each)
+        for each in compiled
+        if isinstance(each, list) and len(each) == 3 and all(isinstance(text, str) for text in each)
+    ]
+
+
+def replay(modules: list[str], compiled: list[Compiled]) -> None:
     """Import and compile as much of a report as can be."""
     for name in modules:
         with contextlib.suppress(Exception, SystemExit):
@@ -49,7 +67,21 @@ def replay(modules: list[str], compiled: list[tuple[str, str, bytes]]) -> None:
         with contextlib.suppress(Exception):
             function = reduce(getattr, qualified_name.split("."), sys.modules[module])
             if isinstance(function, kind):
-                function.compile(pickle.loads(types))
+                function.compile(Types(io.BytesIO(base64.b64decode(types))).load())
+
+
+class Types(pickle.Unpickler):
+    """Reads argument types of numba, and refuses whatever else a pickle may name."""
+
+    TYPES = ("numba.core.types.", "numba.np.types.")
+    OTHERS = frozenset((("copyreg", "_reconstructor"), ("builtins", "object")))
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self.OTHERS or f"{module}.".startswith(self.TYPES):
+            found = super().find_class(module, name)
+            if "." not in name and getattr(found, "__module__", module) in (module, "copyreg", "builtins"):
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name} is not a type of numba")
 
 
 def _dispatcher() -> Any:

@@ -1,19 +1,20 @@
 """The process that runs a bundle's wire function: standard library only, one file, started by path.
 
     python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
-    request -> wire(entrypoint, params, seed) -> Answer; each message is its length in 8 bytes, and a pickle
+    request -> wire(entrypoint, params, seed) -> Answer
     a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
     with a limit of memory: what the model asks for beyond it raises MemoryError, and the task died of TaskOOM
 
 It runs with the bundle's own Python, which need not have modelops_dask, and keeps to Python 3.9's language.
-The messages use an inherited socket: stdout and stderr are the model's. process.py holds the other ends.
-wire.py found what WIRE names. direct.py and zygote.py use its functions: a model behaves the same in all.
+Messages (messages.py) use an inherited socket: stdout and stderr are the model's. process.py holds the other
+ends. wire.py found what WIRE names. direct.py and zygote.py use its functions: a model behaves alike in all.
 Does not start, time or restart anything: process.py does, and warm.py decides when.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import faulthandler
 import fcntl
 import importlib
@@ -24,14 +25,29 @@ import random
 import resource
 import select
 import signal
-import socket
 import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import reduce
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
+
+if __package__:  # in the worker
+    from modelops_dask.executors import messages
+    from modelops_dask.executors import outputs as outputs_of
+else:  # by path, under names that no model has: this folder is not on sys.path
+
+    def _sibling(name: str) -> Any:
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+        spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    messages, outputs_of = _sibling("messages"), _sibling("outputs")
+
+Answer = messages.Answer
 
 GROUP = "modelops.wire"
 TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
@@ -39,22 +55,12 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
 MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
-LOST_CONNECTION = 76  # exit status when the answer cannot be sent: the model closed our socket
+LOST_CONNECTION = messages.LOST_CONNECTION
+PLAIN = frozenset((str, int, float, bool, type(None)))  # types of values that nobody can change
 
 
 class WireNotFound(Exception):
     """The bundle does not say which function to call; str() is for the bundle's author."""
-
-
-class Answer(NamedTuple):
-    """What a call came to: the fields of the same names in Outcome."""
-
-    status: str
-    outputs: dict
-    reason: str
-    error: str
-    seconds: float
-    peak_bytes: int
 
 
 # The wire function
@@ -167,7 +173,8 @@ class NumpySeeder:
 def call(
     wire: Callable, entrypoint: str, params: dict, seed: int, memory: Memory, limit_bytes: int = 0
 ) -> Answer:
-    """Call the wire function. What it raises, SystemExit too, becomes a failed Answer.
+    """Call the wire function, with parameters of its own: what it does to them no other call sees. What it
+    raises, SystemExit too, and what it returns for an error become failed Answers.
 
     limit_bytes is what this process may hold meanwhile, 0 for no limit. MemoryError is then the death
     TaskOOM, for what was under way when an allocation failed cannot be trusted. Only KeyboardInterrupt is let
@@ -176,7 +183,8 @@ def call(
     memory.begin(limit_bytes)
     started = time.perf_counter()
     try:
-        outputs = _checked(wire(entrypoint, params, seed))
+        outputs = outputs_of.checked(wire(entrypoint, own(params), seed))
+        failure = outputs_of.failure(outputs)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -189,7 +197,21 @@ def call(
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
     seconds = time.perf_counter() - started
+    if failure:
+        return Answer("failed", {}, *failure, seconds, memory.end(seconds))
     return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
+
+
+def own(value: Any) -> Any:
+    """A copy of parameters, nested values too. Of JSON's types: ten times as fast as deepcopy()."""
+    kind = type(value)
+    if kind is dict:
+        if PLAIN.issuperset(map(type, value.values())):
+            return value.copy()
+        return {name: item if type(item) in PLAIN else own(item) for name, item in value.items()}
+    if kind is list:
+        return [item if type(item) in PLAIN else own(item) for item in value]
+    return value if kind in PLAIN else copy.deepcopy(value)
 
 
 def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
@@ -237,29 +259,6 @@ def ending(status: int | None) -> tuple[str, str]:
     if status < 0:
         return f"killed by signal {-status}", signal.strsignal(-status) or ""
     return f"exited with status {status}", "the model ended its process"
-
-
-def _checked(outputs: Any) -> dict:
-    """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it."""
-    if type(outputs) is not dict and not isinstance(outputs, Mapping):  # a dict, quickly: most are
-        raise TypeError(f"wire returned {type(outputs).__name__}; expected a dict of bytes")
-    checked = {}  # a copy: a model may return the same dict every time
-    for name, data in outputs.items():
-        if not isinstance(name, str):
-            raise TypeError(f"wire returned a name that is not text: {name!r}")
-        name.encode()  # UnicodeEncodeError: what cannot be stored is the task's failure
-        if type(data) is not bytes:
-            data = _as_bytes(name, data)
-        checked[name] = data
-    return checked
-
-
-def _as_bytes(name: str, data: Any) -> bytes:
-    if isinstance(data, str):
-        return data.encode("utf-8")
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"wire returned {type(data).__name__} as {name!r}; expected bytes")
-    return bytes(data)
 
 
 class Peak:
@@ -347,56 +346,36 @@ def maxrss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-# Messages
-
-
-def send(connection: socket.socket, message: object) -> None:
-    """Write one message: its length in 8 big-endian bytes, then its pickle."""
-    body = pickle.dumps(message, protocol=4)
-    connection.sendall(len(body).to_bytes(8, "big") + body)
-
-
-def receive(stream: BinaryIO) -> bytes | None:
-    """The next message's body; None once the peer is gone."""
-    head = stream.read(8)
-    if len(head) < 8:
-        return None
-    size = int.from_bytes(head, "big")
-    body = stream.read(size)
-    return body if len(body) == size else None
-
-
 # The process
 
 
 def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
     """Import the model, then answer requests until the worker closes the socket."""
     connection, output = begin(socket_fd, lifeline_fd, bundle)
-    stream = connection.makefile("rb")
     try:
         wire = load_model(bundle, reference, seeds)
         memory = Memory(Peak())
     except BaseException as error:
         output.flush()
-        send(connection, tuple(failed(error)))
+        connection.send(messages.START, failed(error))
         return 1
     output.flush()
-    send(connection, ("ready", os.getpid()))
-    while (body := receive(stream)) is not None:
-        request = pickle.loads(body)
+    connection.send(messages.START, messages.READY)
+    while (body := connection.receive()) is not None:
+        nonce, first, calls = pickle.loads(body)
         try:
-            if request == "ping":
-                send(connection, "pong")
-                continue
-            for number, (entrypoint, params, seed, limit_bytes) in enumerate(request, 1):
+            if not calls:
+                connection.send(messages.turn(nonce, first), messages.PONG)
+            for number, (entrypoint, params, seed, limit_bytes) in enumerate(calls, first):
                 if seeds:
                     seed_globals(seed)
                 answer = call(wire, entrypoint, params, seed, memory, limit_bytes)
+                connection.hold()
                 output.flush()
-                goes_on = answer.status == "ok" and number < len(request)
+                goes_on = answer.status == "ok" and number < first + len(calls) - 1
                 if goes_on:
                     output.mark(number)
-                send(connection, tuple(answer))
+                connection.send(messages.turn(nonce, number), answer)
                 if not goes_on:
                     break
             memory.lift()
@@ -407,7 +386,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
 
 def begin(
     socket_fd: int, lifeline_fd: int, bundle: str, oom_score: int = 1000
-) -> tuple[socket.socket, Output]:
+) -> tuple[messages.Connection, Output]:
     """Make this process a runner: its connection to the worker, and the model's output.
 
     oom_score is how soon the kernel ends it when memory runs out: 1000 before everything else.
@@ -420,7 +399,7 @@ def begin(
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # the folder of this file: its modules would shadow the model's
     sys.argv[:] = [bundle]
-    return socket.socket(fileno=socket_fd), Output()
+    return messages.Connection(socket_fd), Output()
 
 
 def set_oom_score(score: int) -> None:
@@ -482,7 +461,7 @@ def end_with(lifeline_fd: int) -> None:
         fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
         flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
         fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
-        if select.select([lifeline_fd], [], [], 0)[0]:  # gone before the signal was arranged
+        if is_readable(lifeline_fd):  # gone before the signal was arranged
             os._exit(1)
         return
 
@@ -491,6 +470,13 @@ def end_with(lifeline_fd: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def is_readable(descriptor: int) -> bool:
+    """Whether there is something to read, or the end. poll(): select() takes no number of 1024 or more."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     Task -> a runner of the pool -> its Answer, or its end -> Outcome
 
-Does not choose, start or end runners: pool.py does.
+A runner that spoke out of turn is ended, and its task run once more, alone in a new one: a process that an
+earlier task left may have spoken. Does not choose, start or end runners: pool.py does.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -12,10 +14,12 @@ from types import TracebackType
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, Outcome, Task, native_threads, outcome
+from modelops_dask.executors.messages import OUT_OF_TURN, Answer
 from modelops_dask.executors.pool import CLOSED, Pool, Warm
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
-from modelops_dask.executors.runner import Answer
 from modelops_dask.settings import Settings
+
+logger = logging.getLogger("distributed.modelops")
 
 MESSAGE_TASKS = 1000  # at most in one message to a runner
 
@@ -24,7 +28,7 @@ class WarmExecutor(Executor):
     """Runs tasks in warm runners, at most `limit` of them alive; a caller waits when all are busy.
 
     memory_bytes is what all runners have together, 0 for no limit. echo, if given, receives what models
-    print (bytes), as it comes. kind is the class of its runners.
+    print (bytes), as it comes. kind is the class of its runners. fallback: why isolated_fork is not forking.
     """
 
     def __init__(
@@ -34,8 +38,9 @@ class WarmExecutor(Executor):
         echo: Callable[[bytes], object] | None = None,
         kind: type[Runner] = Runner,
         memory_bytes: int = 0,
+        fallback: str = "",
     ) -> None:
-        self._settings = settings
+        self._settings, self._fallback = settings, fallback
         self._threads = native_threads(default=1)  # process.py sets 1 where nothing is set
         self._pool = Pool(settings, limit, echo, kind, memory_bytes)
         self.limit = self._pool.limit
@@ -44,32 +49,38 @@ class WarmExecutor(Executor):
         """Run a task in a runner. Raises BadInput when no task of the bundle can be run: no wire function, no
         environment.
         """
-        return self._run_some([task])[0]
+        return self.run_all([task])[0]
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run tasks that differ in params and seed only, one after another, many in one message."""
         outcomes: list[Outcome] = []
         while len(outcomes) < len(tasks):
             outcomes += self._run_some(tasks[len(outcomes) :])
+            if (outcomes[-1].status, outcomes[-1].reason) == ("died", OUT_OF_TURN):
+                task = tasks[len(outcomes) - 1]
+                logger.warning("bundle %s: a runner %s", task.bundle.path, outcomes[-1].error)
+                (outcomes[-1],) = self._run_some([task], alone=True)
         return outcomes
 
-    def _run_some(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def _run_some(self, tasks: Sequence[Task], alone: bool = False) -> list[Outcome]:
         """Outcomes of the first tasks, at least of one, in a single runner; only the last may not be ok."""
         outcomes: list[Outcome] = []
-        started, environment = time.monotonic(), ""
+        started, environment, runner = time.monotonic(), "", None
 
         def ended(answer: Answer, log: str) -> None:
             self._pool.peak_bytes = max(self._pool.peak_bytes, answer.peak_bytes)
             threads = tasks[0].threads or self._threads
-            outcomes.append(outcome(answer, log, threads, environment, tasks[0].limit_bytes))
+            life = runner.life if runner else ("", 0)
+            limit_bytes = tasks[0].limit_bytes
+            outcomes.append(outcome(answer, log, threads, environment, limit_bytes, *life, self._fallback))
 
         try:
-            with self._pool.lease(tasks[0]) as warm:
-                environment = warm.environment.digest
+            with self._pool.lease(tasks[0], alone) as warm:
+                environment, runner = warm.environment.digest, warm.runner
                 calls = [(task.entrypoint, task.params, task.seed) for task in tasks[: self._room(warm)]]
                 timeout_seconds = self._settings.task_timeout_seconds or None
-                for answer in warm.runner.call(calls, timeout_seconds, tasks[0].limit_bytes):
-                    ended(answer, "" if answer.status == "ok" else warm.runner.log)
+                for answer in runner.call(calls, timeout_seconds, tasks[0].limit_bytes):
+                    ended(answer, "" if answer.status == "ok" else runner.log)
                     started = time.monotonic()
         except StartFailed as failure:
             if failure.answer.reason == "WireNotFound":

@@ -1,7 +1,7 @@
 """The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
 
     python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
-    ((entrypoint, params, seed, limit_bytes) pickled, seconds) -> a child -> Answer, passed on as it came
+    (entrypoint, params, seed, limit_bytes) pickled, seconds -> a child -> Answer, passed on as it came
 
 Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
 runner whose every task finds the memory that the import left. The first task that does well also tells what
@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
+import json
 import math
 import os
 import pickle
@@ -41,6 +42,7 @@ def _sibling(name: str) -> Any:
 
 
 runner = _sibling("runner")
+messages = runner.messages
 replay = _sibling("replay")
 children = _sibling("children")
 
@@ -56,9 +58,9 @@ class ForkUnsafe(Exception):
 class Zygote:
     """The model, imported, and what each task starts from."""
 
-    def __init__(self, wire: Callable, seeds: bool, output: Any, close: Callable[[], object]) -> None:
-        """close() ends a child's hold on the connection to the worker. Raises ForkUnsafe."""
-        self._wire, self._seeds, self._output, self._close = wire, seeds, output, close
+    def __init__(self, wire: Callable, seeds: bool, output: Any, lifeline_fd: int) -> None:
+        """lifeline_fd is the zygote's, which a child closes. Raises ForkUnsafe."""
+        self._wire, self._seeds, self._output, self._lifeline_fd = wire, seeds, output, lifeline_fd
         self._learns = True
         self._unsafe: ForkUnsafe | None = None
         self._shared_bytes = 0
@@ -67,10 +69,10 @@ class Zygote:
         self._orphans = children.Orphans()
         self._settle()
 
-    def run(self, reply: Callable[[bytes], object], request: bytes, timeout_seconds: float | None) -> None:
+    def run(self, connection: Any, its_turn: bytes, request: bytes, timeout_seconds: float | None) -> None:
         """Run a task in a child and pass on its answer; then tidy up."""
         if self._unsafe:
-            reply(_framed(runner.failed(self._unsafe)))
+            connection.send(its_turn, runner.failed(self._unsafe))
             return
         child, started = self._child(), time.monotonic()
         try:
@@ -79,26 +81,35 @@ class Zygote:
                 self._running = child
                 self._spare = self._fork(self._task)
             left = math.inf if timeout_seconds is None else started + timeout_seconds - time.monotonic()
-            answer = child.receive(left)
+            answer = child.receive(its_turn, left)
         except children.Overdue:
             child.signal(signal.SIGTERM)
             child.wait(children.GRACE_SECONDS)
-            _, peak_bytes = self._end(child)
-            said = "TaskTimeout", f"the task did not end within {timeout_seconds:g} s"
-            reply(self._died(said, started, peak_bytes))
+            ending = "TaskTimeout", f"the task did not end within {timeout_seconds:g} s"
+            connection.send(its_turn, self._died(ending, started, self._end(child)[1]))
+            return
+        except messages.OutOfTurn as misfit:
+            ending = messages.OUT_OF_TURN, str(misfit)
+            connection.send(its_turn, self._died(ending, started, self._end(child)[1]))
             return
         if answer is None:
             ended = child.wait(children.GRACE_SECONDS)
             status, peak_bytes = self._end(child)
-            reply(self._died(runner.ending(status if ended else None), started, peak_bytes))
+            connection.send(
+                its_turn, self._died(runner.ending(status if ended else None), started, peak_bytes)
+            )
             return
-        reply(answer)
+        connection.send_frame([answer])
+        self._learn(child, its_turn)
+
+    def _learn(self, child: children.Child, its_turn: bytes) -> None:
+        """After its task: end a child. From the first that did well, make memory what later ones need."""
         report = None
         if self._learns:
-            with contextlib.suppress(children.Overdue):
-                report = child.receive(REPORT_SECONDS)
+            with contextlib.suppress(children.Overdue, messages.OutOfTurn):
+                report = child.receive(its_turn, REPORT_SECONDS)
         self._end(child)
-        if report and (learned := pickle.loads(report[8:])):
+        if report and (learned := replay.read(messages.opened(report)[0])):
             self._learns = False
             replay.replay(*learned)
             try:
@@ -141,27 +152,27 @@ class Zygote:
         gc.collect()
         gc.freeze()  # a collection in a child then does not touch, and so copy, all of this
         # OpenBLAS's threads end in a first fork: what is left after it stays.
-        child = self._fork(lambda connection: runner.send(connection, runner.maxrss_bytes()))
-        try:
-            said = child.receive(children.GRACE_SECONDS + REPORT_SECONDS)
-        except children.Overdue:
-            said = None
+        child = self._fork(_tell_size)
+        size = None
+        with contextlib.suppress(children.Overdue, messages.OutOfTurn):
+            size = child.receive(messages.START, children.GRACE_SECONDS + REPORT_SECONDS)
         child.end()
-        if said is None:
+        if size is None:
             raise ForkUnsafe("a child that should do nothing did not survive it")
         if left := _threads():
             raise ForkUnsafe(f"importing the model left {left}")
-        self._shared_bytes = pickle.loads(said[8:])
+        self._shared_bytes = messages.answer_of(size).peak_bytes
         self._orphans.expect()
 
-    def _fork(self, work: Callable[[socket.socket], object]) -> children.Child:
-        """A child that does its work, which may write to the socket, and ends."""
+    def _fork(self, work: Callable[[Any], object]) -> children.Child:
+        """A child that does its work, which may write to its connection, and ends."""
         ours, theirs = socket.socketpair()
+        mail = messages.Mailbox(ours)
         lifeline, held = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                self._close()
+                os.close(self._lifeline_fd)
                 ours.close()
                 os.close(held)
                 if self._running:
@@ -169,7 +180,7 @@ class Zygote:
                 os.setpgid(0, 0)
                 runner.end_with(lifeline)
                 runner.set_oom_score(1000)
-                work(theirs)
+                work(messages.Connection(theirs.detach()))
                 os._exit(0)
             except BaseException:  # nothing of the child's may run on into the zygote's code
                 traceback.print_exc()
@@ -179,37 +190,39 @@ class Zygote:
         os.close(lifeline)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # both do: whoever comes first
-        return children.Child(pid, ours, held)
+        mail.expect(pid)
+        return children.Child(pid, ours, mail, held)
 
-    def _task(self, connection: socket.socket) -> None:
+    def _task(self, connection: Any) -> None:
         """In a child. Signal handlers that the model installed stay: in a new interpreter it has them too."""
-        with connection.makefile("rb") as stream:
-            request = runner.receive(stream)
+        request = connection.receive()
         if request is None:
             return
-        entrypoint, params, seed, limit_bytes = pickle.loads(request)
+        its_turn, entrypoint, params, seed, limit_bytes = pickle.loads(request)
         if self._seeds:
             runner.seed_globals(seed)
         elif numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
         loaded = set(sys.modules) if self._learns else set()
         answer = runner.call(self._wire, entrypoint, params, seed, runner.Memory(self), limit_bytes)
+        connection.hold()
         try:
             self._output.flush()
-            runner.send(connection, tuple(answer))
+            connection.send(its_turn, answer)
             if self._learns:
-                runner.send(connection, replay.report(loaded) if answer.status == "ok" else None)
+                report = replay.report(loaded) if answer.status == "ok" else None
+                connection.send_frame(messages.packed(its_turn, json.dumps(report)))
         except OSError:
             os._exit(runner.LOST_CONNECTION)
 
-    def _died(self, said: tuple[str, str], started: float, peak_bytes: int) -> bytes:
+    def _died(self, ending: tuple[str, str], started: float, peak_bytes: int) -> Any:
         seconds = time.monotonic() - started
-        return _framed(runner.Answer("died", {}, *said, seconds, max(0, peak_bytes - self._shared_bytes)))
+        return messages.Answer("died", {}, *ending, seconds, max(0, peak_bytes - self._shared_bytes))
 
 
-def _framed(answer: Any) -> bytes:
-    body = pickle.dumps(tuple(answer), protocol=4)
-    return len(body).to_bytes(8, "big") + body
+def _tell_size(connection: Any) -> None:
+    """In a child that does nothing else: the most memory that it had resident."""
+    connection.send(messages.START, messages.READY._replace(peak_bytes=runner.maxrss_bytes()))
 
 
 def _threads() -> str:
@@ -237,30 +250,23 @@ def _threads() -> str:
 def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
     """Import the model, then fork a child for each request until the worker closes the socket."""
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle, oom_score=500)  # its children: 1000
-    stream = connection.makefile("rb")
-
-    def close() -> None:
-        stream.close()
-        connection.close()
-        os.close(lifeline_fd)
-
     try:
         wire = runner.load_model(bundle, reference, seeds)
         prepare = getattr(sys.modules.get(getattr(wire, "__module__", "")), "prepare", None)
         if callable(prepare):
             prepare()
-        zygote = Zygote(wire, seeds, output, close)
+        zygote = Zygote(wire, seeds, output, lifeline_fd)
     except BaseException as error:
         output.flush()
-        runner.send(connection, tuple(runner.failed(error)))
+        connection.send(messages.START, runner.failed(error))
         return 1
-    runner.send(connection, ("ready", os.getpid()))
-    while (body := runner.receive(stream)) is not None:
-        request = pickle.loads(body)
-        if request == "ping":
-            runner.send(connection, "pong")
+    connection.send(messages.START, messages.READY)
+    while (body := connection.receive()) is not None:
+        nonce, number, task = pickle.loads(body)
+        if task:
+            zygote.run(connection, messages.turn(nonce, number), *task)
         else:
-            zygote.run(connection.sendall, *request)
+            connection.send(messages.turn(nonce, number), messages.PONG)
     zygote.close()
     return 0
 

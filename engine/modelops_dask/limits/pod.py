@@ -1,17 +1,21 @@
 """What the worker processes of a pod have in common: a number, a file of locks, and marked processes.
 
 Worker processes that one process started (`dask worker`, or a LocalCluster's) make a pod. Its number is that
-process's. A runner, and so all that it ever starts, carries a mark with it in a variable of its environment;
-a session of its own does not shake it off. Linux only.
+process's. A runner, and so all that it ever starts, carries a mark in a variable of its environment; a
+session of its own does not shake it off. Nor does an empty environment: a number made of the mark is the soft
+limit of the time that a real-time process may compute without a pause. All children inherit it, and nobody
+notices a limit of centuries. Linux only.
 """
 
 import fcntl
 import os
+import resource
 import signal
 import struct
 import tempfile
 import time
 import uuid
+import zlib
 from collections import defaultdict
 from contextlib import suppress
 from functools import cache
@@ -22,6 +26,7 @@ MARK = "MODELOPS_RUNNER"
 MIB = 1024 * 1024
 WORKERS = 1 << 31  # the bytes of the pod's locks that its worker processes hold, each that of its process id
 MOST_PROCESSES = 1 << 22  # that Linux can number
+_FLAG, _PID_BITS, _CHECK_BITS = 1 << 61, 22, 17  # microseconds: 73,000 years
 
 
 class Held:
@@ -87,10 +92,17 @@ def new_mark() -> str:
     return f"{POD}-{os.getpid()}-{uuid.uuid4().hex}"
 
 
+def brand(pid: int, mark: str) -> None:
+    """Give a process its mark's number, and so the mark to all that it starts, in whatever environment."""
+    with suppress(OSError, ValueError, AttributeError):  # a lower hard limit; no Linux
+        _, hard = resource.prlimit(pid, resource.RLIMIT_RTTIME)
+        resource.prlimit(pid, resource.RLIMIT_RTTIME, (_number(mark), hard))
+
+
 def marked(mark: str = "") -> dict[str, list[int]]:
     """The processes with a mark; by default with any of the pod's. By mark."""
     wanted = f"{MARK}={mark or f'{POD}-'}".encode()
-    found = defaultdict(list)
+    found, numbered = defaultdict(list), defaultdict(list)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended, or is somebody else's
             environment = (process / "environ").read_bytes()
@@ -98,7 +110,27 @@ def marked(mark: str = "") -> dict[str, list[int]]:
             if at >= 0:
                 whole = environment[at + len(MARK) + 1 : environment.find(b"\0", at)].decode()
                 found[whole].append(int(process.name))
+            elif number := _number_of(int(process.name)):
+                numbered[number].append(int(process.name))
+    for whole in [mark] if mark else list(found):
+        if others := numbered.pop(_number(whole), None):
+            found[whole] += others
     return dict(found)
+
+
+def _number(mark: str) -> int:
+    """Of a mark: a flag, the pod, the worker process, and what tells its runners apart."""
+    pod, worker = map(int, mark.split("-")[:2])
+    check = zlib.crc32(mark.encode()) % (1 << _CHECK_BITS)
+    return _FLAG | (pod << _PID_BITS | worker) << _CHECK_BITS | check
+
+
+def _number_of(pid: int) -> int:
+    """The number that a living process has from brand(); 0 for none. Raises OSError."""
+    limit = resource.prlimit(pid, resource.RLIMIT_RTTIME)[0] if hasattr(resource, "prlimit") else 0
+    if limit < _FLAG or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+        return 0
+    return limit
 
 
 def kill_marked(mark: str, timeout_seconds: float = 1.0) -> None:
@@ -114,6 +146,11 @@ def kill_orphans() -> None:
     for mark, pids in marked().items():
         if not Path("/proc", mark.split("-")[1]).exists():
             kill(pids)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            pod, worker = divmod((_number_of(int(process.name)) ^ _FLAG) >> _CHECK_BITS, 1 << _PID_BITS)
+            if pod == POD and not Path("/proc", str(worker)).exists():
+                kill([int(process.name)])
 
 
 def kill(pids: list[int]) -> None:

@@ -27,6 +27,7 @@ from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Outcome, Task
+from modelops_dask.executors.messages import OUT_OF_TURN
 from modelops_dask.limits import own
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, runners
@@ -99,13 +100,15 @@ class Failed:
 class Receipt:
     """What became of a batch: every task that is neither in `failed` nor in `left` (not begun) ended ok.
 
-    `seconds` is the time the tasks took on the clock, storing them not included.
+    `seconds` is the time the tasks took on the clock, storing them not included. `empty` counts, by name,
+    outputs of 0 bytes of tasks that ended ok.
     """
 
     failed: tuple[Failed, ...] = ()
     left: tuple[Range, ...] = ()
     seconds: float = 0.0
     peak_bytes: int = 0
+    empty: tuple[tuple[str, int], ...] = ()
 
 
 def run_batch(batch: Batch) -> Receipt:
@@ -148,7 +151,9 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         if outcome.status != "died":
             return row
         had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes
-        last = had_all or _index(task, plan) in batch.died
+        # The executor has run it a second time, alone: only its own process can have spoken.
+        guilty = had_all or outcome.reason == OUT_OF_TURN
+        last = guilty or _index(task, plan) in batch.died
         return row._replace(status="poisoned") if last else row
 
     if n_runners <= runtime.threads:
@@ -161,7 +166,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     source.files.create(_part_file(batch), rows.end())
     own.release()
     left = as_ranges(_index(task, plan) for task in pieces.left)
-    return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes)
+    return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes, tuple(rows.empty.items()))
 
 
 def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
@@ -218,6 +223,7 @@ class _Rows:
         self.failures: list[Failed] = []
         self.peak_bytes = 0
         self.output_bytes = 0
+        self.empty: Counter[str] = Counter()
         self._part = parts.Encoder(mark)
         self._waiting: list[Attempt] = []
         self._waiting_bytes = 0
@@ -244,6 +250,9 @@ class _Rows:
         columns = parts.columns(rows)
         _count(columns, self._kind)
         self.failures += _failures(rows, self._plan)
+        for outputs in columns["outputs"]:
+            if not all(outputs.values()):
+                self.empty.update(name for name, data in outputs.items() if not data)
         self.peak_bytes = max(self.peak_bytes, *columns["peak_bytes"])
         self._part.add(columns)
 

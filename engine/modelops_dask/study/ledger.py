@@ -30,11 +30,13 @@ class Ledger:
         self._too_large: set[int] = set()
         self._needs = Needs(plan.replicates)
         self._ended_here = self._peak_bytes = self._not_ok = 0
+        self._empty: Counter[str] = Counter()
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
         """Take over a receipt: how many tasks it found ok, and which of its failed ones to try again."""
         self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
         self._needs.learn(batch.ranges[0][0], receipt.peak_bytes)
+        self._empty.update(dict(receipt.empty))
         for start, stop in batch.ranges:
             self._codes[start:stop] = OK
         for start, stop in receipt.left:
@@ -87,6 +89,7 @@ class Ledger:
             self._n_tasks,
             *(ok, failed, poisoned, self._ended_here),
             *(seconds, workers, self._peak_bytes, self._not_ok),
+            empty=tuple(self._empty.items()),
         )
 
     def _count(self, state: str, n_tasks: int) -> None:

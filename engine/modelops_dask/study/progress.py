@@ -27,6 +27,7 @@ class Progress:
     peak_bytes: int
     not_ok: int = 0  # attempts of this run that did not end ok, those that are tried again among them
     recent: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
+    empty: tuple[tuple[str, int], ...] = ()  # outputs of 0 bytes of tasks that ended ok in this run, by name
 
     @property
     def done(self) -> int:

@@ -119,6 +119,7 @@ def fields(found: Summary) -> dict[str, Any]:
             "seconds": round(found.ran.seconds, 3),
             "tasks_per_second": round(found.ran.rate, 3),
             "peak_bytes": found.ran.peak_bytes,
+            "empty_outputs": dict(found.ran.empty),
         },
         "interrupted": found.interrupted,
         "driver": found.driver and asdict(found.driver),

@@ -24,7 +24,7 @@ def ok(params, seed):
 def echo(params, seed):
     print("to stdout")
     print("to stderr", file=sys.stderr)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def state(params, seed):
@@ -108,13 +108,13 @@ def hang_deaf(params, seed):
 
 def closes_everything(params, seed):
     os.closerange(0, 256)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def closes_output(params, seed):
     sys.stdout.close()
     os.close(1)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def spawns(params, seed):
@@ -132,6 +132,11 @@ def spawns_session(params, seed):
     return ends(int(done.stdout), params)
 
 
+def spawns_unmarked(params, seed):
+    """A child in a session of its own that has nothing of this process's environment."""
+    return ends(subprocess.Popen(["/bin/sleep", "600"], env={}, start_new_session=True).pid, params)
+
+
 def forks(params, seed):
     """A child that outlives the task, by fork: it holds every descriptor that the runner has."""
     child = os.fork()
@@ -145,7 +150,7 @@ def ends(child, params):
     Path(params["pid_file"]).write_text(str(child))
     if params.get("then") == "exit":
         os._exit(4)
-    return {"out": b""}
+    return {"out": b"done"}
 
 
 def allocates(params, seed):

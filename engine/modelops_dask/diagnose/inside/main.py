@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import json
 import os
 import pickle
 import socket
@@ -38,15 +39,16 @@ def _ours(*names: str) -> list[Any]:
 def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
     """Do what is asked, and end."""
     calls, ask = _request(socket_fd)
+    (messages,) = _ours("executors.messages")
     if ask["frozen"] and ask["shifted"] != "process":
-        _fix_addresses((socket_fd, lifeline_fd))
+        _fix_addresses(messages, (socket_fd, lifeline_fd))
     os.environ.pop(AGAIN, None)
     (runner,) = _ours("executors.runner")
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle)
 
-    def say(*message: Any) -> None:
+    def say(*message: Any, contents: list[bytes] = []) -> None:  # noqa: B006 (never changed)
         output.flush()
-        runner.send(connection, message)
+        connection.send_frame(messages.packed(messages.START, json.dumps(message), *contents))
 
     trace = changes = None
     if ask["trace"] or ask["frozen"]:
@@ -59,7 +61,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     try:
         wire = runner.load_model(bundle, reference, seeds)
     except BaseException as error:
-        say("failed", tuple(runner.failed(error)))
+        say("failed")
+        connection.send(messages.START, runner.failed(error))
         return 1
     if ask["lines"]:
         trace.watch_lines()
@@ -80,10 +83,14 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         if changes and number == len(calls):
             say("changes", changes.found())
         answer = call(one)
+        connection.hold()
         if ask["memory"]:
             _release()
-        say("answer", tuple(answer), _resident_bytes() or runner.maxrss_bytes())
-    say("end", *((trace.uses(), trace.written()) if trace else ([], {})))
+        say("answer", _resident_bytes() or runner.maxrss_bytes())
+        connection.send(messages.START, answer)
+    written = trace.written() if trace else {}
+    lengths = [(path, None if data is None else len(data)) for path, data in written.items()]
+    say("end", trace.uses() if trace else [], lengths, contents=[data for data in written.values() if data])
     return 0
 
 
@@ -97,7 +104,7 @@ def _request(socket_fd: int) -> tuple[list[tuple], dict]:
     return request
 
 
-def _fix_addresses(keep: tuple[int, ...]) -> None:
+def _fix_addresses(messages: Any, keep: tuple[int, ...]) -> None:
     """Begin again without random addresses, where that is allowed; the request is then sent again."""
     if AGAIN in os.environ:
         return
@@ -110,8 +117,7 @@ def _fix_addresses(keep: tuple[int, ...]) -> None:
     for descriptor in keep:
         os.set_inheritable(descriptor, True)
     connection = socket.socket(fileno=keep[0])
-    body = pickle.dumps(("again",), protocol=4)
-    connection.sendall(len(body).to_bytes(8, "big") + body)
+    connection.sendall(b"".join(messages.packed(messages.START, '["again"]')))
     os.execv(sys.executable, [sys.executable, "-s", *sys.argv])
 
 

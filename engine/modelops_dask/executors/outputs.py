@@ -1,0 +1,111 @@
+"""What a wire function returned: outputs, or an error in the way of ModelOps.
+
+    {name: bytes or text} -> checked() -> {name: bytes} -> failure() -> (reason, error) of a failed task
+
+ModelOps' bridges catch exceptions and return them. docs/modelops.md has which results count as failures, and
+which do not. Standard library only, in Python 3.9's language: runner.py loads it by path.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+ERROR, METADATA = "error", "metadata"  # names of outputs that ModelOps gives a meaning
+MODEL_ERROR, NO_OUTPUTS, EMPTY_OUTPUTS = "ModelError", "NoOutputs", "EmptyOutputs"
+EXCEPTION = re.compile(r"(?:\w+\.)*([A-Z]\w{0,79})", re.ASCII)  # a class, perhaps with its module
+READABLE = re.compile(rb"[\t\n\r\x20-\x7e]{4,}")
+TEXT_LIMIT = 16 * 1024  # characters of what was returned that are kept
+
+
+def checked(outputs: Any) -> dict:
+    """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it.
+
+    Raises TypeError, and UnicodeEncodeError for a name that cannot be stored.
+    """
+    if type(outputs) is not dict and not isinstance(outputs, Mapping):  # a dict, quickly: most are
+        raise TypeError(f"wire returned {type(outputs).__name__}; expected a dict of bytes")
+    copy = {}  # a model may return the same dict every time
+    for name, data in outputs.items():
+        if not isinstance(name, str):
+            raise TypeError(f"wire returned a name that is not text: {name!r}")
+        name.encode()
+        if type(data) is not bytes:
+            data = _as_bytes(name, data)
+        copy[name] = data
+    return copy
+
+
+def failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
+    """(reason, error) where ModelOps takes checked outputs for a failed run; None where it does not."""
+    if not any(outputs.values()):
+        if not outputs:
+            return NO_OUTPUTS, f"{NO_OUTPUTS}: wire returned no outputs"
+        names = ", ".join(outputs)[:TEXT_LIMIT]
+        return EMPTY_OUTPUTS, f"{EMPTY_OUTPUTS}: wire returned nothing but outputs of 0 bytes: {names}"
+    if ERROR in outputs and not any(data for name, data in outputs.items() if name != ERROR):
+        return _lone_error(outputs[ERROR])
+    if b'"error"' in outputs.get(METADATA, b""):
+        found = _parsed(outputs[METADATA])
+        if isinstance(found, dict) and found.get("error"):
+            return _described(found, METADATA, outputs[METADATA])
+    if METADATA in outputs and len(outputs) > 1:
+        others = [name for name in outputs if name != METADATA]
+        if not any(outputs[name] for name in others):
+            names = ", ".join(others)[:TEXT_LIMIT]
+            return EMPTY_OUTPUTS, (
+                f"{EMPTY_OUTPUTS}: wire returned nothing but metadata and outputs of 0 bytes: {names}"
+            )
+    return None
+
+
+def _lone_error(data: bytes) -> tuple[str, str] | None:
+    found = _parsed(data)
+    if isinstance(found, dict):
+        if "error" in found and found["error"] is None:
+            return None
+        return _described(found, ERROR, data)
+    return _described({"error": found if isinstance(found, str) else _text(data)}, ERROR, data)
+
+
+def _described(found: dict, name: str, data: bytes) -> tuple[str, str]:
+    """What JSON says of an error: {"error": message or such JSON, "type": an exception, "traceback": ...}"""
+    inner = found["error"] if isinstance(found.get("error"), dict) else found
+    message = inner.get("error") or inner.get("message") or _text(data)
+    kind = EXCEPTION.fullmatch(str(inner.get("type") or inner.get("error_type")))
+    reason = kind[1] if kind and kind[0] != "None" else MODEL_ERROR
+    trace = inner.get("traceback") or found.get("traceback")
+    lines = [f"the model returned an error in its output {name!r}"]
+    if isinstance(trace, str):
+        lines.append(trace.strip())
+    elif len(found) > 1:
+        lines.append(_text(data))
+    text = message if isinstance(message, str) else json.dumps(message)
+    lines.append(f"{reason}: {text[-TEXT_LIMIT:].strip()}")
+    return reason, "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+
+
+def _parsed(data: bytes) -> Any:
+    """Its JSON; None where it is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(data: bytes) -> str:
+    """What a person can read of bytes: of a table the words that it holds."""
+    try:
+        return data.decode()[:TEXT_LIMIT]
+    except UnicodeDecodeError:
+        return b" ".join(READABLE.findall(data)).decode()[-TEXT_LIMIT:]
+
+
+def _as_bytes(name: str, data: Any) -> bytes:
+    if isinstance(data, str):
+        return data.encode("utf-8")
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"wire returned {type(data).__name__} as {name!r}; expected bytes")
+    return bytes(data)

@@ -1,0 +1,156 @@
+"""What a model returns for an error is a failure, as ModelOps has it; docs/modelops.md is the rule."""
+
+import io
+import json
+
+import pyarrow as pa
+import pytest
+
+from executor_helpers import settings, task, write_bundle
+from modelops_dask import executors
+from modelops_dask.executors.outputs import checked, failure
+from study_helpers import SMALL, mops_helm
+
+RETURNS = """
+def wire(entrypoint, params, seed):
+    return {name: bytes.fromhex(data) for name, data in params["outputs"].items()}
+"""
+
+
+def table(**columns):
+    sink = io.BytesIO()
+    made = pa.table(columns)
+    with pa.ipc.new_file(sink, made.schema) as writer:
+        writer.write_table(made)
+    return sink.getvalue()
+
+
+def js(value):
+    return json.dumps(value).encode()
+
+
+CALABARIA = {"error": "Entrypoint m not in registry", "available_models": ["models.seir"]}
+FAILURES = {  # outputs, reason, last line of the error
+    "error alone": (
+        {"error": js({"error": "no such station", "type": "LookupError"})},
+        "LookupError",
+        "no such station",
+    ),
+    "its type has a module": (
+        {"error": js({"error": "x", "type": "json.JSONDecodeError"})},
+        "JSONDecodeError",
+        "x",
+    ),
+    "contract's names": ({"error": js({"error_type": "KeyError", "message": "r0"})}, "KeyError", "r0"),
+    "error without a type": ({"error": js({"error": "broken"})}, "ModelError", "broken"),
+    "error within": ({"error": js({"error": {"type": "OSError", "message": "disk"}})}, "OSError", "disk"),
+    "a text": ({"error": b"went wrong"}, "ModelError", "went wrong"),
+    "a JSON text": ({"error": js("went wrong")}, "ModelError", "went wrong"),
+    "other JSON": ({"error": js([1, 2])}, "ModelError", "[1, 2]"),
+    "a table of the error, alone": (
+        {"error": table(error=["ValueError: r0 is negative"])},
+        "ModelError",
+        "r0 is negative",
+    ),
+    "bytes that are no text": ({"error": b"\xff\xfe\x00"}, "ModelError", ""),
+    "error beside an empty table": (
+        {"table": b"", "error": js({"error": "x", "type": "OSError"})},
+        "OSError",
+        "x",
+    ),
+    "metadata": (
+        {"table": b"", "metadata": js({"error": "No registry found", "seed": 3})},
+        "ModelError",
+        "No registry found",
+    ),
+    "metadata beside a table": ({"table": b"x", "metadata": js({"error": "late"})}, "ModelError", "late"),
+    "metadata with a type": ({"metadata": js({"error": "x", "type": "ValueError"})}, "ValueError", "x"),
+    "a type that is no exception": ({"metadata": js({"error": "x", "type": "target"})}, "ModelError", "x"),
+    "calabaria": ({"table": b"", "metadata": js(CALABARIA)}, "ModelError", "not in registry"),
+    "empty": ({"table": b"", "other": b""}, "EmptyOutputs", "table, other"),
+    "one, empty": ({"table": b""}, "EmptyOutputs", "table"),
+    "empty beside metadata": ({"table": b"", "metadata": js({"seed": 1})}, "EmptyOutputs", "table"),
+    "empty error": ({"error": b""}, "EmptyOutputs", "error"),
+    "empty metadata": ({"metadata": b""}, "EmptyOutputs", "metadata"),
+    "nothing": ({}, "NoOutputs", "no outputs"),
+}
+DATA = {
+    "an error table beside others": {"error": table(rmse=[0.1]), "curve": table(i=[1])},
+    "error beside metadata": {"error": table(rmse=[0.1]), "metadata": js({"seed": 1})},
+    "error JSON beside others": {"error": js({"error": 0.1}), "curve": b"x"},
+    "null in error": {"error": js({"error": None, "seed": 1})},
+    "null in metadata": {"table": b"x", "metadata": js({"error": None})},
+    "false in metadata": {"table": b"x", "metadata": js({"error": False})},
+    "an empty text in metadata": {"table": b"x", "metadata": js({"error": ""})},
+    "error deep in metadata": {"table": b"x", "metadata": js({"fit": {"error": 0.3}})},
+    "a list in metadata": {"table": b"x", "metadata": js(["error"])},
+    "metadata that is no JSON": {"table": b"x", "metadata": b'\xff"error": 1'},
+    "metadata too deep to read": {"table": b"x", "metadata": b'["error"' + b"[" * 100_000},
+    "one of two empty": {"table": b"x", "other": b""},
+    "metadata alone": {"metadata": js({"seed": 1})},
+    "a name like error": {"errors": js({"error": "x"})},
+}
+
+
+@pytest.mark.parametrize(("outputs", "reason", "text"), FAILURES.values(), ids=FAILURES)
+def test_failures(outputs, reason, text):
+    found = failure(checked(outputs))
+    assert found is not None and found[0] == reason
+    last = found[1].splitlines()[-1]
+    assert last.startswith(f"{reason}: ") or not text
+    assert text in last
+    assert "available_models" in found[1] or "available_models" not in str(outputs), "nothing is lost"
+
+
+@pytest.mark.parametrize("outputs", DATA.values(), ids=DATA)
+def test_data(outputs):
+    assert failure(checked(outputs)) is None
+
+
+def test_a_traceback_is_kept():
+    said = {
+        "error": "no",
+        "type": "ValueError",
+        "traceback": "Traceback (most recent call last):\n  File x\n",
+    }
+    _, error = failure({"error": js(said)})
+    assert "File x" in error and error.endswith("\nValueError: no")
+
+
+@pytest.mark.parametrize("kind", executors.TYPES)
+def test_all_executors_agree(tmp_path, kind):
+    chosen = settings(tmp_path, executor_type=kind)
+    source = write_bundle(tmp_path / "returns", {"wire.py": RETURNS})
+    cases = [
+        FAILURES["error alone"][0],
+        DATA["one of two empty"],
+        FAILURES["nothing"][0],
+        DATA["null in error"],
+    ]
+    tasks = [
+        task(source, chosen, outputs={name: data.hex() for name, data in outputs.items()})
+        for outputs in cases
+    ]
+    with executors.create(chosen) as executor:
+        outcomes = executor.run_all(tasks)
+    assert [(outcome.status, outcome.reason) for outcome in outcomes] == [
+        ("failed", "LookupError"),
+        ("ok", ""),
+        ("failed", "NoOutputs"),
+        ("ok", ""),
+    ]
+    assert [dict(outcome.outputs) for outcome in outcomes] == [{}, cases[1], {}, cases[3]]
+
+
+def test_a_study_counts_them_and_tells_of_empty_outputs(tmp_path):
+    names = ["error alone", "metadata", "empty", "nothing"]
+    outputs = [FAILURES[name][0] for name in names] + [DATA["one of two empty"]]
+    write_bundle(tmp_path / "bundle", {"wire.py": RETURNS})
+    grid = [{name: data.hex() for name, data in each.items()} for each in outputs]
+    study = {"entrypoint": "m.s/b", "bundle": "bundle", "grid": {"outputs": grid}, "replicates": 2}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    done = mops_helm("study", "run", "study.yaml", "--store", "out", *SMALL, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    for text in ("LookupError: no such station", "No registry found", "EmptyOutputs", "NoOutputs"):
+        assert text in done.stdout
+    assert "2 tasks that ended ok have an output 'other' of 0 bytes" in done.stdout
