@@ -28,6 +28,14 @@ from study_helpers import write_spec as write_study
 
 KINDS = os.environ.get("STORES", "folder moto versitygw").split()
 
+# docs/stores.md lists them. s3s-fs looks first and then writes, and lists other names than it was given.
+DOES_NOT_HOLD = {
+    ("s3s-fs", "test_names_with_signs_that_urls_treat_apart"),
+    ("s3s-fs", "test_of_many_processes_one_creates_a_file"),
+    ("s3s-fs", "test_a_large_file_is_created_once"),
+    ("s3s-fs", "test_tables_of_earlier_runs_are_removed_but_for_the_last"),
+}
+
 
 @pytest.fixture(scope="module", params=KINDS)
 def server(request, tmp_path_factory):
@@ -38,8 +46,10 @@ def server(request, tmp_path_factory):
 
 
 @pytest.fixture
-def files(server, tmp_path, monkeypatch):
+def files(request, server, tmp_path, monkeypatch):
     """An empty store on it."""
+    if (request.node.callspec.params["server"], request.node.originalname) in DOES_NOT_HOLD:
+        request.applymarker(pytest.mark.xfail(reason="known not to hold: docs/stores.md"))
     with reached(server, monkeypatch) if server else nullcontext(str(tmp_path / "store")) as url:
         yield Files(url)
 

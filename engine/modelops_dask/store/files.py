@@ -230,9 +230,8 @@ class Files:
         """Paths of all files below a folder behind a URL, without the folder's own, sorted."""
         with self.failures(folder):
             filesystem, root = self._remote
-            return sorted(
-                path.partition(f"{root}/{folder}/")[2] for path in filesystem.find(f"{root}/{folder}")
-            )
+            names = (path.partition(f"{root}/{folder}/")[2] for path in filesystem.find(f"{root}/{folder}"))
+            return sorted(name for name in names if name)
 
     def changed(self, name: str) -> datetime | None:
         """When a file behind a URL was written, by the store's clock; None when it does not say."""
