@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("help_time", "study_rate", "executors")
+BENCHMARKS = ("help_time", "study_rate", "executors", "previous")
 
 
 def main() -> int:
