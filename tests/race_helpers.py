@@ -56,7 +56,7 @@ def begin_study(url: str, spec: Spec, digest: str) -> list[dict[str, Any]]:
 
 def hang_in_fetch(reference: str, cache: Path) -> None:
     """Fetch a bundle, and hang when it is unpacked and not yet kept."""
-    bundle.digest = lambda _: _hang()
+    bundle.digest_of = lambda *_: _hang()
     bundle.fetch(reference, cache)
 
 

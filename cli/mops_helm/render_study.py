@@ -6,7 +6,7 @@
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from modelops_dask.store.tables import as_table
 from modelops_dask.store.verify_tasks import Report
 from modelops_dask.study.plan import Plan
 from modelops_dask.study.presence import Driver
+from modelops_dask.study.progress import Progress
 from modelops_dask.study.spec import Spec
 from modelops_dask.study.summary import Summary, fields
 from mops_helm.forecast import Forecast
@@ -29,6 +30,7 @@ PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 8
 SHOWN_FAILURES = 10
 SHOWN_WARNINGS = 10
+SHOWN_NAMES = 3
 # What no measurement of models has in it.
 PROCESS_A_TASK = {"cold": "and what the model imports", "isolated_fork": "a fork of one that imported it"}
 UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
@@ -167,6 +169,7 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
             f"{count:,} tasks that ended ok have an output {name!r} of 0 bytes"
             for name, count in ran.empty[:SHOWN_FAILURES]
         ]
+        lines += files_written(ran)
     if found.failures:
         lines.append("Not ok, by reason, and how to see one:")
         for failure in found.failures[:SHOWN_FAILURES]:
@@ -188,6 +191,24 @@ def summary(found: Summary, form: str, flags: str = "") -> str:
         lines.append("Results:")
         lines += [f"  {short(path)}" for path in found.results]
     return "\n".join(lines)
+
+
+def files_written(ran: Progress) -> list[str]:
+    """A line on the files that tasks wrote beside the model, and one on the large files among them."""
+    lines = []
+    if ran.written:
+        lines.append(f"Tasks write files beside the model, which are put back: {_some(ran.written)}")
+    if ran.shared:
+        lines.append(
+            f"Tasks write to large files of the bundle: {_some(ran.shared)}. Their batches ran again, "
+            "each runner with copies of its own"
+        )
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def driver(who: Driver) -> str:

@@ -6,12 +6,15 @@ The owner holds a lock beside the folder, and the kernel frees the lock of a pro
 """
 
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+TEMPORARY = Path(tempfile.gettempdir())  # now: a model may change it
 
 
 @contextmanager

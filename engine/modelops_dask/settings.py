@@ -52,8 +52,10 @@ class Settings:
     process_ttl_seconds: int = _setting("PROCESS_TTL", 3600)
     force_fresh_venv: bool = _setting("FORCE_FRESH_VENV", False)
     validate_deps: bool = _setting("VALIDATE_DEPS", True)
+    private_files: bool = _setting("PRIVATE_FILES", True)
     task_timeout_seconds: int = _setting("RPC_TIMEOUT_SECONDS", 300)
     seed_globals: bool = _setting("SEED_GLOBALS", True)  # no value of the chart: off only to diagnose
+    scratch_bytes: int = _setting("SCRATCH_BYTES", 8192 * MIB)  # in a pod: its workers.scratch.sizeLimit
     bundles_cache_dir: Path = _setting("BUNDLES_CACHE_DIR", lambda: _cache_dir("bundles"))
     venvs_dir: Path = _setting("VENVS_DIR", lambda: _cache_dir("venvs"))
 

@@ -83,8 +83,9 @@ def test_variables_are_those_of_settings():
     declared = {found["x-env"]: path for path, found in PROPERTIES.items() if "x-env" in found}
     known = {item.metadata["env"] for item in Settings.__dataclass_fields__.values()}
     paths_in_the_pod = {"MODELOPS_BUNDLES_CACHE_DIR", "MODELOPS_VENVS_DIR"}
+    of_a_pool = {"MODELOPS_SCRATCH_BYTES"}  # scratch.sizeLimit, which each pool may have otherwise
     for_diagnosis = {"MODELOPS_SEED_GLOBALS"}  # an arm of an experiment, never a release's setting
-    assert known - set(declared) == paths_in_the_pod | for_diagnosis
+    assert known - set(declared) == paths_in_the_pod | of_a_pool | for_diagnosis
     assert set(declared) <= known
 
 

@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from executor_helpers import write_bundle
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
+from modelops_dask.executors import workspace
 from modelops_dask.settings import Settings
 from modelops_dask.store import parts
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
 from modelops_dask.store.study import begin
 from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, Source, committed, execute
+from modelops_dask.study.batch import Batch, Source, bundle_here, committed, execute
 from modelops_dask.worker import Runtime
 from study_helpers import KNOBS, write_spec
 
@@ -137,6 +139,56 @@ def test_a_bundle_that_changed_on_the_way_is_refused(study, runtime):
     with pytest.raises(BadInput, match="is needed"):
         execute(Batch(other, "other", ((0, 2),), 60), runtime())
     assert source.files.list("parts") == []
+
+
+def test_a_changed_copy_is_made_again_from_what_the_driver_copied(tmp_path):
+    """A model under `direct` may have changed it, and files that it added do not count."""
+    own = write_bundle(tmp_path / "own", {"wire.py": "X = 1\n", "last_run.csv": "seed\n"})
+    sent = fetch(str(own), tmp_path / "cache")
+    (sent.path / "last_run.csv").write_text("another")
+    (sent.path / "added.csv").write_text("new")
+    for cache in ("cache", "of-another-machine"):
+        bundle_here.cache_clear()
+        here = bundle_here(sent, tmp_path / cache)
+        assert (here.path / "last_run.csv").read_text() == "seed\n", cache
+    (sent.path / "last_run.csv").write_text("another")
+    shutil.rmtree(tmp_path / "of-another-machine")
+    bundle_here.cache_clear()
+    assert bundle_here(sent, tmp_path / "of-another-machine").digest == sent.digest
+
+
+def test_a_changed_copy_that_cannot_be_made_again_is_named_with_its_files(tmp_path):
+    own = write_bundle(tmp_path / "own", {"wire.py": "X = 1\n", "last_run.csv": "seed\n"})
+    sent = fetch(str(own), tmp_path / "cache")
+    (sent.path / "last_run.csv").write_text("another")
+    (own / "wire.py").write_text("X = 2\n")
+    bundle_here.cache_clear()
+    with pytest.raises(BadInput, match=rf"bundle {own}: .* a model changed .*: last_run\.csv$"):
+        bundle_here(sent, tmp_path / "cache")
+
+
+def test_a_batch_whose_tasks_write_to_a_link_stores_nothing_and_runs_again(study, runtime, tmp_path):
+    code = (
+        "def wire(entrypoint, params, seed):\n"
+        "    with open('large.bin', 'r+b') as file:\n"
+        "        before = file.read(4)\n"
+        "        file.seek(0)\n"
+        "        file.write(b'XXXX')\n"
+        "    return {'y': before}\n"
+    )
+    own = write_bundle(tmp_path / "own", {"wire.py": code, "large.bin": "0123" * (1 << 18) + "4"})
+    _, source = study(n=4)
+    source = replace(source, bundle=fetch(str(own), tmp_path / "cache"))
+    worker = runtime("isolated_warm")
+    first = execute(Batch(source, "first", ((0, 4),), 60), worker)
+    if workspace.copy(str(own / "wire.py"), str(tmp_path / "clone")):
+        pytest.skip("this file system shares blocks: there are no links")
+    assert (first.left, first.files.shared) == (((0, 4),), ("large.bin",))
+    assert source.files.list("parts") == []
+    again = execute(Batch(source, "again", ((0, 4),), 60), worker)
+    assert (again.left, again.failed, again.files.shared) == ((), (), ())
+    # Of short tasks in one message later ones may find what earlier ones wrote into their own copy.
+    assert rows_of(source, "again")[0]["outputs"] == [("y", b"0123")]
 
 
 def test_a_store_that_was_deleted_and_begun_again_has_a_plan_of_its_own(study, runtime):

@@ -123,7 +123,7 @@ def test_a_changed_copy_is_fetched_again(server, archive, cache, caplog):
     assert bundle.fetch(f"{archive}@{found.digest}", cache) == found
     assert (found.path / "model" / "a.py").read_text() == FILES["model/a.py"]
     assert server.count["/sir.tar.gz"] == 2
-    assert caplog.text.count("its copy in the cache was changed; made again") == 1
+    assert caplog.text.count("its copy in the cache was changed (model/a.py); made again") == 1
 
 
 def test_of_fifty_processes_one_downloads(server, archive, source, cache):

@@ -66,8 +66,8 @@ def client(folder):
 def diagnosed(client, folder, tmp_path):
     """diagnosed(code, ...): the Diagnosis of a study of 2 x 3 tasks with that model."""
 
-    def run(code, **asked):
-        chosen = settings(folder)
+    def run(code, private_files=True, **asked):
+        chosen = settings(folder, private_files=private_files)
         held = bundles.fetch(str(write_bundle(tmp_path, {"wire.py": code})), chosen.bundles_cache_dir)
         study = given({"entrypoint": "models.x/y", "grid": {"x": [1, 2, 3]}, "replicates": 2}, tmp_path)
         return diagnose(client, study, held, chosen, **asked)
@@ -141,10 +141,16 @@ def test_a_model_of_which_every_task_fails_is_to_be_mended_first(diagnosed):
 
 
 def test_files_that_tasks_leave_for_others_are_found_and_stay_out_of_the_bundle(diagnosed, folder):
-    found = diagnosed(KEEPS_A_FILE, arms=["cold"])
+    found = diagnosed(KEEPS_A_FILE, private_files=False, arms=["cold"])
     assert (found.verdict, found.facts["files"]) == ("model-nondeterministic", True)
     assert "files that other tasks have left" in found.because
     assert not list(folder.rglob("start-*.txt"))
+
+
+def test_files_beside_the_model_are_no_cause_where_each_task_has_its_own(diagnosed):
+    found = diagnosed(KEEPS_A_FILE, arms=["cold", "single-process", "baseline", "isolated-fork"])
+    assert {state for state in states(found).values() if state != "not run"} == {"same"}, found
+    assert found.verdict == "healthy"
 
 
 @pytest.mark.parametrize("code", [ENDS, HANGS_IN_A_THREAD], ids=["ends", "hangs"])

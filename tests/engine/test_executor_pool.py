@@ -221,7 +221,8 @@ def test_a_runner_has_pinned_variables_and_not_the_workers_path(folder, monkeypa
         env = eval(executor.run(one).outputs["out"])  # a repr that the model made
     assert (env["PYTHONHASHSEED"], env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("6640", "4", "1")
     assert env["PYTHONPATH"] is None
-    assert env["cwd"] == env["path"][0] == str(one.bundle.path)
+    assert env["cwd"] == env["path"][0] != str(one.bundle.path)
+    assert len(env["cwd"]) < 40, "the path of a Unix socket ends at 107 bytes"
     assert env["python"].startswith(str(chosen.venvs_dir))
 
 

@@ -13,6 +13,7 @@ from mops_helm.values.quantity import to_bytes
 NOT_VALUES = {  # variables that no value of the chart becomes
     "MODELOPS_BUNDLES_CACHE_DIR",  # a path in the pod: the chart's own
     "MODELOPS_VENVS_DIR",  # the same
+    "MODELOPS_SCRATCH_BYTES",  # workers.scratch.sizeLimit, which is a pool's own
     "MODELOPS_SEED_GLOBALS",  # for diagnosis
 }
 

@@ -26,7 +26,7 @@ Takes the root ($).
 {{- define "modelops-dask.check.env" -}}
 {{- $plain := eq .root.Values.executor.type "none" }}
 {{- $owned := $plain | ternary dict (include "modelops-dask.variables" . | fromYaml) }}
-{{- $paths := $plain | ternary (list "HOME") (list "HOME" "MODELOPS_BUNDLES_CACHE_DIR" "MODELOPS_VENVS_DIR") }}
+{{- $paths := $plain | ternary (list "HOME") (list "HOME" "MODELOPS_BUNDLES_CACHE_DIR" "MODELOPS_VENVS_DIR" "MODELOPS_SCRATCH_BYTES") }}
 {{- range $name, $_ := .env }}
 {{- $value := get $owned $name }}
 {{- if hasPrefix "DASK_" $name }}{{ $value = "dask.config" }}{{ end }}

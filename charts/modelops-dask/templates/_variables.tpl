@@ -13,5 +13,6 @@ MODELOPS_MAX_PROCESS_REUSE: executor.maxProcessReuse
 MODELOPS_PROCESS_TTL: executor.processTTLSeconds
 MODELOPS_FORCE_FRESH_VENV: executor.forceFreshVenv
 MODELOPS_VALIDATE_DEPS: executor.validateDeps
+MODELOPS_PRIVATE_FILES: executor.privateFiles
 MODELOPS_RPC_TIMEOUT_SECONDS: executor.taskTimeoutSeconds
 {{- end }}

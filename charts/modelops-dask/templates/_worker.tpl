@@ -8,6 +8,7 @@ MODELOPS_ names and the values they come from are those of _variables.tpl; names
 {{- if ne .root.Values.executor.type "none" }}
 {{- $_ := set $env "MODELOPS_BUNDLES_CACHE_DIR" "/tmp/modelops/bundles" }}
 {{- $_ := set $env "MODELOPS_VENVS_DIR" "/tmp/modelops/venvs" }}
+{{- $_ := set $env "MODELOPS_SCRATCH_BYTES" (include "modelops-dask.bytes" .pool.scratch.sizeLimit) }}
 {{- range $variable, $path := include "modelops-dask.variables" . | fromYaml }}
 {{- $value := $.root.Values }}
 {{- range splitList "." $path }}{{ $value = get $value . }}{{ end }}

@@ -68,8 +68,8 @@ def shape(values: dict[str, Any], pool: str = DEFAULT_POOL) -> Shape:
     )
 
 
-def settings(values: dict[str, Any]) -> Settings:
-    """The settings that the release's workers read from their environment."""
+def settings(values: dict[str, Any], pool: str = DEFAULT_POOL) -> Settings:
+    """The settings that a pool's workers read from their environment."""
     executor = values["executor"]
     return Settings(
         preset=values.get("preset", ""),
@@ -82,6 +82,8 @@ def settings(values: dict[str, Any]) -> Settings:
         process_ttl_seconds=executor["processTTLSeconds"],
         force_fresh_venv=executor["forceFreshVenv"],
         validate_deps=executor["validateDeps"],
+        private_files=executor["privateFiles"],
+        scratch_bytes=to_bytes(pools(values)[pool]["scratch"]["sizeLimit"]),
         task_timeout_seconds=executor["taskTimeoutSeconds"],
     )
 

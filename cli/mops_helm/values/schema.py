@@ -11,7 +11,9 @@ import yaml
 from mops_helm import paths
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-CHART_VARIABLES = ("HOME", "MODELOPS_BUNDLES_CACHE_DIR", "MODELOPS_VENVS_DIR")  # paths in the pod
+CHART_VARIABLES = (  # that the chart itself sets
+    *("HOME", "MODELOPS_BUNDLES_CACHE_DIR", "MODELOPS_VENVS_DIR", "MODELOPS_SCRATCH_BYTES"),
+)
 
 
 @cache

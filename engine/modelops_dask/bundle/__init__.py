@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelops_dask import metrics
-from modelops_dask.bundle.cache import Cache, changes
+from modelops_dask.bundle.cache import Cache, Stamps, changes, contents
 from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference, parse
-from modelops_dask.bundle.tree import digest, find, is_bundle
+from modelops_dask.bundle.tree import digest, digest_of, find, is_bundle
 from modelops_dask.bundle.unpack import Refused, Unpacking, unpack_archive
 from modelops_dask.errors import BadInput
 
@@ -29,12 +29,19 @@ class Bundle:
     `source` is the reference by which another machine gets the same tree, "" if there is only the path.
     `packages` is the list that its study installs, in the form of a requirements file; None: each machine
     chooses for itself.
+    `origin` is the folder or archive, on this machine, that the tree was copied from, if any. `stamps` are
+    those of its files when they were checked, on this machine; empty: not known.
     """
 
     path: Path
     digest: str
     source: str = field(default="", compare=False, repr=False)
     packages: str | None = field(default=None, repr=False)
+    origin: str = field(default="", compare=False, repr=False)
+    stamps: Stamps = field(default_factory=dict, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "stamps": {}}  # of no use elsewhere, and there may be many
 
 
 def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
@@ -67,12 +74,14 @@ def _is_folder(asked: Reference) -> bool:
 
 def _known(asked: Reference, cache: Cache, expected: str) -> Bundle | None:
     wanted = expected or cache.tree_of(asked.digest) or asked.digest
-    path = cache.held(wanted) if wanted else None
-    return Bundle(path, wanted, _source(asked)) if path else None
+    found = cache.held(wanted) if wanted else None
+    return _bundle(asked, wanted, *found) if found else None
 
 
-def _source(asked: Reference) -> str:
-    return asked.text() if asked.kind in ("url", "artifact") else ""
+def _bundle(asked: Reference, digest: str, path: Path, stamps: Stamps) -> Bundle:
+    source = asked.text() if asked.kind in ("url", "artifact") else ""
+    origin = str(Path(asked.where).expanduser().absolute()) if asked.kind == "path" else ""
+    return Bundle(path, digest, source, origin=origin, stamps=stamps)
 
 
 def _fetched(asked: Reference, cache: Cache, expected: str) -> Bundle:
@@ -117,14 +126,14 @@ def _top(folder: Path) -> Path:
 
 
 def _kept(folder: Path, asked: Reference, cache: Cache, expected: str) -> Bundle:
-    found = digest(folder)
+    found = digest_of(folder, contents(folder))
     wanted = expected or ("" if asked.kind == "artifact" else asked.digest)
     if wanted not in ("", found):
         raise FetchFailed(str(asked), f"its tree is {found}, and {wanted} is needed")
-    path = cache.keep(folder, found)
+    path, stamps = cache.keep(folder, found)
     if asked.kind == "artifact":
         cache.note(asked.digest, found)
-    return Bundle(path, found, _source(asked))
+    return _bundle(asked, found, path, stamps)
 
 
 @contextmanager

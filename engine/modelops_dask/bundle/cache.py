@@ -3,7 +3,7 @@
     a folder -> a copy of its tree beside the place, checked -> renamed to cache_dir/DIGEST
 
     DIGEST/       the tree           DIGEST.lock  held by who makes it
-    DIGEST.json   its files' names   DIGEST.tree  of a manifest: the digest of its tree
+    DIGEST.json   its files          DIGEST.tree  of a manifest: the digest of its tree
     new/          what is being made
 
 A copy is checked each time it is used: one whose files are not what they were is made again. Files that
@@ -28,35 +28,42 @@ from modelops_dask.scratch import own_folder
 logger = logging.getLogger("distributed.modelops.bundle")  # below `distributed`, whose messages Dask shows
 
 
+MOST_NAMES = 5  # of files, in a message
+Stamp = tuple[int, int, int, int]
+Stamps = dict[str, Stamp | None]  # by the file's name in the tree
+
+
 @dataclass(frozen=True)
 class Cache:
     """A folder of trees; many processes may share it."""
 
     folder: Path
 
-    def held(self, digest: str) -> Path | None:
-        """The tree of a digest, if it is there and whole."""
+    def held(self, digest: str) -> tuple[Path, Stamps] | None:
+        """The tree of a digest, if it is there and whole, and its files' stamps when it was checked."""
         path = self._path(digest)
         if not path.is_dir():
             return None
-        if _is_whole(path, digest):
-            return path
+        if (stamps := _checked(path, digest)) is not None:
+            return path, stamps
         with FileLock(f"{path}.lock"):  # it may have been about to be replaced
-            return path if _is_whole(path, digest) else None
+            stamps = _checked(path, digest)
+        return None if stamps is None else (path, stamps)
 
-    def keep(self, source: Path, digest: str) -> Path:
-        """The tree of a digest, copied from a folder unless it is there. Raises BadInput, OSError."""
+    def keep(self, source: Path, digest: str) -> tuple[Path, Stamps]:
+        """As held(), copied from a folder unless it is there. Raises BadInput, OSError."""
         path = self._path(digest)
-        if self.held(digest):
-            return path
+        if found := self.held(digest):
+            return found
         with FileLock(f"{path}.lock"):
-            if _is_whole(path, digest):
-                return path
+            if (stamps := _checked(path, digest)) is not None:
+                return path, stamps
             if path.exists():
-                logger.warning("bundle %s: its copy in the cache was changed; made again", digest)
+                names = ", ".join(damaged(path)[:MOST_NAMES]) or "its list of files"
+                logger.warning("bundle %s: its copy in the cache was changed (%s); made again", digest, names)
             with self.making() as scratch:
-                _copy(source, path, digest, scratch)
-        return path
+                stamps = _copy(source, path, digest, scratch)
+        return path, stamps
 
     @contextmanager
     def making(self) -> Iterator[Path]:
@@ -85,10 +92,30 @@ class Cache:
         return self.folder / digest.removeprefix("sha256:")
 
 
-def _is_whole(path: Path, wanted: str) -> bool:
+def stamp_of(path: Path) -> Stamp | None:
+    """What changes when a file is written to, and not when it is linked; None: there is no such file."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+
+
+def contents(folder: Path) -> list[PurePosixPath]:
+    """The files of a bundle: of a tree in a cache those that were copied, else those of tree.files()."""
+    if len(folder.name) == 64 and _listing(folder).is_file():
+        return listed(folder)
+    return tree.files(folder)
+
+
+def _checked(path: Path, wanted: str) -> Stamps | None:
+    """The stamps of a tree's files, if they are those of the digest `wanted`."""
     with suppress(OSError, ValueError):
-        return tree.digest_of(path, listed(path)) == wanted
-    return False
+        names = listed(path)
+        stamps = {str(name): stamp_of(path / name) for name in names}  # before: a later write then shows
+        if tree.digest_of(path, names) == wanted:
+            return stamps
+    return None
 
 
 def listed(path: Path) -> list[PurePosixPath]:
@@ -115,16 +142,29 @@ def changes(path: Path, before: str) -> list[str]:
     return [f"{said[name]} {name}" for name in sorted(said) if str(name) != tree.IGNORE_FILE]
 
 
+def damaged(path: Path) -> list[str]:
+    """The files of a tree in a cache that are not as they were copied; [] where that is not known."""
+    names = []
+    with suppress(OSError, ValueError, AttributeError):
+        for name, digest in json.loads(_listing(path).read_text("utf-8")).items():
+            try:
+                same = tree.digest_of(path, [PurePosixPath(name)]) == digest
+            except OSError:
+                same = False
+            names += [] if same else [name]
+    return names
+
+
 def _listing(path: Path) -> Path:
-    """Beside a tree: the names of the files that were copied."""
+    """Beside a tree: the files that were copied, each name with a digest. 0.1.0 wrote names alone."""
     return path.with_name(f"{path.name}.json")
 
 
-def _copy(source: Path, path: Path, wanted: str, scratch: Path) -> None:
+def _copy(source: Path, path: Path, wanted: str, scratch: Path) -> Stamps:
     """Copy a tree into scratch, check it, and rename: a reader never sees half of one."""
     copy = scratch / "tree"
     copy.mkdir()
-    files = tree.files(source)
+    files = contents(source)
     for relative in files:
         target = copy / relative
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,11 +174,14 @@ def _copy(source: Path, path: Path, wanted: str, scratch: Path) -> None:
     for relative in files:
         if (copy / relative).is_symlink():
             tree.check_link(copy, relative)  # one that leaves and comes back by the source's name
+    stamps = {str(relative): stamp_of(copy / relative) for relative in files}
     if tree.digest_of(copy, files) != wanted:
         raise BadInput(f"bundle {source} changed while it was copied; try again")
     listing = scratch / "listing"
-    listing.write_text(json.dumps([str(relative) for relative in files]), "utf-8")
+    digests = {str(relative): tree.digest_of(copy, [relative]) for relative in files}
+    listing.write_text(json.dumps(digests), "utf-8")
     if path.exists():
         path.rename(scratch / "old")
     listing.replace(_listing(path))
     copy.rename(path)
+    return stamps

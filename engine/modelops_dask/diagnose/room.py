@@ -14,10 +14,9 @@ from pathlib import Path
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.bundle.cache import listed
+from modelops_dask.scratch import TEMPORARY
 from modelops_dask.settings import Settings
 from modelops_dask.study.batch import bundle_here
-
-TEMPORARY = Path(tempfile.gettempdir())  # now: a model may change it
 
 
 def enter(room: str, bundle: Bundle, settings: Settings) -> tuple[Bundle, Settings]:

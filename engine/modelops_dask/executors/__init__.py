@@ -73,6 +73,15 @@ class Outcome(NamedTuple):
     fallback: str = ""
 
 
+class FileChanges(NamedTuple):
+    """Names within the bundle. `written`: what tasks wrote beside the model, and was put back. `shared`:
+    large files that they wrote to through links, so that other tasks may have read what they wrote.
+    """
+
+    written: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
 class Executor(AbstractContextManager, Protocol):
     """Runs tasks, one per calling thread; its processes end when the `with` does."""
 
@@ -83,6 +92,10 @@ class Executor(AbstractContextManager, Protocol):
         ...
 
     def pool(self) -> dict[str, int]: ...
+
+    def file_changes(self, bundle: Bundle) -> FileChanges:
+        """What tasks did to the files of a bundle since the last call."""
+        ...
 
 
 def create(

@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from modelops_dask.executors import Executor, Outcome, Task, messages
+from modelops_dask.bundle import Bundle
+from modelops_dask.executors import Executor, FileChanges, Outcome, Task, messages
 from modelops_dask.executors.process import Call, Runner
 from modelops_dask.executors.runner import OUT_OF_MEMORY, Answer
 from modelops_dask.executors.warm import WarmExecutor
@@ -123,6 +124,11 @@ class ForkExecutor(Executor):
         """How many zygotes and interpreters there are, by state."""
         cold = self._cold.pool()
         return {state: number + cold[state] for state, number in self._zygotes.pool().items()}
+
+    def file_changes(self, bundle: Bundle) -> FileChanges:
+        """What tasks did to the files of a bundle since the last call."""
+        both = [executor.file_changes(bundle) for executor in (self._zygotes, self._cold)]
+        return FileChanges(*(tuple(dict.fromkeys([*one, *two])) for one, two in zip(*both, strict=True)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

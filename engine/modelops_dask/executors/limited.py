@@ -16,7 +16,8 @@ import signal
 from collections.abc import Sequence
 from types import TracebackType
 
-from modelops_dask.executors import Executor, Outcome, Task
+from modelops_dask.bundle import Bundle
+from modelops_dask.executors import Executor, FileChanges, Outcome, Task
 from modelops_dask.executors.fork import ForkExecutor, Zygote
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.runner import OUT_OF_MEMORY
@@ -113,6 +114,10 @@ class LimitedExecutor(Executor):
     def pool(self) -> dict[str, int]:
         """Runners by state."""
         return self._executor.pool()
+
+    def file_changes(self, bundle: Bundle) -> FileChanges:
+        """What tasks did to the files of a bundle since the last call."""
+        return self._executor.file_changes(bundle)
 
     @property
     def limit(self) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from modelops_dask import metrics, venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.executors import Task
+from modelops_dask.executors.copies import Copies, Slot
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
@@ -49,6 +50,7 @@ class Pool:
         self.peak_bytes = 0
         self.closed = False
         self._settings, self._kind, self._echo, self._memory_bytes = settings, kind, echo, memory_bytes
+        self.copies = Copies(settings.scratch_bytes) if settings.private_files else None
         self._changed = threading.Condition()
         self._idle: list[Warm] = []  # the one used longest ago first
         self._busy: set[Warm] = set()
@@ -106,6 +108,8 @@ class Pool:
         with self._changed:
             # Not for ever: a thread may still be building an environment; it ends its runner itself.
             self._changed.wait_for(lambda: not self._places, timeout=END_SECONDS)
+        if self.copies:
+            self.copies.close()
 
     @contextmanager
     def lease(self, task: Task, alone: bool = False) -> Iterator["Warm"]:
@@ -183,6 +187,9 @@ class Pool:
             wire = find_wire(bundle.path)
             with ExitStack() as stack:
                 environment = self._environment(bundle, stack)
+                # Compiled code outlives its process; a private environment's is of no use to another.
+                numba_cache = None if self._settings.force_fresh_venv else Path(f"{bundle.path}.numba")
+                slot = self._slot(bundle, numba_cache, stack)
                 runner = self._kind(
                     environment.python,
                     bundle.path,
@@ -190,16 +197,25 @@ class Pool:
                     seed_globals=self._settings.seed_globals,
                     keep_pythonpath=self._settings.executor_environment == "image",
                     threads=threads,
-                    # Compiled code outlives its process; a private environment's is of no use to another.
-                    numba_cache=None if self._settings.force_fresh_venv else Path(f"{bundle.path}.numba"),
+                    numba_cache=numba_cache,
+                    slot=slot,
                     echo=self._echo,
                 )
                 stack.callback(runner.close)
                 metrics.count("runner_starts")
-                return Warm(runner, (bundle, threads), environment, stack.pop_all())
+                return Warm(runner, (bundle, threads), environment, slot, stack.pop_all())
         except BaseException:
             self._free_place()
             raise
+
+    def _slot(self, bundle: Bundle, numba_cache: Path | None, stack: ExitStack) -> Slot | None:
+        """Where a runner has its own copy of the bundle; None: nowhere, it works in the one of all."""
+        if not self.copies:
+            return None
+        slot = stack.enter_context(self.copies.slot(bundle, tells=self._settings.max_process_reuse != 1))
+        if numba_cache:
+            slot.share_compiled(numba_cache)
+        return slot
 
     def _start_successor(self, warm: "Warm") -> None:
         """Start the process that will replace a runner, if there is room for one more."""
@@ -232,6 +248,8 @@ class Pool:
     def _retirement(self, warm: "Warm") -> str:
         """Why a runner must have no more tasks; "" when it may."""
         runner, settings = warm.runner, self._settings
+        if warm.slot and warm.slot.is_unfit:
+            return "files"
         if 0 < settings.max_process_reuse <= runner.tasks:
             return "reuse"
         if 0 < settings.process_ttl_seconds <= time.monotonic() - runner.started_at:
@@ -273,6 +291,11 @@ class Pool:
         try:
             if kill or warm.runner.ready_at is None:
                 warm.runner.kill()
+            if warm.slot and (problem := warm.slot.notes()[1]):
+                warm.lost_files = True
+                logger.warning(
+                    "a runner's files could not be put back, so another takes its place: %s", problem
+                )
             warm.stack.close()
         finally:
             with self._changed:
@@ -289,7 +312,14 @@ class Warm:
     """A runner, the bundle it imported and its native threads, where, and what ends with it."""
 
     def __init__(
-        self, runner: Runner, serves: tuple[Bundle, int], environment: venv.Environment, stack: ExitStack
+        self,
+        runner: Runner,
+        serves: tuple[Bundle, int],
+        environment: venv.Environment,
+        slot: Slot | None,
+        stack: ExitStack,
     ) -> None:
-        self.runner, self.serves, self.environment, self.stack = runner, serves, environment, stack
+        self.runner, self.serves, self.environment = runner, serves, environment
+        self.slot, self.stack = slot, stack
+        self.lost_files = False  # it ended because its files could not be put back
         self.has_successor = False

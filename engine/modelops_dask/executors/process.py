@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from modelops_dask.executors import messages, runner
+from modelops_dask.executors.copies import Slot
 from modelops_dask.limits import pod
 
 LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what a pipe holds
@@ -79,12 +80,14 @@ class Runner:
         keep_pythonpath: bool = False,
         threads: int = 0,
         numba_cache: Path | None = None,
+        slot: Slot | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
         """Start the process; ready() waits for it. echo is given what the model prints, as it comes.
 
         threads of native code are its own; 0: as the worker's variables say, else one.
-        numba_cache is where numba keeps compiled code; None: beside the code's source.
+        numba_cache is where numba keeps compiled code; None: beside the code's source. slot has this runner's
+        own copy of the bundle, in which it works; None: it works in the bundle itself.
         """
         self.id = uuid.uuid4().hex[:8]
         self.tasks = 0
@@ -102,15 +105,18 @@ class Runner:
         self._output, output = os.pipe()
         lifeline, self._lifeline = os.pipe()
         try:
-            arguments = (theirs.fileno(), lifeline, bundle, wire, int(seed_globals))
+            works_in = slot.bundle if slot else bundle
+            source = bundle if slot and slot.tells else ""
+            arguments = (theirs.fileno(), lifeline, works_in, wire, int(seed_globals), source)
+            own = {pod.MARK: self.mark, **({"TMPDIR": str(slot.temporary)} if slot else {})}
             self._process = subprocess.Popen(
                 [python, "-s", self.SCRIPT, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(theirs.fileno(), lifeline),
-                cwd=bundle,
-                env=_environment(Path(python), keep_pythonpath, threads, numba_cache) | {pod.MARK: self.mark},
+                pass_fds=(theirs.fileno(), lifeline, *([slot.lock_fd] if slot else [])),
+                cwd=works_in,
+                env=_environment(Path(python), keep_pythonpath, threads, numba_cache) | own,
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:

@@ -1,6 +1,6 @@
 """The process that runs a bundle's wire function: standard library only, one file, started by path.
 
-    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
+    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE
     request -> wire(entrypoint, params, seed) -> Answer
     a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
     with a limit of memory: what the model asks for beyond it raises MemoryError, and the task died of TaskOOM
@@ -57,6 +57,7 @@ PAGE_BYTES = resource.getpagesize()
 MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
 LOST_CONNECTION = messages.LOST_CONNECTION
 PLAIN = frozenset((str, int, float, bool, type(None)))  # types of values that nobody can change
+NOT_PUT_BACK = 75  # exit status when files cannot be put back to what they were: no further task may see them
 
 
 class WireNotFound(Exception):
@@ -349,12 +350,16 @@ def maxrss_bytes() -> int:
 # The process
 
 
-def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
-    """Import the model, then answer requests until the worker closes the socket."""
+def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool, source: str) -> int:
+    """Import the model, then answer requests until the worker closes the socket.
+
+    source is the checked copy of the bundle, by which tasks' changes are put back; "" leaves them to others.
+    """
     connection, output = begin(socket_fd, lifeline_fd, bundle)
     try:
         wire = load_model(bundle, reference, seeds)
         memory = Memory(Peak())
+        files = _sibling("workspace").of_runner(bundle, source) if source else None
     except BaseException as error:
         output.flush()
         connection.send(messages.START, failed(error))
@@ -370,14 +375,18 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
                 if seeds:
                     seed_globals(seed)
                 answer = call(wire, entrypoint, params, seed, memory, limit_bytes)
-                connection.hold()
-                output.flush()
                 goes_on = answer.status == "ok" and number < first + len(calls) - 1
+                connection.hold()
+                if files:
+                    files.after_task(answer.seconds, not goes_on, memory.lift)
+                output.flush()
                 if goes_on:
                     output.mark(number)
                 connection.send(messages.turn(nonce, number), answer)
                 if not goes_on:
                     break
+                if files and files.problem:
+                    return NOT_PUT_BACK
             memory.lift()
         except OSError:
             return LOST_CONNECTION
@@ -480,4 +489,6 @@ def is_readable(descriptor: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1"))
+    sys.exit(
+        main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1", sys.argv[6])
+    )

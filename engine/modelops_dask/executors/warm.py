@@ -13,7 +13,7 @@ from types import TracebackType
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Executor, Outcome, Task, native_threads, outcome
+from modelops_dask.executors import Executor, FileChanges, Outcome, Task, native_threads, outcome
 from modelops_dask.executors.messages import OUT_OF_TURN, Answer
 from modelops_dask.executors.pool import CLOSED, Pool, Warm
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
@@ -65,9 +65,12 @@ class WarmExecutor(Executor):
     def _run_some(self, tasks: Sequence[Task], alone: bool = False) -> list[Outcome]:
         """Outcomes of the first tasks, at least of one, in a single runner; only the last may not be ok."""
         outcomes: list[Outcome] = []
-        started, environment, runner = time.monotonic(), "", None
+        started, environment, runner, warm = time.monotonic(), "", None, None
 
         def ended(answer: Answer, log: str) -> None:
+            if answer.error and warm and warm.slot:  # as a person knows it: not the name of a runner's copy
+                own, model = f"{warm.slot.bundle}/", f"{tasks[0].bundle.path}/"
+                answer = answer._replace(error=answer.error.replace(own, model))
             self._pool.peak_bytes = max(self._pool.peak_bytes, answer.peak_bytes)
             threads = tasks[0].threads or self._threads
             life = runner.life if runner else ("", 0)
@@ -90,6 +93,8 @@ class WarmExecutor(Executor):
         except RunnerLost as lost:
             if self._pool.closed:  # that was us: it says nothing of the task
                 raise RuntimeError(CLOSED) from None
+            if warm and warm.lost_files:  # the task was not begun
+                return outcomes or self._run_some(tasks)
             seconds = time.monotonic() - started
             ended(Answer("died", {}, lost.reason, lost.error, seconds, lost.peak_bytes), lost.log)
         return outcomes
@@ -116,6 +121,10 @@ class WarmExecutor(Executor):
     def end_idle(self) -> int:
         """End the runners that wait for a task; how many there were."""
         return self._pool.end_idle()
+
+    def file_changes(self, bundle: Bundle) -> FileChanges:
+        """What tasks did to the files of a bundle since the last call."""
+        return self._pool.copies.file_changes(bundle) if self._pool.copies else FileChanges()
 
     def drop(self, bundle: Bundle) -> None:
         """End the idle runners of a bundle."""

@@ -1,6 +1,6 @@
 """The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
 
-    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
+    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE
     (entrypoint, params, seed, limit_bytes) pickled, seconds -> a child -> Answer, passed on as it came
 
 Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
@@ -58,9 +58,12 @@ class ForkUnsafe(Exception):
 class Zygote:
     """The model, imported, and what each task starts from."""
 
-    def __init__(self, wire: Callable, seeds: bool, output: Any, lifeline_fd: int) -> None:
-        """lifeline_fd is the zygote's, which a child closes. Raises ForkUnsafe."""
+    def __init__(self, wire: Callable, seeds: bool, output: Any, files: Any, lifeline_fd: int) -> None:
+        """files is a workspace.Workspace, or None where tasks share files. lifeline_fd is the zygote's, which
+        a child closes. Raises ForkUnsafe.
+        """
         self._wire, self._seeds, self._output, self._lifeline_fd = wire, seeds, output, lifeline_fd
+        self._files = files
         self._learns = True
         self._unsafe: ForkUnsafe | None = None
         self._shared_bytes = 0
@@ -134,6 +137,8 @@ class Zygote:
         """End a child and all that it started: (exit status, or less the signal; highest resident bytes)."""
         ended = child.end()
         self._orphans.end(self._spare.pid if self._spare else None)
+        if self._files:
+            self._files.put_back()
         return ended
 
     def reset(self) -> None:
@@ -145,6 +150,8 @@ class Zygote:
 
     def _settle(self) -> None:
         """Make the memory as it is now the start of each task. Raises ForkUnsafe."""
+        if self._files:
+            self._files.begin()
         self._output.flush()  # or each child would print what is left
         fonts = sys.modules.get("matplotlib.font_manager")
         if clear := getattr(getattr(fonts, "_get_font", None), "cache_clear", None):
@@ -198,6 +205,8 @@ class Zygote:
         request = connection.receive()
         if request is None:
             return
+        if self._files:
+            self._files.enter()  # this was forked before the task before it ended
         its_turn, entrypoint, params, seed, limit_bytes = pickle.loads(request)
         if self._seeds:
             runner.seed_globals(seed)
@@ -247,15 +256,19 @@ def _threads() -> str:
     )
 
 
-def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
-    """Import the model, then fork a child for each request until the worker closes the socket."""
+def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool, source: str) -> int:
+    """Import the model, then fork a child for each request until the worker closes the socket.
+
+    source: as in runner.py.
+    """
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle, oom_score=500)  # its children: 1000
     try:
         wire = runner.load_model(bundle, reference, seeds)
         prepare = getattr(sys.modules.get(getattr(wire, "__module__", "")), "prepare", None)
         if callable(prepare):
             prepare()
-        zygote = Zygote(wire, seeds, output, lifeline_fd)
+        files = _sibling("workspace").of_runner(bundle, source) if source else None
+        zygote = Zygote(wire, seeds, output, files, lifeline_fd)
     except BaseException as error:
         output.flush()
         connection.send(messages.START, runner.failed(error))
@@ -265,6 +278,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         nonce, number, task = pickle.loads(body)
         if task:
             zygote.run(connection, messages.turn(nonce, number), *task)
+            if files and files.problem:
+                return runner.NOT_PUT_BACK
         else:
             connection.send(messages.turn(nonce, number), messages.PONG)
     zygote.close()
@@ -272,4 +287,6 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1"))
+    sys.exit(
+        main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1", sys.argv[6])
+    )

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelops_dask import metrics
-from modelops_dask.bundle import Bundle, fetch
+from modelops_dask.bundle import Bundle, FetchFailed, fetch
+from modelops_dask.bundle.cache import MOST_NAMES, damaged
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Outcome, Task
+from modelops_dask.executors import FileChanges, Outcome, Task
 from modelops_dask.executors.messages import OUT_OF_TURN
 from modelops_dask.limits import own
 from modelops_dask.settings import Settings
@@ -101,7 +102,8 @@ class Receipt:
     """What became of a batch: every task that is neither in `failed` nor in `left` (not begun) ended ok.
 
     `seconds` is the time the tasks took on the clock, storing them not included. `empty` counts, by name,
-    outputs of 0 bytes of tasks that ended ok.
+    outputs of 0 bytes of tasks that ended ok. `files` is what tasks did to the
+    bundle's files: where some are shared, nothing was stored and all is left.
     """
 
     failed: tuple[Failed, ...] = ()
@@ -109,6 +111,7 @@ class Receipt:
     seconds: float = 0.0
     peak_bytes: int = 0
     empty: tuple[tuple[str, int], ...] = ()
+    files: FileChanges = field(default_factory=FileChanges)
 
 
 def run_batch(batch: Batch) -> Receipt:
@@ -162,11 +165,17 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         list(_pool(n_runners).map(work, range(n_runners)))  # raises what they raised
     seconds = time.monotonic() - start
 
+    files = runtime.executor.file_changes(bundle)
+    if files.shared:  # other tasks may have read what one wrote
+        study_bundle.cache_clear()
+        bundle_here.cache_clear()
+        return Receipt(left=batch.ranges, seconds=seconds, files=files)
     # create, not put: should Dask ever run a batch twice, the first part stands.
     source.files.create(_part_file(batch), rows.end())
     own.release()
     left = as_ranges(_index(task, plan) for task in pieces.left)
-    return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes, tuple(rows.empty.items()))
+    empty = tuple(rows.empty.items())
+    return Receipt(tuple(rows.failures), left, seconds, rows.peak_bytes, empty, files)
 
 
 def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
@@ -343,5 +352,18 @@ def study_bundle(source: Source, settings: Settings) -> Bundle:
 
 @lru_cache(maxsize=8)
 def bundle_here(sent: Bundle, cache_dir: Path) -> Bundle:
-    """The bundle as this worker holds it: its own copy, with the digest that the driver sent."""
-    return fetch(sent.source or str(sent.path), cache_dir, sent.digest)
+    """The bundle as this worker holds it: its own copy, with the digest that the driver sent.
+
+    Where the driver's copy was written to as well, what it was copied from is asked. Raises FetchFailed.
+    """
+    try:
+        return fetch(sent.source or str(sent.path), cache_dir, sent.digest)
+    except FetchFailed as error:
+        if not sent.origin or sent.origin == str(sent.path):
+            raise
+        try:
+            return fetch(sent.origin, cache_dir, sent.digest)
+        except FetchFailed as again:
+            names = ", ".join(damaged(sent.path)[:MOST_NAMES])
+            said = f"a model changed files of the copy in {sent.path}: {names}" if names else error.problem
+            raise FetchFailed(sent.origin, f"{again.problem}. It is asked for because {said}") from None

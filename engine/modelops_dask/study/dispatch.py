@@ -217,6 +217,10 @@ class _Dispatch:
 
     def _settle(self, sent: Sent, receipt: Receipt) -> None:
         batch = sent.batch
+        self.ledger.note_files(receipt.files)
+        if receipt.files.shared:  # nothing was stored
+            self._put_back([sent])
+            return
         ok, again = self.ledger.settle(batch, receipt)
         self.pace.learn(batch.n_tasks - count(receipt.left), receipt.seconds)
         self.backlog.put_first(receipt.left)

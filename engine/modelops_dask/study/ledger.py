@@ -8,6 +8,7 @@ Follows the rules of store/fold.py, so that what it counts is what a fold of the
 from collections import Counter
 from collections.abc import Collection
 
+from modelops_dask.executors import FileChanges
 from modelops_dask.store import parts
 from modelops_dask.store.fold import State
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt
@@ -15,6 +16,7 @@ from modelops_dask.study.needs import Needs
 from modelops_dask.study.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.study.progress import Progress
 
+MOST_NAMES = 20  # of files that tasks write
 MORE = 1.2  # times what a task held when it ran out of memory, its neighbours should need
 LOSSES_TO_POISON = 2  # one loss can be anybody's fault: a node that went, an operator
 
@@ -31,6 +33,8 @@ class Ledger:
         self._needs = Needs(plan.replicates)
         self._ended_here = self._peak_bytes = self._not_ok = 0
         self._empty: Counter[str] = Counter()
+        self._written: dict[str, None] = {}  # names in the order in which they were heard
+        self._shared: dict[str, None] = {}
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
         """Take over a receipt: how many tasks it found ok, and which of its failed ones to try again."""
@@ -44,6 +48,11 @@ class Ledger:
         ok = batch.n_tasks - sum(stop - start for start, stop in receipt.left) - len(receipt.failed)
         self._count("ok", ok)
         return ok, [failed.index for failed in receipt.failed if self.failed(failed)]
+
+    def note_files(self, files: FileChanges) -> None:
+        """Remember which files of the bundle tasks write to, a few of them by name."""
+        for known, names in ((self._written, files.written), (self._shared, files.shared)):
+            known.update(dict.fromkeys(names[: max(0, MOST_NAMES - len(known))]))
 
     def attempts(self, index: int) -> int:
         """How often a task was tried, in earlier runs too."""
@@ -90,6 +99,8 @@ class Ledger:
             *(ok, failed, poisoned, self._ended_here),
             *(seconds, workers, self._peak_bytes, self._not_ok),
             empty=tuple(self._empty.items()),
+            written=tuple(self._written),
+            shared=tuple(self._shared),
         )
 
     def _count(self, state: str, n_tasks: int) -> None:

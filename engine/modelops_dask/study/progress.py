@@ -28,6 +28,8 @@ class Progress:
     not_ok: int = 0  # attempts of this run that did not end ok, those that are tried again among them
     recent: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
     empty: tuple[tuple[str, int], ...] = ()  # outputs of 0 bytes of tasks that ended ok in this run, by name
+    written: tuple[str, ...] = ()  # files of the bundle, or beside them, that tasks wrote, a few of them
+    shared: tuple[str, ...] = ()  # those that they wrote through links: their batches ran again
 
     @property
     def done(self) -> int:

@@ -120,6 +120,8 @@ def fields(found: Summary) -> dict[str, Any]:
             "tasks_per_second": round(found.ran.rate, 3),
             "peak_bytes": found.ran.peak_bytes,
             "empty_outputs": dict(found.ran.empty),
+            "files_written": list(found.ran.written),
+            "large_files_written": list(found.ran.shared),
         },
         "interrupted": found.interrupted,
         "driver": found.driver and asdict(found.driver),

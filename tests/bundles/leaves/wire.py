@@ -128,6 +128,20 @@ def _(seed):
     TEMPORARY.touch()
 
 
+OWN_FOLDER = Path(__file__).parent
+
+
+@leaves("a new file beside the model", lambda seed: (OWN_FOLDER / "left-behind.csv").exists())
+def _(seed):
+    (OWN_FOLDER / "left-behind.csv").write_text(str(seed))
+
+
+@leaves("a changed file of the model", lambda seed: (OWN_FOLDER / "last_run.csv").read_text() != "seed\n")
+def _(seed):
+    with (OWN_FOLDER / "last_run.csv").open("a") as file:
+        file.write(f"{seed}\n")
+
+
 PACKAGE = Path(sysconfig.get_path("purelib"), "left_behind-1.0.dist-info")
 
 

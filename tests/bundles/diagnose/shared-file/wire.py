@@ -1,12 +1,12 @@
 """A transmission tree, handed from step to step in a file: one name for all who run on the machine."""
 
 import json
+import os
 import random
-import tempfile
 import time
 from pathlib import Path
 
-HANDOVER = Path(tempfile.gettempdir(), "transmission-tree.txt")
+HANDOVER = Path(f"/tmp/transmission-tree-{os.getuid()}.txt")
 
 
 def wire(entrypoint, params, seed):

@@ -1,0 +1,352 @@
+"""The copies of bundles that runners work in: a slot for each runner, never one for two at a time.
+
+    Bundle -> slot N -> a runner in N/b, with TMPDIR N/t -> put back to what the bundle has -> the next runner
+
+    in modelops-UID of the temporary folder, for all worker processes of a user:
+    N/        a workspace, with what workspace.py keeps beside it
+    N.lock    locked by the worker process and by its runner; its text: how many bytes were copied
+    lock      held while slots are given out
+
+The path of a slot is short, for a Unix socket's path ends at 107 bytes, and the same for its next runner, for
+compiled code is found again by its source's path. Large files, and what is too much, are links to the checked
+copy in the cache: those are looked at once a batch. What a killed worker process leaves is removed by the
+next one that needs a slot. Does not start runners: pool.py does.
+"""
+
+import errno
+import fcntl
+import hashlib
+import itertools
+import os
+import stat
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.bundle.cache import Stamp, contents, stamp_of
+from modelops_dask.errors import BadInput
+from modelops_dask.executors import FileChanges, workspace
+from modelops_dask.executors.workspace import Workspace, remove
+from modelops_dask.scratch import TEMPORARY
+from modelops_dask.shape import MIB
+
+LARGE_BYTES = MIB  # a larger file is a link
+COPY_BYTES, COPY_FILES = 64 * MIB, 1000  # of one copy; what goes beyond is links
+SCRATCH_SHARE = 0.25  # of the scratch space that all copies may take
+
+
+class Slot:
+    """A workspace of one runner at a time. `stale`: its links lead to files that were written to."""
+
+    def __init__(self, folder: Path, lock_fd: int) -> None:
+        self.folder, self.lock_fd = folder, lock_fd
+        self.source: Bundle | None = None  # what the copy is of
+        self.copied_bytes = 0
+        self.stale = False
+        self.tells = False  # whether its runner itself puts back and notes what tasks changed
+        self.workspace: Workspace | None = None
+        self._modules: set[Path] = set()  # folders of the bundle with Python sources
+
+    @property
+    def bundle(self) -> Path:
+        """The copy of the bundle."""
+        return self.folder / workspace.BUNDLE
+
+    @property
+    def temporary(self) -> Path:
+        """The runner's TMPDIR."""
+        return self.folder / workspace.TEMPORARY
+
+    def notes(self) -> tuple[list[str], str]:
+        """What its runner noted: files that were put back, and what could not be."""
+        return workspace.notes_of(str(self.folder))
+
+    @property
+    def is_unfit(self) -> bool:
+        """Whether no further task may begin in it."""
+        return self.stale or bool(self.notes()[1])
+
+    def reserve(self, n_bytes: int) -> None:
+        self.copied_bytes = n_bytes
+        os.ftruncate(self.lock_fd, 0)
+        os.pwrite(self.lock_fd, str(n_bytes).encode(), 0)
+
+    def clear(self) -> None:
+        """Remove all that is in it. Raises OSError."""
+        self.source = self.workspace = None
+        remove(str(self.folder))
+        self.forget_notes()
+        self.reserve(0)
+
+    def forget_notes(self) -> None:
+        """Remove what its last runner kept beside it. Raises OSError."""
+        for end in (workspace.KEPT, workspace.NOTES):
+            remove(str(self.folder) + end)
+
+    def fill(self, bundle: Bundle, copied: list[Path], linked: list[Path]) -> None:
+        """Copy a bundle; `copied` and `linked` are paths within it. Raises OSError."""
+        for folder in (self.folder, self.bundle, self.temporary):
+            folder.mkdir(mode=0o700)
+        for parent in sorted({self.bundle / name.parent for name in (*copied, *linked)}):
+            parent.mkdir(parents=True, exist_ok=True)
+        for name in copied:
+            workspace.copy(str(bundle.path / name), str(self.bundle / name))
+        for name in linked:
+            _link(bundle.path / name, self.bundle / name)
+        self._modules = {name.parent for name in (*copied, *linked) if name.suffix == ".py"}
+        self._exchange_bytecode(bundle.path, self.bundle)
+        self.source = bundle
+        self.workspace = Workspace(str(self.folder), str(bundle.path))
+        self.workspace.begin()
+
+    def share_bytecode(self) -> None:
+        """Give the bytecode that Python made of the bundle's modules to the copies that are made next."""
+        if self.source:
+            self._exchange_bytecode(self.bundle, self.source.path)
+
+    def _exchange_bytecode(self, giver: Path, taker: Path) -> None:
+        for folder in self._modules:
+            given, taken = giver / folder / workspace.PYCACHE, taker / folder / workspace.PYCACHE
+            with suppress(OSError):
+                missing = {path.name for path in given.iterdir()}
+                with suppress(FileNotFoundError):
+                    missing -= {path.name for path in taken.iterdir()}
+                for name in missing:
+                    module = taker / folder / f"{name.partition('.')[0]}.py"
+                    if name.endswith(".pyc") and workspace.is_bytecode_of(str(given / name), str(module)):
+                        taken.mkdir(exist_ok=True)
+                        made = taken / f"{name}.{os.getpid()}"
+                        workspace.copy(str(given / name), str(made))
+                        made.replace(taken / name)
+
+    def share_compiled(self, numba_cache: Path) -> None:
+        """Have numba find what it compiled of this bundle in other slots: its folders are named by paths."""
+        for folder in self._modules:
+            with suppress(OSError):
+                numba_cache.mkdir(parents=True, exist_ok=True)
+                common = numba_cache / _numba_folder(self.source.path / folder)
+                common.mkdir(exist_ok=True)
+                with suppress(FileExistsError):
+                    (numba_cache / _numba_folder(self.bundle / folder)).symlink_to(common.name)
+
+
+class Copies:
+    """The slots of one pool of runners. scratch_bytes is what the pod may write in all."""
+
+    def __init__(self, scratch_bytes: int) -> None:
+        self._root = TEMPORARY / f"modelops-{os.getuid()}"
+        self._most_bytes = int(SCRATCH_SHARE * scratch_bytes)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._free: list[Slot] = []
+        self._used: list[Slot] = []
+        self._whole: set[str] = set()  # digests of bundles whose tasks write through links
+        self._linked: set[str] = set()  # digests of bundles of whose copies some had links
+        self._stamps: dict[str, Mapping[str, Stamp]] = {}
+        self._written: dict[str, dict[str, None]] = defaultdict(dict)  # names in the order of their notes
+
+    @contextmanager
+    def slot(self, bundle: Bundle, tells: bool) -> Iterator[Slot]:
+        """A slot with a copy of the bundle, for one runner, which `tells` what its tasks changed or leaves it
+        to this process. Raises BadInput when there is no room.
+        """
+        with self._lock:
+            found = next((slot for slot in self._free if slot.source == bundle), None)
+            found = found or (self._free[0] if self._free else None)
+            if found:
+                self._free.remove(found)
+        slot = found or self._new()
+        try:
+            if slot.source != bundle:
+                self._fill(slot, bundle)
+            slot.forget_notes()
+            slot.tells = tells
+            with self._lock:
+                self._used.append(slot)
+            yield slot
+        finally:
+            self._take_back(slot)
+
+    def file_changes(self, bundle: Bundle) -> FileChanges:
+        """What tasks did to files since the last call. Once some are `shared`, new copies have no links."""
+        with self._lock:
+            used = [slot for slot in self._used if slot.source == bundle]
+            for slot in used:
+                self._note(slot, slot.notes()[0])
+            written = tuple(self._written.pop(bundle.digest, ()))
+            # A symbolic link may have led a model to the checked copy's other files, too.
+            stamps = bundle.stamps or self._stamps.get(bundle.digest, {})
+            stamps = stamps if bundle.digest in self._linked else {}
+        for slot in used:
+            slot.share_bytecode()
+        changed = [name for name, stamp in stamps.items() if stamp_of(bundle.path / name) != stamp]
+        shared = tuple(map(workspace.shown, changed))
+        if shared:
+            self._unlink(bundle)
+        return FileChanges(written, shared)
+
+    def close(self) -> None:
+        """Remove all copies, those in use once their runner has ended."""
+        with self._lock:
+            self._closed = True
+            slots, self._free = self._free, []
+        for slot in slots:
+            self._drop(slot)
+
+    def _unlink(self, bundle: Bundle) -> None:
+        with self._lock:
+            self._whole.add(bundle.digest)
+            for slot in self._used:
+                slot.stale = slot.stale or slot.source == bundle
+            for slot in self._free:
+                slot.source = None if slot.source == bundle else slot.source
+
+    def _take_back(self, slot: Slot) -> None:
+        """Put a copy back to what the bundle has, or forget it."""
+        if slot.workspace and not self._closed:
+            names, problem = slot.notes()
+            slot.share_bytecode()
+            slot.workspace.put_back()
+            with self._lock:
+                self._note(slot, names if slot.tells else slot.workspace.changed)
+            if problem or slot.stale or slot.workspace.problem:
+                slot.source = None
+            slot.workspace.changed.clear()
+        with self._lock:
+            with suppress(ValueError):  # it was not filled
+                self._used.remove(slot)
+            if not self._closed:
+                self._free.append(slot)
+                return
+        self._drop(slot)
+
+    def _note(self, slot: Slot, names: list[str]) -> None:
+        self._written[slot.source.digest].update(dict.fromkeys(names))
+
+    # Room
+
+    def _new(self) -> Slot:
+        """A slot that nobody holds, empty."""
+        with self._giving_out():
+            for number in itertools.count():
+                fd = _locked(self._root / f"{number}.lock")
+                if fd is not None:
+                    break
+        slot = Slot(self._root / str(number), fd)
+        slot.clear()
+        return slot
+
+    def _fill(self, slot: Slot, bundle: Bundle) -> None:
+        try:
+            slot.clear()
+            slot.stale = False
+            with self._giving_out():
+                room_bytes = self._most_bytes - self._taken_bytes(slot)
+                copied, linked, n_bytes = _divide(bundle, room_bytes, bundle.digest in self._whole)
+                slot.reserve(n_bytes)
+            with self._lock:
+                if linked:
+                    self._linked.add(bundle.digest)
+                if linked and not bundle.stamps:
+                    stamps = {str(name): stamp_of(bundle.path / name) for name in linked}
+                    self._stamps.setdefault(bundle.digest, stamps)
+            slot.fill(bundle, copied, linked)
+        except OSError as error:
+            raise BadInput(
+                f"cannot copy the bundle for a runner to {slot.folder}: {error.strerror or error}; "
+                "make room there, or set TMPDIR to another folder"
+            ) from None
+
+    def _taken_bytes(self, but: Slot) -> int:
+        """Bytes of all copies but one; those of worker processes that are gone are removed."""
+        total = 0
+        mine = {slot.folder.name: slot for slot in (*self._free, *self._used, but)}
+        for lock in self._root.glob("*.lock"):
+            if lock.stem in mine:
+                total += 0 if mine[lock.stem] is but else mine[lock.stem].copied_bytes
+                continue
+            fd = _locked(lock)
+            if fd is None:
+                with suppress(OSError, ValueError):
+                    total += int(lock.read_text("ascii") or 0)
+                continue
+            self._drop(Slot(lock.with_suffix(""), fd))
+        return total
+
+    def _drop(self, slot: Slot) -> None:
+        with suppress(OSError):
+            slot.clear()
+        fcntl.flock(slot.lock_fd, fcntl.LOCK_UN)  # also for a process that inherited it
+        os.close(slot.lock_fd)
+
+    @contextmanager
+    def _giving_out(self) -> Iterator[None]:
+        """One at a time, of all worker processes of this user."""
+        with suppress(FileExistsError):
+            self._root.mkdir(mode=0o700)
+        found = self._root.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise BadInput(
+                f"{self._root} is not a folder of this user; remove it, or set TMPDIR to another folder"
+            )
+        with (self._root / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _divide(bundle: Bundle, room_bytes: int, whole: bool) -> tuple[list[Path], list[Path], int]:
+    """(files to copy, files to link, bytes to copy), sources first: a link of theirs could lead elsewhere.
+
+    Raises BadInput where all are to be copied (`whole`) and there is no room.
+    """
+    copied, linked, total = [], [], 0
+    names = sorted(map(Path, contents(bundle.path)), key=lambda name: name.suffix != ".py")
+    found = {name: (bundle.path / name).lstat() for name in names}
+    sizes = {name: found[name].st_size for name in names}
+    if whole and (needed_bytes := sum(sizes.values())) > room_bytes:
+        raise BadInput(
+            "tasks write to large files of the bundle, so each runner needs a whole copy: "
+            f"{needed_bytes / MIB:,.1f} MiB, and copies may take {max(0, room_bytes) / MIB:,.1f} MiB more. "
+            "Raise workers.scratch.sizeLimit (MODELOPS_SCRATCH_BYTES), of which copies have a quarter, or "
+            "have the model write to a new file"
+        )
+    for name, size in sizes.items():
+        fits = len(copied) < COPY_FILES and total + size <= min(room_bytes, COPY_BYTES)
+        if whole or stat.S_ISLNK(found[name].st_mode) or (fits and size <= LARGE_BYTES):
+            copied.append(name)
+            total += size
+        else:
+            linked.append(name)
+    return copied, linked, total
+
+
+def _link(source: Path, target: Path) -> None:
+    """A large file without a copy: its blocks shared where the file system can, else a link."""
+    with suppress(OSError):
+        workspace.copy(str(source), str(target), only_clone=True)
+        return
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
+            raise
+        target.symlink_to(source)
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock of a slot; None when another does."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _numba_folder(folder: Path) -> str:
+    """Where in its cache numba keeps what it compiles of the modules of a folder."""
+    return f"{folder.name}_{hashlib.sha1(str(folder).encode()).hexdigest()}"

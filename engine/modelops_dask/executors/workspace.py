@@ -1,0 +1,506 @@
+"""The folder that a runner works in: what is there when tasks begin, what they change, and putting that back.
+
+    folder/b   the runner's copy of the bundle; the model is imported from it and works in it
+    folder/t   its TMPDIR
+    begin() -> a task runs -> put_back() -> everything is as it was
+
+A changed file is replaced, not written over: what a model holds open stays the model's own. Bytecode of the
+bundle's own modules is left where Python put it. Standard library only, Python 3.9: runner.py and zygote.py
+load it by path. Does not make the copy: copies.py does, in the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+BUNDLE, TEMPORARY = "b", "t"
+KEPT = ".kept"  # beside the folder: copies of files that importing the model wrote
+NOTES = ".notes"  # the same: what a runner tells its worker
+PYCACHE = "__pycache__"
+FICLONE = 0x40049409  # ioctl of Linux: share the blocks of another file until one of the two is written
+KEPT_BYTES, KEPT_FILES = 64 << 20, 1000  # of what importing the model wrote
+# A clock of the file system ticks each 1 to 10 ms: what changes right after a look may have the same time.
+TICK_NS = 20_000_000
+SHARE = 0.01  # of a warm process's time that looking may take
+CHEAP_SECONDS = 1e-4  # a look at files that takes no longer is had after each message's last task
+QUICK_SECONDS = 5e-6  # a task that is done sooner has made no file
+FEW_FOLDERS = 8  # are looked at after every other task, whatever that takes
+MOST_NAMES = 20  # that are noted
+PROBLEM = "!"  # before a note that says what could not be put back
+
+
+class Workspace:
+    """What is in a folder, and what it was.
+
+    `changed` has the names of what was put back, relative to the copy of the bundle, at most MOST_NAMES.
+    `problem` says what could not be put back; "" while all could.
+    """
+
+    def __init__(self, folder: str, source: str, inside: bool = False) -> None:
+        """source is the checked copy, from which folder/b was made. inside: this is the process that works in
+        it; its working directory is put back too, and the worker is told by notes beside the folder.
+        """
+        self._folder, self._source, self._inside = folder, source, inside
+        self.bundle = os.path.join(folder, BUNDLE)
+        self.changed: list[str] = []
+        self.problem = ""
+        self._folders: dict[str, tuple] = {}  # stamps
+        self._names: dict[str, set[str]] = {}  # of what is in a folder
+        self._files: dict[str, tuple] = {}  # stamps
+        self._masters: dict[str, str] = {}  # where a file can be had again; no entry: nowhere
+        self._shared: set[str] = set()  # hard links to the checked copy
+        self._links: set[str] = set()  # symbolic ones, to another file system
+        self._recent: set[str] = set()  # whose stamps are too young to be relied on
+        self._kept_bytes = self._kept_files = 0
+        self._cwd = self.bundle
+        self._looked = self._looked_at_files = 0.0
+        self._look_seconds = self._look_at_files_seconds = 0.0
+
+    def begin(self) -> None:
+        """Make what is there now the beginning."""
+        remove(self._folder + KEPT)
+        for known in (self._folders, self._names, self._files, self._masters):
+            known.clear()
+        for paths in (self._shared, self._links, self._recent):
+            paths.clear()
+        self._kept_bytes = self._kept_files = 0
+        self._look_seconds = self._look_at_files_seconds = 0.0
+        self._note_folder(self._folder)
+        with contextlib.suppress(OSError):
+            self._cwd = os.getcwd()
+
+    def after_task(self, seconds: float, last: bool, lift: Callable[[], object]) -> None:
+        """Put back what a task of a warm process changed, which took so long; `last` of those in a row.
+
+        Folders are looked at after each task, files too when that takes at most SHARE of the time. lift()
+        takes the task's limit of memory away.
+        """
+        if seconds < QUICK_SECONDS and not last:
+            return
+        now = time.perf_counter()
+        earned = (now - self._looked_at_files) * SHARE
+        files = earned >= self._look_at_files_seconds or (
+            last and self._look_at_files_seconds <= CHEAP_SECONDS
+        )
+        dear = (now - self._looked) * SHARE < self._look_seconds
+        if dear and not (files or last) and len(self._folders) > FEW_FOLDERS:
+            return
+        try:
+            suspects = self._suspects(files)
+        except MemoryError:  # the task left nothing of what it may hold
+            lift()
+            suspects = self._suspects(files)
+        if suspects:
+            lift()
+        self._put_back(suspects)
+        self._looked = time.perf_counter()
+        if files:
+            self._looked_at_files = self._looked
+
+    def put_back(self) -> None:
+        """Put back what is not as it was in the beginning."""
+        self._put_back(self._suspects(files=True))
+
+    def _put_back(self, suspects: list[str]) -> None:
+        try:
+            again = set()
+            for path in suspects:  # a folder before what is in it
+                if path in self._folders and self._folder_differs(path):
+                    self._put_back_folder(path)
+                    again.add(path)
+                elif path in self._files and self._file_differs(path):
+                    self._put_back_file(path)
+                    again.add(os.path.dirname(path))
+            for path in again:  # what was put back changed them once more
+                if path in self._folders:
+                    self._stamp_folder(path)
+            if self._inside:
+                self.enter()
+        except OSError as error:
+            self._fail(f"{self._name(error.filename or self.bundle)}: {error.strerror or error}")
+
+    def enter(self) -> None:
+        """Work where the process did in the beginning, also when that folder was made again."""
+        os.chdir(self._cwd)
+
+    # Noting
+
+    def _note_folder(self, path: str) -> None:
+        self._stamp_folder(path)
+        names = set()
+        with os.scandir(path) as entries:
+            found = list(entries)
+        for entry in found:
+            names.add(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                self._note_folder(entry.path)
+            elif os.path.basename(path) != PYCACHE:
+                self._note_file(entry.path)
+        self._names[path] = names
+
+    def _note_file(self, path: str) -> None:
+        found, master = os.lstat(path), ""
+        if path.startswith(self.bundle + os.sep):
+            master = self._source + path[len(self.bundle) :]
+            with contextlib.suppress(OSError):
+                original = os.lstat(master)
+                if (original.st_ino, original.st_dev) == (found.st_ino, found.st_dev):
+                    self._shared.add(path)
+                elif stat.S_ISLNK(found.st_mode) and os.readlink(path) == master:
+                    self._links.add(path)
+                elif not _is_copy(found, original, path, master):
+                    master = ""
+                self._masters[path] = master
+        if not self._masters.get(path):
+            self._keep(path, found)
+        self._stamp_file(path)
+
+    def _keep(self, path: str, found: os.stat_result) -> None:
+        """Keep a copy of a file that importing the model wrote, unless it is too large."""
+        self._masters.pop(path, None)
+        is_file = stat.S_ISREG(found.st_mode)
+        if not (is_file or stat.S_ISLNK(found.st_mode)):
+            return
+        if self._kept_files >= KEPT_FILES or (is_file and self._kept_bytes + found.st_size > KEPT_BYTES):
+            return
+        os.makedirs(self._folder + KEPT, mode=0o700, exist_ok=True)
+        master = os.path.join(self._folder + KEPT, str(self._kept_files))
+        copy(path, master)
+        self._kept_files += 1
+        self._kept_bytes += found.st_size
+        self._masters[path] = master
+
+    def _stamp_folder(self, path: str) -> None:
+        found = os.lstat(path)
+        self._folders[path] = _folder_stamp(found)
+        self._date(path, found)
+
+    def _stamp_file(self, path: str) -> None:
+        found = os.lstat(path)
+        self._files[path] = self._file_stamp(path, found)
+        if path not in self._shared:
+            self._date(path, found)
+
+    def _date(self, path: str, found: os.stat_result) -> None:
+        if found.st_ctime_ns > time.time_ns() - TICK_NS:
+            self._recent.add(path)
+        else:
+            self._recent.discard(path)
+
+    def _file_stamp(self, path: str, found: os.stat_result) -> tuple:
+        # The time of the last change of a shared file's inode is also that of another link to it.
+        changed = found.st_mtime_ns if path in self._shared else found.st_ctime_ns
+        return changed, found.st_ino, found.st_size, found.st_mode
+
+    # Looking
+
+    def _suspects(self, files: bool) -> list[str]:
+        """What differs: folders, and then files, those in such folders at least."""
+        started = time.perf_counter()
+        folders, entries = self._unlike(self._folders), self._unlike(self._files) if files else []
+        seconds = time.perf_counter() - started
+        # The least that was seen: others may have had the processor meanwhile.
+        if files:
+            self._look_at_files_seconds = min(seconds, self._look_at_files_seconds or seconds)
+        else:
+            self._look_seconds = min(seconds, self._look_seconds or seconds)
+        suspects = [path for path in folders if self._folder_differs(path)]
+        if not files:
+            entries = [path for folder in suspects for path in self._paths_in(folder)]
+        return suspects + [path for path in entries if path in self._folders or self._file_differs(path)]
+
+    def _unlike(self, stamps: dict[str, tuple]) -> list[str]:
+        """Those that may differ: this is what each task pays for, so nothing is done twice or built."""
+        lstat, found = os.lstat, []
+        for path, stamp in stamps.items():
+            try:
+                now = lstat(path)
+            except OSError:
+                found.append(path)
+                continue
+            if now.st_ctime_ns != stamp[0] or now.st_ino != stamp[1]:
+                found.append(path)
+        return [*found, *(path for path in self._recent if path in stamps)] if self._recent else found
+
+    def _folder_differs(self, path: str) -> bool:
+        try:
+            if _folder_stamp(os.lstat(path)) != self._folders[path]:
+                return True
+            if path in self._recent:
+                if set(os.listdir(path)) != self._names[path]:
+                    return True
+                self._stamp_folder(path)
+        except OSError:
+            return True
+        return False
+
+    def _file_differs(self, path: str) -> bool:
+        if path not in self._files:
+            return False
+        try:
+            found = os.lstat(path)
+            if self._file_stamp(path, found) != self._files[path]:
+                # In a hard link's own file others see the same: the worker looks at those.
+                return path not in self._shared or found.st_ino != self._files[path][1]
+            if path in self._recent:
+                master = self._masters.get(path)
+                if master and stat.S_ISREG(found.st_mode) and not _same_content(path, master):
+                    return True
+                self._stamp_file(path)
+        except OSError:
+            return True
+        return False
+
+    def _paths_in(self, folder: str) -> list[str]:
+        return [os.path.join(folder, name) for name in self._names.get(folder, ())]
+
+    # Putting back
+
+    def _put_back_folder(self, path: str) -> None:
+        """The entries of a folder: those of the beginning, whatever is in them, and no others."""
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        except OSError:
+            is_folder = False
+        if not is_folder:
+            remove(path)
+            os.mkdir(path)
+            self._tell(path)
+        mode = self._folders[path][2]
+        if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+            os.chmod(path, mode | 0o700)
+        if os.path.basename(path) == PYCACHE:
+            self._names[path] = self._pruned(path)
+        else:
+            names, wanted = set(os.listdir(path)), self._names[path]
+            for name in names - wanted:
+                entry = os.path.join(path, name)
+                if name == PYCACHE and os.path.isdir(entry) and not os.path.islink(entry):
+                    wanted.add(name)
+                    self._names[entry] = self._pruned(entry)
+                    self._stamp_folder(entry)
+                else:
+                    self._tell(entry)
+                    remove(entry)
+            for name in wanted - names:
+                self._make(os.path.join(path, name))
+        if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+            os.chmod(path, mode)
+
+    def _make(self, path: str) -> None:
+        """Something of the beginning that is gone."""
+        if path not in self._folders:
+            self._put_back_file(path)
+        elif os.path.basename(path) == PYCACHE:  # not worth it
+            self._forget(path)
+        else:
+            self._put_back_folder(path)
+            self._stamp_folder(path)
+
+    def _forget(self, path: str) -> None:
+        del self._folders[path], self._names[path]
+        self._names[os.path.dirname(path)].discard(os.path.basename(path))
+
+    def _put_back_file(self, path: str) -> None:
+        self._tell(path)
+        master = self._masters.get(path)
+        if master is None:
+            self._fail(f"{self._name(path)}: too large to be kept, or a socket or pipe")
+            return
+        remove(path)
+        if path in self._shared:
+            os.link(master, path)
+        elif path in self._links:
+            os.symlink(master, path)
+        else:
+            copy(master, path)
+        self._stamp_file(path)
+
+    def _pruned(self, folder: str) -> set[str]:
+        """What stays in a __pycache__: the bytecode of modules that are as the bundle has them."""
+        left = set()
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            source = os.path.join(os.path.dirname(folder), name.split(".")[0] + ".py")
+            if self._masters.get(source, "").startswith(self._source) and is_bytecode_of(path, source):
+                left.add(name)
+            else:
+                remove(path)
+        return left
+
+    # Telling
+
+    def _name(self, path: str) -> str:
+        return shown(os.path.relpath(os.fsdecode(path), self.bundle))
+
+    def _tell(self, path: str) -> None:
+        name = self._name(path)
+        if not name.startswith(os.pardir) and name not in self.changed and len(self.changed) < MOST_NAMES:
+            self.changed.append(name)
+            self._write_note(name)
+
+    def _fail(self, problem: str) -> None:
+        if not self.problem:
+            self.problem = problem
+            self._write_note(PROBLEM + problem)
+
+    def _write_note(self, text: str) -> None:
+        if self._inside:
+            with contextlib.suppress(OSError), open(self._folder + NOTES, "a", encoding="ascii") as file:
+                file.write(json.dumps(text) + "\n")
+
+
+def of_runner(bundle: str, source: str) -> Workspace:
+    """In a runner, whose bundle is folder/b: its workspace, begun."""
+    workspace = Workspace(os.path.dirname(bundle), source, inside=True)
+    workspace.begin()
+    return workspace
+
+
+def copy(source: str, target: str, only_clone: bool = False) -> bool:
+    """Copy a file or a symbolic link, with mode and times; whether the two share their blocks.
+
+    only_clone: raise OSError where they cannot.
+    """
+    found = os.lstat(source)
+    if stat.S_ISLNK(found.st_mode):
+        os.symlink(os.readlink(source), target)
+        return False
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(source, "rb", buffering=0) as reader:
+        writer = os.open(target, flags, 0o600)
+        try:
+            cloned = _clone(reader.fileno(), writer)
+            if only_clone and not cloned:
+                os.unlink(target)
+                raise OSError(f"{target}: this file system shares no blocks")
+            while not cloned and (piece := reader.read(1 << 20)):
+                while piece:
+                    piece = piece[os.write(writer, piece) :]
+            os.fchmod(writer, stat.S_IMODE(found.st_mode))
+            os.utime(writer, ns=(found.st_atime_ns, found.st_mtime_ns))
+        finally:
+            os.close(writer)
+    return cloned
+
+
+def _clone(reader: int, writer: int) -> bool:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(writer, FICLONE, reader)
+            return True
+    return False
+
+
+def is_bytecode_of(path: str, source: str) -> bool:
+    """Whether a .pyc file is of a source as it is now: Python would use it."""
+    try:
+        found = os.stat(source)
+        if not stat.S_ISREG(os.lstat(path).st_mode):  # to open a pipe would wait for ever
+            return False
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    flags, modified, size = (int.from_bytes(head[at : at + 4], "little") for at in (4, 8, 12))
+    if flags:
+        return flags == 3  # Python compares its hash with the source's
+    return modified == int(found.st_mtime) & 0xFFFFFFFF and size == found.st_size & 0xFFFFFFFF
+
+
+def _is_copy(found: os.stat_result, original: os.stat_result, path: str, master: str) -> bool:
+    if stat.S_ISLNK(found.st_mode):
+        return stat.S_ISLNK(original.st_mode) and os.readlink(path) == os.readlink(master)
+    return (found.st_mode, found.st_size, found.st_mtime_ns) == (
+        original.st_mode,
+        original.st_size,
+        original.st_mtime_ns,
+    )
+
+
+def _folder_stamp(found: os.stat_result) -> tuple:
+    return found.st_ctime_ns, found.st_ino, stat.S_IMODE(found.st_mode)
+
+
+def _same_content(path: str, other: str) -> bool:
+    try:
+        with open(path, "rb") as one, open(other, "rb") as two:
+            while True:
+                piece = one.read(1 << 20)
+                if piece != two.read(1 << 20):
+                    return False
+                if not piece:
+                    return True
+    except OSError:
+        return False
+
+
+def remove(path: str) -> None:
+    """Remove a file, a link or a folder with all that is in it, whatever its modes; or nothing.
+
+    By descriptors, so that a folder that becomes a link meanwhile leads nowhere. Raises OSError, also where
+    something is mounted.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    parent = os.open(os.path.dirname(path), flags)
+    try:
+        _remove_in(parent, os.path.basename(path))
+    finally:
+        os.close(parent)
+
+
+def _remove_in(parent: int, name: str) -> None:
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    if found.st_dev != os.fstat(parent).st_dev:
+        raise OSError(errno.EXDEV, "something is mounted there", name)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        folder = os.open(name, flags, dir_fd=parent)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=parent)
+        folder = os.open(name, flags, dir_fd=parent)
+    try:
+        os.fchmod(folder, 0o700)
+        for entry in os.listdir(folder):
+            _remove_in(folder, entry)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=parent)
+
+
+def shown(name: str) -> str:
+    """A file's name as text that may be printed: what is not is escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def notes_of(folder: str) -> Any:
+    """The notes beside a folder: (names of what was put back, what could not be)."""
+    names, problem = [], ""
+    try:
+        with open(folder + NOTES, encoding="ascii") as file:
+            for line in file.read().splitlines():
+                with contextlib.suppress(ValueError):
+                    text = str(json.loads(line))
+                    if text.startswith(PROBLEM):
+                        problem = text[len(PROBLEM) :]
+                    else:
+                        names.append(text)
+    except (OSError, ValueError):
+        pass
+    return names, problem
