@@ -88,8 +88,9 @@ def test_of_many_processes_one_creates_a_file(files):
 
 
 def test_a_large_file_is_created_once(files, request):
-    """s3fs would upload it in pieces, and moto ignores a condition on the last of them. moto, which looks before
-    it has read the body, is not asked for two at once.
+    """s3fs would upload it in pieces, and moto ignores a condition on the last of them.
+
+    moto looks before it has read the body, so it is not asked for two at once.
     """
     at_once = 1 if request.node.callspec.params["server"] == "moto" else 2
     sizes = [101 * 2**20, 101 * 2**20 + 1]
