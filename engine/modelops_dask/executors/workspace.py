@@ -31,7 +31,7 @@ KEPT_BYTES, KEPT_FILES = 64 << 20, 1000  # of what importing the model wrote
 # A clock of the file system ticks each 1 to 10 ms: what changes right after a look may have the same time.
 TICK_NS = 20_000_000
 SHARE = 0.01  # of a warm process's time that looking may take
-CHEAP_SECONDS = 1e-4  # a look at files that takes no longer is had after each message's last task
+FEW_FILES = 50  # are looked at after each message's last task, whatever that takes
 QUICK_SECONDS = 5e-6  # a task that is done sooner has made no file
 FEW_FOLDERS = 8  # are looked at after every other task, whatever that takes
 MOST_NAMES = 20  # that are noted
@@ -88,9 +88,7 @@ class Workspace:
             return
         now = time.perf_counter()
         earned = (now - self._looked_at_files) * SHARE
-        files = earned >= self._look_at_files_seconds or (
-            last and self._look_at_files_seconds <= CHEAP_SECONDS
-        )
+        files = earned >= self._look_at_files_seconds or (last and len(self._files) <= FEW_FILES)
         dear = (now - self._looked) * SHARE < self._look_seconds
         if dear and not (files or last) and len(self._folders) > FEW_FOLDERS:
             return
