@@ -119,7 +119,7 @@ def test_plans_of_0_1_are_the_same_today():
 OLD_PROGRAM = """
 import sys
 from pathlib import Path
-from modelops_dask.store.files import PROBE, Files
+from modelops_dask.store.files import Files
 from modelops_dask.store.merge import merge
 from modelops_dask.store.study import begin, existing
 from modelops_dask.store.results import outputs
