@@ -291,7 +291,11 @@ def test_a_zygote_learns_nothing_from_a_report_that_is_none(report):
         replay.replay(*found)
 
 
-@pytest.mark.parametrize("named", [Runs(), os.system, socket.socket, Answer], ids=["an object", "a function", "a socket", "a tuple"])
+@pytest.mark.parametrize(
+    "named",
+    [Runs(), os.system, socket.socket, Answer],
+    ids=["an object", "a function", "a socket", "a tuple"],
+)
 def test_types_of_numba_are_all_that_a_zygote_unpickles(named):
     with pytest.raises(pickle.UnpicklingError, match="is not a type of numba"):
         replay.Types(io.BytesIO(pickle.dumps(named))).load()

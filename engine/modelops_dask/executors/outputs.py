@@ -40,6 +40,8 @@ def checked(outputs: Any) -> dict:
 
 def failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     """(reason, error) where ModelOps takes checked outputs for a failed run; None where it does not."""
+    if ERROR not in outputs and METADATA not in outputs and any(outputs.values()):
+        return None  # quickly: most are
     if not any(outputs.values()):
         if not outputs:
             return NO_OUTPUTS, f"{NO_OUTPUTS}: wire returned no outputs"

@@ -207,9 +207,11 @@ def own(value: Any) -> Any:
     """A copy of parameters, nested values too. Of JSON's types: ten times as fast as deepcopy()."""
     kind = type(value)
     if kind is dict:
-        if PLAIN.issuperset(map(type, value.values())):
-            return value.copy()
-        return {name: item if type(item) in PLAIN else own(item) for name, item in value.items()}
+        copied = value.copy()
+        for name, item in copied.items():
+            if type(item) not in PLAIN:
+                copied[name] = own(item)
+        return copied
     if kind is list:
         return [item if type(item) in PLAIN else own(item) for item in value]
     return value if kind in PLAIN else copy.deepcopy(value)

@@ -190,10 +190,7 @@ class Encoder:
             **attempts,
             "ended": ended,
             "digest": digests,
-            "output_digests": [
-                _digest_of_each(outputs) if digest and len(outputs) > 1 else None
-                for outputs, digest in zip(attempts["outputs"], digests, strict=True)
-            ],
+            "output_digests": _digests_of_each(attempts["outputs"], digests),
             "engine": [__version__] * len(ended),
             "generation": [0] * len(ended),
         }
@@ -239,9 +236,18 @@ def outputs_digest(outputs: Mapping[str, bytes]) -> bytes:
     return hasher.digest()
 
 
-def _digest_of_each(outputs: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
-    """The digest of every output by itself, in the order of their names."""
-    return [(name, outputs_digest({name: outputs[name]})) for name in sorted(outputs)]
+def _digests_of_each(
+    outputs: Sequence[Mapping[str, bytes]], digests: Sequence[bytes | None]
+) -> list[list[tuple[str, bytes]] | None]:
+    """Of each ok task with several outputs: the digest of every output by itself, in the order of names."""
+    if max(map(len, outputs)) < 2:
+        return [None] * len(outputs)
+    return [
+        [(name, outputs_digest({name: each[name]})) for name in sorted(each)]
+        if digest and len(each) > 1
+        else None
+        for each, digest in zip(outputs, digests, strict=True)
+    ]
 
 
 class NotAPart(MopsError):
