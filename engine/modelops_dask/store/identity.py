@@ -130,6 +130,14 @@ def read_study(files: Files) -> Study:
     return replace(study, accepted=tuple(f"sha256:{name.removesuffix('.json')}" for name in names))
 
 
+def study_of(files: Files) -> Study | None:
+    """As read_study; None where no study is, and so nothing that parts could belong to."""
+    try:
+        return read_study(files)
+    except NoStudy:
+        return None
+
+
 def _derived_uuid(bundle: str, entrypoint: str) -> str:
     """The same for every process that upgrades the store, so that they need not agree on one."""
     return uuid.uuid5(_NAMESPACE, f"{bundle} {entrypoint}").hex

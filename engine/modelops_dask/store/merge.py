@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelops_dask.store.files import Files
-from modelops_dask.store.identity import NoStudy, read_study
+from modelops_dask.store.identity import study_of
 from modelops_dask.store.parts import (
     FOLDER,
     HELD,
@@ -64,6 +64,7 @@ def merge(
         else:
             known.update(parts)
     removed = 0
+    study = study_of(files)
     outputs: dict[pa.Schema, _Output] = {}  # by the columns of their parts
     for name in small:
         try:
@@ -71,10 +72,12 @@ def merge(
                 parts, table = held(file, name), file.read(use_threads=False)
         except (FileNotFoundError, NotAPart):
             continue
-        if _is_foreign(files, parts):
+        if study and any(study.refusal(part.mark) for part in parts):
             continue
         table = _aligned(table)
-        output = outputs.setdefault(table.schema, _Output(table.schema))
+        if table.schema not in outputs:
+            outputs[table.schema] = _Output(table.schema)
+        output = outputs[table.schema]
         start = 0
         for part in parts:
             if part.name not in known:
@@ -97,15 +100,6 @@ def _measure(files: Files, name: str) -> tuple[int, list[str]]:
             return size_bytes, [part.name for part in held(file, name)]
     except (FileNotFoundError, NotAPart):
         return 0, []
-
-
-def _is_foreign(files: Files, parts: list[HeldPart]) -> bool:
-    """Whether one of the parts belongs to another study."""
-    try:
-        study = read_study(files)
-    except NoStudy:
-        return False
-    return any(study.refusal(part.mark) for part in parts)
 
 
 def _aligned(table: pa.Table) -> pa.Table:

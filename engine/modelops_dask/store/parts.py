@@ -42,7 +42,7 @@ import pyarrow.parquet as pq
 from modelops_dask import __version__
 from modelops_dask.errors import MopsError
 from modelops_dask.store.files import Files
-from modelops_dask.store.identity import NoStudy, PartMark, Study, read_study
+from modelops_dask.store.identity import PartMark, Study, study_of
 
 FOLDER = "parts"
 OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
@@ -148,7 +148,7 @@ def write(files: Files, attempts: Sequence[Attempt], mark: PartMark | None = Non
     if not attempts:
         raise ValueError("a part needs at least one attempt")
     name = f"{FOLDER}/{uuid.uuid4().hex}.parquet"
-    if mark is None and (study := _study(files)):
+    if mark is None and (study := study_of(files)):
         mark = study.mark(study.bundle)
     files.put(name, encode(attempts, mark))
     return name
@@ -391,7 +391,7 @@ def scan(files: Files, columns: Sequence[str], skipped: dict[str, str] | None = 
         columns: Columns of SCHEMA; null where a part does not have them.
         skipped: Receives files that are torn or foreign, and parts of another study: name -> why.
     """
-    study = _study(files)
+    study = study_of(files)
     skipped = {} if skipped is None else skipped
     seen: set[str] = set()
     done: set[str] = set()
@@ -407,14 +407,6 @@ def scan(files: Files, columns: Sequence[str], skipped: dict[str, str] | None = 
                 skipped[name] = content.reason
             else:
                 yield from _new(name, *content, seen, study, skipped)
-
-
-def _study(files: Files) -> Study | None:
-    """Whose parts count; None where no study is, and so nothing to compare with."""
-    try:
-        return read_study(files)
-    except NoStudy:
-        return None
 
 
 def _read(
