@@ -4,18 +4,20 @@ A fault takes the Disturbed study and random numbers of its own, acts, and says 
 act on. ON_RUNS need a run that goes on, ON_STORES do not. Signals go to processes of the study only.
 """
 
-import os
 import random
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import fsspec
 import psutil
 
 from faults.disturbed import RUN_SECONDS, Disturbed
-from modelops_dask.store.files import Files
+from faults.drivers import drive_twice, extend_beside
+from faults.late import add_late_parts, begin_again
 from modelops_dask.store.merge import merge
+from modelops_dask.store.parts import held, reading
 
 Fault = Callable[[Disturbed, random.Random], bool]
 PAUSE_SECONDS = (0.3, 3.0)
@@ -109,41 +111,43 @@ def fill_disk(study: Disturbed, rng: random.Random) -> bool:
 
 def tear_a_part(study: Disturbed, rng: random.Random) -> bool:
     """A torn checkpoint: the beginning of a part, as a power cut may leave it."""
-    found = sorted(set(study.parts.glob("*.parquet")) - {study.parts / name for name in study.torn})
-    if not found:
+    names = sorted(set(study.part_names()) - study.torn)
+    if not names:
         return False
-    path = rng.choice(found)
-    path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
-    study.torn.add(path.name)
+    name = rng.choice(names)
+    with reading(study.files, name) as file:
+        study.torn -= {f"{part.name}.parquet" for part in held(file, name)}
+    data = study.files.read(f"parts/{name}")
+    study.files.put(f"parts/{name}", data[: rng.randrange(len(data))])
+    study.torn.add(name)
     return True
 
 
 def add_foreign_files(study: Disturbed, rng: random.Random) -> bool:  # noqa: ARG001
-    study.parts.mkdir(parents=True, exist_ok=True)
     for name, data in (("notes.txt", b"somebody's notes"), ("other.parquet", b"no Parquet")):
-        (study.parts / name).write_bytes(data)
+        study.files.put(f"parts/{name}", data)
         study.torn.add(name)
     return True
 
 
 def spoil_what_is_derived(study: Disturbed, rng: random.Random) -> bool:
     """Files that may be deleted at any time are deleted, or cut."""
-    derived = [study.store / "driver.json", study.store / "profile.json"]
-    derived += [path for path in (study.store / "results").rglob("*") if path.is_file()]
+    filesystem, root = fsspec.core.url_to_fs(study.url, use_listings_cache=False)
     spoilt = False
-    for path in derived:
+    for path in [f"{root}/driver.json", f"{root}/profile.json", *sorted(filesystem.find(f"{root}/results"))]:
         with suppress(FileNotFoundError):
+            data = filesystem.cat_file(path)
             if rng.random() < 0.5:
-                path.unlink()
+                filesystem.rm_file(path)
             else:
-                os.truncate(path, path.stat().st_size // 2)
+                filesystem.pipe_file(path, data[: len(data) // 2])
             spoilt = True
     return spoilt
 
 
 def merge_beside(study: Disturbed, rng: random.Random) -> bool:  # noqa: ARG001
     """Another process merges the parts, however few they are."""
-    return merge(Files(str(study.store)), over=1) > 0
+    return merge(study.files, over=1) > 0
 
 
 ON_RUNS: tuple[Fault, ...] = (
@@ -157,9 +161,19 @@ ON_RUNS: tuple[Fault, ...] = (
     pause_worker,
     pause_scheduler,
     run_twice,
+    drive_twice,
+    extend_beside,
+    begin_again,
     fill_disk,
 )
-ON_STORES: tuple[Fault, ...] = (extend, tear_a_part, add_foreign_files, spoil_what_is_derived, merge_beside)
+ON_STORES: tuple[Fault, ...] = (
+    extend,
+    tear_a_part,
+    add_foreign_files,
+    add_late_parts,
+    spoil_what_is_derived,
+    merge_beside,
+)
 
 
 def is_worker(words: list[str]) -> bool:

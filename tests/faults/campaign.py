@@ -1,8 +1,8 @@
 """Seeded faults against whole runs of a study, and what must hold afterwards.
 
 seed -> Case: conditions, faults and their moments -> `mops-helm study run`, disturbed, until the last fault
-     -> the same command once more, undisturbed -> `study verify` is clean, and the content equals that of a
-        study that nobody disturbed; no run ended by an error of its own, no process is left
+     -> the same command once more, undisturbed -> every task has its own result, `study verify` names the
+        strange files and nothing else (checks.py); no run ended by an error of its own, no process is left
 
     python tests/faults/campaign.py --runs 200 [--seed 7]      a case alone: --runs 1 --seed SEED
 
@@ -11,6 +11,7 @@ brings back the faults and where they strike, not every interleaving.
 """
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -19,24 +20,35 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pytest
 
+import store_servers
 from faults.acts import ON_RUNS, ON_STORES, Fault, fill_disk, kill_runner, kill_scheduler
-from faults.disturbed import PHASES, RUN_SECONDS, TROUBLES, Conditions, Disturbed, Moment, Run, can_mount
+from faults.checks import Wrong, check_content, check_reasons, check_runs, check_store, content, expected
+from faults.disturbed import (
+    OTHER,
+    OWN,
+    PHASES,
+    RUN_SECONDS,
+    TROUBLES,
+    Conditions,
+    Disturbed,
+    Moment,
+    can_mount,
+)
 from helpers import wait_for
-from modelops_dask.store.verify import verify
 
 EXECUTORS = ("direct", "isolated_warm", "isolated_fork")
 BOUNDED = ("", "kills", "raises")  # troubles that `direct` survives: nothing bounds its tasks
+SERVERS = ("", "", "", "moto", "moto", "versitygw")  # "": a folder
 DAY_SECONDS = 86_400
-Content = dict[str, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class Case:
             outside=kill_scheduler in chosen or rng.random() < 0.15,
             clock_seconds=rng.choice([0, 0, 0, rng.uniform(-30, 30) * DAY_SECONDS]),
             disk=fill_disk in chosen and can_mount(),
+            server="" if fill_disk in chosen else rng.choice(SERVERS),
         )
         return cls(seed, conditions, tuple((fault, _moment(rng)) for fault in chosen))
 
@@ -90,6 +103,7 @@ class Told:
         holds = self.case.conditions
         found = [holds.executor, f"workers: {holds.workers}", *self.done]
         found += [f"a task {holds.trouble}"] * bool(holds.trouble)
+        found += [holds.server or "a folder"]
         found += ["scheduler outside"] * holds.outside + ["wrong clock"] * bool(holds.clock_seconds)
         return found + ["retried"] * self.retried
 
@@ -100,30 +114,40 @@ class Told:
         return f"{said}\n{self.wrong}" if self.wrong else said
 
 
-class Wrong(Exception):
-    """What does not hold."""
-
-
 @dataclass
 class Campaign:
-    """Cases in folders below `keep`, run one after another; the folder of one that ended well is removed."""
+    """Cases in folders below `keep`, run one after another; the folder of one that ended well is removed. The
+    `with` ends the object stores.
+    """
 
     keep: Path
     counts: Counter[str] = field(default_factory=Counter)
+    _addresses: dict[str, str] = field(default_factory=dict)
+    _servers: ExitStack = field(default_factory=ExitStack)
 
-    def __post_init__(self) -> None:
-        self.undisturbed = cache(self._undisturbed)
+    def __enter__(self) -> "Campaign":
+        return self
 
-    def _undisturbed(self, trouble: str, extended: bool) -> Content:
-        """The content of a study to which nothing is done. Executors do not change it."""
-        folder = Path(tempfile.mkdtemp(prefix="quiet-", dir=self.keep))
-        with Disturbed(folder, Conditions("isolated_warm", trouble=trouble)) as study:
-            study.extended = extended
-            study.write()
-            _finish(study, study.start())
-            found = content(study)
-        shutil.rmtree(folder)
-        return found
+    def __exit__(self, *_: object) -> None:
+        self._servers.close()
+
+    @contextmanager
+    def _store(self, server: str) -> Iterator[str]:
+        """The URL of an empty store behind a server, which variables of this process lead to; "" for none."""
+        if not server:
+            yield ""
+            return
+        if server not in self._addresses:
+            path = f"{store_servers.ROOT}/.tools/bin{os.pathsep}{os.environ.get('PATH', '')}"
+            start = store_servers.SERVERS[server] if shutil.which(server, path=path) else store_servers.moto
+            folder = self.keep / f"server-{server}"
+            folder.mkdir()
+            self._addresses[server] = self._servers.enter_context(start(folder))
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            store_servers.reached(self._addresses[server], patch) as url,
+        ):
+            yield url
 
     def tell(self, case: Case) -> Told:
         """Run a case."""
@@ -131,18 +155,21 @@ class Campaign:
         folder = Path(tempfile.mkdtemp(prefix=f"seed-{case.seed}-", dir=self.keep))
         done: list[str] = []
         retried, wrong = False, ""
-        with Disturbed(folder, case.conditions) as study:
+        with (
+            self._store(case.conditions.server) as url,
+            Disturbed(folder, case.conditions, url) as study,
+        ):
             try:
                 for number, (fault, moment) in enumerate(case.faults):
                     if _strike(study, fault, moment, random.Random(f"{case.seed}:{number}")):
                         done.append(fault.__name__)
                 _settle(study)
-                expected = self.undisturbed(case.conditions.trouble, study.extended)
-                retried = _go_on(study, expected)
-                _check(study, expected)
+                retried = _go_on_and_check(study)
             except (AssertionError, subprocess.TimeoutExpired, Wrong) as error:
                 wrong = f"{type(error).__name__}: {error}\nkept in {folder}"
-        ends = tuple(run.process.poll() for run in study.runs)
+            else:
+                study.remove_store()
+        ends = tuple(run.process.poll() for run in study.all_runs)
         told = Told(case, time.monotonic() - begun, tuple(done), ends, retried, wrong)
         self.counts.update(told.facts)
         if not wrong:
@@ -164,69 +191,40 @@ def _strike(study: Disturbed, fault: Fault, moment: Moment, rng: random.Random) 
 
 def _settle(study: Disturbed) -> None:
     """Wait for the end of what is disturbed, and of what it left: nothing else may write afterwards."""
-    study.wait_for_end(study.run)
+    for run in study.all_runs:
+        study.wait_for_end(run)
     wait_for(lambda: not study.strays(), f"end of what {study.folder} left behind", RUN_SECONDS)
 
 
-def _finish(study: Disturbed, run: Run) -> None:
-    """Let a run come to its end, which must be a good one. Tasks that fail or kill are part of the study."""
-    wanted = 3 if study.conditions.trouble else 0
-    if (found := study.wait_for_end(run)) != wanted:
-        raise Wrong(f"ended with {found}, not {wanted}\n{run.log.read_text()[-3000:]}")
-
-
-def _go_on(study: Disturbed, expected: Content) -> bool:
-    """Run the study without faults. Whether tasks that faults had taken for poisoned needed a retry."""
-    last = study.start()
-    retry = study.wait_for_end(last) == 3 and any(
-        mine != "ok" and wanted == "ok"
-        for mine, wanted in zip(statuses(content(study)), statuses(expected), strict=True)
-    )
-    _finish(study, study.start("--retry", "failed,poisoned") if retry else last)
-    return retry
-
-
-def content(study: Disturbed) -> Content:
-    """What the study returned, and how its tasks ended."""
-    results = study.store / "results"
-    columns = ["set", "replicate", "seed", "param_id", "status"]
-    return {
-        "y": pq.read_table(results / "raw" / "y.parquet"),
-        "replicates": pq.read_table(results / "replicates.parquet", columns=columns),
-    }
-
-
-def statuses(found: Content) -> list[str]:
-    return found["replicates"]["status"].to_pylist()
-
-
-def _check(study: Disturbed, expected: Content) -> None:
-    """Raise Wrong unless all is as if nothing had been done."""
-    for name, table in content(study).items():
-        if not table.equals(expected[name]):
-            raise Wrong(f"{name} differs from that of an undisturbed study")
-    for run in study.folder.glob("log-*"):
-        if "Traceback" in (text := run.read_text()):
-            raise Wrong(f"{run.name} has a traceback\n{text[-3000:]}")
-    for run in study.runs:
-        if run.process.returncode == 1:
-            raise Wrong(f"{run.log.name}: an unexpected error\n{run.log.read_text()[-3000:]}")
-    _check_store(study)
+def _go_on_and_check(study: Disturbed) -> bool:
+    """Run the study, and what else was asked of its store, without faults; whether tasks that faults had
+    taken for poisoned needed a retry. Raises Wrong unless all is as if nothing had been done.
+    """
+    retried = False
+    for spec in (OWN, OTHER):
+        if (study.folder / spec).exists():
+            retried |= _go_on(study, spec)
+            check_content(study, spec)
+            check_reasons(study)
+    check_runs(study)
+    check_store(study)
     wait_for(lambda: not study.strays(), "end of all processes", RUN_SECONDS)
+    return retried
 
 
-def _check_store(study: Disturbed) -> None:
-    """`study verify` names the files that were spoilt, and nothing else; without them all is well."""
-    found = {
-        (finding.code, finding.where.removeprefix("parts/")) for finding in verify(str(study.store)).findings
-    }
-    named = {where for code, where in found if code in ("TORN", "FOREIGN")}
-    if named != study.torn or len(found) != len(named):
-        raise Wrong(f"verify finds {sorted(found)}; spoilt were {sorted(study.torn)}")
-    for name in study.torn:
-        (study.parts / name).unlink()
-    if study.torn and (rest := verify(str(study.store)).findings):
-        raise Wrong(f"verify finds {rest} when the spoilt files are moved away")
+def _go_on(study: Disturbed, spec: str) -> bool:
+    """Run a study file without faults; whether a retry was needed. Tasks that fail or kill are part of it."""
+    wanted = [task.status for task in expected(study, spec)]
+    status = 0 if set(wanted) == {"ok"} else 3
+    run = study.start(spec=spec)
+    retry = study.wait_for_end(run) == 3 and any(
+        task.status != "ok" and own == "ok" for task, own in zip(content(study), wanted, strict=True)
+    )
+    if retry:
+        run = study.start("--retry", "failed,poisoned", spec=spec)
+    if (ending := study.wait_for_end(run)) != status:
+        raise Wrong(f"ended with {ending}, not {status}\n{run.log.read_text()[-3000:]}")
+    return retry
 
 
 def main() -> int:
@@ -237,12 +235,12 @@ def main() -> int:
     )
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what ends the processes of a study
-    campaign = Campaign(Path(tempfile.mkdtemp(prefix="faults-")))
     wrong = []
-    for seed in range(asked.seed, asked.seed + asked.runs):
-        told = campaign.tell(Case.of(seed))
-        print(told, flush=True)
-        wrong += [seed] * bool(told.wrong)
+    with Campaign(Path(tempfile.mkdtemp(prefix="faults-"))) as campaign:
+        for seed in range(asked.seed, asked.seed + asked.runs):
+            told = campaign.tell(Case.of(seed))
+            print(told, flush=True)
+            wrong += [seed] * bool(told.wrong)
     for what, number in campaign.counts.most_common():
         print(f"{number:5}  {what}")
     print(f"{asked.runs} cases from seed {asked.seed}: {len(wrong)} wrong {wrong or ''}")

@@ -19,9 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import psutil
 
 from helpers import wait_for
+from modelops_dask.store.files import Files
 from study_helpers import KNOBS, environ
 
 N_SETS, REPLICATES = 30, 2
@@ -29,9 +31,20 @@ REST_SECONDS = 0.03
 RUN_SECONDS = 600  # a run that takes longer hangs, on a busy machine too
 DISK = "size=24m"
 PHASES = ("started", "workers", "environment", "canary", "running", "compacting")
-# What makes a set of the study misbehave: parameters of the model in tests/bundles/knobs.
-TROUBLES = {"": {}, **{name: {name: [11]} for name in ("kills", "hangs", "hungry", "raises")}}
+# How a task ends that misbehaves in that way; a parameter of the model in tests/bundles/knobs.
+TROUBLES = {
+    "": "ok",
+    "kills": "poisoned",
+    "hangs": "poisoned",
+    "hungry": "poisoned",
+    "raises": "failed",
+    "forks": "ok",
+    "babbles": "poisoned",
+    "forges": "poisoned",
+}
+TROUBLED = {"forks": [3, 11, 19, 27], "babbles": [11, 19]}  # x that misbehave, else 11
 TIMEOUT_SECONDS = {"hangs": 2}  # else long, for this machine may be busy
+OWN, OTHER = "study.yaml", "other.yaml"  # the study, and another request of the same store
 
 # The command, where the machine's name and clock may be others.
 PROGRAM = """
@@ -47,7 +60,9 @@ main()
 
 @dataclass(frozen=True)
 class Conditions:
-    """What holds for all runs of a study. `trouble` is a key of TROUBLES; `disk`: the store's own, small."""
+    """What holds for all runs of a study. `trouble` is a key of TROUBLES; `disk`: the store's own, small;
+    `server`: the object store that has the store, of store_servers.SERVERS, or "" for a folder.
+    """
 
     executor: str
     workers: int = 2
@@ -55,6 +70,10 @@ class Conditions:
     outside: bool = False
     clock_seconds: float = 0.0
     disk: bool = False
+    server: str = ""
+
+    def troubled(self, x: int) -> bool:
+        return bool(self.trouble) and x in TROUBLED.get(self.trouble, [11])
 
 
 @dataclass(frozen=True)
@@ -83,15 +102,20 @@ class Run:
 
 
 class Disturbed:
-    """A study in a folder of its own. The `with` ends every process that belongs to it."""
+    """A study in a folder of its own, whose store is at `url`. The `with` ends every process that belongs to
+    it.
+    """
 
-    def __init__(self, folder: Path, conditions: Conditions) -> None:
+    def __init__(self, folder: Path, conditions: Conditions, url: str = "") -> None:
         self.folder, self.conditions = folder, conditions
-        self.store = folder / "out" / "knobs"
-        self.parts = self.store / "parts"
+        self.url = url or str(folder / "out" / "knobs")
+        self.files = Files(self.url)
+        self.bundle = folder / "bundle"
         self.extended = False
-        self.torn: set[str] = set()  # names of files in parts/ that a fault spoilt or added
+        self.begun_again = False  # the store was removed, and may receive parts of the study before
+        self.torn: set[str] = set()  # parts and other files in parts/ that a fault spoilt or added
         self.runs: list[Run] = []
+        self.beside: list[Run] = []  # of further drivers
         self._scheduler: subprocess.Popen | None = None
         self._workers: subprocess.Popen | None = None
 
@@ -100,6 +124,7 @@ class Disturbed:
             (self.folder / "out").mkdir()
             mount = ["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(self.folder / "out")]
             subprocess.run(mount, check=True, capture_output=True)
+        shutil.copytree(KNOBS, self.bundle, ignore=shutil.ignore_patterns("__pycache__"))
         self.write()
         return self
 
@@ -107,23 +132,38 @@ class Disturbed:
         for process in self.alive():
             with suppress(psutil.Error):
                 process.kill()
-        for process in (self._scheduler, self._workers, *(run.process for run in self.runs)):
+        for process in (self._scheduler, self._workers, *(run.process for run in self.all_runs)):
             if process:
                 process.wait(RUN_SECONDS)
         if self.conditions.disk:
             subprocess.run(["umount", "-l", str(self.folder / "out")], check=True)
 
-    def write(self) -> None:
-        """The study's file."""
+    def request(self, spec: str = OWN) -> tuple[range, int]:
+        """The x and the number of replicates that a study file asks for."""
+        if spec == OTHER:
+            return range(N_SETS // 6, N_SETS * 7 // 6), REPLICATES + 1
+        return range(N_SETS), REPLICATES + self.extended
+
+    def params(self, x: int) -> dict[str, object]:
+        """The parameters of a set."""
+        trouble = self.conditions.trouble
+        fixed = {trouble: TROUBLED.get(trouble, [11])} if trouble else {}
+        return {"rests": REST_SECONDS, **fixed, "x": x}
+
+    def write(self, spec: str = OWN) -> None:
+        """A study file."""
+        sets, replicates = self.request(spec)
+        fixed = self.params(0)
+        del fixed["x"]
         study = {
             "name": "knobs",
             "entrypoint": "knobs.wire/any",
-            "bundle": str(KNOBS),
-            "replicates": REPLICATES + self.extended,
-            "fixed": {"rests": REST_SECONDS, **TROUBLES[self.conditions.trouble]},
-            "grid": {"x": list(range(N_SETS))},
+            "bundle": str(self.bundle),
+            "replicates": replicates,
+            "fixed": fixed,
+            "grid": {"x": list(sets)},
         }
-        (self.folder / "study.yaml").write_text(json.dumps(study))
+        (self.folder / spec).write_text(json.dumps(study))
 
     # The run, and what is beside it
 
@@ -133,21 +173,25 @@ class Disturbed:
         return self.runs[-1]
 
     @property
+    def all_runs(self) -> list[Run]:
+        return [*self.runs, *self.beside]
+
+    @property
     def complete(self) -> bool:
         """Whether a run has ended with every task."""
         return any(run.process.poll() in (0, 3) for run in self.runs)
 
-    def start(self, *args: str) -> Run:
+    def start(self, *args: str, spec: str = OWN) -> Run:
         """Go on with the study."""
-        self.runs.append(self.launch("", *args))
+        self.runs.append(self.launch("", *args, spec=spec))
         return self.run
 
-    def launch(self, host: str, *args: str) -> Run:
+    def launch(self, host: str, *args: str, spec: str = OWN) -> Run:
         """The command on this machine, or on one whose name ends with `host`."""
         program = PROGRAM.format(host=host, clock_seconds=self.conditions.clock_seconds)
         log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}"
-        command = [sys.executable, "-c", program, "study", "run", "study.yaml", "--progress", "json"]
-        return Run(self._process([*command, *self._where(), *args], log), log)
+        command = [sys.executable, "-c", program, "study", "run", spec, "--progress", "json"]
+        return Run(self._process([*command, "--store", self.url, *self._where(), *args], log), log)
 
     def _where(self) -> list[str]:
         kind, seconds = self.conditions.executor, TIMEOUT_SECONDS.get(self.conditions.trouble, 30)
@@ -221,8 +265,21 @@ class Disturbed:
 
         wait_for(over, f"progress of {run.log}", RUN_SECONDS)
 
+    def part_names(self) -> list[str]:
+        return [name for name in self.files.list("parts") if name.endswith(".parquet")]
+
     def count_parts(self) -> int:
-        return len(list(self.parts.glob("*.parquet")))
+        if self.conditions.server:
+            time.sleep(0.1)  # one request at a time is enough to ask of the server
+        return len(self.part_names())
+
+    def remove_store(self) -> None:
+        """Remove every file of the store; what still runs may write others."""
+        filesystem, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+        with suppress(FileNotFoundError):
+            if self.conditions.server:
+                filesystem.rm(root, recursive=True)
+        shutil.rmtree(root, ignore_errors=True)
 
     def processes(self, is_wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
         """Processes of the study whose command line is wanted, oldest first."""
