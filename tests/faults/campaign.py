@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -65,7 +64,7 @@ class Case:
         executor = rng.choice(EXECUTORS)
         troubles = [name for name in TROUBLES if executor != "direct" or name in BOUNDED]
         faults = [fault for fault in ON_RUNS + ON_STORES if executor != "direct" or fault is not kill_runner]
-        chosen = rng.choices(faults, k=rng.choice([1, 2, 2, 3]))
+        chosen = rng.choices(faults, k=rng.choice([1, 2, 2, 3, 4]))
         conditions = Conditions(
             executor,
             workers=rng.choice([1, 2]),
@@ -165,7 +164,7 @@ class Campaign:
                         done.append(fault.__name__)
                 _settle(study)
                 retried = _go_on_and_check(study)
-            except (AssertionError, subprocess.TimeoutExpired, Wrong) as error:
+            except Exception as error:  # a store that cannot be read, for instance; others go on
                 wrong = f"{type(error).__name__}: {error}\nkept in {folder}"
             else:
                 study.remove_store()

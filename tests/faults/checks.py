@@ -60,6 +60,13 @@ def _expected(study: Disturbed, x: int, replicate: int) -> Task:
 
 def content(study: Disturbed) -> list[Task]:
     """What results/ says of the last request's tasks, by x and replicate. Raises Wrong."""
+    try:
+        return _content(study)
+    except (OSError, ValueError, KeyError) as error:
+        raise Wrong(f"results/ cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _content(study: Disturbed) -> list[Task]:
     manifest = json.loads(study.files.read("results/manifest.json"))
     folder = f"results/{manifest.get('stamp', '')}".rstrip("/")
     rows = _rows(study, f"{folder}/replicates.parquet")

@@ -24,6 +24,7 @@ COLUMNS_OF_0_1_0 = (
     *("threads", "environment", "executor", "preset", "seconds", "ended", "digest", "outputs"),
 )
 WRONG = b"late"  # no task returns this
+STATUSES = ("ok", "ok", "failed", "poisoned")
 KINDS = ("late", "copied", "bundle", "seed", "unmarked")
 
 
@@ -37,7 +38,7 @@ def add_late_parts(study: Disturbed, rng: random.Random) -> bool:
         return False
     tasks = list(plan.tasks([(0, plan.absent.size)]))
     for kind in rng.sample(KINDS, rng.randint(1, len(KINDS))):
-        status = rng.choice(["ok", "ok", "failed", "poisoned"])
+        status = rng.choice(STATUSES)
         rows = [
             Attempt(
                 *(task.set, task.replicate, task.seed ^ (kind == "seed"), status),
