@@ -93,10 +93,15 @@ def s3s_fs(folder: Path) -> Iterator[str]:
         yield address
 
 
+def find_program(name: str) -> str | None:
+    """The path of a server's program, of .tools/bin or PATH; None when it is not there."""
+    return shutil.which(name, path=f"{ROOT}/.tools/bin{os.pathsep}{os.environ.get('PATH', '')}")
+
+
 @contextmanager
 def _server(name: str, words: Sequence[str], folder: Path, variables: dict[str, str]) -> Iterator[str]:
     """A program of .tools/bin on a free port, with a bucket."""
-    program = shutil.which(name, path=f"{ROOT}/.tools/bin{os.pathsep}{os.environ.get('PATH', '')}")
+    program = find_program(name)
     assert program, f"{name} is missing; run: make tools"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
