@@ -1,6 +1,6 @@
 """Faults of two drivers: a second process runs the study, or another request of its store, at the same time.
 
-Either may be killed. Both names of machines differ, so neither is refused, as two machines' would not be.
+Either may be killed. Each has a machine of its own, by its name, so neither is refused.
 """
 
 import random
@@ -19,7 +19,7 @@ def drive_twice(study: Disturbed, rng: random.Random) -> bool:
 def extend_beside(study: Disturbed, rng: random.Random) -> bool:
     """Another machine runs another request of the same store, and either run may be killed."""
     study.write(OTHER)
-    return _beside(study, rng, study.launch("-other", spec=OTHER))
+    return _beside(study, rng, study.launch("-third", spec=OTHER))
 
 
 def _beside(study: Disturbed, rng: random.Random, other: Run) -> bool:
