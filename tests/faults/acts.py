@@ -1,7 +1,7 @@
 """The faults of the campaign: what may happen to a run of a study, or to its store, at any moment.
 
 A fault takes the Disturbed study and random numbers of its own, acts, and says whether there was anything to
-act on. ON_RUNS need a run that goes on, ON_STORES do not. Signals go to processes of the study only.
+act on. Those in AT_REST need no run that goes on. Signals go to processes of the study only.
 """
 
 import random
@@ -174,6 +174,7 @@ ON_STORES: tuple[Fault, ...] = (
     spoil_what_is_derived,
     merge_beside,
 )
+AT_REST: tuple[Fault, ...] = (*ON_STORES, begin_again)
 
 
 def is_worker(words: list[str]) -> bool:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import pytest
 
 import store_servers
-from faults.acts import ON_RUNS, ON_STORES, Fault, fill_disk, kill_runner, kill_scheduler
+from faults.acts import AT_REST, ON_RUNS, ON_STORES, Fault, fill_disk, kill_runner, kill_scheduler
 from faults.checks import Wrong, check_content, check_reasons, check_runs, check_store, content, expected
 from faults.disturbed import (
     OTHER,
@@ -184,7 +184,7 @@ def _strike(study: Disturbed, fault: Fault, moment: Moment, rng: random.Random) 
     for _ in range(2):
         if not study.runs or study.run.ended:
             if study.complete:
-                return fault in ON_STORES and fault(study, rng)
+                return fault in AT_REST and fault(study, rng)
             study.start()
         if study.wait_until(moment):
             return fault(study, rng)

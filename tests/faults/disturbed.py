@@ -112,7 +112,7 @@ class Disturbed:
         self.files = Files(self.url)
         self.bundle = folder / "bundle"
         self.extended = False
-        self.begun_again = False  # the store was removed, and may receive parts of the study before
+        self.begun_again = 0  # which of `runs` began the study once more in an empty store; 0: none
         self.torn: set[str] = set()  # parts and other files in parts/ that a fault spoilt or added
         self.runs: list[Run] = []
         self.beside: list[Run] = []  # of further drivers
@@ -179,7 +179,7 @@ class Disturbed:
     @property
     def complete(self) -> bool:
         """Whether a run has ended with every task."""
-        return any(run.process.poll() in (0, 3) for run in self.runs)
+        return any(run.process.poll() in (0, 3) for run in self.runs[self.begun_again :])
 
     def start(self, *args: str, spec: str = OWN) -> Run:
         """Go on with the study."""

@@ -78,7 +78,7 @@ def begin_again(study: Disturbed, rng: random.Random) -> bool:
     study.run.process.kill()
     study.remove_store()
     study.torn = set(late)
-    study.begun_again = True
+    study.begun_again = len(study.runs)
     if rng.random() < 0.5:
         with (study.bundle / "wire.py").open("a") as file:
             file.write("# another version\n")
