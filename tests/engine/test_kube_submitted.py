@@ -280,12 +280,14 @@ def test_failures_name_a_task_by_the_store_and_by_the_study_file(written):
 def test_a_driver_that_ends_before_it_counts_leaves_the_counts_of_the_driver_before_it(written):
     """As one does that finds that the driver before it was killed while it wrote the tables."""
     with reporter.Reporter(None, SimpleQueue()) as killed:
-        killed.progress(Progress(12, 9, 1, 1, 11, 3.0, 2, 0))
+        killed.progress(Progress(12, 10, 1, 1, 12, 3.0, 2, 0))
     with reporter.Reporter(None, SimpleQueue()) as mine:
         mine.failed(TablesNeedMemory("compacting", 1 << 30))
     study = submitted.of(job("Failed PodFailurePolicy", **written))
-    assert [study.summary[name] for name in submitted.COUNTS] == [12, 9, 1, 1, 1]
-    assert "ok                    9" in render_cluster.status(study, (), "-n lab", "table")
+    assert [study.summary[name] for name in submitted.COUNTS] == [12, 10, 1, 1, 0]
+    shown = render_cluster.status(study, (), "-n lab", "table")
+    assert "ok                   10" in shown
+    assert "study results" not in shown, "a pod that reads would be killed as well"
 
 
 @pytest.mark.parametrize("before", [None, Progress(12, 4, 1, 1, 6, 3.0, 2, 0)], ids=["at once", "later"])
