@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 300.0  # for a scheduler, for a first worker, and for another one when all are gone
 DRIVER_MEMORY = "studies.driver.resources.requests.memory"
-GIB = 1024 * MIB
+TABLES_BYTES = 4096 * MIB  # tables of 6 million rows were written in this, and not in half of it
 LOSSES_IN_A_ROW = 5  # of the scheduler, without a task that ended between
 LIMITS = replace(DEFAULT_LIMITS, grace_seconds=30.0, reason_seconds=3.0)
 
@@ -162,12 +162,17 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
             error.remedy += reporter.upgrade()
             raise
         except TablesNeedMemory as error:
-            wanted = f"{2 * (error.memory_bytes or GIB) // MIB}Mi"
-            error.remedy = (
-                f"Raise {DRIVER_MEMORY}, for example to {wanted} (and limits.memory, where that is set)."
-                + reporter.upgrade(f"--set {DRIVER_MEMORY}={wanted}")
-            )
+            error.remedy = _raise_memory(error.memory_bytes, reporter)
             raise
+
+
+def _raise_memory(had_bytes: int, reporter: Reporter) -> str:
+    """What to give a driver that was killed while it wrote tables."""
+    wanted = f"{max(TABLES_BYTES, 2 * had_bytes) // MIB}Mi"
+    return (
+        f"Raise {DRIVER_MEMORY}, for example to {wanted} (and limits.memory, where that is set)."
+        + reporter.upgrade(f"--set {DRIVER_MEMORY}={wanted}")
+    )
 
 
 def _reached(
