@@ -31,13 +31,13 @@ from modelops_dask.errors import MopsError
 from modelops_dask.kube.reporter import Reporter
 from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
-from modelops_dask.shape import MIB, Shape
+from modelops_dask.shape import Shape
 from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import bundles
 from modelops_dask.store.files import Files
 from modelops_dask.store.requests import own_sets
 from modelops_dask.study import events, memory, packed, spec
-from modelops_dask.study.breaker import CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
+from modelops_dask.study.breaker import DRIVER_MEMORY, CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
 from modelops_dask.study.plan import Share
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 WAIT_SECONDS = 300.0  # for a scheduler, for a first worker, and for another one when all are gone
-DRIVER_MEMORY = "studies.driver.resources.requests.memory"
-TABLES_BYTES = 4096 * MIB  # tables of 6 million rows were written in this, and not in half of it
 LOSSES_IN_A_ROW = 5  # of the scheduler, without a task that ended between
 LIMITS = replace(DEFAULT_LIMITS, grace_seconds=30.0, reason_seconds=3.0)
 
@@ -162,17 +160,10 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
             error.remedy += reporter.upgrade()
             raise
         except TablesNeedMemory as error:
-            error.remedy = _raise_memory(error.memory_bytes, reporter)
+            value = f"Raise {DRIVER_MEMORY}, for example to {error.wanted}"
+            error.remedy = f"{value} (and limits.memory, where that is set)."
+            error.remedy += reporter.upgrade(f"--set {DRIVER_MEMORY}={error.wanted}")
             raise
-
-
-def _raise_memory(had_bytes: int, reporter: Reporter) -> str:
-    """What to give a driver that was killed while it wrote tables."""
-    wanted = f"{max(TABLES_BYTES, 2 * had_bytes) // MIB}Mi"
-    return (
-        f"Raise {DRIVER_MEMORY}, for example to {wanted} (and limits.memory, where that is set)."
-        + reporter.upgrade(f"--set {DRIVER_MEMORY}={wanted}")
-    )
 
 
 def _reached(
