@@ -17,8 +17,11 @@ from modelops_dask.errors import ClusterFailed
 from modelops_dask.kube import jobs
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.jobs import CONTAINER, Object, Offer
+from modelops_dask.kube.pods import KILLED
 from modelops_dask.kube.submitted import Submitted
 from modelops_dask.kube.visit import visiting
+from modelops_dask.study.breaker import DRIVER_MEMORY, TablesNeedMemory
+from mops_helm.values import quantity
 
 USAGE = 2  # exit status of a command that does not know an option
 UNKNOWN = re.compile(rb"[Nn]o such option:? '?--spec")
@@ -40,6 +43,29 @@ except MopsError as error:
 """
 
 
+class ReaderKilled(ClusterFailed):
+    """The command was killed in its pod: an exit status of 137 and not a word."""
+
+    def __init__(self, study: Submitted, namespace: str) -> None:
+        super().__init__(study, namespace)
+        self.study, self.namespace = study, namespace
+
+    def __str__(self) -> str:
+        limit = _driver(self.study.template).get("resources", {}).get("limits", {}).get("memory", "")
+        try:
+            had_bytes = quantity.to_bytes(limit)
+        except quantity.BadQuantity:
+            had_bytes = 0
+        wanted = TablesNeedMemory("reading", had_bytes).wanted
+        return (
+            f"The pod that reads {self.study.store} was killed, probably for lack of memory: it has the "
+            f"study's driver's{limit and f', {limit}'}. Results are stored. "
+            "Give drivers more memory, then submit the study again:\n"
+            f"  mops-helm upgrade {self.study.release} -n {self.namespace} --set {DRIVER_MEMORY}={wanted}\n"
+            f"  {self.study.command}"
+        )
+
+
 class NotSent(ClusterFailed):
     """A bundle did not reach the store."""
 
@@ -54,7 +80,10 @@ class NotSent(ClusterFailed):
 def run(
     cluster: Cluster, study: Submitted, verb: str, words: Sequence[str], stdout: BinaryIO, say: Callable
 ) -> int:
-    """The exit status of `mops-helm study VERB STORE WORDS` where the store is seen, for this Job's tasks."""
+    """The exit status of `mops-helm study VERB STORE WORDS` where the store is seen, for this Job's tasks.
+
+    Raises ReaderKilled.
+    """
     owner = jobs.owned_by(study.job, study.uid)
     command, request = ["mops-helm", "study", verb, study.store, *words], request_words(study)
     with visiting(cluster, study.template, study.job, say, owner) as visit:
@@ -63,13 +92,20 @@ def run(
             if request:
                 code = visit.run([*command, *request], stdout, stderr=errors)
                 if code != USAGE or not UNKNOWN.search(errors.getvalue()):
-                    return code
+                    return _whole(code, study, cluster)
                 errors = io.BytesIO()
             say(LAST_REQUEST)
-            return visit.run(command, stdout, stderr=errors)
+            return _whole(visit.run(command, stdout, stderr=errors), study, cluster)
         finally:
             sys.stderr.buffer.write(errors.getvalue())
             sys.stderr.flush()
+
+
+def _whole(code: int, study: Submitted, cluster: Cluster) -> int:
+    """The exit status of a command that was not killed. ReaderKilled."""
+    if code == KILLED:
+        raise ReaderKilled(study, cluster.namespace)
+    return code
 
 
 def request_words(study: Submitted) -> list[str]:

@@ -108,7 +108,9 @@ def _next(study: Submitted, flags: str) -> list[str]:
     read = f"{shlex.quote(study.job)} {flags}"
     if not study.ended:
         return [f"mops-helm study status {read} --watch", f"mops-helm study cancel {read}"]
-    steps = [f"mops-helm study results {read}"] if study.summary.get("ok") else []
+    # A study that failed though no task is pending has failed at its tables.
+    no_tables = study.state == "failed" and not study.summary.get("pending")
+    steps = [f"mops-helm study results {read}"] if study.summary.get("ok") and not no_tables else []
     if study.state == "partial":
         steps.append(f"{study.command} --retry failed,poisoned")
     elif study.state != "succeeded":

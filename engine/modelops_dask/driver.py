@@ -31,13 +31,13 @@ from modelops_dask.errors import MopsError
 from modelops_dask.kube.reporter import Reporter
 from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
-from modelops_dask.shape import MIB, Shape
+from modelops_dask.shape import Shape
 from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import bundles
 from modelops_dask.store.files import Files
 from modelops_dask.store.requests import own_sets
 from modelops_dask.study import events, memory, packed, spec
-from modelops_dask.study.breaker import CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
+from modelops_dask.study.breaker import DRIVER_MEMORY, CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
 from modelops_dask.study.plan import Share
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 WAIT_SECONDS = 300.0  # for a scheduler, for a first worker, and for another one when all are gone
-DRIVER_MEMORY = "studies.driver.resources.requests.memory"
-GIB = 1024 * MIB
 LOSSES_IN_A_ROW = 5  # of the scheduler, without a task that ended between
 LIMITS = replace(DEFAULT_LIMITS, grace_seconds=30.0, reason_seconds=3.0)
 
@@ -162,11 +160,9 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
             error.remedy += reporter.upgrade()
             raise
         except TablesNeedMemory as error:
-            wanted = f"{2 * (error.memory_bytes or GIB) // MIB}Mi"
-            error.remedy = (
-                f"Raise {DRIVER_MEMORY}, for example to {wanted} (and limits.memory, where that is set)."
-                + reporter.upgrade(f"--set {DRIVER_MEMORY}={wanted}")
-            )
+            value = f"Raise {DRIVER_MEMORY}, for example to {error.wanted}"
+            error.remedy = f"{value} (and limits.memory, where that is set)."
+            error.remedy += reporter.upgrade(f"--set {DRIVER_MEMORY}={error.wanted}")
             raise
 
 

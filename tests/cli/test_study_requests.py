@@ -3,8 +3,9 @@
 import gzip
 import io
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -90,6 +91,22 @@ def read(job, monkeypatch):
         return code, stdout.getvalue().decode(), "\n".join(said), pod
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("limits", "had", "wanted"), [({"memory": "6Gi"}, ", 6Gi", "12288Mi"), ({}, "", "4096Mi")]
+)
+def test_a_reader_that_is_killed_says_so_and_what_to_type(limits, had, wanted, job, monkeypatch):
+    """One that builds tables in too little memory has no last word of its own."""
+    job.template["spec"]["containers"][0]["resources"] = {"limits": limits}
+    killed = SimpleNamespace(run=lambda *_, **__: 137)
+    monkeypatch.setattr(reading, "visiting", lambda *_: nullcontext(killed))
+    with pytest.raises(reading.ReaderKilled) as error:
+        reading.run(SimpleNamespace(namespace="lab"), job, "results", (), io.BytesIO(), print)
+    said, upgrade, again = str(error.value).splitlines()
+    assert f"driver's{had}. Results are stored." in said and error.value.exit_code == 5
+    assert upgrade.endswith(f"-n lab --set studies.driver.resources.requests.memory={wanted}")
+    assert again.strip() == job.command
 
 
 def test_the_command_that_reproduces_a_task_of_an_earlier_request_works(tmp_path, monkeypatch):

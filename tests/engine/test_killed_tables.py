@@ -28,9 +28,8 @@ import test_killed_tables
 from modelops_dask.store import merge
 from modelops_dask.study import drive
 
-def killed(*args):
-    for begun in args[3:]:  # of compact()
-        begun()
+def killed(*args, begun=lambda: None, **_):
+    begun()
     os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[2] == "compacting":
@@ -99,11 +98,17 @@ def test_what_wrote_tables_and_had_no_task_to_run_is_seen_too(tmp_path):
         run(tmp_path, taken_away=lambda: False)
 
 
+@pytest.mark.parametrize(("had", "wanted"), [(0, "4096Mi"), (1024, "4096Mi"), (4096, "8192Mi")])
+def test_the_value_to_raise_is_not_one_that_is_killed_as_well(had, wanted):
+    """Doubling the default of 1Gi cost another round on a real cluster."""
+    assert TablesNeedMemory("compacting", had * MIB).wanted == wanted
+
+
 def leave(folder: Path, **changes: object) -> None:
     """The record of a run on another machine that is no more."""
     with presence.Presence(Files(str(folder / "store"))) as there:
-        driver = replace(there.driver, host="sims-driver-x", phase="compacting", **changes)
-    (folder / "store" / presence.FILE).write_text(json.dumps({**asdict(driver), "of a later version": 1}))
+        record = replace(there.driver, host="sims-driver-x", phase="compacting", **changes)
+    (folder / "store" / presence.FILE).write_text(json.dumps({**asdict(record), "of a later version": 1}))
 
 
 @pytest.mark.parametrize(

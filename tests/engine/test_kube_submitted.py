@@ -16,6 +16,7 @@ from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.own import Own
 from modelops_dask.store.files import StoreFailed
 from modelops_dask.store.fold import Failure
+from modelops_dask.study.breaker import TablesNeedMemory
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
 from mops_helm import progress, render_cluster
@@ -274,6 +275,19 @@ def test_failures_name_a_task_by_the_store_and_by_the_study_file(written):
     first, second = submitted.of(job("Failed P", **written)).summary["by_reason"]
     assert (first["task"], first["task_of_spec"], second["task"]) == ("3/1", "0/1", "9/0")
     assert "task_of_spec" not in second
+
+
+def test_a_driver_that_ends_before_it_counts_leaves_the_counts_of_the_driver_before_it(written):
+    """As one does that finds that the driver before it was killed while it wrote the tables."""
+    with reporter.Reporter(None, SimpleQueue()) as killed:
+        killed.progress(Progress(12, 10, 1, 1, 12, 3.0, 2, 0))
+    with reporter.Reporter(None, SimpleQueue()) as mine:
+        mine.failed(TablesNeedMemory("compacting", 1 << 30))
+    study = submitted.of(job("Failed PodFailurePolicy", **written))
+    assert [study.summary[name] for name in submitted.COUNTS] == [12, 10, 1, 1, 0]
+    shown = render_cluster.status(study, (), "-n lab", "table")
+    assert "ok                   10" in shown
+    assert "study results" not in shown, "a pod that reads would be killed as well"
 
 
 @pytest.mark.parametrize("before", [None, Progress(12, 4, 1, 1, 6, 3.0, 2, 0)], ids=["at once", "later"])

@@ -164,6 +164,8 @@ def of(job: jobs.Object) -> Submitted:
         chunks = spec["completions"]
     verdict = _verdict(annotations, summary, chunks)
     progress = _progress(annotations, chunks)
+    if summary and progress and not summary["total"]:
+        summary |= _counts(progress)
     if "Complete" in conditions:
         state = "succeeded"
     elif jobs.CANCELLED in annotations:
@@ -213,6 +215,13 @@ def _summary(annotation: Any) -> dict[str, Any]:
         reasons = summary["by_reason"]
         summary["by_reason"] = list(filter(_is_reason, reasons)) if isinstance(reasons, list) else []
     return summary | counts
+
+
+def _counts(progress: Seen) -> dict[str, int]:
+    """The counts of a summary whose driver ended before it counted: those that the driver before it told."""
+    ok = max(0, progress.done - progress.failed - progress.poisoned)
+    pending = max(0, progress.total - progress.done)
+    return dict(zip(COUNTS, (progress.total, ok, progress.failed, progress.poisoned, pending), strict=True))
 
 
 def _is_reason(value: Any) -> bool:

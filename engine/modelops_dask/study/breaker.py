@@ -16,6 +16,8 @@ from modelops_dask.study.batch import Failed
 
 BROKEN_IN_A_ROW = 3
 DEATHS_IN_A_ROW = 10  # five tasks that kill, at the end of a study when nothing else is left
+DRIVER_MEMORY = "studies.driver.resources.requests.memory"
+TABLES_BYTES = 4 * 2**30  # tables of 6 million rows were written in this, and not in half of it
 DEATHS_AT_FIRST = 3  # while no task has ever completed; of memory too
 
 
@@ -92,6 +94,11 @@ class TablesNeedMemory(Stopped):
     phase: str
     memory_bytes: int = 0
     remedy: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """The memory to try next, as a quantity of Kubernetes."""
+        return f"{max(TABLES_BYTES, 2 * self.memory_bytes) // MIB}Mi"
 
     @property
     def what(self) -> str:
