@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from modelops_dask import venv
+from modelops_dask import seeding, venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, native_threads, outcome, runner
@@ -69,7 +69,7 @@ class DirectExecutor(Executor):
 
     def _call(self, wire: Callable, task: Task) -> runner.Answer:
         if self._seeds:
-            runner.seed_globals(task.seed)
+            seeding.seed_task(task.seed)
         return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory)
 
     def pool(self) -> dict[str, int]:
