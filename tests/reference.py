@@ -23,6 +23,7 @@ import leak_matrix
 
 BUNDLES = Path(__file__).parent / "bundles"
 PROMISES = leak_matrix.documented_columns()  # {column: {row: whether a task may find what others left}}
+WEAK = {("isolated_warm", "a changed file of the model")}  # tasks of one message may find it, say the docs
 REPLICATES = int(os.environ.get("REFERENCE_REPLICATES", "2"))
 TIMEOUT_SECONDS = 60
 
@@ -109,7 +110,8 @@ class Model:
 
     def is_promised(self, task: Task, column: str) -> bool:
         """Whether an executor promises that no other task changes this one's answer."""
-        return column not in self.absent and not PROMISES[column].get(task.row, False)
+        weak = column in self.absent or (column, task.row) in WEAK
+        return not weak and not PROMISES[column].get(task.row, False)
 
 
 def leaks() -> list[str]:
