@@ -34,7 +34,7 @@ from reference import BUNDLES, MODELS, Answer, Model, Task
 GIB = 1024**3
 EXECUTORS = ("direct", "isolated_warm", "isolated_fork", "cold")
 SIZES = {"as they come": None, "of one task": 1e-9}  # seconds that a batch should take
-REPLICATES_OF_ONE = 4  # at most, in batches of one task
+REPLICATES_OF_ONE = 1  # in batches of one task: the worker has run others of the model
 IN_BATCHES_OF_ONE = {"leaves", "diagnose-healthy", "habits-units-in-place"} | {
     model.name
     for model in MODELS
