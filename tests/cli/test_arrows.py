@@ -19,13 +19,14 @@ MODULES = [
 # What a study is (data: what would run) is below the store, what runs it is above.
 DESCRIPTION = {"contract", "document", "explicit", "fields", "plan", "sampling", "scalars", "spec"}
 # A room of the engine and the rooms that it may import.
-FOUNDATION = {"errors", "settings", "shape", "scratch", "metrics", "yaml_nodes"}
+FOUNDATION = {"errors", "settings", "shape", "scratch", "metrics", "yaml_nodes", "seeding"}
 ROOMS = {
     "errors": set(),
     "settings": {"errors"},
     "shape": {"errors"},
     "scratch": set(),
     "yaml_nodes": set(),
+    "seeding": set(),
     "metrics": set(),
     "dask_logs": set(),
     "signals": set(),
@@ -120,9 +121,10 @@ def test_every_room_of_the_engine_has_its_arrows():
 
 def test_the_runner_needs_only_the_standard_library():
     """It is started by path with the bundle's Python, which has none of our packages."""
-    for file in ("runner.py", "messages.py", "outputs.py", "zygote.py", "children.py", "replay.py"):
-        for name in imports(ENGINE / "executors" / file):
-            if file != "runner.py" or not name.startswith("modelops_dask.executors"):  # in the worker
+    files = ("runner.py", "messages.py", "outputs.py", "zygote.py", "children.py", "replay.py")
+    for path in (ENGINE / "seeding.py", *(ENGINE / "executors" / name for name in files)):
+        for name in imports(path):
+            if path.name != "runner.py" or not name.startswith("modelops_dask."):  # in the worker
                 assert name.partition(".")[0] in sys.stdlib_module_names, name
 
 

@@ -1,14 +1,18 @@
 """Executor direct: the model runs in this process."""
 
 import os
+import random
 import sys
+import textwrap
 
 import pytest
 
-from executor_helpers import FAULTS, settings, task, write_bundle
+from executor_helpers import FAULTS, run_here, settings, task, write_bundle
 from modelops_dask import executors
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import runner
+from modelops_dask.local import local_cluster
+from modelops_dask.shape import Shape
 
 
 @pytest.fixture
@@ -107,3 +111,20 @@ def test_seeding_is_left_out_when_threads_would_share_it(chosen):
 def test_an_error_that_is_no_text_can_be_stored():
     answer = runner.failed(ValueError(os.fsdecode(b"bad \xff.csv")))
     assert "bad \\udcff.csv" in answer.error and answer.error.encode()
+
+
+def test_a_long_task_draws_from_random_what_its_seed_says(tmp_path):
+    """A worker's heartbeats, two a second, draw from `random`: not from the one that the model has."""
+    model = """
+        import random, time
+        def wire(entrypoint, params, seed):
+            first = random.random()
+            time.sleep(1.2)
+            return {"drawn": repr((first, random.random()))}
+    """
+    source = write_bundle(tmp_path / "slow", {"wire.py": textwrap.dedent(model)})
+    chosen = settings(tmp_path, executor_type="direct")
+    with local_cluster(Shape(1, 1, 1, 1 << 30), chosen) as client:
+        outcome = client.submit(run_here, task(source, chosen, seed=7)).result(timeout=60)
+    generator = random.Random(7)
+    assert outcome.outputs["drawn"].decode() == repr((generator.random(), generator.random()))

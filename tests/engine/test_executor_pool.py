@@ -180,7 +180,7 @@ def test_random_is_seeded_as_by_its_own_function(seed):
     before = random.getstate()
     try:
         random.gauss(0, 1)  # leaves half of a pair behind, which the next task must not get
-        runner.seed_globals(seed)
+        runner.seeding.seed_globals(seed)
         assert random.getstate() == random.Random(seed).getstate()
     finally:
         random.setstate(before)

@@ -9,13 +9,14 @@ go. For debugging and for models that keep nothing.
 
 import itertools
 import logging
+import random
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from modelops_dask import venv
+from modelops_dask import seeding, venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, native_threads, outcome, runner
@@ -35,6 +36,8 @@ class DirectExecutor(Executor):
     def __init__(self, settings: Settings, threads: int = 1) -> None:
         self._alone = threads == 1
         self._seeds = self._alone and settings.seed_globals
+        if self._seeds:
+            _have_dask_draw_elsewhere()
         self._memory = runner.Memory(runner.Peak(resets=self._alone))
         self._turn = threading.Condition()
         self._running = 0
@@ -69,7 +72,7 @@ class DirectExecutor(Executor):
 
     def _call(self, wire: Callable, task: Task) -> runner.Answer:
         if self._seeds:
-            runner.seed_globals(task.seed)
+            seeding.seed_task(task.seed)
         return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory)
 
     def pool(self) -> dict[str, int]:
@@ -123,3 +126,18 @@ class DirectExecutor(Executor):
                 del sys.modules[name]
         sys.path[:] = [path for path in sys.path if not f"{path}/".startswith(tree)]
         self._bundle = self._wire = None
+
+
+def _have_dask_draw_elsewhere() -> None:
+    """Give Dask's modules a generator of their own in place of `random`.
+
+    Its threads measure each heartbeat by a sample (dask.sizeof), which would change the state of `random`
+    amid a task: the results of tasks longer than half a second would differ from run to run.
+    """
+    own = random.Random()
+    for name, module in list(sys.modules.items()):
+        if (
+            name.partition(".")[0] in ("dask", "distributed", "tornado")
+            and vars(module).get("random") is random
+        ):
+            module.random = own

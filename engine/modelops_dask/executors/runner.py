@@ -21,7 +21,6 @@ import importlib
 import importlib.util
 import os
 import pickle
-import random
 import resource
 import select
 import signal
@@ -34,18 +33,19 @@ from functools import reduce
 from typing import Any
 
 if __package__:  # in the worker
+    from modelops_dask import seeding
     from modelops_dask.executors import messages
     from modelops_dask.executors import outputs as outputs_of
 else:  # by path, under names that no model has: this folder is not on sys.path
 
-    def _sibling(name: str) -> Any:
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    def _sibling(name: str, folder: str = "") -> Any:
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder, f"{name}.py")
         spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
 
-    messages, outputs_of = _sibling("messages"), _sibling("outputs")
+    messages, outputs_of, seeding = _sibling("messages"), _sibling("outputs"), _sibling("seeding", os.pardir)
 
 Answer = messages.Answer
 
@@ -125,50 +125,6 @@ def _import_file(bundle: str, target: str) -> Any:
 
 
 # One call
-
-
-_GLOBAL = random.random.__self__  # the generator behind the functions of `random`
-_seed_global = super(random.Random, _GLOBAL).seed
-
-
-def seed_globals(seed: int) -> None:
-    """Seed `random`, and NumPy's global state if NumPy is loaded: neither then depends on earlier tasks."""
-    _seed_global(seed)  # with the next line what random.seed() does with a number, at 0.8 of the price
-    _GLOBAL.gauss_next = None
-    NumpySeeder.seed = seed
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        seed_numpy(numpy_random, seed)
-
-
-def seed_numpy(numpy_random: Any, seed: int) -> None:
-    """NumPy's legacy seeding takes 32 bits or a list of them; an explicit seed of a study may have 64."""
-    numpy_random.seed(seed if seed < 1 << 32 else [seed & 0xFFFFFFFF, seed >> 32])
-
-
-class NumpySeeder:
-    """A finder in sys.meta_path: seeds NumPy's global state when a task is the first to import it.
-
-    To import NumPy for every model would cost those that do without it 0.1 s a process.
-    """
-
-    seed: int | None = None  # of the task under way
-
-    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Any:
-        if name != "numpy.random":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_seed(module: Any) -> None:
-                execute(module)
-                if self.seed is not None:
-                    seed_numpy(module, self.seed)
-
-            spec.loader.exec_module = execute_and_seed
-        return spec
 
 
 def call(
@@ -375,7 +331,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
                 connection.send(messages.turn(nonce, first), messages.PONG)
             for number, (entrypoint, params, seed, limit_bytes) in enumerate(calls, first):
                 if seeds:
-                    seed_globals(seed)
+                    seeding.seed_globals(seed)
                 answer = call(wire, entrypoint, params, seed, memory, limit_bytes)
                 goes_on = answer.status == "ok" and number < first + len(calls) - 1
                 connection.hold()
@@ -425,8 +381,8 @@ def set_oom_score(score: int) -> None:
 
 def load_model(bundle: str, reference: str, seeds: bool) -> Callable[[str, dict, int], dict]:
     """load_wire(), with NumPy's global generator seeded also when a task is the first to import it."""
-    if seeds and "numpy.random" not in sys.modules:
-        sys.meta_path.insert(0, NumpySeeder())
+    if seeds:
+        seeding.expect_numpy()
     return load_wire(bundle, reference)
 
 

@@ -209,7 +209,7 @@ class Zygote:
             self._files.enter()  # this was forked before the task before it ended
         its_turn, entrypoint, params, seed, limit_bytes = pickle.loads(request)
         if self._seeds:
-            runner.seed_globals(seed)
+            runner.seeding.seed_globals(seed)
         elif numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
         loaded = set(sys.modules) if self._learns else set()

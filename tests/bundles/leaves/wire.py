@@ -5,13 +5,32 @@ stay the same from task to task is read at import, which each of them has behind
 """
 # ruff: noqa: ARG001, ARG005
 
+import atexit
+import builtins
+import contextvars
+import copyreg
+import csv
+import decimal
+import gc
 import importlib.metadata
+import importlib.util
+import json
+import locale
+import logging
 import os
 import random
+import resource
+import signal
+import socket
 import string
+import sys
 import sysconfig
 import tempfile
 import threading
+import time
+import types
+import warnings
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -19,7 +38,10 @@ LEFT, FOUND = {}, {}
 
 
 def leaves(name, found):
-    """Register a function(seed) that leaves `name` behind; found(seed) is whether a task has it already."""
+    """Register a function(seed) that leaves `name` behind; found(seed) is whether a task has it already.
+
+    `KIND: NAME` is one of several things of a kind, which are found all or none.
+    """
 
     def register(leave):
         LEFT[name], FOUND[name] = leave, found
@@ -29,10 +51,27 @@ def leaves(name, found):
 
 
 def wire(entrypoint, params, seed):
-    found = [name for name, is_there in FOUND.items() if is_there(seed)]
-    for leave in LEFT.values():
-        leave(seed)
-    return {"left": "\n".join(LEFT), "found": "\n".join(found)}
+    """Leave all that there is to leave, or only what the parameter `leaves` names."""
+    names = [params["leaves"]] if "leaves" in params else list(LEFT)
+    found = [name for name in names if FOUND[name](seed)]
+    returned = [LEFT[name](seed) for name in names]
+    drawn = [value for value in returned if isinstance(value, tuple)]
+    asked = repr(params)
+    wreck(params)
+    return {"left": "\n".join(names), "found": "\n".join(found), "drawn": repr(drawn), "params": asked}
+
+
+def wreck(value):
+    """Change parameters in place, nested ones too."""
+    for item in list(value.values() if isinstance(value, dict) else value):
+        if isinstance(item, dict | list):
+            wreck(item)
+    if isinstance(value, dict):
+        for name in list(value):
+            value[f"{name}?"] = value.pop(name)
+    else:
+        value.reverse()
+        value.append("left behind")
 
 
 COUNTED = 0
@@ -95,7 +134,26 @@ def _(seed):
 
 @leaves("the state of `random`", lambda seed: random.getstate() != random.Random(seed).getstate())
 def _(seed):
-    random.random()
+    return random.random(), random.gauss(0, 1)
+
+
+def has_numpy():
+    return importlib.util.find_spec("numpy") is not None
+
+
+if has_numpy():  # imported by the task, for that may be a task's first import of it
+
+    def numpy_is_seeded(seed):
+        import numpy
+
+        own = numpy.random.RandomState(seed if seed < 1 << 32 else [seed & 0xFFFFFFFF, seed >> 32])
+        return repr(own.get_state()) == repr(numpy.random.get_state())
+
+    @leaves("the state of `random`: NumPy's", lambda seed: not numpy_is_seeded(seed))
+    def _(seed):
+        import numpy
+
+        return numpy.random.random(2).tolist(), numpy.random.normal()
 
 
 OWN = random.Random(7)
@@ -104,7 +162,7 @@ START = OWN.getstate()
 
 @leaves("the state of a generator of its own", lambda seed: OWN.getstate() != START)
 def _(seed):
-    OWN.random()
+    return (OWN.random(),)
 
 
 @leaves("a thread", lambda seed: "left" in {thread.name for thread in threading.enumerate()})
@@ -149,3 +207,116 @@ PACKAGE = Path(sysconfig.get_path("purelib"), "left_behind-1.0.dist-info")
 def _(seed):
     PACKAGE.mkdir(exist_ok=True)
     (PACKAGE / "METADATA").write_text("Metadata-Version: 2.1\nName: left-behind\nVersion: 1.0\n")
+
+
+# Other state of a process: what it is at import, and a change of it. All of it stays or none.
+
+OTHER = "other state of its process"
+
+
+def leaves_state(name, state, change):
+    """Register a state that is a value: state() tells it, change(seed) changes it for good."""
+    start = state()
+    leaves(f"{OTHER}: {name}", lambda seed: state() != start)(change)
+
+
+def default(seed, seen=[]):  # noqa: B006 (what it is about)
+    seen += [seed]
+
+
+def umask():
+    os.umask(before := os.umask(0o022))
+    return before
+
+
+def pickle_models(seed):
+    copyreg.pickle(Model, lambda model: (Model, ()))
+
+
+VARIABLE = contextvars.ContextVar("left", default=None)
+FILE_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def change_limit(seed):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILE_LIMIT[0] - 1, FILE_LIMIT[1]))
+
+
+def change_precision(seed):
+    decimal.getcontext().prec = 5
+
+
+def change_time_zone(seed):
+    os.environ["TZ"] = "XYZ-5"
+    time.tzset()
+    del os.environ["TZ"]
+
+
+def change_handler(seed):
+    with suppress(ValueError):  # not in the main thread: then nobody can
+        signal.signal(signal.SIGUSR2, lambda number, frame: None)
+
+
+def stub_module(seed):
+    sys.modules["left_behind"] = types.ModuleType("left_behind")
+
+
+def patch_builtin(seed):
+    builtins.left_behind = seed
+
+
+def patch_library(seed):
+    json.JSONDecoder.left_behind = seed
+
+
+def replace_hook(seed):
+    sys.excepthook = print
+
+
+leaves_state("a default argument", lambda: str(default.__defaults__), default)
+leaves_state("a builtin", lambda: hasattr(builtins, "left_behind"), patch_builtin)
+leaves_state("a class of the library", lambda: hasattr(json.JSONDecoder, "left_behind"), patch_library)
+leaves_state(
+    "`sys.path`", lambda: "/left-behind" in sys.path, lambda seed: sys.path.insert(0, "/left-behind")
+)
+leaves_state("`sys.modules`", lambda: "left_behind" in sys.modules, stub_module)
+leaves_state("a hook", lambda: sys.excepthook, replace_hook)
+leaves_state("a context variable", VARIABLE.get, VARIABLE.set)
+leaves_state(
+    "warnings filters",
+    lambda: any(entry[2] is ResourceWarning and entry[0] == "error" for entry in warnings.filters),
+    lambda seed: warnings.simplefilter("error", ResourceWarning),
+)
+leaves_state("the decimal context", lambda: decimal.getcontext().prec, change_precision)
+leaves_state(
+    "the locale",
+    lambda: locale.setlocale(locale.LC_TIME),
+    lambda seed: locale.setlocale(locale.LC_TIME, "C.UTF-8"),
+)
+leaves_state("the time zone", lambda: time.timezone, change_time_zone)
+leaves_state("a signal handler", lambda: signal.getsignal(signal.SIGUSR2), change_handler)
+leaves_state("the umask", umask, lambda seed: os.umask(0o027))
+leaves_state("a limit of resources", lambda: resource.getrlimit(resource.RLIMIT_NOFILE), change_limit)
+leaves_state("the recursion limit", sys.getrecursionlimit, lambda seed: sys.setrecursionlimit(4321))
+leaves_state("the switch interval", sys.getswitchinterval, lambda seed: sys.setswitchinterval(0.004))
+leaves_state(
+    "the digits of numbers", sys.get_int_max_str_digits, lambda seed: sys.set_int_max_str_digits(999)
+)
+leaves_state("the garbage collector", lambda: (gc.isenabled(), gc.get_threshold()), lambda seed: gc.disable())
+leaves_state("a handler of exits", atexit._ncallbacks, lambda seed: atexit.register(int))
+leaves_state("the timeout of sockets", socket.getdefaulttimeout, lambda seed: socket.setdefaulttimeout(600))
+leaves_state("the logging level", logging.root.getEffectiveLevel, lambda seed: logging.root.setLevel(42))
+leaves_state("a dialect of CSV", csv.list_dialects, lambda seed: csv.register_dialect("left", delimiter=";"))
+leaves_state("how an object is pickled", lambda: Model in copyreg.dispatch_table, pickle_models)
+
+if has_numpy():
+
+    def numpy_errors(seed):
+        import numpy
+
+        return numpy.geterr()["over"] == "ignore"
+
+    @leaves(f"{OTHER}: how NumPy treats errors", numpy_errors)
+    def _(seed):
+        import numpy
+
+        numpy.seterr(over="ignore")

@@ -57,7 +57,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         trace = tracing.Trace(bundle, ask["frozen"], ask["shifted"])
         replaced.replace(trace)
     if ask["frozen"]:
-        runner.seed_globals(4242 + (ask["shifted"] == "random"))
+        runner.seeding.seed_globals(4242 + (ask["shifted"] == "random"))
     try:
         wire = runner.load_model(bundle, reference, seeds)
     except BaseException as error:
@@ -70,7 +70,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
 
     def call(one: tuple) -> Any:
         if seeds:
-            runner.seed_globals(one[2])
+            runner.seeding.seed_globals(one[2])
         return runner.call(wire, *one, memory)
 
     say("ready")
