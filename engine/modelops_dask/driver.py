@@ -41,7 +41,7 @@ from modelops_dask.study.breaker import DRIVER_MEMORY, CannotFit, NoWorkers, Out
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
 from modelops_dask.study.plan import Share
-from modelops_dask.study.summary import INTERRUPTED, Summary
+from modelops_dask.study.summary import INTERRUPTED, Summary, status
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -160,6 +160,8 @@ def _run(given: argparse.Namespace, inbox: "SimpleQueue[events.Event]", reporter
             error.remedy += reporter.upgrade()
             raise
         except TablesNeedMemory as error:
+            if not given.share:  # of a chunk, only its own tasks are counted
+                reporter.count(status(files, spec=study))
             value = f"Raise {DRIVER_MEMORY}, for example to {error.wanted}"
             error.remedy = f"{value} (and limits.memory, where that is set)."
             error.remedy += reporter.upgrade(f"--set {DRIVER_MEMORY}={error.wanted}")

@@ -6,10 +6,13 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
+from modelops_dask import driver
 from modelops_dask.bundle import fetch
+from modelops_dask.kube import reporter
 from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
@@ -79,6 +82,22 @@ def test_the_next_pod_stops_once_and_a_person_goes_on(phase, tmp_path):
     assert stopped.value.exit_code == 4
     assert stopped.value.memory_bytes == presence.memory_bytes() > 0
     assert run(tmp_path, taken_away=lambda: False).counts["ok"] == 2, "submitted again, by somebody"
+
+
+def test_the_driver_that_stops_counts_the_tasks_that_are_stored(tmp_path, monkeypatch):
+    """Its own counts are 0, and those of the driver before it may be older than the store."""
+    kill_one(tmp_path, "compacting")
+    monkeypatch.setenv("MODELOPS_BUNDLES_CACHE_DIR", str(tmp_path / "cache"))
+    words = ["--spec", tmp_path / "study.yaml", "--bundle", KNOBS, "--store", tmp_path / "store"]
+    asked = driver._arguments([*map(str, words), "--scheduler", "tcp://nowhere:8786"])
+    with reporter.Reporter(None, SimpleQueue()) as mine:
+        with pytest.raises(TablesNeedMemory):
+            driver._run(asked, SimpleQueue(), mine)
+        assert {name: mine._state[name] for name in ("total", "ok", "failed")} == {
+            "total": 2,
+            "ok": 2,
+            "failed": 0,
+        }
 
 
 def test_a_person_is_told_and_the_run_tries_again(tmp_path):

@@ -145,8 +145,12 @@ class Reporter(AbstractContextManager):
             if int(number) in self.own_sets:
                 reason["task_of_spec"] = f"{self.own_sets[int(number)]}/{replicate}"
         if summary.share is not None or not self._name:
-            self._state |= {name: facts[name] for name in COUNTS}
+            self.count(summary)
         self._end(facts, summary.exit_code, verdict(summary), of_all=summary.share is None)
+
+    def count(self, summary: Summary) -> None:
+        """What the summary of an error that follows will count."""
+        self._state |= {"total": summary.total, **{name: summary.counts[name] for name in COUNTS[1:]}}
 
     def failed(self, error: MopsError) -> None:
         """It ended by an error."""
