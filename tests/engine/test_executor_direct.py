@@ -128,3 +128,17 @@ def test_a_long_task_draws_from_random_what_its_seed_says(tmp_path):
         outcome = client.submit(run_here, task(source, chosen, seed=7)).result(timeout=60)
     generator = random.Random(7)
     assert outcome.outputs["drawn"].decode() == repr((generator.random(), generator.random()))
+
+
+def test_dask_goes_on_with_a_generator_of_its_own(tmp_path):
+    """All names of the module `random` still work in Dask's modules, classes too, and draw elsewhere."""
+    from distributed import worker_state_machine
+    from distributed.protocol import compression
+
+    with executors.create(settings(tmp_path, executor_type="direct")):
+        state = random.getstate()
+        assert worker_state_machine.random.Random(0).random() == random.Random(0).random()
+        worker_state_machine.random.sample(range(100), 3)
+        worker_state_machine.random.seed(5)
+        compression.randint(0, 9)
+        assert random.getstate() == state

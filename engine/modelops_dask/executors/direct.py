@@ -14,7 +14,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 from modelops_dask import seeding, venv
 from modelops_dask.bundle import Bundle
@@ -129,15 +129,21 @@ class DirectExecutor(Executor):
 
 
 def _have_dask_draw_elsewhere() -> None:
-    """Give Dask's modules a generator of their own in place of `random`.
+    """Give Dask's modules a generator of their own in place of the one behind the functions of `random`.
 
     Its threads measure each heartbeat by a sample (dask.sizeof), which would change the state of `random`
     amid a task: the results of tasks longer than half a second would differ from run to run.
     """
-    own = random.Random()
+    shared, own = random.random.__self__, random.Random()
+    private = ModuleType("random", random.__doc__)
+    for name, value in vars(random).items():
+        is_shared = getattr(value, "__self__", None) is shared
+        setattr(private, name, getattr(own, name) if is_shared else value)
     for name, module in list(sys.modules.items()):
-        if (
-            name.partition(".")[0] in ("dask", "distributed", "tornado")
-            and vars(module).get("random") is random
-        ):
-            module.random = own
+        if name.partition(".")[0] not in ("dask", "distributed", "tornado"):
+            continue
+        for member, value in list(vars(module).items()):
+            if value is random:
+                setattr(module, member, private)
+            elif getattr(value, "__self__", None) is shared:  # from random import randint
+                setattr(module, member, getattr(own, value.__name__))
