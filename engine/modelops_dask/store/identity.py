@@ -101,7 +101,7 @@ def study_json(study: Study) -> bytes:
     del values["accepted"]
     if not study.upgraded:
         del values["upgraded"]
-    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
+    return encode_json(values)
 
 
 def read_study(files: Files) -> Study:
@@ -160,7 +160,12 @@ def accept(files: Files, digest: str, differences: Sequence[str]) -> None:
     """
     note = {"bundle": digest, "differences": list(differences)}
     name = f"{ACCEPTED}/{digest.removeprefix('sha256:')}.json"
-    files.create(name, (json.dumps(note, indent=1, ensure_ascii=False) + "\n").encode())
+    files.create(name, encode_json(note))
+
+
+def encode_json(value: object) -> bytes:
+    """The content of a JSON file of a store."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(files: Files, name: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ still missing.
 Does not know what was done: parts.py and fold.py do.
 """
 
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +27,7 @@ from modelops_dask.store.identity import (
     FORMAT,
     Damaged,
     Study,
+    encode_json,
     new_study,
     read_json,
     read_study,
@@ -93,7 +93,7 @@ def begin(files: Files, spec: Spec, bundle_digest: str, note: Callable[[str], No
             )
     table, numbers = _add_sets(files, spec.table)
     request = Request(spec.replicates, ranges(numbers.to_numpy()), tuple(sorted(spec.resources.items())))
-    wanted = _json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
+    wanted = encode_json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
     try:
         changed = files.read("spec.json") != wanted
     except FileNotFoundError:
@@ -210,7 +210,3 @@ def ranges(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
     breaks = np.flatnonzero(np.diff(values) != 1)
     starts, stops = values[np.r_[0, breaks + 1]], values[np.r_[breaks, len(values) - 1]] + 1
     return tuple(zip(starts.tolist(), stops.tolist(), strict=True))
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
