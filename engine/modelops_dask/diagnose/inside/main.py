@@ -71,6 +71,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     def call(one: tuple) -> Any:
         if seeds:
             runner.seeding.seed_globals(one[2])
+        memory.lift()  # each is measured: how long a task took must not decide what is allocated after it
         return runner.call(wire, *one, memory)
 
     say("ready")
@@ -86,7 +87,11 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         connection.hold()
         if ask["memory"]:
             _release()
-        say("answer", _resident_bytes() or runner.maxrss_bytes())
+        resident_bytes = _resident_bytes() or runner.maxrss_bytes()
+        if ask["frozen"]:
+            # Texts of figures, of another length each time, would move the addresses of what comes after.
+            resident_bytes, answer = 0, answer._replace(seconds=0.0, peak_bytes=0)
+        say("answer", resident_bytes)
         connection.send(messages.START, answer)
     written = trace.written() if trace else {}
     lengths = [(path, None if data is None else len(data)) for path, data in written.items()]
