@@ -127,9 +127,11 @@ def _previous(folder: Path) -> Path:
 @contextmanager
 def _side(tree: Path, code: str, argument: object) -> Iterator[subprocess.Popen]:
     path = os.pathsep.join([str(tree / "engine"), str(tree / "benchmarks")])
+    # As they are installed: with their bytecode.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with subprocess.Popen(
         [sys.executable, "-c", code, str(argument)],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**variables, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

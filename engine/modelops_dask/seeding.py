@@ -14,7 +14,10 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this
+    from typing import Any
 
 _GLOBAL = random.random.__self__  # the generator behind the functions of `random`
 _seed_global = super(random.Random, _GLOBAL).seed

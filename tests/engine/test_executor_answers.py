@@ -14,8 +14,9 @@ import pytest
 
 from executor_helpers import descriptors, settings, task, write_bundle
 from modelops_dask import executors
-from modelops_dask.executors import messages, replay
-from modelops_dask.executors.messages import OUT_OF_TURN, Answer, Mailbox, OutOfTurn, answer_of, packed
+from modelops_dask.executors import mailbox, messages, replay
+from modelops_dask.executors.mailbox import Mailbox, OutOfTurn, answer_of
+from modelops_dask.executors.messages import OUT_OF_TURN, Answer, packed
 from study_helpers import SMALL, mops_helm
 
 KINDS = ["isolated_warm", "isolated_fork", "cold"]
@@ -47,7 +48,7 @@ def wire(entrypoint, params, seed):
         if "nonce" in names and "number" in names and turn is None:
             turn = names["number"].to_bytes(8, "big") + names["nonce"]
         frame = frame.f_back
-    descriptor = connection._socket.fileno()
+    descriptor = connection._descriptor
     for what, data in params["writes"]:
         number = int.from_bytes(turn[:8], "big") + (what == "next")
         data = (number.to_bytes(8, "big") + turn[8:] if what else b"") + bytes.fromhex(data)
@@ -97,7 +98,7 @@ def test_a_child_that_comes_back_from_a_task_answers_nothing(folder, forks, kind
     ]
 
 
-@pytest.mark.skipif(not messages.CREDENTIALS, reason="the kernel does not tell who wrote")
+@pytest.mark.skipif(not mailbox.CREDENTIALS, reason="the kernel does not tell who wrote")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["this", "next"])
 def test_a_perfect_answer_of_another_process_does_not_count(folder, insider, kind, what):
@@ -110,7 +111,7 @@ def test_a_perfect_answer_of_another_process_does_not_count(folder, insider, kin
     with executors.create(chosen) as executor:
         outcomes = executor.run_all(tasks)
     assert (outcomes[2].status, outcomes[2].reason, outcomes[2].outputs) == ("died", OUT_OF_TURN, {})
-    assert outcomes[2].error.endswith(messages.STRANGER)
+    assert outcomes[2].error.endswith(mailbox.STRANGER)
     others = [outcome.outputs.get("x") for x, outcome in enumerate(outcomes) if x != 2]
     assert others == [b"0", b"1", b"3", b"4"]
 
@@ -129,13 +130,13 @@ def test_whom_a_late_stranger_disturbs_has_another_chance(folder, insider):
 
 HEADS = [
     *("{}", "[]", "null", "NaN", "\0", "1" * 5000, "[" * 100_000, '["ok"]', '["ok",{},"","",1e999,0]'),
-    *('["ok",{"y":-1},"","",0.0,0]', '["ok",{"y":9223372036854775808},"","",0.0,0]', '["ok",{},"","",0,0]'),
-    *('["ok",{"y":true},"","",0.0,0]', '["ok",{},"\\ud800","",0.0,0]', '["fine",{},"","",0.0,0]', "\\ud800"),
+    *('["ok",{"y":-1},"","",0,0]', '["ok",{"y":9223372036854775808},"","",0,0]', '["ok",{},"","",0.0,0]'),
+    *('["ok",{"y":true},"","",0,0]', '["ok",{},"\\ud800","",0,0]', '["fine",{},"","",0,0]', "\\ud800"),
     *(
-        '["ready",{},"","",0.0,0]',
-        '["ok",{},"","",0.0,0] ',
-        '["ok",{},"","",0.0,1.0]',
-        '["ok",[],"","",0.0,0]',
+        '["ready",{},"","",0,0]',
+        '["ok",{},"","",0,0] ',
+        '["ok",{},"","",0,1.0]',
+        '["ok",[],"","",0,0]',
     ),
 ]
 
@@ -171,7 +172,7 @@ def test_whatever_a_task_writes_costs_that_task(folder, insider, kind):
     for x, (writes, outcome) in enumerate(zip(written, outcomes, strict=True)):
         if writes:
             assert (outcome.status, outcome.reason, outcome.outputs) == ("died", OUT_OF_TURN, {}), writes
-            assert outcome.error.endswith(messages.STRAY)
+            assert outcome.error.endswith(mailbox.STRAY)
         else:
             assert (outcome.status, outcome.outputs) == ("ok", {"x": str(x).encode()})
 
@@ -239,7 +240,7 @@ def test_too_many_names_are_the_failure_of_the_task(monkeypatch):
         assert mail.read()
         answer = answer_of(mail.frame(messages.START))
         assert (answer.status, answer.reason, answer.outputs) == ("failed", "HeadTooLarge", {})
-        connection._socket.close()
+        connection._close()
 
 
 def test_descriptors_that_come_along_are_not_taken(pair):

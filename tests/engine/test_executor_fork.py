@@ -135,7 +135,7 @@ def test_the_peak_of_a_task_leaves_out_what_it_shares(executor, chosen):
     small, large, after = (
         executor.run(task(FAULTS, chosen, "allocates", mib=mib)).peak_bytes >> 20 for mib in (1, 200, 1)
     )
-    assert 200 <= large < 220
+    assert 195 <= large < 220  # what the import left is not all touched again
     assert small < 10
     assert after < 10
 

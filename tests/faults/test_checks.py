@@ -9,7 +9,7 @@ from faults.checks import Wrong, check_content, check_reasons, check_store
 from faults.disturbed import OTHER, OWN, Conditions, Disturbed
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
-from modelops_dask.executors.messages import Mailbox
+from modelops_dask.executors.mailbox import Mailbox
 from modelops_dask.settings import Settings
 from modelops_dask.store import parts
 from modelops_dask.store.compact import compact

@@ -15,7 +15,7 @@ from typing import Any
 from modelops_dask import venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import messages
+from modelops_dask.executors import mailbox, messages
 from modelops_dask.executors.messages import Answer
 from modelops_dask.executors.process import Call, Runner, RunnerLost
 from modelops_dask.executors.wire import find_wire
@@ -159,10 +159,10 @@ class Probe(Runner):
     def _said(self, seconds: float) -> tuple[Any, memoryview]:
         """The next message: its JSON, and the bytes behind that."""
         try:
-            return messages.opened(
+            return mailbox.opened(
                 self._frame(messages.START, seconds, "TaskTimeout", "the tasks did not end")
             )
-        except messages.OutOfTurn as misfit:
+        except mailbox.OutOfTurn as misfit:
             raise self._ended(messages.OUT_OF_TURN, str(misfit)) from None
 
     def _answer_after(self, seconds: float) -> Answer:

@@ -29,7 +29,7 @@ class Child:
     """A forked process: what it says, and its end."""
 
     def __init__(self, pid: int, connection: socket.socket, mail: Any, lifeline_fd: int) -> None:
-        """mail is the messages.Mailbox of the connection."""
+        """mail is the mailbox.Mailbox of the connection."""
         self.pid, self._connection, self._mail, self._lifeline_fd = pid, connection, mail, lifeline_fd
 
     def send(self, message: bytes, seconds: float | None) -> None:

@@ -8,15 +8,16 @@ which do not. Standard library only, in Python 3.9's language: runner.py loads i
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
 
 ERROR, METADATA = "error", "metadata"  # names of outputs that ModelOps gives a meaning
 MODEL_ERROR, NO_OUTPUTS, EMPTY_OUTPUTS = "ModelError", "NoOutputs", "EmptyOutputs"
-EXCEPTION = re.compile(r"(?:\w+\.)*([A-Z]\w{0,79})", re.ASCII)  # a class, perhaps with its module
-READABLE = re.compile(rb"[\t\n\r\x20-\x7e]{4,}")
+EXCEPTION = r"(?:\w+\.)*([A-Z]\w{0,79})"  # a class, perhaps with its module
+READABLE = rb"[\t\n\r\x20-\x7e]{4,}"
 TEXT_LIMIT = 16 * 1024  # characters of what was returned that are kept
 
 
@@ -74,9 +75,12 @@ def _lone_error(data: bytes) -> tuple[str, str] | None:
 
 def _described(found: dict, name: str, data: bytes) -> tuple[str, str]:
     """What JSON says of an error: {"error": message or such JSON, "type": an exception, "traceback": ...}"""
+    import json
+    import re
+
     inner = found["error"] if isinstance(found.get("error"), dict) else found
     message = inner.get("error") or inner.get("message") or _text(data)
-    kind = EXCEPTION.fullmatch(str(inner.get("type") or inner.get("error_type")))
+    kind = re.fullmatch(EXCEPTION, str(inner.get("type") or inner.get("error_type")), re.ASCII)
     reason = kind[1] if kind and kind[0] != "None" else MODEL_ERROR
     trace = inner.get("traceback") or found.get("traceback")
     lines = [f"the model returned an error in its output {name!r}"]
@@ -91,6 +95,8 @@ def _described(found: dict, name: str, data: bytes) -> tuple[str, str]:
 
 def _parsed(data: bytes) -> Any:
     """Its JSON; None where it is none."""
+    import json
+
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -99,10 +105,12 @@ def _parsed(data: bytes) -> Any:
 
 def _text(data: bytes) -> str:
     """What a person can read of bytes: of a table the words that it holds."""
+    import re
+
     try:
         return data.decode()[:TEXT_LIMIT]
     except UnicodeDecodeError:
-        return b" ".join(READABLE.findall(data)).decode()[-TEXT_LIMIT:]
+        return b" ".join(re.findall(READABLE, data)).decode()[-TEXT_LIMIT:]
 
 
 def _as_bytes(name: str, data: Any) -> bytes:

@@ -2,7 +2,7 @@
 
     call(tasks) -> socket -> runner.py -> Answers         the model's prints -> pipe -> the last 64 KiB
 
-An answer that is not the awaited one, or not the runner's, ends the runner (messages.py).
+An answer that is not the awaited one, or not the runner's, ends the runner (mailbox.py).
 One thread at a time uses a Runner. Whoever starts one ends it with close() or kill(): both leave no process
 of its group, no zombie and no descriptor. Does not choose when to start or retire: warm.py does.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from modelops_dask.executors import messages, runner
+from modelops_dask.executors import mailbox, messages, runner
 from modelops_dask.executors.copies import Slot
 from modelops_dask.limits import pod
 
@@ -31,6 +31,7 @@ QUIET_SECONDS = 0.01  # that prints are left unread; a task that prints more tha
 SHORT_SECONDS, PAUSE_SECONDS = 1e-4, 5e-4  # answers of shorter tasks are fetched several at a time
 LOOK_SECONDS = 0.5  # how often a silent runner is looked after: a child of its may hold the socket open
 
+START = Path(__file__).with_name("start.py")
 HASH_SEED = "6640"  # what Dask's nanny gives its workers: the order of a set is then the same in `direct`
 
 # Native thread pools: their size changes the bytes of results, so it is fixed unless the person set it.
@@ -101,7 +102,7 @@ class Runner:
         self._log = b""
         self._nonce = bytes(8)  # of the latest request
         self._socket, theirs = socket.socketpair()
-        self._mail = messages.Mailbox(self._socket)
+        self._mail = mailbox.Mailbox(self._socket)
         self._output, output = os.pipe()
         lifeline, self._lifeline = os.pipe()
         try:
@@ -110,7 +111,7 @@ class Runner:
             arguments = (theirs.fileno(), lifeline, works_in, wire, int(seed_globals), source)
             own = {pod.MARK: self.mark, **({"TMPDIR": str(slot.temporary)} if slot else {})}
             self._process = subprocess.Popen(
-                [python, "-s", self.SCRIPT, *map(str, arguments)],
+                [python, "-s", START, self.SCRIPT, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -197,7 +198,7 @@ class Runner:
         its_turn = messages.turn(self._nonce, self.tasks)
         answer = self._receive(its_turn, timeout_seconds, "TaskTimeout", "the task did not end")
         if answer.status not in messages.ENDS:
-            raise self._ended(messages.OUT_OF_TURN, messages.STRAY)
+            raise self._ended(messages.OUT_OF_TURN, mailbox.STRAY)
         self.used_at = time.monotonic()
         return answer
 
@@ -251,7 +252,7 @@ class Runner:
     def _send(self, message: object, timeout_seconds: float | None) -> None:
         self._socket.settimeout(timeout_seconds)
         try:
-            self._socket.sendall(messages.request(message))
+            self._socket.sendall(mailbox.request(message))
         except OSError:
             raise self._lost() from None
 
@@ -260,8 +261,8 @@ class Runner:
     ) -> messages.Answer:
         """The answer of a turn, the model's prints read meanwhile."""
         try:
-            return messages.answer_of(self._frame(its_turn, timeout_seconds, reason, what))
-        except messages.OutOfTurn as misfit:
+            return mailbox.answer_of(self._frame(its_turn, timeout_seconds, reason, what))
+        except mailbox.OutOfTurn as misfit:
             raise self._ended(messages.OUT_OF_TURN, str(misfit)) from None
 
     def _frame(self, its_turn: bytes, timeout_seconds: float | None, reason: str, what: str) -> bytes:

@@ -14,13 +14,11 @@ Does not start, time or restart anything: process.py does, and warm.py decides w
 from __future__ import annotations
 
 import contextlib
-import copy
 import faulthandler
 import fcntl
 import importlib
 import importlib.util
 import os
-import pickle
 import resource
 import select
 import signal
@@ -30,7 +28,15 @@ import threading
 import time
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
+    from typing import Any
+
+try:
+    from _pickle import loads  # pickle.loads; pickle itself imports more than all of this file
+except ImportError:
+    from pickle import loads
 
 if __package__:  # in the worker
     from modelops_dask import seeding
@@ -170,7 +176,11 @@ def own(value: Any) -> Any:
         return copied
     if kind is list:
         return [item if type(item) in PLAIN else own(item) for item in value]
-    return value if kind in PLAIN else copy.deepcopy(value)
+    if kind in PLAIN:
+        return value
+    import copy
+
+    return copy.deepcopy(value)
 
 
 def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
@@ -325,7 +335,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     output.flush()
     connection.send(messages.START, messages.READY)
     while (body := connection.receive()) is not None:
-        nonce, first, calls = pickle.loads(body)
+        nonce, first, calls = loads(body)
         try:
             if not calls:
                 connection.send(messages.turn(nonce, first), messages.PONG)

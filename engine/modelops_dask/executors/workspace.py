@@ -14,13 +14,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import stat
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
 
 BUNDLE, TEMPORARY = "b", "t"
 KEPT = ".kept"  # beside the folder: copies of files that importing the model wrote
@@ -353,6 +355,8 @@ class Workspace:
 
     def _write_note(self, text: str) -> None:
         if self._inside:
+            import json
+
             with contextlib.suppress(OSError), open(self._folder + NOTES, "a", encoding="ascii") as file:
                 file.write(json.dumps(text) + "\n")
 
@@ -489,6 +493,8 @@ def shown(name: str) -> str:
 
 def notes_of(folder: str) -> Any:
     """The notes beside a folder: (names of what was put back, what could not be)."""
+    import json
+
     names, problem = [], ""
     try:
         with open(folder + NOTES, encoding="ascii") as file:

@@ -43,6 +43,7 @@ def _sibling(name: str) -> Any:
 
 runner = _sibling("runner")
 messages = runner.messages
+mailbox = _sibling("mailbox")
 replay = _sibling("replay")
 children = _sibling("children")
 
@@ -91,7 +92,7 @@ class Zygote:
             ending = "TaskTimeout", f"the task did not end within {timeout_seconds:g} s"
             connection.send(its_turn, self._died(ending, started, self._end(child)[1]))
             return
-        except messages.OutOfTurn as misfit:
+        except mailbox.OutOfTurn as misfit:
             ending = messages.OUT_OF_TURN, str(misfit)
             connection.send(its_turn, self._died(ending, started, self._end(child)[1]))
             return
@@ -109,10 +110,10 @@ class Zygote:
         """After its task: end a child. From the first that did well, make memory what later ones need."""
         report = None
         if self._learns:
-            with contextlib.suppress(children.Overdue, messages.OutOfTurn):
+            with contextlib.suppress(children.Overdue, mailbox.OutOfTurn):
                 report = child.receive(its_turn, REPORT_SECONDS)
         self._end(child)
-        if report and (learned := replay.read(messages.opened(report)[0])):
+        if report and (learned := replay.read(mailbox.opened(report)[0])):
             self._learns = False
             replay.replay(*learned)
             try:
@@ -161,20 +162,20 @@ class Zygote:
         # OpenBLAS's threads end in a first fork: what is left after it stays.
         child = self._fork(_tell_size)
         size = None
-        with contextlib.suppress(children.Overdue, messages.OutOfTurn):
+        with contextlib.suppress(children.Overdue, mailbox.OutOfTurn):
             size = child.receive(messages.START, children.GRACE_SECONDS + REPORT_SECONDS)
         child.end()
         if size is None:
             raise ForkUnsafe("a child that should do nothing did not survive it")
         if left := _threads():
             raise ForkUnsafe(f"importing the model left {left}")
-        self._shared_bytes = messages.answer_of(size).peak_bytes
+        self._shared_bytes = mailbox.answer_of(size).peak_bytes
         self._orphans.expect()
 
     def _fork(self, work: Callable[[Any], object]) -> children.Child:
         """A child that does its work, which may write to its connection, and ends."""
         ours, theirs = socket.socketpair()
-        mail = messages.Mailbox(ours)
+        mail = mailbox.Mailbox(ours)
         lifeline, held = os.pipe()
         pid = os.fork()
         if pid == 0:

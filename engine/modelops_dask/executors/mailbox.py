@@ -1,0 +1,169 @@
+"""Answers, as those who wait for them read them: a worker, and a zygote for its children.
+
+    Mailbox.read() -> Mailbox.frame(turn) -> answer_of(frame) -> Answer
+
+Who waits for an answer knows its turn and its process, and on Linux the kernel tells which process wrote each
+piece: whatever does not fit raises OutOfTurn. Nothing that comes from a model is unpickled, for a pickle may
+run code in the process that reads it.
+
+Standard library only, in Python 3.9's language: zygote.py loads it by path. Does not know what becomes of a
+process that spoke out of turn: process.py and zygote.py do.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import socket
+import sys
+from typing import Any
+
+if __package__:  # in the worker
+    from modelops_dask.executors import messages
+else:  # by path, which loads that first
+    messages = sys.modules["_modelops_messages"]
+
+TURN_BYTES, HEAD_AT, CHUNK = messages.TURN_BYTES, messages.HEAD_AT, messages.CHUNK
+HEAD_LIMIT, BODY_LIMIT, STATUSES = messages.HEAD_LIMIT, messages.BODY_LIMIT, messages.STATUSES
+CREDENTIALS = sys.platform == "linux" and hasattr(socket, "SO_PASSCRED")
+_SPACE = socket.CMSG_SPACE(12) if CREDENTIALS else 0  # for struct ucred, and not for descriptors
+_KINDS = [str, dict, str, str, int, int]  # of an answer's fields, in its head
+_NUMBERS = 1 << 63
+_scan = json.JSONDecoder().scan_once  # a value, and where it ends
+_lengths_at = messages.LENGTHS.unpack_from
+_answer = messages.Answer._make
+
+
+class OutOfTurn(Exception):
+    """Something came that is not the awaited answer of the awaited process; str() says what, for the author
+    of the model. Its last line is the same for equal causes.
+    """
+
+
+STRANGER = (
+    "spoke out of turn: another process wrote to the connection of the task's process; "
+    "does the model fork a child that does not end?"
+)
+STRAY = "spoke out of turn: the task's process wrote something to its connection that is no answer"
+
+
+def request(message: object) -> bytes:
+    """The bytes of a request."""
+    body = pickle.dumps(message, protocol=4)
+    return len(body).to_bytes(8, "big") + body
+
+
+class Mailbox:
+    """The reading end of a socket that one process writes answers to."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Before anybody writes: the kernel notes who wrote what from here on."""
+        self._socket = connection
+        self._pid = b""
+        self._data: bytes | bytearray = b""
+        self._at = 0  # what was taken; less than all of it
+        if CREDENTIALS:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def expect(self, pid: int) -> None:
+        """Whose answers these are."""
+        self._pid = pid.to_bytes(4, sys.byteorder)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read beyond the answers that were taken."""
+        return not self._data
+
+    def read(self) -> bool:
+        """Read what is there; False once the other side is gone. Raises OutOfTurn, and what recv() raises."""
+        if CREDENTIALS:
+            # What different processes wrote is never read in one piece.
+            chunk, ancillary, flags, _ = self._socket.recvmsg(CHUNK, _SPACE)
+            if chunk and (not ancillary or ancillary[0][2][:4] != self._pid or flags & socket.MSG_CTRUNC):
+                raise OutOfTurn(STRANGER)
+        else:
+            chunk = self._socket.recv(CHUNK)
+        if self._at:
+            self._data, self._at = self._data[self._at :], 0
+        if not self._data:
+            self._data = chunk
+        else:
+            if len(self._data) > CHUNK and type(self._data) is bytes:
+                self._data = bytearray(self._data)  # of a large answer: it grows in its place
+            self._data += chunk
+        return bool(chunk)
+
+    def frame(self, its_turn: bytes) -> bytes | None:
+        """The whole answer of a turn, as it came; None while something of it is missing. Raises OutOfTurn."""
+        data, at = self._data, self._at
+        if len(data) - at < HEAD_AT or not data.startswith(its_turn, at):
+            begun = bytes(data[at : at + TURN_BYTES])
+            if its_turn.startswith(begun):
+                return None
+            raise _stray(f"it began with {begun!r}")
+        head_size, body_size = _lengths_at(data, at + TURN_BYTES)
+        if not 0 < head_size <= HEAD_LIMIT or body_size > BODY_LIMIT:
+            raise _stray(f"it told of a head of {head_size:,} bytes and a body of {body_size:,}")
+        stop = at + HEAD_AT + head_size + body_size
+        if len(data) < stop:
+            return None
+        if type(data) is bytes:
+            frame = data[at:stop]
+        else:
+            with memoryview(data) as view:
+                frame = bytes(view[at:stop])  # one copy; a slice of the data would be another
+        if stop == len(data):
+            self._data, self._at = b"", 0
+        elif type(data) is bytes:
+            self._at = stop
+        else:
+            self._data, self._at = bytes(data[stop:]), 0
+        return frame
+
+
+def opened(frame: bytes) -> tuple[Any, memoryview]:
+    """(the head's JSON, the body) of a frame. Raises OutOfTurn."""
+    head_size, _ = _lengths_at(frame, TURN_BYTES)
+    at = HEAD_AT + head_size
+    return _json(frame[HEAD_AT:at]), memoryview(frame)[at:]
+
+
+def answer_of(frame: bytes) -> messages.Answer:
+    """The answer in a frame. Raises OutOfTurn."""
+    at = HEAD_AT + _lengths_at(frame, TURN_BYTES)[0]
+    data = frame[HEAD_AT:at]
+    head = _json(data)
+    if type(head) is not list or [*map(type, head)] != _KINDS:
+        raise _stray("its head does not have the fields of an answer")
+    status, lengths, reason, error, nanoseconds, peak_bytes = head
+    if status not in STATUSES or not 0 <= nanoseconds < _NUMBERS or not 0 <= peak_bytes < _NUMBERS:
+        raise _stray("its head has values that no answer has")
+    outputs = {}
+    for name, size in lengths.items():
+        if type(size) is not int or size < 0:
+            raise _stray(f"an output of {str(size)[:40]} bytes")
+        outputs[name] = frame[at : at + size]
+        at += size
+    if at != len(frame):
+        raise _stray("the lengths of its outputs are not those that came")
+    if b"\\u" in data or not data.isascii():
+        try:
+            "".join((reason, error, *lengths)).encode()
+        except UnicodeEncodeError:
+            raise _stray("a text in its head cannot be stored") from None
+    return _answer((status, outputs, reason, error, nanoseconds / 1e9, peak_bytes))
+
+
+def _json(data: bytes) -> Any:
+    try:
+        text = data.decode()
+        head, stop = _scan(text, 0)
+    except (ValueError, RecursionError, StopIteration) as error:
+        raise _stray(f"its head is not JSON: {error}") from None
+    if stop != len(text):
+        raise _stray("its head is more than one JSON value")
+    return head
+
+
+def _stray(what: str) -> OutOfTurn:
+    return OutOfTurn(f"{what}\n{STRAY}")

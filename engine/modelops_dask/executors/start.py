@@ -1,0 +1,13 @@
+"""Run a script from its cached bytecode: what Python is told to run by its path, it compiles anew each time.
+
+    python start.py SCRIPT ARGUMENT...
+
+For a runner that is a tenth of its start.
+"""
+
+import sys
+from importlib.machinery import SourceFileLoader
+
+del sys.argv[0]
+__file__ = sys.argv[0]
+exec(SourceFileLoader(__name__, __file__).get_code(__name__))
