@@ -204,4 +204,4 @@ def outcome(
     fallback: str = "",
 ) -> Outcome:
     """What a runner answered, with what its process can add. By position, for there are many."""
-    return Outcome(*answer, log, threads, environment, limit_bytes, runner, runner_task, fallback)
+    return Outcome._make((*answer, log, threads, environment, limit_bytes, runner, runner_task, fallback))

@@ -38,6 +38,7 @@ class DirectExecutor(Executor):
         self._seeds = self._alone and settings.seed_globals
         if self._seeds:
             _have_dask_draw_elsewhere()
+            seeding.expect_numpy()
         self._memory = runner.Memory(runner.Peak(resets=self._alone))
         self._turn = threading.Condition()
         self._running = 0
@@ -62,17 +63,19 @@ class DirectExecutor(Executor):
         except (BadInput, KeyboardInterrupt):
             raise
         except BaseException as error:
-            answer = runner.failed(error)
-            outcome = self._outcome(answer, tasks[0].limit_bytes)
-            return [outcome._replace(runner="", runner_task=0)] * len(tasks)
+            failed = outcome(
+                runner.failed(error), "", self._threads, self._environment, tasks[0].limit_bytes
+            )
+            return [failed] * len(tasks)
+        same = ("", self._threads, self._environment, tasks[0].limit_bytes, self._id)
         try:
-            return [self._outcome(self._call(wire, task), task.limit_bytes) for task in tasks]
+            return [outcome(self._call(wire, task), *same, next(self._numbers)) for task in tasks]
         finally:
             self._leave()
 
     def _call(self, wire: Callable, task: Task) -> runner.Answer:
         if self._seeds:
-            seeding.seed_task(task.seed)
+            seeding.seed_globals(task.seed)
         return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory)
 
     def pool(self) -> dict[str, int]:
@@ -87,10 +90,6 @@ class DirectExecutor(Executor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._forget()
-
-    def _outcome(self, answer: runner.Answer, limit_bytes: int) -> Outcome:
-        number = next(self._numbers)
-        return outcome(answer, "", self._threads, self._environment, limit_bytes, self._id, number)
 
     def _enter(self, bundle: Bundle):
         """The wire function. Two bundles may have modules of the same name, so they take turns in a

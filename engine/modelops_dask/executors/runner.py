@@ -170,9 +170,9 @@ def own(value: Any) -> Any:
     kind = type(value)
     if kind is dict:
         copied = value.copy()
-        for name, item in copied.items():
+        for item in copied.values():
             if type(item) not in PLAIN:
-                copied[name] = own(item)
+                return {name: own(item) for name, item in copied.items()}
         return copied
     if kind is list:
         return [item if type(item) in PLAIN else own(item) for item in value]

@@ -85,6 +85,7 @@ SCHEMA = pa.schema(
     ],
     metadata={"modelops_dask": "part 1"},
 )
+_FLAT = list(SCHEMA)[:-1]  # fields of all columns but the outputs
 REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
 WRITING = {
     "compression": "zstd",
@@ -191,12 +192,13 @@ class Encoder:
             "ended": ended,
             "digest": digests,
             "output_digests": _digests_of_each(attempts["outputs"], digests),
-            "engine": [__version__] * len(ended),
-            "generation": [0] * len(ended),
         }
-        unknown = [None] * len(ended)
+        same = {"engine": __version__, "generation": 0}
         arrays = [
-            _column(values.get(name, unknown), self._schema.field(name).type) for name in SCHEMA.names[:-1]
+            _column(values[field.name], field.type)
+            if field.name in values
+            else pa.repeat(pa.scalar(same.get(field.name), field.type), len(ended))
+            for field in _FLAT
         ]
         self._writer.write_table(pa.table([*arrays, _maps(values["outputs"])], self._schema))
 

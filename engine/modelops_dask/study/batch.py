@@ -241,7 +241,7 @@ class _Rows:
     def add(self, rows: Sequence[Attempt]) -> None:
         with self._lock:
             self._waiting += rows
-            n_bytes = sum(len(data) for row in rows for data in row.outputs.values())
+            n_bytes = sum([len(data) for row in rows for data in row.outputs.values()])
             self.output_bytes += n_bytes
             self._waiting_bytes += n_bytes
             if len(self._waiting) >= parts.ROW_GROUP or self._waiting_bytes >= FLUSH_BYTES:

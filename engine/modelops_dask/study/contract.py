@@ -7,6 +7,7 @@ Does not read files and does not know sets, stores or Dask.
 
 import math
 import re
+from collections.abc import Callable
 from hashlib import blake2b
 from json import JSONEncoder
 from typing import Any
@@ -45,8 +46,19 @@ def param_id(params: dict[str, Any]) -> str:
 
 def derived_seed(param_id: str, replicate: int) -> int:
     """The seed of a replicate: uint32, because NumPy's legacy seeding takes no more."""
-    value = blake2b(f"{param_id}:{replicate}".encode(), digest_size=8).digest()
-    return int.from_bytes(value, "big") % 2**32
+    return seeds_of(param_id)(replicate)
+
+
+def seeds_of(param_id: str) -> Callable[[int], int]:
+    """derived_seed() of a set, by replicate: in half the time where there are many."""
+    begun = blake2b(f"{param_id}:".encode(), digest_size=8)
+
+    def seed(replicate: int) -> int:
+        hasher = begun.copy()
+        hasher.update(b"%d" % replicate)
+        return int.from_bytes(hasher.digest()[4:], "big")
+
+    return seed
 
 
 def is_seed(value: object) -> bool:

@@ -171,9 +171,10 @@ class Plan:
         for number, (digest, text, seed) in enumerate(zip(ids, texts, seeds, strict=True), first):
             param_id, params, base = digest.hex(), json.loads(text), number * self.replicates
             low, high = max(0, start - base), min(self.replicates, stop - base)
+            derived = contract.seeds_of(param_id) if seed is None else None
             for replicate, absent in enumerate(self.absent[number, low:high].tolist(), low):
                 if not absent:
-                    own = contract.derived_seed(param_id, replicate) if seed is None else seed
+                    own = derived(replicate) if derived else seed
                     yield PlannedTask(number, replicate, param_id, params, own)
 
 
