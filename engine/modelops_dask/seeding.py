@@ -43,7 +43,7 @@ def seed_globals(seed: int) -> None:
     _NumpySeeder.seed = seed
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
-        _seed_numpy(numpy_random, seed)
+        numpy_random.seed(seed if seed < 1 << 32 else _words(seed))
 
 
 def expect_numpy() -> None:
@@ -52,9 +52,9 @@ def expect_numpy() -> None:
         sys.meta_path.insert(0, _NumpySeeder())
 
 
-def _seed_numpy(numpy_random: Any, seed: int) -> None:
+def _words(seed: int) -> list[int]:
     """NumPy's legacy seeding takes 32 bits or a list of them; an explicit seed of a study may have 64."""
-    numpy_random.seed(seed if seed < 1 << 32 else [seed & 0xFFFFFFFF, seed >> 32])
+    return [seed & 0xFFFFFFFF, seed >> 32]
 
 
 class _NumpySeeder:
@@ -76,7 +76,7 @@ class _NumpySeeder:
             def execute_and_seed(module: Any) -> None:
                 execute(module)
                 if self.seed is not None:
-                    _seed_numpy(module, self.seed)
+                    module.seed(_words(self.seed) if self.seed >= 1 << 32 else self.seed)
 
             spec.loader.exec_module = execute_and_seed
         return spec

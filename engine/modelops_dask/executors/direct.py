@@ -63,9 +63,7 @@ class DirectExecutor(Executor):
         except (BadInput, KeyboardInterrupt):
             raise
         except BaseException as error:
-            failed = outcome(
-                runner.failed(error), "", self._threads, self._environment, tasks[0].limit_bytes
-            )
+            failed = outcome(runner.failed(error), "", self._threads, self._environment, tasks[0].limit_bytes)
             return [failed] * len(tasks)
         same = ("", self._threads, self._environment, tasks[0].limit_bytes, self._id)
         try:

@@ -37,7 +37,7 @@ class HeadTooLarge(Exception):
 _FIELDS = "status outputs reason error seconds peak_bytes"
 
 
-class Answer(namedtuple("Answer", _FIELDS, defaults=("", "", 0.0, 0))):  # noqa: PYI024 (typing: see above)
+class Answer(namedtuple("Answer", _FIELDS, defaults=("", "", 0.0, 0))):
     """What a call came to: the fields of the same names in Outcome."""
 
     __slots__ = ()

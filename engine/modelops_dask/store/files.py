@@ -34,6 +34,7 @@ from modelops_dask.store.replacing import install, remove_leftovers, sync
 PROBE = ".modelops-probe"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_WHOLE_BYTES = 16 * 2**20  # of an object: one request is faster than several for its pieces
+_READ_AT_ONCE_BYTES = 2**18  # of a file, whatever few columns of it are asked for
 
 
 class StoreFailed(Stopped):
@@ -199,7 +200,11 @@ class Files:
         with self.failures(name):
             if self.folder:
                 # Arrow's threads may outlive a read, and must not then meet a Python object.
-                return pa.OSFile(str(self.folder / name))
+                file = pa.OSFile(str(self.folder / name))
+                if file.size() > _READ_AT_ONCE_BYTES:
+                    return file
+                with file:
+                    return pa.BufferReader(file.read_buffer())
             filesystem, root = self._remote
             file = filesystem.open(f"{root}/{name}", "rb", block_size=2**20)
             if file.size > _READ_WHOLE_BYTES:

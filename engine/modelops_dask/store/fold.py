@@ -158,11 +158,10 @@ def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
     seeds = rows.table["seed"].to_numpy()
     numbers = np.repeat(np.arange(len(rows.parts)), [part.n_rows for part in rows.parts])
     checked = sets < plan.n_sets  # further ones are counted as outside
-    if any(part.mark for part in rows.parts):
-        _, first = np.unique(numbers << 32 | sets, return_index=True)
-        is_first = np.zeros(len(sets), bool)
-        is_first[first] = True
-        checked &= is_first | np.array([part.mark is None for part in rows.parts])[numbers]
+    is_marked = np.array([part.mark is not None for part in rows.parts])
+    if is_marked.any():  # of rows in a row of one set and part, the first
+        same = (sets[1:] == sets[:-1]) & (numbers[1:] == numbers[:-1])
+        checked[1:] &= ~(same & is_marked[numbers[1:]])
     at = np.flatnonzero(checked)
     bad = at[plan.seeds(sets[at], replicates[at]) != seeds[at]]
     return {
@@ -177,6 +176,15 @@ def _those(rows: pa.Table, wanted: np.ndarray) -> pa.Table:
 
 
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
+    if not rows.num_rows:
+        return
+    first = Condition(*(rows[name][0].as_py() for name in Condition._fields))
+    if None not in first and all(
+        pc.all(pc.equal(rows[name], value)).as_py()
+        for name, value in zip(Condition._fields, first, strict=True)
+    ):
+        conditions[first] += rows.num_rows  # mostly it is all of them, and quickly seen
+        return
     for group in (
         rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")]).to_pylist()
     ):

@@ -27,11 +27,11 @@ from modelops_dask.store.parts import (
     HELD_METADATA,
     MERGED,
     SCHEMA,
-    WRITING,
     HeldPart,
     NotAPart,
     held,
     reading,
+    writing,
 )
 
 MERGE_OVER = 2000  # files
@@ -121,7 +121,7 @@ class _Output:
         self._parts: list[HeldPart] = []
         self._sink = pa.BufferOutputStream()
         self._schema = schema
-        self._writer = pq.ParquetWriter(self._sink, schema, **WRITING)
+        self._writer = pq.ParquetWriter(self._sink, schema, **writing(schema))
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
 

@@ -26,10 +26,11 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -53,6 +54,7 @@ HELD_METADATA = b"modelops_dask.parts_metadata"  # and their own metadata: {"dis
 MARK = "modelops_dask.part"  # in a part's own metadata: a PartMark as a JSON object
 ROW_GROUP = 4096  # rows; compaction reads a row group at a time
 _READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
+_IN_A_ROW = 16  # small files that a reader reads: to hand over each by itself takes as long as reading it
 _REQUESTS = 16  # at once to an object store, where each takes its time
 OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
 SCHEMA = pa.schema(
@@ -87,21 +89,9 @@ SCHEMA = pa.schema(
 )
 _FLAT = list(SCHEMA)[:-1]  # fields of all columns but the outputs
 REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
-WRITING = {
-    "compression": "zstd",
-    "compression_level": 1,
-    "use_dictionary": [
-        "status",
-        "reason",
-        "environment",
-        "executor",
-        "preset",
-        "runner",
-        "engine",
-        "fallback",
-    ],
-    "write_page_checksum": True,
-}
+# Read by every fold: a column of a hundred numbers takes longer to decompress than to read as it is.
+_QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment")
+_NAMES = ("executor", "preset", "runner", "engine", "fallback")  # few different ones
 T = TypeVar("T")
 
 
@@ -177,7 +167,7 @@ class Encoder:
         if mark:
             text = json.dumps(mark._asdict())
             self._schema = SCHEMA.with_metadata({**SCHEMA.metadata, MARK.encode(): text.encode()})
-        self._writer = pq.ParquetWriter(self._sink, self._schema, **WRITING)
+        self._writer = pq.ParquetWriter(self._sink, self._schema, **writing(self._schema))
 
     def add(self, attempts: Mapping[str, Sequence[Any]]) -> None:
         """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
@@ -208,6 +198,21 @@ class Encoder:
         return self._sink.getvalue().to_pybytes()
 
 
+def writing(schema: pa.Schema) -> dict[str, Any]:
+    """How pq.ParquetWriter writes parts: columns that every fold reads as they are, others compressed."""
+    leaves = []
+    for field in schema:
+        is_map = pa.types.is_map(field.type)
+        leaves += [f"{field.name}.key_value.{leaf}" for leaf in ("key", "value")] if is_map else [field.name]
+    codecs = {leaf: "none" if leaf in _QUICK else "zstd" for leaf in leaves}
+    return {
+        "compression": codecs,
+        "compression_level": {leaf: 1 for leaf, codec in codecs.items() if codec == "zstd"},
+        "use_dictionary": [*_QUICK, *_NAMES],
+        "write_page_checksum": True,
+    }
+
+
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """As pa.array, and quicker for what all rows share, which is most of them."""
     if values[0] is None and values.count(None) == len(values):
@@ -230,8 +235,14 @@ def _maps(outputs: Sequence[Mapping[str, bytes]]) -> pa.Array:
 
 def outputs_digest(outputs: Mapping[str, bytes]) -> bytes:
     """16 bytes that two equal sets of outputs share, whatever their order."""
+    if len(outputs) == 1:  # mostly; the same in less time
+        ((name, data),) = outputs.items()
+        head = name.encode()
+        hasher = blake2b(b"%d:%b%d:" % (len(head), head, len(data)), digest_size=16)
+        hasher.update(data)
+        return hasher.digest()
     hasher = blake2b(digest_size=16)
-    for name in sorted(outputs) if len(outputs) > 1 else outputs:
+    for name in sorted(outputs):
         head, data = name.encode(), outputs[name]
         hasher.update(b"%d:%b%d:" % (len(head), head, len(data)))
         hasher.update(data)
@@ -335,6 +346,7 @@ class HeldPart(NamedTuple):
         return _mark(self.metadata.get(MARK))
 
 
+@lru_cache(maxsize=64)  # the parts of a study have one or two
 def _mark(text: str | None) -> PartMark | None:
     if text is None:
         return None
@@ -463,19 +475,24 @@ def _merged_first(names: list[str]) -> list[str]:
     return sorted(names, key=lambda name: not name.startswith(MERGED))
 
 
-def _ahead(files: Files, read: Callable[[str], T], names: Iterable[str]) -> Iterator[tuple[str, T]]:
+def _ahead(files: Files, read: Callable[[str], T], names: Sequence[str]) -> Iterator[tuple[str, T]]:
     """read(name) of each, in order, a few at once."""
-    at_once = _READERS if files.folder else _REQUESTS
+    at_once, in_a_row = (_READERS, _IN_A_ROW) if files.folder else (_REQUESTS, 1)
+    rows = [[name] for name in names if name.startswith(MERGED)]
+    small = [name for name in names if not name.startswith(MERGED)]
+    rows += [small[start : start + in_a_row] for start in range(0, len(small), in_a_row)]
+
+    def read_row(row: list[str]) -> list[tuple[str, T]]:
+        return [(name, read(name)) for name in row]
+
     with ThreadPoolExecutor(at_once) as pool:
-        waiting: deque[tuple[str, Future[T]]] = deque()
-        for name in names:
-            waiting.append((name, pool.submit(read, name)))
+        waiting: deque[Future[list[tuple[str, T]]]] = deque()
+        for row in rows:
+            waiting.append(pool.submit(read_row, row))
             if len(waiting) == at_once:
-                first, future = waiting.popleft()
-                yield first, future.result()
+                yield from waiting.popleft().result()
         while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+            yield from waiting.popleft().result()
 
 
 def find(files: Files, part: str) -> pa.Table | None:

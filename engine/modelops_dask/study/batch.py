@@ -130,6 +130,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
     rows = _Rows(plan, kind, source.mark)
     n_runners, n_threads, limit_bytes = share(source.request, runtime)
+    entrypoint, preset = plan.entrypoint, runtime.settings.preset
     start = time.monotonic()
 
     def work(_: int = 0) -> None:
@@ -144,13 +145,11 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
 
     def call(task: PlannedTask) -> Task:
         alone = bool(batch.alone) and _index(task, plan) in batch.alone
-        needed = batch.needed_bytes
-        return Task(bundle, plan.entrypoint, task.params, task.seed, limit_bytes, n_threads, alone, needed)
+        same = limit_bytes, n_threads, alone, batch.needed_bytes
+        return Task._make((bundle, entrypoint, task.params, task.seed, *same))
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
-        row = Attempt._make(
-            (task.set, task.replicate, task.seed, *outcome, kind, runtime.settings.preset, 0.0)
-        )
+        row = Attempt._make((task.set, task.replicate, task.seed, *outcome, kind, preset, 0.0))
         if outcome.status != "died":
             return row
         had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes

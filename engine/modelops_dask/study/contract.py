@@ -46,7 +46,12 @@ def param_id(params: dict[str, Any]) -> str:
 
 def derived_seed(param_id: str, replicate: int) -> int:
     """The seed of a replicate: uint32, because NumPy's legacy seeding takes no more."""
-    return seeds_of(param_id)(replicate)
+    return int.from_bytes(seed_bytes(param_id, replicate), "big")
+
+
+def seed_bytes(param_id: str, replicate: int) -> bytes:
+    """derived_seed() as 4 bytes, the highest first."""
+    return blake2b(f"{param_id}:{replicate}".encode(), digest_size=8).digest()[4:]
 
 
 def seeds_of(param_id: str) -> Callable[[int], int]:
