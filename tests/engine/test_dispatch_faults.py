@@ -188,7 +188,7 @@ def test_a_batch_that_cannot_be_stored_stops_the_run_in_words(tmp_path):
     """parts/ is a file: what a worker would meet on a full or broken disk is an OSError too."""
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "parts").write_text("in the way")
-    with pytest.raises(Stopped, match=r"the store does not answer as it must: .*/parts/") as stopped:
+    with pytest.raises(Stopped, match=r"the store returned an unexpected error: .*/parts/") as stopped:
         study(tmp_path, n=10)
     assert stopped.value.exit_code == 4
 

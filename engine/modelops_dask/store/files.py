@@ -46,7 +46,7 @@ class StoreFailed(Stopped):
 
     def __str__(self) -> str:
         return (
-            f"Stopped: the store does not answer as it must: {self.where}: {self.reason}\n"
+            f"Stopped: the store returned an unexpected error: {self.where}: {self.reason}\n"
             "What is stored stays. Once that is solved, the same command goes on."
         )
 
