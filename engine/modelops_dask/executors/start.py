@@ -8,6 +8,7 @@ For a runner that is a tenth of its start.
 import sys
 from importlib.machinery import SourceFileLoader
 
-del sys.argv[0]
-__file__ = sys.argv[0]
-exec(SourceFileLoader(__name__, __file__).get_code(__name__))
+if __name__ == "__main__":
+    del sys.argv[0]
+    __file__ = sys.argv[0]
+    exec(SourceFileLoader(__name__, __file__).get_code(__name__))
