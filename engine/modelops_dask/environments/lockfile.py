@@ -10,10 +10,14 @@ dependencies that a build backend provides (`dynamic`) are not compared.
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -31,7 +35,30 @@ _KINDS = {
     "path": {"path", *_LOCAL},
     "workspace": set(_LOCAL),
 }
-Wanted = tuple[str, frozenset[str], SpecifierSet]  # name, extras, versions
+# uv writes markers in another form, so they are compared by where they hold: on these systems and Pythons.
+_SYSTEMS = (
+    {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
+    {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
+    {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
+)
+_MACHINES = ("x86_64", "aarch64", "arm64", "AMD64")
+_PYTHONS = tuple(f"3.{minor}" for minor in range(8, 16))
+_IMPLEMENTATIONS = (("cpython", "CPython"), ("pypy", "PyPy"))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A requirement; `environments` are the numbers of those in which its marker holds."""
+
+    name: str
+    extras: frozenset[str]
+    versions: SpecifierSet
+    environments: frozenset[int]
+    marker: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
+        return f"{self.name}{extras}{self.versions}" + (f" ; {self.marker}" if self.marker else "")
 
 
 class StaleLock(BadInput):
@@ -65,7 +92,7 @@ def check(bundle: Bundle) -> None:
         raise BadInput(f"{LOCK} of the bundle: {error}") from None
     try:
         found = tuple(_differences(bundle.path, lock))
-    except (InvalidRequirement, InvalidSpecifier, AttributeError, KeyError, TypeError):
+    except (InvalidRequirement, InvalidSpecifier, InvalidMarker, AttributeError, KeyError, TypeError):
         return  # uv says what is wrong with it when it installs
     if found:
         raise StaleLock(found)
@@ -78,16 +105,18 @@ def _differences(root: Path, lock: dict[str, Any]) -> Iterable[str]:
             continue
         project = read_project(root / place)
         file = PROJECT if place == "." else f"{place}/{PROJECT}"
-        yield from _of_project(package, project, file, is_root=place == ".")
+        pythons = SpecifierSet(lock.get("requires-python", ""))
+        yield from _of_project(package, project, file, pythons, is_root=place == ".")
     uv = read_project(root).get("tool", {}).get("uv", {})
     for table in ("constraint", "override"):
-        locked = [_locked(entry) for entry in lock.get("manifest", {}).get(f"{table}s", ())]
-        declared = [_declared(Requirement(text)) for text in uv.get(f"{table}-dependencies", ())]
+        pythons = SpecifierSet(lock.get("requires-python", ""))
+        locked = [_locked(entry, pythons) for entry in lock.get("manifest", {}).get(f"{table}s", ())]
+        declared = [_declared(Requirement(text), pythons) for text in uv.get(f"{table}-dependencies", ())]
         yield from _compared(locked, declared, f"{table}-dependencies of {PROJECT}")
 
 
 def _of_project(
-    package: dict[str, Any], project: dict[str, Any], file: str, *, is_root: bool
+    package: dict[str, Any], project: dict[str, Any], file: str, pythons: SpecifierSet, *, is_root: bool
 ) -> Iterable[str]:
     """What differs between a project's dependencies and what the lock file records of them."""
     table = project.get("project", {})
@@ -99,7 +128,8 @@ def _of_project(
     name = canonicalize_name(package["name"])
     if any(canonicalize_name(requirement.name) == name for requirement in needed):
         return  # it needs extras of its own, which uv records in another form
-    yield from _compared(map(_locked, entries), map(_declared, needed), file)
+    locked = [_locked(entry, pythons) for entry in entries]
+    yield from _compared(locked, [_declared(requirement, pythons) for requirement in needed], file)
     sources = project.get("tool", {}).get("uv", {}).get("sources", {})
     sources = {canonicalize_name(name): source for name, source in sources.items()}
     places = {canonicalize_name(entry["name"]): entry for entry in entries}
@@ -110,26 +140,61 @@ def _of_project(
 
 
 def _compared(locked: Iterable[Wanted], declared: Iterable[Wanted], file: str) -> Iterable[str]:
-    before, now = Counter(locked), Counter(declared)
+    # What holds nowhere is not installed, and uv may leave it out.
+    before, now = (Counter(each for each in wanted if each.environments) for wanted in (locked, declared))
     added, gone = sorted((now - before), key=str), sorted((before - now), key=str)
     for wanted in added:
-        if earlier := next((each for each in gone if each[0] == wanted[0]), None):
+        if earlier := next((each for each in gone if each.name == wanted.name), None):
             gone.remove(earlier)
-            yield f"{file} has {_text(wanted)}, uv.lock {_text(earlier)}"
+            yield f"{file} has {wanted}, uv.lock {earlier}"
         else:
-            yield f"{file} has {_text(wanted)}, uv.lock has not"
-    yield from (f"uv.lock has {_text(wanted)}, {file} has not" for wanted in gone)
+            yield f"{file} has {wanted}, uv.lock has not"
+    yield from (f"uv.lock has {wanted}, {file} has not" for wanted in gone)
 
 
-def _locked(entry: dict[str, Any]) -> Wanted:
+def _locked(entry: dict[str, Any], pythons: SpecifierSet) -> Wanted:
     extras = frozenset(map(canonicalize_name, entry.get("extras", ())))
-    return canonicalize_name(entry["name"]), extras, SpecifierSet(entry.get("specifier", ""))
+    versions, marker = SpecifierSet(entry.get("specifier", "")), entry.get("marker", "")
+    return Wanted(canonicalize_name(entry["name"]), extras, versions, _environments(marker, pythons), marker)
 
 
-def _declared(requirement: Requirement) -> Wanted:
-    """Markers are not compared: uv writes them in another form."""
+def _declared(requirement: Requirement, pythons: SpecifierSet) -> Wanted:
     extras = frozenset(map(canonicalize_name, requirement.extras))
-    return canonicalize_name(requirement.name), extras, requirement.specifier
+    name, marker = canonicalize_name(requirement.name), str(requirement.marker or "")
+    return Wanted(name, extras, requirement.specifier, _environments(marker, pythons), marker)
+
+
+@lru_cache(maxsize=256)
+def _environments(marker: str, pythons: SpecifierSet) -> frozenset[int]:
+    """Where a marker holds, of the environments whose Python the project supports."""
+    known = _known_environments(pythons)
+    if not marker:
+        return frozenset(range(len(known)))
+    parsed = Marker(marker)
+    return frozenset(number for number, each in enumerate(known) if parsed.evaluate(each))
+
+
+@lru_cache(maxsize=16)
+def _known_environments(pythons: SpecifierSet) -> Sequence[dict[str, str]]:
+    versions = [(version, f"{version}.{micro}") for version in _PYTHONS for micro in (0, 99)]
+    supported = [version for version in versions if pythons.contains(version[1])]
+    return [
+        {
+            **system,
+            "platform_machine": machine,
+            "python_version": version,
+            "python_full_version": full_version,
+            "implementation_name": name,
+            "platform_python_implementation": written,
+            "implementation_version": full_version,
+            "platform_release": "",
+            "platform_version": "",
+            "extra": "",
+        }
+        for system, machine, (version, full_version), (name, written) in product(
+            _SYSTEMS, _MACHINES, supported or versions, _IMPLEMENTATIONS
+        )
+    ]
 
 
 def _same_place(source: Any, entry: dict[str, Any]) -> bool:
@@ -147,8 +212,3 @@ def _same_place(source: Any, entry: dict[str, Any]) -> bool:
     query = str(entry["git"]).partition("?")[2].partition("#")[0].split("&")
     wanted = {f"{name}={source[name]}" for name in ("rev", "tag", "branch") if name in source}
     return wanted == {item for item in query if item.partition("=")[0] in ("rev", "tag", "branch")}
-
-
-def _text(wanted: Wanted) -> str:
-    name, extras, versions = wanted
-    return name + (f"[{','.join(sorted(extras))}]" if extras else "") + str(versions)
