@@ -122,7 +122,11 @@ def test_what_changes_no_package_is_no_difference(locked, before, after):
         ),
         ('"gamma==1.*", ', "", "uv.lock has gamma==1.*, pyproject.toml has not"),
         (">= 1.0.0, <3", ">=2", "pyproject.toml has alpha>=2, uv.lock alpha<3,>=1.0.0"),
-        ("beta_x[more]", "beta_x", "pyproject.toml has beta-x~=1.0, uv.lock beta-x[more]~=1.0"),
+        (
+            "beta_x[more]",
+            "beta_x",
+            'pyproject.toml has beta-x~=1.0 ; python_version < "3.99", uv.lock beta-x[more]',
+        ),
         ('["alpha<2"]', '["alpha<1.5"]', "constraint-dependencies of pyproject.toml has alpha<1.5"),
         ('["gamma==1.5"]', "[]", "uv.lock has gamma==1.5, override-dependencies of pyproject.toml has not"),
         ('rev = "v1"', 'rev = "v2"', "apart comes from elsewhere in pyproject.toml"),
@@ -212,6 +216,6 @@ dependencies = ["alpha==1.0; sys_platform == 'linux'", "alpha==1.5; sys_platform
     exchanged = text.replace("1.5", "X").replace("1.0", "1.5").replace("X", "1.0")
     write_bundle(tmp_path, {"pyproject.toml": exchanged})
     with pytest.raises(
-        lockfile.StaleLock, match=r"has alpha==1.0 ; sys_platform != \"linux\", uv.lock alpha==1.5"
+        lockfile.StaleLock, match="alpha==1.0 ; sys_platform != .*, uv.lock alpha==1.0 ; sys_platform =="
     ):
         lockfile.check(bundle)
