@@ -194,3 +194,29 @@ def test_two_runs_that_extend_one_study_at_once(kind, tmp_path, request):
     assert "Nothing was left to do" in last.stderr
     report = verify(store)
     assert report.findings == [] and report.tasks["ok"] == 50
+
+
+REPLACING = """
+import json, pathlib
+
+def wire(entrypoint, params, seed):
+    study = pathlib.Path(params["store"], "study.json")
+    if params["x"] == 5 and params["begins"]:
+        study.write_text(json.dumps(json.loads(study.read_text()) | {"uuid": "0" * 32}))
+    elif params["x"] == 5:
+        study.unlink()
+    return {"y": b"1"}
+"""
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_run_whose_store_was_deleted_does_not_call_the_results_of_another_its_own(tmp_path, begins):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "wire.py").write_text(REPLACING)
+    fixed = {"store": str(tmp_path / "out"), "begins": begins}
+    study = {"entrypoint": "m.s/b", "bundle": "bundle", "fixed": fixed, "grid": {"x": list(range(12))}}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    done = mops_helm("study", "run", "study.yaml", "--store", "out", *SMALL, cwd=tmp_path)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "Stopped:" in done.stderr and "Traceback" not in done.stderr
+    assert "was deleted during this run" in done.stderr

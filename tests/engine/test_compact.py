@@ -1,6 +1,7 @@
 """Compaction: the tables people read, the same whatever happened on the way."""
 
 import random
+import re
 import subprocess
 import sys
 
@@ -179,6 +180,25 @@ def test_tables_that_do_not_fit_name_their_task_and_lose_nothing(files, plan):
     assert read_parquet(files, table_path(files, "raw/t.parquet")).select(
         ["set", "replicate"]
     ).to_pylist() == [{"set": 1, "replicate": 2}]
+
+
+@pytest.mark.parametrize("odd", [b"a,b\n1,2\n", parquet(pa.table({"x": [1]}))[:-3]])
+def test_a_task_whose_output_is_no_table_is_named_where_others_return_tables(files, plan, odd):
+    def outputs(task):
+        return {"t": odd if task[:2] in ((1, 2), (2, 0)) else parquet(pa.table({"x": [1]}))}
+
+    store(files, plan, outputs)
+    said = (
+        "output t of 2 tasks, the first of them 1/2: not a table, or a damaged one; other tasks return tables"
+    )
+    with pytest.raises(MixedOutputs, match=re.escape(said)):
+        compact(files, plan)
+    assert results(files, "t").num_rows == 10
+
+
+def test_outputs_that_are_empty_now_and_then_are_no_problem_of_the_tables(files, plan):
+    store(files, plan, lambda t: {"t": b"" if t.replicate else parquet(pa.table({"x": [1]})), "r": b"1"})
+    compact(files, plan)
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,6 @@ dependencies = ["alpha==1.0; sys_platform == 'linux'", "alpha==1.5; sys_platform
     exchanged = text.replace("1.5", "X").replace("1.0", "1.5").replace("X", "1.0")
     write_bundle(tmp_path, {"pyproject.toml": exchanged})
     with pytest.raises(
-        lockfile.StaleLock, match="alpha==1.0 ; sys_platform != .*, uv.lock alpha==1.0 ; sys_platform =="
+        lockfile.StaleLock, match=r"alpha==1.0 ; sys_platform != .*, uv.lock alpha==1.0 ; sys_platform =="
     ):
         lockfile.check(bundle)

@@ -350,3 +350,15 @@ def test_a_study_file_of_0_1_0_gives_the_same_plan(name):
         "params": [json.dumps(params, sort_keys=True) for params, _ in sets],
         "seeds": [seed for _, seed in sets],
     }
+
+
+def test_a_missing_space_after_a_colon_is_a_finding(places):
+    text = 'fixed: {pop:1000, b: 1}\nsets: [{r0:2.5, days:5}, {"a:b": 1, c:d: 2}]\n'
+    assert places(text) == ["1:9 YAML_COLON", "2:9 YAML_COLON", "2:17 YAML_COLON"]
+
+
+def test_a_parameter_without_a_value_is_warned_of(places):
+    fixed = "fixed:\n  beta:\n  color: #fff\n  z: null\n  y: ~\n  t: ''\n"
+    text = fixed + "sets: [{a: , b: 1}, {c}]\nmetadata: {x: }\n"
+    expected = ["2:3 YAML_EMPTY", "3:3 YAML_EMPTY", "7:9 YAML_EMPTY", "7:22 YAML_EMPTY"]
+    assert places(text) == expected

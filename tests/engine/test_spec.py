@@ -276,7 +276,10 @@ BAD = {
         + "sets: [{a: 1}]\n",
         ["1:1 SYNTAX"],
     ),
-    "a mapping with a tag": (HEAD + "sets: [{a: !!set {b, c}}]\n", ["3:12 TYPE"]),
+    "a mapping with a tag": (
+        HEAD + "sets: [{a: !!set {b, c}}]\n",
+        ["3:12 TYPE", "3:19 YAML_EMPTY", "3:22 YAML_EMPTY"],
+    ),
     "an anchor in itself": (HEAD + "metadata: {a: &x [*x]}\nsets: [{a: 1}]\n", ["3:19 SYNTAX"]),
     "an alias of nothing": (HEAD + "sets: [{a: *x}]\n", ["3:12 SYNTAX"]),
     "a control character": (HEAD + "sets: [{a: \x07}]\n", ["3:12 SYNTAX"]),

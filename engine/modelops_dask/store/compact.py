@@ -243,6 +243,7 @@ class _Writer:
         self.problems: list[str] = []
         self._folder, self._identity, self._replicates = folder, Identity(plan), plan.replicates
         self._files: dict[tuple[str, str], TableFile] = {}
+        self._no_tables: dict[str, list[int]] = {}  # by output: tasks whose bytes are no table
         self._bytes = self._tasks = 0
 
     def add(self, index: int, outputs: list[tuple[str, bytes]]) -> None:
@@ -251,6 +252,8 @@ class _Writer:
             try:
                 if table is not None:
                     self._file("model_outputs", name).add(index, table)
+                elif data:  # what is empty is reported otherwise
+                    self._no_tables.setdefault(name, []).append(index)
             except Mixed as reason:
                 number, replicate = divmod(index, self._replicates)
                 self.problems.append(f"output {name} of task {number}/{replicate}: {reason}")
@@ -267,6 +270,14 @@ class _Writer:
     def close(self) -> None:
         for file in self._files.values():
             file.close()
+        for name, indices in self._no_tables.items():
+            if ("model_outputs", name) in self._files:  # their rows are missing there
+                number, replicate = divmod(indices[0], self._replicates)
+                tasks = "task" if len(indices) == 1 else f"{len(indices):,} tasks, the first of them"
+                self.problems.append(
+                    f"output {name} of {tasks} {number}/{replicate}: not a table, or a damaged one; other "
+                    "tasks return tables"
+                )
 
     def _file(self, kind: str, name: str) -> TableFile:
         if (kind, name) not in self._files:

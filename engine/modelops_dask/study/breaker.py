@@ -70,6 +70,19 @@ class CannotFit(Stopped):
 
 
 @dataclass
+class StoreReplaced(Stopped):
+    """The store was deleted while a run used it, and perhaps begun again by another."""
+
+    where: str
+
+    def __str__(self) -> str:
+        return (
+            f"Stopped: {self.where} was deleted during this run. No result of this run counts any more: what "
+            "is there now, if anything, belongs to another study. Run the study again with another --store."
+        )
+
+
+@dataclass
 class NoWorkers(Stopped):
     """Nobody was there to run tasks. `remedy` is why, and what to do, by whoever sees the pods."""
 

@@ -26,7 +26,8 @@ Where = tuple[str | int, ...]  # names and list indices from the root
 NAME = -1  # as the last step of a path: the name itself, not its value
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LAST_COMMA = re.compile(r",\s*([}\]])")
-WARNINGS = ("SET_FORM", "YAML_NUMBER")  # codes that do not refuse a file
+WARNINGS = ("SET_FORM", "YAML_NUMBER", "YAML_EMPTY")  # codes that do not refuse a file
+_OF_PARAMETERS = ("fixed", "sets")  # where a value may be null
 
 
 @dataclass(frozen=True, order=True)
@@ -225,13 +226,17 @@ class _StudyNodes(Nodes):
         self._findings: list[Finding] = []
         self._traps: dict[tuple[int, int], scalars.Trap] = {}  # by the place of a scalar
         self._key_traps: dict[tuple[int, int], scalars.Trap] = {}
+        self._has_empty = False
 
     def all_findings(self) -> list[Finding]:
         """All but those of `metadata`, whose words nothing acts on: there a trap catches nobody."""
         traps: dict[tuple[int, int], scalars.Trap] = {}
-        for steps, node in self.root.walk() if self.root and (self._traps or self._key_traps) else ():
+        suspicious = self._traps or self._key_traps or self._has_empty
+        for steps, node in self.root.walk() if self.root and suspicious else ():
             if steps[0] == "metadata":
                 continue
+            if node.where.text == "" and node.where.key_line and (trap := _without_value(steps)):
+                traps[node.where.key_line, node.where.key_column] = trap
             if not isinstance(node.value, dict | list):
                 where = node.anchor or node.where  # an alias has the trap of its anchor, once
                 traps |= _at(self._traps, (where.line, where.column))
@@ -254,6 +259,7 @@ class _StudyNodes(Nodes):
         raise BadDocument(self.path, [Finding(line, column, "SYNTAX", message)])
 
     def scalar(self, text: str, tag: str | None, where: Mark) -> Any:
+        self._has_empty |= not text
         try:
             value = scalars.tagged(text, tag) if tag else scalars.resolve(text)
             if trap := scalars.trap(text, value, tag):
@@ -280,6 +286,22 @@ class _StudyNodes(Nodes):
 
     def _note(self, where: Mark, code: str, message: str) -> None:
         self._findings.append(Finding(where.line, where.column, code, message))
+
+
+def _without_value(steps: Where) -> scalars.Trap | None:
+    """What may be meant by a name with nothing behind it."""
+    name = str(steps[-1])
+    before, colon, behind = name.partition(":")
+    if colon and before and behind:
+        message = (
+            f"{name} is read as one name without a value; write a space after the colon: {before}: {behind}"
+        )
+        return scalars.Trap("YAML_COLON", message)
+    if steps[0] in _OF_PARAMETERS and len(steps) > 1 and isinstance(steps[-1], str):
+        return scalars.Trap(
+            "YAML_EMPTY", f"{name} has no value and is read as null; write the value, or null"
+        )
+    return None
 
 
 def _at(

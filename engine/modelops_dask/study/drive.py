@@ -25,14 +25,14 @@ from modelops_dask.store.compact import MixedOutputs, compact
 from modelops_dask.store.conditions import Condition, mixed
 from modelops_dask.store.files import Files
 from modelops_dask.store.fold import State, fold
-from modelops_dask.store.identity import NoStudy
+from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.requests import is_last
 from modelops_dask.store.study import OtherStudy, begin, check_same, existing
 from modelops_dask.study import dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, Source
-from modelops_dask.study.breaker import CannotFit, OutOfMemory, TablesNeedMemory
+from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed
 from modelops_dask.study.memory import TaskMemory
@@ -246,8 +246,18 @@ class _Drive:
                 self.compare(state, prepared.condition)
             self.phase("canary")
             ran = dispatch.run(client, source, plan, state, ranges, self.limits, self.inbox, self.progress)
+        self.expect_same_study(source)
         self.compare_workers()
         return ran
+
+    def expect_same_study(self, source: Source) -> None:
+        """Raise StoreReplaced when the store is not any more that of the study that this run wrote to."""
+        try:
+            same = read_study(self.files).mark(self.bundle.digest) == source.mark
+        except NoStudy:
+            same = False
+        if not same:
+            raise StoreReplaced(self.files.where())
 
     def expect_room(self, plan: Plan, pending: Sequence[Range]) -> None:
         """Raise CannotFit when all that was measured, on both sides of what is pending, was too large."""
