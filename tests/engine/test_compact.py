@@ -221,6 +221,12 @@ def test_what_parquet_or_the_tables_before_cannot_hold_stays_bytes(
     assert results(files, "t")["x"].to_pylist() == [2**60 + 1] * plan.replicates
 
 
+def test_columns_of_the_model_that_have_the_name_of_a_renamed_one_are_kept(files, plan):
+    store(files, plan, lambda _: {"t": parquet(pa.table({"seed": [5], "seed_model": [6]}))})
+    table = results(files, "t")
+    assert table["seed_model"].to_pylist() == [6] * 12 and table["seed_model_model"].to_pylist() == [5] * 12
+
+
 def test_columns_of_the_model_named_like_ours_are_kept(files, plan):
     store(files, plan, lambda _: {"t": parquet(pa.table({"seed": [5], "param_a": [6], "set_x": [7]}))})
     table = results(files, "t")

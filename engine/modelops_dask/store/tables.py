@@ -92,6 +92,18 @@ class Identity:
         return table.take(pa.array(of_task))
 
 
+def _beside(ours: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Names of the model's columns, none of which is one of ours or is there twice for being renamed."""
+    renamed = []
+    for name in names:
+        if name in ours:
+            name += "_model"
+            while name in names:
+                name += "_model"
+        renamed.append(name)
+    return renamed
+
+
 class TableFile:
     """A Parquet file that tables are added to; flush() writes what was added since as one row group.
 
@@ -113,10 +125,7 @@ class TableFile:
 
     def add_rows(self, index: np.ndarray, table: pa.Table) -> None:
         """Row i is of task index[i]; Mixed. A column of the model named as one of ours becomes NAME_model."""
-        ours = self._identity.names
-        table = table.rename_columns(
-            [f"{name}_model" if name in ours else name for name in table.column_names]
-        )
+        table = table.rename_columns(_beside(self._identity.names, table.column_names))
         if self._schema is None or not self._schema.equals(table.schema):
             joined = _joined(self._schema, [*self._tables, table])
             if self._pieces and not joined.equals(self._schema):
