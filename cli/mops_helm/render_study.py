@@ -224,13 +224,16 @@ def driver(who: Driver) -> str:
     return ", ".join(filter(None, words))
 
 
-def next_step(found: Summary, again: str) -> str:
-    """What to type next; `again` is the command that was typed."""
+def next_step(found: Summary, again: str, spec: str = "") -> str:
+    """What to type next; `again` is the command that was typed, `spec` its study file."""
     if found.interrupted:
         pending = found.counts["pending"]
         return f"Interrupted: {pending:,} tasks are pending. The same command goes on:\n  {again}"
     nothing = "Nothing was left to do.\n" if found.ran is None else ""
-    steps = [f"mops-helm study results {shlex.quote(short(found.store))}"] if found.counts["ok"] else []
+    results = f"mops-helm study results {shlex.quote(short(found.store))}"
+    if spec and not (found.results or found.problem):  # results/ is of a later request
+        results += f" --spec {shlex.quote(spec)}"
+    steps = [results] if found.counts["ok"] else []
     if found.counts["failed"] or found.counts["poisoned"]:
         steps.append(f"{again} --retry failed,poisoned")
     return nothing + "Next:\n" + "\n".join(f"  {step}" for step in steps)

@@ -6,6 +6,7 @@ import os
 import pty
 import struct
 import termios
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -71,6 +72,10 @@ def test_what_to_type_next():
         "Nothing was left to do.\nNext:\n  mops-helm study results /s"
     )
     failed = Summary("/s", "e/x", 2, {"ok": 0, "failed": 2, "poisoned": 0, "pending": 0}, ran=progress(2, 2))
+    overtaken = render_study.next_step(done, "RUN", "my study.yaml")
+    assert overtaken.endswith("Next:\n  mops-helm study results /s --spec 'my study.yaml'"), overtaken
+    own = render_study.next_step(replace(done, results=("r.parquet",)), "RUN", "study.yaml")
+    assert own.endswith("mops-helm study results /s")
     assert render_study.next_step(failed, "RUN") == "Next:\n  RUN --retry failed,poisoned"
     stopped = Summary("/s", "e/x", 2, {"ok": 1, "failed": 0, "poisoned": 0, "pending": 1}, interrupted=True)
     assert render_study.next_step(stopped, "RUN") == (

@@ -160,7 +160,7 @@ def run(
             shown.say(f"Interrupted. The same command goes on:\n  {again}")
             sys.exit(130)
         click.echo(render_study.summary(summary, output, flags))
-        shown.say(render_study.next_step(summary, again))
+        shown.say(render_study.next_step(summary, again, str(spec_path)))
     sys.exit(summary.exit_code)
 
 
