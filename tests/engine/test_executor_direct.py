@@ -125,7 +125,7 @@ import os, sys, time
 def wire(entrypoint, params, seed):
     pid = os.fork() if params["x"] % 3 == 1 else -1
     if pid == 0:
-        with open(params["pids"], "a") as file:
+        with open("pids", "a") as file:  # in the worker's folder, which is the command's
             file.write(f"{os.getpid()}\\n")
         time.sleep(0.02)
         os.getpid = lambda: params["parent"]
@@ -144,16 +144,17 @@ def wire(entrypoint, params, seed):
 def test_a_child_that_comes_back_from_a_task_stores_nothing_and_ends(tmp_path, how):
     source = write_bundle(tmp_path / "bundle", {"wire.py": FORKS})
     pids = tmp_path / "pids"
+    pids.touch()
     study = {
         "entrypoint": "m.s/b",
         "bundle": str(source),
-        "fixed": {"how": how, "pids": str(pids), "parent": os.getpid()},
+        "fixed": {"how": how, "parent": os.getpid()},
         "grid": {"x": list(range(9))},
     }
     (tmp_path / "study.yaml").write_text(json.dumps(study))
-    options = ("--preset", "direct", *SMALL, "-o", "json")
+    command = ("study", "run", "study.yaml", "--store", "out", "--preset", "direct", *SMALL, "-o", "json")
     try:
-        done = mops_helm("study", "run", "study.yaml", "--store", "out", *options, cwd=tmp_path)
+        done = mops_helm(*command, cwd=tmp_path, timeout_seconds=60)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["ok"] == 9
         (table,) = (tmp_path / "out" / "results" / "raw").iterdir()
