@@ -1,18 +1,24 @@
 """Executor direct: the model runs in this process."""
 
+import contextlib
+import json
 import os
 import random
+import signal
 import sys
 import textwrap
 
+import pyarrow.parquet as pq
 import pytest
 
-from executor_helpers import FAULTS, run_here, settings, task, write_bundle
+from executor_helpers import FAULTS, is_gone, run_here, settings, task, write_bundle
+from helpers import wait_for
 from modelops_dask import executors
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import runner
 from modelops_dask.local import local_cluster
 from modelops_dask.shape import Shape
+from study_helpers import SMALL, mops_helm
 
 
 @pytest.fixture
@@ -111,6 +117,56 @@ def test_seeding_is_left_out_when_threads_would_share_it(chosen):
 def test_an_error_that_is_no_text_can_be_stored():
     answer = runner.failed(ValueError(os.fsdecode(b"bad \xff.csv")))
     assert "bad \\udcff.csv" in answer.error and answer.error.encode()
+
+
+FORKS = """
+import os, sys, time
+
+def wire(entrypoint, params, seed):
+    pid = os.fork() if params["x"] % 3 == 1 else -1
+    if pid == 0:
+        with open("pids", "a") as file:  # in the worker's folder, which is the command's
+            file.write(f"{os.getpid()}\\n")
+        time.sleep(0.02)
+        os.getpid = lambda: params["parent"]
+        match params["how"]:
+            case "exits":
+                sys.exit(0)
+            case "raises":
+                raise ValueError("child")
+        return {"x": "child"}
+    params["how"] == "returns" or pid < 0 or os.waitpid(pid, 0)
+    return {"x": str(params["x"])}
+"""
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "exits"])
+def test_a_child_that_comes_back_from_a_task_stores_nothing_and_ends(tmp_path, how):
+    source = write_bundle(tmp_path / "bundle", {"wire.py": FORKS})
+    pids = tmp_path / "pids"
+    pids.touch()
+    study = {
+        "entrypoint": "m.s/b",
+        "bundle": str(source),
+        "fixed": {"how": how, "parent": os.getpid()},
+        "grid": {"x": list(range(9))},
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    command = ("study", "run", "study.yaml", "--store", "out", "--preset", "direct", *SMALL, "-o", "json")
+    try:
+        done = mops_helm(*command, cwd=tmp_path, timeout_seconds=60)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["ok"] == 9
+        (table,) = (tmp_path / "out" / "results" / "raw").iterdir()
+        rows = pq.read_table(table).to_pylist()
+        assert {row["param_x"]: row["bytes"] for row in rows} == {x: str(x).encode() for x in range(9)}
+        children = [int(line) for line in pids.read_text().split()]
+        assert len(children) == 3
+        wait_for(lambda: all(map(is_gone, children)), "end of the children")
+    finally:
+        for pid in map(int, pids.read_text().split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_long_task_draws_from_random_what_its_seed_says(tmp_path):

@@ -180,17 +180,140 @@ def test_prepare_runs_in_the_zygote_once(executor, chosen, tmp_path):
 
 
 def test_what_the_first_task_imported_the_zygote_imports(executor, chosen, tmp_path):
-    source = write_bundle(
-        tmp_path / "lazy",
-        {
-            "wire.py": "def wire(e, p, s):\n    import part\n    return {'out': str(part.PID)}\n",
-            "part.py": "import os\nPID = os.getpid()\n",
-        },
+    site = write_bundle(tmp_path / "site", {"part.py": "import os\nPID = os.getpid()\n"})
+    text = (
+        f"import sys\nsys.path.append({str(site)!r})\n"
+        "def wire(e, p, s):\n    import part\n    return {'out': str(part.PID)}\n"
     )
+    source = write_bundle(tmp_path / "lazy", {"wire.py": text})
     first, second, third = (int(executor.run(task(source, chosen)).outputs["out"]) for _ in range(3))
     (zygote,) = executor.idle()
     assert first != zygote.pid
     assert second == third == zygote.pid
+
+
+OWN_MODULES = {  # what a task imports from the bundle is imported in that task
+    "one that changes another": {
+        "wire.py": "import model\ndef wire(e, p, s):\n    if p['a'] == 1:\n        import vaccinated\n"
+        "    return {'out': str(model.rate())}\n",
+        "model.py": "def rate():\n    return 1.0\n",
+        "vaccinated.py": "import model\nmodel.rate = lambda: 0.1\n",
+    },
+    "one that draws": {
+        "wire.py": "import random\ndef wire(e, p, s):\n    from src import lazy\n"
+        "    return {'out': str(random.random())}\n",
+        "src/lazy.py": "import random\nX = random.random()\n",
+    },
+    "one that is written first": {
+        "wire.py": "from pathlib import Path\ndef wire(e, p, s):\n"
+        "    (Path(__file__).parent / 'config.py').write_text(f'VALUE = {p[\"a\"]}' + ' ' * p['a'])\n"
+        "    import config\n    return {'out': str(config.VALUE)}\n",
+        "config.py": "VALUE = 0\n",
+    },
+}
+
+
+@pytest.mark.parametrize("files", OWN_MODULES.values(), ids=OWN_MODULES)
+def test_a_module_of_the_bundle_is_imported_by_the_tasks_that_import_it(folder, tmp_path, files):
+    source = write_bundle(tmp_path / "lazy", files)
+    assert_same_as_cold(folder, source)
+
+
+def assert_same_as_cold(folder, source, forks=True):
+    """That tasks have the outputs of new interpreters; forks says whether they are forked."""
+    outputs = {}
+    for kind in ("cold", "isolated_fork"):
+        chosen = settings(folder, executor_type=kind, task_timeout_seconds=20)
+        with executors.create(chosen) as executor:
+            outcomes = [executor.run(task(source, chosen, seed=7, a=a)) for a in (1, 2, 1, 3)]
+            assert [outcome.status for outcome in outcomes] == ["ok"] * 4, outcomes
+            if kind == "isolated_fork":
+                assert len(executor.idle()) == forks, outcomes[0].fallback
+        outputs[kind] = [dict(outcome.outputs) for outcome in outcomes]
+    assert outputs["isolated_fork"] == outputs["cold"]
+    return outcomes
+
+
+OPEN_FILES = {  # what the import does, what a task returns
+    "a file that is read": ("F = open('rates.txt')", "F.readline()"),
+    "a file that is read on": ("F = open('rates.txt')\nF.readline()", "F.readline() + F.readline()"),
+    "two that have one position": (
+        "import os\nF = os.open('rates.txt', os.O_RDONLY)\nG = os.dup(F)\nos.read(F, 2)",
+        "(os.read(F, 3) + os.read(G, 3)).decode()",
+    ),
+    "a file that is deleted": (
+        "import os\nF = open('rates.txt')\nos.unlink('rates.txt')",
+        "F.readline() + str(os.path.exists('rates.txt'))",
+    ),
+    "a log": (
+        "import logging\nlogging.basicConfig(filename='run.log', format='%(message)s')",
+        "[logging.warning('%s', p['a']), open('run.log').read()][1]",
+    ),
+    "a temporary file": (
+        "import tempfile\nT = tempfile.NamedTemporaryFile('w+')",
+        "[T.write(f\"{p['a']}\\n\"), T.flush(), open(T.name).read()][2]",
+    ),
+    "a file that is replaced": (
+        "import os\nF = open('run.txt', 'w+')\nF.write('begin')\nF.flush()",
+        "[F.write(str(p['a'])), F.flush(), os.rename('run.txt', 'old'), open('run.txt', 'w').write('x'), "
+        "open('old').read(), os.fstat(F.fileno()).st_ino == os.stat('old').st_ino].__repr__()",
+    ),
+    "a file that is mapped": (
+        "import mmap\nwith open('rates.txt') as F:\n    M = mmap.mmap(F.fileno(), 0, prot=mmap.PROT_READ)",
+        "[M[:6].decode(), open('rates.txt', 'w').write('other 1\\nother 2\\nother 3\\n')][0]",
+    ),
+    "a semaphore": (
+        "import multiprocessing\nL = multiprocessing.get_context('fork').Semaphore(1)",
+        "str(L.acquire(block=False))",
+    ),
+}
+RATES = "".join(f"line {number}\n" for number in range(3))
+USES = "{import_time}\ndef wire(e, p, s):\n    return {{'out': {result}}}\n"
+
+
+@pytest.mark.parametrize(("import_time", "result"), OPEN_FILES.values(), ids=OPEN_FILES)
+def test_what_the_import_left_open_is_each_tasks_own(folder, tmp_path, import_time, result):
+    text = USES.format(import_time=import_time, result=result)
+    assert_same_as_cold(folder, write_bundle(tmp_path / "opens", {"wire.py": text, "rates.txt": RATES}))
+
+
+SHARED = {  # what the import does, what a task returns, why forking is unsafe
+    "an anonymous map": (
+        "import mmap\nM = mmap.mmap(-1, 4096)",
+        "[M.write_byte(M[0] + 1), str(M[0])][1]",
+        "left memory that its tasks would share: anonymous",
+    ),
+    "a value of multiprocessing": (
+        "import multiprocessing\nV = multiprocessing.Value('i', 0)",
+        "[setattr(V, 'value', V.value + 1), str(V.value)][1]",
+        "left memory that its tasks would share: /",
+    ),
+    "a mapped file": (
+        "import mmap\nF = open('rates.txt', 'r+b')\nM = mmap.mmap(F.fileno(), 0)",
+        "[M.write(b'X'), M[:4].decode()][1]",
+        "rates.txt",
+    ),
+    "a file without a name": (
+        "import tempfile\nT = tempfile.TemporaryFile('w+')",
+        "[T.write('x'), T.flush(), str(T.tell())][2]",
+        "left a file open for writing whose content is not put back: /",
+    ),
+    "a locked file": (
+        "import fcntl\nF = open('run.lock', 'w')\nfcntl.flock(F, fcntl.LOCK_EX)",
+        "str(fcntl.flock(F, fcntl.LOCK_EX | fcntl.LOCK_NB))",
+        "left a file with a lock on it: /",
+    ),
+}
+
+
+@pytest.mark.parametrize(("import_time", "result", "why"), SHARED.values(), ids=SHARED)
+def test_where_tasks_would_share_what_the_import_left_they_get_new_interpreters(
+    folder, tmp_path, import_time, result, why
+):
+    text = USES.format(import_time=import_time, result=result)
+    source = write_bundle(tmp_path / "shares", {"wire.py": text, "rates.txt": RATES})
+    outcomes = assert_same_as_cold(folder, source, forks=False)
+    assert all(why in outcome.fallback for outcome in outcomes), outcomes[0].fallback
 
 
 def test_a_task_without_a_seed_for_it_still_draws_anew(folder):
@@ -243,13 +366,14 @@ def test_where_forking_is_unsafe_tasks_get_new_interpreters(
 
 
 def test_a_thread_of_a_module_that_a_task_imports_is_noticed(executor, chosen, tmp_path, caplog):
+    ticking = (
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, name='late', daemon=True).start()\n"
+    )
+    site = write_bundle(tmp_path / "site", {"ticking.py": ticking})
+    path = f"import sys; sys.path.append({str(site)!r})"
     source = write_bundle(
-        tmp_path / "late",
-        {
-            "wire.py": COUNTS.format(import_time="", task_time="import ticking"),
-            "ticking.py": "import threading\n"
-            "threading.Thread(target=threading.Event().wait, name='late', daemon=True).start()\n",
-        },
+        tmp_path / "late", {"wire.py": COUNTS.format(import_time=path, task_time="import ticking")}
     )
     forked = [executor.run(task(source, chosen)).outputs["forked"] for _ in range(3)]
     assert forked == [b"True", b"False", b"False"]

@@ -142,6 +142,41 @@ def test_all_executors_agree(tmp_path, kind):
     assert [dict(outcome.outputs) for outcome in outcomes] == [{}, cases[1], {}, cases[3]]
 
 
+MEMBER = """
+import enum
+
+class Name(str, enum.Enum):
+    ALPHA = "alpha"
+
+def wire(entrypoint, params, seed):
+    return {Name.ALPHA: "text"}
+"""
+
+
+@pytest.mark.parametrize("kind", executors.TYPES)
+def test_a_name_that_is_a_member_of_an_enum_is_its_text(tmp_path, kind):
+    chosen = settings(tmp_path, executor_type=kind)
+    source = write_bundle(tmp_path / "member", {"wire.py": MEMBER})
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(source, chosen))
+    assert [(type(name), str(name), data) for name, data in outcome.outputs.items()] == [
+        (str, "alpha", b"text")
+    ]
+
+
+INTERRUPTED = "def wire(entrypoint, params, seed):\n    raise KeyboardInterrupt('enough')\n"
+
+
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+def test_a_model_that_interrupts_itself_has_failed(tmp_path, kind):
+    chosen = settings(tmp_path, executor_type=kind)
+    source = write_bundle(tmp_path / "interrupted", {"wire.py": INTERRUPTED})
+    with executors.create(chosen) as executor:
+        outcome = executor.run(task(source, chosen))
+    assert (outcome.status, outcome.reason) == ("failed", "KeyboardInterrupt")
+    assert outcome.error.rstrip().endswith("KeyboardInterrupt: enough") and "wire.py" in outcome.error
+
+
 def test_a_study_counts_them_and_tells_of_empty_outputs(tmp_path):
     names = ["error alone", "metadata", "empty", "nothing"]
     outputs = [FAILURES[name][0] for name in names] + [DATA["one of two empty"]]

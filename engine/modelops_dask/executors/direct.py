@@ -14,12 +14,15 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from os import _exit, getpid  # a model may replace those of the module
 from types import ModuleType, TracebackType
+from typing import Any
 
 from modelops_dask import seeding, venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, native_threads, outcome, runner
+from modelops_dask.executors.messages import LOST_CONNECTION
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
 
@@ -74,7 +77,9 @@ class DirectExecutor(Executor):
     def _call(self, wire: Callable, task: Task) -> runner.Answer:
         if self._seeds:
             seeding.seed_globals(task.seed)
-        return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory)
+        persons = (KeyboardInterrupt,)
+        called = (task.entrypoint, task.params, task.seed)
+        return runner.call(wire, *called, self._memory, let_through=persons)
 
     def pool(self) -> dict[str, int]:
         """No processes."""
@@ -101,7 +106,8 @@ class DirectExecutor(Executor):
                 self._bundle, self._wire = bundle, None
             if self._wire is None:
                 try:
-                    self._wire = runner.load_wire(str(bundle.path), find_wire(bundle.path))
+                    load = _ends_in_copies(runner.load_wire)
+                    self._wire = _ends_in_copies(load(str(bundle.path), find_wire(bundle.path)))
                 except runner.WireNotFound as error:
                     raise BadInput(f"bundle {bundle.path}: {error}") from None
             self._running += 1
@@ -123,6 +129,23 @@ class DirectExecutor(Executor):
                 del sys.modules[name]
         sys.path[:] = [path for path in sys.path if not f"{path}/".startswith(tree)]
         self._bundle = self._wire = None
+
+
+def _ends_in_copies(function: Callable) -> Callable:
+    """The function, which returns in this process only: a child that a model forked in it ends there.
+
+    It would go on as a copy of the worker, and store results of its own.
+    """
+    pid = getpid()
+
+    def call(*arguments: object) -> Any:
+        try:
+            return function(*arguments)
+        finally:
+            if getpid() != pid:
+                _exit(LOST_CONNECTION)
+
+    return call
 
 
 def _have_dask_draw_elsewhere() -> None:

@@ -32,6 +32,8 @@ def checked(outputs: Any) -> dict:
     for name, data in outputs.items():
         if not isinstance(name, str):
             raise TypeError(f"wire returned a name that is not text: {name!r}")
+        if type(name) is not str:  # a member of an Enum, say, which JSON would write by its value
+            name = str.__str__(name)
         name.encode()
         if type(data) is not bytes:
             data = _as_bytes(name, data)

@@ -4,7 +4,9 @@
 
 Nothing that the task computed or changed travels, only names and types, in JSON; numba finds the code that
 the child compiled in its disk cache. numba's types have no form but their pickles, which are read with none
-but numba's own classes. Standard library only: zygote.py loads it by path.
+but numba's own classes. Modules of the bundle are left out: importing one may change another, draw from a
+generator or read what the task wrote, and another task may not import it. Standard library only: zygote.py
+loads it by path.
 """
 
 from __future__ import annotations
@@ -14,20 +16,27 @@ import contextlib
 import gc
 import importlib
 import io
+import os
 import pickle
 import sys
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 Compiled = "tuple[str, str, str]"  # module, qualified name, argument types: pickled, in base64
 
 
-def report(loaded: set[str]) -> tuple[list[str], list[Compiled]]:
-    """(modules not among `loaded`, in their order; functions that are compiled), as JSON can have it."""
+def report(loaded: set[str], own: str) -> tuple[list[str], list[Compiled]]:
+    """(modules not among `loaded`, in their order; functions that are compiled), as JSON can have it.
+
+    own is the folder of the bundle, whose modules are left out.
+    """
     modules = [
         name
         for name, module in list(sys.modules.items())
-        if name not in loaded and getattr(module, "__spec__", None) is not None
+        if name not in loaded
+        and (spec := getattr(module, "__spec__", None)) is not None
+        and not _is_below(own, spec)
     ]
     kind = _dispatcher()
     if kind is None:
@@ -43,6 +52,20 @@ def report(loaded: set[str]) -> tuple[list[str], list[Compiled]]:
                     text = base64.b64encode(pickle.dumps(types)).decode()
                     compiled.append((function.__module__, function.__qualname__, text))
     return modules, compiled
+
+
+def _is_below(folder: str, spec: Any) -> bool:
+    """Whether a module comes from a folder, or from where nobody can tell."""
+    if getattr(spec, "has_location", False):
+        places = [spec.origin]
+    else:
+        places = list(getattr(spec, "submodule_search_locations", None) or ())
+    for place in places:
+        if not isinstance(place, str) or not place.startswith(os.sep):  # the task may have changed folders
+            return True
+        if Path(folder) in Path(place).parents or Path(folder).resolve() in Path(place).resolve().parents:
+            return True
+    return False
 
 
 def read(report: Any) -> tuple[list[str], list[Compiled]] | None:
@@ -65,6 +88,7 @@ def replay(modules: list[str], compiled: list[Compiled]) -> None:
     kind = _dispatcher()
     for module, qualified_name, types in compiled:
         with contextlib.suppress(Exception):
+            # Of a module that is not imported here there is nothing to compile.
             function = reduce(getattr, qualified_name.split("."), sys.modules[module])
             if isinstance(function, kind):
                 function.compile(Types(io.BytesIO(base64.b64decode(types))).load())

@@ -134,21 +134,28 @@ def _import_file(bundle: str, target: str) -> Any:
 
 
 def call(
-    wire: Callable, entrypoint: str, params: dict, seed: int, memory: Memory, limit_bytes: int = 0
+    wire: Callable,
+    entrypoint: str,
+    params: dict,
+    seed: int,
+    memory: Memory,
+    limit_bytes: int = 0,
+    let_through: tuple = (),
 ) -> Answer:
     """Call the wire function, with parameters of its own: what it does to them no other call sees. What it
     raises, SystemExit too, and what it returns for an error become failed Answers.
 
     limit_bytes is what this process may hold meanwhile, 0 for no limit. MemoryError is then the death
-    TaskOOM, for what was under way when an allocation failed cannot be trusted. Only KeyboardInterrupt is let
-    through: it is a person's.
+    TaskOOM, for what was under way when an allocation failed cannot be trusted. let_through are exceptions
+    that are no Answers: in direct KeyboardInterrupt, which may be a person's. In a runner, whose session has
+    no terminal, it is the model's.
     """
     memory.begin(limit_bytes)
     started = time.perf_counter()
     try:
         outputs = outputs_of.checked(wire(entrypoint, own(params), seed))
         failure = outputs_of.failure(outputs)
-    except KeyboardInterrupt:
+    except let_through:
         raise
     except BaseException as error:
         limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left

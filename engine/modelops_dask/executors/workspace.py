@@ -4,9 +4,10 @@
     folder/t   its TMPDIR
     begin() -> a task runs -> put_back() -> everything is as it was
 
-A changed file is replaced, not written over: what a model holds open stays the model's own. Bytecode of the
-bundle's own modules is left where Python put it. Standard library only, Python 3.9: runner.py and zygote.py
-load it by path. Does not make the copy: copies.py does, in the worker.
+A changed file is replaced, not written over: what a model holds open stays the model's own. Only what a
+zygote has open is written over, after hold(): its children have it from there. Bytecode of the bundle's
+own modules is left where Python put it. Standard library only, Python 3.9: runner.py and zygote.py load it by
+path. Does not make the copy: copies.py does, in the worker.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Workspace:
         self._masters: dict[str, str] = {}  # where a file can be had again; no entry: nowhere
         self._shared: set[str] = set()  # hard links to the checked copy
         self._links: set[str] = set()  # symbolic ones, to another file system
+        self._held: dict[str, str] = {}  # files that the process has open or mapped: another link to each
         self._recent: set[str] = set()  # whose stamps are too young to be relied on
         self._kept_bytes = self._kept_files = 0
         self._cwd = self.bundle
@@ -74,11 +76,28 @@ class Workspace:
             known.clear()
         for paths in (self._shared, self._links, self._recent):
             paths.clear()
+        self._held.clear()
         self._kept_bytes = self._kept_files = 0
         self._look_seconds = self._look_at_files_seconds = 0.0
         self._note_folder(self._folder)
         with contextlib.suppress(OSError):
             self._cwd = os.getcwd()
+
+    def hold(self, inodes: set[int]) -> set[int]:
+        """Put back these in place from now on, for the process has them open; which of them are here.
+
+        A large file that is a link to the checked copy is not: the worker looks at those. Raises OSError.
+        """
+        held = set()
+        for path, (_, inode, _, mode) in self._files.items():
+            if inode in inodes and stat.S_ISREG(mode):
+                held.add(inode)
+                if path not in self._shared and path not in self._links:
+                    os.makedirs(self._folder + KEPT, mode=0o700, exist_ok=True)
+                    self._held[path] = os.path.join(self._folder + KEPT, f"held{len(self._held)}")
+                    os.link(path, self._held[path], follow_symlinks=False)
+                    self._stamp_file(path)
+        return held
 
     def after_task(self, seconds: float, last: bool, lift: Callable[[], object]) -> None:
         """Put back what a task of a warm process changed, which took so long; `last` of those in a row.
@@ -316,6 +335,9 @@ class Workspace:
         if master is None:
             self._fail(f"{self._name(path)}: too large to be kept, or a socket or pipe")
             return
+        if path in self._held:
+            self._put_back_in_place(path, master)
+            return
         remove(path)
         if path in self._shared:
             os.link(master, path)
@@ -323,6 +345,14 @@ class Workspace:
             os.symlink(master, path)
         else:
             copy(master, path)
+        self._stamp_file(path)
+
+    def _put_back_in_place(self, path: str, master: str) -> None:
+        """Write over what the process has open, and have the path lead there again."""
+        held = self._held[path]
+        overwrite(master, held)
+        remove(path)
+        os.link(held, path, follow_symlinks=False)
         self._stamp_file(path)
 
     def _pruned(self, folder: str) -> set[str]:
@@ -393,6 +423,23 @@ def copy(source: str, target: str, only_clone: bool = False) -> bool:
         finally:
             os.close(writer)
     return cloned
+
+
+def overwrite(source: str, target: str) -> None:
+    """Give a file the content, mode and times of another, and leave it the same file to who has it open."""
+    found = os.stat(source)
+    os.chmod(target, 0o600)
+    writer = os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        with open(source, "rb", buffering=0) as reader:
+            while piece := reader.read(1 << 20):
+                while piece:
+                    piece = piece[os.write(writer, piece) :]
+        os.ftruncate(writer, found.st_size)  # last: a page that is mapped is never missing
+        os.fchmod(writer, stat.S_IMODE(found.st_mode))
+        os.utime(writer, ns=(found.st_atime_ns, found.st_mtime_ns))
+    finally:
+        os.close(writer)
 
 
 def _clone(reader: int, writer: int) -> bool:

@@ -46,6 +46,7 @@ messages = runner.messages
 mailbox = _sibling("mailbox")
 replay = _sibling("replay")
 children = _sibling("children")
+inherited = _sibling("inherited")
 
 REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
 FORK_AWARE = {"jemalloc_bg_thd"}  # Arrow's allocator takes its locks for a fork and frees them after it
@@ -53,16 +54,22 @@ NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)
 
 
 class ForkUnsafe(Exception):
-    """A thread was left when the zygote had forked: a lock that it holds would stay locked in every child."""
+    """A thread was left when the zygote had forked: a lock that it holds would stay locked in every child. Or
+    children would share what each task should have for itself.
+    """
 
 
 class Zygote:
     """The model, imported, and what each task starts from."""
 
-    def __init__(self, wire: Callable, seeds: bool, output: Any, files: Any, lifeline_fd: int) -> None:
+    def __init__(
+        self, wire: Callable, seeds: bool, output: Any, files: Any, lifeline_fd: int, own: str, before: dict
+    ) -> None:
         """files is a workspace.Workspace, or None where tasks share files. lifeline_fd is the zygote's, which
-        a child closes. Raises ForkUnsafe.
+        a child closes. own is the folder whose modules are the bundle's own. before are the files
+        that were open before the import. Raises ForkUnsafe.
         """
+        self._own, self._open_before = own, before
         self._wire, self._seeds, self._output, self._lifeline_fd = wire, seeds, output, lifeline_fd
         self._files = files
         self._learns = True
@@ -138,6 +145,7 @@ class Zygote:
         """End a child and all that it started: (exit status, or less the signal; highest resident bytes)."""
         ended = child.end()
         self._orphans.end(self._spare.pid if self._spare else None)
+        self._semaphores.put_back()
         if self._files:
             self._files.put_back()
         return ended
@@ -153,6 +161,7 @@ class Zygote:
         """Make the memory as it is now the start of each task. Raises ForkUnsafe."""
         if self._files:
             self._files.begin()
+        self._note_shared()
         self._output.flush()  # or each child would print what is left
         fonts = sys.modules.get("matplotlib.font_manager")
         if clear := getattr(getattr(fonts, "_get_font", None), "cache_clear", None):
@@ -171,6 +180,23 @@ class Zygote:
             raise ForkUnsafe(f"importing the model left {left}")
         self._shared_bytes = mailbox.answer_of(size).peak_bytes
         self._orphans.expect()
+
+    def _note_shared(self) -> None:
+        """Find what children would share beside copies of memory. Raises ForkUnsafe."""
+        if memory := inherited.shared_memory():
+            raise ForkUnsafe(f"importing the model left memory that its tasks would share: {memory}")
+        self._open_files = inherited.OpenFiles(self._open_before)
+        put_back = None
+        try:
+            self._semaphores = inherited.Semaphores()
+            if self._files:
+                held = self._files.hold(self._open_files.inodes() | inherited.mapped_inodes())
+                device = Path(self._files.bundle).stat().st_dev
+                put_back = {(device, inode) for inode in held}
+        except OSError as error:
+            raise ForkUnsafe(f"what importing the model left open cannot be put back: {error}") from None
+        if problem := self._open_files.problem(put_back):
+            raise ForkUnsafe(f"importing the model left {problem}")
 
     def _fork(self, work: Callable[[Any], object]) -> children.Child:
         """A child that does its work, which may write to its connection, and ends."""
@@ -208,6 +234,7 @@ class Zygote:
             return
         if self._files:
             self._files.enter()  # this was forked before the task before it ended
+        self._open_files.reopen()
         its_turn, entrypoint, params, seed, limit_bytes = pickle.loads(request)
         if self._seeds:
             runner.seeding.seed_globals(seed)
@@ -220,7 +247,7 @@ class Zygote:
             self._output.flush()
             connection.send(its_turn, answer)
             if self._learns:
-                report = replay.report(loaded) if answer.status == "ok" else None
+                report = replay.report(loaded, self._own) if answer.status == "ok" else None
                 connection.send_frame(messages.packed(its_turn, json.dumps(report)))
         except OSError:
             os._exit(runner.LOST_CONNECTION)
@@ -263,13 +290,15 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     source: as in runner.py.
     """
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle, oom_score=500)  # its children: 1000
+    before = inherited.open_files()
     try:
         wire = runner.load_model(bundle, reference, seeds)
         prepare = getattr(sys.modules.get(getattr(wire, "__module__", "")), "prepare", None)
         if callable(prepare):
             prepare()
         files = _sibling("workspace").of_runner(bundle, source) if source else None
-        zygote = Zygote(wire, seeds, output, files, lifeline_fd)
+        own = str(Path(bundle).parent) if source else bundle  # beside its copy is its TMPDIR
+        zygote = Zygote(wire, seeds, output, files, lifeline_fd, own, before)
     except BaseException as error:
         output.flush()
         connection.send(messages.START, runner.failed(error))

@@ -1,0 +1,176 @@
+"""What children of the zygote would share: files that importing the model left open, and memory.
+
+    OpenFiles(before) in the zygote -> reopen() in each child: the same files, where they were read to then
+    Semaphores() in the zygote -> put_back() after each task
+    shared_memory(): the memory in which tasks would see each other's writes
+
+A fork copies memory, but not what memory only refers to: parent and child have one position in an open file,
+and see each other's writes to a shared map. What no child can have for itself is a reason not to fork. Pipes,
+sockets and folders that are open stay shared. The contents of files are workspace.py's. Standard library
+only: zygote.py loads it by path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+STANDARD = (1, 2)  # stdout and stderr: the runner puts these back itself
+SEMAPHORE = "/dev/shm/sem."  # where glibc keeps them; also numba and tqdm make some, whoever imports them
+SEMAPHORE_BYTES = 32  # sem_t of glibc on 64 bits
+NO_PATH = getattr(os, "O_PATH", 0)
+REOPENED = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | getattr(os, "O_DIRECT", 0)  # flags: not those that create
+
+
+def open_files() -> dict[int, os.stat_result]:
+    """The regular files that are open now, by descriptor, beside stdout and stderr."""
+    files = {}
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # what listed the folder is closed by now
+            found = os.fstat(int(path.name))
+            if stat.S_ISREG(found.st_mode) and int(path.name) not in STANDARD:
+                files[int(path.name)] = found
+    return files
+
+
+class OpenFiles:
+    """The regular files that are open now and were not in the beginning."""
+
+    def __init__(self, before: dict[int, os.stat_result]) -> None:
+        """before: open_files() before the model was imported; the lock of the process's slot is one."""
+        self._files: list[tuple[int, int, int]] = []  # descriptor, flags to open it with, position
+        self._copies: list[tuple[int, int]] = []  # descriptors made by dup(): two that have one position
+        self._found: dict[int, os.stat_result] = {}
+        for descriptor, found in sorted(open_files().items()):
+            if descriptor not in before or not os.path.samestat(before[descriptor], found):
+                self._note(descriptor, found)
+
+    def _note(self, descriptor: int, found: os.stat_result) -> None:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        if NO_PATH and flags & NO_PATH:
+            return
+        self._found[descriptor] = found
+        for other, _, _ in self._files:
+            if os.path.samestat(self._found[other], found) and _one_position(other, descriptor):
+                self._copies.append((other, descriptor))
+                return
+        self._files.append((descriptor, flags & REOPENED, os.lseek(descriptor, 0, os.SEEK_CUR)))
+
+    def inodes(self) -> set[int]:
+        return {found.st_ino for found in self._found.values()}
+
+    def problem(self, put_back: set[tuple[int, int]] | None) -> str:
+        """Why a child cannot have them anew; "" where it can.
+
+        put_back: device and inode of files whose content is put back after each task; None where tasks share
+        files anyway.
+        """
+        for descriptor, flags, _ in self._files:
+            found = self._found[descriptor]
+            writes = flags & os.O_ACCMODE != os.O_RDONLY
+            if writes and put_back is not None and (found.st_dev, found.st_ino) not in put_back:
+                return f"a file open for writing whose content is not put back: {_path(descriptor)}"
+            if "\nlock:" in Path(f"/proc/self/fdinfo/{descriptor}").read_text():
+                return f"a file with a lock on it: {_path(descriptor)}"
+            try:
+                os.close(os.open(f"/proc/self/fd/{descriptor}", flags | os.O_CLOEXEC))
+            except OSError as error:
+                return f"a file that cannot be opened again ({error.strerror}): {_path(descriptor)}"
+        return ""
+
+    def reopen(self) -> None:
+        """In a child: give each descriptor a position of its own, where it was when this was made."""
+        for descriptor, flags, position in self._files:
+            new = os.open(f"/proc/self/fd/{descriptor}", flags | os.O_CLOEXEC)
+            os.lseek(new, position, os.SEEK_SET)
+            os.dup2(new, descriptor, os.get_inheritable(descriptor))
+            os.close(new)
+        for descriptor, copy in self._copies:
+            os.dup2(descriptor, copy, os.get_inheritable(copy))
+
+
+class Semaphores:
+    """The semaphores of processes that are mapped now, and their values.
+
+    A task that ends while it holds one would leave it locked for all later tasks.
+    """
+
+    def __init__(self) -> None:
+        """Raises OSError where they cannot be put back."""
+        self._values: dict[int, bytes] = {}
+        places = [place for place, name, _ in _maps(shared=True) if name.startswith(SEMAPHORE)]
+        if places:
+            with _memory() as memory:
+                for place in places:
+                    self._values[place] = os.pread(memory, SEMAPHORE_BYTES, place)
+                    os.pwrite(memory, self._values[place], place)
+
+    def put_back(self) -> None:
+        """Call it while no task runs."""
+        if self._values:
+            with _memory() as memory:
+                for place, value in self._values.items():
+                    if os.pread(memory, SEMAPHORE_BYTES, place) != value:
+                        os.pwrite(memory, value, place)
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[int]:
+    descriptor = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def shared_memory() -> str:
+    """The memory that parent and children share and may write, by its files; "" for none.
+
+    Semaphores are left out, which are put back, and the memory of devices: what a fork means there is their
+    drivers' affair, and a graphics library that has begun has threads, which rule out forking anyway.
+    """
+    names = {
+        "anonymous" if name.startswith("/dev/zero") or not name else name
+        for _, name, _ in _maps(shared=True)
+        if not name.startswith(SEMAPHORE) and not _is_device(name)
+    }
+    return ", ".join(sorted(names))
+
+
+def mapped_inodes() -> set[int]:
+    """The files that are mapped: what is written to one shows in memory that nobody has touched yet."""
+    return {inode for _, _, inode in _maps()} - {0}
+
+
+def _is_device(name: str) -> bool:
+    try:
+        return not name.startswith("/dev/zero") and Path(name).is_char_device()
+    except OSError:
+        return False
+
+
+def _maps(shared: bool = False) -> Iterator[tuple[int, str, int]]:
+    """(address, name, inode) of what is mapped, or only of what is shared and may be written."""
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        place, modes, _, _, inode, *name = line.split(None, 5)
+        if not shared or (b"w" in modes and modes.endswith(b"s")):
+            yield int(place.split(b"-")[0], 16), os.fsdecode(b"".join(name)), int(inode)
+
+
+def _one_position(descriptor: int, other: int) -> bool:
+    """Whether two descriptors of one file move together."""
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)
+    if os.lseek(other, 0, os.SEEK_CUR) != before:
+        return False
+    os.lseek(descriptor, before + 1, os.SEEK_SET)
+    moved = os.lseek(other, 0, os.SEEK_CUR) != before
+    os.lseek(descriptor, before, os.SEEK_SET)
+    return moved
+
+
+def _path(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
