@@ -252,29 +252,6 @@ def test_what_a_killed_worker_process_leaves_is_removed_by_the_next(tmp_path):
     wait_for(is_swept, "removal of what the killed process left")
 
 
-def test_a_later_runner_finds_bytecode_as_when_all_shared_a_folder(tmp_path, monkeypatch):
-    """Also of a module that tasks import, whose bytecode no import at the start has made."""
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    code = (
-        "import os, sys\n"
-        "def wire(entrypoint, params, seed):\n"
-        "    found = sorted(os.listdir('__pycache__'))\n"
-        "    import late\n"
-        "    return {'found': ' '.join(found), 'at': late.__file__}\n"
-    )
-    source = only(tmp_path / "source", code, **{"late.py": b"X = 1\n"})
-    chosen = settings(tmp_path, executor_type="cold")
-    one = bundle.fetch(str(source), chosen.bundles_cache_dir)
-    with executors.create(chosen) as executor:
-        first, *_, last = [executor.run(Task(one, "any", {}, seed)) for seed in range(3)]
-        assert executor.file_changes(one).written == (), "bytecode is not what tasks write"
-    assert b"late" not in first.outputs["found"]
-    assert b"late" in last.outputs["found"] and b"wire" in last.outputs["found"], last.outputs
-    again = bundle.fetch(str(source), chosen.bundles_cache_dir)
-    with executors.create(chosen) as executor:
-        assert executor.run(Task(again, "any", {}, 1)).outputs["found"] == last.outputs["found"]
-
-
 def test_without_private_files_tasks_find_those_of_others(tmp_path):
     source = only(tmp_path / "source", MEETS, **{"who.txt": b"nobody"})
     (tmp_path / "meeting").mkdir()

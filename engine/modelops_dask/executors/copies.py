@@ -28,7 +28,7 @@ from pathlib import Path
 from modelops_dask.bundle import Bundle
 from modelops_dask.bundle.cache import Stamp, contents, stamp_of
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import FileChanges, workspace
+from modelops_dask.executors import FileChanges, bytecode, workspace
 from modelops_dask.executors.workspace import Workspace, remove
 from modelops_dask.scratch import TEMPORARY
 from modelops_dask.shape import MIB
@@ -49,6 +49,7 @@ class Slot:
         self.tells = False  # whether its runner itself puts back and notes what tasks changed
         self.workspace: Workspace | None = None
         self._modules: set[Path] = set()  # folders of the bundle with Python sources
+        self._known_bytecode: dict[Path, set[str]] = defaultdict(set)  # by folder: was shared, or cannot be
 
     @property
     def bundle(self) -> Path:
@@ -97,30 +98,30 @@ class Slot:
         for name in linked:
             _link(bundle.path / name, self.bundle / name)
         self._modules = {name.parent for name in (*copied, *linked) if name.suffix == ".py"}
-        self._exchange_bytecode(bundle.path, self.bundle)
+        self._known_bytecode.clear()
         self.source = bundle
+        self._take_bytecode()
         self.workspace = Workspace(str(self.folder), str(bundle.path))
         self.workspace.begin()
 
-    def share_bytecode(self) -> None:
-        """Give the bytecode that Python made of the bundle's modules to the copies that are made next."""
-        if self.source:
-            self._exchange_bytecode(self.bundle, self.source.path)
+    def put_back(self) -> None:
+        """Make the copy what the bundle has, with the bytecode that is shared by now."""
+        self.workspace.put_back()
+        if not self.workspace.problem and self._take_bytecode():
+            self.workspace.begin()
 
-    def _exchange_bytecode(self, giver: Path, taker: Path) -> None:
-        for folder in self._modules:
-            given, taken = giver / folder / workspace.PYCACHE, taker / folder / workspace.PYCACHE
-            with suppress(OSError):
-                missing = {path.name for path in given.iterdir()}
-                with suppress(FileNotFoundError):
-                    missing -= {path.name for path in taken.iterdir()}
-                for name in missing:
-                    module = taker / folder / f"{name.partition('.')[0]}.py"
-                    if name.endswith(".pyc") and workspace.is_bytecode_of(str(given / name), str(module)):
-                        taken.mkdir(exist_ok=True)
-                        made = taken / f"{name}.{os.getpid()}"
-                        workspace.copy(str(given / name), str(made))
-                        made.replace(taken / name)
+    def share_bytecode(self) -> None:
+        """Give the bytecode that importing the model made to other copies, before its runner begins a task."""
+        for folder in self._modules if self.workspace else ():
+            known, made = self._known_bytecode[folder], self.bundle / folder
+            names = bytecode.pyc_names(made) - known
+            bytecode.share(made, self.source.path / folder, names, self.workspace.is_untouched)
+            known |= names
+
+    def _take_bytecode(self) -> bool:
+        """Take what is shared; whether there was some that this copy had not."""
+        given = [bytecode.give(self.source.path / name, self.bundle / name) for name in self._modules]
+        return any(given)
 
     def share_compiled(self, numba_cache: Path) -> None:
         """Have numba find what it compiled of this bundle in other slots: its folders are named by paths."""
@@ -180,8 +181,6 @@ class Copies:
             # A symbolic link may have led a model to the checked copy's other files, too.
             stamps = bundle.stamps or self._stamps.get(bundle.digest, {})
             stamps = stamps if bundle.digest in self._linked else {}
-        for slot in used:
-            slot.share_bytecode()
         changed = [name for name, stamp in stamps.items() if stamp_of(bundle.path / name) != stamp]
         shared = tuple(map(workspace.shown, changed))
         if shared:
@@ -208,8 +207,7 @@ class Copies:
         """Put a copy back to what the bundle has, or forget it."""
         if slot.workspace and not self._closed:
             names, problem = slot.notes()
-            slot.share_bytecode()
-            slot.workspace.put_back()
+            slot.put_back()
             with self._lock:
                 self._note(slot, names if slot.tells else slot.workspace.changed)
             if problem or slot.stale or slot.workspace.problem:

@@ -4,9 +4,10 @@
     folder/t   its TMPDIR
     begin() -> a task runs -> put_back() -> everything is as it was
 
-A changed file is replaced, not written over: what a model holds open stays the model's own. Bytecode of the
-bundle's own modules is left where Python put it. Standard library only, Python 3.9: runner.py and zygote.py
-load it by path. Does not make the copy: copies.py does, in the worker.
+A changed file is replaced, not written over: what a model holds open stays the model's own. Bytecode that is
+there in the beginning stays until it is written to; what tasks add is removed, for they may have changed its
+source. Standard library only, Python 3.9: runner.py and zygote.py load it by path. Does not make the copy:
+copies.py does, in the worker.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Workspace:
         self._shared: set[str] = set()  # hard links to the checked copy
         self._links: set[str] = set()  # symbolic ones, to another file system
         self._recent: set[str] = set()  # whose stamps are too young to be relied on
+        self._bytecode: dict[str, int] = {}  # hashes of such bytecode
         self._kept_bytes = self._kept_files = 0
         self._cwd = self.bundle
         self._looked = self._looked_at_files = 0.0
@@ -70,7 +72,7 @@ class Workspace:
     def begin(self) -> None:
         """Make what is there now the beginning."""
         remove(self._folder + KEPT)
-        for known in (self._folders, self._names, self._files, self._masters):
+        for known in (self._folders, self._names, self._files, self._masters, self._bytecode):
             known.clear()
         for paths in (self._shared, self._links, self._recent):
             paths.clear()
@@ -118,8 +120,11 @@ class Workspace:
                     self._put_back_folder(path)
                     again.add(path)
                 elif path in self._files and self._file_differs(path):
-                    self._put_back_file(path)
                     again.add(os.path.dirname(path))
+                    if os.path.basename(os.path.dirname(path)) == PYCACHE:
+                        self._remove_bytecode(path)
+                    else:
+                        self._put_back_file(path)
             for path in again:  # what was put back changed them once more
                 if path in self._folders:
                     self._stamp_folder(path)
@@ -143,7 +148,9 @@ class Workspace:
             names.add(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 self._note_folder(entry.path)
-            elif os.path.basename(path) != PYCACHE:
+            elif os.path.basename(path) == PYCACHE:
+                self._note_bytecode(entry.path)
+            else:
                 self._note_file(entry.path)
         self._names[path] = names
 
@@ -163,6 +170,11 @@ class Workspace:
         if not self._masters.get(path):
             self._keep(path, found)
         self._stamp_file(path)
+
+    def _note_bytecode(self, path: str) -> None:
+        self._stamp_file(path)
+        if path in self._recent:
+            self._bytecode[path] = _content_hash(path)
 
     def _keep(self, path: str, found: os.stat_result) -> None:
         """Keep a copy of a file that importing the model wrote, unless it is too large."""
@@ -255,6 +267,8 @@ class Workspace:
                 master = self._masters.get(path)
                 if master and stat.S_ISREG(found.st_mode) and not _same_content(path, master):
                     return True
+                if path in self._bytecode and _content_hash(path) != self._bytecode[path]:
+                    return True
                 self._stamp_file(path)
         except OSError:
             return True
@@ -278,19 +292,18 @@ class Workspace:
         mode = self._folders[path][2]
         if stat.S_IMODE(os.lstat(path).st_mode) != mode:
             os.chmod(path, mode | 0o700)
+        names, wanted = set(os.listdir(path)), self._names[path]
         if os.path.basename(path) == PYCACHE:
-            self._names[path] = self._pruned(path)
+            for name in names | wanted:
+                entry = os.path.join(path, name)
+                if name not in wanted or self._file_differs(entry):
+                    self._remove_bytecode(entry)
         else:
-            names, wanted = set(os.listdir(path)), self._names[path]
             for name in names - wanted:
                 entry = os.path.join(path, name)
-                if name == PYCACHE and os.path.isdir(entry) and not os.path.islink(entry):
-                    wanted.add(name)
-                    self._names[entry] = self._pruned(entry)
-                    self._stamp_folder(entry)
-                else:
+                if name != PYCACHE:
                     self._tell(entry)
-                    remove(entry)
+                remove(entry)
             for name in wanted - names:
                 self._make(os.path.join(path, name))
         if stat.S_IMODE(os.lstat(path).st_mode) != mode:
@@ -307,8 +320,10 @@ class Workspace:
             self._stamp_folder(path)
 
     def _forget(self, path: str) -> None:
-        del self._folders[path], self._names[path]
         self._names[os.path.dirname(path)].discard(os.path.basename(path))
+        for known in (self._folders, self._names, self._files, self._bytecode):
+            for inside in [other for other in known if other == path or other.startswith(path + os.sep)]:
+                del known[inside]
 
     def _put_back_file(self, path: str) -> None:
         self._tell(path)
@@ -325,17 +340,22 @@ class Workspace:
             copy(master, path)
         self._stamp_file(path)
 
-    def _pruned(self, folder: str) -> set[str]:
-        """What stays in a __pycache__: the bytecode of modules that are as the bundle has them."""
-        left = set()
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            source = os.path.join(os.path.dirname(folder), name.split(".")[0] + ".py")
-            if self._masters.get(source, "").startswith(self._source) and is_bytecode_of(path, source):
-                left.add(name)
-            else:
-                remove(path)
-        return left
+    def _remove_bytecode(self, path: str) -> None:
+        """Bytecode that is not of the beginning, or not as it was: Python makes it again."""
+        remove(path)
+        self._files.pop(path, None)
+        self._bytecode.pop(path, None)
+        self._recent.discard(path)
+        self._names[os.path.dirname(path)].discard(os.path.basename(path))
+
+    def is_untouched(self, path: str) -> bool:
+        """Whether a copied file is the one of the beginning, and nothing wrote to it or renamed it."""
+        try:
+            found = os.lstat(path)
+        except OSError:
+            return False
+        apart = path not in self._shared and path not in self._links
+        return apart and self._files.get(path) == self._file_stamp(path, found)
 
     # Telling
 
@@ -403,22 +423,6 @@ def _clone(reader: int, writer: int) -> bool:
     return False
 
 
-def is_bytecode_of(path: str, source: str) -> bool:
-    """Whether a .pyc file is of a source as it is now: Python would use it."""
-    try:
-        found = os.stat(source)
-        if not stat.S_ISREG(os.lstat(path).st_mode):  # to open a pipe would wait for ever
-            return False
-        with open(path, "rb") as file:
-            head = file.read(16)
-    except OSError:
-        return False
-    flags, modified, size = (int.from_bytes(head[at : at + 4], "little") for at in (4, 8, 12))
-    if flags:
-        return flags == 3  # Python compares its hash with the source's
-    return modified == int(found.st_mtime) & 0xFFFFFFFF and size == found.st_size & 0xFFFFFFFF
-
-
 def _is_copy(found: os.stat_result, original: os.stat_result, path: str, master: str) -> bool:
     if stat.S_ISLNK(found.st_mode):
         return stat.S_ISLNK(original.st_mode) and os.readlink(path) == os.readlink(master)
@@ -444,6 +448,13 @@ def _same_content(path: str, other: str) -> bool:
                     return True
     except OSError:
         return False
+
+
+def _content_hash(path: str) -> int:
+    if not stat.S_ISREG(os.lstat(path).st_mode):  # to open a pipe would wait for ever
+        return 0
+    with open(path, "rb") as file:
+        return hash(file.read())
 
 
 def remove(path: str) -> None:

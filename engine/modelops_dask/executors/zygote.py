@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,11 @@ NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)
 
 
 class ForkUnsafe(Exception):
-    """A thread was left when the zygote had forked: a lock that it holds would stay locked in every child."""
+    """A child would not be as a new interpreter is.
+
+    A thread was left when the zygote had forked, and a lock that it holds would stay locked in every child; or
+    a task changed the source of a module that was imported before it.
+    """
 
 
 class Zygote:
@@ -66,6 +70,7 @@ class Zygote:
         self._wire, self._seeds, self._output, self._lifeline_fd = wire, seeds, output, lifeline_fd
         self._files = files
         self._learns = True
+        self._early: list[str] = []  # sources of the bundle's modules that only tasks would have imported
         self._unsafe: ForkUnsafe | None = None
         self._shared_bytes = 0
         self._spare: children.Child | None = None  # forked ahead, while the child before it had its task
@@ -115,7 +120,9 @@ class Zygote:
         self._end(child)
         if report and (learned := replay.read(mailbox.opened(report)[0])):
             self._learns = False
+            loaded = set(sys.modules)
             replay.replay(*learned)
+            self._early = [path for _, path in self._sources(set(sys.modules) - loaded)]
             try:
                 self._settle()
             except ForkUnsafe as error:
@@ -215,15 +222,31 @@ class Zygote:
             numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
         loaded = set(sys.modules) if self._learns else set()
         answer = runner.call(self._wire, entrypoint, params, seed, runner.Memory(self), limit_bytes)
+        if changed := [path for path in self._early if not self._files.is_untouched(path)]:
+            answer = runner.failed(ForkUnsafe(f"a task changed {changed[0]}, which was imported before it"))
         connection.hold()
         try:
             self._output.flush()
             connection.send(its_turn, answer)
             if self._learns:
-                report = replay.report(loaded) if answer.status == "ok" else None
+                report = self._report(loaded) if answer.status == "ok" else None
                 connection.send_frame(messages.packed(its_turn, json.dumps(report)))
         except OSError:
             os._exit(runner.LOST_CONNECTION)
+
+    def _report(self, loaded: set[str]) -> Any:
+        """What the zygote is to learn: no module whose source the task changed."""
+        modules, compiled = replay.report(loaded)
+        changed = {name for name, path in self._sources(modules) if not self._files.is_untouched(path)}
+        return [name for name in modules if name not in changed], compiled
+
+    def _sources(self, modules: Iterable[str]) -> list[tuple[str, str]]:
+        """Those of the modules that are the bundle's own, with their paths; none where tasks share files."""
+        if not self._files:
+            return []
+        paths = [(name, getattr(sys.modules.get(name), "__file__", None)) for name in modules]
+        inside = self._files.bundle + os.sep
+        return [(name, path) for name, path in paths if isinstance(path, str) and path.startswith(inside)]
 
     def _died(self, ending: tuple[str, str], started: float, peak_bytes: int) -> Any:
         seconds = time.monotonic() - started
