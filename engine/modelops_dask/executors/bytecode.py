@@ -22,8 +22,8 @@ HEAD_BYTES = 16  # magic number, flags, and either time and size or the hash of 
 def share(made: Path, shared: Path, names: set[str], is_untouched: Callable[[str], bool]) -> None:
     """Add the bytecode `names` of a runner's folder to the checked copy's folder.
 
-    To be called when the model is imported and no task has begun. is_untouched(path) tells whether a source was
-    never written to: only then the bytecode is of the checked copy's source.
+    To be called when the model is imported and no task has begun. is_untouched(path) tells whether a source
+    was never written to: only then the bytecode is of the checked copy's source.
     """
     for name in names:
         with suppress(OSError):

@@ -111,7 +111,7 @@ class Slot:
             self.workspace.begin()
 
     def share_bytecode(self) -> None:
-        """Give the bytecode that importing the model made to other copies, before its runner begins a task."""
+        """Give other copies the bytecode that importing the model made, before its runner begins a task."""
         for folder in self._modules if self.workspace else ():
             known, made = self._known_bytecode[folder], self.bundle / folder
             names = bytecode.pyc_names(made) - known
