@@ -122,7 +122,7 @@ def test_every_room_of_the_engine_has_its_arrows():
 def test_the_runner_needs_only_the_standard_library():
     """It is started by path with the bundle's Python, which has none of our packages."""
     files = "start.py", "runner.py", "messages.py", "mailbox.py", "outputs.py", "workspace.py"
-    of_zygotes = "zygote.py", "children.py", "replay.py"
+    of_zygotes = "zygote.py", "children.py", "replay.py", "inherited.py"
     for path in (ENGINE / "seeding.py", *(ENGINE / "executors" / name for name in files + of_zygotes)):
         for name in imports(path):
             # Those two are modules of the worker, too.

@@ -16,7 +16,7 @@ from executor_helpers import settings
 from helpers import wait_for
 from modelops_dask import bundle, executors
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Task, workspace
+from modelops_dask.executors import Task, copies, workspace
 from modelops_dask.scratch import TEMPORARY
 
 MEDDLER = Path(__file__).parents[1] / "bundles" / "meddler" / "wire.py"
@@ -210,6 +210,98 @@ def test_a_write_to_a_link_is_named_and_later_copies_have_no_links(tmp_path, kin
     assert bundle.digest(again.path) == again.digest
 
 
+UNSEEN = """
+import os
+def wire(entrypoint, params, seed):
+    found = os.stat("large.bin")
+    with open("large.bin", "r+b") as file:
+        before = file.read(4)
+        if params["writes"]:
+            file.seek(0)
+            file.write(b"XXXX")
+    if params["writes"]:
+        os.utime("large.bin", ns=(found.st_atime_ns, found.st_mtime_ns))
+    return {"before": before}
+"""
+
+
+def hard_link(source: Path, target: Path) -> bool:
+    target.hardlink_to(source)
+    return False
+
+
+def symbolic_link(source: Path, target: Path) -> bool:
+    target.symlink_to(source)
+    return True
+
+
+@pytest.mark.parametrize("link", [hard_link, symbolic_link])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_write_that_keeps_size_and_time_is_named(tmp_path, kind, link, monkeypatch):
+    monkeypatch.setattr(copies, "_link", link)
+    source = only(tmp_path / "source", UNSEEN, **{"large.bin": b"0123" * (LARGE // 4 + 1)})
+    chosen = settings(tmp_path, executor_type=kind)
+    one = bundle.fetch(str(source), chosen.bundles_cache_dir)
+    with executors.create(chosen) as executor:
+        for _ in range(2):  # other links to it, made and removed, are no writes
+            assert executor.run(Task(one, "any", {"writes": False}, 1)).outputs == {"before": b"0123"}
+            (tmp_path / "other").hardlink_to(one.path / "large.bin")
+            assert executor.file_changes(one) == ((), ())
+            (tmp_path / "other").unlink()
+        assert executor.run(Task(one, "any", {"writes": True}, 1)).status == "ok"
+        assert executor.file_changes(one).shared == ("large.bin",)
+        again = bundle.fetch(str(source), chosen.bundles_cache_dir)
+        assert executor.run(Task(again, "any", {"writes": True}, 1)).outputs == {"before": b"0123"}
+        assert executor.file_changes(again).shared == ()
+    assert bundle.digest(again.path) == again.digest
+
+
+BESIDE = """
+from pathlib import Path
+DATA = Path("data/large.bin").resolve().parent
+def wire(entrypoint, params, seed):
+    cache = DATA / params["name"]
+    found = cache.exists()
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_text("made by a task")
+    if params["removes"]:
+        cache.unlink()
+    return {"found": str(found)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "removes", "shared"),
+    [
+        ("cache.txt", False, "data/cache.txt"),
+        ("new/cache.txt", False, "data/new"),
+        ("cache.txt", True, "data"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_file_beside_the_real_path_of_a_large_one_is_named_and_removed(
+    tmp_path, kind, name, removes, shared, monkeypatch
+):
+    """A symbolic link, where the cache is on another file system, leads to the folder that all share."""
+    monkeypatch.setattr(copies, "_link", symbolic_link)
+    source = only(tmp_path / "source", BESIDE)
+    (source / "data").mkdir()
+    (source / "data" / "large.bin").write_bytes(b"0123" * (LARGE // 4 + 1))
+    chosen = settings(tmp_path, executor_type=kind)
+    one = bundle.fetch(str(source), chosen.bundles_cache_dir)
+    (one.path / "data" / "cache.txt").write_text("of an earlier version")
+    params = {"name": name, "removes": removes}
+    with executors.create(chosen) as executor:
+        assert executor.run(Task(one, "any", params, 1)).outputs == {"found": b"False"}
+        assert executor.file_changes(one).shared == (shared,)
+        assert executor.file_changes(one).shared == (shared,), "to another batch that began before"
+        assert {path.name for path in (one.path / "data").iterdir()} == {"large.bin"}
+        again = bundle.fetch(str(source), chosen.bundles_cache_dir)
+        for _ in range(3):
+            assert executor.run(Task(again, "any", params, 1)).outputs == {"found": b"False"}
+        assert executor.file_changes(again).shared == ()
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_copies_keep_to_their_share_of_scratch(tmp_path, whole):
     """Links where there is no room; an error with the value to raise where tasks write to them."""
@@ -250,29 +342,6 @@ def test_what_a_killed_worker_process_leaves_is_removed_by_the_next(tmp_path):
         return left not in taken()
 
     wait_for(is_swept, "removal of what the killed process left")
-
-
-def test_a_later_runner_finds_bytecode_as_when_all_shared_a_folder(tmp_path, monkeypatch):
-    """Also of a module that tasks import, whose bytecode no import at the start has made."""
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    code = (
-        "import os, sys\n"
-        "def wire(entrypoint, params, seed):\n"
-        "    found = sorted(os.listdir('__pycache__'))\n"
-        "    import late\n"
-        "    return {'found': ' '.join(found), 'at': late.__file__}\n"
-    )
-    source = only(tmp_path / "source", code, **{"late.py": b"X = 1\n"})
-    chosen = settings(tmp_path, executor_type="cold")
-    one = bundle.fetch(str(source), chosen.bundles_cache_dir)
-    with executors.create(chosen) as executor:
-        first, *_, last = [executor.run(Task(one, "any", {}, seed)) for seed in range(3)]
-        assert executor.file_changes(one).written == (), "bytecode is not what tasks write"
-    assert b"late" not in first.outputs["found"]
-    assert b"late" in last.outputs["found"] and b"wire" in last.outputs["found"], last.outputs
-    again = bundle.fetch(str(source), chosen.bundles_cache_dir)
-    with executors.create(chosen) as executor:
-        assert executor.run(Task(again, "any", {}, 1)).outputs["found"] == last.outputs["found"]
 
 
 def test_without_private_files_tasks_find_those_of_others(tmp_path):

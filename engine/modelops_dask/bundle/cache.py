@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,7 +29,7 @@ logger = logging.getLogger("distributed.modelops.bundle")  # below `distributed`
 
 
 MOST_NAMES = 5  # of files, in a message
-Stamp = tuple[int, int, int, int]
+Stamp = tuple[int, int, int, int, int]
 Stamps = dict[str, Stamp | None]  # by the file's name in the tree
 
 
@@ -93,12 +93,16 @@ class Cache:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """What changes when a file is written to, and not when it is linked; None: there is no such file."""
+    """What changes when a file is written to; None: there is no such file.
+
+    The last of it, the time of the last change, moves also when a hard link is made or removed. Unlike the
+    time of the last write it cannot be set back.
+    """
     try:
         found = path.lstat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, found.st_ctime_ns
 
 
 def contents(folder: Path) -> list[PurePosixPath]:
@@ -140,6 +144,24 @@ def changes(path: Path, before: str) -> list[str]:
         return []
     said |= dict.fromkeys(now - was, "added") | dict.fromkeys(was - now, "removed")
     return [f"{said[name]} {name}" for name in sorted(said) if str(name) != tree.IGNORE_FILE]
+
+
+def differing(path: Path, names: Iterable[str], wanted: str) -> list[str]:
+    """Those of a tree's files whose content is not what was copied; all of them where that is not known."""
+    names = list(names)
+    with suppress(OSError, ValueError):
+        digests = json.loads(_listing(path).read_text("utf-8")) if _listing(path).is_file() else []
+        if isinstance(digests, dict):
+            return [name for name in names if _digest_or_none(path, name) != digests.get(name)]
+        if tree.digest_of(path, contents(path)) == wanted:
+            return []
+    return names
+
+
+def _digest_or_none(path: Path, name: str) -> str | None:
+    with suppress(OSError):
+        return tree.digest_of(path, [PurePosixPath(name)])
+    return None
 
 
 def damaged(path: Path) -> list[str]:

@@ -21,14 +21,16 @@ import os
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.bundle.cache import Stamp, contents, stamp_of
+from modelops_dask.bundle.cache import Stamps, contents, stamp_of
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import FileChanges, workspace
+from modelops_dask.executors import FileChanges, bytecode, workspace
+from modelops_dask.executors.checked import CheckedCopy
 from modelops_dask.executors.workspace import Workspace, remove
 from modelops_dask.scratch import TEMPORARY
 from modelops_dask.shape import MIB
@@ -49,6 +51,7 @@ class Slot:
         self.tells = False  # whether its runner itself puts back and notes what tasks changed
         self.workspace: Workspace | None = None
         self._modules: set[Path] = set()  # folders of the bundle with Python sources
+        self._known_bytecode: dict[Path, set[str]] = defaultdict(set)  # by folder: was shared, or cannot be
 
     @property
     def bundle(self) -> Path:
@@ -86,41 +89,44 @@ class Slot:
         for end in (workspace.KEPT, workspace.NOTES):
             remove(str(self.folder) + end)
 
-    def fill(self, bundle: Bundle, copied: list[Path], linked: list[Path]) -> None:
-        """Copy a bundle; `copied` and `linked` are paths within it. Raises OSError."""
+    def fill(self, bundle: Bundle, copied: list[Path], linked: list[Path]) -> bool:
+        """Copy a bundle; `copied` and `linked` are paths within it. Whether some links are symbolic.
+
+        Raises OSError.
+        """
         for folder in (self.folder, self.bundle, self.temporary):
             folder.mkdir(mode=0o700)
         for parent in sorted({self.bundle / name.parent for name in (*copied, *linked)}):
             parent.mkdir(parents=True, exist_ok=True)
         for name in copied:
             workspace.copy(str(bundle.path / name), str(self.bundle / name))
-        for name in linked:
-            _link(bundle.path / name, self.bundle / name)
+        symbolic = [_link(bundle.path / name, self.bundle / name) for name in linked]
         self._modules = {name.parent for name in (*copied, *linked) if name.suffix == ".py"}
-        self._exchange_bytecode(bundle.path, self.bundle)
+        self._known_bytecode.clear()
         self.source = bundle
+        self._take_bytecode()
         self.workspace = Workspace(str(self.folder), str(bundle.path))
         self.workspace.begin()
+        return any(symbolic)
+
+    def put_back(self) -> None:
+        """Make the copy what the bundle has, with the bytecode that is shared by now."""
+        self.workspace.put_back()
+        if not self.workspace.problem and self._take_bytecode():
+            self.workspace.begin()
 
     def share_bytecode(self) -> None:
-        """Give the bytecode that Python made of the bundle's modules to the copies that are made next."""
-        if self.source:
-            self._exchange_bytecode(self.bundle, self.source.path)
+        """Give other copies the bytecode that importing the model made, before its runner begins a task."""
+        for folder in self._modules if self.workspace else ():
+            known, made = self._known_bytecode[folder], self.bundle / folder
+            names = bytecode.pyc_names(made) - known
+            bytecode.share(made, self.source.path / folder, names, self.workspace.is_untouched)
+            known |= names
 
-    def _exchange_bytecode(self, giver: Path, taker: Path) -> None:
-        for folder in self._modules:
-            given, taken = giver / folder / workspace.PYCACHE, taker / folder / workspace.PYCACHE
-            with suppress(OSError):
-                missing = {path.name for path in given.iterdir()}
-                with suppress(FileNotFoundError):
-                    missing -= {path.name for path in taken.iterdir()}
-                for name in missing:
-                    module = taker / folder / f"{name.partition('.')[0]}.py"
-                    if name.endswith(".pyc") and workspace.is_bytecode_of(str(given / name), str(module)):
-                        taken.mkdir(exist_ok=True)
-                        made = taken / f"{name}.{os.getpid()}"
-                        workspace.copy(str(given / name), str(made))
-                        made.replace(taken / name)
+    def _take_bytecode(self) -> bool:
+        """Take what is shared; whether there was some that this copy had not."""
+        given = [bytecode.give(self.source.path / name, self.bundle / name) for name in self._modules]
+        return any(given)
 
     def share_compiled(self, numba_cache: Path) -> None:
         """Have numba find what it compiled of this bundle in other slots: its folders are named by paths."""
@@ -140,12 +146,16 @@ class Copies:
         self._root = TEMPORARY / f"modelops-{os.getuid()}"
         self._most_bytes = int(SCRATCH_SHARE * scratch_bytes)
         self._lock = threading.Lock()
+        self._looking = threading.Lock()  # at checked copies, which may mean to read large files
         self._closed = False
         self._free: list[Slot] = []
         self._used: list[Slot] = []
         self._whole: set[str] = set()  # digests of bundles whose tasks write through links
-        self._linked: set[str] = set()  # digests of bundles of whose copies some had links
-        self._stamps: dict[str, Mapping[str, Stamp]] = {}
+        self._checked: dict[str, CheckedCopy] = {}  # by digest, of bundles of whose copies some had links
+        self._stamps: dict[str, Stamps] = {}
+        # Fetched bundles by the identity of their stamps: those that tasks use, and what they have shared.
+        self._fetched: WeakValueDictionary[int, Bundle] = WeakValueDictionary()
+        self._shared: dict[int, tuple[Bundle, tuple[str, ...]]] = {}
         self._written: dict[str, dict[str, None]] = defaultdict(dict)  # names in the order of their notes
 
     @contextmanager
@@ -154,6 +164,7 @@ class Copies:
         to this process. Raises BadInput when there is no room.
         """
         with self._lock:
+            self._fetched[id(bundle.stamps)] = bundle
             found = next((slot for slot in self._free if slot.source == bundle), None)
             found = found or (self._free[0] if self._free else None)
             if found:
@@ -177,16 +188,21 @@ class Copies:
             for slot in used:
                 self._note(slot, slot.notes()[0])
             written = tuple(self._written.pop(bundle.digest, ()))
+            self._fetched[id(bundle.stamps)] = bundle
+        return FileChanges(written, self._shared_names(bundle))
+
+    def _shared_names(self, bundle: Bundle) -> tuple[str, ...]:
+        """What tasks wrote into the checked copy: the same for all batches that may have found it there."""
+        with self._looking:
+            if reported := self._shared.get(id(bundle.stamps)):
+                return reported[1]
+            checked = self._checked.get(bundle.digest)
             # A symbolic link may have led a model to the checked copy's other files, too.
             stamps = bundle.stamps or self._stamps.get(bundle.digest, {})
-            stamps = stamps if bundle.digest in self._linked else {}
-        for slot in used:
-            slot.share_bytecode()
-        changed = [name for name, stamp in stamps.items() if stamp_of(bundle.path / name) != stamp]
-        shared = tuple(map(workspace.shown, changed))
-        if shared:
-            self._unlink(bundle)
-        return FileChanges(written, shared)
+            shared = tuple(map(workspace.shown, checked.changes(stamps))) if checked else ()
+            if shared:
+                self._unlink(bundle, shared)
+            return shared
 
     def close(self) -> None:
         """Remove all copies, those in use once their runner has ended."""
@@ -196,9 +212,11 @@ class Copies:
         for slot in slots:
             self._drop(slot)
 
-    def _unlink(self, bundle: Bundle) -> None:
+    def _unlink(self, bundle: Bundle, shared: tuple[str, ...]) -> None:
         with self._lock:
             self._whole.add(bundle.digest)
+            for fetched in [one for one in self._fetched.values() if one == bundle]:
+                self._shared[id(fetched.stamps)] = fetched, shared
             for slot in self._used:
                 slot.stale = slot.stale or slot.source == bundle
             for slot in self._free:
@@ -208,8 +226,7 @@ class Copies:
         """Put a copy back to what the bundle has, or forget it."""
         if slot.workspace and not self._closed:
             names, problem = slot.notes()
-            slot.share_bytecode()
-            slot.workspace.put_back()
+            slot.put_back()
             with self._lock:
                 self._note(slot, names if slot.tells else slot.workspace.changed)
             if problem or slot.stale or slot.workspace.problem:
@@ -249,11 +266,13 @@ class Copies:
                 slot.reserve(n_bytes)
             with self._lock:
                 if linked:
-                    self._linked.add(bundle.digest)
+                    self._checked.setdefault(bundle.digest, CheckedCopy(bundle))
                 if linked and not bundle.stamps:
                     stamps = {str(name): stamp_of(bundle.path / name) for name in linked}
                     self._stamps.setdefault(bundle.digest, stamps)
-            slot.fill(bundle, copied, linked)
+            if slot.fill(bundle, copied, linked):
+                with self._looking:
+                    self._checked[bundle.digest].watch_folders()
         except OSError as error:
             raise BadInput(
                 f"cannot copy the bundle for a runner to {slot.folder}: {error.strerror or error}; "
@@ -323,17 +342,22 @@ def _divide(bundle: Bundle, room_bytes: int, whole: bool) -> tuple[list[Path], l
     return copied, linked, total
 
 
-def _link(source: Path, target: Path) -> None:
-    """A large file without a copy: its blocks shared where the file system can, else a link."""
+def _link(source: Path, target: Path) -> bool:
+    """A large file without a copy: its blocks shared where the file system can, else a link.
+
+    Whether it is a symbolic one.
+    """
     with suppress(OSError):
         workspace.copy(str(source), str(target), only_clone=True)
-        return
+        return False
     try:
         target.hardlink_to(source)
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
             raise
         target.symlink_to(source)
+        return True
+    return False
 
 
 def _locked(path: Path) -> int | None:

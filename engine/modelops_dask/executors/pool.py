@@ -174,7 +174,7 @@ class Pool:
                 self._busy.add(warm)
                 if self.closed:
                     warm.runner.interrupt()
-            warm.runner.ready()
+            warm.ready()
         except BaseException:
             self._end(warm, "lost", kill=True)
             raise
@@ -277,7 +277,7 @@ class Pool:
         runner = warm.runner
         try:
             if runner.ready_at is None:
-                runner.ready()
+                warm.ready()
             elif runner.broken:
                 return False
             elif time.monotonic() - runner.used_at > PING_AFTER_SECONDS:
@@ -323,3 +323,9 @@ class Warm:
         self.slot, self.stack = slot, stack
         self.lost_files = False  # it ended because its files could not be put back
         self.has_successor = False
+
+    def ready(self) -> None:
+        """Wait until the model is imported. Raises as Runner.ready()."""
+        self.runner.ready()
+        if self.slot:
+            self.slot.share_bytecode()

@@ -63,6 +63,7 @@ PAGE_BYTES = resource.getpagesize()
 MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
 LOST_CONNECTION = messages.LOST_CONNECTION
 PLAIN = frozenset((str, int, float, bool, type(None)))  # types of values that nobody can change
+_perf_counter = time.perf_counter  # a model may replace it, to freeze the time
 NOT_PUT_BACK = 75  # exit status when files cannot be put back to what they were: no further task may see them
 
 
@@ -151,7 +152,7 @@ def call(
     no terminal, it is the model's.
     """
     memory.begin(limit_bytes)
-    started = time.perf_counter()
+    started = _perf_counter()
     try:
         outputs = outputs_of.checked(wire(entrypoint, own(params), seed))
         failure = outputs_of.failure(outputs)
@@ -159,14 +160,14 @@ def call(
         raise
     except BaseException as error:
         limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
-        seconds = time.perf_counter() - started
+        seconds = _perf_counter() - started
         answer = failed(error, seconds, memory.end(seconds))
         if limited and isinstance(error, MemoryError):
             said = f"an allocation failed: the task may hold {limit_bytes >> 20:,} MiB\n"
             answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=said + answer.error)
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
-    seconds = time.perf_counter() - started
+    seconds = _perf_counter() - started
     if failure:
         return Answer("failed", {}, *failure, seconds, memory.end(seconds))
     return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
@@ -334,7 +335,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     try:
         wire = load_model(bundle, reference, seeds)
         memory = Memory(Peak())
-        files = _sibling("workspace").of_runner(bundle, source) if source else None
+        files = _sibling("workspace").of_runner(bundle, source, stays=True) if source else None
     except BaseException as error:
         output.flush()
         connection.send(messages.START, failed(error))

@@ -5,9 +5,10 @@
     begin() -> a task runs -> put_back() -> everything is as it was
 
 A changed file is replaced, not written over: what a model holds open stays the model's own. Only what a
-zygote has open is written over, after hold(): its children have it from there. Bytecode of the bundle's
-own modules is left where Python put it. Standard library only, Python 3.9: runner.py and zygote.py load it by
-path. Does not make the copy: copies.py does, in the worker.
+zygote has open is written over, after hold(): its children have it from there. Bytecode that is there in the
+beginning stays until it is written to; what tasks add is removed, for they may have changed its source.
+Standard library only, Python 3.9: runner.py and zygote.py load it by path. Does not make the copy: copies.py
+does, in the worker.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ TICK_NS = 20_000_000
 SHARE = 0.01  # of a warm process's time that looking may take
 FEW_FILES = 50  # are looked at after each message's last task, whatever that takes
 QUICK_SECONDS = 5e-6  # a task that is done sooner has made no file
-FEW_FOLDERS = 8  # are looked at after every other task, whatever that takes
+HIGH_FD = 1000  # beyond what models close or are given
+SOCKETS = "pymp-"  # names of multiprocessing's folders of sockets, which its servers need while they live
 MOST_NAMES = 20  # that are noted
 PROBLEM = "!"  # before a note that says what could not be put back
+# A model may replace these, as freezegun and pyfakefs do.
+_perf_counter, _time_ns = time.perf_counter, time.time_ns
+_lstat, _chdir, _fchdir = os.lstat, os.chdir, os.fchdir
 
 
 class Workspace:
@@ -48,11 +53,12 @@ class Workspace:
     `problem` says what could not be put back; "" while all could.
     """
 
-    def __init__(self, folder: str, source: str, inside: bool = False) -> None:
+    def __init__(self, folder: str, source: str, inside: bool = False, stays: bool = False) -> None:
         """source is the checked copy, from which folder/b was made. inside: this is the process that works in
-        it; its working directory is put back too, and the worker is told by notes beside the folder.
+        it; its working directory is put back too, and the worker is told by notes beside the folder. stays:
+        it runs task after task, and what it started lives on between them.
         """
-        self._folder, self._source, self._inside = folder, source, inside
+        self._folder, self._source, self._inside, self._stays = folder, source, inside, stays
         self.bundle = os.path.join(folder, BUNDLE)
         self.changed: list[str] = []
         self.problem = ""
@@ -64,24 +70,25 @@ class Workspace:
         self._links: set[str] = set()  # symbolic ones, to another file system
         self._held: dict[str, str] = {}  # files that the process has open or mapped: another link to each
         self._recent: set[str] = set()  # whose stamps are too young to be relied on
+        self._bytecode: dict[str, int] = {}  # hashes of such bytecode
         self._kept_bytes = self._kept_files = 0
-        self._cwd = self.bundle
-        self._looked = self._looked_at_files = 0.0
-        self._look_seconds = self._look_at_files_seconds = 0.0
+        self._cwd, self._cwd_fd = self.bundle, -1
+        self._looked_at_files = self._look_at_files_seconds = 0.0
 
     def begin(self) -> None:
         """Make what is there now the beginning."""
         remove(self._folder + KEPT)
-        for known in (self._folders, self._names, self._files, self._masters):
+        for known in (self._folders, self._names, self._files, self._masters, self._bytecode):
             known.clear()
         for paths in (self._shared, self._links, self._recent):
             paths.clear()
         self._held.clear()
         self._kept_bytes = self._kept_files = 0
-        self._look_seconds = self._look_at_files_seconds = 0.0
+        self._look_at_files_seconds = 0.0
         self._note_folder(self._folder)
         with contextlib.suppress(OSError):
             self._cwd = os.getcwd()
+            self._open_cwd()
 
     def hold(self, inodes: set[int]) -> set[int]:
         """Put back these in place from now on, for the process has them open; which of them are here.
@@ -102,17 +109,17 @@ class Workspace:
     def after_task(self, seconds: float, last: bool, lift: Callable[[], object]) -> None:
         """Put back what a task of a warm process changed, which took so long; `last` of those in a row.
 
-        Folders are looked at after each task, files too when that takes at most SHARE of the time. lift()
-        takes the task's limit of memory away.
+        The working directory is put back after each task, folders are looked at after each that is not quick,
+        files too when that takes at most SHARE of the time. lift() takes the task's limit of memory away.
         """
         if seconds < QUICK_SECONDS and not last:
-            return
-        now = time.perf_counter()
-        earned = (now - self._looked_at_files) * SHARE
+            try:
+                _fchdir(self._cwd_fd)
+                return
+            except (OSError, ValueError):  # the model closed it; or it could not be opened: -1
+                self._cwd_fd = -1
+        earned = (_perf_counter() - self._looked_at_files) * SHARE
         files = earned >= self._look_at_files_seconds or (last and len(self._files) <= FEW_FILES)
-        dear = (now - self._looked) * SHARE < self._look_seconds
-        if dear and not (files or last) and len(self._folders) > FEW_FOLDERS:
-            return
         try:
             suspects = self._suspects(files)
         except MemoryError:  # the task left nothing of what it may hold
@@ -121,9 +128,10 @@ class Workspace:
         if suspects:
             lift()
         self._put_back(suspects)
-        self._looked = time.perf_counter()
+        if last or suspects or self._cwd_fd < 0:
+            self._open_cwd()
         if files:
-            self._looked_at_files = self._looked
+            self._looked_at_files = _perf_counter()
 
     def put_back(self) -> None:
         """Put back what is not as it was in the beginning."""
@@ -137,8 +145,11 @@ class Workspace:
                     self._put_back_folder(path)
                     again.add(path)
                 elif path in self._files and self._file_differs(path):
-                    self._put_back_file(path)
                     again.add(os.path.dirname(path))
+                    if os.path.basename(os.path.dirname(path)) == PYCACHE:
+                        self._remove_bytecode(path)
+                    else:
+                        self._put_back_file(path)
             for path in again:  # what was put back changed them once more
                 if path in self._folders:
                     self._stamp_folder(path)
@@ -149,7 +160,27 @@ class Workspace:
 
     def enter(self) -> None:
         """Work where the process did in the beginning, also when that folder was made again."""
-        os.chdir(self._cwd)
+        _chdir(self._cwd)
+
+    def _open_cwd(self) -> None:
+        """Keep the working directory open, for a way back that is quicker than by its path.
+
+        Opened again where the folder was made again, or where the model closed the descriptor and its number
+        is another file's by now. That number is high, so that this does not happen to a model by chance.
+        """
+        if not self._stays:
+            return
+        with contextlib.suppress(OSError):
+            found, held = os.stat(self._cwd), None
+            with contextlib.suppress(OSError):
+                held = os.fstat(self._cwd_fd)
+            if held and (held.st_ino, held.st_dev) == (found.st_ino, found.st_dev):
+                return
+            low, self._cwd_fd = os.open(self._cwd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), -1
+            try:
+                self._cwd_fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+            finally:
+                os.close(low)
 
     # Noting
 
@@ -162,16 +193,18 @@ class Workspace:
             names.add(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 self._note_folder(entry.path)
-            elif os.path.basename(path) != PYCACHE:
+            elif os.path.basename(path) == PYCACHE:
+                self._note_bytecode(entry.path)
+            else:
                 self._note_file(entry.path)
         self._names[path] = names
 
     def _note_file(self, path: str) -> None:
-        found, master = os.lstat(path), ""
+        found, master = _lstat(path), ""
         if path.startswith(self.bundle + os.sep):
             master = self._source + path[len(self.bundle) :]
             with contextlib.suppress(OSError):
-                original = os.lstat(master)
+                original = _lstat(master)
                 if (original.st_ino, original.st_dev) == (found.st_ino, found.st_dev):
                     self._shared.add(path)
                 elif stat.S_ISLNK(found.st_mode) and os.readlink(path) == master:
@@ -182,6 +215,11 @@ class Workspace:
         if not self._masters.get(path):
             self._keep(path, found)
         self._stamp_file(path)
+
+    def _note_bytecode(self, path: str) -> None:
+        self._stamp_file(path)
+        if path in self._recent:
+            self._bytecode[path] = _content_hash(path)
 
     def _keep(self, path: str, found: os.stat_result) -> None:
         """Keep a copy of a file that importing the model wrote, unless it is too large."""
@@ -199,18 +237,18 @@ class Workspace:
         self._masters[path] = master
 
     def _stamp_folder(self, path: str) -> None:
-        found = os.lstat(path)
+        found = _lstat(path)
         self._folders[path] = _folder_stamp(found)
         self._date(path, found)
 
     def _stamp_file(self, path: str) -> None:
-        found = os.lstat(path)
+        found = _lstat(path)
         self._files[path] = self._file_stamp(path, found)
         if path not in self._shared:
             self._date(path, found)
 
     def _date(self, path: str, found: os.stat_result) -> None:
-        if found.st_ctime_ns > time.time_ns() - TICK_NS:
+        if found.st_ctime_ns > _time_ns() - TICK_NS:
             self._recent.add(path)
         else:
             self._recent.discard(path)
@@ -224,14 +262,17 @@ class Workspace:
 
     def _suspects(self, files: bool) -> list[str]:
         """What differs: folders, and then files, those in such folders at least."""
-        started = time.perf_counter()
-        folders, entries = self._unlike(self._folders), self._unlike(self._files) if files else []
-        seconds = time.perf_counter() - started
-        # The least that was seen: others may have had the processor meanwhile.
+        entries: list[str] = []
         if files:
+            started = _perf_counter()
+            folders, entries = self._unlike(self._folders), self._unlike(self._files)
+            seconds = _perf_counter() - started
+            # The least that was seen: others may have had the processor meanwhile.
             self._look_at_files_seconds = min(seconds, self._look_at_files_seconds or seconds)
         else:
-            self._look_seconds = min(seconds, self._look_seconds or seconds)
+            folders = self._unlike(self._folders)
+        if not folders and not entries:
+            return []
         suspects = [path for path in folders if self._folder_differs(path)]
         if not files:
             entries = [path for folder in suspects for path in self._paths_in(folder)]
@@ -239,7 +280,7 @@ class Workspace:
 
     def _unlike(self, stamps: dict[str, tuple]) -> list[str]:
         """Those that may differ: this is what each task pays for, so nothing is done twice or built."""
-        lstat, found = os.lstat, []
+        lstat, found = _lstat, []
         for path, stamp in stamps.items():
             try:
                 now = lstat(path)
@@ -252,7 +293,7 @@ class Workspace:
 
     def _folder_differs(self, path: str) -> bool:
         try:
-            if _folder_stamp(os.lstat(path)) != self._folders[path]:
+            if _folder_stamp(_lstat(path)) != self._folders[path]:
                 return True
             if path in self._recent:
                 if set(os.listdir(path)) != self._names[path]:
@@ -266,13 +307,15 @@ class Workspace:
         if path not in self._files:
             return False
         try:
-            found = os.lstat(path)
+            found = _lstat(path)
             if self._file_stamp(path, found) != self._files[path]:
                 # In a hard link's own file others see the same: the worker looks at those.
                 return path not in self._shared or found.st_ino != self._files[path][1]
             if path in self._recent:
                 master = self._masters.get(path)
                 if master and stat.S_ISREG(found.st_mode) and not _same_content(path, master):
+                    return True
+                if path in self._bytecode and _content_hash(path) != self._bytecode[path]:
                     return True
                 self._stamp_file(path)
         except OSError:
@@ -287,7 +330,7 @@ class Workspace:
     def _put_back_folder(self, path: str) -> None:
         """The entries of a folder: those of the beginning, whatever is in them, and no others."""
         try:
-            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+            is_folder = stat.S_ISDIR(_lstat(path).st_mode)
         except OSError:
             is_folder = False
         if not is_folder:
@@ -295,25 +338,35 @@ class Workspace:
             os.mkdir(path)
             self._tell(path)
         mode = self._folders[path][2]
-        if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+        if stat.S_IMODE(_lstat(path).st_mode) != mode:
             os.chmod(path, mode | 0o700)
+        names, wanted = set(os.listdir(path)), self._names[path]
         if os.path.basename(path) == PYCACHE:
-            self._names[path] = self._pruned(path)
+            for name in names | wanted:
+                entry = os.path.join(path, name)
+                if name not in wanted or self._file_differs(entry):
+                    self._remove_bytecode(entry)
         else:
-            names, wanted = set(os.listdir(path)), self._names[path]
             for name in names - wanted:
                 entry = os.path.join(path, name)
-                if name == PYCACHE and os.path.isdir(entry) and not os.path.islink(entry):
-                    wanted.add(name)
-                    self._names[entry] = self._pruned(entry)
-                    self._stamp_folder(entry)
-                else:
+                if self._is_in_use(path, name):
+                    continue
+                if name != PYCACHE:
                     self._tell(entry)
-                    remove(entry)
+                remove(entry)
             for name in wanted - names:
                 self._make(os.path.join(path, name))
-        if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+        if stat.S_IMODE(_lstat(path).st_mode) != mode:
             os.chmod(path, mode)
+
+    def _is_in_use(self, folder: str, name: str) -> bool:
+        """Whether a new entry belongs to servers of multiprocessing that live as long as this process."""
+        return (
+            self._stays
+            and name.startswith(SOCKETS)
+            and folder == os.path.join(self._folder, TEMPORARY)
+            and stat.S_ISDIR(_lstat(os.path.join(folder, name)).st_mode)
+        )
 
     def _make(self, path: str) -> None:
         """Something of the beginning that is gone."""
@@ -326,8 +379,10 @@ class Workspace:
             self._stamp_folder(path)
 
     def _forget(self, path: str) -> None:
-        del self._folders[path], self._names[path]
         self._names[os.path.dirname(path)].discard(os.path.basename(path))
+        for known in (self._folders, self._names, self._files, self._bytecode):
+            for inside in [other for other in known if other == path or other.startswith(path + os.sep)]:
+                del known[inside]
 
     def _put_back_file(self, path: str) -> None:
         self._tell(path)
@@ -355,17 +410,22 @@ class Workspace:
         os.link(held, path, follow_symlinks=False)
         self._stamp_file(path)
 
-    def _pruned(self, folder: str) -> set[str]:
-        """What stays in a __pycache__: the bytecode of modules that are as the bundle has them."""
-        left = set()
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            source = os.path.join(os.path.dirname(folder), name.split(".")[0] + ".py")
-            if self._masters.get(source, "").startswith(self._source) and is_bytecode_of(path, source):
-                left.add(name)
-            else:
-                remove(path)
-        return left
+    def _remove_bytecode(self, path: str) -> None:
+        """Bytecode that is not of the beginning, or not as it was: Python makes it again."""
+        remove(path)
+        self._files.pop(path, None)
+        self._bytecode.pop(path, None)
+        self._recent.discard(path)
+        self._names[os.path.dirname(path)].discard(os.path.basename(path))
+
+    def is_untouched(self, path: str) -> bool:
+        """Whether a copied file is the one of the beginning, and nothing wrote to it or renamed it."""
+        try:
+            found = _lstat(path)
+        except OSError:
+            return False
+        apart = path not in self._shared and path not in self._links
+        return apart and self._files.get(path) == self._file_stamp(path, found)
 
     # Telling
 
@@ -391,9 +451,9 @@ class Workspace:
                 file.write(json.dumps(text) + "\n")
 
 
-def of_runner(bundle: str, source: str) -> Workspace:
+def of_runner(bundle: str, source: str, stays: bool = False) -> Workspace:
     """In a runner, whose bundle is folder/b: its workspace, begun."""
-    workspace = Workspace(os.path.dirname(bundle), source, inside=True)
+    workspace = Workspace(os.path.dirname(bundle), source, inside=True, stays=stays)
     workspace.begin()
     return workspace
 
@@ -403,7 +463,7 @@ def copy(source: str, target: str, only_clone: bool = False) -> bool:
 
     only_clone: raise OSError where they cannot.
     """
-    found = os.lstat(source)
+    found = _lstat(source)
     if stat.S_ISLNK(found.st_mode):
         os.symlink(os.readlink(source), target)
         return False
@@ -450,22 +510,6 @@ def _clone(reader: int, writer: int) -> bool:
     return False
 
 
-def is_bytecode_of(path: str, source: str) -> bool:
-    """Whether a .pyc file is of a source as it is now: Python would use it."""
-    try:
-        found = os.stat(source)
-        if not stat.S_ISREG(os.lstat(path).st_mode):  # to open a pipe would wait for ever
-            return False
-        with open(path, "rb") as file:
-            head = file.read(16)
-    except OSError:
-        return False
-    flags, modified, size = (int.from_bytes(head[at : at + 4], "little") for at in (4, 8, 12))
-    if flags:
-        return flags == 3  # Python compares its hash with the source's
-    return modified == int(found.st_mtime) & 0xFFFFFFFF and size == found.st_size & 0xFFFFFFFF
-
-
 def _is_copy(found: os.stat_result, original: os.stat_result, path: str, master: str) -> bool:
     if stat.S_ISLNK(found.st_mode):
         return stat.S_ISLNK(original.st_mode) and os.readlink(path) == os.readlink(master)
@@ -491,6 +535,13 @@ def _same_content(path: str, other: str) -> bool:
                     return True
     except OSError:
         return False
+
+
+def _content_hash(path: str) -> int:
+    if not stat.S_ISREG(_lstat(path).st_mode):  # to open a pipe would wait for ever
+        return 0
+    with open(path, "rb") as file:
+        return hash(file.read())
 
 
 def remove(path: str) -> None:

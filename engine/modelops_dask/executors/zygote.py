@@ -48,6 +48,7 @@ replay = _sibling("replay")
 children = _sibling("children")
 inherited = _sibling("inherited")
 
+_monotonic = time.monotonic  # a model may replace it
 REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
 FORK_AWARE = {"jemalloc_bg_thd"}  # Arrow's allocator takes its locks for a fork and frees them after it
 NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)[^/\s]*\.so")
@@ -85,13 +86,13 @@ class Zygote:
         if self._unsafe:
             connection.send(its_turn, runner.failed(self._unsafe))
             return
-        child, started = self._child(), time.monotonic()
+        child, started = self._child(), _monotonic()
         try:
             child.send(request, timeout_seconds)
             if not self._learns:
                 self._running = child
                 self._spare = self._fork(self._task)
-            left = math.inf if timeout_seconds is None else started + timeout_seconds - time.monotonic()
+            left = math.inf if timeout_seconds is None else started + timeout_seconds - _monotonic()
             answer = child.receive(its_turn, left)
         except children.Overdue:
             child.signal(signal.SIGTERM)
@@ -253,7 +254,7 @@ class Zygote:
             os._exit(runner.LOST_CONNECTION)
 
     def _died(self, ending: tuple[str, str], started: float, peak_bytes: int) -> Any:
-        seconds = time.monotonic() - started
+        seconds = _monotonic() - started
         return messages.Answer("died", {}, *ending, seconds, max(0, peak_bytes - self._shared_bytes))
 
 

@@ -1,0 +1,101 @@
+"""Whether tasks write into the checked copy of a bundle, to which large files of runners' copies are links.
+
+    stamps of its files when it was checked, of folders since a runner has symbolic links -> what differs now
+
+A hard link leads to a file alone. A symbolic one leads a model that asks for the real path to the folder, so
+entries that the bundle has not are found too, and removed. Making or removing a hard link also moves the time
+of a file's last change (ctime): then the content decides. Does not see a write through a shared memory map on
+tmpfs, which moves no time at all.
+"""
+
+import os
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.bundle.cache import Stamp, Stamps, contents, differing, stamp_of
+from modelops_dask.executors.bytecode import PYCACHE
+from modelops_dask.executors.workspace import TICK_NS, remove
+
+FolderStamp = tuple[int, int, int]
+
+
+class CheckedCopy:
+    """The checked copy of one bundle. One thread at a time uses it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._path, self._digest = bundle.path, bundle.digest
+        self._same: dict[tuple[str, Stamp], Stamp] = {}  # later stamps with which the content was the same
+        self._folders: dict[Path, FolderStamp | None] = {}
+        self._names: dict[Path, set[str]] = {}  # of what the bundle has in each of them
+
+    def watch_folders(self) -> None:
+        """From now on look at folders too. Entries that the bundle has not are removed."""
+        if self._folders:
+            return
+        self._names = defaultdict(set)
+        for name in contents(self._path):
+            for path in (name, *name.parents[:-1]):
+                self._names[self._path / path.parent].add(path.name)
+            if name.suffix == ".py":  # or sharing bytecode would change the folder later
+                (self._path / name.parent / PYCACHE).mkdir(exist_ok=True)
+        for folder in self._names:
+            self._remove_others(folder)
+        self._folders = {folder: _stamp_of_folder(folder) for folder in self._names}
+
+    def changes(self, stamps: Stamps) -> list[str]:
+        """Names of files that are not as they were when `stamps` were made, and of entries that were added.
+
+        A folder where something was added that is gone again is named itself. Folders are no longer looked at
+        after that: new copies have no links.
+        """
+        files = self._changed_files(stamps)
+        others = []
+        for folder, stamp in self._folders.items():
+            if _stamp_of_folder(folder) != stamp:
+                found = self._remove_others(folder)
+                if not found and not any((self._path / name).parent == folder for name in files):
+                    found = [folder]
+                others += [str(PurePosixPath(path.relative_to(self._path))) for path in found]
+        if files or others:
+            self._folders = {}
+        return [*files, *others]
+
+    def _changed_files(self, stamps: Stamps) -> list[str]:
+        changed, unsure = [], {}
+        for name, stamp in stamps.items():
+            now = stamp_of(self._path / name)
+            if now == stamp or (stamp and now == self._same.get((name, stamp))):
+                continue
+            if now and stamp and now[:-1] == stamp[:-1]:
+                unsure[name] = (stamp, now)
+            else:
+                changed.append(name)
+        if not unsure:
+            return changed
+        settled_ns = time.time_ns() - TICK_NS  # what is written after this time moves ctime once more
+        written = differing(self._path, unsure, self._digest)
+        for name, (stamp, now) in unsure.items():
+            if name not in written and now[-1] < settled_ns:
+                self._same[name, stamp] = now
+        return [*changed, *written]
+
+    def _remove_others(self, folder: Path) -> list[Path]:
+        """Remove entries of a folder that the bundle has not; what they were."""
+        others = []
+        with suppress(OSError):
+            others = [path for path in folder.iterdir() if path.name not in self._names[folder] | {PYCACHE}]
+        for path in others:
+            with suppress(OSError):
+                remove(str(path))
+        return others
+
+
+def _stamp_of_folder(folder: Path) -> FolderStamp | None:
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
