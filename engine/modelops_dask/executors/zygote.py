@@ -63,7 +63,15 @@ class Zygote:
     """The model, imported, and what each task starts from."""
 
     def __init__(
-        self, wire: Callable, seeds: bool, output: Any, files: Any, lifeline_fd: int, *, own: str, before: dict
+        self,
+        wire: Callable,
+        seeds: bool,
+        output: Any,
+        files: Any,
+        lifeline_fd: int,
+        *,
+        own: str,
+        before: dict[int, os.stat_result],
     ) -> None:
         """files is a workspace.Workspace, or None where tasks share files. lifeline_fd is the zygote's, which
         a child closes. own is the folder whose modules are the bundle's own. before are the files
