@@ -277,6 +277,16 @@ def test_what_the_import_left_open_is_each_tasks_own(folder, tmp_path, import_ti
     assert_same_as_cold(folder, write_bundle(tmp_path / "opens", {"wire.py": text, "rates.txt": RATES}))
 
 
+def test_a_file_that_is_open_is_each_tasks_own_where_tasks_share_files(folder, tmp_path):
+    text = USES.format(import_time="F = open('rates.txt')", result="F.readline()")
+    source = write_bundle(tmp_path / "opens", {"wire.py": text, "rates.txt": RATES})
+    chosen = settings(folder, executor_type="isolated_fork", private_files=False)
+    with executors.create(chosen) as executor:
+        lines = [executor.run(task(source, chosen)).outputs["out"] for _ in range(3)]
+        assert len(executor.idle()) == 1
+    assert lines == [b"line 0\n"] * 3
+
+
 SHARED = {  # what the import does, what a task returns, why forking is unsafe
     "an anonymous map": (
         "import mmap\nM = mmap.mmap(-1, 4096)",

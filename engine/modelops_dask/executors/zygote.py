@@ -64,7 +64,15 @@ class Zygote:
     """The model, imported, and what each task starts from."""
 
     def __init__(
-        self, wire: Callable, seeds: bool, output: Any, files: Any, lifeline_fd: int, own: str, before: dict
+        self,
+        wire: Callable,
+        seeds: bool,
+        output: Any,
+        files: Any,
+        lifeline_fd: int,
+        *,
+        own: str,
+        before: dict[int, os.stat_result],
     ) -> None:
         """files is a workspace.Workspace, or None where tasks share files. lifeline_fd is the zygote's, which
         a child closes. own is the folder whose modules are the bundle's own. before are the files
@@ -186,9 +194,9 @@ class Zygote:
         """Find what children would share beside copies of memory. Raises ForkUnsafe."""
         if memory := inherited.shared_memory():
             raise ForkUnsafe(f"importing the model left memory that its tasks would share: {memory}")
-        self._open_files = inherited.OpenFiles(self._open_before)
         put_back = None
         try:
+            self._open_files = inherited.OpenFiles(self._open_before)
             self._semaphores = inherited.Semaphores()
             if self._files:
                 held = self._files.hold(self._open_files.inodes() | inherited.mapped_inodes())
@@ -299,7 +307,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
             prepare()
         files = _sibling("workspace").of_runner(bundle, source) if source else None
         own = str(Path(bundle).parent) if source else bundle  # beside its copy is its TMPDIR
-        zygote = Zygote(wire, seeds, output, files, lifeline_fd, own, before)
+        zygote = Zygote(wire, seeds, output, files, lifeline_fd, own=own, before=before)
     except BaseException as error:
         output.flush()
         connection.send(messages.START, runner.failed(error))
