@@ -28,6 +28,8 @@ from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops")
 
+PERSONS = (KeyboardInterrupt,)  # not an answer of the model: somebody may have pressed Ctrl-C
+
 
 class DirectExecutor(Executor):
     """Calls the model in the calling thread.
@@ -37,6 +39,7 @@ class DirectExecutor(Executor):
     """
 
     def __init__(self, settings: Settings, threads: int = 1) -> None:
+        self._pid = getpid()
         self._alone = threads == 1
         self._seeds = self._alone and settings.seed_globals
         if self._seeds:
@@ -77,9 +80,11 @@ class DirectExecutor(Executor):
     def _call(self, wire: Callable, task: Task) -> runner.Answer:
         if self._seeds:
             seeding.seed_globals(task.seed)
-        persons = (KeyboardInterrupt,)
-        called = (task.entrypoint, task.params, task.seed)
-        return runner.call(wire, *called, self._memory, let_through=persons)
+        try:
+            return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory, 0, PERSONS)
+        finally:
+            if getpid() != self._pid:  # as in _ends_in_copies(), in less time
+                _exit(LOST_CONNECTION)
 
     def pool(self) -> dict[str, int]:
         """No processes."""
@@ -107,7 +112,7 @@ class DirectExecutor(Executor):
             if self._wire is None:
                 try:
                     load = _ends_in_copies(runner.load_wire)
-                    self._wire = _ends_in_copies(load(str(bundle.path), find_wire(bundle.path)))
+                    self._wire = load(str(bundle.path), find_wire(bundle.path))
                 except runner.WireNotFound as error:
                     raise BadInput(f"bundle {bundle.path}: {error}") from None
             self._running += 1
