@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
@@ -92,6 +92,11 @@ class Executor(AbstractContextManager, Protocol):
         ...
 
     def pool(self) -> dict[str, int]: ...
+
+
+@runtime_checkable
+class WatchesFiles(Protocol):
+    """An executor that gives tasks files of their own, and looks what they do to them."""
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
         """What tasks did to the files of a bundle since the last call."""

@@ -21,7 +21,7 @@ from typing import Any
 from modelops_dask import seeding, venv
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Executor, FileChanges, Outcome, Task, native_threads, outcome, runner
+from modelops_dask.executors import Executor, Outcome, Task, native_threads, outcome, runner
 from modelops_dask.executors.messages import LOST_CONNECTION
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
@@ -89,10 +89,6 @@ class DirectExecutor(Executor):
     def pool(self) -> dict[str, int]:
         """No processes."""
         return {}
-
-    def file_changes(self, bundle: Bundle) -> FileChanges:
-        """Nobody looks: tasks have no files of their own here."""
-        return FileChanges()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -27,7 +27,7 @@ from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, FetchFailed, fetch
 from modelops_dask.bundle.cache import MOST_NAMES, damaged
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import FileChanges, Outcome, Task
+from modelops_dask.executors import FileChanges, Outcome, Task, WatchesFiles
 from modelops_dask.executors.messages import OUT_OF_TURN
 from modelops_dask.limits import own
 from modelops_dask.settings import Settings
@@ -164,7 +164,8 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         list(_pool(n_runners).map(work, range(n_runners)))  # raises what they raised
     seconds = time.monotonic() - start
 
-    files = runtime.executor.file_changes(bundle)
+    executor = runtime.executor
+    files = executor.file_changes(bundle) if isinstance(executor, WatchesFiles) else FileChanges()
     if files.shared:  # other tasks may have read what one wrote
         study_bundle.cache_clear()
         bundle_here.cache_clear()
