@@ -237,7 +237,8 @@ def test_what_a_used_worker_process_holds_costs_no_task_anything(kind, tmp_path)
     log = (tmp_path / "worker.log").read_text()
     assert summary.counts == {"ok": 4, "failed": 0, "poisoned": 0, "pending": 0}, log
     assert before != after, "the worker process was to be restarted"
-    assert {reason for _, reason in attempts(files)} <= {"", "WorkerMemory"}, log
+    # WorkerDied: once in a while the process is gone before it has said why.
+    assert {reason for _, reason in attempts(files)} <= {"", "WorkerMemory", "WorkerDied"}, log
 
 
 def test_large_outputs_leave_a_worker_process_as_it_was(tmp_path):
