@@ -99,17 +99,16 @@ def check(bundle: Bundle) -> None:
 
 
 def _differences(root: Path, lock: dict[str, Any]) -> Iterable[str]:
+    pythons = SpecifierSet(lock.get("requires-python", ""))
     for package in lock.get("package", ()):
         place = next((package["source"][kind] for kind in _LOCAL if kind in package.get("source", {})), None)
         if place is None or not (root / place / PROJECT).is_file():
             continue
         project = read_project(root / place)
         file = PROJECT if place == "." else f"{place}/{PROJECT}"
-        pythons = SpecifierSet(lock.get("requires-python", ""))
         yield from _of_project(package, project, file, pythons, is_root=place == ".")
     uv = read_project(root).get("tool", {}).get("uv", {})
     for table in ("constraint", "override"):
-        pythons = SpecifierSet(lock.get("requires-python", ""))
         locked = [_locked(entry, pythons) for entry in lock.get("manifest", {}).get(f"{table}s", ())]
         declared = [_declared(Requirement(text), pythons) for text in uv.get(f"{table}-dependencies", ())]
         yield from _compared(locked, declared, f"{table}-dependencies of {PROJECT}")

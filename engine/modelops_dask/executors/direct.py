@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from os import _exit, getpid  # a model may replace those of the module
 from types import ModuleType, TracebackType
-from typing import Any
 
 from modelops_dask import seeding, venv
 from modelops_dask.bundle import Bundle
@@ -83,8 +82,12 @@ class DirectExecutor(Executor):
         try:
             return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory, 0, PERSONS)
         finally:
-            if getpid() != self._pid:  # as in _ends_in_copies(), in less time
-                _exit(LOST_CONNECTION)
+            self._end_copy()
+
+    def _end_copy(self) -> None:
+        """End a child that a model forked: a copy of the worker, it would store results of its own."""
+        if getpid() != self._pid:
+            _exit(LOST_CONNECTION)
 
     def pool(self) -> dict[str, int]:
         """No processes."""
@@ -107,10 +110,11 @@ class DirectExecutor(Executor):
                 self._bundle, self._wire = bundle, None
             if self._wire is None:
                 try:
-                    load = _ends_in_copies(runner.load_wire)
-                    self._wire = load(str(bundle.path), find_wire(bundle.path))
+                    self._wire = runner.load_wire(str(bundle.path), find_wire(bundle.path))
                 except runner.WireNotFound as error:
                     raise BadInput(f"bundle {bundle.path}: {error}") from None
+                finally:
+                    self._end_copy()
             self._running += 1
             return self._wire
 
@@ -130,23 +134,6 @@ class DirectExecutor(Executor):
                 del sys.modules[name]
         sys.path[:] = [path for path in sys.path if not f"{path}/".startswith(tree)]
         self._bundle = self._wire = None
-
-
-def _ends_in_copies(function: Callable) -> Callable:
-    """The function, which returns in this process only: a child that a model forked in it ends there.
-
-    It would go on as a copy of the worker, and store results of its own.
-    """
-    pid = getpid()
-
-    def call(*arguments: object) -> Any:
-        try:
-            return function(*arguments)
-        finally:
-            if getpid() != pid:
-                _exit(LOST_CONNECTION)
-
-    return call
 
 
 def _have_dask_draw_elsewhere() -> None:

@@ -31,7 +31,7 @@ from modelops_dask.store.parts import (
     NotAPart,
     held,
     reading,
-    writing,
+    writer_options,
 )
 
 MERGE_OVER = 2000  # files
@@ -121,7 +121,7 @@ class _Output:
         self._parts: list[HeldPart] = []
         self._sink = pa.BufferOutputStream()
         self._schema = schema
-        self._writer = pq.ParquetWriter(self._sink, schema, **writing(schema))
+        self._writer = pq.ParquetWriter(self._sink, schema, **writer_options(schema))
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
 

@@ -167,7 +167,7 @@ class Encoder:
         if mark:
             text = json.dumps(mark._asdict())
             self._schema = SCHEMA.with_metadata({**SCHEMA.metadata, MARK.encode(): text.encode()})
-        self._writer = pq.ParquetWriter(self._sink, self._schema, **writing(self._schema))
+        self._writer = pq.ParquetWriter(self._sink, self._schema, **writer_options(self._schema))
 
     def add(self, attempts: Mapping[str, Sequence[Any]]) -> None:
         """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
@@ -198,7 +198,7 @@ class Encoder:
         return self._sink.getvalue().to_pybytes()
 
 
-def writing(schema: pa.Schema) -> dict[str, Any]:
+def writer_options(schema: pa.Schema) -> dict[str, Any]:
     """How pq.ParquetWriter writes parts: columns that every fold reads as they are, others compressed."""
     leaves = []
     for field in schema:
