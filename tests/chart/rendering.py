@@ -14,12 +14,13 @@ from typing import Any
 
 import yaml
 
+from modelops_dask.documents.nodes import YAML_LOADER
+
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "modelops-dask"
 PRESETS = sorted((ROOT / "values").glob("*.yaml"))
 EXAMPLES = sorted((ROOT / "examples" / "values").glob("*.yaml"))
 KUBE_VERSION = "1.34.0"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Object = dict[str, Any]
 
@@ -34,7 +35,7 @@ def tool(name: str) -> str:
 
 
 HELMS = ["helm", "helm3"]
-PRESET_VALUES = {path.stem: yaml.load(path.read_text(), Loader=_LOADER) for path in PRESETS}
+PRESET_VALUES = {path.stem: yaml.load(path.read_text(), Loader=YAML_LOADER) for path in PRESETS}
 ISOLATION = [path for path in PRESETS if "preset" in PRESET_VALUES[path.stem]]
 WORKLOAD = [path for path in PRESETS if "preset" not in PRESET_VALUES[path.stem]]
 
@@ -65,7 +66,7 @@ def text(helm: str, *args: str | Path) -> str:
 
 @cache
 def _parsed(rendered: str) -> list[Object]:
-    return [found for found in yaml.load_all(rendered, Loader=_LOADER) if found]
+    return [found for found in yaml.load_all(rendered, Loader=YAML_LOADER) if found]
 
 
 def render(helm: str, *args: str | Path) -> list[Object]:

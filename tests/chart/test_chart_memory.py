@@ -20,7 +20,7 @@ from chart.rendering import (
     workers,
 )
 from modelops_dask.settings import Settings
-from modelops_dask.shape import CHILD_MIN_BYTES, SUPERVISOR_BYTES, child_limit, process_limit, runners
+from modelops_dask.shape import RUNNER_MIN_BYTES, SUPERVISOR_BYTES, process_limit, runner_limit, runners
 from mops_helm.values import effective
 from mops_helm.values.quantity import to_bytes
 
@@ -108,10 +108,10 @@ def test_random_shapes(tmp_path):
 def test_the_chart_refuses_exactly_what_leaves_a_runner_too_little(threads, pool_size, executor, tmp_path):
     settings = Settings(subprocess_pool_size=pool_size)
     count = runners(threads, pool_size)
-    least = settings.worker_memory_bytes + count * CHILD_MIN_BYTES
+    least = settings.worker_memory_bytes + count * RUNNER_MIN_BYTES
 
     def accepted(memory_bytes: int) -> bool:
-        assert (child_limit(memory_bytes, settings.worker_memory_bytes, count) >= CHILD_MIN_BYTES) == (
+        assert (runner_limit(memory_bytes, settings.worker_memory_bytes, count) >= RUNNER_MIN_BYTES) == (
             memory_bytes >= least
         )
         values = {
@@ -129,6 +129,6 @@ def test_the_chart_refuses_exactly_what_leaves_a_runner_too_little(threads, pool
 @pytest.mark.parametrize("executor", ["direct", "none"])
 def test_without_runners_the_worker_is_all_there_is(executor, tmp_path):
     values = {"executor": {"type": executor}, "workers": {"memoryPerProcess": "64Mi"}}
-    assert memory_limit(render("helm", *stated(values, tmp_path / "least.yaml"))) == CHILD_MIN_BYTES
+    assert memory_limit(render("helm", *stated(values, tmp_path / "least.yaml"))) == RUNNER_MIN_BYTES
     values["workers"]["memoryPerProcess"] = "63Mi"
     assert run("helm", *stated(values, tmp_path / "less.yaml")).returncode != 0

@@ -28,7 +28,7 @@ def nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_generated_files_have_not_drifted():
-    stale = [path.name for path, text in generate.files().items() if path.read_text() != text]
+    stale = [path.name for path, text in generate.generate_files().items() if path.read_text() != text]
     assert not stale, "run: make generate"
 
 

@@ -39,11 +39,11 @@ def test_every_acceptance_has_a_reason(row):
 
 
 def test_an_acceptance_covers_its_objects_only():
-    accepted = scan.Accepted("Checkov CKV_K8S_8: Liveness", ("Deployment/*-worker",), "a reason")
+    accepted = scan.Acceptance("Checkov CKV_K8S_8: Liveness", ("Deployment/*-worker",), "a reason")
     worker = scan.Finding("Checkov CKV_K8S_8: Liveness", "Deployment/study-worker", "a.yaml")
     scheduler = scan.Finding("Checkov CKV_K8S_8: Liveness", "Deployment/study-scheduler", "a.yaml")
     other = scan.Finding("Checkov CKV_K8S_9: Readiness", "Deployment/study-worker", "a.yaml")
-    assert scan.remaining([other, scheduler, worker], [accepted]) == [scheduler, other]
+    assert scan.drop_accepted([other, scheduler, worker], [accepted]) == [scheduler, other]
 
 
 @pytest.mark.skipif(not scan.CHECKOV.exists(), reason="make scan installs the scanners")
