@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from diagnose_helpers import NAMES, Case, wrong
 from modelops_dask.diagnose import diagnose, workers
 from modelops_dask.errors import MopsError
-from modelops_dask.local import machine
 from modelops_dask.shape import Shape
+from modelops_dask.workers.local import machine
 
 RUNS, RUNS_HEALTHY = 3, 20
 BUDGET_SECONDS = 600

@@ -28,13 +28,14 @@ from figures import holds
 
 from modelops_dask import bundle
 from modelops_dask.limits import cgroup
-from modelops_dask.local import environment
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape, process_limit
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
-from modelops_dask.study import memory, spec
+from modelops_dask.store.files import Store
 from modelops_dask.study.drive import drive
+from modelops_dask.workers import memory
+from modelops_dask.workers.local import environment
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -190,16 +191,16 @@ def _naive(name: str, megabytes: list[int], processes: int, memory_bytes: int) -
 def _study() -> _Ran:
     settings = Settings(executor_environment="image")
     limit_bytes = process_limit(POD_BYTES, PROCESSES)
-    room = memory.in_pods(Shape(1, PROCESSES, 1, POD_BYTES), settings)
+    room = memory.compute_for_pods(Shape(1, PROCESSES, 1, POD_BYTES), settings)
     with tempfile.TemporaryDirectory() as scratch:
-        loaded = spec.given(_content(), Path(scratch))
+        loaded = spec.from_content(_content(), Path(scratch))
         held = bundle.fetch(str(MODEL), Path(scratch, "cache"))
         env = settings.to_env() | {"MODELOPS_BUNDLES_CACHE_DIR": str(Path(scratch, "cache"))}
         with (
             _pod_of(POD_BYTES) as pod,
             _workers(pod, PROCESSES, limit_bytes, "--preload", "modelops_dask.worker", env=env) as client,
         ):
-            files = Files(str(Path(scratch, "store")))
+            files = Store(str(Path(scratch, "store")))
             start = time.perf_counter()
             summary = drive(loaded, held, files, lambda: nullcontext(client), memory=room)
             seconds = time.perf_counter() - start
@@ -208,7 +209,7 @@ def _study() -> _Ran:
     return _told("study", _Ran(seconds, lost, pod.kernel_kills, poisoned), summary.total, pod)
 
 
-def _poisoned(files: Files) -> int:
+def _poisoned(files: Store) -> int:
     """Tasks with a row that says so, with the peak and the limit."""
     found = set()
     for rows in parts.scan(files, ["set", "status", "peak_bytes", "limit_bytes"]):

@@ -27,8 +27,9 @@ import psutil
 import studies
 from figures import holds, row
 
-from modelops_dask.local import environment
 from modelops_dask.settings import Settings
+from modelops_dask.shape import MIB
+from modelops_dask.workers.local import environment
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -45,7 +46,6 @@ LIKE_LOCAL = {  # what local.py sets for workers of studies
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
 }
-MIB = 1024 * 1024
 
 
 def measure() -> bool:

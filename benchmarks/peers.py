@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from busy.wire import wire
 
-from modelops_dask.dask_logs import ABOUT_CONNECTIONS, quieter
-from modelops_dask.local import environment
 from modelops_dask.shape import Shape
+from modelops_dask.workers.dask_logs import ABOUT_CONNECTIONS, quieter
+from modelops_dask.workers.local import environment
 
 PROCESSES = 2
 SHAPE = Shape(1, PROCESSES, 1, 2 * 1024**3)

@@ -31,7 +31,10 @@ SIDE = """
 import sys, tempfile, time
 from pathlib import Path
 import peers, studies
-from modelops_dask.local import local_cluster
+try:
+    from modelops_dask.workers.local import local_cluster
+except ImportError:  # 0.1.0
+    from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 
 with tempfile.TemporaryDirectory() as cache:
@@ -56,7 +59,7 @@ from modelops_dask.study import spec
 n_parts, rows, replicates, digest = int(sys.argv[1]), 100, 10, "sha256:" + "a" * 64
 with tempfile.TemporaryDirectory() as folder:
     grid = {"x": list(range(n_parts * rows // replicates))}
-    loaded = spec.given({"entrypoint": "m.s/b", "replicates": replicates, "grid": grid}, Path(folder))
+    loaded = spec.from_content({"entrypoint": "m.s/b", "replicates": replicates, "grid": grid}, Path(folder))
     files = Files(folder + "/store")
     plan = study.begin(files, loaded, digest)
     Path(folder, "store", "parts").mkdir()

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelops_dask.bundle import fetch
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.study import begin
-from modelops_dask.study import dispatch, spec
-from modelops_dask.study.batch import Source
+from modelops_dask.study import dispatch
+from modelops_dask.study.batch import RunContext
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,8 +27,8 @@ def run(client: "Client", settings: Settings, store: Path, tasks: int, milliseco
     grid = {"x": list(range(tasks // REPLICATES)), "milliseconds": [milliseconds]}
     content = {"entrypoint": "busy.wire/any", "replicates": REPLICATES, "grid": grid}
     bundle = fetch(str(Path(__file__).parent / "busy"), settings.bundles_cache_dir)
-    files = Files(str(store))
-    plan = begin(files, spec.given(content, store), bundle.digest)
-    dispatch.run(client, Source(files, plan.request, bundle), plan, fold(files, plan))
+    files = Store(str(store))
+    plan = begin(files, spec.from_content(content, store), bundle.digest)
+    dispatch.run(client, RunContext(files, plan.request, bundle), plan, fold(files, plan))
     counts = fold(files, plan).counts()
     assert counts["ok"] == tasks, counts

@@ -22,8 +22,8 @@ import studies
 from figures import ahead, holds, row
 from peers import Job, Run
 
-from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
+from modelops_dask.workers.local import local_cluster
 
 DIRECT_AT_LEAST, WARM_AT_LEAST = 100.0, 30.0  # times client.map, for tasks that do nothing
 TASKS = {0: 12_000, 1: 6_000, 10: 2_000}  # by milliseconds

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 import store_servers
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 
 # A shell that runs the tests in the background has them, and so the commands they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -33,5 +33,5 @@ def s3(s3_server, monkeypatch):
 def files(request, tmp_path):
     """An empty store, of each kind."""
     if request.param == "s3":
-        return Files(request.getfixturevalue("s3"))
-    return Files(str(tmp_path / "store") if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
+        return Store(request.getfixturevalue("s3"))
+    return Store(str(tmp_path / "store") if request.param == "folder" else f"memory://{uuid.uuid4().hex}")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask import bundle as bundles
-from modelops_dask import venv
 from modelops_dask.bundle import Bundle
+from modelops_dask.environments import venv
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
-from modelops_dask.study import spec
 
 FOLDER = Path(__file__).parent / "bundles" / "diagnose"
 SURE = 0.9  # of a verdict

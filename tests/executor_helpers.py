@@ -9,7 +9,7 @@ from distributed import get_worker
 
 from modelops_dask import bundle, executors
 from modelops_dask.settings import Settings
-from modelops_dask.worker import Runtime
+from modelops_dask.workers.runtime import Runtime
 
 FAULTS = Path(__file__).parent / "bundles" / "faults"
 

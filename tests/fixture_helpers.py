@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 
 REPOSITORY = Path(__file__).parents[1]
 V010 = REPOSITORY / "tests" / "fixtures" / "v0.1.0"
 V010_COMMIT = "f55c888"
 
 
-def restore(name: str, files: Files) -> dict[str, bytes]:
+def restore(name: str, files: Store) -> dict[str, bytes]:
     """Put the store `store-NAME.json` into an empty store, and return its files: name -> content."""
     listed = json.loads((V010 / f"store-{name}.json").read_text())
     contents = {path: base64.b64decode(text) for path, text in listed.items()}

@@ -50,7 +50,7 @@ class MemoryOfRunners:
         self.limit_bytes = limit_bytes
 
     def used_bytes(self) -> int:
-        return sum(pod.held_bytes(pid) for pids in pod.marked().values() for pid in pids)
+        return sum(pod.held_bytes(pid) for pids in pod.find_marked().values() for pid in pids)
 
     def files_bytes(self) -> int:
         return 0

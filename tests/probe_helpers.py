@@ -6,19 +6,19 @@ from pathlib import Path
 
 from executor_helpers import settings, write_bundle
 from modelops_dask import bundle
-from modelops_dask.diagnose import probe
+from modelops_dask.diagnose.trials import probe
 
-ALONE = probe.Ask()
+ALONE = probe.ProbeRequest()
 
 
 def probed(
     folder: Path,
     wire: str,
     seeds: Sequence[int] = (1, 2),
-    ask: probe.Ask = ALONE,
+    ask: probe.ProbeRequest = ALONE,
     timeout_seconds: float = 120,
     **files: str,
-) -> probe.Probed:
+) -> probe.ProbeResult:
     """Tasks of these seeds in one process; wire is the text of wire.py, files those of other modules."""
     chosen = settings(folder, executor_environment="image", seed_globals=False)
     texts = {f"{name}.py": textwrap.dedent(text) for name, text in {"wire": wire, **files}.items()}
@@ -28,6 +28,6 @@ def probed(
     return probe.run(one, chosen, calls, ask, timeout_seconds=timeout_seconds)
 
 
-def said(found: probe.Probed) -> str:
+def said(found: probe.ProbeResult) -> str:
     """For a failed assertion: how the process ended, and what it printed."""
     return f"{found.reason}: {found.error}\n{found.log}"

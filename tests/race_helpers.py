@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelops_dask import bundle, venv
+from modelops_dask import bundle
+from modelops_dask.environments import venv
+from modelops_dask.plan.spec import Spec
 from modelops_dask.store import study
-from modelops_dask.store.files import Files
-from modelops_dask.study.spec import Spec
+from modelops_dask.store.files import Store
 
 
 def at_once(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -45,12 +46,12 @@ def killed_in(function: Callable[..., Any], *arguments: Any, then: Callable[[], 
 def create_many(url: str, count: int) -> tuple[bytes, list[int]]:
     """What a process wrote, and the numbers of the files race/NUMBER in a store whose creation it won."""
     mine = b"%d" % os.getpid()
-    return mine, [number for number in range(count) if Files(url).create(f"race/{number}", mine)]
+    return mine, [number for number in range(count) if Store(url).create(f"race/{number}", mine)]
 
 
 def begin_study(url: str, spec: Spec, digest: str) -> list[dict[str, Any]]:
     """Begin a study, as each of its chunks does; the parameters of its tasks."""
-    plan = study.begin(Files(url), spec, digest)
+    plan = study.begin(Store(url), spec, digest)
     return [task.params for task in plan.tasks([(0, plan.absent.size)])]
 
 
@@ -69,13 +70,13 @@ def environment_and_builds(one: bundle.Bundle, settings: Any) -> tuple[venv.Envi
 
 def fresh_python(one: bundle.Bundle, settings: Any) -> Path:
     """The interpreter of a private environment."""
-    with venv.fresh(one, settings) as private:
+    with venv.fresh_environment(one, settings) as private:
         return private.python
 
 
 def hang_in_environment(one: bundle.Bundle, settings: Any) -> None:
     """Have a private environment, and hang."""
-    with venv.fresh(one, settings):
+    with venv.fresh_environment(one, settings):
         _hang()
 
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from modelops_dask.plan import spec
+from modelops_dask.plan.plan import Plan
 from modelops_dask.store import parts, study
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.identity import PartMark, read_study
-from modelops_dask.study import spec
-from modelops_dask.study.plan import Plan
 
 DIGEST = "sha256:" + "a" * 64
 _numbers = itertools.count()
@@ -32,7 +32,7 @@ def write_spec(folder, sets="[{a: 1}, {a: 2}, {a: 3}]", replicates=4):
     return spec.load(path)
 
 
-def begin(files: Files, folder, **changes) -> Plan:
+def begin(files: Store, folder, **changes) -> Plan:
     """A store with a plan."""
     return study.begin(files, write_spec(folder, **changes), DIGEST)
 
@@ -45,13 +45,13 @@ def attempt(plan: Plan, set_number: int, replicate: int, status="ok", **more) ->
     return parts.Attempt(set_number, replicate, task.seed, status, **more)
 
 
-def mark(files: Files) -> PartMark:
+def mark(files: Store) -> PartMark:
     """The mark of parts of the study that a store holds."""
     study_now = read_study(files)
     return study_now.mark(study_now.bundle)
 
 
-def tree(files: Files) -> dict[str, bytes]:
+def tree(files: Store) -> dict[str, bytes]:
     """Every file of a store, those of which list() does not speak included."""
     if files.folder:
         paths = [path for path in files.folder.rglob("*") if path.is_file()]
@@ -60,13 +60,13 @@ def tree(files: Files) -> dict[str, bytes]:
     return {path.partition(f"{root}/")[2]: filesystem.cat_file(path) for path in filesystem.find(root)}
 
 
-def read_parquet(files: Files, name: str) -> pa.Table:
+def read_parquet(files: Store, name: str) -> pa.Table:
     """A file of a store as it is, or a folder of files as one table."""
     names = [each for each in sorted(tree(files)) if each == name or each.startswith(f"{name}/")]
     return pa.concat_tables([pq.read_table(pa.BufferReader(files.read(each))) for each in names])
 
 
-def table_path(files: Files, name: str) -> str:
+def table_path(files: Store, name: str) -> str:
     """The path in the store of a table of results/, such as model_outputs/curve.parquet."""
     manifest = json.loads(files.read("results/manifest.json"))
     return "/".join(filter(None, ("results", manifest.get("stamp"), name)))

@@ -34,7 +34,7 @@ def main() -> int:
     if sys.argv[1:] and not check:
         sys.exit("usage: generate.py [--check]")
     drifted = []
-    for path, text in files().items():
+    for path, text in generate_files().items():
         if path.exists() and path.read_text() == text:
             continue
         drifted.append(str(path.relative_to(ROOT)))
@@ -45,15 +45,15 @@ def main() -> int:
     return 1 if check and drifted else 0
 
 
-def files() -> dict[Path, str]:
+def generate_files() -> dict[Path, str]:
     """Every generated file and the text it should have."""
     schema = YAML(typ="safe").load(SCHEMA)
     presets = [YAML(typ="safe").load(path) for path in sorted(PRESETS.glob("*.yaml"))]
-    bindings = [binding(values) for values in presets if values.get("preset")]
-    validated = schema | {"allOf": [present(schema, schema), *bindings]}
+    bindings = [bind_preset(values) for values in presets if values.get("preset")]
+    validated = schema | {"allOf": [require_all(schema, schema), *bindings]}
     return {
         CHART / "values.yaml": values_yaml(schema),
-        CHART / "values.schema.json": json.dumps(placed(validated), indent=2) + "\n",
+        CHART / "values.schema.json": json.dumps(move_name_patterns(validated), indent=2) + "\n",
         CHART / "templates" / "_variables.tpl": variables_tpl(schema),
         CHART / "README.md": readme((CHART / "README.md").read_text(), schema),
     }
@@ -70,38 +70,40 @@ def resolve(schema: Schema, root: Schema) -> Schema:
     return merged | {key: value for key, value in schema.items() if key != "allOf"}
 
 
-def sections(schema: Schema, root: Schema) -> Iterator[tuple[str, Schema, bool]]:
+def list_sections(schema: Schema, root: Schema) -> Iterator[tuple[str, Schema, bool]]:
     """The properties of a schema: name, resolved schema, whether values.yaml lists its properties in turn.
 
     It does unless the property states a default of its own: `image: {}` of a pool means "as above".
     """
     for name, unresolved in schema.get("properties", {}).items():
-        found = resolve(unresolved, root)
-        yield name, found, "properties" in found and "default" not in found
+        resolved = resolve(unresolved, root)
+        yield name, resolved, "properties" in resolved and "default" not in resolved
 
 
-def present(schema: Schema, root: Schema) -> Schema:
+def require_all(schema: Schema, root: Schema) -> Schema:
     """A rule that every value is there: deleting a default by null is refused, by every helm alike."""
-    nested = {name: present(found, root) for name, found, opens in sections(schema, root) if opens}
+    nested = {
+        name: require_all(resolved, root) for name, resolved, opens in list_sections(schema, root) if opens
+    }
     rule: Schema = {"required": list(schema["properties"])}
     return rule | ({"properties": nested} if nested else {})
 
 
-def placed(node: Any) -> Any:
+def move_name_patterns(node: Any) -> Any:
     """The schema with patternProperties for propertyNames: of the latter, helm says a wrong place."""
     if isinstance(node, list):
-        return [placed(item) for item in node]
+        return [move_name_patterns(item) for item in node]
     if not isinstance(node, dict):
         return node
-    found = {key: placed(value) for key, value in node.items()}
-    names = found.pop("propertyNames", None)
+    moved = {key: move_name_patterns(value) for key, value in node.items()}
+    names = moved.pop("propertyNames", None)
     if names:
-        found["patternProperties"] = {names["pattern"]: found["additionalProperties"]}
-        found["additionalProperties"] = False
-    return found
+        moved["patternProperties"] = {names["pattern"]: moved["additionalProperties"]}
+        moved["additionalProperties"] = False
+    return moved
 
 
-def binding(preset: Schema) -> Schema:
+def bind_preset(preset: Schema) -> Schema:
     """A rule that values which name this preset have its keys; its `workers` bind every pool."""
 
     def constants(values: Schema) -> Schema:
@@ -122,24 +124,24 @@ def values_yaml(schema: Schema) -> str:
 
 def _values(schema: Schema, root: Schema, depth: int) -> Iterator[str]:
     indent = "  " * depth
-    for name, found, opens in sections(schema, root):
+    for name, resolved, opens in list_sections(schema, root):
         if opens or depth == 0:
             yield ""
-        yield from _comment(found, indent)
+        yield from _comment(resolved, indent)
         if opens:
             yield f"{indent}{name}:"
-            yield from _values(found, root, depth + 1)
+            yield from _values(resolved, root, depth + 1)
         else:
-            note = f"  # {found['x-env']}" if "x-env" in found else ""
-            first, *rest = _yaml({name: found["default"]}).splitlines()
+            note = f"  # {resolved['x-env']}" if "x-env" in resolved else ""
+            first, *rest = _yaml({name: resolved["default"]}).splitlines()
             yield from (indent + line for line in [first + note, *rest])
 
 
-def _comment(found: Schema, indent: str) -> Iterator[str]:
+def _comment(resolved: Schema, indent: str) -> Iterator[str]:
     width = WIDTH - len(indent) - 2
-    for line in found["description"].strip().splitlines():
+    for line in resolved["description"].strip().splitlines():
         yield from (f"{indent}# {part}" for part in textwrap.wrap(line, width, break_on_hyphens=False))
-    for example in found.get("examples", []):
+    for example in resolved.get("examples", []):
         yield f"{indent}# For example: {_yaml(example, flow=True).strip()}"
 
 
@@ -147,7 +149,7 @@ def _yaml(value: object, flow: bool = False) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = flow
     yaml.width = 1000
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None
     stream = io.StringIO()
     yaml.dump(value, stream)
     return stream.getvalue()
@@ -155,11 +157,11 @@ def _yaml(value: object, flow: bool = False) -> str:
 
 def variables(schema: Schema, root: Schema, path: str = "") -> Iterator[tuple[str, str]]:
     """Variable and dotted path of each value that becomes one, in the schema's order."""
-    for name, found, opens in sections(schema, root):
-        if "x-env" in found:
-            yield found["x-env"], path + name
+    for name, resolved, opens in list_sections(schema, root):
+        if "x-env" in resolved:
+            yield resolved["x-env"], path + name
         if opens:
-            yield from variables(found, root, f"{path}{name}.")
+            yield from variables(resolved, root, f"{path}{name}.")
 
 
 def variables_tpl(schema: Schema) -> str:
@@ -186,14 +188,14 @@ def readme(text: str, schema: Schema) -> str:
 
 
 def _rows(schema: Schema, root: Schema, path: str) -> Iterator[str]:
-    for name, found, opens in sections(schema, root):
+    for name, resolved, opens in list_sections(schema, root):
         if opens:
-            yield from _rows(found, root, f"{path}{name}.")
+            yield from _rows(resolved, root, f"{path}{name}.")
         else:
-            first_sentence = " ".join(found["description"].split()).partition(". ")[0]
-            default = f"`{json.dumps(found['default'])}`"
-            shown = default if len(default) <= 60 else "see values.yaml"
-            yield f"| `{path}{name}` | {shown} | {first_sentence.removesuffix('.')} |"
+            first_sentence = " ".join(resolved["description"].split()).partition(". ")[0]
+            default = f"`{json.dumps(resolved['default'])}`"
+            cell = default if len(default) <= 60 else "see values.yaml"
+            yield f"| `{path}{name}` | {cell} | {first_sentence.removesuffix('.')} |"
 
 
 if __name__ == "__main__":

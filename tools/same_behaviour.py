@@ -37,8 +37,11 @@ VALUES = {
     "good.yaml": "workers:\n  pools:\n    default:\n      replicas: 3\n      processes: 2\n",
     "bad.yaml": "workers:\n  replicas: no\n  memoryPerProces: 4g\n",
     "all.yaml": (
-        "study: {enabled: true}\nnetworkPolicy: {enabled: true}\nmonitoring: {enabled: true}\n"
-        "autoscaling: {enabled: true}\nstorage: {enabled: true}\n"
+        "networkPolicy: {enabled: true}\ntls: {enabled: true}\nsharedVolume: {enabled: true}\n"
+        "studies: {enabled: true, store: /shared/studies}\n"
+        "workers:\n  resources: {requests: {cpu: 1}}\n"
+        "  autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 4}\n"
+        "pools:\n  large: {replicas: 1, memoryPerProcess: 8Gi}\n"
     ),
 }
 MODEL = """
@@ -60,17 +63,17 @@ def main() -> int:
             tree = checkout(version, Path(folder, name))
             # One path for both: it is part of what is printed, and of the length of lines.
             place = Path(folder, "place")
-            record = dict(steps(tree, place))
+            record = dict(record_behaviour(tree, place))
             records.append(record)
             stores.append(Path(folder, f"stores-{name}"))
             place.rename(stores[-1])
         place = Path(folder, "place")
         stores[0].rename(place)
-        continued = dict(later(checkout(after, Path(folder, "again")), place))
+        continued = dict(read_old_stores(checkout(after, Path(folder, "again")), place))
         place.rename(stores[0])
         stores[1].rename(place)
         records[0] |= continued
-        records[1] |= dict(later(checkout(after, Path(folder, "again")), place))
+        records[1] |= dict(read_old_stores(checkout(after, Path(folder, "again")), place))
     return compare(*records)
 
 
@@ -78,9 +81,9 @@ def compare(before: dict[str, str], after: dict[str, str]) -> int:
     """Print what differs; the exit status."""
     differing = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
     for name in differing:
-        lines = [record.get(name, "missing\n").splitlines() for record in (before, after)]
+        old, new = (record.get(name, "missing\n").splitlines() for record in (before, after))
         print(f"== {name}")
-        difference = difflib.unified_diff(*lines, "before", "after", lineterm="", n=0)
+        difference = difflib.unified_diff(old, new, "before", "after", lineterm="", n=0)
         print("\n".join([line[:WIDTH] for line in difference][:LINES]))
     print(f"{len(before | after) - len(differing)} alike, {len(differing)} different")
     return 1 if differing else 0
@@ -98,7 +101,7 @@ def checkout(version: str, folder: Path) -> Path:
     return folder
 
 
-def steps(tree: Path, place: Path) -> Iterator[tuple[str, str]]:
+def record_behaviour(tree: Path, place: Path) -> Iterator[tuple[str, str]]:
     """What is compared, by name."""
     place.mkdir()
     for name, text in VALUES.items():
@@ -112,74 +115,74 @@ def steps(tree: Path, place: Path) -> Iterator[tuple[str, str]]:
     for helm in filter(shutil.which, HELMS):
         for path in [*sorted(sources), *(place / name for name in ("good.yaml", "all.yaml"))]:
             command = [helm, "template", "release", str(chart), "-f", str(path), "--kube-version", "1.34"]
-            yield f"{helm} template {path.name}", objects(run(command, tree, place))
+            yield f"{helm} template {path.name}", sort_objects(run_program(command, tree, place))
     for preset in presets:
-        yield from printed(tree, place, "preset", "show", preset)
-        yield from printed(tree, place, "values", "explain", "--preset", preset)
-    yield from printed(tree, place, "preset", "list")
-    yield from printed(tree, place, "preset", "diff", *presets[:2])
+        yield from run_command(tree, place, "preset", "show", preset)
+        yield from run_command(tree, place, "values", "explain", "--preset", preset)
+    yield from run_command(tree, place, "preset", "list")
+    yield from run_command(tree, place, "preset", "diff", *presets[:2])
     for name in VALUES:
-        yield from printed(tree, place, "values", "check", name)
-    yield from printed(tree, place, "study", "plan", "study.yaml")
+        yield from run_command(tree, place, "values", "check", name)
+    yield from run_command(tree, place, "study", "plan", "study.yaml")
     for executor in EXECUTORS:
         shape = ("--set", f"executor.type={executor}", "--set", "executor.environment=image")
-        yield from printed(tree, place, "study", "run", "study.yaml", "--store", executor, *shape)
-        yield from read(tree, place, executor)
+        yield from run_command(tree, place, "study", "run", "study.yaml", "--store", executor, *shape)
+        yield from read_store(tree, place, executor)
 
 
-def later(tree: Path, place: Path) -> Iterator[tuple[str, str]]:
+def read_old_stores(tree: Path, place: Path) -> Iterator[tuple[str, str]]:
     """What a version makes of stores that are there."""
     for executor in EXECUTORS:
-        for name, text in read(tree, place, executor):
+        for name, text in read_store(tree, place, executor):
             yield f"later: {name}", text
 
 
-def read(tree: Path, place: Path, store: str) -> Iterator[tuple[str, str]]:
+def read_store(tree: Path, place: Path, store: str) -> Iterator[tuple[str, str]]:
     """A store's files, and what commands print of it."""
     for command in ("status", "results", "verify"):
-        yield from printed(tree, place, "study", command, store)
-    yield from printed(tree, place, "study", "try", store, "1/0")
-    yield f"files of {store}", "".join(sorted(set(files(place / store))))
+        yield from run_command(tree, place, "study", command, store)
+    yield from run_command(tree, place, "study", "try", store, "1/0")
+    yield f"files of {store}", "".join(sorted(set(list_files(place / store))))
 
 
-def printed(tree: Path, place: Path, *words: str) -> Iterator[tuple[str, str]]:
-    command = [sys.executable, "-m", "mops_helm.main", *words, "-o", "json"]
-    yield " ".join(words), run(command, tree, place)
+def run_command(tree: Path, place: Path, *arguments: str) -> Iterator[tuple[str, str]]:
+    command = [sys.executable, "-m", "mops_helm.main", *arguments, "-o", "json"]
+    yield " ".join(arguments), run_program(command, tree, place)
 
 
-def run(command: list[str], tree: Path, place: Path) -> str:
+def run_program(command: list[str], tree: Path, place: Path) -> str:
     """Standard output and exit status, without what varies."""
     path = os.pathsep.join([str(tree / "engine"), str(tree / "cli")])
     variables = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
-    done = subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True)
-    text = done.stdout.replace(str(tree), "TREE").replace(str(place), "PLACE")
+    process = subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True)
+    text = process.stdout.replace(str(tree), "TREE").replace(str(place), "PLACE")
     try:
-        text = json.dumps(steady(json.loads(text)), indent=1)
+        text = json.dumps(mask_varying(json.loads(text)), indent=1)
     except ValueError:
         pass
     if not text:
-        text = done.stderr.replace(str(tree), "TREE").replace(str(place), "PLACE")
-    return f"{text}\nexit status {done.returncode}\n"
+        text = process.stderr.replace(str(tree), "TREE").replace(str(place), "PLACE")
+    return f"{text}\nexit status {process.returncode}\n"
 
 
-def steady(value: Any, name: str = "") -> Any:
+def mask_varying(value: Any, name: str = "") -> Any:
     """JSON without what varies from run to run."""
     if VOLATILE.fullmatch(name):
         return name.upper()
     if isinstance(value, dict):
-        return {key: steady(item, key) for key, item in value.items()}
+        return {key: mask_varying(item, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [steady(item) for item in value]
+        return [mask_varying(item) for item in value]
     return VARYING.sub("VARIES", value) if isinstance(value, str) else value
 
 
-def objects(manifests: str) -> str:
+def sort_objects(manifests: str) -> str:
     """Manifests in an order that does not depend on the files that they come from."""
     documents = re.split(r"(?m)^---\n", re.sub(r"(?m)^# Source:.*\n", "", manifests))
     return "---\n".join(sorted(documents))
 
 
-def files(folder: Path) -> Iterator[str]:
+def list_files(folder: Path) -> Iterator[str]:
     """A line for each row of a Parquet file, for JSON and for the name of any other file."""
     for path in sorted(folder.rglob("*")):
         name = re.sub("[0-9a-f]{32}", "PART", str(path.relative_to(folder)))
@@ -188,9 +191,9 @@ def files(folder: Path) -> Iterator[str]:
             schema = str(table.schema.remove_metadata()).replace("\n", ", ")
             yield f"{name}: {schema}\n"
             for row in table.to_pylist():
-                yield f"{name}: { ({key: steady(item, key) for key, item in row.items()}) }\n"
+                yield f"{name}: { ({key: mask_varying(item, key) for key, item in row.items()}) }\n"
         elif path.suffix == ".json":
-            yield f"{name}: {json.dumps(steady(json.loads(path.read_text())))}\n"
+            yield f"{name}: {json.dumps(mask_varying(json.loads(path.read_text())))}\n"
         elif path.is_file():
             yield f"{name}\n"
 

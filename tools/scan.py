@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Accepted:
+class Acceptance:
     """A check that may fail on objects that match one of the patterns."""
 
     check: str
@@ -50,32 +50,32 @@ class Accepted:
 
 
 def main() -> int:
-    accepted = [Accepted(row["check"], tuple(row["objects"]), row["reason"]) for row in _yaml(ACCEPTED)]
+    accepted = [Acceptance(row["check"], tuple(row["objects"]), row["reason"]) for row in _yaml(ACCEPTED)]
     presets = sorted((ROOT / "values").glob("*.yaml"))
     with TemporaryDirectory() as folder:
         for preset in presets:
-            (Path(folder) / preset.name).write_text(rendered(preset))
-        found = [*checkov(Path(folder)), *kube_score(Path(folder))]
-    left = remaining(found, accepted)
-    unused = [item for item in accepted if not any(map(item.covers, found))]
+            (Path(folder) / preset.name).write_text(render_preset(preset))
+        findings = [*checkov(Path(folder)), *kube_score(Path(folder))]
+    left = drop_accepted(findings, accepted)
+    unused = [item for item in accepted if not any(map(item.covers, findings))]
     for finding in left:
         print(f"{finding.file}: {finding.object}: {finding.check}")
     for item in unused:
         print(f"{ACCEPTED.name}: finds nothing any more: {item.check}")
     print(
-        f"{len(presets)} presets: {len(found) - len(left)} findings accepted, {len(left)} left",
+        f"{len(presets)} presets: {len(findings) - len(left)} findings accepted, {len(left)} left",
         file=sys.stderr,
     )
     return 1 if left or unused else 0
 
 
-def remaining(found: Iterable[Finding], accepted: Iterable[Accepted]) -> list[Finding]:
+def drop_accepted(findings: Iterable[Finding], accepted: Iterable[Acceptance]) -> list[Finding]:
     """Findings that nobody accepted, sorted."""
     accepted = list(accepted)
-    return sorted(finding for finding in found if not any(item.covers(finding) for item in accepted))
+    return sorted(finding for finding in findings if not any(item.covers(finding) for item in accepted))
 
 
-def rendered(preset: Path) -> str:
+def render_preset(preset: Path) -> str:
     """The chart's objects with a preset, in the namespace where helm would put them."""
     chart = ROOT / "charts" / "modelops-dask"
     command = [BIN / "helm", "template", "study", chart, "--kube-version", KUBE_VERSION, "--values", preset]
@@ -93,13 +93,15 @@ def checkov(folder: Path) -> list[Finding]:
     assert report["summary"]["resource_count"], "Checkov found nothing to check"
     return [
         Finding(
-            f"Checkov {row['check_id']}: {row['check_name']}", _title(row["resource"]), row["file_path"][1:]
+            f"Checkov {row['check_id']}: {row['check_name']}",
+            _object_title(row["resource"]),
+            row["file_path"][1:],
         )
         for row in report["results"]["failed_checks"]
     ]
 
 
-def _title(resource: str) -> str:
+def _object_title(resource: str) -> str:
     """kind/name from Checkov's kind.namespace.name."""
     kind, _, rest = resource.partition(".")
     return f"{kind}/{rest.partition('.')[2]}"
@@ -115,7 +117,7 @@ def kube_score(folder: Path) -> list[Finding]:
         "--output-format",
         "json",
     ]
-    found = []
+    findings = []
     for path in sorted(folder.glob("*.yaml")):
         # 1 says that there are findings.
         scored = json.loads(_output([*command, path], statuses=(0, 1)))
@@ -125,17 +127,18 @@ def kube_score(folder: Path) -> list[Finding]:
             for row in item["checks"]:
                 if row["grade"] == CRITICAL and not row["skipped"]:
                     name = f"kube-score {row['check']['id']}"
-                    found += [
-                        Finding(f"{name}: {said['summary']}", title, path.name) for said in row["comments"]
+                    findings += [
+                        Finding(f"{name}: {comment['summary']}", title, path.name)
+                        for comment in row["comments"]
                     ]
-    return found
+    return findings
 
 
 def _output(command: list[Any], statuses: Iterable[int] = (0,)) -> str:
-    done = subprocess.run(command, text=True, capture_output=True, check=False)
-    if done.returncode not in statuses:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
-    return done.stdout
+    process = subprocess.run(command, text=True, capture_output=True, check=False)
+    if process.returncode not in statuses:
+        sys.exit(f"{' '.join(map(str, command))}\n{process.stderr}")
+    return process.stdout
 
 
 def _yaml(path: Path) -> Any:

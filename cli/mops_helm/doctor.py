@@ -1,6 +1,6 @@
 """What the commands need of this machine, looked at and worded: what is there, what for, what to do.
 
-    examine() -> [Check, ...] -> table() or render.data()
+    examine() -> [Check, ...] -> table() or forms.data()
 
 Changes nothing, installs nothing, asks no network. At the top it imports the standard library only: a machine
 where a package is missing is what it is for.
@@ -35,10 +35,21 @@ class Check:
 
     name: str
     state: Literal["ok", "missing", "too old", "wrong"]
-    found: str
+    detail: str
     purpose: str
     advice: str = ""
     required: bool = True
+
+    def as_json(self) -> dict[str, str | bool]:
+        """The check as `-o json` prints it."""
+        return {
+            "name": self.name,
+            "state": self.state,
+            "found": self.detail,
+            "purpose": self.purpose,
+            "advice": self.advice,
+            "required": self.required,
+        }
 
 
 def examine() -> list[Check]:
@@ -56,25 +67,27 @@ def table(checks: list[Check]) -> str:
     lines = []
     for check in checks:
         purpose = check.purpose if check.required else f"{check.purpose} (optional)"
-        lines.append(f"{check.state:<8} {check.name:<13} {purpose:<36} {check.found}".rstrip())
+        lines.append(f"{check.state:<8} {check.name:<13} {purpose:<36} {check.detail}".rstrip())
         if check.advice:
             lines.append(f"{'':<8} -> {check.advice}")
     return "\n".join(lines)
 
 
 def python() -> Check:
-    found = f"{platform.python_version()} at {sys.executable}"
+    detail = f"{platform.python_version()} at {sys.executable}"
     if sys.version_info >= MIN_PYTHON:
-        return Check("Python", "ok", found, "runs everything")
-    return Check("Python", "too old", found, "runs everything", "install Python 3.11 or newer")
+        return Check("Python", "ok", detail, "runs everything")
+    return Check("Python", "too old", detail, "runs everything", "install Python 3.11 or newer")
 
 
 def packages() -> Iterator[Check]:
     """A line for all packages that are as this version wants them, and one for each that is not."""
     purpose, advice = "commands and studies", "python -m pip install --upgrade mops-helm"
-    good = 0
+    n_ok = 0
     for requirement in _requirements():
-        name, least = re.match(r"([\w.-]+)(?:>=([\d.]+))?", requirement).groups()
+        match = re.match(r"([\w.-]+)(?:>=([\d.]+))?", requirement)
+        assert match is not None, requirement  # each starts with a name
+        name, least = match.groups()
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -83,10 +96,10 @@ def packages() -> Iterator[Check]:
         if least and _number(version) < _number(least):
             yield Check(name, "too old", f"{version}, needs {least}", purpose, advice)
             continue
-        good += 1
+        n_ok += 1
         if name == "dask":
             yield dask(version)
-    yield Check("packages", "ok", f"{good} as needed", purpose)
+    yield Check("packages", "ok", f"{n_ok} as needed", purpose)
 
 
 def _requirements() -> list[str]:
@@ -116,7 +129,7 @@ def uv() -> Check:
         version = None
     if version is None:
         return Check("uv", "missing", "", purpose, advice)
-    return _versioned("uv", version.removeprefix("uv "), MIN_UV, purpose, advice)
+    return _check_version("uv", version.removeprefix("uv "), MIN_UV, purpose, advice)
 
 
 def variables() -> Check:
@@ -152,17 +165,17 @@ def cache(name: str, purpose: str, folder: Path) -> Check:
     except OSError as error:
         advice = f"{existing}: {error.strerror}; set {variable} to a folder of yours"
         return Check(name, "wrong", str(folder), purpose, advice)
-    found = f"{folder}, {free_gib:.0f} GiB free"
+    detail = f"{folder}, {free_gib:.0f} GiB free"
     if free_gib < MIN_FREE_GIB:
-        return Check(name, "wrong", found, purpose, f"free {MIN_FREE_GIB} GiB or set {variable}")
-    return Check(name, "ok", found, purpose)
+        return Check(name, "wrong", detail, purpose, f"free {MIN_FREE_GIB} GiB or set {variable}")
+    return Check(name, "ok", detail, purpose)
 
 
 def machine() -> Check:
     """What studies on this machine are fitted to: CPUs by affinity and quota, memory by cgroup."""
     purpose = "fits a study to this machine"
     try:
-        from modelops_dask import local
+        from modelops_dask.workers import local
 
         cpus, memory_bytes = local.machine()
     except ImportError as error:
@@ -190,7 +203,7 @@ def helm() -> Check:
         version = program.run(["version", "--template", "{{.Version}}"])
     except (MopsError, OSError):
         return Check("helm", "missing", "", purpose, advice, required=False)
-    return _versioned("helm", version.removeprefix("v"), MIN_HELM, purpose, advice, required=False)
+    return _check_version("helm", version.removeprefix("v"), MIN_HELM, purpose, advice, required=False)
 
 
 def kubectl() -> Check:
@@ -204,7 +217,7 @@ def kubectl() -> Check:
     return Check("kubectl", "ok", number[1] if number else version, purpose, required=False)
 
 
-def _versioned(
+def _check_version(
     name: str, version: str, least: str, purpose: str, advice: str, required: bool = True
 ) -> Check:
     """A check of something that is there: ok, or too old."""
@@ -221,7 +234,7 @@ def _number(version: str) -> tuple[int, ...]:
 def _output(*command: str) -> str | None:
     """The first line that a program prints, None if it cannot be run."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.partition("\n")[0].strip()
+    return process.stdout.partition("\n")[0].strip()

@@ -31,15 +31,15 @@ class HelmMissing(ClusterFailed):
 
 
 class HelmFailed(ClusterFailed):
-    """helm ended with an error; str() is what it said."""
+    """helm ended with an error; str() is what it printed."""
 
-    def __init__(self, arguments: Sequence[str], said: str) -> None:
-        super().__init__(arguments, said)
+    def __init__(self, arguments: Sequence[str], output: str) -> None:
+        super().__init__(arguments, output)
         self.arguments = tuple(arguments)
-        self.said = said
+        self.output = output
 
     def __str__(self) -> str:
-        return f"helm {self.arguments[0]} failed:\n{self.said.strip()}"
+        return f"helm {self.arguments[0]} failed:\n{self.output.strip()}"
 
 
 class OtherChart(BadInput):
@@ -57,12 +57,12 @@ class OtherChart(BadInput):
         )
 
 
-def program() -> str:
+def find_program() -> str:
     """Path of helm: on the PATH, else the one that `make tools` built in a checkout. Raises HelmMissing."""
-    found = shutil.which("helm") or shutil.which("helm", path=paths.ROOT / ".tools" / "bin")
-    if found is None:
+    path = shutil.which("helm") or shutil.which("helm", path=paths.ROOT / ".tools" / "bin")
+    if path is None:
         raise HelmMissing
-    return found
+    return path
 
 
 def major() -> int:
@@ -73,18 +73,18 @@ def major() -> int:
 
 def run(arguments: Sequence[str], within_seconds: float | None = None) -> str:
     """What helm prints on stdout; raises HelmFailed with what it said otherwise, or that it took too long."""
-    command = [program(), *arguments]
+    command = [find_program(), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=within_seconds)
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=within_seconds)
     except subprocess.TimeoutExpired:
         raise HelmFailed(arguments, f"no answer within {within_seconds:g} s") from None
-    if done.returncode != 0:
-        raise HelmFailed(arguments, done.stderr or done.stdout)
-    return done.stdout
+    if process.returncode != 0:
+        raise HelmFailed(arguments, process.stderr or process.stdout)
+    return process.stdout
 
 
 @dataclass(frozen=True)
-class Place:
+class ReleaseRef:
     """Where a release is: its name, its namespace, a context of the kubeconfig ("" is the current one)."""
 
     release: str
@@ -96,52 +96,56 @@ class Place:
         context = ["--kube-context", self.context] if self.context else []
         return ["--namespace", self.namespace, *context]
 
-    def line(self, *words: str) -> str:
+    def command_line(self, *arguments: str) -> str:
         """A helm command about the release, to paste."""
-        return shlex.join(["helm", *self.flags, *words])
+        return shlex.join(["helm", *self.flags, *arguments])
 
 
-def values(place: Place, *, with_defaults: bool = False) -> dict[str, Any] | None:
+def values(place: ReleaseRef, *, with_defaults: bool = False) -> dict[str, Any] | None:
     """The values that a release was given, or those with the chart's defaults; None: there is no release.
 
     Raises OtherChart.
     """
     states = ["--deployed", "--failed", "--pending", "--superseded"]
-    named = ["--filter", f"^{re.escape(place.release)}$", "--output", "json"]
-    found = json.loads(run(["list", *states, *named, *place.flags]))
-    if not found:
+    filter_flags = ["--filter", f"^{re.escape(place.release)}$", "--output", "json"]
+    releases = json.loads(run(["list", *states, *filter_flags, *place.flags]))
+    if not releases:
         return None
-    if not _is_ours(found[0]):
-        raise OtherChart(place.release, found[0]["chart"])
-    more = ["--all"] if with_defaults else []
-    return json.loads(run(["get", "values", place.release, "--output", "json", *more, *place.flags])) or {}
+    if not _is_of_this_chart(releases[0]):
+        raise OtherChart(place.release, releases[0]["chart"])
+    flags = ["--all"] if with_defaults else []
+    return json.loads(run(["get", "values", place.release, "--output", "json", *flags, *place.flags])) or {}
 
 
-def _is_ours(listed: dict[str, Any]) -> bool:
+def _is_of_this_chart(release: dict[str, Any]) -> bool:
     """Whether a release that helm lists is of this chart, in any version."""
-    return bool(re.match(rf"{CHART}-\d", listed["chart"]))
+    return bool(re.match(rf"{CHART}-\d", release["chart"]))
 
 
-def only_release(within_seconds: float) -> Place | None:
+def only_release(within_seconds: float) -> ReleaseRef | None:
     """The release of this chart, where the cluster has just one, says so in time, and lets us see it."""
     for scope in (["--all-namespaces"], []):  # not everyone may look into all namespaces
         try:
-            found = json.loads(run(["list", *scope, "--output", "json"], within_seconds))
+            releases = json.loads(run(["list", *scope, "--output", "json"], within_seconds))
         except HelmMissing:
             return None
         except HelmFailed:
             continue
-        ours = [each for each in found if _is_ours(each)]
-        return Place(ours[0]["name"], ours[0]["namespace"]) if len(ours) == 1 else None
+        references = [
+            ReleaseRef(release["name"], release["namespace"])
+            for release in releases
+            if _is_of_this_chart(release)
+        ]
+        return references[0] if len(references) == 1 else None
     return None
 
 
-def manifest(place: Place) -> str:
+def manifest(place: ReleaseRef) -> str:
     """The manifests of a release as it was installed, hooks left out."""
     return run(["get", "manifest", place.release, *place.flags])
 
 
-def render(place: Place, values_file: Path, *, upgrade: bool) -> str:
+def render(place: ReleaseRef, values_file: Path, *, upgrade: bool) -> str:
     """The manifests that a release would have, hooks left out; offline."""
     flags = ["--no-hooks", "--kube-version", KUBE_VERSION, *(["--is-upgrade"] if upgrade else [])]
     return run(
@@ -149,7 +153,7 @@ def render(place: Place, values_file: Path, *, upgrade: bool) -> str:
     )
 
 
-def send(verb: str, place: Place, values_file: Path, flags: Sequence[str]) -> None:
+def send(verb: str, place: ReleaseRef, values_file: Path, flags: Sequence[str]) -> None:
     """`helm install` or `helm upgrade` with these values and no others."""
     reset = ["--reset-values"] if verb == "upgrade" else []
     run([verb, place.release, str(paths.CHART), *place.flags, "--values", str(values_file), *reset, *flags])

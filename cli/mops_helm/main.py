@@ -18,7 +18,7 @@ GROUPS = {  # name -> (module.attribute, one line of help); modules are imported
 }
 
 
-class Edge(click.Group):
+class LazyGroup(click.Group):
     """Imports a group when it is asked for, and words MopsError once for every command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -46,7 +46,7 @@ class Edge(click.Group):
 
 
 @click.group(
-    cls=Edge,
+    cls=LazyGroup,
     commands=dict.fromkeys(GROUPS),  # where click looks for a name that is near a mistyped one
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -1,13 +1,16 @@
 """Every option that more than one command has, so that a flag means the same everywhere."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
-FORMS = click.Choice(["table", "json", "yaml"])
+from mops_helm.forms import OutputFormat
+
+OUTPUT_FORMATS = click.Choice(get_args(OutputFormat))
 
 output = click.option(
-    "-o", "--output", type=FORMS, default="table", show_default=True, help="Form of the result."
+    "-o", "--output", type=OUTPUT_FORMATS, default="table", show_default=True, help="Form of the result."
 )
 
 presets = click.option(
@@ -28,26 +31,26 @@ files = click.option(
 )
 
 
-def _states(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+def parse_states(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
     """failed,poisoned -> its names."""
     states = tuple(dict.fromkeys(text.split(","))) if text else ()
-    known = ["failed", "poisoned"]
-    if unknown := [state for state in states if state not in known]:
+    retried_states = ["failed", "poisoned"]
+    if unknown := [state for state in states if state not in retried_states]:
         from mops_helm.values.presets import did_you_mean
 
-        near = did_you_mean(unknown[0], known)
+        near = did_you_mean(unknown[0], retried_states)
         raise click.BadParameter(f"{unknown[0]!r} is not failed or poisoned{near}")
     return states
 
 
-def seconds(_: click.Context, __: click.Parameter, text: str) -> int:
+def parse_seconds(_: click.Context, __: click.Parameter, text: str) -> int:
     """A duration as helm writes it, in seconds."""
     import re
 
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
-    if not text or found is None:
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if not text or match is None:
         raise click.BadParameter(f"{text!r} is no duration; write 90s, 5m or 1h")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 
 
@@ -76,7 +79,7 @@ retry = click.option(
     "--retry",
     metavar="STATES",
     default="",
-    callback=_states,
+    callback=parse_states,
     help="Try tasks of these states again: failed,poisoned.",
 )
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from modelops_dask.shape import MIB
+
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
-
-MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,21 @@ class Collector:
             runners.add_metric([state], number)
         yield runners
         with _lock:
-            summed, observed = dict(_totals), {key: Counter(found) for key, found in _buckets.items()}
+            summed, observed = dict(_totals), {key: Counter(counts) for key, counts in _buckets.items()}
         for name, metric in METRICS.items():
-            kind = HistogramMetricFamily if metric.buckets else CounterMetricFamily
-            family = kind(f"modelops_{name}", metric.help, labels=metric.labels)
-            for key, total in summed.items():
-                if key[0] != name:
-                    continue
-                if metric.buckets:
-                    bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
-                    below = accumulate(observed[key][number] for number in range(len(bounds)))
-                    family.add_metric(key[1], list(zip(bounds, below, strict=True)), total)
-                else:
-                    family.add_metric(key[1], total)
-            yield family
+            totals = {labels: total for (metric_name, labels), total in summed.items() if metric_name == name}
+            if not metric.buckets:
+                counter = CounterMetricFamily(f"modelops_{name}", metric.help, labels=metric.labels)
+                for labels, total in totals.items():
+                    counter.add_metric(labels, total)
+                yield counter
+                continue
+            histogram = HistogramMetricFamily(f"modelops_{name}", metric.help, labels=metric.labels)
+            bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
+            for labels, total in totals.items():
+                below = accumulate(observed[name, labels][number] for number in range(len(bounds)))
+                histogram.add_metric(labels, list(zip(bounds, below, strict=True)), total)
+            yield histogram
 
 
 _collector: Collector | None = None

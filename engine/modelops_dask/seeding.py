@@ -19,8 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this
     from typing import Any
 
-_GLOBAL = random.random.__self__  # the generator behind the functions of `random`
-_seed_global = super(random.Random, _GLOBAL).seed
+# The generator behind the functions of `random`.
+SHARED_GENERATOR: Any = random.random.__self__  # type: ignore[attr-defined]  # a method, not a function
+_seed_shared = super(random.Random, SHARED_GENERATOR).seed
 
 
 def seed_task(seed: int) -> None:
@@ -38,8 +39,8 @@ def seed_task(seed: int) -> None:
 
 def seed_globals(seed: int) -> None:
     """As seed_task(), where expect_numpy() was called before the model was imported."""
-    _seed_global(seed)  # with the next line what random.seed() does with a number, at 0.8 of the price
-    _GLOBAL.gauss_next = None
+    _seed_shared(seed)  # with the next line what random.seed() does with a number, at 0.8 of the price
+    SHARED_GENERATOR.gauss_next = None
     _NumpySeeder.seed = seed
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -48,7 +49,9 @@ def seed_globals(seed: int) -> None:
 
 def expect_numpy() -> None:
     """Have NumPy's global state seeded also when a task is the first to import NumPy."""
-    if "numpy.random" not in sys.modules and not any(isinstance(one, _NumpySeeder) for one in sys.meta_path):
+    if "numpy.random" not in sys.modules and not any(
+        isinstance(finder, _NumpySeeder) for finder in sys.meta_path
+    ):
         sys.meta_path.insert(0, _NumpySeeder())
 
 
@@ -78,5 +81,5 @@ class _NumpySeeder:
                 if self.seed is not None:
                     module.seed(_words(self.seed) if self.seed >= 1 << 32 else self.seed)
 
-            spec.loader.exec_module = execute_and_seed
+            spec.loader.exec_module = execute_and_seed  # type: ignore[method-assign]  # for this import
         return spec

@@ -9,12 +9,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from modelops_dask.errors import BadInput
+from modelops_dask.shape import MIB
+
+T = TypeVar("T")
 
 EXECUTOR_TYPES = ("isolated_warm", "isolated_fork", "cold", "direct", "none")
 ENVIRONMENTS = ("bundle", "image")
-MIB = 1024 * 1024
 
 # What ModelOps reads and nothing here does, with what to use instead.
 ELSEWHERE = {
@@ -31,11 +34,14 @@ def _cache_dir(name: str) -> Path:
     return Path(home) / "modelops-dask" / name
 
 
-def _setting(env: str, default: object) -> object:
-    """A field of Settings that comes from the variable MODELOPS_<env>; default may be a function."""
-    if callable(default):
-        return field(default_factory=default, metadata={"env": f"MODELOPS_{env}"})
+def _setting(env: str, default: T) -> T:
+    """A field of Settings that comes from the variable MODELOPS_<env>."""
     return field(default=default, metadata={"env": f"MODELOPS_{env}"})
+
+
+def _folder_setting(env: str, name: str) -> Path:
+    """A folder of the user's cache, unless the variable MODELOPS_<env> names another."""
+    return field(default_factory=lambda: _cache_dir(name), metadata={"env": f"MODELOPS_{env}"})
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,16 @@ class Settings:
     task_timeout_seconds: int = _setting("RPC_TIMEOUT_SECONDS", 300)
     seed_globals: bool = _setting("SEED_GLOBALS", True)  # no value of the chart: off only to diagnose
     scratch_bytes: int = _setting("SCRATCH_BYTES", 8192 * MIB)  # in a pod: its workers.scratch.sizeLimit
-    bundles_cache_dir: Path = _setting("BUNDLES_CACHE_DIR", lambda: _cache_dir("bundles"))
-    venvs_dir: Path = _setting("VENVS_DIR", lambda: _cache_dir("venvs"))
+    bundles_cache_dir: Path = _folder_setting("BUNDLES_CACHE_DIR", "bundles")
+    venvs_dir: Path = _folder_setting("VENVS_DIR", "venvs")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Settings from MODELOPS_ variables; BadInput lists every variable that cannot be read, or has no
         effect here.
         """
-        values: dict[str, object] = {}
-        problems = _without_effect(environ, [item.metadata["env"] for item in fields(cls)])
+        values: dict[str, Any] = {}
+        problems = _find_without_effect(environ, [item.metadata["env"] for item in fields(cls)])
         for item in fields(cls):
             name = item.metadata["env"]
             if (text := environ.get(name)) is None:
@@ -87,17 +93,17 @@ class Settings:
         return {item.metadata["env"]: _text(getattr(self, item.name)) for item in fields(self)}
 
 
-def _without_effect(environ: Mapping[str, str], known: list[str]) -> list[str]:
+def _find_without_effect(environ: Mapping[str, str], names: list[str]) -> list[str]:
     """What to say of variables that a person may believe in. Others are not ours: a Service called
     modelops-dask, say, brings MODELOPS_DASK_SERVICE_HOST.
     """
-    said = [f"{name}: nothing here reads it; {ELSEWHERE[name]}" for name in ELSEWHERE if name in environ]
+    problems = [f"{name}: nothing here reads it; {ELSEWHERE[name]}" for name in ELSEWHERE if name in environ]
     for name in environ:
-        if name.startswith("MODELOPS_") and name not in {*known, *ELSEWHERE}:
-            said += [
-                f"{name}: did you mean {near}?" for near in difflib.get_close_matches(name, known, 1, ALIKE)
+        if name.startswith("MODELOPS_") and name not in {*names, *ELSEWHERE}:
+            problems += [
+                f"{name}: did you mean {near}?" for near in difflib.get_close_matches(name, names, 1, ALIKE)
             ]
-    return said
+    return problems
 
 
 def _parse(kind: object, text: str) -> object:

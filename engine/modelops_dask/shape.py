@@ -10,10 +10,10 @@ Does not read values files or start anything: mops_helm.values.shape reads, loca
 import math
 from dataclasses import dataclass, field, replace
 
-MIB = 1024 * 1024
+MIB = 1024 * 1024  # bytes; all other modules import it
 SUPERVISOR_BYTES = 96 * MIB  # `dask worker` itself: 42 MiB measured with 4 processes, and headroom
 USABLE = 0.9  # of a pod's memory: beyond it the guard ends tasks (limits/guard.py)
-CHILD_MIN_BYTES = 64 * MIB  # less than this and a runner cannot import numpy and pandas
+RUNNER_MIN_BYTES = 64 * MIB  # less than this and a runner cannot import numpy and pandas
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def runners(threads: int, subprocess_pool_size: int) -> int:
     return max(threads, subprocess_pool_size)
 
 
-def child_limit(process_bytes: int, worker_bytes: int, runner_count: int) -> int:
+def runner_limit(process_bytes: int, worker_bytes: int, runner_count: int) -> int:
     """Bytes for one runner: the process's limit less what the worker needs, divided among its runners."""
     return (process_bytes - worker_bytes) // runner_count
 
@@ -71,16 +71,16 @@ def fit(shape: Shape, cpus: int, memory_bytes: int) -> tuple[Shape, list[str]]:
     Threads and memory per process stay, for they change results and failures. All processes come into one
     pod; at least one remains.
     """
-    wanted = shape.replicas * shape.processes
+    n_processes = shape.replicas * shape.processes
     by_cpu = max(1, cpus // shape.threads)
     by_memory = max(1, memory_bytes // max(1, shape.process_memory_bytes))
-    count = min(wanted, by_cpu, by_memory)
-    said = []
-    if count < wanted:
+    count = min(n_processes, by_cpu, by_memory)
+    reductions = []
+    if count < n_processes:
         reason = f"{cpus} CPUs" if by_cpu <= by_memory else f"{memory_bytes // MIB:,} MiB of memory"
-        said.append(
-            f"{wanted} processes ({shape.replicas} pods x {shape.processes}) reduced to {count}, "
+        reductions.append(
+            f"{n_processes} processes ({shape.replicas} pods x {shape.processes}) reduced to {count}, "
             f"each as in a pod: this machine has {reason}"
         )
     pod_bytes = shape.process_memory_bytes * count + SUPERVISOR_BYTES
-    return replace(shape, replicas=1, processes=count, pod_memory_bytes=pod_bytes), said
+    return replace(shape, replicas=1, processes=count, pod_memory_bytes=pod_bytes), reductions

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def stop_on_signals(told: Callable[[], object]) -> Iterator[None]:
+def stop_on_signals(on_stop: Callable[[], object]) -> Iterator[None]:
     """The first SIGINT or SIGTERM calls told(), in the signal handler; the next does what it did before: it
     ends the process at once.
     """
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001 (Python calls it so)
         restore()
-        told()
+        on_stop()
 
     def restore() -> None:
         for number, handler in before.items():

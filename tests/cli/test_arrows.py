@@ -1,6 +1,11 @@
-"""Imports go one way, as docs/decisions/0001-layout.md says, and the commands import heavy packages late."""
+"""docs/architecture.md is true: imports go one way, and what it names is there.
+
+The commands import heavy packages late.
+"""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,65 +21,48 @@ MODULES = [
     path for package in (ENGINE, CLI) for path in package.rglob("*.py") if SCAFFOLD not in path.parents
 ]
 
-# What a study is (data: what would run) is below the store, what runs it is above.
-DESCRIPTION = {"contract", "document", "explicit", "fields", "plan", "sampling", "scalars", "spec"}
-# A room of the engine and the rooms that it may import.
-FOUNDATION = {"errors", "settings", "shape", "scratch", "metrics", "yaml_nodes", "seeding"}
-ROOMS = {
+# Names that charts and scripts of other versions use: each is one line that leads into a folder.
+INTERFACE = {"init", "check", "ask", "driver", "drain", "worker"}
+# The ground floor: modules in the root of the engine, and what each may import.
+GROUND = {
     "errors": set(),
-    "settings": {"errors"},
+    "settings": {"errors", "shape"},
     "shape": {"errors"},
     "scratch": set(),
-    "yaml_nodes": set(),
     "seeding": set(),
-    "metrics": set(),
-    "dask_logs": set(),
+    "metrics": {"shape"},
     "signals": set(),
-    "bundle": FOUNDATION,
-    "environments": FOUNDATION | {"bundle"},
-    "venv": FOUNDATION | {"bundle", "environments"},
-    "limits": FOUNDATION,
-    "drain": set(),
-    "init": set(),
-    "ask": {"errors"},
-    "check": FOUNDATION | {"bundle", "executors"},
-    "executors": FOUNDATION | {"bundle", "venv", "limits"},
-    "description": FOUNDATION | {"bundle"},
-    "store": FOUNDATION | {"description"},
-    "report": FOUNDATION | {"store", "description"},
-    "worker": FOUNDATION | {"bundle", "venv", "limits", "executors"},
-    "study": FOUNDATION
-    | {
-        "bundle",
-        "environments",
-        "venv",
-        "limits",
-        "executors",
-        "store",
-        "worker",
-        "description",
-        "drain",
-        "memory",
-        "remote",
-    },
-    "memory": FOUNDATION | {"limits", "local", "remote"},
-    "diagnose": FOUNDATION
-    | {"bundle", "venv", "limits", "executors", "store", "description", "study", "local"},
-    "api": FOUNDATION | {"bundle", "executors", "store", "description", "study", "local", "remote", "memory"},
-    "local": FOUNDATION | {"limits", "worker", "dask_logs"},
-    "remote": FOUNDATION | {"worker", "dask_logs"},
-    "kube": FOUNDATION | {"study", "description"},
+}
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+TABLE = PAGE.partition("| folder | may also import |\n")[2].partition("\n\n")[0]
+# The folders of the engine, from the lowest to the highest, and those that each may import.
+ROOMS = {
+    folder: set(filter(None, below.strip().split(", ")))
+    for folder, below in re.findall(r"^\| ([a-z]+) \|((?: [a-z, ]+)?) \|$", TABLE, re.MULTILINE)
 }
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, at the top or inside a function, absolute."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path: Path, for_types: bool = True) -> Iterator[str]:
+    """Every module that a file imports, at the top or inside a function, absolute; without for_types only
+    what is imported at run time.
+    """
+    tree = ast.parse(path.read_text())
+    skipped = set() if for_types else {id(node) for block in type_blocks(tree) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import; write the package's name"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def type_blocks(tree: ast.Module) -> Iterator[ast.stmt]:
+    """What a module has under `if TYPE_CHECKING:`, which never runs."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            yield from node.body
 
 
 def title(path: Path) -> str:
@@ -88,35 +76,77 @@ def test_arrows(path):
         if parts[0] == "kubernetes":
             assert path.parent == ENGINE / "kube", "only the package kube talks to Kubernetes"
         if parts[:2] == ["modelops_dask", "kube"]:
-            assert path == ENGINE / "driver.py" or path.parent in (ENGINE / "kube", CLI, CLI / "commands")
+            assert path.parent in (ENGINE / "kube", ENGINE / "pod") or CLI in path.parents
         if parts[0] == "mops_helm":
             assert CLI in path.parents, "the engine never imports the commands"
             if parts[1:2] == ["commands"]:
                 assert path.parent == CLI / "commands", "nothing but a command imports a command"
-        if parts[0] == "modelops_dask" and ENGINE in path.parents:
-            here, there = room(path.relative_to(ENGINE).parts), room(tuple(parts[1:]))
-            if here in ROOMS and there in ROOMS:
-                assert there == here or there in ROOMS[here], f"{here} imports {name}"
+        if (
+            parts[0] == "modelops_dask"
+            and parts[1:]
+            and ENGINE in path.parents
+            and room(path) not in INTERFACE
+        ):
+            here, there = room(path), parts[1]
+            assert there not in INTERFACE, "what others call by this name has another one here"
+            allowed = GROUND.get(here, ROOMS.get(here, set()) | set(GROUND))
+            assert there in {here, "__version__"} | allowed, f"{here} imports {name}"
 
 
-def room(parts: tuple[str, ...]) -> str:
-    """The room of a module of the engine, given as ("study", "plan.py") or ("study", "plan", "Plan")."""
-    names = [part.removesuffix(".py") for part in parts] or [""]
-    if names[0] == "study" and DESCRIPTION & set(names[1:2]):
-        return "description"
-    if names[0] == "study" and names[1:2] in (["api"], ["__init__"]):  # what a notebook imports
-        return "api"
-    if names[:2] == ["study", "memory"]:  # of workers here, or in pods
-        return "memory"
-    return names[0]
+def room(path: Path) -> str:
+    """The folder of the engine that a file is in, or the name of a module in its root."""
+    return path.relative_to(ENGINE).parts[0].removesuffix(".py")
 
 
-def test_every_room_of_the_engine_has_its_arrows():
-    rooms = {room(path.relative_to(ENGINE).parts) for path in MODULES if ENGINE in path.parents} - {
-        "__init__",
-        "driver",
+def test_the_rooms_are_the_folders_and_no_arrow_leads_up():
+    modules = {path.stem for path in ENGINE.glob("*.py")} - {"__init__"}
+    assert folders(ENGINE) == set(ROOMS) and modules == set(GROUND) | INTERFACE
+    floors = list(ROOMS)
+    assert all(floors.index(below) < floors.index(name) for name, rooms in ROOMS.items() for below in rooms)
+
+
+def test_the_picture_shows_the_folders_that_are_there():
+    picture = re.search(r"## The house\n.*?```text\n(.*?)```", PAGE, re.DOTALL)[1]
+    drawn: dict[str, set[str]] = {}
+    for line in picture.splitlines():
+        if line and not line.startswith(" "):
+            drawn[line.split("/ ")[0].rstrip("/")] = rooms = set()
+        elif line:
+            rooms |= set(re.findall(r"([a-z]+)/", line[:36]))
+    for name in ("cli/mops_helm", "engine/modelops_dask", "charts/modelops-dask/templates"):
+        assert drawn[name] == folders(ROOT / name), name
+
+
+def folders(path: Path) -> set[str]:
+    return {
+        child.name for child in path.iterdir() if child.is_dir() and child.name not in ("__pycache__", "data")
     }
-    assert rooms <= set(ROOMS), "say in ROOMS what a new module may import"
+
+
+def test_paths_and_modules_that_the_page_names_are_there():
+    paths = set(re.findall(r"`((?:engine|cli|charts|schemas|tools|tests)/[^`*]+)`", PAGE))
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    names = set(re.findall(r"`(modelops_dask\.[A-Za-z_.]+)`", PAGE))
+    assert len(names) > 10
+    for name in names:
+        assert resolves(name), name
+
+
+def resolves(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return hasattr(importlib.import_module(module), attribute)
+    return True
+
+
+def test_the_root_folders_hold_few_modules():
+    """A prefix or a group of modules in a root wants to be a folder."""
+    engine = {path.stem for path in ENGINE.glob("*.py")} - INTERFACE - {"__init__"}
+    cli = {path.stem for path in CLI.glob("*.py")} - {"__init__"}
+    assert len(engine) <= 9 and len(cli) <= 8
 
 
 def test_the_runner_needs_only_the_standard_library():
@@ -124,7 +154,7 @@ def test_the_runner_needs_only_the_standard_library():
     files = "start.py", "runner.py", "messages.py", "mailbox.py", "outputs.py", "workspace.py"
     of_zygotes = "zygote.py", "children.py", "replay.py", "inherited.py"
     for path in (ENGINE / "seeding.py", *(ENGINE / "executors" / name for name in files + of_zygotes)):
-        for name in imports(path):
+        for name in imports(path, for_types=False):
             # Those two are modules of the worker, too.
             if path.name not in ("runner.py", "mailbox.py") or not name.startswith("modelops_dask."):
                 assert name.partition(".")[0] in sys.stdlib_module_names, name

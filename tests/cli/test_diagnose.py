@@ -19,7 +19,6 @@ from diagnose_helpers import Case
 from executor_helpers import write_bundle
 from helpers import wait_for
 from modelops_dask.bundle import Bundle
-from modelops_dask.diagnose import advice, arms, verdict
 from modelops_dask.diagnose.result import (
     ArmReport,
     Diagnosis,
@@ -29,11 +28,16 @@ from modelops_dask.diagnose.result import (
     SourceRef,
     TaskRef,
 )
-from mops_helm import diagnosing, page_diagnose, paths, render_diagnose, render_questions
-from mops_helm.diagnosing import Experiment
+from modelops_dask.diagnose.trials import arms
+from modelops_dask.diagnose.verdict import advice, verdict
+from mops_helm import paths
+from mops_helm.diagnose import study_diagnosis
+from mops_helm.diagnose.questions import PresetTrial
+from mops_helm.diagnose.study_diagnosis import StudyDiagnosis
 from mops_helm.main import main
-from mops_helm.questions import Trial
+from mops_helm.render import diagnosis_page, diagnosis_questions, diagnosis_text
 from mops_helm.values import layers
+from mops_helm.values.tree import flatten_dotted
 from study_helpers import finish, mops_helm, start
 
 IMAGE = ["--set", "executor.environment=image"]
@@ -245,7 +249,7 @@ def test_explain_has_every_arm_every_fact_and_every_row():
 
 def diagnosis(**changed) -> Diagnosis:
     """A diagnosis with something of everything."""
-    values = advice.values("process-reuse", {"fork": False}, "bundle")
+    values = advice.recommend_values("process-reuse", {"fork": False}, "bundle")
     victim, guilty = TaskRef("0/0", {"x": 1}, 5), TaskRef("3/1", {"x": HOSTILE}, 6)
     return replace(
         Diagnosis(
@@ -278,19 +282,19 @@ def diagnosis(**changed) -> Diagnosis:
     )
 
 
-def experiment(**changed) -> Experiment:
+def experiment(**changed) -> StudyDiagnosis:
     bundle = Bundle(Path("any"), "sha256:00")
-    return Experiment(Case("healthy").spec, bundle, diagnosis(**changed), Path("bin/python"))
+    return StudyDiagnosis(Case("healthy").spec, bundle, diagnosis(**changed), Path("bin/python"))
 
 
 def test_what_comes_from_a_model_cannot_become_part_of_the_page():
-    page = page_diagnose.page(experiment(), "mops-helm upgrade RELEASE")
+    page = diagnosis_page.render_diagnosis_page(experiment(), "mops-helm upgrade RELEASE")
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
 
 
 def test_a_diagnosis_reads_from_the_verdict_to_the_command():
-    said = render_diagnose.diagnosis(experiment(), "mops-helm upgrade RELEASE", Path("kept"), "table")
+    said = diagnosis_text.render_diagnosis(experiment(), "mops-helm upgrade RELEASE", Path("kept"), "table")
     heads = [
         "process-reuse: ",
         "Confidence 0.999",
@@ -305,9 +309,9 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
     places = [said.index(head) for head in heads]
     assert places == sorted(places)
     assert "\nReproduce    bin/python kept/reproduce.py\n" in said
-    spaced = render_diagnose.diagnosis(experiment(), "", Path("my model"), "table")
+    spaced = diagnosis_text.render_diagnosis(experiment(), "", Path("my model"), "table")
     assert "\nReproduce    bin/python 'my model/reproduce.py'\n" in spaced
-    data = json.loads(render_diagnose.diagnosis(experiment(), "", Path(), "json"))
+    data = json.loads(diagnosis_text.render_diagnosis(experiment(), "", Path(), "json"))
     assert data == json.loads(json.dumps(diagnosis().as_json()))
 
 
@@ -315,13 +319,13 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
 def test_what_was_found_is_printed_also_when_it_cannot_be_kept(form, tmp_path, monkeypatch):
     """The folder is there when it is tried, and a file is in its place in the end."""
 
-    def run(*_: object, **__: object) -> Experiment:
+    def run(*_: object, **__: object) -> StudyDiagnosis:
         Path("kept").write_text("")
         Path("page.html").mkdir()
         return experiment()
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(diagnosing, "run", run)
+    monkeypatch.setattr(study_diagnosis, "diagnose_here", run)
     asked = ["--store", "kept", "--report", "page.html", "--write", "values.yaml", "-o", form]
     done = CliRunner().invoke(main, ["preset", "diagnose", *study("healthy"), *asked])
     assert (done.exit_code, done.stderr.splitlines()) == (
@@ -334,11 +338,13 @@ def test_what_was_found_is_printed_also_when_it_cannot_be_kept(form, tmp_path, m
 
 
 def test_a_healthy_model_is_given_nothing_to_apply():
-    healthy = experiment(verdict="healthy", preset="baseline", values=advice.values("healthy", {}, "bundle"))
+    healthy = experiment(
+        verdict="healthy", preset="baseline", values=advice.recommend_values("healthy", {}, "bundle")
+    )
     apply = "mops-helm upgrade RELEASE --preset baseline"
     for said in (
-        render_diagnose.diagnosis(healthy, apply, Path("kept"), "table"),
-        page_diagnose.page(healthy, apply),
+        diagnosis_text.render_diagnosis(healthy, apply, Path("kept"), "table"),
+        diagnosis_page.render_diagnosis_page(healthy, apply),
     ):
         assert "healthy" in said and "meanwhile" not in said and "upgrade" not in said
         assert "preset: baseline" not in said
@@ -348,24 +354,27 @@ CAUSES = [name for name in verdict.VERDICTS if name != "inconclusive"]
 FACTS = [{}, {"fork": False}, {"fork": True}, {"cold": True}]
 NUMBERS = [{}, {"max_process_reuse": 40}, {"process_bytes": 900 << 20}, {"writes_environment": True}]
 ADVISED = [
-    advice.values(cause, facts, environment, **numbers)
+    advice.recommend_values(cause, facts, environment, **numbers)
     for cause, facts, environment, numbers in product(CAUSES, FACTS, ["bundle", "image"], NUMBERS)
     if (cause, environment) != ("cached-environment", "image")  # there is one, which is not built anew
 ]
 
 
 def test_values_that_a_shell_would_read_otherwise_are_quoted():
-    trial = Trial("", ("nodeSelector={a b}",))
-    assert render_questions.upgrade(trial, None) == "mops-helm upgrade RELEASE --set 'nodeSelector={a b}'"
+    trial = PresetTrial("", ("nodeSelector={a b}",))
+    assert (
+        diagnosis_questions.render_upgrade_command(trial, None)
+        == "mops-helm upgrade RELEASE --set 'nodeSelector={a b}'"
+    )
 
 
 @pytest.mark.parametrize(
     "values", {json.dumps(values): values for values in ADVISED}.values(), ids=json.dumps
 )
 def test_the_command_gives_a_release_the_values_that_are_advised(values):
-    trial = diagnosing.trial(diagnosis(values=values))
+    trial = study_diagnosis.make_trial(diagnosis(values=values))
     assert trial.preset == values.get("preset", "")
     release = paths.PRESETS / "single-process.yaml"  # as a release that has another preset
-    given = layers.leaves(layers.resolve([trial.preset], [release], trial.sets).values)
-    assert given.items() >= layers.leaves(values).items()
-    assert render_questions.upgrade(trial, None).startswith("mops-helm upgrade RELEASE --")
+    given = flatten_dotted(layers.resolve([trial.preset], [release], trial.sets).values)
+    assert given.items() >= flatten_dotted(values).items()
+    assert diagnosis_questions.render_upgrade_command(trial, None).startswith("mops-helm upgrade RELEASE --")

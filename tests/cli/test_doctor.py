@@ -61,7 +61,7 @@ def test_helm_versions(programs):
 
 def test_a_kubectl_that_fails_is_missing(programs):
     programs("kubectl", "Client Version: v1.30.2")
-    assert doctor.kubectl().found == "1.30.2"
+    assert doctor.kubectl().detail == "1.30.2"
     programs("kubectl", "", status=1)
     assert doctor.kubectl().state == "missing"
 
@@ -77,7 +77,7 @@ def test_old_and_missing_packages(monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", version)
     states = {check.name: check for check in doctor.packages()}
-    assert states["click"].state == "too old" and "needs 8" in states["click"].found
+    assert states["click"].state == "too old" and "needs 8" in states["click"].detail
     assert states["scipy"].state == "missing"
     assert states["Dask"].state == "wrong" and states["Dask"].advice.endswith("distributed==2026.8.0")
     assert not doctor.healthy(list(states.values()))
@@ -85,7 +85,7 @@ def test_old_and_missing_packages(monkeypatch):
 
 def test_every_requirement_of_ours_can_be_read():
     assert {check.state for check in doctor.packages()} == {"ok"}
-    found = next(check.found for check in doctor.packages() if check.name == "packages")
+    found = next(check.detail for check in doctor.packages() if check.name == "packages")
     assert int(found.split()[0]) > 10
 
 
@@ -93,7 +93,7 @@ def test_extras_are_not_required(monkeypatch):
     monkeypatch.setattr(
         metadata, "requires", lambda _: ["click>=8.0", 'no-such-package>=1; extra == "image"']
     )
-    assert [(check.name, check.state, check.found) for check in doctor.packages()] == [
+    assert [(check.name, check.state, check.detail) for check in doctor.packages()] == [
         ("packages", "ok", "1 as needed")
     ]
 
@@ -129,5 +129,5 @@ def test_a_variable_that_cannot_be_read(monkeypatch):
 def test_platforms(monkeypatch, platform, state, said):
     monkeypatch.setattr("sys.platform", platform)
     check = doctor.executors()
-    assert check.state == state and said in check.found
+    assert check.state == state and said in check.detail
     assert ("WSL2" in check.advice) == (platform == "win32")

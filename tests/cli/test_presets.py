@@ -71,7 +71,7 @@ def test_render_is_what_helm_renders_from_the_same_files(name, tmp_path):
 
 
 def test_render_values_are_the_merged_values_and_need_no_helm(monkeypatch, tmp_path):
-    monkeypatch.setattr(helm, "program", lambda: pytest.fail("helm was asked for"))
+    monkeypatch.setattr(helm, "find_program", lambda: pytest.fail("helm was asked for"))
     text = run("render", "runner", "--values", "--set", "nameOverride=010,commonLabels.a=yes").stdout
     path = tmp_path / "values.yaml"
     path.write_text(text)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from modelops_dask.diagnose import verdict
-from mops_helm import helm, questions
+from modelops_dask.diagnose.verdict import verdict
+from mops_helm import helm
+from mops_helm.diagnose import questions
+from mops_helm.diagnose.questions import Conclusion, Question
 from mops_helm.main import main
-from mops_helm.questions import Conclusion, Question
 from mops_helm.values import layers, presets
 
-TREE = questions.tree()
+TREE = questions.load_tree()
 ASKED = [node for node in TREE.nodes.values() if isinstance(node, Question)]
 CONCLUSIONS = [node for node in TREE.nodes.values() if isinstance(node, Conclusion)]
 

@@ -2,7 +2,7 @@
 
 import base64
 
-from mops_helm import release_diff
+from mops_helm.release import diff as release_diff
 
 
 def objects(*items):

@@ -1,6 +1,6 @@
 """A rollout is done when every pod is of the new kind and ready, not sooner."""
 
-from mops_helm.release_rollout import Rollout, _part
+from mops_helm.release.rollout import Rollout, _read_deployment
 
 
 def deployment(wanted=2, generation=5, **status):
@@ -13,9 +13,9 @@ ALL = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2, "observedGen
 
 
 def test_done_when_all_pods_are_new_and_ready():
-    assert _part(deployment(**ALL)).done
-    assert str(_part(deployment(**ALL))) == "sims-worker 2/2"
-    assert _part(deployment(wanted=0, observedGeneration=5)).done
+    assert _read_deployment(deployment(**ALL)).complete
+    assert str(_read_deployment(deployment(**ALL))) == "sims-worker 2/2"
+    assert _read_deployment(deployment(wanted=0, observedGeneration=5)).complete
 
 
 def test_not_done_before():
@@ -25,7 +25,7 @@ def test_not_done_before():
         {"availableReplicas": 1},
         {"replicas": 3},  # an old pod is still there
     ):
-        part = _part(deployment(**ALL | changed))
-        assert not part.done, changed
-        assert not Rollout((part,), ()).done
-    assert not Rollout((), ()).done
+        part = _read_deployment(deployment(**ALL | changed))
+        assert not part.complete, changed
+        assert not Rollout((part,), ()).complete
+    assert not Rollout((), ()).complete

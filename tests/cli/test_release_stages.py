@@ -5,8 +5,8 @@ import json
 import pytest
 
 from chart.rendering import PRESETS, ROOT, layers, render, stated, workers
-from mops_helm import release_stages
-from mops_helm.release_status import compare
+from mops_helm.release import stages as release_stages
+from mops_helm.release.status import compare
 from mops_helm.values import layers as value_layers
 
 POOLS = {
@@ -19,10 +19,12 @@ POOLS = {
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_values_and_manifest_agree(preset, tmp_path):
     rendered = render("helm3", *stated(POOLS, tmp_path / "pools.json"), *layers(preset))
-    values = value_layers.lay([value_layers.load(tmp_path / "pools.json"), value_layers.load(preset)], ())
+    values = value_layers.merge_layers(
+        [value_layers.load(tmp_path / "pools.json"), value_layers.load(preset)], ()
+    )
     for pool in ("default", "large"):
-        asked = release_stages.of_values(values.values, pool)
-        made = release_stages.of_pod(workers(rendered, pool)["spec"]["template"])
+        asked = release_stages.read_values(values.values, pool)
+        made = release_stages.read_pod(workers(rendered, pool)["spec"]["template"])
         both = asked.keys() & made.keys()
         assert {name: asked[name] for name in both} == {name: made[name] for name in both}
         assert {"preset", "executor.type", "executor.workerMemory", "processes", "memory limit"} <= both
@@ -30,9 +32,11 @@ def test_values_and_manifest_agree(preset, tmp_path):
 
 def test_plain_dask_has_no_settings_of_ours():
     preset = ROOT / "examples" / "values" / "official-dask-image.yaml"
-    asked = release_stages.of_values(value_layers.lay([value_layers.load(preset)], ()).values, "default")
+    asked = release_stages.read_values(
+        value_layers.merge_layers([value_layers.load(preset)], ()).values, "default"
+    )
     assert not any(name.startswith("executor.") for name in asked)
-    made = release_stages.of_pod(workers(render("helm", "-f", preset))["spec"]["template"])
+    made = release_stages.read_pod(workers(render("helm", "-f", preset))["spec"]["template"])
     assert asked["memory limit"] == made["memory limit"]
 
 
@@ -40,8 +44,8 @@ def test_a_difference_at_any_stage_is_drift():
     """Pods as rendered and processes that report the same; then one of each that does not."""
     preset = ROOT / "values" / "baseline.yaml"
     deployment = workers(render("helm3", "-f", preset))
-    values = value_layers.lay([value_layers.load(preset)], ()).values
-    wanted = release_stages.of_values(values, "default")
+    values = value_layers.merge_layers([value_layers.load(preset)], ()).values
+    wanted = release_stages.read_values(values, "default")
     template = deployment["spec"]["template"]
     pods = [
         {**template, "metadata": {**template["metadata"], "name": name}, "status": {"podIP": host}}

@@ -7,12 +7,13 @@ import pytest
 from click.testing import CliRunner
 
 from modelops_dask.errors import BadInput
-from mops_helm.helm import Place
+from mops_helm.helm import ReleaseRef
 from mops_helm.main import main
-from mops_helm.release import NoRelease
-from mops_helm.release_values import Asked, Layers, laid, leaves, taken_apart
+from mops_helm.release.release import NoRelease
+from mops_helm.release.values import ReleaseLayers, ReleaseRequest, merge_request, split_layers
 from mops_helm.values import presets
 from mops_helm.values.findings import BadValues
+from mops_helm.values.tree import flatten
 
 ISOLATION = presets.isolation_names()
 WORKLOAD = [preset.name for preset in presets.all_presets() if preset.kind == "workload"]
@@ -20,7 +21,7 @@ WORKLOAD = [preset.name for preset in presets.all_presets() if preset.kind == "w
 
 def upgraded(values: dict, *names: str, **asked: object) -> dict:
     """The release's values after `upgrade --preset NAME… -f FILE… --set FLAG…`."""
-    return laid(taken_apart(values), Asked(names, **asked), "sims").for_helm
+    return merge_request(split_layers(values), ReleaseRequest(names, **asked), "sims").helm_values
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_files_lie_over_what_is_there_or_replace_it_and_presets_stay(mine, tmp_p
     after = upgraded(before, files=(other,))
     assert (after["image"]["tag"], after["workers"]["replicas"], after["preset"]) == ("2", 3, "cold")
     after = upgraded(before, files=(other,), reset=True)
-    assert taken_apart(after) == Layers("simulation", {"image": {"tag": "2"}}, "cold")
+    assert split_layers(after) == ReleaseLayers("simulation", {"image": {"tag": "2"}}, "cold")
 
 
 def test_a_file_that_names_a_preset_replaces_it(mine):
@@ -162,7 +163,7 @@ def test_good_values_need_the_cluster(away):
 
 
 def test_helm_commands_to_paste_name_a_context_of_any_name():
-    said = str(NoRelease(Place("sims", "epi", "my cluster")))
+    said = str(NoRelease(ReleaseRef("sims", "epi", "my cluster")))
     assert "there: helm --namespace epi --kube-context 'my cluster' list " in said
 
 
@@ -170,11 +171,11 @@ def test_any_walk_over_presets_ends_where_it_began():
     seed = random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
-    paths = sorted({path for name in presets.names() for path in leaves(presets.find(name).values)})
+    paths = sorted({path for name in presets.list_names() for path in flatten(presets.find(name).values)})
     for _ in range(6):
         sets = []
         for path in chance.sample(paths, 3):
-            stated = [leaves(presets.find(name).values).get(path) for name in presets.names()]
+            stated = [flatten(presets.find(name).values).get(path) for name in presets.list_names()]
             value = chance.choice([value for value in stated if value is not None])
             if path[0] in ("workers", "dask"):  # an isolation preset binds the others
                 name = ".".join(step.replace(".", "\\.") for step in path)

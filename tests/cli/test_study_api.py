@@ -11,11 +11,11 @@ import pytest
 from distributed import Client, LocalCluster
 
 from modelops_dask.errors import BadInput, ClusterFailed
-from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.study import Study, api, run
 from modelops_dask.study.progress import Progress
+from modelops_dask.workers.local import local_cluster
 from study_helpers import KNOBS, environ, mops_helm
 
 GIB = 1024**3
@@ -79,7 +79,7 @@ def test_a_client_is_used_and_left_as_it_was(tmp_path, direct):
         first = run(knobs(grid={"x": [1, 2]}), store, client=client, **caches)
         assert first.ok and first.summary.total == 2
         more = run(knobs(grid={"x": [1, 2]}, replicates=3), store, client=client, **caches)
-        assert more.ok and (more.summary.total, more.summary.ran.ended_here) == (6, 4)
+        assert more.ok and (more.summary.total, more.summary.run_progress.ended_here) == (6, 4)
         assert client.nthreads() == before and client.status == "running"
         with pytest.raises(ClusterFailed, match='--resources "gpu=1"'):
             run(knobs(grid={"x": [1, 2, 3]}, resources={"gpu": 1}), store, client=client, **caches)
@@ -106,7 +106,7 @@ def test_the_examples_in_the_docstrings():
 
 
 def test_importing_a_module_of_the_package_does_not_import_dask():
-    script = "import modelops_dask.study.plan, sys; print('distributed' in sys.modules)"
+    script = "import modelops_dask.plan.plan, sys; print('distributed' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert said == "False\n"
 

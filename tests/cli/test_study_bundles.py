@@ -11,9 +11,9 @@ import registry_helpers
 from archive_helpers import pack
 from executor_helpers import write_bundle
 from modelops_dask import bundle
-from modelops_dask.local import local_cluster
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.workers.local import local_cluster
 from study_helpers import SMALL, mops_helm
 
 WIRE = "def wire(entrypoint, params, seed):\n    return {'y': b'%d' % (params['x'] * 2)}\n"

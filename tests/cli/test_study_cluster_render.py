@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from modelops_dask.kube.pods import Reason
-from modelops_dask.kube.submitted import Seen, Submitted
-from mops_helm import render_cluster
+from modelops_dask.kube.pods import PodProblem
+from modelops_dask.kube.study_jobs import ReportedProgress, StudyJob
+from mops_helm.render import submitted_studies
 
 NOW = 1_800_000_000.0
-STUDY = Submitted(
+STUDY = StudyJob(
     job="study-0123456789ab",
     study="sir",
     release="epi",
@@ -24,7 +24,7 @@ STUDY = Submitted(
     finished=0.0,
     message="",
     verdict=None,
-    progress=Seen("running", 3500, 12000, failed=2, rate=164.0, eta_seconds=52.0, seen=NOW - 2),
+    progress=ReportedProgress("running", 3500, 12000, failed=2, rate=164.0, eta_seconds=52.0, seen=NOW - 2),
     summary={},
 )
 PARTIAL = replace(
@@ -50,7 +50,7 @@ def clock(monkeypatch):
 
 
 def test_a_study_that_runs():
-    assert render_cluster.status(STUDY, (), "-n lab", "table").splitlines() == [
+    assert submitted_studies.render_study_status(STUDY, (), "-n lab", "table").splitlines() == [
         "Study sir: running, for 1 min 40 s",
         "  job      study-0123456789ab of release epi, one driver",
         "  store    /shared/sir-8949bf37",
@@ -63,14 +63,14 @@ def test_a_study_that_runs():
 
 def test_what_is_in_the_way_and_a_driver_that_is_silent():
     quiet = replace(STUDY, progress=replace(STUDY.progress, seen=NOW - 90))
-    why = [Reason("Unschedulable", "no node has cpu left", "Add nodes:", "kubectl describe nodes")]
-    text = render_cluster.status(quiet, why, "-n lab", "table")
+    why = [PodProblem("Unschedulable", "no node has cpu left", "Add nodes:", "kubectl describe nodes")]
+    text = submitted_studies.render_study_status(quiet, why, "-n lab", "table")
     assert "  silent   for 1 min 30 s: its pod may be on its way" in text
     assert "In the way: Unschedulable: no node has cpu left\nAdd nodes:\n  kubectl describe nodes\n" in text
 
 
 def test_a_study_with_failures_says_how_to_see_one_and_how_to_go_on():
-    lines = render_cluster.status(PARTIAL, (), "-n lab", "table").splitlines()
+    lines = submitted_studies.render_study_status(PARTIAL, (), "-n lab", "table").splitlines()
     assert "  failed                1" in lines and "Of 12 tasks: 1 failed." in lines
     assert "          1  failed    ValueError" in lines
     assert "             mops-helm study try 'my sir.yaml' --bundle ../sir --task 3/0" in lines
@@ -83,14 +83,16 @@ def test_a_study_with_failures_says_how_to_see_one_and_how_to_go_on():
 def test_a_task_is_tried_by_its_number_in_the_study_file_where_the_store_has_other_sets_too():
     failure = PARTIAL.summary["by_reason"][0] | {"task_of_spec": "1/0"}
     study = replace(PARTIAL, summary=PARTIAL.summary | {"by_reason": [failure]})
-    assert "--bundle ../sir --task 1/0" in render_cluster.status(study, (), "-n lab", "table")
+    assert "--bundle ../sir --task 1/0" in submitted_studies.render_study_status(study, (), "-n lab", "table")
 
 
 def test_a_list_has_the_newest_first_and_says_when_it_is_empty():
-    lines = render_cluster.listed([PARTIAL, replace(STUDY, created=NOW - 5)], "lab", "table").splitlines()
+    lines = submitted_studies.render_study_list(
+        [PARTIAL, replace(STUDY, created=NOW - 5)], "lab", "table"
+    ).splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["STUDY", "STATE", "TASKS"],
         ["sir", "running", "3,500/12,000"],
         ["sir", "partial", "12/12"],
     ]
-    assert "No studies in namespace lab" in render_cluster.listed([], "lab", "table")
+    assert "No studies in namespace lab" in submitted_studies.render_study_list([], "lab", "table")

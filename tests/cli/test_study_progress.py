@@ -10,10 +10,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from helpers import wait_for
-from modelops_dask.store.files import Files
-from modelops_dask.study.presence import FILE, STALE_SECONDS, AlreadyRunning, Presence, running
+from modelops_dask.store.files import Store
+from modelops_dask.study.presence import FILE, STALE_SECONDS, AlreadyRunning, Presence, find_running
 from modelops_dask.study.progress import Meter, Progress
-from mops_helm.progress import line
+from mops_helm.study.progress import describe_progress
 from study_helpers import SMALL, below, finish, mops_helm, parts_in, start, write_spec
 
 DIRECT = ["--preset", "direct", *SMALL]
@@ -98,7 +98,9 @@ def test_two_machines_that_run_and_extend_one_study_at_once_both_end_correct(tmp
     spec = write_spec(tmp_path, n=30, until=str(gate))
     first = start("study", "run", spec, *DIRECT, cwd=tmp_path)
     try:
-        wait_for(lambda: running(Files(str(tmp_path / "out/knobs"))) or first.poll() is not None, FILE, 60)
+        wait_for(
+            lambda: find_running(Store(str(tmp_path / "out/knobs"))) or first.poll() is not None, FILE, 60
+        )
         wait_for(lambda: (tmp_path / "out/knobs/spec.json").exists() or first.poll() is not None, "plan", 60)
         write_spec(tmp_path, n=40, until=str(gate))
         second = start("study", "run", spec, *DIRECT, "-o", "json", cwd=tmp_path, within=ELSEWHERE)
@@ -114,14 +116,14 @@ def test_two_machines_that_run_and_extend_one_study_at_once_both_end_correct(tmp
 
 
 @pytest.fixture
-def files(tmp_path) -> Files:
-    return Files(str(tmp_path / "store"))
+def files(tmp_path) -> Store:
+    return Store(str(tmp_path / "store"))
 
 
-def leave(files: Files, **changes) -> None:
+def leave(files: Store, **changes) -> None:
     """driver.json as a run of this process wrote it, changed."""
     with Presence(files) as presence:
-        driver = replace(running(files) or presence.driver, **changes)
+        driver = replace(find_running(files) or presence.driver, **changes)
     files.put(FILE, json.dumps(asdict(driver)).encode())
 
 
@@ -141,16 +143,16 @@ def test_who_is_refused(files, changes, refused, notes):
     if refused:
         with pytest.raises(AlreadyRunning), Presence(files, said.append):
             pass
-        assert running(files), "the file of the other stays"
+        assert find_running(files), "the file of the other stays"
     else:
         with Presence(files, said.append):
-            assert running(files).here
-        assert notes or running(files) is None
+            assert find_running(files).here
+        assert notes or find_running(files) is None
     assert len(said) == notes
 
 
 def test_how_to_watch_the_run_that_is_there_can_be_pasted(tmp_path):
-    files = Files(str(tmp_path / "my store"))
+    files = Store(str(tmp_path / "my store"))
     leave(files)
     watch = f"mops-helm study status '{tmp_path}/my store'"
     with pytest.raises(AlreadyRunning, match=watch), Presence(files):
@@ -160,10 +162,10 @@ def test_how_to_watch_the_run_that_is_there_can_be_pasted(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"host": 1}', b"\xff"])
 def test_a_file_that_cannot_be_read_means_nobody(files, content):
     files.put(FILE, content)
-    assert running(files) is None
+    assert find_running(files) is None
     with Presence(files):
-        assert running(files).pid == os.getpid()
-    assert running(files) is None
+        assert find_running(files).pid == os.getpid()
+    assert find_running(files) is None
 
 
 def test_the_rate_is_that_of_the_last_half_minute_and_nothing_is_said_of_the_first_task():
@@ -171,9 +173,10 @@ def test_the_rate_is_that_of_the_last_half_minute_and_nothing_is_said_of_the_fir
         return meter(Progress(10_000, done, 0, 0, done, seconds, 2, 300 * 2**20))
 
     meter = Meter()
-    assert line(at(20, 2)) == "2 of 10,000 tasks done, up to 300 MiB a task"
+    assert describe_progress(at(20, 2)) == "2 of 10,000 tasks done, up to 300 MiB a task"
     assert (
-        line(at(21, 102)) == "102 of 10,000 tasks done, 100 a second, 1 min 39 s to go, up to 300 MiB a task"
+        describe_progress(at(21, 102))
+        == "102 of 10,000 tasks done, 100 a second, 1 min 39 s to go, up to 300 MiB a task"
     )
     for second in range(22, 100):
         shown = at(second, 102 + 10 * (second - 21))

@@ -21,13 +21,13 @@ from click.testing import CliRunner
 
 import reference
 from modelops_dask.bundle import fetch
-from modelops_dask.local import local_cluster
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
-from modelops_dask.store.files import Files
-from modelops_dask.study import spec
+from modelops_dask.store.files import Store
 from modelops_dask.study.dispatch import Limits
 from modelops_dask.study.drive import drive
+from modelops_dask.workers.local import local_cluster
 from mops_helm.main import main
 from reference import BUNDLES, MODELS, Answer, Model, Task
 
@@ -115,7 +115,7 @@ def in_batches_of(seconds, model, client, store):
     study = model.write_study(store.parent)
     limits = Limits(batch_seconds=seconds, retry_seconds=0.01)
     bundle = fetch(str(BUNDLES / model.folder), store.parent / "cache")
-    summary = drive(spec.load(study), bundle, Files(str(store)), lambda: nullcontext(client), limits=limits)
+    summary = drive(spec.load(study), bundle, Store(str(store)), lambda: nullcontext(client), limits=limits)
     assert summary.counts["pending"] == 0
     assert len(list((store / "parts").iterdir())) >= len(model.sets) * model.replicates
 

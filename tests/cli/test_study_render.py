@@ -14,8 +14,8 @@ import pytest
 from modelops_dask.store.fold import Failure
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
-from mops_helm import render_study
-from mops_helm.progress import Lines, duration, line, reporter
+from mops_helm.render import study_results, study_summary
+from mops_helm.study.progress import ProgressLines, choose_reporter, describe_progress, format_duration
 
 COUNTS = {"ok": 11_990, "failed": 9, "poisoned": 1, "pending": 0}
 
@@ -30,10 +30,10 @@ def test_summary_of_a_run_with_failures(tmp_path, monkeypatch):
         [Failure("ValueError", "failed", 9, 3, 14), Failure("WorkerDied", "poisoned", 1, 7, 0)],
         conflicts=[(2, 5)],
         skipped={"a.parquet": "torn: no footer"},
-        ran=Progress(12_000, 11_990, 9, 1, 6_000, 41.2, 2, 123 * 2**20),
+        run_progress=Progress(12_000, 11_990, 9, 1, 6_000, 41.2, 2, 123 * 2**20),
         results=(str(tmp_path / "out" / "sir grid" / "results" / "replicates.parquet"),),
     )
-    assert render_study.summary(found, "table", "--preset direct") == (
+    assert study_summary.render_summary(found, "table", "--preset direct") == (
         "Study in out/sir grid: 12,000 tasks of models.sir/baseline\n"
         "  ok               11,990\n"
         "  failed                9\n"
@@ -68,24 +68,26 @@ def test_exit_codes(changes, code):
 
 def test_what_to_type_next():
     done = Summary("/s", "e/x", 2, {"ok": 2, "failed": 0, "poisoned": 0, "pending": 0})
-    assert render_study.next_step(done, "RUN") == (
+    assert study_summary.render_next_step(done, "RUN") == (
         "Nothing was left to do.\nNext:\n  mops-helm study results /s"
     )
-    failed = Summary("/s", "e/x", 2, {"ok": 0, "failed": 2, "poisoned": 0, "pending": 0}, ran=progress(2, 2))
-    overtaken = render_study.next_step(done, "RUN", "my study.yaml")
+    failed = Summary(
+        "/s", "e/x", 2, {"ok": 0, "failed": 2, "poisoned": 0, "pending": 0}, run_progress=progress(2, 2)
+    )
+    overtaken = study_summary.render_next_step(done, "RUN", "my study.yaml")
     assert overtaken.endswith("Next:\n  mops-helm study results /s --spec 'my study.yaml'"), overtaken
-    own = render_study.next_step(replace(done, results=("r.parquet",)), "RUN", "study.yaml")
+    own = study_summary.render_next_step(replace(done, results=("r.parquet",)), "RUN", "study.yaml")
     assert own.endswith("mops-helm study results /s")
-    assert render_study.next_step(failed, "RUN") == "Next:\n  RUN --retry failed,poisoned"
+    assert study_summary.render_next_step(failed, "RUN") == "Next:\n  RUN --retry failed,poisoned"
     stopped = Summary("/s", "e/x", 2, {"ok": 1, "failed": 0, "poisoned": 0, "pending": 1}, interrupted=True)
-    assert render_study.next_step(stopped, "RUN") == (
+    assert study_summary.render_next_step(stopped, "RUN") == (
         "Interrupted: 1 tasks are pending. The same command goes on:\n  RUN"
     )
 
 
 def test_preview_is_aligned_and_short():
     table = pa.table({"x": [1, 20], "name": ["a" * 40, "b"], "share": [0.123456789, 2.0]})
-    assert render_study.preview(table) == (
+    assert study_results.render_preview(table) == (
         "   x             name     share\n   1  aaaaaaaaaaaa...  0.123457\n  20                b         2"
     )
 
@@ -95,7 +97,7 @@ def progress(done: int, total: int, failed: int = 0) -> Progress:
 
 
 def test_a_line_says_done_failed_rate_and_time_to_go():
-    assert line(progress(500, 2000, failed=3)) == (
+    assert describe_progress(progress(500, 2000, failed=3)) == (
         "500 of 2,000 tasks done, 3 failed, 250 a second, 6.0 s to go"
     )
 
@@ -116,18 +118,20 @@ def test_a_line_says_done_failed_rate_and_time_to_go():
     ],
 )
 def test_durations(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_what_a_fast_run_did_is_in_plain_numbers():
     fast = Progress(20_000, 20_000, 0, 0, 20_000, 0.89, 2, 0)
-    found = Summary("/s", "e/x", 20_000, {"ok": 20_000, "failed": 0, "poisoned": 0, "pending": 0}, ran=fast)
-    assert "This run: 20,000 tasks in 890 ms, 22,472 a second" in render_study.summary(found, "table")
+    found = Summary(
+        "/s", "e/x", 20_000, {"ok": 20_000, "failed": 0, "poisoned": 0, "pending": 0}, run_progress=fast
+    )
+    assert "This run: 20,000 tasks in 890 ms, 22,472 a second" in study_summary.render_summary(found, "table")
 
 
 def test_lines_come_every_tenth():
     stream = io.StringIO()
-    lines = Lines(stream)
+    lines = ProgressLines(stream)
     for done in range(1, 1001):
         lines.progress(progress(done, 1000))
     assert len(stream.getvalue().splitlines()) == 10
@@ -136,9 +140,9 @@ def test_lines_come_every_tenth():
 def test_a_terminal_gets_a_bar_and_one_without_a_size_lines():
     controller, terminal = pty.openpty()
     with os.fdopen(terminal, "w") as stream:
-        assert isinstance(reporter(stream), Lines)
+        assert isinstance(choose_reporter(stream), ProgressLines)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-        shown = reporter(stream)
+        shown = choose_reporter(stream)
         shown.phase("workers")
         shown.phase("canary")
         shown.progress(progress(10, 40))

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from modelops_dask.report import figures, measure, report, space
+from modelops_dask.plan import spec
+from modelops_dask.report import figures, measurement, report, space
 from modelops_dask.report import html as page_html
 from modelops_dask.report.timeline import Timeline
 from modelops_dask.store import parts, study
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.parts import Attempt
-from modelops_dask.study import spec
 from mops_helm.main import main
 
 MIB = 2**20
@@ -67,7 +67,7 @@ window.addEventListener("load", () => {
 """
 
 
-def make(folder: Path) -> Files:
+def make(folder: Path) -> Store:
     """A store of a study in two spans a day apart: some tasks fail once, those of large beta die."""
     path = folder / "spec.yaml"
     bounds = {name: {"low": 0.1, "high": 1.0} for name in NAMES}
@@ -75,7 +75,7 @@ def make(folder: Path) -> Files:
     path.write_text(
         json.dumps({"name": "s", "model": "m.s", "scenario": "b", "replicates": 4, "sobol": sobol})
     )
-    files = Files(str(folder / "store"))
+    files = Store(str(folder / "store"))
     plan = study.begin(files, spec.load(path), "sha256:" + "a" * 64)
     clock = time.time() - 200_000
     found = []
@@ -104,13 +104,13 @@ def make(folder: Path) -> Files:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Files:
+def files(tmp_path_factory) -> Store:
     return make(tmp_path_factory.mktemp("report"))
 
 
 def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
     to = tmp_path / "page.html"
-    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", str(to)])
+    done = CliRunner().invoke(main, ["study", "report", files.location(), "--to", str(to)])
     assert (done.exit_code, done.stdout) == (0, f"{to}\n")
     page = to.read_text()
     assert "<b>256</b><span>tasks</span>" in page
@@ -126,7 +126,7 @@ def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
 
 
 def test_to_standard_output_and_a_store_without_a_study(files, tmp_path):
-    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", "-"])
+    done = CliRunner().invoke(main, ["study", "report", files.location(), "--to", "-"])
     assert done.exit_code == 0 and done.stdout.startswith("<!doctype html>") and "</html>" in done.stdout
     done = CliRunner().invoke(main, ["study", "report", str(tmp_path)])
     assert done.exit_code == 2 and "holds no study" in done.stderr
@@ -143,7 +143,7 @@ def test_to_standard_output_and_a_store_without_a_study(files, tmp_path):
 def test_a_place_that_cannot_be_written_is_named_with_the_reason(files, to, why, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", to])
+    done = CliRunner().invoke(main, ["study", "report", files.location(), "--to", to])
     assert done.exit_code == 2, done.output
     assert done.stderr.endswith(f"Error: Invalid value for '--to': {to}: {why}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -155,7 +155,9 @@ def test_a_page_that_cannot_be_written_in_the_end_is_an_error_in_a_line(files, t
 
     (tmp_path / "page.html").write_text("before")
     monkeypatch.setattr(os, "replace", full)
-    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", str(tmp_path / "page.html")])
+    done = CliRunner().invoke(
+        main, ["study", "report", files.location(), "--to", str(tmp_path / "page.html")]
+    )
     assert (done.exit_code, done.stderr) == (2, f"{tmp_path / 'page.html'}: No space left on device\n")
     assert (tmp_path / "page.html").read_text() == "before"
 
@@ -163,7 +165,7 @@ def test_a_page_that_cannot_be_written_in_the_end_is_an_error_in_a_line(files, t
 def test_a_study_of_which_nothing_ran_yet(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text("name: s\nmodel: m.s\nscenario: b\nsets: [{a: 1}, {a: 2}]\n")
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     study.begin(files, spec.load(path), "sha256:" + "a" * 64)
     page = report(files)
     assert "Nothing was run yet." in page and "<b>2</b><span>pending</span>" in page
@@ -171,7 +173,7 @@ def test_a_study_of_which_nothing_ran_yet(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    done = CliRunner().invoke(main, ["study", "report", files.where(), "--to", str(pipe)])
+    done = CliRunner().invoke(main, ["study", "report", files.location(), "--to", str(pipe)])
     assert done.exit_code == 0 and pipe.is_fifo(), "what is no file is written to, not replaced"
     assert os.read(reader, 20_000).decode().endswith("</html>\n")
     os.close(reader)
@@ -180,12 +182,12 @@ def test_a_study_of_which_nothing_ran_yet(tmp_path):
 def test_many_short_tasks_are_told_in_plain_numbers(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text("name: s\nmodel: m.s\nscenario: b\nreplicates: 2000\nsets: [{a: 1}]\n")
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     plan = study.begin(files, spec.load(path), "sha256:" + "a" * 64)
     tasks = plan.tasks([(0, 2000)])
     parts.write(files, [Attempt(t.set, t.replicate, t.seed, "ok", seconds=0.01, ended=1000.0) for t in tasks])
     assert "<b>20,000</b><span>attempts a second</span>" in report(files)
-    assert page_html.duration(0.9996) == "1 s" and page_html.duration(0.142) == "142 ms"
+    assert page_html.format_duration(0.9996) == "1 s" and page_html.format_duration(0.142) == "142 ms"
 
 
 def test_in_a_browser_every_figure_is_drawn_and_the_map_follows_a_choice(files, tmp_path):
@@ -226,8 +228,8 @@ def rgb(colour: str) -> str:
 
 
 def test_outcomes_by_parameters_add_up(files):
-    measured = measure.measure(files)
-    maps = space.maps(measured.plan, measured.by_set)
+    measured = measurement.measure(files)
+    maps = space.map_outcomes(measured.plan, measured.by_set)
     assert set(maps.axes) == set(NAMES) and len(maps.cells) == 3
     for cells in maps.cells.values():
         assert sum(cells["sets"]) == 64
@@ -250,11 +252,11 @@ def test_outcomes_by_parameters_add_up(files):
 def test_what_counts_as_swept(tmp_path, sets, axes):
     path = tmp_path / "spec.yaml"
     path.write_text(f"name: s\nmodel: m.s\nscenario: b\nsets: {sets}\n")
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     plan = study.begin(files, spec.load(path), "sha256:" + "a" * 64)
     parts.write(files, [Attempt(t.set, 0, t.seed, "ok", seconds=1.0) for t in plan.tasks([(0, 2)])])
-    measured = measure.measure(files)
-    assert set(space.maps(measured.plan, measured.by_set).axes) == axes
+    measured = measurement.measure(files)
+    assert set(space.map_outcomes(measured.plan, measured.by_set).axes) == axes
     assert "</html>" in report(files)
 
 
@@ -262,7 +264,7 @@ def test_counts_quantiles_and_times_of_a_million_attempts_stay_small_and_right()
     seed = int(np.random.default_rng().integers(2**32))
     print("seed", seed)
     random = np.random.default_rng(seed)
-    histogram, timeline = measure.LogHistogram(), Timeline()
+    histogram, timeline = measurement.LogHistogram(), Timeline()
     seconds = random.lognormal(-1, 1, 1_000_000)
     ended = 1.8e9 + np.cumsum(seconds / 100)
     ok = random.random(len(seconds)) < 0.9
@@ -273,7 +275,7 @@ def test_counts_quantiles_and_times_of_a_million_attempts_stay_small_and_right()
     for q in (0.05, 0.5, 0.95):
         assert histogram.quantile(q) == pytest.approx(np.quantile(seconds, q), rel=0.02)
     assert histogram.largest == seconds.max() and len(histogram.counts) < 3000
-    bins = timeline.bins()
+    bins = timeline.compute_bins()
     assert len(bins.ok) <= 150 and not bins.pauses
     assert bins.ok.sum() * bins.width == pytest.approx(ok.sum())
     assert bins.not_ok.sum() * bins.width == pytest.approx((~ok).sum())
@@ -284,7 +286,7 @@ def test_pauses_are_cut_out_of_the_time_line_and_long_tasks_are_no_pause():
     timeline.add(np.array([1000.0, 5000.0]), np.array([10.0, 3990.0]), np.array([True, True]))
     timeline.add(np.array([90_010.0]), np.array([10.0]), np.array([False]))
     assert timeline.active_seconds == 990 + 0 + 4010 - 990 + 10
-    bins = timeline.bins()
+    bins = timeline.compute_bins()
     ((at, length),) = bins.pauses
     assert (at, length) == (4010, 85_000)
     assert bins.ok.sum() * bins.width == pytest.approx(2) and bins.not_ok[-1] > 0

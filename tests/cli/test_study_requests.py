@@ -10,17 +10,18 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from modelops_dask.kube import jobs, submitted
+from modelops_dask.kube import jobs, study_jobs
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
-from mops_helm import reading, render_cluster, submission
+from modelops_dask.store.files import Store
 from mops_helm.main import main
+from mops_helm.render import submitted_studies
+from mops_helm.study import pod_reader, submission
 from store_helpers import attempt, begin, write_spec
 from study_helpers import SMALL, mops_helm
 from study_helpers import write_spec as knobs
 
-STUDY = submitted.of(
+STUDY = study_jobs.parse_job(
     {
         "metadata": {
             "name": "study-0123456789ab",
@@ -48,13 +49,13 @@ def run(files, folder, sets):
 @pytest.fixture
 def job(tmp_path):
     """A Job whose store got another request since; its study file lies where its pods see it, packed."""
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     first = run(files, tmp_path, "[{a: 1}, {a: 2}]")
     packed = tmp_path / "spec.yaml.gz"
     packed.write_bytes(gzip.compress(first.read_bytes()))
     run(files, tmp_path, "[{a: 7}]")
     driver = {"name": "driver", "args": ["python", "-m", "modelops_dask.driver", "--spec", str(packed)]}
-    return replace(STUDY, store=files.where(), template={"spec": {"containers": [driver]}})
+    return replace(STUDY, store=files.location(), template={"spec": {"containers": [driver]}})
 
 
 class LocalPod:
@@ -86,8 +87,8 @@ def read(job, monkeypatch):
         def visiting(*_):
             yield pod
 
-        monkeypatch.setattr(reading, "visiting", visiting)
-        code = reading.run(None, study, verb, words, stdout, said.append)
+        monkeypatch.setattr(pod_reader, "open_visit", visiting)
+        code = pod_reader.run_in_pod(None, study, verb, words, stdout, say=said.append)
         return code, stdout.getvalue().decode(), "\n".join(said), pod
 
     return run
@@ -100,9 +101,9 @@ def test_a_reader_that_is_killed_says_so_and_what_to_type(limits, had, wanted, j
     """One that builds tables in too little memory has no last word of its own."""
     job.template["spec"]["containers"][0]["resources"] = {"limits": limits}
     killed = SimpleNamespace(run=lambda *_, **__: 137)
-    monkeypatch.setattr(reading, "visiting", lambda *_: nullcontext(killed))
-    with pytest.raises(reading.ReaderKilled) as error:
-        reading.run(SimpleNamespace(namespace="lab"), job, "results", (), io.BytesIO(), print)
+    monkeypatch.setattr(pod_reader, "open_visit", lambda *_: nullcontext(killed))
+    with pytest.raises(pod_reader.ReaderKilled) as error:
+        pod_reader.run_in_pod(SimpleNamespace(namespace="lab"), job, "results", (), io.BytesIO(), say=print)
     said, upgrade, again = str(error.value).splitlines()
     assert f"driver's{had}. Results are stored." in said and error.value.exit_code == 5
     assert upgrade.endswith(f"-n lab --set studies.driver.resources.requests.memory={wanted}")
@@ -177,20 +178,20 @@ def test_in_the_cluster_the_study_file_is_the_jobs():
 
 def test_a_submission_beside_another_that_writes_the_same_store_says_so(monkeypatch):
     """Both Jobs run: neither is refused, for each ends with its own results."""
-    mine = submission.Request(None, None)
+    mine = submission.SubmitRequest(None, None)
     order = jobs.Order("study-mine", "sir", STUDY.store, "", "", (), {})
     others = [STUDY, replace(STUDY, job="study-elsewhere", store="/shared/other"), replace(STUDY, ended=True)]
     facts = {"release": "epi", "maxActive": 5}
-    monkeypatch.setattr(jobs, "offer", lambda *_: jobs.Offer(facts, {}, {}))
-    monkeypatch.setattr(submission, "store_of", lambda *_: STUDY.store)
-    monkeypatch.setattr(submission, "order_of", lambda *_: (order, b""))
+    monkeypatch.setattr(jobs, "read_offer", lambda *_: jobs.Offer(facts, {}, {}))
+    monkeypatch.setattr(submission, "choose_store", lambda *_: STUDY.store)
+    monkeypatch.setattr(submission, "make_order", lambda *_: (order, b""))
     monkeypatch.setattr(submission, "check_duration", lambda *_: None)
-    monkeypatch.setattr(submitted, "listed", lambda *_: others)
-    for name, answer in {"build": ({}, {}), "read": None, "rehearse": None, "create": True}.items():
+    monkeypatch.setattr(study_jobs, "list_study_jobs", lambda *_: others)
+    for name, answer in {"build": ({}, {}), "read": None, "dry_run": None, "create": True}.items():
         monkeypatch.setattr(jobs, name, lambda *_, answer=answer: answer)
     done = submission.submit(Cluster(None, "lab"), "epi", mine, None)
-    assert [other.job for other in done.beside] == [STUDY.job]
-    text = render_cluster.submitted(done)
+    assert [other.job for other in done.other_studies] == [STUDY.job]
+    text = submitted_studies.render_submission(done)
     assert f"{STUDY.job} (running) writes the same store" in text and "cancel this one" in text
     facts["maxActive"] = 1
     with pytest.raises(submission.TooManyStudies):

@@ -14,11 +14,11 @@ from distributed import Client, LocalCluster
 from helpers import wait_for
 from limits_helpers import cgroup_of_memory
 from modelops_dask.errors import BadInput
-from modelops_dask.local import local_cluster
-from modelops_dask.remote import NoScheduler, check, connect
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
-from modelops_dask.study.memory import of_workers
+from modelops_dask.workers.local import local_cluster
+from modelops_dask.workers.memory import ask_workers
+from modelops_dask.workers.remote import NoScheduler, check, connect
 from mops_helm.main import main
 from study_helpers import SMALL, environ, finish, mops_helm, parts_in, start, write_spec
 
@@ -56,7 +56,7 @@ def test_workers_without_the_preload_are_refused_with_the_line_that_starts_them(
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr("modelops_dask.remote.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("modelops_dask.workers.remote.ANSWER_SECONDS", 0.5)
     monkeypatch.chdir(tmp_path)
     spec = write_spec(tmp_path)
     done = CliRunner().invoke(main, ["study", "run", str(spec), "-d", "tcp://127.0.0.1:9"])
@@ -131,7 +131,7 @@ def test_a_scheduler_that_goes_before_it_was_asked_is_said(tmp_path):
                 scheduler.wait()
                 with pytest.raises(NoScheduler, match="no longer answers"):
                     check(client, answer_seconds=5)
-                assert of_workers(client, {}) is None
+                assert ask_workers(client, {}) is None
         finally:
             scheduler.kill()
 

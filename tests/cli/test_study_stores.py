@@ -10,12 +10,12 @@ import textwrap
 import pytest
 
 from helpers import wait_for
-from modelops_dask.store.files import Files
+from modelops_dask.plan.spec import load
+from modelops_dask.store.files import Store
 from modelops_dask.store.requests import plan_of
 from modelops_dask.store.results import opened
 from modelops_dask.store.verify import verify
 from modelops_dask.study import summary
-from modelops_dask.study.spec import load
 from study_helpers import KNOBS, SMALL, environ, finish, mops_helm, write_spec
 
 
@@ -140,7 +140,7 @@ def machine(folder, name, content, store):
 def test_two_requests_of_one_store_at_once_each_end_with_their_own_results(kind, tmp_path, request):
     """The one that began first ends last: results/ is the other's all the same, and nothing is mixed."""
     store = str(tmp_path / "store") if kind == "folder" else request.getfixturevalue("s3")
-    files, go = Files(store), tmp_path / "go"
+    files, go = Store(store), tmp_path / "go"
     first, first_spec = machine(
         tmp_path, "first", {"grid": {"x": [1, 2]}, "fixed": {"until": str(go)}, "replicates": 2}, store
     )
@@ -164,7 +164,7 @@ def test_two_requests_of_one_store_at_once_each_end_with_their_own_results(kind,
         with opened(files, own) as tables:
             assert tables.output("y").table()["param_x"].to_pylist() == values
             assert tables.last == (spec != first_spec)
-        assert summary.status(files, spec=own).counts["ok"] == len(values)
+        assert summary.read_summary(files, spec=own).counts["ok"] == len(values)
         plan = plan_of(files, own)
         checked = verify(store, request=(plan.request.replicates, plan.request.sets))
         assert (checked.findings, checked.tasks["ok"]) == ([], len(values))

@@ -13,10 +13,11 @@ from chart.rendering import one, render
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.kube import jobs
-from modelops_dask.store.files import Files
-from modelops_dask.study import profile, spec
-from mops_helm.studies import plan_of
-from mops_helm.submission import Request, TooLong, check_duration, order_of, store_of
+from modelops_dask.plan import spec
+from modelops_dask.store.files import Store
+from modelops_dask.study import profile
+from mops_helm.study.studies import make_plan
+from mops_helm.study.submission import SubmitRequest, TooLong, check_duration, choose_store, make_order
 from study_helpers import KNOBS
 
 SHARED = ["--set", "sharedVolume.enabled=true,studies.store=/shared/studies"]
@@ -44,8 +45,8 @@ def study(folder, text="grid: {x: [1, 2.0, 3e-5]}\nreplicates: 2\n", name="study
 
 
 def ordered(offered, loaded, bundle, **asked):
-    request = Request(loaded, bundle, **asked)
-    return order_of(offered, request, store_of(offered, request))
+    request = SubmitRequest(loaded, bundle, **asked)
+    return make_order(offered, request, choose_store(offered, request))
 
 
 def test_the_same_study_has_one_name_however_it_is_written(offered, bundle, tmp_path):
@@ -77,10 +78,10 @@ def test_what_makes_it_another_study_changes_the_name(offered, bundle, tmp_path)
 
 
 def test_the_store_is_that_of_the_model_and_stays_when_the_study_grows(offered, bundle, tmp_path):
-    store = store_of(offered, Request(study(tmp_path), bundle))
+    store = choose_store(offered, SubmitRequest(study(tmp_path), bundle))
     assert store == f"/shared/studies/knobs-{bundle.digest[7:15]}"
     grown = study(tmp_path, "grid: {x: [1, 2, 3, 4]}\nreplicates: 9\n")
-    assert store_of(offered, Request(grown, bundle)) == store
+    assert choose_store(offered, SubmitRequest(grown, bundle)) == store
 
 
 def test_the_pod_reads_the_same_tasks_as_this_machine(offered, bundle, tmp_path):
@@ -89,7 +90,7 @@ def test_the_pod_reads_the_same_tasks_as_this_machine(offered, bundle, tmp_path)
     order, _ = ordered(offered, here, bundle)
     (tmp_path / "spec.json").write_bytes(order.files["spec.json"])
     there = spec.load(tmp_path / "spec.json")
-    assert list(plan_of(there).tasks([(0, 28)])) == list(plan_of(here).tasks([(0, 28)]))
+    assert list(make_plan(there).tasks([(0, 28)])) == list(make_plan(here).tasks([(0, 28)]))
     assert (there.name, there.n_tasks) == ("knobs", 28)
     (tmp_path / "bundle.tar.gz").write_bytes(order.files["bundle.tar.gz"])
     assert fetch(str(tmp_path / "bundle.tar.gz"), tmp_path / "there").digest == bundle.digest
@@ -160,7 +161,7 @@ def test_many_sets_are_packed_and_too_many_refused(offered, bundle, tmp_path):
 )
 def test_a_store_that_pods_do_not_see_is_refused(args, store, said, bundle, tmp_path):
     with pytest.raises(BadInput, match=said) as refused:
-        store_of(offer(*args), Request(study(tmp_path), bundle, store=store))
+        choose_store(offer(*args), SubmitRequest(study(tmp_path), bundle, store=store))
     assert "secret" not in str(refused.value)
 
 
@@ -168,14 +169,14 @@ def test_a_study_that_would_take_longer_than_the_release_lets_it_is_refused(bund
     monkeypatch.chdir(tmp_path)
     hour = offer(*SHARED, "--set", "studies.maxDurationSeconds=3600,workers.replicas=2")
     loaded = study(tmp_path, "grid: {x: [1, 2]}\nreplicates: 1000\n")
-    check_duration(hour, Request(loaded, bundle))  # nothing was measured
+    check_duration(hour, SubmitRequest(loaded, bundle))  # nothing was measured
     measured = profile.Profile(bundle.digest, loaded.entrypoint, "cold", 20, 15.0, 20.0, 1, 1, 1)
-    Files("out/pilot").put(profile.FILE, json.dumps(asdict(measured)).encode())
+    Store("out/pilot").put(profile.FILE, json.dumps(asdict(measured)).encode())
     with pytest.raises(TooLong) as refused:  # 2,000 tasks of 15 s, 8 side by side
-        check_duration(hour, Request(loaded, bundle))
+        check_duration(hour, SubmitRequest(loaded, bundle))
     assert "about 1 h 02 min with 8 tasks side by side" in str(refused.value)
     assert "ends studies after 1 h 00 min (studies.maxDurationSeconds" in str(refused.value)
-    check_duration(hour, Request(loaded, bundle, chunks=3))  # 12
+    check_duration(hour, SubmitRequest(loaded, bundle, chunks=3))  # 12
 
 
 def test_names_become_labels():

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from helm_programs import BOTH_HELMS, CHART, template
-from modelops_dask.study import spec
+from modelops_dask.plan import spec
 from mops_helm.main import main
 from mops_helm.values import findings, layers
 from mops_helm.values.check import check
@@ -122,9 +122,7 @@ def test_json_has_the_same_fields():
     done = CliRunner().invoke(main, ["values", "check", str(path), "-o", "json"])
     assert done.exit_code == 2
     rows = json.loads(done.stdout)
-    assert [findings.Finding(**{k: v for k, v in row.items() if k != "severity"}) for row in rows] == found(
-        path
-    )
+    assert [findings.Finding(**row) for row in rows] == found(path)
 
 
 def test_warnings_alone_exit_0(tmp_path):
@@ -171,7 +169,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
     assert done.stdout.startswith(f"{tmp_path / 'none.yaml'}  FILE_UNREADABLE  ")
 
 
-@pytest.mark.parametrize("way", [*spec.WAYS, "parameter_sets"])
+@pytest.mark.parametrize("way", [*spec.SAMPLING_KEYS, "parameter_sets"])
 @pytest.mark.parametrize("command", ["check", "explain", "convert"])
 def test_a_study_is_said_to_be_one(command, way, tmp_path):
     path = tmp_path / "mine.yaml"

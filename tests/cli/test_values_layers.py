@@ -76,7 +76,7 @@ def test_an_isolation_preset_over_a_workload_changes_isolation_alone(isolation, 
     before = layers.resolve([workload], (), ())
     after = layers.resolve([isolation], [presets.find(workload).path], ())
     stated = presets.find(isolation).values
-    for path, _, now in layers.differences(before, after):
+    for path, _, now in layers.compare(before, after):
         section, _, key = path.partition(".")
         assert section == "preset" or key in stated[section], f"{path} is now {now}"
     process = effective.shape(after.values).process_memory_bytes
@@ -129,7 +129,7 @@ executor: {workerMemory: 128M, maxWarmProcesses: 1000000, validateDeps: false, s
 
 
 @BOTH_HELMS
-@pytest.mark.parametrize("name", [*presets.names(), "pools"])
+@pytest.mark.parametrize("name", [*presets.list_names(), "pools"])
 def test_the_chart_renders_what_the_values_amount_to(helm, name, tmp_path):
     path = tmp_path / "pools.yaml"
     path.write_text(POOLS)

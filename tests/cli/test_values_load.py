@@ -108,16 +108,16 @@ def test_every_key_and_value_knows_its_place():
     ).root
 
     def place(*path):
-        where = root.find(*path).where
+        where = root.find(*path).position
         return where.key_line, where.key_column, where.line, where.column
 
     assert place("workers") == (2, 1, 3, 3)
     assert place("workers", "threads") == (3, 3, 3, 13)
     assert place("workers", "tolerations", 0, "value") == (5, 16, 5, 23)
-    assert root.find("workers", "threads").where.file == "mine.yaml"
+    assert root.find("workers", "threads").position.file == "mine.yaml"
 
 
 def test_an_alias_stands_where_it_is_used():
     root = loads("a: &x {k: 1}\nb: *x\n", "mine.yaml").root
-    assert (root.find("b").where.line, root.find("b").where.column) == (2, 4)
-    assert root.find("b", "k").where.line == 1
+    assert (root.find("b").position.line, root.find("b").position.column) == (2, 4)
+    assert root.find("b", "k").position.line == 1

@@ -3,10 +3,10 @@
 import json
 import time
 
-from modelops_dask import ask
-from modelops_dask.local import local_cluster
+from modelops_dask.pod import ask
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.workers.local import local_cluster
 
 SHAPE = Shape(1, 2, 1, 1024**3)
 

@@ -11,14 +11,14 @@ from modelops_dask import executors
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import workspace
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.study import begin
-from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, Source, bundle_here, committed, execute
-from modelops_dask.worker import Runtime
+from modelops_dask.study.batch import Batch, RunContext, execute, fetch_bundle, recover_receipt
+from modelops_dask.workers.runtime import Runtime
 from study_helpers import KNOBS, write_spec
 
 
@@ -29,9 +29,9 @@ def study(tmp_path):
     def make(**fixed):
         loaded = spec.load(write_spec(tmp_path, **fixed))
         bundle = fetch(str(KNOBS), tmp_path / "cache")
-        files = Files(str(tmp_path / "store"))
+        files = Store(str(tmp_path / "store"))
         plan = begin(files, loaded, bundle.digest)
-        return plan, Source(files, plan.request, bundle)
+        return plan, RunContext(files, plan.request, bundle)
 
     return make
 
@@ -50,7 +50,7 @@ def runtime(tmp_path):
             **settings,
         )
         made.append(executors.create(chosen))
-        return Runtime(chosen, made[-1], child_limit_bytes=123)
+        return Runtime(chosen, made[-1], runner_limit_bytes=123)
 
     yield make
     for executor in made:
@@ -58,7 +58,7 @@ def runtime(tmp_path):
 
 
 def rows_of(source, name):
-    with parts.reading(source.files, f"{name}.parquet") as part:
+    with parts.open_part_file(source.store, f"{name}.parquet") as part:
         return part.read().to_pylist()
 
 
@@ -75,7 +75,7 @@ def test_one_part_with_a_row_per_attempt(study, runtime):
     ]
     assert "unlucky" in rows[2]["error"] and rows[2]["environment"]
     assert (rows[2]["executor"], rows[2]["limit_bytes"]) == ("direct", 123)
-    assert fold(source.files, plan).counts() == {"ok": 6, "failed": 0, "poisoned": 0, "pending": 2}
+    assert fold(source.store, plan).counts() == {"ok": 6, "failed": 0, "poisoned": 0, "pending": 2}
 
 
 def test_a_batch_that_is_overdue_returns_what_it_did_not_begin(study, runtime):
@@ -88,9 +88,9 @@ def test_a_batch_that_is_overdue_returns_what_it_did_not_begin(study, runtime):
 def test_a_receipt_that_never_came_is_read_from_the_store(study, runtime):
     plan, source = study(n=6, raises=[2])
     batch = Batch(source, "lost", ((0, 2), (2, 6)), 60)
-    assert committed(batch, plan) is None
+    assert recover_receipt(batch, plan) is None
     sent = execute(batch, runtime())
-    found = committed(batch, plan)
+    found = recover_receipt(batch, plan)
     assert (found.failed, found.left) == (sent.failed, sent.left)
 
 
@@ -98,10 +98,10 @@ def test_a_batch_that_runs_twice_keeps_its_first_part(study, runtime):
     plan, source = study(n=3)
     batch, worker = Batch(source, "twice", ((0, 3),), 60), runtime()
     execute(batch, worker)
-    before = source.files.read("parts/twice.parquet")
+    before = source.store.read("parts/twice.parquet")
     execute(batch, worker)
-    assert source.files.read("parts/twice.parquet") == before
-    assert fold(source.files, plan).conflicts == []
+    assert source.store.read("parts/twice.parquet") == before
+    assert fold(source.store, plan).conflicts == []
 
 
 def test_a_task_that_loses_its_runner_again_is_poisoned_and_the_others_are_ok(study, runtime):
@@ -111,7 +111,7 @@ def test_a_task_that_loses_its_runner_again_is_poisoned_and_the_others_are_ok(st
     assert [(failed.index, failed.status) for failed in first.failed] == [(1, "died")]
     again = execute(Batch(source, "again", ((1, 2),), 60, died=frozenset({1})), worker)
     assert again.failed[0].status == "poisoned"
-    assert fold(source.files, plan).counts() == {"ok": 3, "failed": 0, "poisoned": 1, "pending": 0}
+    assert fold(source.store, plan).counts() == {"ok": 3, "failed": 0, "poisoned": 1, "pending": 0}
 
 
 def test_a_pool_of_runners_works_side_by_side(study, runtime):
@@ -138,7 +138,7 @@ def test_a_bundle_that_changed_on_the_way_is_refused(study, runtime):
     other = replace(source, bundle=replace(source.bundle, digest="sha256:" + "0" * 64))
     with pytest.raises(BadInput, match="is needed"):
         execute(Batch(other, "other", ((0, 2),), 60), runtime())
-    assert source.files.list("parts") == []
+    assert source.store.list("parts") == []
 
 
 def test_a_changed_copy_is_made_again_from_what_the_driver_copied(tmp_path):
@@ -148,13 +148,13 @@ def test_a_changed_copy_is_made_again_from_what_the_driver_copied(tmp_path):
     (sent.path / "last_run.csv").write_text("another")
     (sent.path / "added.csv").write_text("new")
     for cache in ("cache", "of-another-machine"):
-        bundle_here.cache_clear()
-        here = bundle_here(sent, tmp_path / cache)
+        fetch_bundle.cache_clear()
+        here = fetch_bundle(sent, tmp_path / cache)
         assert (here.path / "last_run.csv").read_text() == "seed\n", cache
     (sent.path / "last_run.csv").write_text("another")
     shutil.rmtree(tmp_path / "of-another-machine")
-    bundle_here.cache_clear()
-    assert bundle_here(sent, tmp_path / "of-another-machine").digest == sent.digest
+    fetch_bundle.cache_clear()
+    assert fetch_bundle(sent, tmp_path / "of-another-machine").digest == sent.digest
 
 
 def test_a_changed_copy_that_cannot_be_made_again_is_named_with_its_files(tmp_path):
@@ -162,9 +162,9 @@ def test_a_changed_copy_that_cannot_be_made_again_is_named_with_its_files(tmp_pa
     sent = fetch(str(own), tmp_path / "cache")
     (sent.path / "last_run.csv").write_text("another")
     (own / "wire.py").write_text("X = 2\n")
-    bundle_here.cache_clear()
+    fetch_bundle.cache_clear()
     with pytest.raises(BadInput, match=rf"bundle {own}: .* a model changed .*: last_run\.csv$"):
-        bundle_here(sent, tmp_path / "cache")
+        fetch_bundle(sent, tmp_path / "cache")
 
 
 def test_a_batch_whose_tasks_write_to_a_link_stores_nothing_and_runs_again(study, runtime, tmp_path):
@@ -183,10 +183,10 @@ def test_a_batch_whose_tasks_write_to_a_link_stores_nothing_and_runs_again(study
     first = execute(Batch(source, "first", ((0, 4),), 60), worker)
     if workspace.copy(str(own / "wire.py"), str(tmp_path / "clone")):
         pytest.skip("this file system shares blocks: there are no links")
-    assert (first.left, first.files.shared) == (((0, 4),), ("large.bin",))
-    assert source.files.list("parts") == []
+    assert (first.left, first.files.shared_files) == (((0, 4),), ("large.bin",))
+    assert source.store.list("parts") == []
     again = execute(Batch(source, "again", ((0, 4),), 60), worker)
-    assert (again.left, again.failed, again.files.shared) == ((), (), ())
+    assert (again.left, again.failed, again.files.shared_files) == ((), (), ())
     # Of short tasks in one message later ones may find what earlier ones wrote into their own copy.
     assert rows_of(source, "again")[0]["outputs"] == [("y", b"0123")]
 
@@ -194,7 +194,7 @@ def test_a_batch_whose_tasks_write_to_a_link_stores_nothing_and_runs_again(study
 def test_a_store_that_was_deleted_and_begun_again_has_a_plan_of_its_own(study, runtime):
     _, before = study(seconds=0)
     execute(Batch(before, "a" * 32, ((0, 2),), seconds=10), one := runtime())
-    shutil.rmtree(before.files.folder)
+    shutil.rmtree(before.store.folder)
     plan, source = study(seconds=0.0)
     execute(Batch(source, "b" * 32, ((0, 2),), seconds=10), one)
     seeds = [plan.task(index).seed for index in (0, 1)]

@@ -94,8 +94,8 @@ def test_what_changed_between_two_bundles_of_a_cache(source, cache):
     write_bundle(source, {"wire.py": "x = 2\n", "more.csv": "1", ".modelopsignore": "*.tmp\n"})
     second = bundle.fetch(str(source), cache)
     expected = ["removed data/x.csv", "changed model/a.py", "added more.csv", "changed wire.py"]
-    assert bundle.changes(second.path, first.digest) == expected
-    assert bundle.changes(second.path, "sha256:" + "0" * 64) == []
+    assert bundle.describe_changes(second.path, first.digest) == expected
+    assert bundle.describe_changes(second.path, "sha256:" + "0" * 64) == []
 
 
 def test_only_the_top_out_folder_is_junk(source):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modelops_dask.bundle import FetchFailed
-from modelops_dask.bundle.reference import Reference, anchored, parse, redact
+from modelops_dask.bundle.reference import Reference, anchor, parse, redact
 from modelops_dask.errors import BadInput
 
 SECRET = "hunter2"
@@ -59,11 +59,11 @@ def test_what_means_nothing_is_bad_input(text, said):
 
 
 def test_paths_are_made_absolute_and_nothing_else_is():
-    assert anchored("../sir", Path("/studies/a")) == "/studies/sir"
-    assert anchored(f"./sir.zip@{D}", Path("/studies")) == f"/studies/sir.zip@{D}"
-    assert anchored("~/sir", Path("/studies")) == str(Path.home() / "sir")
+    assert anchor("../sir", Path("/studies/a")) == "/studies/sir"
+    assert anchor(f"./sir.zip@{D}", Path("/studies")) == f"/studies/sir.zip@{D}"
+    assert anchor("~/sir", Path("/studies")) == str(Path.home() / "sir")
     for text in ("https://example.org/sir.zip", "ghcr.io/org/sir:v1", D):
-        assert anchored(text, Path("/studies")) == text
+        assert anchor(text, Path("/studies")) == text
 
 
 def test_an_error_holds_no_secrets_and_can_travel():

@@ -4,10 +4,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from modelops_dask import check
-from modelops_dask.local import local_cluster
+from modelops_dask.pod import check
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.workers.local import local_cluster
 
 GIB = 1024**3
 SHAPE = Shape(1, 2, 1, 2 * GIB)

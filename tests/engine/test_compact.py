@@ -273,7 +273,7 @@ def test_outputs_that_are_damaged_name_the_part(files, plan):
     """The small columns are whole, so the tasks fold to ok; the damage shows when the outputs are read."""
     store(files, plan, lambda _: {"v": bytes(range(256)) * 40})
     (name,) = files.list("parts")
-    with parts.reading(files, name) as part:
+    with parts.open_part_file(files, name) as part:
         column = part.metadata.row_group(0).column(part.metadata.num_columns - 1)
     data = bytearray(files.read(f"parts/{name}"))
     data[column.data_page_offset + column.total_compressed_size // 2] ^= 0xFF

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from modelops_dask.study import contract
+from modelops_dask.plan import contract
 
 PARAMS = [
     {"beta": 0.1, "gamma": 2},

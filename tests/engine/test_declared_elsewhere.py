@@ -3,9 +3,8 @@
 import pytest
 
 from executor_helpers import settings, write_bundle
-from modelops_dask import venv
 from modelops_dask.bundle import Bundle
-from modelops_dask.environments import declaration, elsewhere
+from modelops_dask.environments import declaration, elsewhere, venv
 from modelops_dask.errors import BadInput
 
 PROJECT = '[project]\nname = "model"\nversion = "1"\n'

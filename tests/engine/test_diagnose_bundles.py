@@ -6,7 +6,7 @@ import pytest
 
 from diagnose_helpers import NAMES, Case, wrong
 from modelops_dask.diagnose import diagnose, workers
-from modelops_dask.diagnose.verdict import VERDICTS
+from modelops_dask.diagnose.verdict.verdict import VERDICTS
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape
 

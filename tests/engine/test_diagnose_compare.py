@@ -7,12 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelops_dask.diagnose.compare import example, seen
+from modelops_dask.diagnose.verdict.comparison import find_example, record_outcome
 from modelops_dask.executors import Outcome
 
 
 def ran(status="ok", reason="", **outputs):
-    return seen(0, 0, Outcome(status, outputs, reason, error="Traceback\nValueError: no such room\n"))
+    return record_outcome(
+        0, 0, Outcome(status, outputs, reason, error="Traceback\nValueError: no such room\n")
+    )
 
 
 def table(kind="parquet", **columns):
@@ -34,7 +36,7 @@ def test_runs_agree_when_every_byte_does():
 
 
 def test_another_ending_is_told_in_words():
-    found = example("0/1", ran(y=b"1"), ran("failed", "ValueError"))
+    found = find_example("0/1", ran(y=b"1"), ran("failed", "ValueError"))
     assert (found.task, found.kind, found.expected) == ("0/1", "status", "ok")
     assert found.found == "failed: ValueError: no such room"
 
@@ -43,7 +45,7 @@ def test_another_ending_is_told_in_words():
 def test_tables_differ_in_a_column_and_a_row(kind):
     one = table(kind, day=[0, 1, 2], n=[1.0, 2.0, 3.0])
     other = table(kind, day=[0, 1, 2], n=[1.0, 2.5, 4.0])
-    found = example("0/0", ran(y=one), ran(y=other))
+    found = find_example("0/0", ran(y=one), ran(y=other))
     assert (found.output, found.column, found.row, found.kind) == ("y", "n", 1, "different")
     assert (found.expected, found.found) == ("2.0", "2.5")
     assert found.relative == pytest.approx(0.25)
@@ -51,51 +53,52 @@ def test_tables_differ_in_a_column_and_a_row(kind):
 
 def test_rounding_is_told_from_another_result():
     one, other = table(n=[1.0, 3.0]), table(n=[1.0, 3.0000000001])
-    assert example("0/0", ran(y=one), ran(y=other)).kind == "rounding"
+    assert find_example("0/0", ran(y=one), ran(y=other)).kind == "rounding"
     mixed = table(n=[1.0, 3.0000000001], name=["a", "b"])
-    assert example("0/0", ran(y=table(n=[1.0, 3.0], name=["a", "c"])), ran(y=mixed)).kind == "different"
+    assert find_example("0/0", ran(y=table(n=[1.0, 3.0], name=["a", "c"])), ran(y=mixed)).kind == "different"
 
 
 def test_missing_values_and_nan_are_no_difference_of_their_own():
     nan = float("nan")
     one, other = table(n=[nan, None, 1.0]), table(n=[nan, None, 2.0])
-    assert example("0/0", ran(y=one), ran(y=other)).row == 2
-    assert example("0/0", ran(y=table(n=[None, 1.0])), ran(y=table(n=[0.0, 1.0]))).row == 0
+    assert find_example("0/0", ran(y=one), ran(y=other)).row == 2
+    assert find_example("0/0", ran(y=table(n=[None, 1.0])), ran(y=table(n=[0.0, 1.0]))).row == 0
 
 
 def test_tables_of_other_shapes():
-    longer = example("0/0", ran(y=table(n=[1])), ran(y=table(n=[1, 2])))
+    longer = find_example("0/0", ran(y=table(n=[1])), ran(y=table(n=[1, 2])))
     assert (longer.expected, longer.found) == ("1 rows", "2 rows")
-    wider = example("0/0", ran(y=table(n=[1])), ran(y=table(n=[1], m=[2])))
+    wider = find_example("0/0", ran(y=table(n=[1])), ran(y=table(n=[1], m=[2])))
     assert (wider.expected, wider.found) == ("n: int64", "n: int64, m: int64")
     made = pa.table({"n": [1]})
     file = io.BytesIO()
     pq.write_table(made.replace_schema_metadata({"made": "later"}), file)
     assert (
-        example("0/0", ran(y=table(n=[1])), ran(y=file.getvalue())).found == "the same table in other bytes"
+        find_example("0/0", ran(y=table(n=[1])), ran(y=file.getvalue())).found
+        == "the same table in other bytes"
     )
 
 
 def test_json_differs_at_a_path():
     one, other = {"runs": [{"n": 1}, {"n": 2}]}, {"runs": [{"n": 1}, {"n": 3}]}
-    found = example("0/0", ran(y=json.dumps(one).encode()), ran(y=json.dumps(other).encode()))
+    found = find_example("0/0", ran(y=json.dumps(one).encode()), ran(y=json.dumps(other).encode()))
     assert (found.path, found.expected, found.found, found.kind) == ("$.runs[1].n", "2", "3", "different")
-    near = example("0/0", ran(y=b"[0.1]"), ran(y=b"[0.10000000000000001]"))
+    near = find_example("0/0", ran(y=b"[0.1]"), ran(y=b"[0.10000000000000001]"))
     assert near.found == "the same JSON in other bytes"
 
 
 def test_other_bytes_differ_at_a_byte():
-    found = example("0/0", ran(y=b"\0\1\2"), ran(y=b"\0\1\3"))
+    found = find_example("0/0", ran(y=b"\0\1\2"), ran(y=b"\0\1\3"))
     assert (found.byte, found.output) == (2, "y")
-    assert example("0/0", ran(y=b"\0\1"), ran(y=b"\0\1\3")).expected == "ends after 2 bytes"
+    assert find_example("0/0", ran(y=b"\0\1"), ran(y=b"\0\1\3")).expected == "ends after 2 bytes"
 
 
 def test_an_output_that_is_missing():
-    found = example("0/0", ran(y=b"1", z=b"2"), ran(y=b"1"))
+    found = find_example("0/0", ran(y=b"1", z=b"2"), ran(y=b"1"))
     assert (found.output, found.expected, found.found) == ("z", "there", "no such output")
 
 
 def test_want_of_memory_is_known():
-    assert ran("died", "TaskOOM").lacked_memory
-    assert ran("failed", "MemoryError").lacked_memory
-    assert not ran("failed", "ValueError").lacked_memory
+    assert ran("died", "TaskOOM").was_out_of_memory
+    assert ran("failed", "MemoryError").was_out_of_memory
+    assert not ran("failed", "ValueError").was_out_of_memory

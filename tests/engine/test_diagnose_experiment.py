@@ -8,20 +8,20 @@ from executor_helpers import settings, write_bundle
 from helpers import wait_for
 from modelops_dask import bundle as bundles
 from modelops_dask.diagnose import diagnose, workers
-from modelops_dask.diagnose.arms import named
-from modelops_dask.diagnose.compare import Seen
-from modelops_dask.diagnose.experiment import Experiment
-from modelops_dask.diagnose.growth import Growth
-from modelops_dask.diagnose.lab import Ran
-from modelops_dask.diagnose.lane import Trial
-from modelops_dask.diagnose.runs import Runs
-from modelops_dask.diagnose.tally import Tally
-from modelops_dask.diagnose.verdict import judge
-from modelops_dask.limits.pod import marked
+from modelops_dask.diagnose.causes.growth import Growth
+from modelops_dask.diagnose.trials.arms import find_arm
+from modelops_dask.diagnose.trials.experiment import Experiment
+from modelops_dask.diagnose.trials.runs import Runs
+from modelops_dask.diagnose.trials.trial import Trial
+from modelops_dask.diagnose.trials.workers import TrialResult
+from modelops_dask.diagnose.verdict.comparison import TaskRun
+from modelops_dask.diagnose.verdict.tally import Tally
+from modelops_dask.diagnose.verdict.verdict import judge
+from modelops_dask.limits.pod import find_marked
+from modelops_dask.plan.plan import Plan, Request
+from modelops_dask.plan.spec import from_content
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, SUPERVISOR_BYTES, Shape
-from modelops_dask.study.plan import Plan, Request
-from modelops_dask.study.spec import given
 
 COUNTER = """
 count = 0
@@ -69,7 +69,9 @@ def diagnosed(client, folder, tmp_path):
     def run(code, private_files=True, **asked):
         chosen = settings(folder, private_files=private_files)
         held = bundles.fetch(str(write_bundle(tmp_path, {"wire.py": code})), chosen.bundles_cache_dir)
-        study = given({"entrypoint": "models.x/y", "grid": {"x": [1, 2, 3]}, "replicates": 2}, tmp_path)
+        study = from_content(
+            {"entrypoint": "models.x/y", "grid": {"x": [1, 2, 3]}, "replicates": 2}, tmp_path
+        )
         return diagnose(client, study, held, chosen, **asked)
 
     return run
@@ -110,11 +112,11 @@ def test_a_model_that_hangs_ends_with_the_budget_and_leaves_no_process(diagnosed
     assert found.verdict == "inconclusive"
     assert found.evidence.lines[0].startswith("The first task did not end within")
     assert found.seconds < 60  # far less than the hour that the model sleeps
-    wait_for(lambda: not marked(), "end of all runners")
+    wait_for(lambda: not find_marked(), "end of all runners")
 
 
 def test_tasks_that_hang_alone_are_left_out_and_the_others_judged(diagnosed, monkeypatch):
-    from modelops_dask.diagnose import experiment
+    from modelops_dask.diagnose.trials import experiment
 
     monkeypatch.setattr(experiment, "FIRST_HANG_SECONDS", 3.0)
     hangs = HEALTHY.replace("return", "import time; time.sleep(3600 * (params['x'] == 2)); return")
@@ -155,7 +157,7 @@ def test_files_beside_the_model_are_no_cause_where_each_task_has_its_own(diagnos
 
 @pytest.mark.parametrize("code", [ENDS, HANGS_IN_A_THREAD], ids=["ends", "hangs"])
 def test_a_worker_that_the_model_ends_or_holds_is_a_difference_of_direct(diagnosed, monkeypatch, code):
-    from modelops_dask.diagnose import runs
+    from modelops_dask.diagnose.trials import runs
 
     monkeypatch.setattr(runs, "HANG_SECONDS", 3.0)
     found = diagnosed(code, arms=["single-process", "baseline", "direct"])
@@ -165,7 +167,7 @@ def test_a_worker_that_the_model_ends_or_holds_is_a_difference_of_direct(diagnos
 
 
 def ran(*seen, ended="done"):
-    return Ran(tuple(seen), ended, 1.0)
+    return TrialResult(tuple(seen), ended, 1.0)
 
 
 def trial(lane, executor="isolated_warm"):
@@ -173,18 +175,18 @@ def trial(lane, executor="isolated_warm"):
 
 
 def one(task, status="ok", reason="", value=b""):
-    return Seen(0, task, status, reason, digests={"y": value})
+    return TaskRun(0, task, status, reason, digests={"y": value})
 
 
 def test_want_of_memory_is_not_counted_as_another_result():
-    tally = Tally(named("single-process"))
+    tally = Tally(find_arm("single-process"))
     reference = {0: one(0), 1: one(1)}
     tally.add(trial((0, 1)), ran(one(0), one(1, "died", "TaskOOM")), reference, deadline_came=False)
-    assert (tally.compared, tally.differing, tally.lacking) == (1, 0, 1)
+    assert (tally.n_compared, tally.n_differing, tally.n_out_of_memory) == (1, 0, 1)
 
 
 def test_what_ran_before_a_difference_is_what_its_own_process_ran():
-    tally = Tally(named("single-process"))
+    tally = Tally(find_arm("single-process"))
     reference = {number: one(number) for number in range(4)}
     seen = [one(0), one(1, "died", "killed by signal 6"), one(2), one(3, value=b"other")]
     tally.add(trial((0, 1, 2, 3)), ran(*seen), reference, deadline_came=False)
@@ -196,17 +198,17 @@ def test_what_ran_before_a_difference_is_what_its_own_process_ran():
 def test_a_worker_that_was_lost_tells_of_the_task_only_where_the_model_ran_in_it():
     reference = {0: one(0), 1: one(1)}
     for executor, differing in (("direct", 1), ("isolated_warm", 0)):
-        tally = Tally(named("direct"))
+        tally = Tally(find_arm("direct"))
         lost = ran(one(0), ended="lost")
         tally.add(trial((0, 1), executor), lost, reference, deadline_came=False)
-        assert tally.differing == differing, executor
-    ended = Tally(named("direct"))
+        assert tally.n_differing == differing, executor
+    ended = Tally(find_arm("direct"))
     ended.add(trial((0, 1), "direct"), ran(one(0), ended="late"), reference, deadline_came=True)
-    assert ended.differing == 0
+    assert ended.n_differing == 0
 
 
 def test_a_worker_that_ends_while_memory_grows_is_want_of_memory(tmp_path):
-    study = given({"entrypoint": "models.x/y", "grid": {"x": [1, 2]}}, tmp_path)
+    study = from_content({"entrypoint": "models.x/y", "grid": {"x": [1, 2]}}, tmp_path)
     plan = Plan(study.entrypoint, study.table, Request(1, ((0, 2),)))
     runs = Runs(None, plan, None, Settings(), list(plan.tasks([(0, 2)])))
     runs.reference.update({0: one(0), 1: one(1)})
@@ -217,9 +219,9 @@ def test_a_worker_that_ends_while_memory_grows_is_want_of_memory(tmp_path):
     for _ in range(9):
         runs.tallies["threads"].add(trial((0, 1), "direct"), lost, runs.reference, deadline_came=False)
     experiment = Experiment(runs, (), 3)
-    assert judge(experiment.facts()).verdict == "threads"
+    assert judge(experiment.collect_facts()).verdict == "threads"
     experiment.growth = Growth(1e8, 9e7, 2e8, True, 10**7)
-    assert judge(experiment.facts()).verdict == "memory"
+    assert judge(experiment.collect_facts()).verdict == "memory"
 
 
 def test_random_results_are_counted_once_each():
@@ -227,11 +229,11 @@ def test_random_results_are_counted_once_each():
     print(f"seed {seed}")
     generator = random.Random(seed)
     reference = {number: one(number) for number in range(10)}
-    tally, differing = Tally(named("single-process")), 0
+    tally, differing = Tally(find_arm("single-process")), 0
     for _ in range(20):
         lane = tuple(generator.randrange(10) for _ in range(30))
         seen = [one(task, value=generator.choice((b"", b"", b"x"))) for task in lane]
         differing += sum(each.digests["y"] == b"x" for each in seen)
         tally.add(trial(lane), ran(*seen), reference, deadline_came=False)
-    assert (tally.compared, tally.differing, tally.lanes) == (600, differing, 20)
-    assert tally.lanes_differing <= tally.lanes_compared == 20
+    assert (tally.n_compared, tally.n_differing, tally.n_lanes) == (600, differing, 20)
+    assert tally.n_lanes_differing <= tally.n_lanes_compared == 20

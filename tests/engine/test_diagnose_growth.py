@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from modelops_dask.diagnose import growth
-from modelops_dask.diagnose.probe import Ask
+from modelops_dask.diagnose.causes import growth
+from modelops_dask.diagnose.trials.probe import ProbeRequest
 from probe_helpers import probed, said
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -71,10 +71,10 @@ def test_too_few_tasks_tell_nothing():
 
 def test_a_process_is_replaced_before_it_reaches_its_limit():
     found = growth.fit([BASE + task * MIB for task in range(TASKS)])
-    most = growth.max_process_reuse(found, 512 * MIB, peak_bytes=200 * MIB)
+    most = growth.compute_max_process_reuse(found, 512 * MIB, peak_bytes=200 * MIB)
     assert 200 * MIB + most * MIB <= 0.9 * 512 * MIB < 200 * MIB + (most + 5) * MIB
-    assert growth.max_process_reuse(found, 512 * MIB) > most
-    assert growth.max_process_reuse(found, 64 * MIB) == 1, "it never fits: each task has its own"
+    assert growth.compute_max_process_reuse(found, 512 * MIB) > most
+    assert growth.compute_max_process_reuse(found, 64 * MIB) == 1, "it never fits: each task has its own"
 
 
 HEAD = """
@@ -117,7 +117,7 @@ HEAD = """
     ],
 )
 def test_real_processes(tmp_path, task, leaks):
-    found = probed(tmp_path, HEAD.format(task=task), seeds=range(100), ask=Ask(memory=True))
+    found = probed(tmp_path, HEAD.format(task=task), seeds=range(100), ask=ProbeRequest(memory=True))
     assert len(found.resident_bytes) == 100, said(found)
     grown = growth.fit(found.resident_bytes)
     assert grown.leaks is leaks, (grown, found.resident_bytes)

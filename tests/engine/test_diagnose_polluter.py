@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from modelops_dask.diagnose import polluter
+from modelops_dask.diagnose.causes import polluter
 
 LATER = math.inf
 

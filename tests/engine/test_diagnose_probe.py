@@ -11,7 +11,7 @@ import pytest
 from executor_helpers import is_gone, settings, write_bundle
 from helpers import wait_for
 from modelops_dask import bundle, executors
-from modelops_dask.diagnose import inside, probe
+from modelops_dask.diagnose.trials import inside, probe
 from modelops_dask.errors import BadInput
 from probe_helpers import probed, said
 
@@ -103,7 +103,11 @@ def test_the_model_does_not_find_the_engine_in_its_process(tmp_path):
         def wire(entrypoint, params, seed):
             return {"engine": str([name for name in sys.modules if "modelops" in name])}
     """
-    for ask in (probe.Ask(changes=True), probe.Ask(trace=True), probe.Ask(frozen=True)):
+    for ask in (
+        probe.ProbeRequest(changes=True),
+        probe.ProbeRequest(trace=True),
+        probe.ProbeRequest(frozen=True),
+    ):
         found = probed(tmp_path, wire, ask=ask)
         assert found.answers and found.answers[0].outputs == {"engine": b"[]"}, said(found)
 
@@ -118,7 +122,7 @@ def test_a_model_may_have_the_names_of_our_modules(tmp_path):
             snapshot.kept.append(shown.value)
             return {"y": str(len(snapshot.kept))}
         """,
-        ask=probe.Ask(changes=True),
+        ask=probe.ProbeRequest(changes=True),
         shown="value = 1",
         snapshot="kept = []",
     )
@@ -133,7 +137,7 @@ def test_what_runs_inside_needs_only_the_standard_library_of_python_39():
             if isinstance(node, ast.ImportFrom):
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
             for imported in names:
-                ours = imported.startswith("modelops_dask.diagnose.inside.")
+                ours = imported.startswith("modelops_dask.diagnose.trials.inside.")
                 assert ours or imported.partition(".")[0] in sys.stdlib_module_names, (file, imported)
         assert not any(isinstance(node, ast.Match) for node in ast.walk(tree)), file
 
@@ -151,7 +155,11 @@ def test_the_bundles_own_interpreter_needs_nothing_of_ours(tmp_path):
     chosen = settings(tmp_path, seed_globals=False)
     one = bundle.fetch(str(source), chosen.bundles_cache_dir)
     calls = [("model/scenario", {}, seed) for seed in (1, 2)]
-    for ask in (probe.Ask(changes=True), probe.Ask(trace=True), probe.Ask(frozen=True)):
+    for ask in (
+        probe.ProbeRequest(changes=True),
+        probe.ProbeRequest(trace=True),
+        probe.ProbeRequest(frozen=True),
+    ):
         found = probe.run(one, chosen, calls, ask, timeout_seconds=120)
         assert [answer.outputs["y"] for answer in found.answers] == [
             b"(1, None, True)",

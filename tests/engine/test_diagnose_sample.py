@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from modelops_dask.diagnose.arms import ARMS, NAMES, chosen, named
-from modelops_dask.diagnose.sample import choose, orders
+from modelops_dask.diagnose.trials.arms import ARMS, NAMES, find_arm, select_arms
+from modelops_dask.diagnose.trials.sample import choose_tasks, make_orders
 from modelops_dask.errors import BadInput
+from modelops_dask.plan.plan import Plan, Request
+from modelops_dask.plan.spec import from_content
 from modelops_dask.settings import Settings
-from modelops_dask.study.plan import Plan, Request
-from modelops_dask.study.spec import given
 
 
 def plan(**content):
-    spec = given({"entrypoint": "models.sir/baseline", **content}, Path("/nowhere"))
+    spec = from_content({"entrypoint": "models.sir/baseline", **content}, Path("/nowhere"))
     return Plan(spec.entrypoint, spec.table, Request(spec.replicates, ((0, spec.n_sets),)))
 
 
@@ -24,7 +24,7 @@ def ids(tasks):
 
 
 def test_sets_are_spread_with_two_replicates_each():
-    found = ids(choose(plan(grid={"beta": list(range(100))}, replicates=30), 24))
+    found = ids(choose_tasks(plan(grid={"beta": list(range(100))}, replicates=30), 24))
     sets = sorted({number for number, _ in found})
     assert len(found) == 24 and len(sets) == 12
     assert (sets[0], sets[-1]) == (0, 99)
@@ -34,16 +34,16 @@ def test_sets_are_spread_with_two_replicates_each():
 
 
 def test_few_sets_give_more_replicates():
-    found = ids(choose(plan(grid={"beta": [1, 2]}, replicates=100), 24))
+    found = ids(choose_tasks(plan(grid={"beta": [1, 2]}, replicates=100), 24))
     assert len(set(found)) == 24
     assert {number for number, _ in found} == {0, 1}
 
 
 def test_sets_with_seeds_of_their_own_have_one_task():
     sets = [{"params": {"beta": number}, "seed": number} for number in range(10)]
-    assert len(choose(plan(sets=sets, replicates=5), 24)) == 10
+    assert len(choose_tasks(plan(sets=sets, replicates=5), 24)) == 10
     mixed = [*sets, *({"params": {"beta": number}} for number in range(20, 24))]
-    found = ids(choose(plan(sets=mixed, replicates=3), 14))
+    found = ids(choose_tasks(plan(sets=mixed, replicates=3), 14))
     assert len(set(found)) == 14 and found[0][0] == 0 and found[-1][0] == 13
 
 
@@ -54,7 +54,7 @@ def test_a_random_study_gives_as_many_tasks_as_asked_for():
     for _ in range(30):
         study = plan(grid={"beta": list(range(generator.randint(1, 40)))}, replicates=generator.randint(1, 9))
         count = generator.randint(1, 60)
-        found = ids(choose(study, count))
+        found = ids(choose_tasks(study, count))
         assert len(set(found)) == len(found) == min(max(4, count), study.n_tasks)
         if len(found) > 1:
             numbers = [number for number, _ in found]
@@ -62,24 +62,24 @@ def test_a_random_study_gives_as_many_tasks_as_asked_for():
 
 
 def test_orders_rise_fall_and_then_are_shuffled_the_same_for_a_seed():
-    first = orders(10, 5, seed=3)
-    assert first == orders(10, 5, seed=3) != orders(10, 5, seed=4)
+    first = make_orders(10, 5, seed=3)
+    assert first == make_orders(10, 5, seed=3) != make_orders(10, 5, seed=4)
     assert first[0] == tuple(range(10)) and first[1] == first[0][::-1]
     assert all(sorted(order) == list(range(10)) for order in first)
     assert len(set(first)) == 5
 
 
 def test_arms_are_run_in_their_order_and_never_without_the_reference():
-    assert chosen(()) == NAMES
-    assert chosen(["baseline", "single-process"]) == ("cold", "single-process", "baseline")
+    assert select_arms(()) == NAMES
+    assert select_arms(["baseline", "single-process"]) == ("cold", "single-process", "baseline")
     with pytest.raises(BadInput, match=r"no arm warm; arms are cold, fresh-venv"):
-        chosen(["warm", "cold"])
+        select_arms(["warm", "cold"])
 
 
 def test_no_arm_seeds_global_generators_nor_replaces_a_process_for_its_age():
     settings = Settings(max_process_reuse=3, process_ttl_seconds=5, preset="baseline")
     for arm in ARMS:
-        own = arm.settings(settings)
+        own = arm.isolate_settings(settings)
         assert not own.seed_globals and own.executor_type == arm.executor, arm.name
         assert (own.max_process_reuse, own.process_ttl_seconds, own.preset) == (0, 0, ""), arm.name
-    assert named("fresh-venv").settings(settings).force_fresh_venv
+    assert find_arm("fresh-venv").isolate_settings(settings).force_fresh_venv

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from executor_helpers import write_bundle
-from modelops_dask.diagnose import script
+from modelops_dask.diagnose.causes import script
 from modelops_dask.executors.wire import find_wire
 
 CACHING = """
@@ -28,7 +28,7 @@ def call(beta: float, seed: int) -> tuple[str, dict, int]:
 
 def run(folder, bundle, polluters, victim) -> subprocess.CompletedProcess:
     path = folder / "reproduce.py"
-    path.write_text(script.text(bundle, find_wire(bundle), polluters, victim))
+    path.write_text(script.render_script(bundle, find_wire(bundle), polluters, victim))
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
         [sys.executable, "-I", path], cwd=folder, env=variables, capture_output=True, text=True
@@ -83,7 +83,7 @@ def test_a_process_that_ends_is_a_result_too(tmp_path):
 def test_it_keeps_to_python_39_and_says_what_it_is_for(tmp_path):
     import ast
 
-    text = script.text(tmp_path, "wire.py:wire", [call(0.1, 1)], call(0.1, 2))
+    text = script.render_script(tmp_path, "wire.py:wire", [call(0.1, 1)], call(0.1, 2))
     tree = ast.parse(text, feature_version=(3, 9))
     assert "polluters" in ast.get_docstring(tree)
     assert "modelops" not in text.replace("modelops.wire", ""), "it needs nothing of ours"

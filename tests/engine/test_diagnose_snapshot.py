@@ -2,10 +2,10 @@
 
 import pytest
 
-from modelops_dask.diagnose.probe import Ask
+from modelops_dask.diagnose.trials.probe import ProbeRequest
 from probe_helpers import probed, said
 
-CHANGES = Ask(changes=True)
+CHANGES = ProbeRequest(changes=True)
 HEAD = "import collections, functools, itertools, os, random, sys\n"
 
 # What a model keeps, its task (`y` is the result), and what must be said of it.

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from modelops_dask.diagnose import sources
-from modelops_dask.diagnose.probe import Ask
-from modelops_dask.diagnose.sources import Source
+from modelops_dask.diagnose.causes import sources
+from modelops_dask.diagnose.causes.sources import Source
+from modelops_dask.diagnose.trials.probe import ProbeRequest
 from probe_helpers import probed, said
 
 # By kind: expressions that depend on chance, each in a line of its own, and the call that must be named.
@@ -72,9 +72,9 @@ def test_pandas_which_needs_the_true_datetime_is_seen_and_frozen(tmp_path):
         def wire(entrypoint, params, seed):
             return {"y": str(pandas.Timestamp.now())}
     """
-    (use,) = probed(tmp_path, wire, ask=Ask(trace=True)).uses
+    (use,) = probed(tmp_path, wire, ask=ProbeRequest(trace=True)).uses
     assert (use.kind, use.call, use.line, use.times) == ("clock", "datetime.datetime.now", 5, 2)
-    frozen = probed(tmp_path, wire, ask=Ask(frozen=True))
+    frozen = probed(tmp_path, wire, ask=ProbeRequest(frozen=True))
     assert frozen.answers[0].outputs["y"].startswith(b"2023-11-1"), said(frozen)
 
 
@@ -145,7 +145,7 @@ def test_a_model_that_waits_ends_when_clocks_are_frozen(tmp_path):
                 list(threads.map(time.sleep, [0.01] * 4, timeout=10))
             return {"y": "done"}
         """,
-        ask=Ask(frozen=True),
+        ask=ProbeRequest(frozen=True),
     )
     assert [answer.outputs for answer in found.answers] == [{"y": b"done"}] * 2, said(found)
 

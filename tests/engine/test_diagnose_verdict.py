@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from modelops_dask.diagnose import advice, confidence, verdict
 from modelops_dask.diagnose.result import ArmReport, Diagnosis, Evidence, Example
+from modelops_dask.diagnose.verdict import advice, confidence, verdict
 
 ALL = [
     dict(zip(verdict.FACTS, combination, strict=True))
@@ -25,7 +25,7 @@ def test_every_combination_has_one_verdict_and_no_row_is_in_another_s_shadow():
 
 
 def test_the_table_names_only_facts_and_arms_that_there_are():
-    from modelops_dask.diagnose.arms import NAMES
+    from modelops_dask.diagnose.trials.arms import NAMES
 
     for row in verdict.TABLE:
         assert set(row.facts) <= set(verdict.FACTS), row.because
@@ -62,8 +62,8 @@ def test_nothing_is_called_healthy_that_was_not_looked_at():
 
 
 def test_what_is_not_known_is_said_to_be_open():
-    assert verdict.left_open(NOTHING_SEEN) == ()
-    (said,) = verdict.left_open(NOTHING_SEEN | {"threads": None})
+    assert verdict.list_open_causes(NOTHING_SEEN) == ()
+    (said,) = verdict.list_open_causes(NOTHING_SEEN | {"threads": None})
     assert said.startswith("threads: ")
 
 
@@ -89,28 +89,28 @@ def test_confidence_grows_with_what_was_compared():
 
 
 def test_process_reuse_is_lived_with_by_forks_where_they_are_a_cure():
-    assert advice.preset("process-reuse", {"fork": False}) == "isolated-fork"
-    assert advice.preset("process-reuse", {"fork": True}) == "cold"
-    assert advice.preset("process-reuse", {}) == "cold"
+    assert advice.recommend_preset("process-reuse", {"fork": False}) == "isolated-fork"
+    assert advice.recommend_preset("process-reuse", {"fork": True}) == "cold"
+    assert advice.recommend_preset("process-reuse", {}) == "cold"
 
 
 def test_values_keep_what_their_preset_states():
     from mops_helm.values.presets import find
 
     for found in verdict.VERDICTS:
-        values = advice.values(found, {"fork": False}, "bundle")
+        values = advice.recommend_values(found, {"fork": False}, "bundle")
         stated = find(values["preset"]).values["executor"]
         assert {key: values["executor"][key] for key in stated} == stated
 
 
 def test_values_where_no_preset_fits_name_none():
-    image = advice.values("process-reuse", {"fork": False}, "image")
+    image = advice.recommend_values("process-reuse", {"fork": False}, "image")
     assert "preset" not in image and image["executor"]["environment"] == "image"
-    spoilt = advice.values("cached-environment", {"cold": True}, "bundle")
+    spoilt = advice.recommend_values("cached-environment", {"cold": True}, "bundle")
     assert spoilt == {"executor": {"type": "cold", "environment": "bundle", "forceFreshVenv": True}}
-    leak = advice.values("memory", {}, "bundle", max_process_reuse=40)
+    leak = advice.recommend_values("memory", {}, "bundle", max_process_reuse=40)
     assert leak["executor"]["maxProcessReuse"] == 40
-    assert advice.values("memory", {}, "bundle", process_bytes=2**30) == {
+    assert advice.recommend_values("memory", {}, "bundle", process_bytes=2**30) == {
         "workers": {"memoryPerProcess": "2048Mi"}
     }
 

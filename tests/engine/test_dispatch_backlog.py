@@ -10,21 +10,21 @@ from distributed import SchedulerPlugin
 from helpers import wait_for
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import Stopped
-from modelops_dask.local import local_cluster
+from modelops_dask.plan import spec
+from modelops_dask.plan.plan import Plan, Request, tabulate
+from modelops_dask.plan.sampling import Explicit
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape, for_task
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
-from modelops_dask.study import spec
 from modelops_dask.study.backlog import CAUTION, GROWTH, WINDOW, Backlog, Pace, count, halve
 from modelops_dask.study.batch import Batch, Failed, Receipt, as_ranges
 from modelops_dask.study.breaker import DEATHS_AT_FIRST, DEATHS_IN_A_ROW, Breaker, OutOfMemory
 from modelops_dask.study.dispatch import Limits
 from modelops_dask.study.drive import drive
 from modelops_dask.study.ledger import Ledger
-from modelops_dask.study.plan import Plan, Request, tabulate
-from modelops_dask.study.sampling import Explicit
+from modelops_dask.workers.local import local_cluster
 from study_helpers import KNOBS, write_spec
 
 
@@ -104,12 +104,12 @@ def test_deaths_make_batches_smaller_until_some_came_back():
     pace = Pace(batch_seconds=1.0)
     pace.learn(1000, 10.0)
     assert pace.window == WINDOW
-    pace.lost()
+    pace.record_loss()
     assert pace.window == 1, "none waits behind another"
     pace.learn(1000, 10.0)
     assert pace.window == WINDOW
     for _ in range(20):
-        pace.lost()
+        pace.record_loss()
     assert pace.window == 1 and pace.size(remaining=10**6, slots=4, places=1) == 100 / CAUTION // 1
     for _ in range(40):
         pace.learn(10, 0.1)
@@ -148,7 +148,7 @@ def test_the_scheduler_never_holds_more_than_the_window_of_each_worker(tmp_path,
             wait_for(lambda: not scheduler.tasks, "end of what the scheduler holds")
 
     loaded = spec.load(write_spec(tmp_path, n=1000, rests=0.002))
-    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Store(str(tmp_path / "store"))
     summary = drive(loaded, bundle, store, watched, limits=Limits(batch_seconds=0.05))
     assert summary.counts["ok"] == 1000
     held, slots = found
@@ -174,7 +174,7 @@ def test_the_ledger_counts_what_a_fold_of_the_same_rows_finds(plan, tmp_path):
     seed = random.randrange(2**32)
     print("seed", seed)
     rng = random.Random(seed)
-    files = Files(str(tmp_path))
+    files = Store(str(tmp_path))
     ledger, state = Ledger(plan, fold(files, plan, 4), 4), fold(files, plan, 4)
     backlog = Backlog(state.pending_ranges())
     for _ in range(60):
@@ -183,7 +183,7 @@ def test_the_ledger_counts_what_a_fold_of_the_same_rows_finds(plan, tmp_path):
         tasks = list(plan.tasks(ranges))
         begun = tasks[: rng.randrange(1, len(tasks) + 1)]
         rows, failed = [], []
-        batch = Batch(None, "part", ranges, 1.0, ledger.died_before(ranges))
+        batch = Batch(None, "part", ranges, 1.0, ledger.find_lost_before(ranges))
         for task in begun:
             index = plan.index(task.set, task.replicate)
             status = rng.choices(["ok", "failed", "died"], [6, 3, 2])[0]
@@ -207,34 +207,34 @@ def test_the_ledger_counts_what_a_fold_of_the_same_rows_finds(plan, tmp_path):
 def test_deaths_in_a_row_stop_the_run_and_a_completed_task_forgives_them():
     breaker = Breaker(completed_before=True)
     for _ in range(DEATHS_IN_A_ROW - 1):
-        breaker.died("3/1", workers=1)
-    breaker.completed()
+        breaker.record_death("3/1", workers=1)
+    breaker.record_completion()
     for _ in range(DEATHS_IN_A_ROW - 1):
-        breaker.died("3/1", workers=1)
+        breaker.record_death("3/1", workers=1)
     with pytest.raises(Stopped, match="task 4/2") as stopped:
-        breaker.died("4/2", workers=1)
+        breaker.record_death("4/2", workers=1)
     assert stopped.value.exit_code == 4 and "more memory per process" in str(stopped.value)
 
 
 def test_while_nothing_ever_completed_few_deaths_are_enough():
     breaker = Breaker()
     for _ in range(DEATHS_AT_FIRST - 1):
-        breaker.died("3/1", workers=1)
+        breaker.record_death("3/1", workers=1)
     with pytest.raises(Stopped):
-        breaker.died("3/1", workers=1)
+        breaker.record_death("3/1", workers=1)
 
 
 def test_tasks_too_large_for_a_pod_stop_a_study_of_which_nothing_ever_completed():
     breaker = Breaker()
     for size in (300, 200):
-        breaker.out_of_memory("0/0", Failed(0, "poisoned", "TaskOOM", size * MIB, 250 * MIB))
+        breaker.record_out_of_memory("0/0", Failed(0, "poisoned", "TaskOOM", size * MIB, 250 * MIB))
     with pytest.raises(OutOfMemory, match="task 2/0") as stopped:
-        breaker.out_of_memory("2/0", Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB))
+        breaker.record_out_of_memory("2/0", Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB))
     assert stopped.value.exit_code == 4 and stopped.value.limit_bytes == 300 * MIB
     assert stopped.value.needed_bytes == 1200 * MIB and "300 MiB" in str(stopped.value)
     breaker = Breaker(completed_before=True)
     for _ in range(50):
-        breaker.out_of_memory("2/0", Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB))
+        breaker.record_out_of_memory("2/0", Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB))
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -248,4 +248,4 @@ def test_a_shape_for_a_task_leaves_it_so_much_alone_in_a_pod(processes):
 def test_a_node_that_takes_many_workers_along_is_not_yet_a_verdict():
     breaker = Breaker()
     for _ in range(40):
-        breaker.died("0/0", workers=32)
+        breaker.record_death("0/0", workers=32)

@@ -17,21 +17,22 @@ from distributed import Client, LocalCluster
 from helpers import wait_for
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import Stopped
-from modelops_dask.local import local_cluster
-from modelops_dask.remote import SchedulerLost
+from modelops_dask.plan import spec
+from modelops_dask.plan.plan import Request
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.identity import PartMark
-from modelops_dask.store.study import existing
-from modelops_dask.study import events, spec
-from modelops_dask.study.batch import Source
+from modelops_dask.store.study import read_plan
+from modelops_dask.study import events
+from modelops_dask.study.batch import RunContext
 from modelops_dask.study.dispatch import Limits
 from modelops_dask.study.drive import Watcher, drive
-from modelops_dask.study.plan import Request
 from modelops_dask.study.prepare import prepare
+from modelops_dask.workers.local import local_cluster
+from modelops_dask.workers.remote import SchedulerLost
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -46,7 +47,7 @@ def cluster(tmp_path: Path, threads: int = 1):
 
 def study(tmp_path: Path, threads: int = 1, limits: Limits = Limits(), on_progress=lambda _: None, **wanted):  # noqa: B008
     """Run a study of the knobs bundle under `direct`, where a task that ends its process ends a worker."""
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     loaded = spec.load(write_spec(tmp_path, **wanted))
     return drive(
         loaded,
@@ -59,10 +60,10 @@ def study(tmp_path: Path, threads: int = 1, limits: Limits = Limits(), on_progre
 
 
 def rows(tmp_path: Path) -> list[dict]:
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     found = []
     for name in files.list(parts.FOLDER):
-        with parts.reading(files, name) as part:
+        with parts.open_part_file(files, name) as part:
             found += part.read(columns=["set", "replicate", "status", "reason"]).to_pylist()
     return found
 
@@ -96,14 +97,14 @@ def test_a_task_that_always_raises_gets_four_attempts_unless_another_number_is_g
         assert summary.counts == {"ok": 2, "failed": 1, "poisoned": 0, "pending": 0}
         found = sorted((row["set"], row["status"]) for row in rows(tmp_path))
         assert found == [(0, "ok"), *[(1, "failed")] * 4, (2, "ok")], "one attempt and three retries"
-    assert summary.ran is None, "nothing was left for a second run"
+    assert summary.run_progress is None, "nothing was left for a second run"
 
 
 def test_a_study_of_nothing_but_deaths_is_stopped_with_what_was_seen(tmp_path):
     with pytest.raises(Stopped, match=r"worker processes died.*last was task \d+/0") as stopped:
         study(tmp_path, n=30, kills=list(range(30)))
     assert stopped.value.exit_code == 4
-    state = fold(Files(str(tmp_path / "store")), existing(Files(str(tmp_path / "store"))))
+    state = fold(Store(str(tmp_path / "store")), read_plan(Store(str(tmp_path / "store"))))
     assert state.counts()["ok"] == 0 and state.counts()["poisoned"] > 0
 
 
@@ -119,7 +120,7 @@ def test_without_workers_the_run_stops_instead_of_waiting_for_ever(tmp_path):
 
     loaded = spec.load(write_spec(tmp_path, n=4))
     bundle = fetch(str(KNOBS), tmp_path / "cache")
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     with pytest.raises(Stopped, match="there was no worker, and 4 tasks are pending"):
         drive(loaded, bundle, files, closing, limits=Limits(worker_wait_seconds=1))
 
@@ -127,8 +128,8 @@ def test_without_workers_the_run_stops_instead_of_waiting_for_ever(tmp_path):
 def test_the_last_worker_dies_before_it_has_the_environment(tmp_path):
     """Nobody restarts it: what waits for it must not, and dispatch says that there is no worker."""
     bundle = fetch(str(KNOBS), tmp_path / "cache")
-    source = Source(
-        Files(str(tmp_path)), Request(1, ((0, 1),)), bundle, mark=PartMark("0" * 32, bundle.digest)
+    source = RunContext(
+        Store(str(tmp_path)), Request(1, ((0, 1),)), bundle, mark=PartMark("0" * 32, bundle.digest)
     )
     inbox: SimpleQueue[events.Event] = SimpleQueue()
     with (
@@ -147,7 +148,7 @@ def test_the_last_worker_dies_before_it_has_the_environment(tmp_path):
             assert prepared.result(timeout=60) is None
             assert busy.status == "pending"
         finally:
-            inbox.put(events.Stop())  # ends what waits, should the test fail
+            inbox.put(events.StopRequested())  # ends what waits, should the test fail
             worker.kill()
             worker.wait()
 
@@ -174,7 +175,7 @@ def test_a_killed_worker_costs_its_batch_only(tmp_path):
     summary = drive(
         loaded,
         fetch(str(KNOBS), tmp_path / "cache"),
-        Files(str(tmp_path / "store")),
+        Store(str(tmp_path / "store")),
         watched,
         watcher=Watcher(progress=kill_once),
     )
@@ -218,6 +219,6 @@ def test_a_connection_that_is_reset_and_made_again_is_a_lost_one(tmp_path):
             yield client
 
     loaded = spec.load(write_spec(tmp_path, n=200, seconds=0.1))
-    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Store(str(tmp_path / "store"))
     with pytest.raises(SchedulerLost):
         drive(loaded, bundle, store, second, watcher=Watcher(progress=cut))

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from distributed import Client
 
 from helpers import wait_for
-from modelops_dask import drain
 from modelops_dask.bundle import fetch
-from modelops_dask.local import local_cluster
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
-from modelops_dask.study import spec
+from modelops_dask.store.files import Store
 from modelops_dask.study.drive import drive
+from modelops_dask.workers import drain
+from modelops_dask.workers.local import local_cluster
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -28,9 +28,9 @@ def cluster(tmp_path, threads=1):
 
 
 def rows(tmp_path):
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     for name in files.list(parts.FOLDER):
-        with parts.reading(files, name) as part:
+        with parts.open_part_file(files, name) as part:
             yield from part.read(columns=["set", "status"]).to_pylist()
 
 
@@ -60,7 +60,7 @@ def study_with_a_drain(tmp_path, *, patience_seconds, opens_first, n):
         summary = drive(
             spec.load(write_spec(tmp_path, n=n, until=str(gate))),
             fetch(str(KNOBS), tmp_path / "cache"),
-            Files(str(tmp_path / "store")),
+            Store(str(tmp_path / "store")),
             lambda: _kept(client),
         )
         leaving.join(90)

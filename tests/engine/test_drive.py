@@ -7,18 +7,18 @@ from contextlib import contextmanager, nullcontext
 import pytest
 
 from modelops_dask.bundle import fetch
-from modelops_dask.local import local_cluster
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.merge import MERGE_OVER
 from modelops_dask.store.study import begin
-from modelops_dask.study import spec
 from modelops_dask.study.dispatch import Limits
 from modelops_dask.study.drive import Watcher, drive
-from modelops_dask.study.memory import TaskMemory
+from modelops_dask.workers.local import local_cluster
+from modelops_dask.workers.memory import TaskMemory
 from store_helpers import attempt
 from study_helpers import KNOBS, write_spec
 
@@ -36,18 +36,18 @@ def test_a_task_that_died_with_less_than_workers_were_said_to_have_is_poisoned_a
     shape = Shape(1, 1, 1, 2 * GIB)
     said = TaskMemory(shape, settings, largest_bytes=1 << 50)
     loaded = spec.load(write_spec(tmp_path, n=4, hungry=[2]))
-    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Store(str(tmp_path / "store"))
     for _ in range(2):
         summary = drive(loaded, bundle, store, lambda: local_cluster(shape, settings), memory=said)
         assert summary.counts == {"ok": 3, "failed": 0, "poisoned": 1, "pending": 0}
         assert summary.exit_code == 3
-        assert summary.ran, "with so much memory the task might do well, so it is tried again"
+        assert summary.run_progress, "with so much memory the task might do well, so it is tried again"
 
 
 def test_thousands_of_parts_are_merged_before_a_run_goes_on_and_nothing_else_changes(tmp_path):
     settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
     loaded = spec.load(write_spec(tmp_path, n=MERGE_OVER))
-    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Store(str(tmp_path / "store"))
     plan = begin(store, loaded, bundle.digest)
     rows = [attempt(plan, 0, 0, "failed", reason="ValueError")] * 4  # failed
     rows += [attempt(plan, 1, 0, "failed", reason="ValueError")]  # pending
@@ -76,7 +76,7 @@ def test_thousands_of_parts_are_merged_before_a_run_goes_on_and_nothing_else_cha
     assert facts_then == facts
     assert summary.counts == {"ok": MERGE_OVER - 1, "failed": 1, "poisoned": 0, "pending": 0}
     assert summary.conflicts == [(2, 0)]
-    assert summary.ran.ended_here == 4, "what was pending: the second task and the last three"
+    assert summary.run_progress.ended_here == 4, "what was pending: the second task and the last three"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_thousands_of_parts_are_merged_before_a_run_goes_on_and_nothing_else_cha
 )
 def test_a_run_under_other_conditions_than_the_results_before_says_so(tmp_path, threads, environment, said):
     loaded = spec.load(write_spec(tmp_path, n=4))
-    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Store(str(tmp_path / "store"))
 
     def cluster(threads, environment):
         settings = Settings(
@@ -120,7 +120,7 @@ def test_a_run_under_other_conditions_than_the_results_before_says_so(tmp_path, 
 @pytest.mark.parametrize("well", [0, 1])
 def test_a_study_in_which_nothing_ends_well_says_so_once_and_goes_on(tmp_path, well):
     loaded = spec.load(write_spec(tmp_path, n=40, raises=list(range(well, 40))))
-    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Store(str(tmp_path / "store"))
     settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
     noted: list[str] = []
     with local_cluster(Shape(1, 1, 1, GIB), settings) as client:

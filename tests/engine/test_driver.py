@@ -13,12 +13,12 @@ import pytest
 from helpers import wait_for
 from modelops_dask.bundle import fetch
 from modelops_dask.bundle.pack import pack
-from modelops_dask.driver import stored
+from modelops_dask.pod.driver import store_bundle
 from modelops_dask.settings import Settings
 from modelops_dask.store import verify
 from modelops_dask.store.claim import FILE as CLAIM
-from modelops_dask.store.claim import claimed
-from modelops_dask.store.files import Files
+from modelops_dask.store.claim import hold_claim
+from modelops_dask.store.files import Store
 from study_helpers import KNOBS, SMALL, environ, finish, mops_helm, parts_in, write_spec
 
 SHAPE = {"replicas": 1, "processes": 1, "threads": 1, "pod_memory_bytes": 2**30, "resources": {}}
@@ -164,25 +164,25 @@ def test_a_scheduler_that_comes_back_is_waited_for_and_the_study_goes_on(tmp_pat
 
 
 def test_the_bundle_is_in_the_store_once_and_workers_get_it_from_there(tmp_path):
-    files, mine = Files(str(tmp_path / "store")), Settings(bundles_cache_dir=tmp_path / "mine")
-    kept = stored(str(KNOBS), files, mine)
+    files, mine = Store(str(tmp_path / "store")), Settings(bundles_cache_dir=tmp_path / "mine")
+    kept = store_bundle(str(KNOBS), files, mine)
     (archive,) = (tmp_path / "store" / "bundles").iterdir()
     assert archive.name == f"{kept.digest.removeprefix('sha256:')}.tar.gz"
     assert archive.read_bytes() == pack(kept)
     theirs = fetch(kept.source, tmp_path / "theirs", kept.digest)
     assert theirs.digest == kept.digest and (theirs.path / "wire.py").is_file()
     archive.write_bytes(b"of an earlier run")
-    assert stored(str(KNOBS), files, mine).source == kept.source
+    assert store_bundle(str(KNOBS), files, mine).source == kept.source
     assert archive.read_bytes() == b"of an earlier run", "put if absent"
 
 
 def test_a_claim_is_one_runs_until_it_ends_or_grows_old(tmp_path):
-    files = Files(str(tmp_path))
-    with claimed(files, "a") as first, claimed(files, "b") as second, claimed(files, "a") as again:
+    files = Store(str(tmp_path))
+    with hold_claim(files, "a") as first, hold_claim(files, "b") as second, hold_claim(files, "a") as again:
         assert (first, second, again) == (True, False, True), "who was killed comes back to its own"
     assert not (tmp_path / CLAIM).exists()
     (tmp_path / CLAIM).write_text('{"who": "gone", "at": 0}')
-    with claimed(files, "b") as mine:
+    with hold_claim(files, "b") as mine:
         assert mine
 
 

@@ -2,12 +2,13 @@
 
 import pytest
 
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.study import begin
-from modelops_dask.study import profile, spec
+from modelops_dask.study import profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.estimate import MARGIN, estimate
 from modelops_dask.study.profile import Profile
@@ -20,7 +21,7 @@ PROFILE = Profile("digest", "m.s/a", "isolated_warm", 20, 2.0, 3.0, 100 * MIB, 2
 @pytest.fixture
 def store(tmp_path):
     """A study with 21 rows: 0.5 to 1.5 seconds and 100 to 200 MiB, and one out of memory at 300."""
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     begin(files, spec.load(write_spec(tmp_path, n=20)), "digest")
     rows = [
         parts.Attempt(x, 0, 1, "ok", peak_bytes=(100 + 5 * x) * MIB, executor="cold", seconds=0.5 + x / 20)
@@ -40,7 +41,7 @@ def test_a_profile_is_measured_and_found_again(store, tmp_path):
     assert found.most_peak_bytes == 195 * MIB and found.most_limit_bytes == 300 * MIB
     assert (found.least_peak_bytes, found.first_set, found.last_set) == (100 * MIB, 0, 19)
     assert found.median_peak_bytes == pytest.approx(147.5 * MIB, rel=0.01)
-    beside = Files(str(tmp_path / "another"))
+    beside = Store(str(tmp_path / "another"))
     assert profile.find(beside, "digest", "knobs.wire/any") == found
     assert profile.find(beside, "another digest", "knobs.wire/any") is None
     assert profile.find(beside, "digest", "another.model/any") is None
@@ -53,7 +54,7 @@ def test_a_profile_that_is_damaged_is_no_profile(store):
 
 
 def test_nothing_measured_no_profile(tmp_path):
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     begin(files, spec.load(write_spec(tmp_path, n=2)), "digest")
     assert profile.measure(files) is None
     profile.save(files)

@@ -16,7 +16,7 @@ from executor_helpers import descriptors, settings, task, write_bundle
 from modelops_dask import executors
 from modelops_dask.executors import mailbox, messages, replay
 from modelops_dask.executors.mailbox import Mailbox, OutOfTurn, answer_of
-from modelops_dask.executors.messages import OUT_OF_TURN, Answer, packed
+from modelops_dask.executors.messages import OUT_OF_TURN, Answer, pack
 from study_helpers import SMALL, mops_helm
 
 KINDS = ["isolated_warm", "isolated_fork", "cold"]
@@ -80,7 +80,7 @@ def insider(tmp_path_factory):
 
 def body_of(answer):
     """What stands behind the turn in the frame of an answer."""
-    return b"".join(packed(bytes(16), messages.head_of(answer), *answer.outputs.values()))[16:]
+    return b"".join(pack(bytes(16), messages.head_of(answer), *answer.outputs.values()))[16:]
 
 
 FORGED = body_of(Answer("ok", {"x": b"forged"}))
@@ -192,7 +192,7 @@ def test_an_answer_arrives_as_it_was_sent(pair):
     its_turn = messages.turn(NONCE, 3)
     for outputs in ({}, {"": b""}, {"a": b"1", '\u00e9\U0001f600\n"': bytes(range(256)) * 100}):
         sent = Answer("ok", outputs, "why", "line\nline \u4e2d", 1.25e-6, 123456789)
-        for piece in packed(its_turn, messages.head_of(sent), *outputs.values()):
+        for piece in pack(its_turn, messages.head_of(sent), *outputs.values()):
             theirs.sendall(piece)
         while (frame := mail.frame(its_turn)) is None:
             assert mail.read()

@@ -81,7 +81,7 @@ def test_a_later_runner_finds_the_bytecode_of_the_import_and_none_of_tasks(tmp_p
     one = bundle.fetch(str(source), chosen.bundles_cache_dir)
     with executors.create(chosen) as executor:
         outcomes = [executor.run(Task(one, "any", {}, seed)) for seed in range(3)]
-        assert executor.file_changes(one).written == (), "bytecode is not what tasks write"
+        assert executor.file_changes(one).written_files == (), "bytecode is not what tasks write"
     assert all(b"late" not in outcome.outputs["found"] for outcome in outcomes)
     made = {path.name: path.read_bytes() for path in (one.path / "__pycache__").iterdir()}
     assert {name.partition(".")[0] for name in made} == {"wire", "early"}

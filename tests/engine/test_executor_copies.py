@@ -131,7 +131,7 @@ def test_tasks_find_files_as_a_new_process_does_whatever_others_did(tmp_path, ki
                 assert outcome.status == "ok", outcome
                 found = {name: data.decode() for name, data in outcome.outputs.items()}
                 assert found == fresh(one.path, tmp_path / "fresh", params), params["do"]
-            assert executor.file_changes(one).shared == ()
+            assert executor.file_changes(one).shared_files == ()
         assert bundle.digest(one.path) == one.digest, "the checked copy was written to"
 
 
@@ -198,7 +198,7 @@ def test_a_write_to_a_link_is_named_and_later_copies_have_no_links(tmp_path, kin
     one = bundle.fetch(str(source), chosen.bundles_cache_dir)
     with executors.create(chosen) as executor:
         assert executor.run(Task(one, "any", {}, 1)).status == "ok"
-        shared = executor.file_changes(one).shared
+        shared = executor.file_changes(one).shared_files
         if workspace.copy(str(source / "wire.py"), str(tmp_path / "clone")):
             assert shared == (), "this file system shares blocks, so there are no links"
         else:
@@ -249,10 +249,10 @@ def test_a_write_that_keeps_size_and_time_is_named(tmp_path, kind, link, monkeyp
             assert executor.file_changes(one) == ((), ())
             (tmp_path / "other").unlink()
         assert executor.run(Task(one, "any", {"writes": True}, 1)).status == "ok"
-        assert executor.file_changes(one).shared == ("large.bin",)
+        assert executor.file_changes(one).shared_files == ("large.bin",)
         again = bundle.fetch(str(source), chosen.bundles_cache_dir)
         assert executor.run(Task(again, "any", {"writes": True}, 1)).outputs == {"before": b"0123"}
-        assert executor.file_changes(again).shared == ()
+        assert executor.file_changes(again).shared_files == ()
     assert bundle.digest(again.path) == again.digest
 
 
@@ -293,13 +293,13 @@ def test_a_new_file_beside_the_real_path_of_a_large_one_is_named_and_removed(
     params = {"name": name, "removes": removes}
     with executors.create(chosen) as executor:
         assert executor.run(Task(one, "any", params, 1)).outputs == {"found": b"False"}
-        assert executor.file_changes(one).shared == (shared,)
-        assert executor.file_changes(one).shared == (shared,), "to another batch that began before"
+        assert executor.file_changes(one).shared_files == (shared,)
+        assert executor.file_changes(one).shared_files == (shared,), "to another batch that began before"
         assert {path.name for path in (one.path / "data").iterdir()} == {"large.bin"}
         again = bundle.fetch(str(source), chosen.bundles_cache_dir)
         for _ in range(3):
             assert executor.run(Task(again, "any", params, 1)).outputs == {"found": b"False"}
-        assert executor.file_changes(again).shared == ()
+        assert executor.file_changes(again).shared_files == ()
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -310,7 +310,7 @@ def test_copies_keep_to_their_share_of_scratch(tmp_path, whole):
     one = bundle.fetch(str(source), chosen.bundles_cache_dir)
     with executors.create(chosen) as executor:
         assert executor.run(Task(one, "any", {}, 1)).status == "ok"
-        assert executor.file_changes(one).shared == ("large.bin",)
+        assert executor.file_changes(one).shared_files == ("large.bin",)
         if whole:
             again = bundle.fetch(str(source), chosen.bundles_cache_dir)
             with pytest.raises(BadInput, match=r"0\.8 MiB, .* Raise workers\.scratch\.sizeLimit"):
@@ -372,7 +372,7 @@ def test_what_importing_the_model_writes_is_the_beginning(tmp_path, kind):
     with executors.create(chosen) as executor:
         for seed in range(4):
             assert executor.run(Task(one, "any", {}, seed)).outputs == {"found": b"made at import"}
-        written = executor.file_changes(one).written
+        written = executor.file_changes(one).written_files
     assert set(written) == {"table.csv", "new", "wire.py"}
 
 

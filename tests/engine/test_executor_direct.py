@@ -16,8 +16,8 @@ from helpers import wait_for
 from modelops_dask import executors
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import runner
-from modelops_dask.local import local_cluster
 from modelops_dask.shape import Shape
+from modelops_dask.workers.local import local_cluster
 from study_helpers import SMALL, mops_helm
 
 
@@ -115,7 +115,7 @@ def test_seeding_is_left_out_when_threads_would_share_it(chosen):
 
 
 def test_an_error_that_is_no_text_can_be_stored():
-    answer = runner.failed(ValueError(os.fsdecode(b"bad \xff.csv")))
+    answer = runner.failed_answer(ValueError(os.fsdecode(b"bad \xff.csv")))
     assert "bad \\udcff.csv" in answer.error and answer.error.encode()
 
 

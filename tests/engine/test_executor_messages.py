@@ -64,7 +64,7 @@ def test_a_task_that_ends_its_process_takes_no_other_along(folder):
 
 def test_each_task_has_the_limit_of_memory(folder):
     chosen = settings(folder)
-    with executors.create(chosen, 1024 * MIB, share_bytes=300 * MIB) as executor:
+    with executors.create(chosen, 1024 * MIB, runner_limit_bytes=300 * MIB) as executor:
         sizes = (20, 200, 20, 600, 20)
         one_by_one = [task(FAULTS, chosen, "allocates", mib=mib) for mib in sizes]
         outcomes = executor.run_all(one_by_one)

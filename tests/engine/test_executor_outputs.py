@@ -8,7 +8,7 @@ import pytest
 
 from executor_helpers import settings, task, write_bundle
 from modelops_dask import executors
-from modelops_dask.executors.outputs import checked, failure
+from modelops_dask.executors.outputs import check_outputs, find_failure
 from study_helpers import SMALL, mops_helm
 
 RETURNS = """
@@ -94,7 +94,7 @@ DATA = {
 
 @pytest.mark.parametrize(("outputs", "reason", "text"), FAILURES.values(), ids=FAILURES)
 def test_failures(outputs, reason, text):
-    found = failure(checked(outputs))
+    found = find_failure(check_outputs(outputs))
     assert found is not None and found[0] == reason
     last = found[1].splitlines()[-1]
     assert last.startswith(f"{reason}: ") or not text
@@ -104,7 +104,7 @@ def test_failures(outputs, reason, text):
 
 @pytest.mark.parametrize("outputs", DATA.values(), ids=DATA)
 def test_data(outputs):
-    assert failure(checked(outputs)) is None
+    assert find_failure(check_outputs(outputs)) is None
 
 
 def test_a_traceback_is_kept():
@@ -113,7 +113,7 @@ def test_a_traceback_is_kept():
         "type": "ValueError",
         "traceback": "Traceback (most recent call last):\n  File x\n",
     }
-    _, error = failure({"error": js(said)})
+    _, error = find_failure({"error": js(said)})
     assert "File x" in error and error.endswith("\nValueError: no")
 
 

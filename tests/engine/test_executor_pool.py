@@ -11,7 +11,8 @@ import pytest
 
 from executor_helpers import FAULTS, is_gone, settings, task, write_bundle
 from helpers import wait_for
-from modelops_dask import executors, venv
+from modelops_dask import executors
+from modelops_dask.environments import venv
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import runner
 
@@ -245,7 +246,9 @@ def test_an_outcome_names_its_environment_and_threads(folder, monkeypatch, kind)
         outcome = executor.run(task(FAULTS, chosen))
     assert outcome.threads == 3
     assert len(outcome.environment) == 16
-    assert (outcome.environment == venv.here()) == (kind == "direct"), "the bundle's own has no packages"
+    assert (outcome.environment == venv.digest_of_process()) == (kind == "direct"), (
+        "the bundle's own has no packages"
+    )
 
 
 def test_a_type_that_runs_no_tasks_is_refused(folder):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from executor_helpers import write_bundle
-from modelops_dask import bundle, executors, venv
+from modelops_dask import bundle, executors
+from modelops_dask.environments import venv
 from modelops_dask.errors import MopsError
 from modelops_dask.settings import Settings
 

@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 
 from modelops_dask.executors import runner
+from modelops_dask.plan.plan import FAILED, POISONED, STATES
 from modelops_dask.store import parts
-from modelops_dask.store.conditions import mixed
+from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.fold import Failure, fold
-from modelops_dask.study.plan import FAILED, POISONED, STATES
 from store_helpers import attempt, begin, mark, with_seeds
 
 
@@ -106,13 +106,13 @@ def test_torn_and_foreign_files_are_named_and_passed_over(files, plan):
 
 def test_results_of_different_conditions_are_told_in_a_line(files, plan):
     parts.write(files, [attempt(plan, 0, i, threads=1, environment="e1") for i in range(3)])
-    assert mixed(fold(files, plan).conditions) == ""
+    assert describe_differences(fold(files, plan).conditions) == ""
     parts.write(files, [attempt(plan, 1, 0, threads=8, environment="e1"), attempt(plan, 1, 1, "failed")])
-    line = mixed(fold(files, plan).conditions)
+    line = describe_differences(fold(files, plan).conditions)
     assert "different numbers of native threads: 1 thread (3 results); 8 threads (1 result)" in line
     assert "e1" not in line and "\n" not in line
     parts.write(files, [attempt(plan, 1, 2, threads=1, environment="e2")])
-    assert "environment e2 (1 result)" in mixed(fold(files, plan).conditions)
+    assert "environment e2 (1 result)" in describe_differences(fold(files, plan).conditions)
 
 
 def test_rows_outside_the_plan_are_counted(files, plan, tmp_path):

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from modelops_dask.kube.connect import NoCluster, NoNamespace, Refused, asking, connect
+from modelops_dask.kube.connect import NoCluster, NoNamespace, RequestRefused, api_request, connect
 
 ANSWERS = {  # namespace -> status and message
     "models": (200, ""),
@@ -91,7 +91,7 @@ def test_what_is_not_there_is_said(server, kubeconfig, monkeypatch, tmp_path):
     kubeconfig(server)
     with pytest.raises(NoNamespace, match="kubectl create namespace nowhere"):
         connect(namespace="nowhere")
-    with pytest.raises(Refused, match="log in again"):
+    with pytest.raises(RequestRefused, match="log in again"):
         connect(namespace="expired")
     with pytest.raises(NoCluster, match=r"context three: .* it has one, two"):
         connect("three")
@@ -109,7 +109,7 @@ def test_a_server_that_does_not_answer(kubeconfig):
 def test_a_refusal_names_the_request_and_the_way_out(server, kubeconfig):
     kubeconfig(server)
     cluster = connect()
-    with pytest.raises(Refused, match=r"Could not look: .*cannot get") as caught, asking("look"):
+    with pytest.raises(RequestRefused, match=r"Could not look: .*cannot get") as caught, api_request("look"):
         cluster.core.read_namespace("hidden")
     assert caught.value.status == 403
     assert "kubectl auth can-i --list" in str(caught.value)

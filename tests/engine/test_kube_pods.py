@@ -125,7 +125,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_said(case):
     given, said = CASES[case]
-    assert said in str(pods.reason(given))
+    assert said in str(pods.find_problem(given))
 
 
 def test_the_values_that_are_named_are_those_of_the_part():
@@ -138,7 +138,9 @@ def test_the_values_that_are_named_are_those_of_the_part():
         ({"app.kubernetes.io/component": "scheduler"}, "scheduler.resources.requests.memory"),
         ({"app.kubernetes.io/component": "driver"}, "studies.driver.resources.requests.memory"),
     ):
-        assert f"Raise {value}:" in str(pods.reason({**given, "metadata": METADATA | {"labels": labels}}))
+        assert f"Raise {value}:" in str(
+            pods.find_problem({**given, "metadata": METADATA | {"labels": labels}})
+        )
 
 
 @pytest.mark.parametrize(
@@ -151,11 +153,11 @@ def test_the_values_that_are_named_are_those_of_the_part():
     ],
 )
 def test_nothing_is_said_of_what_is_well_or_only_begins(given):
-    assert pods.reason(given) is None
+    assert pods.find_problem(given) is None
 
 
 def test_a_warning_speaks_where_the_status_does_not():
-    said = pods.reason(
+    said = pods.find_problem(
         waiting("ContainerCreating"),
         [
             event("FailedScheduling", "old"),
@@ -167,9 +169,9 @@ def test_a_warning_speaks_where_the_status_does_not():
 
 def test_pods_that_cannot_be_created():
     quota = 'pods "x" is forbidden: exceeded quota: team, requested: cpu=2, used: cpu=7, limited: cpu=8'
-    said = str(pods.not_created([event("FailedCreate", quota)]))
+    said = str(pods.find_creation_problem([event("FailedCreate", quota)]))
     assert "quota team has no room: it asks for cpu=2; in use cpu=7 of cpu=8" in said
     assert "kubectl -n models describe resourcequota" in said
     security = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": host namespaces'
-    assert "podSecurityContext" in str(pods.not_created([event("FailedCreate", security)]))
-    assert pods.not_created([event("Unhealthy", "no answer")]) is None
+    assert "podSecurityContext" in str(pods.find_creation_problem([event("FailedCreate", security)]))
+    assert pods.find_creation_problem([event("Unhealthy", "no answer")]) is None

@@ -13,10 +13,10 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException
 
 from helpers import wait_for
-from modelops_dask.kube import annotate, watch
-from modelops_dask.kube.annotate import Annotations
+from modelops_dask.kube import annotations, watch
+from modelops_dask.kube.annotations import Annotations
 from modelops_dask.kube.connect import Cluster, NoCluster
-from modelops_dask.kube.watch import PodWatch, lost_since
+from modelops_dask.kube.watch import PodWatch, find_loss
 from modelops_dask.study.events import PodLost
 
 
@@ -244,27 +244,27 @@ def test_words_for_a_verdict_name_each_kind_of_trouble_once(server):
     stuck = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: 1 Insufficient memory."}
     with listening(server) as port:
         watched, _ = watching(port, [])
-        wait_for(watched.words, "words")
-        assert "no worker pods" in watched.words()
+        wait_for(watched.describe_problems, "words")
+        assert "no worker pods" in watched.describe_problems()
         low = {"reason": "Evicted", "message": "the node was low on memory"}
         server.set("left", "ADDED", phase="Failed", conditions=[], **low)
-        wait_for(lambda: "left: Evicted" in watched.words(), "word of what was evicted")
-        assert watched.words().startswith("The release has no worker pods")
+        wait_for(lambda: "left: Evicted" in watched.describe_problems(), "word of what was evicted")
+        assert watched.describe_problems().startswith("The release has no worker pods")
         for name in ("a", "bb", "ccc"):
             server.set(name, "ADDED", phase="Pending", conditions=[stuck])
-        wait_for(lambda: "3 pods" in watched.words(), "three pods")
-        assert "3 pods, such as a: Unschedulable: no node has memory left" in watched.words()
-        assert "no worker pods" not in watched.words()
+        wait_for(lambda: "3 pods" in watched.describe_problems(), "three pods")
+        assert "3 pods, such as a: Unschedulable: no node has memory left" in watched.describe_problems()
+        assert "no worker pods" not in watched.describe_problems()
 
 
 def test_the_end_of_a_worker_without_its_scheduler_is_nobodys_fault():
     before, now = made("a"), made("a")
     end = {"exitCode": 0, "reason": "Completed", "containerID": "c1"}
     now["status"]["containerStatuses"] = [{"name": "worker", "lastState": {"terminated": end}}]
-    assert lost_since(before, now) == ("WorkerExited", True)
+    assert find_loss(before, now) == ("WorkerExited", True)
     end["exitCode"] = 1
-    assert lost_since(before, now) == ("WorkerDied", False)
-    assert lost_since(None, now) is None
+    assert find_loss(before, now) == ("WorkerDied", False)
+    assert find_loss(None, now) is None
 
 
 def test_annotations_are_few_the_newest_counts_and_phases_come_at_once(server):
@@ -285,7 +285,7 @@ def test_annotations_are_few_the_newest_counts_and_phases_come_at_once(server):
 
 
 def test_the_last_word_waits_for_an_api_server_that_comes_back(server, monkeypatch):
-    monkeypatch.setattr(annotate, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(annotations, "AGAIN_SECONDS", 0.05)
     with listening(server) as port:
         pass
     asked = []
@@ -312,7 +312,7 @@ def test_the_last_word_waits_for_an_api_server_that_comes_back(server, monkeypat
 )
 def test_the_verdict_is_written_whatever_went_wrong_before(server, monkeypatch, error):
     """As while a token's file is replaced, or a proxy answers with a page of its own."""
-    monkeypatch.setattr(annotate, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(annotations, "AGAIN_SECONDS", 0.05)
     asked = []
 
     def job() -> str:

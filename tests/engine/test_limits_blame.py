@@ -20,16 +20,16 @@ from helpers import wait_for
 from limits_helpers import cgroup_of_memory
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import Stopped
-from modelops_dask.limits import own, pod
+from modelops_dask.limits import pod, worker_memory
 from modelops_dask.limits.guard import Guard, Usage, culprit
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape, process_limit
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
-from modelops_dask.study import spec
+from modelops_dask.store.files import Store
 from modelops_dask.study.breaker import Breaker
 from modelops_dask.study.drive import drive
-from modelops_dask.study.memory import in_pods, worker_words
+from modelops_dask.workers.memory import compute_for_pods, explain_worker_memory
 from study_helpers import COMMAND, environ
 
 MIB = 1024 * 1024
@@ -79,7 +79,7 @@ def test_a_task_within_what_it_was_promised_is_never_to_blame_while_a_process_ex
         most = max(workers.values())
         if sum(tasks.values()) >= promised:
             assert tasks[found] == max(tasks.values()), seed
-        elif most >= 160 + own.SUBSTANTIAL_BYTES // MIB:
+        elif most >= 160 + worker_memory.SUBSTANTIAL_BYTES // MIB:
             assert workers[found] == most, seed
         else:
             assert tasks[found] == max(tasks.values()), seed
@@ -87,7 +87,7 @@ def test_a_task_within_what_it_was_promised_is_never_to_blame_while_a_process_ex
 
 def test_all_worker_processes_of_a_pod_know_of_each_other(monkeypatch):
     monkeypatch.setattr(pod, "POD", os.getpid())
-    first, second = pod.Held(), pod.Held()
+    first, second = pod.PodLocks(), pod.PodLocks()
     first.register()
     assert second.workers() == [os.getpid()] and first.workers() == []
     first.close()
@@ -96,18 +96,18 @@ def test_all_worker_processes_of_a_pod_know_of_each_other(monkeypatch):
 
 
 def test_what_was_there_before_a_task_is_not_its_own(monkeypatch):
-    monkeypatch.setattr(own, "_kept_bytes", 600 * MIB)
-    assert own.was_there(700 * MIB, PLANNED)
-    monkeypatch.setattr(own, "_kept_bytes", 150 * MIB)
-    assert not own.was_there(700 * MIB, PLANNED)
+    monkeypatch.setattr(worker_memory, "_kept_bytes", 600 * MIB)
+    assert worker_memory.was_held_before(700 * MIB, PLANNED)
+    monkeypatch.setattr(worker_memory, "_kept_bytes", 150 * MIB)
+    assert not worker_memory.was_held_before(700 * MIB, PLANNED)
 
 
 def test_memory_that_arrow_keeps_is_given_back():
     held = pa.allocate_buffer(200 * MIB)
     memoryview(held).cast("B")[::4096] = bytes(200 * MIB // 4096)
-    full = own.held_bytes()
+    full = worker_memory.held_bytes()
     del held
-    assert own.release(at_least_bytes=0) < full - 100 * MIB
+    assert worker_memory.release(at_least_bytes=0) < full - 100 * MIB
 
 
 class Memory:
@@ -142,24 +142,26 @@ def test_a_guard_goes_on_after_a_look_that_failed(monkeypatch, caplog):
 
 
 def test_the_words_have_bytes_and_values_that_are_larger_than_before():
-    memory = in_pods(Shape(1, 1, 1, 1120 * MIB), Settings())
-    words = worker_words(1003 * MIB, memory)
+    memory = compute_for_pods(Shape(1, 1, 1, 1120 * MIB), Settings())
+    words = explain_worker_memory(1003 * MIB, memory)
     assert "held 1,003 MiB itself, and 160 MiB are planned" in words
     assert "executor.workerMemory=1216Mi,workers.memoryPerProcess=2080Mi" in words
     assert len(words) <= 200 and "\n" not in words, "a summary prints the last line, shortened to 200"
-    direct = worker_words(1003 * MIB, in_pods(Shape(1, 1, 1, 1120 * MIB), Settings(executor_type="direct")))
+    direct = explain_worker_memory(
+        1003 * MIB, compute_for_pods(Shape(1, 1, 1, 1120 * MIB), Settings(executor_type="direct"))
+    )
     assert "--set workers.memoryPerProcess=2048Mi" in direct
 
 
 def test_worker_processes_that_are_restarted_in_a_row_stop_a_study():
     breaker = Breaker(completed_before=True)
     for _ in range(9):
-        breaker.restarted(1, "values")
-    breaker.completed()
+        breaker.record_restart(1, "values")
+    breaker.record_completion()
     for _ in range(9):
-        breaker.restarted(1, "values")
+        breaker.record_restart(1, "values")
     with pytest.raises(Stopped, match=r"10 times, one after another.*\nvalues"):
-        breaker.restarted(1, "values")
+        breaker.record_restart(1, "values")
 
 
 MODEL = """
@@ -208,7 +210,7 @@ def pod_of_one_worker(folder: Path, settings: Settings) -> Iterator[Client]:
                 process.terminate()
 
 
-def attempts(files: Files) -> list[tuple[str, str]]:
+def attempts(files: Store) -> list[tuple[str, str]]:
     scanned = parts.scan(files, ["status", "reason"])
     return [(row["status"], row["reason"]) for found in scanned for row in found.table.to_pylist()]
 
@@ -228,10 +230,10 @@ def test_what_a_used_worker_process_holds_costs_no_task_anything(kind, tmp_path)
         return os.getpid()
 
     loaded = spec.load(write_study(tmp_path, [{"holds": 250, "returns": 1, "seconds": 0.5}], replicates=4))
-    bundle, files = fetch(str(tmp_path / "large"), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, files = fetch(str(tmp_path / "large"), tmp_path / "cache"), Store(str(tmp_path / "store"))
     with pod_of_one_worker(tmp_path, settings) as client:
         (before,) = client.run(hoard).values()
-        room = in_pods(Shape(1, 1, 1, POD), settings)
+        room = compute_for_pods(Shape(1, 1, 1, POD), settings)
         summary = drive(loaded, bundle, files, lambda: nullcontext(client), memory=room)
         (after,) = client.run(os.getpid).values()
     log = (tmp_path / "worker.log").read_text()
@@ -247,10 +249,10 @@ def test_large_outputs_leave_a_worker_process_as_it_was(tmp_path):
         executor_environment="image", bundles_cache_dir=tmp_path / "cache", venvs_dir=tmp_path / "venvs"
     )
     loaded = spec.load(write_study(tmp_path, [{"holds": 1, "returns": 40}], replicates=6))
-    bundle, files = fetch(str(tmp_path / "large"), tmp_path / "cache"), Files(str(tmp_path / "store"))
+    bundle, files = fetch(str(tmp_path / "large"), tmp_path / "cache"), Store(str(tmp_path / "store"))
     with pod_of_one_worker(tmp_path, settings) as client:
         summary = drive(loaded, bundle, files, lambda: nullcontext(client))
-        (held_bytes,) = client.run(lambda: own.held_bytes()).values()
+        (held_bytes,) = client.run(lambda: worker_memory.held_bytes()).values()
     assert summary.counts["ok"] == 6
     assert held_bytes < settings.worker_memory_bytes
 

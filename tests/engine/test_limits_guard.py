@@ -78,7 +78,9 @@ def worker(folder, own_pod):  # noqa: ARG001, F811
             chosen = settings(folder, executor_type=kind)
             plain = executors.create(chosen)
             return stack.enter_context(
-                LimitedExecutor(plain, MemoryOfRunners(500 * MIB), share_bytes=100 * MIB, worker_bytes=0)
+                LimitedExecutor(
+                    plain, MemoryOfRunners(500 * MIB), runner_limit_bytes=100 * MIB, worker_bytes=0
+                )
             )
 
         yield make
@@ -210,7 +212,7 @@ blind = sys.argv[3] == "blind"
 if blind:
     guard.LOOK_SECONDS = 1000
 chosen = settings(folder, executor_type=kind, executor_environment="image", worker_memory_bytes=50 << 20)
-with executors.create(chosen, share_bytes=100 << 20) as executor:
+with executors.create(chosen, runner_limit_bytes=100 << 20) as executor:
     for mib in (600, 50):
         outcome = executor.run(model(folder, "grows", mib=mib, hurries=blind))
         print(outcome.status, outcome.reason, outcome.peak_bytes >> 20, outcome.limit_bytes >> 20, sep=",")

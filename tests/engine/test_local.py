@@ -15,9 +15,9 @@ import pytest
 
 from helpers import wait_for
 from modelops_dask.errors import ClusterFailed
-from modelops_dask.local import local_cluster, machine
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
+from modelops_dask.workers.local import local_cluster, machine
 
 MIB = 1024**2
 GIB = 1024**3
@@ -108,7 +108,7 @@ def test_workers_end_when_their_driver_is_killed():
     script = textwrap.dedent(
         """
         import sys, time
-        from modelops_dask.local import local_cluster
+        from modelops_dask.workers.local import local_cluster
         from modelops_dask.settings import Settings
         from modelops_dask.shape import Shape
         if __name__ == "__main__":

@@ -6,16 +6,16 @@ from queue import SimpleQueue
 import pyarrow.parquet as pq
 
 from modelops_dask.bundle import fetch
-from modelops_dask.local import local_cluster
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
-from modelops_dask.store.files import Files
-from modelops_dask.study import spec
+from modelops_dask.store.files import Store
 from modelops_dask.study.batch import Batch
 from modelops_dask.study.dispatch import Limits
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.events import PodLost
 from modelops_dask.study.losses import Losses, LostTask
+from modelops_dask.workers.local import local_cluster
 from study_helpers import KNOBS, write_spec
 
 GIB = 1024**3
@@ -26,27 +26,27 @@ def test_without_anybody_to_tell_nothing_waits():
     losses = Losses(0)
     losses.add(LostTask(BATCH, "10.0.0.1", "WorkerDied"), now=100)
     assert losses
-    assert losses.known(now=100) == [LostTask(BATCH, "10.0.0.1", "WorkerDied")]
-    assert not losses and not losses.known(now=100)
+    assert losses.take_known(now=100) == [LostTask(BATCH, "10.0.0.1", "WorkerDied")]
+    assert not losses and not losses.take_known(now=100)
 
 
 def test_a_loss_waits_for_what_its_pod_died_of_and_no_longer():
     losses = Losses(3)
     losses.add(LostTask(BATCH, "10.0.0.1", "WorkerDied"), now=100)
     losses.add(LostTask(BATCH, "10.0.0.2", "WorkerDied"), now=100)
-    assert not losses.known(now=102)
-    losses.heard(PodLost("10.0.0.1", "OOMKilled", False), now=102)
-    assert losses.known(now=102) == [LostTask(BATCH, "10.0.0.1", "OOMKilled", False)]
-    assert losses.known(now=103) == [LostTask(BATCH, "10.0.0.2", "WorkerDied")]
+    assert not losses.take_known(now=102)
+    losses.record_pod(PodLost("10.0.0.1", "OOMKilled", False), now=102)
+    assert losses.take_known(now=102) == [LostTask(BATCH, "10.0.0.1", "OOMKilled", False)]
+    assert losses.take_known(now=103) == [LostTask(BATCH, "10.0.0.2", "WorkerDied")]
 
 
 def test_what_was_heard_before_counts_for_a_while():
     losses = Losses(3)
-    losses.heard(PodLost("10.0.0.1", "PodDeleted", True), now=100)
+    losses.record_pod(PodLost("10.0.0.1", "PodDeleted", True), now=100)
     losses.add(LostTask(BATCH, "10.0.0.1", "WorkerDied"), now=101)
-    assert losses.known(now=101) == [LostTask(BATCH, "10.0.0.1", "PodDeleted", True)]
+    assert losses.take_known(now=101) == [LostTask(BATCH, "10.0.0.1", "PodDeleted", True)]
     losses.add(LostTask(BATCH, "10.0.0.1", "WorkerDied"), now=200)
-    assert not losses.known(now=200), "an address has another pod by now"
+    assert not losses.take_known(now=200), "an address has another pod by now"
 
 
 def test_the_reason_of_the_pod_is_in_the_record_and_a_deleted_pod_is_in_none(tmp_path):
@@ -71,7 +71,7 @@ def test_the_reason_of_the_pod_is_in_the_record_and_a_deleted_pod_is_in_none(tmp
     summary = drive(
         loaded,
         fetch(str(KNOBS), tmp_path / "cache"),
-        Files(str(tmp_path / "store")),
+        Store(str(tmp_path / "store")),
         cluster,
         limits=Limits(reason_seconds=30),
         inbox=inbox,

@@ -12,7 +12,7 @@ from uv import find_uv_bin
 from executor_helpers import settings, write_bundle
 from modelops_dask import bundle, executors
 from modelops_dask.executors import Task
-from modelops_dask.study import spec
+from modelops_dask.plan import spec
 
 PYPROJECT = """
 [project]

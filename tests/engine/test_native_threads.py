@@ -9,9 +9,9 @@ import pytest
 
 from executor_helpers import write_bundle
 from modelops_dask.errors import BadInput
+from modelops_dask.plan.spec import load
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
-from modelops_dask.study.spec import load
+from modelops_dask.store.files import Store
 from study_helpers import mops_helm
 
 CC = shutil.which("cc")
@@ -99,9 +99,9 @@ def test_never_more_threads_than_the_process_owns(tmp_path, resources, flags, th
     running, most = struct.unpack("ii", (tmp_path / "counts").read_bytes())
     assert running == 0
     assert threads <= most <= 3, "the worker process has three"
-    files = Files(str(tmp_path / "out" / "native"))
+    files = Store(str(tmp_path / "out" / "native"))
     for name in files.list(parts.FOLDER):
-        with parts.reading(files, name) as part:
+        with parts.open_part_file(files, name) as part:
             for row in part.read().to_pylist():
                 assert row["threads"] == threads
                 outputs = dict(row["outputs"])

@@ -40,7 +40,7 @@ ROWS = [
 
 def test_round_trip(files):
     name = parts.write(files, ROWS)
-    with parts.reading(files, name.removeprefix("parts/")) as part:
+    with parts.open_part_file(files, name.removeprefix("parts/")) as part:
         rows = part.read().to_pylist()
     for row in rows:
         row["outputs"] = dict(row["outputs"])
@@ -61,8 +61,8 @@ def test_errors_of_tasks_wherever_their_rows_are(files):
     parts.write(files, [Attempt(many, 1, 5, "failed", error="later"), Attempt(1, 1, 5, "ok")])
     asked = {(0, 0), (0, 1), (1, 1), (4096, 1), (4097, 1), (many - 1, 1), (many, 1), (many + 1, 1)}
     expected = {(n, 1): f"no {n}" for n in (0, 1, 4096, 4097, many - 1)} | {(many, 1): "later"}
-    assert parts.errors(files, asked) == expected
-    assert parts.errors(files, set()) == {}
+    assert parts.read_errors(files, asked) == expected
+    assert parts.read_errors(files, set()) == {}
 
 
 def test_every_part_has_a_new_name(files):
@@ -87,7 +87,7 @@ def test_digest_of_outputs(one, other, same):
 
 
 def read(files, name="x.parquet"):
-    with parts.reading(files, name) as part:
+    with parts.open_part_file(files, name) as part:
         part.read()
 
 

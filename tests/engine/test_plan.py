@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from modelops_dask.study import contract
-from modelops_dask.study.plan import ABSENT, PENDING, Plan, Request, tabulate
-from modelops_dask.study.sampling import Explicit
+from modelops_dask.plan import contract
+from modelops_dask.plan.plan import ABSENT, PENDING, Plan, PlannedTask, Request, tabulate
+from modelops_dask.plan.sampling import Explicit
 
 
 def make(sets, replicates, ranges=None):
@@ -44,6 +44,14 @@ def test_tasks_of_ranges_against_a_loop(seed):
     assert {i for i in range(size) if plan.blank().ravel()[i] == ABSENT} == set(range(size)) - set(every)
     for index, (number, replicate, _, _) in every.items():
         assert plan.index(number, replicate) == index and plan.task(index)[:2] == (number, replicate)
+
+
+def test_the_plan_makes_tasks_by_position_in_this_order():
+    """A field that is added to PlannedTask has to be added in Plan._tasks_of_sets too."""
+    assert PlannedTask._fields == ("set", "replicate", "param_id", "params", "seed")
+    plan = Plan("m.s/b", tabulate(Explicit([({"x": 1}, 7)]).chunks({})), Request(1, ((0, 1),)))
+    expected = PlannedTask(set=0, replicate=0, param_id=contract.param_id({"x": 1}), params={"x": 1}, seed=7)
+    assert list(plan.tasks([(0, 1)])) == [expected]
 
 
 @pytest.mark.parametrize("task", [(-1, 0), (0, -1), (3, 0), (0, 2)])

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modelops_dask.study.plan import Plan, Request, Share, tabulate
-from modelops_dask.study.sampling import Explicit
+from modelops_dask.plan.plan import Chunk, Plan, Request, tabulate
+from modelops_dask.plan.sampling import Explicit
 
 
 def tasks(plan: Plan) -> np.ndarray:
@@ -15,7 +15,7 @@ def tasks(plan: Plan) -> np.ndarray:
 
 
 def shares(plan: Plan, count: int) -> list[Plan]:
-    return [replace(plan, share=Share(index, count)) for index in range(count)]
+    return [replace(plan, share=Chunk(index, count)) for index in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -8,19 +8,19 @@ import pytest
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
+from modelops_dask.plan.plan import Chunk
 from modelops_dask.report import report
 from modelops_dask.store import parts
 from modelops_dask.store.compact import read_manifest
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy
-from modelops_dask.store.requests import NotInStore, is_last, own_sets, plan_of
+from modelops_dask.store.requests import NotInStore, is_last, numbers_in_spec, plan_of
 from modelops_dask.store.results import opened, outputs
 from modelops_dask.store.study import begin
 from modelops_dask.store.verify import verify
 from modelops_dask.study import drive as drive_module
 from modelops_dask.study.drive import Watcher, drive
-from modelops_dask.study.plan import Share
-from modelops_dask.study.summary import status
+from modelops_dask.study.summary import read_summary
 from store_helpers import DIGEST, attempt, ipc_stream, tree, write_spec
 
 
@@ -52,10 +52,10 @@ def test_an_earlier_request_has_its_own_tables_and_results_stay_as_they_are(file
         assert rows(tables) == [(1, 0, 1), (1, 1, 1), (2, 0, 2)]
         assert rows(tables, "replicates")[-1] == (2, 1, "pending")
         assert (tables.last, tables.tasks["ok"], tables.tasks["pending"]) == (False, 3, 1)
-    assert status(files, spec=first).counts == {"ok": 3, "failed": 0, "poisoned": 0, "pending": 1}
+    assert read_summary(files, spec=first).counts == {"ok": 3, "failed": 0, "poisoned": 0, "pending": 1}
     assert "<b>3</b>" in report(files, first)
     plan = plan_of(files, first)
-    checked = verify(files.where(), request=(plan.request.replicates, plan.request.sets))
+    checked = verify(files.location(), request=(plan.request.replicates, plan.request.sets))
     assert (checked.tasks["ok"], checked.tasks["pending"], checked.tables) == (3, 1, False)
     assert [finding.code for finding in checked.findings] == ["UNFINISHED"]
     for same in (None, last):
@@ -81,7 +81,7 @@ def test_any_requests_in_any_order_keep_their_own_tasks(files, tmp_path, seed):
         with opened(files, spec) as tables:
             found = rows(tables)
             assert set(found) == expected and len(found) == len(expected)
-        assert status(files, spec=spec).total == len(expected)
+        assert read_summary(files, spec=spec).total == len(expected)
         assert is_last(files, plan_of(files, spec)) == (expected == asked[-1][1])
     with opened(files) as tables:
         assert set(rows(tables)) == asked[-1][1]
@@ -102,11 +102,11 @@ def test_a_task_has_a_number_in_the_store_and_one_in_its_own_study_file(files, t
     run(files, write_spec(tmp_path, sets="[{a: 1}, {a: 2}]"))
     last = write_spec(tmp_path, sets="[{a: 3}, {a: 2}, {a: 4}]")
     run(files, last)
-    assert own_sets(files, last, {1, 3, 2}) == {2: 0, 1: 1, 3: 2}
+    assert numbers_in_spec(files, last, {1, 3, 2}) == {2: 0, 1: 1, 3: 2}
 
 
 @pytest.mark.parametrize(
-    "files, share", [("folder", None), ("folder", Share(0, 1)), ("s3", None)], indirect=["files"]
+    "files, share", [("folder", None), ("folder", Chunk(0, 1)), ("s3", None)], indirect=["files"]
 )
 @pytest.mark.parametrize("moment", ["before the tables", "between the tables and the second look"])
 def test_a_run_that_ends_after_a_later_one_leaves_results_to_it(files, tmp_path, monkeypatch, moment, share):
@@ -131,13 +131,13 @@ def test_a_run_that_ends_after_a_later_one_leaves_results_to_it(files, tmp_path,
     assert read_manifest(files)["tasks"]["ok"] == 1
     with opened(files) as tables:
         assert rows(tables) == [(2, 0, 2)]
-    assert verify(files.where()).findings == []
+    assert verify(files.location()).findings == []
     with opened(files, first) as tables:
         assert rows(tables) == [(1, 0, 1), (1, 1, 1)]
 
 
 def test_what_does_not_fit_into_one_table_is_told_of_an_earlier_request_too(tmp_path, monkeypatch):
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     first = write_spec(tmp_path, sets="[{a: 1}, {a: 2}]", replicates=1)
     plan = begin(files, first, DIGEST)
     parts.write(files, [attempt(plan, 0, 0, outputs=returned(1)), attempt(plan, 1, 0, outputs=returned([1]))])

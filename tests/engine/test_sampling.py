@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from modelops_dask.study import contract
-from modelops_dask.study.sampling import _POWERS, Grid, Range, Sample, _rounded
+from modelops_dask.plan import contract
+from modelops_dask.plan.sampling import _POWERS, Grid, Range, Sample, _rounded
 
 
 def test_spread_keeps_its_ends_and_reads_as_written():
@@ -34,7 +34,7 @@ def test_values_stay_inside(log):
 def test_a_sample_is_the_same_in_chunks(monkeypatch):
     sample = Sample("sobol", 100, 3, {"a": Range(0, 1), "b": Range(1, 5, integer=True)})
     whole = [row for chunk in sample.chunks({}) for row in chunk]
-    monkeypatch.setattr("modelops_dask.study.sampling._CHUNK", 7)
+    monkeypatch.setattr("modelops_dask.plan.sampling._CHUNK", 7)
     assert [row for chunk in sample.chunks({}) for row in chunk] == whole
 
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from modelops_dask.study import document, scalars, spec
-from modelops_dask.study.document import BadDocument
+from modelops_dask.plan import document, scalars, spec
+from modelops_dask.plan.document import BadDocument
 
 HEAD = "model: models.sir\nscenario: baseline\n"
 TRAPS = {

@@ -11,10 +11,10 @@ import yaml
 from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
-from modelops_dask import yaml_nodes
+from modelops_dask.documents import nodes
 from modelops_dask.errors import BadInput
-from modelops_dask.study import spec
-from modelops_dask.study.document import BadDocument
+from modelops_dask.plan import spec
+from modelops_dask.plan.document import BadDocument
 
 ROOT = Path(__file__).parents[2]
 HEAD = "model: models.sir\nscenario: baseline\n"
@@ -90,7 +90,7 @@ def test_a_slip_in_each_of_many_sets_is_not_looked_for_in_each(load):
 def test_sets_from_python_have_the_same_forms(tmp_path):
     sets = [{"params": {"a": 1}, "seed": 5, "label": "low"}]
     with pytest.raises(BadDocument, match="label means nothing here"):
-        spec.given({"model": "m.s", "scenario": "a", "sets": sets}, tmp_path)
+        spec.from_content({"model": "m.s", "scenario": "a", "sets": sets}, tmp_path)
 
 
 def test_grid_last_name_varies_fastest(load):
@@ -304,7 +304,7 @@ def test_bad_spec(findings, case):
 
 @pytest.mark.parametrize("case", BAD)
 def test_findings_are_the_same_without_libyaml(findings, case, monkeypatch):
-    monkeypatch.setattr(yaml_nodes, "_EVENTS", yaml.SafeLoader)
+    monkeypatch.setattr(nodes, "YAML_LOADER", yaml.SafeLoader)
     text, expected = BAD[case]
     assert findings(text) == expected
 
@@ -405,7 +405,7 @@ def test_every_code_is_documented():
     docs = (ROOT / "docs" / "studies.md").read_text()
     section = docs.partition("\n## Findings\n")[2].partition("\n## ")[0]
     table = re.findall(r"^\| ([A-Z_]+) \|", section, re.MULTILINE)
-    folder = ROOT / "engine" / "modelops_dask" / "study"
+    folder = ROOT / "engine" / "modelops_dask" / "plan"
     code = "".join(
         (folder / f"{name}.py").read_text() for name in ("document", "explicit", "fields", "scalars", "spec")
     )

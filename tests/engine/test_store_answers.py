@@ -11,9 +11,9 @@ import pytest
 
 from modelops_dask.store import claim, exclusive, parts
 from modelops_dask.store.compact import compact
-from modelops_dask.store.files import PROBE, Files, NotExclusive, StoreFailed
+from modelops_dask.store.files import PROBE, NotExclusive, Store, StoreFailed
 from modelops_dask.store.results import results
-from modelops_dask.store.study import existing
+from modelops_dask.store.study import read_plan
 from modelops_dask.store.verify import verify
 from store_helpers import attempt, begin, tree
 from store_servers import Fault, Proxy, Request, conditional_put, reached
@@ -51,7 +51,7 @@ def proxy(s3_server):
 def files(proxy, monkeypatch):
     """A store behind the proxy."""
     with reached(proxy.address, monkeypatch) as url:
-        yield Files(url)
+        yield Store(url)
 
 
 def test_a_refusal_without_its_condition_is_a_refusal(files):
@@ -106,7 +106,7 @@ def test_two_that_claim_at_once_with_the_same_words(files, proxy):
     gate = threading.Barrier(4)
 
     def work(number):
-        with claim.claimed(files, f"chunk {number}") as mine:
+        with claim.hold_claim(files, f"chunk {number}") as mine:
             gate.wait(timeout=30)
             return mine
 
@@ -117,7 +117,7 @@ def test_two_that_claim_at_once_with_the_same_words(files, proxy):
 def test_a_study_begins_and_goes_on(files, proxy, tmp_path):
     proxy.rule = conditional_put(FAULTS["a cut connection after the PUT"])
     plan = begin(files, tmp_path)
-    assert begin(files, tmp_path).n_tasks == plan.n_tasks == existing(Files(files.url)).n_tasks
+    assert begin(files, tmp_path).n_tasks == plan.n_tasks == read_plan(Store(files.url)).n_tasks
     wider = begin(files, tmp_path, sets="[{a: 1}, {a: 2}, {a: 3}, {a: 4}]")
     assert wider.n_sets == 4 and files.list("sets") == ["000000.parquet", "000001.parquet"]
 
@@ -162,4 +162,4 @@ def test_a_kind_of_store_without_conditions_is_refused(monkeypatch):
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
     with pytest.raises(NotExclusive, match="conditional writes"):
-        Files(f"memory://{uuid.uuid4().hex}").require_exclusive()
+        Store(f"memory://{uuid.uuid4().hex}").require_exclusive()

@@ -15,11 +15,11 @@ import pytest
 import race_helpers
 from modelops_dask.store import parts
 from modelops_dask.store.compact import compact, read_manifest
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.merge import merge
 from modelops_dask.store.results import results
-from modelops_dask.store.study import existing
+from modelops_dask.store.study import read_plan
 from modelops_dask.store.verify import verify
 from store_helpers import DIGEST, attempt, begin, ipc_stream, write_spec
 from store_servers import SERVERS, reached
@@ -51,7 +51,7 @@ def files(request, server, tmp_path, monkeypatch):
     if (request.node.callspec.params["server"], request.node.originalname) in DOES_NOT_HOLD:
         request.applymarker(pytest.mark.xfail(reason="known not to hold: docs/stores.md"))
     with reached(server, monkeypatch) if server else nullcontext(str(tmp_path / "store")) as url:
-        yield Files(url)
+        yield Store(url)
 
 
 def test_files_are_written_replaced_listed_and_removed(files):
@@ -111,7 +111,7 @@ def test_merged_parts_say_the_same(files, tmp_path):
     for task in plan.tasks([(0, plan.absent.size)]):
         parts.write(files, [attempt(plan, task.set, task.replicate)])
     before = results(files, "raw")
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert len(files.list("parts")) == 1
     assert fold(files, plan).counts()["ok"] == 12 and results(files, "raw").equals(before)
 
@@ -147,7 +147,7 @@ def test_two_that_write_results_at_once(files, tmp_path):
 
     def write(plan):
         for _ in range(6):
-            compact(Files(files.url), plan)
+            compact(Store(files.url), plan)
 
     with ThreadPoolExecutor(2) as threads:
         writing = [threads.submit(write, plan) for plan in plans]
@@ -202,7 +202,7 @@ def test_tables_of_earlier_runs_are_removed_but_for_the_last(files, tmp_path):
     if files.folder:
         assert stamps == [None] * 4 and files.list("results") == ["manifest.json", "replicates.parquet"]
     else:
-        there = {name.partition("/")[0] for name in files.below("results")}
+        there = {name.partition("/")[0] for name in files.list_below("results")}
         assert there == {"manifest.json", *stamps[-2:]}
     assert verify(files.url).findings == []
 
@@ -217,4 +217,4 @@ def test_a_small_study_runs_twice(files, tmp_path):
         assert json.loads(done.stdout)["ok"] == 2 * n
     table = mops_helm("study", "results", files.url, "--output", "y", "--to", "csv", cwd=tmp_path)
     assert table.returncode == 0 and len(table.stdout.splitlines()) == 7, table.stderr
-    assert existing(files).n_tasks == 6 and verify(files.url).findings == []
+    assert read_plan(files).n_tasks == 6 and verify(files.url).findings == []

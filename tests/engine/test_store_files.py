@@ -18,7 +18,7 @@ import pytest
 
 from helpers import wait_for
 from modelops_dask.errors import BadInput
-from modelops_dask.store.files import Files, NoSpace, StoreFailed
+from modelops_dask.store.files import NoSpace, Store, StoreFailed
 
 
 @pytest.fixture(params=["folder", "file://", "memory", "s3"])
@@ -29,7 +29,7 @@ def files(request, tmp_path):
         "memory": lambda: f"memory://{uuid.uuid4().hex}",
         "s3": lambda: request.getfixturevalue("s3"),
     }
-    return Files(urls[request.param]())
+    return Store(urls[request.param]())
 
 
 def test_put_read_list(files):
@@ -66,7 +66,7 @@ def test_of_many_creators_one_wins(files):
 
 
 def test_replacing_a_folder_leaves_nothing_of_the_old(tmp_path):
-    files = Files(str(tmp_path / "s"))
+    files = Store(str(tmp_path / "s"))
     for names in (["x", "y/z"], ["x", "w"]):
         with files.replacing("results", last="x") as folder:
             for name in names:
@@ -81,7 +81,7 @@ def test_replacing_a_folder_leaves_nothing_of_the_old(tmp_path):
 
 
 def test_a_clock_that_is_days_ahead_takes_nothing_from_another_run(tmp_path, monkeypatch):
-    files = Files(str(tmp_path / "s"))
+    files = Store(str(tmp_path / "s"))
     with files.replacing("results", last="x") as folder:
         (folder / "x").write_text("first")
         with monkeypatch.context() as ahead:
@@ -99,7 +99,7 @@ def test_leftovers_of_killed_runs_are_removed_once_nothing_in_them_changed_for_a
         (folder / "raw" / "y.parquet").write_bytes(b"half")
     for path in (killed / "raw" / "y.parquet", killed / "raw", killed, at_work / "raw", at_work):
         os.utime(path, (1e9, 1e9))
-    with Files(str(tmp_path)).replacing("results", last="x"):
+    with Store(str(tmp_path)).replacing("results", last="x"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".results.at-work", "results"]
 
@@ -113,8 +113,8 @@ def test_a_folder_without_hard_links_still_has_one_winner(tmp_path, monkeypatch,
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", link)
-    test_create_leaves_what_is_there(Files(str(tmp_path)))
-    test_of_many_creators_one_wins(Files(str(tmp_path / "many")))
+    test_create_leaves_what_is_there(Store(str(tmp_path)))
+    test_of_many_creators_one_wins(Store(str(tmp_path / "many")))
     assert not list(tmp_path.rglob(".*")), "no temporary file stays"
 
 
@@ -125,7 +125,7 @@ def test_a_folder_without_any_exclusive_way_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     with pytest.raises(StoreFailed, match="neither hard links nor"):
-        Files(str(tmp_path)).create("x", b"1")
+        Store(str(tmp_path)).create("x", b"1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,12 +137,12 @@ def test_a_link_whose_answer_was_lost_is_ours(tmp_path, monkeypatch):
         raise FileExistsError
 
     monkeypatch.setattr(os, "link", link)
-    assert Files(str(tmp_path)).create("x", b"mine")
-    assert not Files(str(tmp_path)).create("x", b"mine")
+    assert Store(str(tmp_path)).create("x", b"mine")
+    assert not Store(str(tmp_path)).create("x", b"mine")
 
 
 def test_two_that_replace_at_once(tmp_path):
-    files = Files(str(tmp_path))
+    files = Store(str(tmp_path))
 
     def replace(number):
         with files.replacing("results", last="x") as folder:
@@ -157,13 +157,13 @@ def test_two_that_replace_at_once(tmp_path):
 def test_a_store_travels_by_its_url(files):
     files.put("x", b"1")
     assert pickle.loads(pickle.dumps(files)).read("x") == b"1"
-    assert files.where("parts") == files.where() + "/parts"
+    assert files.location("parts") == files.location() + "/parts"
 
 
 @pytest.mark.parametrize("url", ["nosuch://bucket/x"])
 def test_an_unknown_kind_of_url(url):
     with pytest.raises(BadInput, match="nosuch"):
-        Files(url).list("parts")
+        Store(url).list("parts")
 
 
 def test_killed_between_writing_and_renaming(tmp_path):
@@ -183,14 +183,14 @@ def test_killed_between_writing_and_renaming(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=20)
         process.stdout.close()
-    files = Files(str(tmp_path))
+    files = Store(str(tmp_path))
     wait_for(lambda: len(list((tmp_path / "parts").iterdir())) == 2, "temporary files")
     assert files.list("parts") == []
     assert files.create("parts/x.parquet", b"y") and files.list("parts") == ["x.parquet"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
-    files = Files(str(tmp_path))
+    files = Store(str(tmp_path))
     files.put("spec.json", b"old")
     import resource
 
@@ -217,14 +217,14 @@ def test_what_an_object_store_refuses_is_named_without_credentials(files, monkey
         monkeypatch.setenv(variable, "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StoreFailed, match=r"s3://.*credentials") as caught:
-        Files(files.url).put("x", b"1")
+        Store(files.url).put("x", b"1")
     assert caught.value.exit_code == 4
 
 
 def test_a_bucket_that_is_not_there(s3):
     bucket = s3.replace("studies", "no-such-bucket")
     with pytest.raises(StoreFailed, match=r"no-such-bucket.*bucket does not exist"):
-        Files(bucket).put("study.json", b"{}")
+        Store(bucket).put("study.json", b"{}")
 
 
 def test_a_server_that_is_not_there(s3, monkeypatch):
@@ -234,11 +234,11 @@ def test_a_server_that_is_not_there(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StoreFailed, match="connect") as caught:
-        Files(s3).put("x", b"1")
+        Store(s3).put("x", b"1")
     assert "a-secret" not in str(caught.value) and "an-id" not in str(caught.value)
 
 
 def test_a_url_with_a_password_is_refused_and_not_repeated():
     with pytest.raises(BadInput, match="by the environment") as caught:
-        Files("s3://me:hidden@bucket/x").list("parts")
+        Store("s3://me:hidden@bucket/x").list("parts")
     assert "hidden" not in str(caught.value)

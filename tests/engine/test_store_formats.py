@@ -14,24 +14,24 @@ import pytest
 from fixture_helpers import V010, restore, v010_code
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
+from modelops_dask.plan import spec
 from modelops_dask.store import identity, parts, study
 from modelops_dask.store.compact import compact
-from modelops_dask.store.files import PROBE, Files
+from modelops_dask.store.files import PROBE, Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.identity import Damaged, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.results import results
 from modelops_dask.store.verify import verify
-from modelops_dask.study import spec
-from modelops_dask.study.summary import status
-from mops_helm.render_study import verified
+from modelops_dask.study.summary import read_summary
+from mops_helm.render.study_verification import render_verification
 from store_helpers import DIGEST, attempt, begin, mark, parquet, tree, write_spec
 
 
 @pytest.fixture(params=["folder", "s3"])
 def old(request, tmp_path):
     """A store of 0.1.0, in the place where it was made, and its files."""
-    files = Files(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3"))
+    files = Store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3"))
     return files, restore(request.param, files)
 
 
@@ -40,11 +40,13 @@ def old(request, tmp_path):
 
 def test_reading_a_store_of_0_1_changes_nothing(old):
     files, contents = old
-    summary = status(files)
+    summary = read_summary(files)
     assert summary.counts == {"ok": 7, "failed": 3, "poisoned": 0, "pending": 0} and not summary.skipped
-    report = verify(files.where())
+    report = verify(files.location())
     assert report.findings == [] and report.affected == {"isolated_warm": 7}
-    assert "7 under isolated_warm" in verified(report, "table") and "--sample" in verified(report, "table")
+    assert "7 under isolated_warm" in render_verification(
+        report, "table"
+    ) and "--sample" in render_verification(report, "table")
     assert tree(files) == contents
 
 
@@ -80,22 +82,22 @@ def test_old_and_new_parts_are_merged_and_counted_together(old):
     before = results(files, "curve")
     fixed = {"curve": before.schema.empty_table(), "note": b"x"}
     parts.write(files, [attempt(plan, 3, 0, outputs={"note": fixed["note"]}, runner="r1", runner_task=7)])
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert len(files.list("parts")) == 1
     assert fold(files, plan).counts()["ok"] == 8
-    with parts.reading(files, files.list("parts")[0]) as file:
+    with parts.open_part_file(files, files.list("parts")[0]) as file:
         rows = parts.read_columns(file, ["runner", "runner_task", "engine"]).to_pylist()
     assert next(row for row in rows if row["runner"])["runner_task"] == 7
     assert {row["engine"] for row in rows if not row["runner"]} == {None}
     compact(files, plan)
-    report = verify(files.where())
+    report = verify(files.location())
     assert report.findings == [] and report.affected == {"isolated_warm": 7}, "not the new row"
     assert results(files, "curve").equals(before)
 
 
 def test_a_part_of_0_1_whose_seeds_are_anothers_does_not_count(old):
     files, _ = old
-    plan = study.existing(files)
+    plan = study.read_plan(files)
     state = fold(files, plan)
     row = attempt(plan, 0, 1)
     # In a part without a mark every row is checked, not the first of each set alone.
@@ -103,13 +105,15 @@ def test_a_part_of_0_1_whose_seeds_are_anothers_does_not_count(old):
     again = fold(files, plan)
     assert again.attempts.tolist() == state.attempts.tolist()
     assert "seed" in again.skipped["old.parquet"]
-    assert ("FOREIGN", "parts/old.parquet") in [(f.code, f.where) for f in verify(files.where()).findings]
+    assert ("FOREIGN", "parts/old.parquet") in [
+        (f.code, f.location) for f in verify(files.location()).findings
+    ]
 
 
 def test_plans_of_0_1_are_the_same_today():
     """Parameter sets, ids and seeds of a ModelOps study and of explicit sets."""
     for name, path in (("modelops", "modelops/study.json"), ("folder", "bundle/study.yaml")):
-        files = Files(f"memory://v010-{name}-{os.getpid()}")
+        files = Store(f"memory://v010-{name}-{os.getpid()}")
         restore(name, files)
         assert spec.load(V010 / path).table.equals(study.read_sets(files))
 
@@ -144,14 +148,14 @@ for act in (
 
 def test_0_1_refuses_a_new_store_and_leaves_it_as_it_is(tmp_path):
     code = v010_code(tmp_path / "code")
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     plan = begin(files, tmp_path)
     parts.write(files, [attempt(plan, 0, 0)])
     compact(files, plan)
     before = tree(files)
     path = os.pathsep.join([str(code / "engine"), str(code / "cli")])
     environment = {**os.environ, "PYTHONPATH": path, "MODELOPS_BUNDLES_CACHE_DIR": str(tmp_path / "cache")}
-    arguments = [files.where(), str(write_spec_path(tmp_path)), DIGEST]
+    arguments = [files.location(), str(write_spec_path(tmp_path)), DIGEST]
     done = subprocess.run(
         [sys.executable, "-c", OLD_PROGRAM, *arguments], env=environment, capture_output=True, text=True
     )
@@ -163,7 +167,10 @@ def test_0_1_refuses_a_new_store_and_leaves_it_as_it_is(tmp_path):
     study_file = model / "study.yaml"
     study_file.write_text("model: m.s\nscenario: b\nreplicates: 4\nsets: [{a: 1}]\n")
     done = subprocess.run(
-        [*command, str(study_file), "--store", files.where()], env=environment, capture_output=True, text=True
+        [*command, str(study_file), "--store", files.location()],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and "use a newer mops-helm" in done.stderr, done.stderr
     after = {name: content for name, content in tree(files).items() if name != "driver.json"}
@@ -198,7 +205,7 @@ def with_columns(data: bytes, change) -> bytes:
 
 @pytest.mark.parametrize("turn", range(4))
 def test_descriptive_columns_that_are_missing_read_as_null(tmp_path, turn):
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     plan = begin(files, tmp_path)
     descriptive = [name for name in parts.SCHEMA.names if name not in parts.REQUIRED]
     columns = random.Random(turn).sample(descriptive, k=7) if turn else descriptive
@@ -210,15 +217,15 @@ def test_descriptive_columns_that_are_missing_read_as_null(tmp_path, turn):
         assert [column.null_count for column in rows.table.columns] == [2] * len(columns)
     compact(files, plan)
     assert results(files, "raw").num_rows == 1
-    assert (0, 1) in parts.errors(files, {(0, 1)}) and parts.find(files, "other").num_rows == 2
-    merge(files, over=0)
+    assert (0, 1) in parts.read_errors(files, {(0, 1)}) and parts.find(files, "other").num_rows == 2
+    merge(files, max_files=0)
     assert fold(files, plan).counts()["ok"] == 1
-    assert {finding.code for finding in verify(files.where()).findings} == {"UNFINISHED"}
+    assert {finding.code for finding in verify(files.location()).findings} == {"UNFINISHED"}
 
 
 @pytest.mark.parametrize("column", parts.REQUIRED)
 def test_a_required_column_that_is_missing_or_of_another_type_makes_a_part_foreign(tmp_path, column):
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     plan = begin(files, tmp_path)
     data = parts.encode([attempt(plan, 0, 0)], mark(files))
     files.put("parts/a.parquet", with_columns(data, lambda table: table.drop_columns([column])))
@@ -229,8 +236,8 @@ def test_a_required_column_that_is_missing_or_of_another_type_makes_a_part_forei
     assert state.counts()["ok"] == 0
     assert all(column in reason and "foreign" in reason for reason in state.skipped.values())
     assert state.skipped.keys() == {"a.parquet", "b.parquet"}
-    assert {f.code for f in verify(files.where()).findings} == {"FOREIGN", "UNFINISHED"}
-    status(files)
+    assert {f.code for f in verify(files.location()).findings} == {"FOREIGN", "UNFINISHED"}
+    read_summary(files)
 
 
 def test_columns_and_metadata_of_a_later_version_survive_merging(files, tmp_path):
@@ -245,13 +252,13 @@ def test_columns_and_metadata_of_a_later_version_survive_merging(files, tmp_path
         )
         files.put(name, data)
     listed = {part.name: part.metadata for file in files.list("parts") for part in held_in(files, file)}
-    merge(files, over=0)
-    merge(files, over=0)
+    merge(files, max_files=0)
+    merge(files, max_files=0)
     merged = {part.name: part.metadata for file in files.list("parts") for part in held_in(files, file)}
     assert merged == listed and fold(files, plan).counts()["ok"] == 6
     texts = set()
     for name in files.list("parts"):
-        with parts.reading(files, name) as file:
+        with parts.open_part_file(files, name) as file:
             if "novelty" in file.schema_arrow.names:
                 texts |= set(file.read(columns=["novelty"])["novelty"].to_pylist())
     assert texts - {None} == {"later 0", "later 2", "later 4"}
@@ -259,8 +266,8 @@ def test_columns_and_metadata_of_a_later_version_survive_merging(files, tmp_path
 
 
 def held_in(files, name):
-    with parts.reading(files, name) as file:
-        return parts.held(file, name)
+    with parts.open_part_file(files, name) as file:
+        return parts.list_parts(file, name)
 
 
 def test_a_list_of_parts_that_does_not_fit_makes_a_file_foreign(files, tmp_path):
@@ -271,5 +278,5 @@ def test_a_list_of_parts_that_does_not_fit_makes_a_file_foreign(files, tmp_path)
         metadata = {**table.schema.metadata, parts.HELD: listed}
         files.put("parts/merged-x.parquet", parquet(table.replace_schema_metadata(metadata)))
         assert "foreign" in fold(files, plan).skipped["merged-x.parquet"], listed
-        assert merge(files, over=0) == 0
+        assert merge(files, max_files=0) == 0
         assert np.count_nonzero(fold(files, plan).attempts) == 0

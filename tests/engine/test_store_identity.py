@@ -8,25 +8,27 @@ import pytest
 
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.store import parts, study
 from modelops_dask.store.compact import compact
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.identity import PartMark, accept, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.results import results
 from modelops_dask.store.verify import verify
-from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, Source, execute
-from modelops_dask.worker import Runtime
+from modelops_dask.study.batch import Batch, RunContext, execute
+from modelops_dask.workers.runtime import Runtime
 from store_helpers import DIGEST, attempt, begin, mark, write_spec
 
 OTHER_BUNDLE = "sha256:" + "b" * 64
 
 
 def codes(files):
-    return {(finding.code, finding.where) for finding in verify(files.where()).findings} - {"UNFINISHED"}
+    return {(finding.code, finding.location) for finding in verify(files.location()).findings} - {
+        "UNFINISHED"
+    }
 
 
 def foreign(files):
@@ -54,7 +56,7 @@ def test_a_part_of_another_study_or_bundle_is_named_and_does_not_count(files, tm
     parts.write(files, [attempt(plan, 0, 0, outputs={"raw": b"own"})])
     compact(files, plan)
     assert results(files, "raw")["bytes"].to_pylist() == [b"own"]
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert "stray.parquet" in files.list("parts"), "a merge leaves alone what does not belong"
     assert fold(files, plan).counts()["ok"] == 1 and foreign(files) == {"stray.parquet"}
 
@@ -81,9 +83,9 @@ def test_a_task_with_anothers_seed_makes_its_part_foreign(files, tmp_path):
     assert np.count_nonzero(state.attempts) == 0
     assert "task 1/0 has seed 1, which is not its own" in state.skipped["wrong.parquet"]
     assert foreign(files) == {"wrong.parquet"}
-    merge(files, over=0)
+    merge(files, max_files=0)
     parts.write(files, [attempt(plan, 0, 0)])
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert fold(files, plan).counts()["ok"] == 1
     compact(files, plan)
     assert results(files, "raw").num_rows == 1
@@ -93,7 +95,7 @@ def test_a_task_with_anothers_seed_makes_its_part_foreign(files, tmp_path):
 def test_whatever_lies_in_a_store_only_its_own_parts_count(tmp_path, seed):
     """Parts of several studies, bundles and seeds, merged at random, in a store of either format."""
     rng = random.Random(seed)
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     sets = "[{a: 1}, {params: {a: 2}, seed: 7}, {a: 3}, {params: {a: 1}, seed: 18446744073709551615}]"
     plan = begin(files, tmp_path, sets=sets, replicates=5)
     upgraded = rng.random() < 0.5
@@ -118,13 +120,13 @@ def test_whatever_lies_in_a_store_only_its_own_parts_count(tmp_path, seed):
         if kind == "own" or (kind == "none" and upgraded):
             expected |= set(chosen)
         if rng.random() < 0.2:
-            merge(files, over=0, target_bytes=rng.choice([10_000, 128 * 2**20]))
+            merge(files, max_files=0, target_bytes=rng.choice([10_000, 128 * 2**20]))
     state = fold(files, plan)
     assert {tuple(pair) for pair in np.argwhere(state.codes == 1).tolist()} == expected
     compact(files, plan)
     table = results(files, "raw")
     assert set(zip(table["set"].to_pylist(), table["replicate"].to_pylist(), strict=True)) == expected
-    assert verify(files.where()).tasks["ok"] == len(expected)
+    assert verify(files.location()).tasks["ok"] == len(expected)
 
 
 def test_a_late_batch_of_a_store_that_was_removed_and_begun_again(tmp_path):
@@ -136,9 +138,9 @@ def test_a_late_batch_of_a_store_that_was_removed_and_begun_again(tmp_path):
     )
     (model / "study.yaml").write_text("model: m.s\nscenario: b\nreplicates: 4\nsets: [{a: 1}]\n")
     loaded, bundle = spec.load(model / "study.yaml"), fetch(str(model), tmp_path / "cache")
-    files = Files(str(tmp_path / "store"))
+    files = Store(str(tmp_path / "store"))
     study.begin(files, loaded, bundle.digest)
-    source = Source(files, study.existing(files).request, bundle)
+    source = RunContext(files, study.read_plan(files).request, bundle)
     shutil.rmtree(files.folder)
     (model / "wire.py").write_text("def wire(entrypoint, params, seed):\n    return {'x': b'new'}\n")
     plan = study.begin(files, loaded, fetch(str(model), tmp_path / "cache").digest)

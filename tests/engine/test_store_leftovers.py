@@ -8,7 +8,7 @@ import pytest
 
 from modelops_dask.store import parts
 from modelops_dask.store.compact import compact, read_manifest
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.results import output, results
 from modelops_dask.store.verify import verify
 from store_helpers import attempt, begin, ipc_stream, table_path, tree
@@ -52,13 +52,13 @@ def test_results_of_an_earlier_version_are_read_as_they_are(files, plan):
     compact(files, plan)
     unstamped(files)
     before = tree(files)
-    assert results(files, "t").num_rows == 12 and verify(files.where()).findings == []
-    assert output(files, "t").where == files.where("results/model_outputs/t.parquet")
+    assert results(files, "t").num_rows == 12 and verify(files.location()).findings == []
+    assert output(files, "t").where == files.location("results/model_outputs/t.parquet")
     assert tree(files) == before, "nothing was built"
     for _ in range(2):
         one_more(files, plan)
         assert results(files, "t").num_rows == 12
-    assert verify(files.where()).findings == []
+    assert verify(files.location()).findings == []
     if not files.folder:
         assert not files.list("results/model_outputs"), "removed when nobody can be at them any more"
 
@@ -80,7 +80,7 @@ def test_tables_that_are_gone_or_of_another_size_are_built_again(files, plan):
         compact(files, plan)
         spoil(table_path(files, "model_outputs/t.parquet"))
         assert results(files, "t").num_rows == 12
-    assert verify(files.where()).findings == []
+    assert verify(files.location()).findings == []
 
 
 @pytest.mark.parametrize("files", ["memory"], indirect=True)
@@ -93,9 +93,9 @@ def test_tables_of_a_run_that_was_killed_are_removed_after_a_day_of_the_stores_c
     file = filesystem.store[f"{root}/results/{orphan}/model_outputs/t.parquet"]
     file.modified -= timedelta(days=2)
     compact(files, plan)
-    there = {name.partition("/")[0] for name in files.below("results")}
+    there = {name.partition("/")[0] for name in files.list_below("results")}
     assert there == {"manifest.json", "notes.txt", young, read_manifest(files)["stamp"]}
-    assert verify(files.where()).findings == []
+    assert verify(files.location()).findings == []
 
 
 def test_a_store_that_forbids_to_delete_keeps_all_tables(s3_server, monkeypatch, tmp_path):
@@ -104,11 +104,11 @@ def test_a_store_that_forbids_to_delete_keeps_all_tables(s3_server, monkeypatch,
         Proxy(s3_server, lambda request: forbidden if request.method == "DELETE" else None) as proxy,
         reached(proxy.address, monkeypatch) as url,
     ):
-        files = Files(url)
+        files = Store(url)
         plan = begin(files, tmp_path)
         for _ in range(4):
             one_more(files, plan)
             compact(files, plan)
         assert proxy.requests["DELETE"] == 2
-        assert len({name.partition("/")[0] for name in files.below("results")}) == 5
+        assert len({name.partition("/")[0] for name in files.list_below("results")}) == 5
         assert verify(url).findings[-1].code == "UNFINISHED"

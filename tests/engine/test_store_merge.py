@@ -11,7 +11,7 @@ import pytest
 from helpers import wait_for
 from modelops_dask.store import parts
 from modelops_dask.store.compact import compact
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
 from modelops_dask.store.merge import merge
 from modelops_dask.store.results import outputs, results
@@ -62,27 +62,27 @@ def test_merging_changes_nothing_that_is_read(files, tmp_path):
     plan = fill(files, tmp_path)
     before, rows = facts(files, plan), rows_on_record(files)
     n_parts = len(files.list("parts"))
-    assert merge(files, over=n_parts) == 0, "no more files than that"
-    assert merge(files, over=n_parts - 1, target_bytes=SMALL) == n_parts
+    assert merge(files, max_files=n_parts) == 0, "no more files than that"
+    assert merge(files, max_files=n_parts - 1, target_bytes=SMALL) == n_parts
     assert 1 <= len(files.list("parts")) < n_parts and rows_on_record(files) == rows
     assert facts(files, plan) == before
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert len(files.list("parts")) == 1, "merged files are merged too"
     assert facts(files, plan) == before
-    assert merge(files, over=0) == 0 and facts(files, plan) == before
+    assert merge(files, max_files=0) == 0 and facts(files, plan) == before
 
 
 def test_what_is_left_over_counts_once_and_goes_next_time(files, tmp_path):
     plan = fill(files, tmp_path)
     before = facts(files, plan)
     loose = {name: files.read(f"parts/{name}") for name in files.list("parts")}
-    merge(files, over=0, target_bytes=SMALL)
+    merge(files, max_files=0, target_bytes=SMALL)
     (again, *_) = loose
     for name, data in loose.items():  # as after a crash between writing and removing
         files.put(f"parts/{name}", data)
     assert facts(files, plan) == before
     assert parts.find(files, again.removesuffix(".parquet")).num_rows > 0
-    merge(files, over=0, target_bytes=SMALL)
+    merge(files, max_files=0, target_bytes=SMALL)
     assert not set(files.list("parts")) & loose.keys()
     assert facts(files, plan) == before
 
@@ -93,7 +93,7 @@ def test_torn_and_foreign_files_are_left_alone(files, tmp_path):
     for name, data in bad.items():
         files.put(f"parts/{name}", data)
     before = facts(files, plan)
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert {name: files.read(f"parts/{name}") for name in bad} == bad
     assert fold(files, plan).skipped.keys() == bad.keys() and facts(files, plan) == before
 
@@ -103,7 +103,7 @@ def test_a_part_is_found_wherever_it_is(files, tmp_path):
     name = parts.write(files, [attempt(plan, 7, 5), attempt(plan, 7, 4, "failed", reason="F")])
     part = name.removeprefix("parts/").removesuffix(".parquet")
     before = parts.find(files, part)
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert parts.find(files, part).to_pylist() == before.to_pylist()
     assert before["reason"].to_pylist() == ["", "F"]
     assert parts.find(files, "0" * 32) is None
@@ -113,12 +113,12 @@ def test_a_torn_merged_file_costs_no_more_than_is_in_it(files, tmp_path, monkeyp
     plan = fill(files, tmp_path)
     before = facts(files, plan)
     with monkeypatch.context() as patch:
-        patch.setattr(Files, "remove", lambda *_: None)  # the merge was cut short
-        merge(files, over=0)
+        patch.setattr(Store, "remove", lambda *_: None)  # the merge was cut short
+        merge(files, max_files=0)
     merged = next(name for name in files.list("parts") if name.startswith(parts.MERGED))
     files.put(f"parts/{merged}", files.read(f"parts/{merged}")[:-20])
     assert parts.find(files, "0" * 32) is None, "a worker's death asks for its part"
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert facts(files, plan) == before and not fold(files, plan).skipped
 
 
@@ -127,7 +127,7 @@ def test_the_first_of_two_parts_of_one_name_stands(files, tmp_path):
     plan = begin(files, tmp_path)
     rows = [attempt(plan, 0, 0)]
     files.create("parts/again.parquet", parts.encode(rows, mark(files)))
-    merge(files, over=0)
+    merge(files, max_files=0)
     late = parts.encode([rows[0]._replace(status="failed", outputs={})], mark(files))
     files.create("parts/again.parquet", late)
     assert fold(files, plan).counts()["ok"] == 1 and fold(files, plan).attempts[0, 0] == 1
@@ -146,7 +146,7 @@ def test_merges_and_readers_at_once(files, tmp_path):
         assert list(threads.map(read, range(6))) == [before] * 6
         assert all(future.result() >= 0 for future in merging)
     assert facts(files, plan)[:4] == before
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert rows_on_record(files) == rows
 
 
@@ -187,9 +187,9 @@ def test_kill_9_while_merging(files, tmp_path, turn):  # noqa: ARG001 (to do it 
         assert facts(files, plan) == before, f"after {kills} kills"
         if ended or kills == 3:
             break
-    merge(files, over=0, target_bytes=SMALL)
+    merge(files, max_files=0, target_bytes=SMALL)
     assert facts(files, plan) == before and rows_on_record(files) == rows
-    merge(files, over=0)
+    merge(files, max_files=0)
     assert rows_on_record(files) == rows
     names = [name for name in tree(files) if name.startswith("parts/")]
     assert [name for name in names if not name.startswith("parts/merged-")] == [

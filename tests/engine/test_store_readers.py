@@ -11,7 +11,7 @@ import pytest
 from modelops_dask.store import parts
 from modelops_dask.store.results import opened, output, outputs, results
 from modelops_dask.store.verify import verify
-from mops_helm import study_results
+from mops_helm.study import results as study_results
 from store_helpers import attempt, begin, ipc_stream, read_parquet, table_path
 
 COLUMNS = ["set", "replicate", "day", "value", "label"]
@@ -44,7 +44,7 @@ def test_a_small_table_is_a_file_and_a_large_one_a_folder(study):
         for piece in pieces
     ]
     assert all(schema == schemas[0] for schema in schemas) and schemas[0].field("value").type == pa.float64()
-    assert verify(study.where()).findings == []
+    assert verify(study.location()).findings == []
 
 
 def test_our_own_readers(study):
@@ -76,8 +76,8 @@ def test_readers_of_others(study, name, rows):
 @pytest.mark.parametrize("to", ["csv", "parquet"])
 def test_a_table_is_written_whole(study, tmp_path, to):
     path = tmp_path / "out"
-    with path.open("wb") as stream, opened(study.where()) as tables:
-        study_results.write(tables, "big", to, stream)
+    with path.open("wb") as stream, opened(study.location()) as tables:
+        study_results.write_output(tables, "big", to, stream)
     if to == "parquet":
         assert pq.read_table(path).equals(results(study, "big"))
     else:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from modelops_dask.errors import BadInput, MopsError
+from modelops_dask.plan import contract
 from modelops_dask.store import study
-from modelops_dask.study import contract
 from store_helpers import DIGEST, begin, read_parquet, tree, write_spec
 
 
@@ -18,7 +18,7 @@ def params(plan):
 
 def test_begin_and_read_back(files, tmp_path):
     plan = begin(files, tmp_path)
-    again = study.existing(files)
+    again = study.read_plan(files)
     tasks = list(plan.tasks([(0, 12)]))
     assert tasks == list(again.tasks([(0, 12)])) and len(tasks) == again.n_tasks == 12
     assert tasks[5].set == 1 and tasks[5].replicate == 1 and tasks[5].params == {"a": 2}
@@ -47,7 +47,7 @@ def test_what_a_request_leaves_out_is_kept_but_not_planned(files, tmp_path):
     begin(files, tmp_path)
     plan = begin(files, tmp_path, sets="[{a: 1}, {a: 3}]", replicates=2)
     assert (plan.n_sets, plan.n_tasks, params(plan)) == (3, 4, [1, 1, 3, 3])
-    assert params(study.existing(files)) == [1, 1, 3, 3]
+    assert params(study.read_plan(files)) == [1, 1, 3, 3]
     assert params(begin(files, tmp_path)) == [1] * 4 + [2] * 4 + [3] * 4
 
 
@@ -58,7 +58,7 @@ def test_explicit_seeds(files, tmp_path):
     derived = [contract.derived_seed(contract.param_id({"a": 1}), i) for i in range(2)]
     assert found == [(0, 0, 2**64 - 1), (1, 0, derived[0]), (1, 1, derived[1]), (2, 0, 5)]
     assert plan.absent.tolist() == [[False, True], [False, False], [False, True]]
-    assert study.existing(files).n_tasks == plan.n_tasks == 4
+    assert study.read_plan(files).n_tasks == plan.n_tasks == 4
     assert begin(files, tmp_path, sets=sets, replicates=2).n_sets == 3
     with pytest.raises(KeyError):
         plan.index(0, 1)
@@ -69,7 +69,7 @@ def test_explicit_seeds(files, tmp_path):
 def test_a_worker_keeps_the_plan_of_its_driver(files, tmp_path):
     mine = begin(files, tmp_path)
     begin(files, tmp_path, sets="[{a: 9}]", replicates=7)
-    there = study.existing(files, pickle.loads(pickle.dumps(mine.request)))
+    there = study.read_plan(files, pickle.loads(pickle.dumps(mine.request)))
     assert list(there.tasks([(0, 12)])) == list(mine.tasks([(0, 12)]))
 
 
@@ -78,7 +78,7 @@ def test_another_bundle_or_entrypoint_is_refused_with_the_way_out(files, tmp_pat
     before = tree(files)
     with pytest.raises(BadInput, match="another bundle") as caught:
         study.begin(files, write_spec(tmp_path), "sha256:" + "b" * 64)
-    for part in (DIGEST, "sha256:bbb", files.where(), "--store"):
+    for part in (DIGEST, "sha256:bbb", files.location(), "--store"):
         assert part in str(caught.value)
     other = write_spec(tmp_path)
     object.__setattr__(other, "entrypoint", "m.s/other")
@@ -118,14 +118,14 @@ def test_damage_is_named(files, tmp_path, name, content):
     begin(files, tmp_path)
     files.put(name, content)
     with pytest.raises(MopsError, match="damaged") as caught:
-        study.existing(files)
+        study.read_plan(files)
     assert name.split("/")[0].partition(".")[0] in str(caught.value)
 
 
 def test_no_study_and_a_later_format(files, tmp_path):
     with pytest.raises(BadInput, match="no study"):
-        study.existing(files)
+        study.read_plan(files)
     begin(files, tmp_path)
     files.put("study.json", json.dumps({"bundle": "b", "entrypoint": "e", "format": 3}).encode())
     with pytest.raises(BadInput, match="newer"):
-        study.existing(files)
+        study.read_plan(files)

@@ -12,6 +12,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.compact import compact
 from modelops_dask.store.merge import merge
 from modelops_dask.store.verify import verify
+from modelops_dask.store.verify_tasks import Defect
 from store_helpers import attempt, begin, ipc_file, ipc_stream, mark, parquet, read_parquet, table_path, tree
 
 SETS = "[{a: 1, b: x}, {a: 2.5}, {params: {a: 3, l: [1, {k: v}]}, seed: 18446744073709551615}]"
@@ -40,21 +41,21 @@ def plan(files, tmp_path):
     done = [t for t in tasks if (t.set, t.replicate) != (1, 3)]
     for some in (done[:5], done[4:]):
         parts.write(files, [attempt(plan, t.set, t.replicate, outputs=outputs(t)) for t in some])
-    merge(files, over=0)
+    merge(files, max_files=0)
     parts.write(files, [attempt(plan, t.set, t.replicate, outputs=outputs(t)) for t in done[:2]])
     compact(files, plan)
     return plan
 
 
 def codes(files):
-    found = verify(files.where()).findings
+    found = verify(files.location()).findings
     print(*found, sep="\n")
     return {finding.code for finding in found}
 
 
 @pytest.mark.usefixtures("plan")
 def test_a_clean_store_is_clean(files):
-    report = verify(files.where())
+    report = verify(files.location())
     assert report.findings == []
     assert report.tasks == {"ok": 8, "failed": 0, "poisoned": 1, "pending": 0} and report.rows == 15
 
@@ -62,7 +63,7 @@ def test_a_clean_store_is_clean(files):
 def test_leftovers_of_a_crash_are_no_finding(files, plan):
     parts.write(files, [attempt(plan, 0, 3, "failed")])
     loose = {name: files.read(f"parts/{name}") for name in files.list("parts")}
-    merge(files, over=0)
+    merge(files, max_files=0)
     for name, data in loose.items():
         files.put(f"parts/{name}", data)
     files.put("parts/.x.parquet.123", b"half")
@@ -74,12 +75,12 @@ def test_leftovers_of_a_crash_are_no_finding(files, plan):
 def test_an_earlier_request_that_went_further_is_no_finding(files, tmp_path):
     smaller = begin(files, tmp_path, sets="[{a: 2.5}]", replicates=2)
     compact(files, smaller)
-    assert codes(files) == set() and verify(files.where()).tasks["ok"] == 2
+    assert codes(files) == set() and verify(files.location()).tasks["ok"] == 2
 
 
 def test_no_study(files):
     with pytest.raises(BadInput, match="no study"):
-        verify(files.where())
+        verify(files.location())
 
 
 # Each takes (files, plan) and does one thing to the store.
@@ -229,7 +230,7 @@ DAMAGES = {
 def test_every_damage_is_named(files, plan, damage):
     code, act = DAMAGES[damage]
     act(files, plan)
-    found = verify(files.where()).findings
+    found = verify(files.location()).findings
     print(*found, sep="\n")
     assert code in {finding.code for finding in found}
     assert all("\n" not in finding.message for finding in found)
@@ -270,7 +271,7 @@ def test_random_bytes_that_change_in_parts_are_found_or_mean_nothing(files, plan
 @pytest.mark.usefixtures("plan")
 def test_nothing_is_written(files):
     before = tree(files)
-    verify(files.where())
+    verify(files.location())
     assert tree(files) == before
 
 
@@ -284,14 +285,14 @@ def test_sampled_tasks_are_run_again_and_compared(files, plan):
             ({**made, "meta/é": b"now other"}, "e2") if (task.set, task.replicate) == (0, 1) else (made, "e1")
         )
 
-    report = verify(files.where(), 5, rerun)
+    report = verify(files.location(), 5, rerun)
     assert report.rerun == 5 and len(set(asked)) == 5
-    verify(files.where(), 5, rerun)
+    verify(files.location(), 5, rerun)
     assert asked[5:] == asked[:5], "the same sample for the same store"
-    report = verify(files.where(), 100, rerun)
+    report = verify(files.location(), 100, rerun)
     assert report.rerun == 8
     (finding,) = report.findings
-    assert (finding.code, finding.where) == ("RERUN", "0/1") and "meta/é" in finding.message
+    assert (finding.code, finding.location) == ("RERUN", "0/1") and "meta/é" in finding.message
     assert "environment e2" in finding.message
 
 
@@ -300,5 +301,14 @@ def test_a_task_that_fails_when_it_is_run_again(files):
     def rerun(_):
         raise RuntimeError("died, killed by signal 9")
 
-    (finding,) = verify(files.where(), 1, rerun).findings
+    (finding,) = verify(files.location(), 1, rerun).findings
     assert finding.code == "RERUN" and "signal 9" in finding.message
+
+
+def test_a_defect_in_json_keeps_the_keys_that_scripts_read():
+    defect = Defect("TORN", "parts/a.parquet", "is torn")
+    assert list(defect.as_json().items()) == [
+        ("code", "TORN"),
+        ("where", "parts/a.parquet"),
+        ("message", "is torn"),
+    ]

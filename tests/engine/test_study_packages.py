@@ -11,12 +11,13 @@ from dataclasses import replace
 import pytest
 
 from executor_helpers import settings, task, write_bundle
-from modelops_dask import bundle, executors, venv
-from modelops_dask.environments import lockfile
-from modelops_dask.store.files import Files
+from modelops_dask import bundle, executors
+from modelops_dask.environments import lockfile, venv
+from modelops_dask.plan import spec
+from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy
 from modelops_dask.store.study import begin
-from modelops_dask.study import packages, spec
+from modelops_dask.study import packages
 from package_helpers import serve, write_index, write_wheel
 
 WIRE = "import tiny\ndef wire(e, p, s):\n    return {'version': tiny.VERSION.encode()}\n"
@@ -32,7 +33,7 @@ class Place:
         (folder / "study.yaml").write_text(
             "name: s\nmodel: m.run\nscenario: b\nreplicates: 2\nsets: [{x: 1}]\n"
         )
-        self.files = Files(str(folder / "store"))
+        self.files = Store(str(folder / "store"))
 
     def offer(self, *versions, content=b""):
         """Have the index offer these versions, and no others."""
@@ -54,7 +55,7 @@ class Worker:
         self.bundle = bundle.fetch(str(place.source), chosen.bundles_cache_dir)
 
     def pinned(self):
-        return packages.pinned(self.place.files, self.bundle, self.settings)
+        return packages.pin(self.place.files, self.bundle, self.settings)
 
     def version(self, one):
         """The version of tiny that a task of the bundle has here."""
@@ -79,7 +80,7 @@ def place(tmp_path, monkeypatch):
 def test_a_worker_that_joins_later_installs_what_the_first_one_chose(place):
     first = place.worker("first")
     one = first.pinned()
-    name = f"{packages.FOLDER}/{packages.kind()}.txt"
+    name = f"{packages.FOLDER}/{packages.worker_kind()}.txt"
     text = place.files.read(name).decode()
     assert "tiny==1.0" in text
     assert "--hash=sha256:" in text
@@ -109,13 +110,13 @@ def test_workers_that_choose_at_once_all_get_one_list(place):
         from pathlib import Path
         from modelops_dask import bundle
         from modelops_dask.settings import Settings
-        from modelops_dask.store.files import Files
+        from modelops_dask.store.files import Store
         from modelops_dask.study import packages
         own = Path(sys.argv[1])
         chosen = Settings(bundles_cache_dir=own / "bundles", venvs_dir=own / "venvs")
         one = bundle.fetch({str(place.source)!r}, chosen.bundles_cache_dir)
         sys.stdin.readline()
-        print(packages.pinned(Files({place.files.url!r}), one, chosen).packages)
+        print(packages.pin(Store({place.files.url!r}), one, chosen).packages)
         """)
     )
     workers = []
@@ -155,13 +156,13 @@ def test_a_worker_of_another_kind_chooses_for_itself_and_says_so(place, caplog):
     with caplog.at_level(logging.WARNING, "distributed.modelops"):
         assert "tiny==1.0" in place.worker("first").pinned().packages
     assert "the study also has cp39-win32" in caplog.text
-    assert packages.kinds(place.files) == sorted([packages.kind(), "cp39-win32"])
+    assert packages.list_kinds(place.files) == sorted([packages.worker_kind(), "cp39-win32"])
 
 
 def test_a_worker_that_sees_no_store_begins_none(place):
-    worker, elsewhere = place.worker("first"), Files(str(place.folder / "elsewhere"))
+    worker, elsewhere = place.worker("first"), Store(str(place.folder / "elsewhere"))
     with pytest.raises(NoStudy):
-        packages.pinned(elsewhere, worker.bundle, worker.settings)
+        packages.pin(elsewhere, worker.bundle, worker.settings)
     assert not elsewhere.folder.exists()
 
 
@@ -178,9 +179,9 @@ def test_a_worker_that_sees_no_store_begins_none(place):
 def test_where_nothing_is_chosen_the_store_has_no_list(place, chosen, files):
     write_bundle(place.source, files)
     worker = place.worker("first")
-    one = packages.pinned(place.files, worker.bundle, replace(worker.settings, **chosen))
+    one = packages.pin(place.files, worker.bundle, replace(worker.settings, **chosen))
     assert one == worker.bundle
-    assert packages.kinds(place.files) == []
+    assert packages.list_kinds(place.files) == []
 
 
 def test_a_list_has_no_password_and_no_path_of_a_machine(place):
@@ -215,7 +216,7 @@ def test_a_stale_lock_is_an_error_and_in_a_store_of_an_older_version_a_warning(p
         worker.pinned()
     study = {"bundle": worker.bundle.digest, "entrypoint": "m.run/b", "format": 1}
     place.files.put("study.json", json.dumps(study).encode())
-    older = packages.pinned(place.files, worker.bundle, worker.settings)
+    older = packages.pin(place.files, worker.bundle, worker.settings)
     assert older == worker.bundle
     (note,) = packages.notes(older, worker.settings)
     assert "pyproject.toml has attrs, uv.lock has not" in note

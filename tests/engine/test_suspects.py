@@ -14,10 +14,10 @@ def test_a_host_is_avoided_when_nothing_that_died_there_kills_elsewhere():
     told = []
     for _ in range(BLAMED_TO_AVOID):
         suspects.add("bad", [((0, 2),)])
-        told += [suspects.did_well(suspects.take()), suspects.did_well(suspects.take())]
+        told += [suspects.acquit(suspects.take()), suspects.acquit(suspects.take())]
     assert told == [False] * (2 * BLAMED_TO_AVOID - 1) + [True]
-    assert suspects.avoided({"bad", "good"}) == {"bad"}
-    assert suspects.avoided({"bad"}) == set(), "somebody must work"
+    assert suspects.find_avoided({"bad", "good"}) == {"bad"}
+    assert suspects.find_avoided({"bad"}) == set(), "somebody must work"
 
 
 def test_a_host_is_not_blamed_for_a_task_that_kills():
@@ -25,8 +25,8 @@ def test_a_host_is_not_blamed_for_a_task_that_kills():
     for _ in range(2 * BLAMED_TO_AVOID):
         suspects.add("good", [((0, 2),)])
         first, _killer = suspects.take(), suspects.take()
-        assert not suspects.did_well(first)
-    assert suspects.avoided({"good", "other"}) == set()
+        assert not suspects.acquit(first)
+    assert suspects.find_avoided({"good", "other"}) == set()
 
 
 def test_what_never_began_is_next():

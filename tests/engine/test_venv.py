@@ -10,8 +10,8 @@ import pytest
 from uv import find_uv_bin
 
 from executor_helpers import settings, task, write_bundle
-from modelops_dask import bundle, executors, venv
-from modelops_dask.environments import declaration
+from modelops_dask import bundle, executors
+from modelops_dask.environments import declaration, venv
 from modelops_dask.errors import BadInput
 
 USES = "import iniconfig\ndef wire(e, p, s):\n    return {'from': iniconfig.__file__.encode()}\n"
@@ -73,7 +73,7 @@ def test_what_is_changed_in_an_environment_is_changed_in_no_other(tmp_path, lock
     before = module.read_text()
     with module.open("a") as file:  # in place, as a model may do it
         file.write("# changed\n")
-    with venv.fresh(fetch(locked, chosen), chosen) as another:
+    with venv.fresh_environment(fetch(locked, chosen), chosen) as another:
         (other,) = another.python.parents[1].glob("lib/python*/site-packages/iniconfig/__init__.py")
         assert other.read_text() == before
 
@@ -154,7 +154,8 @@ def test_four_processes_build_one_environment_once(tmp_path, locked):
         textwrap.dedent(f"""
         import logging, sys
         from pathlib import Path
-        from modelops_dask import bundle, venv
+        from modelops_dask import bundle
+        from modelops_dask.environments import venv
         from modelops_dask.settings import Settings
         logging.basicConfig(level=logging.INFO, stream=sys.stdout)
         one = bundle.Bundle(Path({str(one.path)!r}), {one.digest!r})
@@ -206,7 +207,7 @@ def test_private_environments_of_killed_workers_are_swept(tmp_path):
     left = chosen.venvs_dir / "fresh" / "left"
     left.mkdir(parents=True)
     (left.parent / "left.lock").touch()
-    with venv.fresh(one, chosen) as first, venv.fresh(one, chosen) as second:
+    with venv.fresh_environment(one, chosen) as first, venv.fresh_environment(one, chosen) as second:
         assert not left.exists()
         assert first.python.exists(), "in use, so not swept"
         assert first.python != second.python

@@ -10,7 +10,8 @@ from uv import find_uv_bin
 
 import race_helpers
 from executor_helpers import settings, task, write_bundle
-from modelops_dask import bundle, executors, venv
+from modelops_dask import bundle, executors
+from modelops_dask.environments import venv
 from package_helpers import serve, write_index, write_wheel
 
 PYPROJECT = '[project]\nname = "model"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["tiny"]\n'
@@ -75,7 +76,7 @@ def test_what_uv_has_in_its_cache_needs_no_index(tmp_path, locked, index, caplog
     with caplog.at_level(logging.INFO, "distributed.modelops"):
         assert venv.environment(one, chosen) == built
     assert caplog.text == "", "it is there, and nobody is asked"
-    with venv.fresh(one, chosen) as private:
+    with venv.fresh_environment(one, chosen) as private:
         assert private.python != built.python
         assert private.digest == built.digest
         assert subprocess.run([private.python, "-c", "import tiny"]).returncode == 0
@@ -121,7 +122,7 @@ def test_a_disk_that_fills_while_a_bundle_is_copied(tmp_path, small_disk):
 
 
 def _fresh(one, chosen):
-    with venv.fresh(one, chosen):
+    with venv.fresh_environment(one, chosen):
         pass
 
 

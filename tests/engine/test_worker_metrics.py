@@ -12,12 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from executor_helpers import FAULTS, run_here, settings, task
 from modelops_dask.bundle import fetch
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.study import begin
-from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, Source, run_batch
-from modelops_dask.worker import runtime
+from modelops_dask.study.batch import Batch, RunContext, run_batch
+from modelops_dask.workers.runtime import runtime
 from study_helpers import KNOBS, write_spec
 
 
@@ -75,8 +75,8 @@ def test_every_process_of_a_pod_has_metrics_of_its_own(cluster, tmp_path):
 
     loaded = spec.load(write_spec(tmp_path, n=10, raises=[3], kills=[5]))
     bundle = fetch(str(KNOBS), tmp_path / "bundles")
-    files = Files(str(tmp_path / "store"))
-    source = Source(files, begin(files, loaded, bundle.digest).request, bundle)
+    files = Store(str(tmp_path / "store"))
+    source = RunContext(files, begin(files, loaded, bundle.digest).request, bundle)
     for part, ranges in (("a", ((0, 6),)), ("b", ((6, 10),))):
         client.submit(run_batch, Batch(source, part, ranges, 60), workers=[address]).result(timeout=60)
 

@@ -52,7 +52,7 @@ def test_a_worker_runs_tasks_as_its_settings_say(tmp_path, monkeypatch):
         runtime = client.submit(runtime_of).result(timeout=20)
     assert (runtime.settings.preset, runtime.threads) == ("baseline", 2)
     assert runtime.memory_limit_bytes == 1024 * MIB
-    assert runtime.child_limit_bytes == (1024 - 160) * MIB // 4
+    assert runtime.runner_limit_bytes == (1024 - 160) * MIB // 4
 
 
 def test_runners_end_with_their_worker(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from faults.disturbed import RUN_SECONDS, Disturbed
 from faults.drivers import drive_twice, extend_beside
 from faults.late import add_late_parts, begin_again
 from modelops_dask.store.merge import merge
-from modelops_dask.store.parts import held, reading
+from modelops_dask.store.parts import list_parts, open_part_file
 
 Fault = Callable[[Disturbed, random.Random], bool]
 PAUSE_SECONDS = (0.3, 3.0)
@@ -115,8 +115,8 @@ def tear_a_part(study: Disturbed, rng: random.Random) -> bool:
     if not names:
         return False
     name = rng.choice(names)
-    with reading(study.files, name) as file:
-        study.torn -= {f"{part.name}.parquet" for part in held(file, name)}
+    with open_part_file(study.files, name) as file:
+        study.torn -= {f"{part.name}.parquet" for part in list_parts(file, name)}
     data = study.files.read(f"parts/{name}")
     study.files.put(f"parts/{name}", data[: rng.randrange(len(data))])
     study.torn.add(name)
@@ -147,7 +147,7 @@ def spoil_what_is_derived(study: Disturbed, rng: random.Random) -> bool:
 
 def merge_beside(study: Disturbed, rng: random.Random) -> bool:  # noqa: ARG001
     """Another process merges the parts, however few they are."""
-    return merge(study.files, over=1) > 0
+    return merge(study.files, max_files=1) > 0
 
 
 ON_RUNS: tuple[Fault, ...] = (

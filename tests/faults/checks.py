@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from faults.disturbed import OWN, TROUBLES, Disturbed, Run
 from modelops_dask.executors.messages import OUT_OF_TURN
 from modelops_dask.store.fold import fold
-from modelops_dask.store.parts import NotAPart, held, reading, scan
-from modelops_dask.store.study import existing
+from modelops_dask.store.parts import NotAPart, list_parts, open_part_file, scan
+from modelops_dask.store.study import read_plan
 from modelops_dask.store.verify import verify
 
 OUT_OF_TURN_TROUBLES = ("babbles", "forges")
@@ -131,12 +131,12 @@ def check_store(study: Disturbed) -> None:
     strays = study.torn | _late(study)
     findings = verify(study.url).findings
     about_parts = [finding for finding in findings if finding.code in ("TORN", "FOREIGN")]
-    named = {_part(finding) for finding in about_parts if finding.where}
-    is_cut_short = any(not finding.where for finding in about_parts)  # "and more of the kind"
+    named = {_part(finding) for finding in about_parts if finding.location}
+    is_cut_short = any(not finding.location for finding in about_parts)  # "and more of the kind"
     others = [finding for finding in findings if finding.code not in ("TORN", "FOREIGN")]
     if not (named < strays if is_cut_short else named == strays) or others:
         raise Wrong(f"verify finds {findings}; spoilt or foreign are {sorted(strays)}")
-    skipped = fold(study.files, existing(study.files)).skipped
+    skipped = fold(study.files, read_plan(study.files)).skipped
     passed_over = {f"{m[1]}.parquet" if (m := PART.fullmatch(name)) else name for name in skipped}
     if passed_over != strays:
         raise Wrong(f"status passes over {skipped}; spoilt or foreign are {sorted(strays)}")
@@ -150,7 +150,7 @@ def check_store(study: Disturbed) -> None:
 def _part(finding: object) -> str:
     """The part that a finding is about, by the name of the file that it was written as."""
     inside = IN_ITS_PART.search(finding.message)
-    return f"{inside[1]}.parquet" if inside else finding.where.removeprefix("parts/")
+    return f"{inside[1]}.parquet" if inside else finding.location.removeprefix("parts/")
 
 
 def _late(study: Disturbed) -> set[str]:
@@ -160,8 +160,8 @@ def _late(study: Disturbed) -> set[str]:
         uuid = json.loads(study.files.read("study.json"))["uuid"]
         for file in study.part_names():
             try:
-                with reading(study.files, file) as part:
-                    parts = held(part, file)
+                with open_part_file(study.files, file) as part:
+                    parts = list_parts(part, file)
             except NotAPart:
                 continue
             names |= {f"{part.name}.parquet" for part in parts if part.mark and part.mark.study != uuid}

@@ -23,7 +23,7 @@ import fsspec
 import psutil
 
 from helpers import wait_for
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from study_helpers import KNOBS, environ
 
 N_SETS, REPLICATES = 30, 2
@@ -109,7 +109,7 @@ class Disturbed:
     def __init__(self, folder: Path, conditions: Conditions, url: str = "") -> None:
         self.folder, self.conditions = folder, conditions
         self.url = url or str(folder / "out" / "knobs")
-        self.files = Files(self.url)
+        self.files = Store(self.url)
         self.bundle = folder / "bundle"
         self.extended = False
         self.begun_again = 0  # which of `runs` began the study once more in an empty store; 0: none

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from faults.disturbed import RUN_SECONDS, Disturbed
 from helpers import wait_for
 from modelops_dask.errors import MopsError
-from modelops_dask.store.identity import PartMark, Study, read_study
+from modelops_dask.store.identity import PartMark, StudyIdentity, read_study
 from modelops_dask.store.parts import Attempt, encode
-from modelops_dask.store.study import existing
+from modelops_dask.store.study import read_plan
 
 # What 0.1.0 wrote: the columns of its schema, and no mark.
 COLUMNS_OF_0_1_0 = (
@@ -33,7 +33,7 @@ def add_late_parts(study: Disturbed, rng: random.Random) -> bool:
     bundle, with another's seeds, of mops-helm 0.1.
     """
     try:
-        own, plan = read_study(study.files), existing(study.files)
+        own, plan = read_study(study.files), read_plan(study.files)
     except MopsError:  # not begun
         return False
     tasks = list(plan.tasks([(0, plan.absent.size)]))
@@ -52,7 +52,7 @@ def add_late_parts(study: Disturbed, rng: random.Random) -> bool:
     return True
 
 
-def _part(kind: str, rows: Sequence[Attempt], own: Study, rng: random.Random) -> bytes:
+def _part(kind: str, rows: Sequence[Attempt], own: StudyIdentity, rng: random.Random) -> bytes:
     another, bundle = f"{rng.getrandbits(128):032x}", f"sha256:{rng.getrandbits(256):064x}"
     mark = {
         "late": PartMark(another, own.bundle),

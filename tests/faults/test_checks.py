@@ -10,16 +10,16 @@ from faults.disturbed import OTHER, OWN, Conditions, Disturbed
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
 from modelops_dask.executors.mailbox import Mailbox
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.store import parts
 from modelops_dask.store.compact import compact
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
-from modelops_dask.store.identity import Study
-from modelops_dask.store.study import begin, existing
-from modelops_dask.study import spec
-from modelops_dask.study.batch import Batch, Source, execute
-from modelops_dask.worker import Runtime
+from modelops_dask.store.identity import StudyIdentity
+from modelops_dask.store.study import begin, read_plan
+from modelops_dask.study.batch import Batch, RunContext, execute
+from modelops_dask.workers.runtime import Runtime
 from store_helpers import attempt
 
 
@@ -38,7 +38,7 @@ def opened(study, file=OWN):
     """Begin a study, as a driver does: its plan, and the source of its batches."""
     bundle = fetch(str(study.bundle), study.folder / "cache")
     plan = begin(study.files, spec.load(study.folder / file), bundle.digest)
-    return plan, Source(study.files, plan.request, bundle)
+    return plan, RunContext(study.files, plan.request, bundle)
 
 
 def go_on(study, plan, source):
@@ -76,7 +76,7 @@ def test_a_late_part_that_counts_is_noticed(make_study, monkeypatch, kind, withs
         plan, source = opened(study)
         assert late.add_late_parts(study, random.Random(0))
         if not withstood:
-            monkeypatch.setattr(Study, "refusal", lambda *_: "")
+            monkeypatch.setattr(StudyIdentity, "refusal", lambda *_: "")
             monkeypatch.setattr("modelops_dask.store.fold._wrong_seeds", lambda *_: {})
         go_on(study, plan, source)
         if withstood:
@@ -93,7 +93,7 @@ def test_a_late_part_that_counts_is_noticed(make_study, monkeypatch, kind, withs
 @pytest.mark.parametrize(
     ("who", "disabled"),
     [
-        ("status", ("identity.Study.refusal", "fold._wrong_seeds")),
+        ("status", ("identity.StudyIdentity.refusal", "fold._wrong_seeds")),
         ("verify", ("verify_parts.Membership.problem", "verify_parts._wrong_seed")),
     ],
     ids=["status", "verify"],
@@ -123,7 +123,7 @@ def test_drivers_that_replace_each_others_files_are_noticed(make_study, monkeypa
     """As on an object store that ignores conditions: the second driver begins the study anew."""
     with make_study() as study:
         first = opened(study)
-        monkeypatch.setattr(Files, "create", lambda files, *file: not files.put(*file))
+        monkeypatch.setattr(Store, "create", lambda files, *file: not files.put(*file))
         second = opened(study)
         go_on(study, *first)
         with pytest.raises(Wrong):
@@ -136,7 +136,7 @@ def test_drivers_that_replace_each_others_files_are_noticed(make_study, monkeypa
 def test_two_results_of_a_task_are_noticed(make_study):
     with make_study() as study:
         go_on(study, *opened(study))
-        parts.write(study.files, [attempt(existing(study.files), 3, 1, outputs={"y": b"3:0"})])
+        parts.write(study.files, [attempt(read_plan(study.files), 3, 1, outputs={"y": b"3:0"})])
         with pytest.raises(Wrong, match="CONFLICT"):
             check_store(study)
 

@@ -3,12 +3,16 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mops_helm import options, writing
+from mops_helm import options, output_file
+from mops_helm.forms import OutputFormat
 
-LOOK_SECONDS = 3  # for a cluster that may name a release
+if TYPE_CHECKING:
+    from mops_helm.diagnose.experiment import DiagnosisRequest
+    from mops_helm.diagnose.questions import Question
 
 
 @click.command()
@@ -48,7 +52,7 @@ LOOK_SECONDS = 3  # for a cluster that may name a release
     metavar="DURATION",
     default="10m",
     show_default=True,
-    callback=options.seconds,
+    callback=options.parse_seconds,
     help="Stop after so long, with what is known by then: 90s, 10m, 1h.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which tasks, in which orders.")
@@ -66,22 +70,37 @@ LOOK_SECONDS = 3  # for a cluster that may name a release
 @options.bundle
 @click.option(
     "--store",
+    "folder",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where what was seen is kept.  [default: out/NAME-diagnosis]",
 )
-@click.option("--report", metavar="FILE", type=writing.File(), help="Write an HTML page of the diagnosis.")
-@click.option("--write", metavar="FILE", type=writing.File(), help="Write the values to use meanwhile.")
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE",
+    type=output_file.OutputFile(),
+    help="Write an HTML page of the diagnosis.",
+)
+@click.option(
+    "--write",
+    "values_path",
+    metavar="FILE",
+    type=output_file.OutputFile(),
+    help="Write the values to use meanwhile.",
+)
 @click.option("--explain", is_flag=True, help="Print how verdicts are reached; run nothing.")
-@click.option("--answer", "given", metavar="KEY=VALUE", multiple=True, help="Answer a question.")
+@click.option("--answer", "answer_texts", metavar="KEY=VALUE", multiple=True, help="Answer a question.")
 @click.option(
     "--answers",
+    "answers_path",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where answers are kept.  [default: in ~/.local/state]",
 )
 @options.output
 def diagnose(
+    *,
     spec_path: Path | None,
     tasks: int,
     repeats: int,
@@ -95,13 +114,13 @@ def diagnose(
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
-    store: Path | None,
-    report: Path | None,
-    write: Path | None,
+    folder: Path | None,
+    report_path: Path | None,
+    values_path: Path | None,
     explain: bool,
-    given: Sequence[str],
-    answers: Path | None,
-    output: str,
+    answer_texts: Sequence[str],
+    answers_path: Path | None,
+    output: OutputFormat,
 ) -> None:
     """Find out which isolation a bug needs: by experiment with a study, or by questions.
 
@@ -113,103 +132,97 @@ def diagnose(
     Without --study, questions lead to the next preset to try; answers are kept for the next call.
     """
     if explain:
-        from mops_helm import render_diagnose
+        from mops_helm.render import diagnosis_text
 
-        click.echo(render_diagnose.reasoning(output))
+        click.echo(diagnosis_text.render_reasoning(output))
         return
     if spec_path is None:
-        needing = {"--report": report, "--write": write, "--release": release}
-        if words := [name for name, value in needing.items() if value]:
-            raise click.UsageError(f"{words[0]} needs an experiment: add --study SPEC")
-        _questions(given, answers, output)
+        experiment_flags = {"--report": report_path, "--write": values_path, "--release": release}
+        if used_flags := [name for name, value in experiment_flags.items() if value]:
+            raise click.UsageError(f"{used_flags[0]} needs an experiment: add --study SPEC")
+        _ask_questions(answer_texts, answers_path, output)
         return
     if (namespace or context) and not release:
         raise click.UsageError("-n and --kube-context say where --release is")
-    if given or answers:
+    if answer_texts or answers_path:
         raise click.UsageError("--answer and --answers are for questions, which are asked without --study")
-    from modelops_dask.errors import BadInput
-    from modelops_dask.study import spec
-    from mops_helm import diagnosing, helm, page_diagnose, render_diagnose, render_questions, studies
+    from modelops_dask.plan import spec
+    from mops_helm.diagnose import experiment, study_diagnosis
 
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
-    asked = {
-        "tasks": tasks,
-        "repeats": repeats,
-        "arms": arms,
-        "budget_seconds": budget_seconds,
-        "seed": seed,
-    }
     study = spec.load(spec_path)
-    folder = diagnosing.folder_for(study, store)
-    if release:
-        from modelops_dask.kube.connect import connect
-        from mops_helm import diagnosing_release
-
-        if preset_names or files or sets:
-            raise click.UsageError(
-                f"Release {release} has values of its own: leave out --preset, -f and --set, or leave out "
-                "--release to run on this machine"
-            )
-        cluster = connect(context, namespace)
-        place = helm.Place(release, cluster.namespace, context)
-        done = diagnosing_release.run(cluster, release, study, bundle, say, **asked)
-    else:
-        done = diagnosing.run(study, bundle, studies.workers(preset_names, files, sets), say, **asked)
-        place = helm.only_release(LOOK_SECONDS)
-    found, kept = done.found, folder
-    apply = render_questions.upgrade(diagnosing.trial(found), place)
-    texts = {write: lambda: render_diagnose.values(found), report: lambda: page_diagnose.page(done, apply)}
-    failed: list[BadInput] = []  # said at the end: what was found took minutes, and is printed all the same
-    try:
-        diagnosing.keep(done, folder)
-    except BadInput as error:
-        kept = None
-        failed.append(error)
-    for path, text in texts.items():
-        if path:
-            try:
-                writing.write(path, text().encode())
-                say(f"{path}: written")
-            except BadInput as error:
-                failed.append(error)
-    click.echo(render_diagnose.diagnosis(done, apply, kept, output))
-    if failed:
-        raise BadInput("\n".join(map(str, failed)))
-    sys.exit(0 if found.verdict == "healthy" else 3)
+    folder = study_diagnosis.choose_folder(study, folder)
+    if release and (preset_names or files or sets):
+        raise click.UsageError(
+            f"Release {release} has values of its own: leave out --preset, -f and --set, or leave out "
+            "--release to run on this machine"
+        )
+    request = experiment.DiagnosisRequest(
+        study=study,
+        bundle=bundle,
+        options=study_diagnosis.ExperimentOptions(
+            tasks=tasks, repeats=repeats, arms=arms, budget_seconds=budget_seconds, seed=seed
+        ),
+        release=release,
+        namespace=namespace,
+        context=context,
+        preset_names=preset_names,
+        files=files,
+        sets=sets,
+    )
+    _run_experiment(request, folder, values_path, report_path, output)
 
 
-def _questions(given: Sequence[str], answers_file: Path | None, output: str) -> None:
-    """Ask, on a terminal, until a preset has to be tried or the tree ends; say what to do."""
+def _run_experiment(
+    request: "DiagnosisRequest",
+    folder: Path,
+    values_path: Path | None,
+    report_path: Path | None,
+    output: OutputFormat,
+) -> NoReturn:
     from modelops_dask.errors import BadInput
-    from mops_helm import helm, questions, render_questions
+    from mops_helm.diagnose import experiment, study_diagnosis
+    from mops_helm.render import diagnosis_page, diagnosis_questions, diagnosis_text
 
-    kept, tree = answers_file or questions.kept_in(), questions.tree()
-    answers = questions.read(kept) | tree.check(given)
-    if given:
-        questions.write(kept, answers)
-    used, node = tree.walk(answers)
-    while isinstance(node, questions.Question):
-        if sys.stdin.isatty() and (said := _ask(render_questions.question(node), list(node.then))):
-            answers[node.key] = said
-            questions.write(kept, answers)
-            used, node = tree.walk(answers)
-        elif node.trial:  # not tried yet: that is what to do next
-            break
-        else:
-            raise BadInput(render_questions.missing(node))
-    click.echo(render_questions.step(node, used, helm.only_release(LOOK_SECONDS), kept, output))
+    result, release = experiment.diagnose_study(request, _say)
+    diagnosis = result.diagnosis
+    trial = study_diagnosis.make_trial(diagnosis)
+    apply_command = diagnosis_questions.render_upgrade_command(trial, release)
+    texts = {
+        values_path: lambda: diagnosis_text.render_values(diagnosis),
+        report_path: lambda: diagnosis_page.render_diagnosis_page(result, apply_command),
+    }
+    files_written = study_diagnosis.write_files(result, folder, texts, _say)
+    click.echo(diagnosis_text.render_diagnosis(result, apply_command, files_written.folder, output))
+    if files_written.errors:
+        raise BadInput("\n".join(map(str, files_written.errors)))
+    sys.exit(0 if diagnosis.verdict == "healthy" else 3)
 
 
-def _ask(text: str, possible: Sequence[str]) -> str:
-    """One of the possible answers; "" for none."""
+def _say(text: str) -> None:
     click.echo(text, err=True)
-    return click.prompt(
+
+
+def _ask_questions(texts: Sequence[str], answers_path: Path | None, output: OutputFormat) -> None:
+    from mops_helm.diagnose import experiment, questions
+    from mops_helm.render import diagnosis_questions
+
+    step = questions.find_next_step(texts, answers_path or questions.default_answers_path(), _ask)
+    click.echo(diagnosis_questions.render_step(step, experiment.find_release(), output))
+
+
+def _ask(question: "Question") -> str:
+    """One of the possible answers; "" for none, or where nobody can be asked."""
+    from mops_helm.render import diagnosis_questions
+
+    if not sys.stdin.isatty():
+        return ""
+    click.echo(diagnosis_questions.render_question(question), err=True)
+    answer: str = click.prompt(
         "Answer",
-        type=click.Choice(["", *possible]),
+        type=click.Choice(["", *question.then]),
         default="",
         show_default=False,
         show_choices=False,
         err=True,
     )
+    return answer

@@ -3,12 +3,13 @@
 import click
 
 from mops_helm import options
+from mops_helm.forms import OutputFormat, render_data
 
 
 @click.command()
 @options.output
 @click.pass_context
-def doctor(ctx: click.Context, output: str) -> None:
+def doctor(ctx: click.Context, output: OutputFormat) -> None:
     """Check this machine for what the commands need; exit 3 when something required is not ok."""
     from mops_helm import doctor
 
@@ -16,8 +17,6 @@ def doctor(ctx: click.Context, output: str) -> None:
     if output == "table":  # renders by itself: it must work where packages are missing
         click.echo(doctor.table(checks))
     else:
-        from mops_helm import render
-
-        click.echo(render.data([vars(check) for check in checks], output))
+        click.echo(render_data([check.as_json() for check in checks], output))
     if not doctor.healthy(checks):
         ctx.exit(3)

@@ -6,6 +6,7 @@ import click
 
 from mops_helm import options
 from mops_helm.commands.diagnose import diagnose
+from mops_helm.forms import OutputFormat
 
 
 @click.group()
@@ -18,36 +19,36 @@ preset.add_command(diagnose)
 
 @preset.command(name="list")
 @options.output
-def list_(output: str) -> None:
+def list_(output: OutputFormat) -> None:
     """List the presets: isolation first, then workloads."""
-    from mops_helm import render
+    from mops_helm.render import values_files
     from mops_helm.values import presets
 
-    click.echo(render.presets(presets.all_presets(), output))
+    click.echo(values_files.render_presets(presets.all_presets(), output))
 
 
 @preset.command()
 @click.argument("name")
 @options.output
-def show(name: str, output: str) -> None:
+def show(name: str, output: OutputFormat) -> None:
     """Print a preset: its values, and what it is for."""
-    from mops_helm import render
+    from mops_helm.render import values_files
     from mops_helm.values import presets
 
-    click.echo(render.preset(presets.find(name), output))
+    click.echo(values_files.render_preset(presets.find(name), output))
 
 
 @preset.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @options.output
-def diff(first: str, second: str, output: str) -> None:
+def diff(first: str, second: str, output: OutputFormat) -> None:
     """Show which values differ between two presets, each laid over the chart's defaults."""
-    from mops_helm import render
+    from mops_helm.render import values_files
     from mops_helm.values import layers
 
     merged = [layers.resolve([name], (), ()) for name in (first, second)]
-    click.echo(render.differences(layers.differences(*merged), (first, second), output))
+    click.echo(values_files.render_differences(layers.compare(*merged), (first, second), output))
 
 
 @preset.command(name="render")
@@ -65,11 +66,11 @@ def render_(
 
     A workload preset lies under the files of -f, an isolation preset over them, --set over all.
     """
-    from mops_helm import helm, render
+    from mops_helm import forms, helm
     from mops_helm.values import layers
 
     merged = layers.resolve([name], files, sets)
     if values_only:
-        click.echo(render.yaml_text(merged.values), nl=False)
+        click.echo(forms.render_yaml(merged.values), nl=False)
     else:
-        click.echo(helm.template(release, layers.files([name], files), sets), nl=False)
+        click.echo(helm.template(release, layers.list_files([name], files), sets), nl=False)

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from mops_helm import options
+from mops_helm.forms import OutputFormat
 
 RELEASE = click.argument("release", metavar="RELEASE")
-SENDING = (  # of install and upgrade, in the order of --help
+SEND_OPTIONS = (  # of install and upgrade, in the order of --help
     options.presets,
     options.files,
     options.sets,
@@ -31,7 +32,7 @@ SENDING = (  # of install and upgrade, in the order of --help
         metavar="DURATION",
         default="5m",
         show_default=True,
-        callback=options.seconds,
+        callback=options.parse_seconds,
         help="How long that may take: 90s, 5m, 1h.",
     ),
     click.option("--dry-run", is_flag=True, help="Have helm and the cluster judge it; change nothing."),
@@ -39,35 +40,36 @@ SENDING = (  # of install and upgrade, in the order of --help
 )
 
 
-def _sends(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed((RELEASE, *SENDING)):
+def _with_send_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed((RELEASE, *SEND_OPTIONS)):
         command = option(command)
     return command
 
 
 @click.command()
-@_sends
-def install(**given: Any) -> None:
+@_with_send_options
+def install(**flags: Any) -> None:
     """Install RELEASE: check the values, hand them to helm, follow the pods.
 
     A workload preset lies under the files of -f, an isolation preset over them, --set over all.
     """
-    _send("install", **given)
+    _send("install", **flags)
 
 
 @click.command()
-@_sends
+@_with_send_options
 @click.option("--reset-values", is_flag=True, help="Forget the values it has; presets stay.")
-def upgrade(**given: Any) -> None:
+def upgrade(**flags: Any) -> None:
     """Upgrade RELEASE: what is asked for changes, everything else stays.
 
     --preset replaces the release's preset of that kind; -f and --set lie over the values it has.
     """
-    _send("upgrade", **given)
+    _send("upgrade", **flags)
 
 
 def _send(
     verb: str,
+    *,
     release: str,
     preset_names: tuple[str, ...],
     files: tuple[Path, ...],
@@ -82,32 +84,34 @@ def _send(
     reset_values: bool = False,
 ) -> None:
     from modelops_dask.kube.connect import connect
-    from mops_helm import release as releases
-    from mops_helm import release_diff, release_rollout, render_release
-    from mops_helm.helm import Place
-    from mops_helm.release_values import Asked, refuse_early
+    from mops_helm.helm import ReleaseRef
+    from mops_helm.release import diff as release_diff
+    from mops_helm.release import release as releases
+    from mops_helm.release import rollout as release_rollout
+    from mops_helm.release.values import ReleaseRequest, refuse_early
+    from mops_helm.render import release_text
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    wanted = releases.with_direct(preset_names) if no_warm_processes else preset_names
-    asked = Asked(wanted, files, sets, reset_values)
-    refuse_early(verb, asked)
+    presets = releases.add_direct(preset_names) if no_warm_processes else preset_names
+    request = ReleaseRequest(presets, files, sets, reset_values)
+    refuse_early(verb, request)
     cluster = connect(context, namespace)
-    place = Place(release, cluster.namespace, context)
-    planned = releases.plan(verb, place, asked)
-    for text in render_release.plan(planned):
-        say(text)
+    release_ref = ReleaseRef(release, cluster.namespace, context)
+    plan = releases.plan(verb, release_ref, request)
+    for line in release_text.render_release_plan(plan):
+        say(line)
     if diff:
-        click.echo(release_diff.unified(planned.before, planned.after))
-    releases.send(cluster, planned, say, timeout_seconds=timeout, dry_run=dry_run)
+        click.echo(release_diff.unified(plan.before, plan.after))
+    releases.send(cluster, plan, say, timeout_seconds=timeout, dry_run=dry_run)
     if dry_run:
         say("Nothing was changed: --dry-run.")
         return
     if wait:
-        status = render_release.status_command(place)
-        release_rollout.follow(cluster, release, timeout, say, status)
-    click.echo(render_release.next_steps(place, planned, waited=wait))
+        status_command = release_text.render_status_command(release_ref)
+        release_rollout.follow(cluster, release, timeout, say, status_command)
+    click.echo(release_text.render_next_steps(release_ref, plan, waited=wait))
 
 
 @click.command()
@@ -116,18 +120,20 @@ def _send(
 @options.kube_context
 @options.output
 @click.pass_context
-def status(ctx: click.Context, release: str, namespace: str, context: str, output: str) -> None:
+def status(ctx: click.Context, *, release: str, namespace: str, context: str, output: OutputFormat) -> None:
     """Show what is in effect in RELEASE, against what its values say.
 
     Values, rendered manifest, each live pod and each worker process are compared. Exit status 3 when they
     differ, or when not all pods and processes that should be there are.
     """
     from modelops_dask.kube.connect import connect
-    from mops_helm import release_status, render_release
-    from mops_helm.helm import Place
+    from mops_helm.helm import ReleaseRef
+    from mops_helm.release import status as release_status
+    from mops_helm.render import release_text
 
     cluster = connect(context, namespace)
-    found = release_status.look(cluster, Place(release, cluster.namespace, context))
-    click.echo(render_release.status(found, output))
-    if not found.proven:
+    release_ref = ReleaseRef(release, cluster.namespace, context)
+    effect = release_status.read_status(cluster, release_ref)
+    click.echo(release_text.render_release_status(effect, output))
+    if not effect.proven:
         ctx.exit(3)

@@ -1,9 +1,9 @@
 """`mops-helm study`: plan, run, try; the others are in study_new.py, study_read.py and study_cluster.py."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,10 @@ from mops_helm import options
 from mops_helm.commands.study_cluster import cancel, list_, submit
 from mops_helm.commands.study_new import new
 from mops_helm.commands.study_read import report, results, status, verify
+from mops_helm.forms import OutputFormat
+
+if TYPE_CHECKING:
+    from mops_helm.study.progress import ProgressFormat
 
 STORE = click.option(
     "--store", metavar="DIR", help="Where results are kept: a folder or URL.  [default: out/NAME]"
@@ -46,6 +50,7 @@ for command in (new, status, results, report, verify, submit, list_, cancel):
 )
 @options.output
 def plan(
+    *,
     spec_path: Path,
     preset_names: Sequence[str],
     files: Sequence[Path],
@@ -54,43 +59,36 @@ def plan(
     store: str | None,
     tasks: bool,
     pilot: int | None,
-    output: str,
+    output: OutputFormat,
 ) -> None:
     """Say what a study amounts to, and what it will take; run nothing, or a pilot.
 
     Time and memory are estimated from what was measured: by earlier runs of the same model, or by --pilot.
     """
-    from modelops_dask.errors import MopsError
-    from modelops_dask.study import spec
-    from modelops_dask.study.drive import Watcher, refusal
-    from mops_helm import forecast, progress, render_study, studies
+    from modelops_dask.plan.spec import load
+    from mops_helm.render import study_plan
+    from mops_helm.study import progress, studies
+    from mops_helm.study.forecast import preview_study
 
-    loaded = spec.load(spec_path)
-    for line in render_study.warnings(loaded):
+    spec = load(spec_path)
+    for line in study_plan.render_warnings(spec):
         click.echo(line, err=True)
     if tasks:
-        for line in render_study.tasks(studies.plan_of(loaded), output):
+        for line in study_plan.render_tasks(studies.make_plan(spec), output):
             click.echo(line)
         return
-    where, on = studies.store_of(loaded, store), studies.workers(preset_names, files, sets)
+    study_store, workers = studies.open_store(spec, store), studies.choose_workers(preset_names, files, sets)
     if pilot:
-        with progress.reporting(sys.stderr, "auto") as shown:
-            held = studies.bundle_of(loaded, bundle, on.settings)
-            watcher = Watcher(shown.phase, shown.progress, shown.say)
-            studies.run_study(loaded, held, where, on, (), watcher, pilot=pilot)
-    reference, held, refused = "", None, None
-    try:
-        reference = studies.reference_of(loaded, bundle)
-        held = studies.bundle_of(loaded, reference, on.settings)
-        refused = refusal(loaded, held, where)
-    except MopsError as error:  # also a store that does not answer: nothing is run here
-        refused = error
-    expected = forecast.forecast(loaded, held, where, on)
-    click.echo(render_study.plan(loaded, reference, where.url, expected, output))
-    if refused:
-        click.echo(f"`mops-helm study run` would refuse: {refused}", err=True)
-    if warning := render_study.pilot_advice(loaded, expected):
-        click.echo(warning, err=True)
+        with progress.report_progress(sys.stderr, "auto") as reporter:
+            model = studies.fetch_bundle(spec, bundle, workers.settings)
+            watcher = progress.watch_with(reporter)
+            studies.run_study(spec, model, study_store, workers, watcher=watcher, pilot=pilot)
+    preview = preview_study(spec, bundle, study_store, workers)
+    click.echo(study_plan.render_plan(spec, preview.bundle, study_store.url, preview.forecast, output))
+    if preview.refusal:
+        click.echo(f"`mops-helm study run` would refuse: {preview.refusal}", err=True)
+    if advice := study_plan.render_pilot_advice(spec, preview.forecast):
+        click.echo(advice, err=True)
 
 
 @study.command()
@@ -110,7 +108,7 @@ def plan(
 @options.retry
 @click.option(
     "--progress",
-    "form",
+    "progress_format",
     type=click.Choice(["auto", "json"]),
     default="auto",
     show_default=True,
@@ -119,6 +117,7 @@ def plan(
 )
 @options.output
 def run(
+    *,
     spec_path: Path,
     preset_names: Sequence[str],
     files: Sequence[Path],
@@ -127,45 +126,44 @@ def run(
     store: str | None,
     scheduler: str,
     retry: Sequence[str],
-    form: str,
-    output: str,
+    progress_format: "ProgressFormat",
+    output: OutputFormat,
 ) -> None:
     """Run a study, or go on with it: only what is left is run.
 
     Workers are started on this machine in the shape of the values, as far as they fit.
     """
-    from modelops_dask.study import spec
-    from modelops_dask.study.drive import Watcher
-    from mops_helm import progress, render_study, studies
+    from modelops_dask.plan.spec import load
+    from mops_helm.render import study_plan, study_summary
+    from mops_helm.study import command_line, progress, studies
 
-    flags = _flags(preset_names, files, sets)
-    given = (("--bundle", bundle), ("--store", store), ("-d", scheduler))
-    places = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in given if value)
-    again = " ".join(filter(None, ("mops-helm study run", shlex.quote(str(spec_path)), flags, places)))
-    with progress.reporting(sys.stderr, form) as shown:
-        loaded = spec.load(spec_path)
-        for line in render_study.warnings(loaded):
-            shown.say(line)
-        on = studies.workers(preset_names, files, sets, scheduler)
+    value_flags = command_line.format_value_flags(preset_names, files, sets)
+    flags = (("--bundle", bundle), ("--store", store), ("-d", scheduler))
+    command = command_line.format_run_command(spec_path, value_flags, flags)
+    with progress.report_progress(sys.stderr, progress_format) as reporter:
+        spec = load(spec_path)
+        for line in study_plan.render_warnings(spec):
+            reporter.say(line)
+        workers = studies.choose_workers(preset_names, files, sets, scheduler)
         try:
             summary = studies.run_study(
-                loaded,
-                studies.bundle_of(loaded, bundle, on.settings),
-                studies.store_of(loaded, store),
-                on,
-                retry,
-                Watcher(shown.phase, shown.progress, shown.say),
+                spec,
+                studies.fetch_bundle(spec, bundle, workers.settings),
+                studies.open_store(spec, store),
+                workers,
+                watcher=progress.watch_with(reporter),
+                retry=retry,
             )
         except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
-            shown.say(f"Interrupted. The same command goes on:\n  {again}")
+            reporter.say(f"Interrupted. The same command goes on:\n  {command}")
             sys.exit(130)
-        click.echo(render_study.summary(summary, output, flags))
-        shown.say(render_study.next_step(summary, again, str(spec_path)))
+        click.echo(study_summary.render_summary(summary, output, value_flags))
+        reporter.say(study_summary.render_next_step(summary, command, str(spec_path)))
     sys.exit(summary.exit_code)
 
 
 @study.command("try")
-@click.argument("where", metavar="SPEC|STORE")
+@click.argument("source", metavar="SPEC|STORE")
 @click.option(
     "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="Which task."
 )
@@ -176,14 +174,15 @@ def run(
 @options.request
 @options.output
 def try_(
-    where: str,
+    *,
+    source: str,
     task_id: str,
     preset_names: Sequence[str],
     files: Sequence[Path],
     sets: Sequence[str],
     bundle: str | None,
     spec_path: Path | None,
-    output: str,
+    output: OutputFormat,
 ) -> None:
     """Run one task here, in the foreground; its result is shown and not stored.
 
@@ -191,27 +190,25 @@ def try_(
     hold as much as it could then.
     """
     from modelops_dask.study import packed
-    from mops_helm import render_study, studies
+    from mops_helm.render import study_results
+    from mops_helm.study import studies, task_trial
 
-    if spec_path and Path(where).is_file():
+    if spec_path and Path(source).is_file():
         raise click.UsageError("--spec says which tasks of a store are meant; a study file has its own")
-    on = studies.workers(preset_names, files, sets)
 
     def echo(text: bytes) -> None:
         sys.stderr.buffer.write(text)
         sys.stderr.flush()
 
-    request = spec_path and packed.load(spec_path)
-    result = studies.try_task(
-        where, task_id, bundle, on, echo, lambda text: click.echo(text, err=True), request=request
+    workers = studies.choose_workers(preset_names, files, sets)
+    trial = task_trial.try_task(
+        source,
+        task_id,
+        bundle,
+        workers,
+        echo=echo,
+        say=lambda text: click.echo(text, err=True),
+        request=packed.load(spec_path) if spec_path else None,
     )
-    click.echo(render_study.tried(result, output))
-    sys.exit(0 if result.outcome.status == "ok" else 3)
-
-
-def _flags(preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str]) -> str:
-    """The flags that chose the values, as they would be typed again."""
-    words = [word for name in preset_names for word in ("--preset", name)]
-    words += [word for path in files for word in ("-f", str(path))]
-    words += [word for text in sets for word in ("--set", text)]
-    return shlex.join(words)
+    click.echo(study_results.render_task_trial(trial, output))
+    sys.exit(0 if trial.outcome.status == "ok" else 3)

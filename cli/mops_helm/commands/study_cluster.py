@@ -1,18 +1,19 @@
 """`mops-helm study submit|list|cancel`, and what `status` shows of a study in the cluster."""
 
-import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from mops_helm import options
+from mops_helm.forms import OutputFormat
 
 if TYPE_CHECKING:
     from modelops_dask.kube.connect import Cluster
-    from modelops_dask.kube.submitted import Submitted
+    from modelops_dask.kube.study_jobs import StudyJob
 
 
 @click.command()
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @options.retry
 @click.option("--watch", is_flag=True, help="Follow it, and end with its exit status.")
 def submit(
+    *,
     spec_path: Path,
     release: str,
     namespace: str,
@@ -50,90 +52,98 @@ def submit(
 
     The same study submitted twice is one run. One that ended goes on in its store: only what is left is run.
     """
-    from modelops_dask.kube import connect, submitted
+    from modelops_dask.kube import connect, study_jobs
+    from modelops_dask.plan.spec import load
     from modelops_dask.settings import Settings
-    from modelops_dask.study import spec
-    from mops_helm import reading, render_cluster, render_study, studies, submission
+    from mops_helm.render import study_plan, submitted_studies
+    from mops_helm.study import command_line, pod_reader, studies, submission
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    loaded = spec.load(spec_path)
-    for line in render_study.warnings(loaded):
+    spec = load(spec_path)
+    for line in study_plan.render_warnings(spec):
         say(line)
-    held = studies.bundle_of(loaded, bundle, Settings.from_env())
+    model = studies.fetch_bundle(spec, bundle, Settings.from_env())
     cluster = connect.connect(context, namespace)
-    where = render_cluster.place(cluster.namespace, context)
-    given = (("--chunks", chunks), ("--bundle", bundle), ("--store", store))
-    flags = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in given if value)
-    typed = f"mops-helm study submit {shlex.quote(str(spec_path))} {where} --release {shlex.quote(release)}"
-    asked = submission.Request(loaded, held, chunks or 0, store, retry, f"{typed} {flags}".rstrip())
-    done = submission.submit(
-        cluster, release, asked, lambda *bundle_to: reading.send(cluster, *bundle_to, say=say)
+    location = submitted_studies.render_location_flags(cluster.namespace, context)
+    flags = (("--chunks", chunks), ("--bundle", bundle), ("--store", store))
+    request = submission.SubmitRequest(
+        spec=spec,
+        bundle=model,
+        chunks=chunks or 0,
+        store=store,
+        retry=retry,
+        command=command_line.format_submit_command(spec_path, location, release, flags),
     )
-    say(render_cluster.submitted(done))
+    submitted_study = submission.submit(
+        cluster, release, request, partial(pod_reader.send_bundle, cluster, say=say)
+    )
+    say(submitted_studies.render_submission(submitted_study))
     if watch:
-        _watch(cluster, submitted.find(cluster, done.job), where)
-    say(render_cluster.watch_lines(done.job, where))
-    click.echo(done.job)
+        _watch(cluster, study_jobs.find_study_job(cluster, submitted_study.job), location, "table")
+    say(submitted_studies.render_watch_commands(submitted_study.job, location))
+    click.echo(submitted_study.job)
 
 
 @click.command("list")
 @options.namespace
 @options.kube_context
 @options.output
-def list_(namespace: str, context: str, output: str) -> None:
+def list_(*, namespace: str, context: str, output: OutputFormat) -> None:
     """The studies in the cluster, the newest first. Those that ended stay for a day; their stores remain."""
-    from modelops_dask.kube import connect, submitted
-    from mops_helm import render_cluster
+    from modelops_dask.kube import connect, study_jobs
+    from mops_helm.render import submitted_studies
 
     cluster = connect.connect(context, namespace)
-    found = submitted.listed(cluster)
-    click.echo(render_cluster.listed(found, cluster.namespace, output))
+    click.echo(
+        submitted_studies.render_study_list(study_jobs.list_study_jobs(cluster), cluster.namespace, output)
+    )
 
 
 @click.command()
 @options.study
 @options.namespace
 @options.kube_context
-def cancel(study: str, namespace: str, context: str) -> None:
+def cancel(*, study: str, namespace: str, context: str) -> None:
     """End a study in the cluster: what runs is stored first, and submitted again it goes on."""
-    from modelops_dask.kube import connect, jobs, submitted
-    from mops_helm import render_cluster
+    from modelops_dask.kube import connect, jobs, study_jobs
+    from mops_helm.render import submitted_studies
 
     cluster = connect.connect(context, namespace)
-    found = submitted.find(cluster, study)
-    if found.ended:
-        click.echo(f"{found.job} has ended already: {found.state}. Its results stay in {found.store}.")
-        return
-    jobs.cancel(cluster, found.job)
-    click.echo(render_cluster.cancelled(found))
+    job = study_jobs.find_study_job(cluster, study)
+    if not job.ended:
+        jobs.cancel(cluster, job.job)
+    click.echo(submitted_studies.render_cancellation(job))
 
 
-def show(study: str, namespace: str, context: str, watch: bool, output: str) -> None:
+def show_status(study: str, namespace: str, context: str, *, watch: bool, output: OutputFormat) -> None:
     """`study status` of a study in the cluster."""
-    from modelops_dask.kube import connect, stuck, submitted
-    from mops_helm import render_cluster
+    from modelops_dask.kube import connect, study_jobs, study_problems
+    from mops_helm.render import submitted_studies
 
     cluster = connect.connect(context, namespace)
-    found, where = submitted.find(cluster, study), render_cluster.place(cluster.namespace, context)
+    job = study_jobs.find_study_job(cluster, study)
+    location = submitted_studies.render_location_flags(cluster.namespace, context)
     if watch:
-        _watch(cluster, found, where, output)
-    click.echo(render_cluster.status(found, stuck.reasons(cluster, found), where, output))
+        _watch(cluster, job, location, output)
+    reasons = study_problems.find_problems(cluster, job)
+    click.echo(submitted_studies.render_study_status(job, reasons, location, output))
 
 
-def _watch(cluster: "Cluster", study: "Submitted", where: str, output: str = "table") -> None:
+def _watch(cluster: "Cluster", study: "StudyJob", location: str, output: OutputFormat) -> NoReturn:
     """Follow a study to its end, and end this command with its exit status. Ctrl-C leaves it running."""
-    from modelops_dask.kube import stuck
-    from mops_helm import following, progress, render_cluster
+    from modelops_dask.kube import study_problems
+    from mops_helm.render import submitted_studies
+    from mops_helm.study import follower, progress
 
     try:
-        with progress.reporting(sys.stderr, "auto") as shown:
-            ended = following.Follower(cluster, shown).until_end(study)
+        with progress.report_progress(sys.stderr, "auto") as reporter:
+            ended = follower.Follower(cluster, reporter).until_end(study)
     except KeyboardInterrupt:
-        click.echo(
-            f"\nThe study goes on in the cluster.\n{render_cluster.watch_lines(study.job, where)}", err=True
-        )
+        commands = submitted_studies.render_watch_commands(study.job, location)
+        click.echo(f"\nThe study goes on in the cluster.\n{commands}", err=True)
         sys.exit(130)
-    click.echo(render_cluster.status(ended, stuck.reasons(cluster, ended), where, output))
+    reasons = study_problems.find_problems(cluster, ended)
+    click.echo(submitted_studies.render_study_status(ended, reasons, location, output))
     sys.exit(ended.exit_code)

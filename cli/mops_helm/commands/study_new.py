@@ -14,7 +14,6 @@ def new(folder: Path) -> None:
 
     for path in scaffold.create(folder):
         click.echo(path)
-    spec, results = (
-        shlex.quote(str(path)) for path in (folder / "study.yaml", Path("out") / folder.resolve().name)
-    )
+    spec = shlex.quote(str(folder / "study.yaml"))
+    results = shlex.quote(str(Path("out") / folder.resolve().name))
     click.echo(f"\nNext:\n  mops-helm study run {spec}\n  mops-helm study results {results}", err=True)

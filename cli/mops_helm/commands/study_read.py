@@ -1,17 +1,17 @@
 """`mops-helm study status|results|report|verify`: what a store or, with -n, a study in the cluster holds."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from mops_helm import options, writing
+from mops_helm import options, output_file
+from mops_helm.forms import OutputFormat
 
 if TYPE_CHECKING:
-    from modelops_dask.study.spec import Spec
+    from modelops_dask.plan.spec import Spec
 
 
 @click.command()
@@ -22,27 +22,28 @@ if TYPE_CHECKING:
 @options.request
 @options.output
 def status(
-    study: str, namespace: str, context: str, watch: bool, spec_path: Path | None, output: str
+    *, study: str, namespace: str, context: str, watch: bool, spec_path: Path | None, output: OutputFormat
 ) -> None:
     """Tasks by state and failures by reason, also while the study runs.
 
     Of a study in the cluster: its state, how far it is, and what is in its way.
     """
-    from mops_helm import render_study
+    from mops_helm.render import study_summary
 
-    spec = _spec(spec_path, namespace, context)
+    spec = _load_spec(spec_path, namespace, context)
     if namespace or context:
         from mops_helm.commands import study_cluster
 
-        study_cluster.show(study, namespace, context, watch, output)
+        study_cluster.show_status(study, namespace, context, watch=watch, output=output)
         return
     if watch:
         raise click.UsageError("--watch is for studies in the cluster: add -n NAMESPACE")
-    from modelops_dask.store.files import Files
+    from modelops_dask.store.files import Store
     from modelops_dask.study import summary
+    from mops_helm.study.command_line import format_flags
 
-    flags = f"--spec {shlex.quote(str(spec_path))}" if spec_path else ""
-    click.echo(render_study.summary(summary.status(Files(study), spec=spec), output, flags))
+    flags = format_flags([("--spec", spec_path)])
+    click.echo(study_summary.render_summary(summary.read_summary(Store(study), spec=spec), output, flags))
 
 
 @click.command()
@@ -51,38 +52,46 @@ def status(
 @options.kube_context
 @click.option("--output", "name", metavar="NAME", help="One output only.")
 @click.option(
-    "--to", type=click.Choice(["csv", "parquet"]), help="Write that output whole to standard output."
+    "--to",
+    "file_format",
+    type=click.Choice(["csv", "parquet"]),
+    help="Write that output whole to standard output.",
 )
 @options.request
-@click.option("-o", "form", type=options.FORMS, default="table", show_default=True, help="Form of the list.")
+@click.option(
+    "-o", "output", type=options.OUTPUT_FORMATS, default="table", show_default=True, help="Form of the list."
+)
 def results(
+    *,
     study: str,
     namespace: str,
     context: str,
     name: str | None,
-    to: str | None,
+    file_format: str | None,
     spec_path: Path | None,
-    form: str,
+    output: OutputFormat,
 ) -> None:
     """The outputs of a study: their files and first rows, or one whole as CSV or Parquet."""
-    from mops_helm import render_study, study_results
+    from mops_helm.render import study_results
+    from mops_helm.study import results as study_tables
 
-    spec = _spec(spec_path, namespace, context)
-    if to == "parquet":
-        study_results.refuse_terminal(sys.stdout)
+    spec = _load_spec(spec_path, namespace, context)
+    if file_format == "parquet":
+        study_tables.refuse_terminal(sys.stdout)
     if namespace or context:
-        words = [*(["--output", name] if name else []), *(["--to", to] if to else ["-o", form])]
-        sys.exit(_in_cluster(study, namespace, context, "results", words, sys.stdout.buffer))
+        arguments = ["--output", name] if name else []
+        arguments += ["--to", file_format] if file_format else ["-o", output]
+        sys.exit(_read_in_cluster(study, namespace, context, "results", arguments, stdout=sys.stdout.buffer))
     from modelops_dask.store.results import opened
 
     with opened(study, spec) as tables:
         if not tables.last:
-            click.echo(study_results.EARLIER, err=True)
-        if to:
-            study_results.write(tables, name, to, sys.stdout.buffer)
+            click.echo(study_tables.EARLIER, err=True)
+        if file_format:
+            study_tables.write_output(tables, name, file_format, sys.stdout.buffer)
         else:
-            click.echo(render_study.results(tables, name, form))
-        if line := study_results.left_out(tables):
+            click.echo(study_results.render_results(tables, name, output))
+        if line := study_tables.describe_missing_tasks(tables):
             click.echo(line, err=True)
 
 
@@ -92,35 +101,36 @@ def results(
 @options.kube_context
 @click.option(
     "--to",
+    "page_path",
     metavar="FILE",
     default="report.html",
     show_default=True,
-    type=writing.File(allow_dash=True),
+    type=output_file.OutputFile(allow_dash=True),
     help="The file to write; - for standard output.",
 )
 @options.request
-def report(study: str, namespace: str, context: str, to: Path, spec_path: Path | None) -> None:
+def report(*, study: str, namespace: str, context: str, page_path: Path, spec_path: Path | None) -> None:
     """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
 
     One file that needs no network. A study that still runs is reported as it is now.
     """
     from io import BytesIO
 
-    spec = _spec(spec_path, namespace, context)
+    spec = _load_spec(spec_path, namespace, context)
     if namespace or context:
-        written = BytesIO()
-        if code := _in_cluster(study, namespace, context, "report", ["--to", "-"], written):
+        stdout = BytesIO()
+        if code := _read_in_cluster(study, namespace, context, "report", ["--to", "-"], stdout=stdout):
             sys.exit(code)
-        page = written.getvalue()
+        page = stdout.getvalue()
     else:
-        from modelops_dask.report import report as render
+        from modelops_dask.report import report as render_report
 
-        page = render(study, spec).encode()
-    if str(to) == "-":
+        page = render_report(study, spec).encode()
+    if str(page_path) == "-":
         sys.stdout.buffer.write(page)
         return
-    writing.write(to, page)
-    click.echo(to)
+    output_file.write_file(page_path, page)
+    click.echo(page_path)
 
 
 @click.command()
@@ -142,6 +152,7 @@ def report(study: str, namespace: str, context: str, to: Path, spec_path: Path |
 @options.request
 @options.output
 def verify(
+    *,
     study: str,
     namespace: str,
     context: str,
@@ -151,30 +162,29 @@ def verify(
     sets: Sequence[str],
     bundle: str | None,
     spec_path: Path | None,
-    output: str,
+    output: OutputFormat,
 ) -> None:
     """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
 
     Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
     --sample; each task runs with the executor that it ran with. In the cluster they are the study's own.
     """
-    spec = _spec(spec_path, namespace, context)
+    spec = _load_spec(spec_path, namespace, context)
     if namespace or context:
         if preset_names or files or sets or bundle:
             raise click.UsageError("in the cluster, --sample runs with the study's own values and bundle")
-        words = ["--sample", str(sample), "-o", output]
-        sys.exit(_in_cluster(study, namespace, context, "verify", words, sys.stdout.buffer))
-    from modelops_dask.store.files import Files
-    from modelops_dask.store.requests import plan_of
-    from mops_helm import render_study, studies, study_verify
+        arguments = ["--sample", str(sample), "-o", output]
+        sys.exit(_read_in_cluster(study, namespace, context, "verify", arguments, stdout=sys.stdout.buffer))
+    from mops_helm.render import study_verification
+    from mops_helm.study import studies, verification
 
-    request = plan_of(Files(study), spec).request if spec else None
-    found = study_verify.check(study, sample, bundle, studies.workers(preset_names, files, sets), request)
-    click.echo(render_study.verified(found, output))
-    sys.exit(3 if found.findings else 0)
+    workers = studies.choose_workers(preset_names, files, sets)
+    report = verification.verify_study(study, sample, bundle, workers, spec)
+    click.echo(study_verification.render_verification(report, output))
+    sys.exit(3 if report.findings else 0)
 
 
-def _spec(path: Path | None, namespace: str, context: str) -> "Spec | None":
+def _load_spec(path: Path | None, namespace: str, context: str) -> "Spec | None":
     """The study file of --spec, whose tasks are meant; a study in the cluster has one of its own."""
     if path is None:
         return None
@@ -185,14 +195,12 @@ def _spec(path: Path | None, namespace: str, context: str) -> "Spec | None":
     return packed.load(path)
 
 
-def _in_cluster(name: str, namespace: str, context: str, verb: str, words: Sequence[str], stdout) -> int:
-    """Type a command of this module where the store of a study in the cluster is seen."""
-    from modelops_dask.kube import connect, submitted
-    from mops_helm import reading
+def _read_in_cluster(
+    name: str, namespace: str, context: str, verb: str, arguments: Sequence[str], *, stdout: BinaryIO
+) -> int:
+    """The exit status of a command of this module, run where the store of a study in the cluster is seen."""
+    from mops_helm.study import pod_reader
 
-    cluster = connect.connect(context, namespace)
-    found = submitted.find(cluster, name)
-    more = reading.rerun_words(found) if "--sample" in words and words[1] != "0" else []
-    code = reading.run(cluster, found, verb, [*words, *more], stdout, lambda text: click.echo(text, err=True))
-    stdout.flush()
-    return code
+    return pod_reader.read_study_in_cluster(
+        name, namespace, context, verb, arguments, stdout=stdout, say=lambda text: click.echo(text, err=True)
+    )

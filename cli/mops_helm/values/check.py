@@ -8,90 +8,83 @@
             + what reaches nothing                                           check_unused.py
             + Dask's own configuration                                       check_dask.py
 
-The values are judged as merged, for that is what helm hands to the chart. Where two findings
-are about one value, the one that explains more is kept. Does not read files: layers.py does.
+Checks the merged values, as helm hands them to the chart. Of two findings about one value, the one that
+explains more stays. Does not read files: layers.py does.
 """
 
 import re
-from collections.abc import Iterator
 
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import Node, NodePath
 from mops_helm.values import check_dask, check_meaning, check_schema, check_storage, check_unused, schema
-from mops_helm.values.findings import Finding
-from mops_helm.values.load import Node, Where
+from mops_helm.values.findings import finding_at
 from mops_helm.values.merge import Merged
+from mops_helm.values.tree import dotted
 
-Path = tuple[str | int, ...]
 _FILE_MODES = ("mode", "defaultMode")  # of Kubernetes' volumes
 
 
 def check(merged: Merged) -> list[Finding]:
     """All findings, by file and position."""
-    found: dict[Path, list[Finding]] = {}
-    bad: set[Path] = set()  # values that cannot be computed with
-    for path, node in _walk(merged.own):
-        if finding := _trap(path, node):
-            found[path] = [finding]
+    by_path: dict[NodePath, list[Finding]] = {}
+    unusable_paths: set[NodePath] = set()  # of values that cannot be computed with
+    for path, node in merged.supplied.walk():
+        if finding := _check_scalar(path, node):
+            by_path[path] = [finding]
         if node.value is None:
-            bad.add(path)
+            unusable_paths.add(path)
     for path, finding in check_schema.check(merged):
         if finding.code == "UNKNOWN_NAME":
-            found.setdefault(path, []).append(finding)
+            by_path.setdefault(path, []).append(finding)
         else:
-            bad.add(path)
-            found.setdefault(path, [finding])
-    every = [finding for there in found.values() for finding in there]
-    every += check_meaning.check(merged, frozenset(bad))
-    every += check_storage.check(merged, frozenset(bad))
-    every += check_unused.check(merged)
-    every += check_dask.check(merged, frozenset(bad))
-    return sorted({*merged.findings, *every}, key=lambda f: (f.file, f.line, f.column, f.code))
+            unusable_paths.add(path)
+            by_path.setdefault(path, [finding])
+    bad_paths = frozenset(unusable_paths)
+    findings = [finding for path_findings in by_path.values() for finding in path_findings]
+    findings += check_meaning.check(merged, bad_paths)
+    findings += check_storage.check(merged, bad_paths)
+    findings += check_unused.check(merged)
+    findings += check_dask.check(merged, bad_paths)
+    return sorted({*merged.findings, *findings})
 
 
-def _walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
-    inside = node.value
-    children = (
-        inside.items() if isinstance(inside, dict) else enumerate(inside) if isinstance(inside, list) else ()
-    )
-    for step, child in children:
-        yield (*path, step), child
-        yield from _walk(child, (*path, step))
-
-
-def _trap(path: Path, node: Node) -> Finding | None:
+def _check_scalar(path: NodePath, node: Node) -> Finding | None:
     """A null, or a plain scalar that helm reads otherwise than most people."""
-    where, value, text = node.where, node.value, node.where.text
-    name = ".".join(map(str, path))
-    types = schema.types(path)
+    position, value, text = node.position, node.value, node.position.text
+    name = dotted(path)
+    types = schema.allowed_types(path)
     if value is None:
-        said = f"{name} has no value; Helm 3 and Helm 4 treat null differently"
+        message = f"{name} has no value; Helm 3 and Helm 4 treat null differently"
         suggestion = (
             "remove the name, or write {}" if types == ("object",) else "write a value, or remove the name"
         )
-        return finding_at(where, "NULL", said, suggestion)
+        return finding_at(position, "NULL", message, suggestion)
     if text is None:
         return None
     quoted = f'"{text}"'
     if isinstance(value, bool) and text.lower() not in ("true", "false"):
         word = "true" if value else "false"
         if types == ("boolean",):
-            return finding_at(where, "YAML_TRUTHY", f"{text} is read as {word}", f"write {word}")
-        said = f"{text} is read as {word}, not as text"
-        return finding_at(where, "YAML_BOOLEAN", said, _write(types, quoted, word))
+            return finding_at(position, "YAML_TRUTHY", f"{text} is read as {word}", f"write {word}")
+        message = f"{text} is read as {word}, not as text"
+        return finding_at(position, "YAML_BOOLEAN", message, _suggest_forms(types, quoted, word))
     if isinstance(value, int | float) and not isinstance(value, bool):
-        said = f"{text} is read as {value}"
+        message = f"{text} is read as {value}"
         if path[-1] in _FILE_MODES and re.fullmatch(r"0[oO]?[0-7]{1,4}", text):
-            return None  # octal is what is meant, and what is read
+            return None  # octal is meant, and octal is read
         if re.fullmatch(r"[-+]?0[oO]?[0-9_]+", text):
             decimal = text.replace("_", "").replace("o", "").lstrip("+-0") or "0"
-            return finding_at(where, "YAML_OCTAL", said, _write(types, quoted, decimal, str(value)))
+            return finding_at(
+                position, "YAML_OCTAL", message, _suggest_forms(types, quoted, decimal, str(value))
+            )
         if "_" in text:
-            return finding_at(where, "YAML_UNDERSCORE", said, _write(types, quoted, str(value)))
+            return finding_at(position, "YAML_UNDERSCORE", message, _suggest_forms(types, quoted, str(value)))
     if isinstance(value, str) and _is_number(types) and re.fullmatch(r"[0-9]+(:[0-5]?[0-9])+", text):
         total = 0
         for part in text.split(":"):
             total = total * 60 + int(part)
         return finding_at(
-            where, "YAML_SEXAGESIMAL", f"{text} is read as text, not as a number", f"write {total}"
+            position, "YAML_SEXAGESIMAL", f"{text} is read as text, not as a number", f"write {total}"
         )
     return None
 
@@ -100,14 +93,9 @@ def _is_number(types: tuple[str, ...]) -> bool:
     return bool(types) and set(types) <= {"integer", "number"}
 
 
-def _write(types: tuple[str, ...], quoted: str, *words: str) -> str:
-    """What may be written instead at a place of these types."""
+def _suggest_forms(types: tuple[str, ...], quoted: str, *plain_forms: str) -> str:
+    """Advice on what to write where the schema allows these types."""
     if types == ("string",):
         return f"write {quoted}"
-    forms = list(dict.fromkeys(words)) + ([] if _is_number(types) else [quoted])
+    forms = list(dict.fromkeys(plain_forms)) + ([] if _is_number(types) else [quoted])
     return f"write {' or '.join(forms)}"
-
-
-def finding_at(where: Where, code: str, message: str, suggestion: str = "") -> Finding:
-    """A finding at a value."""
-    return Finding(where.file, where.line, where.column, code, message, suggestion)

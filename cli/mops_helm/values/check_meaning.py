@@ -8,180 +8,178 @@ Places that already have a finding are left alone: their values cannot be comput
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from modelops_dask.shape import CHILD_MIN_BYTES, MIB, child_limit, process_limit, runners
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import Node, NodePath, Position
+from modelops_dask.shape import MIB, RUNNER_MIN_BYTES, process_limit, runner_limit, runners
 from mops_helm.values import effective, presets, schema
-from mops_helm.values.check_schema import place
-from mops_helm.values.findings import Finding
-from mops_helm.values.load import Node, Where
-from mops_helm.values.merge import Merged, overlay
+from mops_helm.values.check_schema import find_position
+from mops_helm.values.findings import finding_at
+from mops_helm.values.merge import Merged, overlay, plain_at
 from mops_helm.values.quantity import BadQuantity, parse, text_of, to_bytes
+from mops_helm.values.scalars import scalar_text
+from mops_helm.values.tree import dotted
 
-Path = tuple[str | int, ...]
 _MEMORY_OF_POOL = ("processes", "threads", "memoryPerProcess", "resources")
 _MEMORY_OF_EXECUTOR = (("executor", "type"), ("executor", "workerMemory"), ("executor", "subprocessPoolSize"))
 _SCALING = ("autoscaling", "resources")
 
 
-def check(merged: Merged, bad: frozenset[Path]) -> list[Finding]:
-    """Findings about values that are right one by one; paths in `bad` are not."""
-    found = list(_presets(merged, bad))
-    found += _env(merged, ("scheduler", "env"))
-    for path in (("scheduler",), ("studies", "driver")):
-        found += _requests(merged, path, merged.root.find(*path), bad)
-    small = list(_small(merged))
-    found += small
-    for path, pool in _pools(merged, bad):
-        found += _env(merged, (*path, "env"))
-        found += _requests(merged, path, pool, bad)
+def check(merged: Merged, bad_paths: frozenset[NodePath]) -> list[Finding]:
+    """Findings about values that are right one by one; paths in `bad_paths` are not."""
+    findings = list(_check_presets(merged, bad_paths))
+    findings += _check_env(merged, ("scheduler", "env"))
+    findings += _check_requests(merged, ("scheduler",), merged.root.find("scheduler"), bad_paths)
+    findings += _check_requests(
+        merged, ("studies", "driver"), merged.root.find("studies", "driver"), bad_paths
+    )
+    unit_findings = list(_check_units(merged))
+    findings += unit_findings
+    for path, pool in _find_pools(merged, bad_paths):
+        findings += _check_env(merged, (*path, "env"))
+        findings += _check_requests(merged, path, pool, bad_paths)
         shared = [(*base, name) for base in (path, ("workers",)) for name in _MEMORY_OF_POOL]
-        if not small and not _touched(bad, *shared, *_MEMORY_OF_EXECUTOR):
-            found += _memory(merged, path, pool)
-        if not _touched(bad, *[(*base, name) for base in (path, ("workers",)) for name in _SCALING]):
-            found += _autoscaling(merged, path, pool)
-    return found
+        if not unit_findings and not _overlap(bad_paths, *shared, *_MEMORY_OF_EXECUTOR):
+            findings += _check_memory(merged, path, pool)
+        if not _overlap(bad_paths, *[(*base, name) for base in (path, ("workers",)) for name in _SCALING]):
+            findings += _check_autoscaling(merged, path, pool)
+    return findings
 
 
-def _touched(bad: frozenset[Path], *sections: Path) -> bool:
+def _overlap(bad_paths: frozenset[NodePath], *sections: NodePath) -> bool:
     """Whether one of the sections, something inside it or around it cannot be computed with."""
     return any(
-        section[: len(there)] == there or there[: len(section)] == section
-        for there in bad
+        section[: len(bad_path)] == bad_path or bad_path[: len(section)] == section
+        for bad_path in bad_paths
         for section in sections
     )
 
 
-def _pools(merged: Merged, bad: frozenset[Path]) -> Iterator[tuple[Path, Node]]:
+def _find_pools(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[tuple[NodePath, Node]]:
     """Each pool's path and its values, those of `workers` filled in."""
     workers, pools = merged.root.find("workers"), merged.root.find("pools")
     if workers is None or not isinstance(workers.value, dict):
         return
-    named = pools.value if pools is not None and isinstance(pools.value, dict) else {}
-    if "default" not in named:
+    pool_nodes = pools.value if pools is not None and isinstance(pools.value, dict) else {}
+    if "default" not in pool_nodes:
         yield ("workers",), workers
-    for name, own in named.items():
-        if isinstance(own.value, dict) and ("pools", name) not in bad:
-            yield ("pools", name), overlay(workers, own)
+    for name, pool in pool_nodes.items():
+        if isinstance(pool.value, dict) and ("pools", name) not in bad_paths:
+            yield ("pools", name), overlay(workers, pool)
 
 
-def _at(merged: Merged, path: Path, *names: str) -> Where:
+def _position_in_pool(merged: Merged, path: NodePath, *names: str) -> Position:
     """Where the first of these values of a pool is stated: in the pool, in workers, else the pool itself."""
     for section in (path, ("workers",)):
         for name in names:
             steps = tuple(name.split("."))
-            if merged.own.find(*section, *steps) is not None:
-                return place(merged, (*section, *steps))
-    return place(merged, path)
+            if merged.supplied.find(*section, *steps) is not None:
+                return find_position(merged, (*section, *steps))
+    return find_position(merged, path)
 
 
-def _finding(where: Where, code: str, message: str, suggestion: str = "") -> Finding:
-    return Finding(where.file, where.line, where.column, code, message, suggestion)
-
-
-def _name(path: Path, *rest: str) -> str:
-    return ".".join([*map(str, path), *rest])
-
-
-def _plain(node: Node | None, *path: str) -> Any:
-    found = None if node is None else node.find(*path)
-    return None if found is None else found.plain()
-
-
-def _presets(merged: Merged, bad: frozenset[Path]) -> Iterator[Finding]:
+def _check_presets(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[Finding]:
     """A known `preset` binds the keys of its file, in every pool; an unknown one binds nothing."""
-    name = _plain(merged.root, "preset")
-    if not name or ("preset",) in bad:
+    name = plain_at(merged.root, "preset")
+    if not name or ("preset",) in bad_paths:
         return
-    known = presets.isolation_names()
-    if name not in known:
-        near = presets.did_you_mean(str(name), known).removeprefix("; ")
-        said = f"{name} is no isolation preset of this chart, so it binds nothing"
-        yield _finding(
-            place(merged, ("preset",)), "PRESET_UNKNOWN", said, near or f"one of {', '.join(known)}"
+    isolation_names = presets.isolation_names()
+    if name not in isolation_names:
+        near = presets.did_you_mean(str(name), isolation_names).removeprefix("; ")
+        message = f"{name} is no isolation preset of this chart, so it binds nothing"
+        yield finding_at(
+            find_position(merged, ("preset",)),
+            "PRESET_UNKNOWN",
+            message,
+            near or f"one of {', '.join(isolation_names)}",
         )
         return
-    bound = presets.find(name).source.root
-    sections = [("executor", ("executor",)), ("workers", ("workers",))]
-    pools = _plain(merged.root, "pools")
+    bound = presets.find(name).layer.root
+    sections: list[tuple[str, NodePath]] = [("executor", ("executor",)), ("workers", ("workers",))]
+    pools = plain_at(merged.root, "pools")
     sections += [("workers", ("pools", pool)) for pool in pools] if isinstance(pools, dict) else []
     for section, path in sections:
-        for key, wanted in (_plain(bound, section) or {}).items():
+        for key, bound_value in (plain_at(bound, section) or {}).items():
             node = merged.root.find(*path, key)
-            if node is None or (*path, key) in bad or node.plain() == wanted:
+            if node is None or (*path, key) in bad_paths or node.plain() == bound_value:
                 continue
-            stated = merged.own.find(*path, key) is not None
-            where = place(merged, (*path, key) if stated else ("preset",))
-            yield _finding(
-                where,
+            is_supplied = merged.supplied.find(*path, key) is not None
+            position = find_position(merged, (*path, key) if is_supplied else ("preset",))
+            yield finding_at(
+                position,
                 "PRESET_BINDING",
-                f"preset {name} means {_name(path, key)} {_word(wanted)}, not {_word(node.plain())}",
-                f"write {key}: {_word(wanted)}, or leave preset out (of a release: --set preset=)",
+                f"preset {name} means {dotted((*path, key))} {scalar_text(bound_value)}, "
+                f"not {scalar_text(node.plain())}",
+                f"write {key}: {scalar_text(bound_value)}, or leave preset out (of a release: --set preset=)",
             )
 
 
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _env(merged: Merged, path: Path) -> Iterator[Finding]:
+def _check_env(merged: Merged, path: NodePath) -> Iterator[Finding]:
     """Variables that a value owns, that are misspelt, or that say two things."""
-    env = merged.own.find(*path)
+    env = merged.supplied.find(*path)
     if env is not None and isinstance(env.value, list):
-        yield from _env_list(env)
+        yield from _check_env_list(env)
         return
     executor_type = merged.root.find("executor", "type")
     plain_dask = executor_type is not None and executor_type.value == "none"
     owners = {"HOME": ""} if plain_dask else schema.variables()  # plain Dask: no value owns a MODELOPS_ name
     for name, node in (env.value if env is not None and isinstance(env.value, dict) else {}).items():
-        where = place(merged, (*path, name), key=True)
+        position = find_position(merged, (*path, name), key=True)
         if isinstance(node.value, dict) and {"value", "valueFrom"} <= set(node.value):
             both = f"{name} has a value and a valueFrom"
-            yield _finding(
-                where, "ENV_VALUE_AND_FROM", both, f"keep one; a value alone is written {name}: value"
+            yield finding_at(
+                position, "ENV_VALUE_AND_FROM", both, f"keep one; a value alone is written {name}: value"
             )
         owner = owners.get(name)
         if name.startswith("DASK_"):
             owner = "dask.config"
         if owner:
-            yield _finding(where, "ENV_OWNED", f"{name} comes from {owner}", f"set {owner} instead")
+            yield finding_at(position, "ENV_OWNED", f"{name} comes from {owner}", f"set {owner} instead")
         elif owner is not None:
-            yield _finding(
-                where, "ENV_OWNED", f"{name} is set by the chart, to a path below /tmp", "remove it"
+            yield finding_at(
+                position, "ENV_OWNED", f"{name} is set by the chart, to a path below /tmp", "remove it"
             )
-        elif near := _misspelt(name, owners):
+        elif near := _find_near_variable(name, owners):
             right = owners[near] or near
-            yield _finding(
-                where, "ENV_MISSPELT", f"{name} looks like {near}", f"set {right} instead, or rename it"
+            yield finding_at(
+                position, "ENV_MISSPELT", f"{name} looks like {near}", f"set {right} instead, or rename it"
             )
 
 
-def _misspelt(name: str, owners: dict[str, str]) -> str:
+def _find_near_variable(name: str, owners: dict[str, str]) -> str:
     """The MODELOPS_ variable that a name was probably meant to be."""
-    known = [variable for variable in owners if variable.startswith("MODELOPS_")]
-    near = difflib.get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.85)
+    candidates = [variable for variable in owners if variable.startswith("MODELOPS_")]
+    near = difflib.get_close_matches(name.upper().replace("-", "_"), candidates, n=1, cutoff=0.85)
     return near[0] if near else ""
 
 
-def _env_list(env: Node) -> Iterator[Finding]:
+def _check_env_list(env: Node) -> Iterator[Finding]:
     """A list as in a pod's spec is refused by the schema; what is wrong inside it is said too."""
-    seen: dict[str, int] = {}
+    first_lines: dict[str, int] = {}
     for item in env.value:
-        if not isinstance(item.value, dict) or not isinstance(name := _plain(item, "name"), str):
+        if not isinstance(item.value, dict) or not isinstance(name := plain_at(item, "name"), str):
             continue
-        where = item.value["name"].where
-        if name in seen:
-            said = f"{name} is here a second time (first on line {seen[name]})"
-            yield _finding(where, "ENV_DUPLICATE", said, "remove one")
-        seen.setdefault(name, where.line)
+        position = item.value["name"].position
+        if name in first_lines:
+            message = f"{name} is here a second time (first on line {first_lines[name]})"
+            yield finding_at(position, "ENV_DUPLICATE", message, "remove one")
+        first_lines.setdefault(name, position.line)
         if {"value", "valueFrom"} <= set(item.value):
-            yield _finding(where, "ENV_VALUE_AND_FROM", f"{name} has a value and a valueFrom", "keep one")
+            yield finding_at(
+                position, "ENV_VALUE_AND_FROM", f"{name} has a value and a valueFrom", "keep one"
+            )
 
 
-def _requests(merged: Merged, path: Path, pool: Node | None, bad: frozenset[Path]) -> Iterator[Finding]:
+def _check_requests(
+    merged: Merged, path: NodePath, pool: Node | None, bad_paths: frozenset[NodePath]
+) -> Iterator[Finding]:
     """A request may not exceed its limit, for any resource."""
-    requests, limits = _plain(pool, "resources", "requests"), _plain(pool, "resources", "limits")
-    if not isinstance(requests, dict) or not isinstance(limits, dict) or _touched(bad, (*path, "resources")):
+    requests, limits = plain_at(pool, "resources", "requests"), plain_at(pool, "resources", "limits")
+    if (
+        not isinstance(requests, dict)
+        or not isinstance(limits, dict)
+        or _overlap(bad_paths, (*path, "resources"))
+    ):
         return
     for name in requests.keys() & limits.keys():
         try:
@@ -189,84 +187,90 @@ def _requests(merged: Merged, path: Path, pool: Node | None, bad: frozenset[Path
         except BadQuantity:
             continue
         if over:
-            yield _finding(
-                _at(merged, path, f"resources.requests.{name}", f"resources.limits.{name}"),
+            yield finding_at(
+                _position_in_pool(merged, path, f"resources.requests.{name}", f"resources.limits.{name}"),
                 "REQUEST_OVER_LIMIT",
-                f"{_name(path)}: requests.{name} {requests[name]} exceeds limits.{name} {limits[name]}",
+                f"{dotted(path)}: requests.{name} {requests[name]} exceeds limits.{name} {limits[name]}",
                 "make them equal, or state one",
             )
 
 
-def _small(merged: Merged) -> Iterator[Finding]:
+def _check_units(merged: Merged) -> Iterator[Finding]:
     """Memory under 1Mi: a number without its unit is bytes."""
 
-    def walk(node: Node, path: Path) -> Iterator[Finding]:
+    def walk(node: Node, path: NodePath) -> Iterator[Finding]:
         for key, child in node.value.items() if isinstance(node.value, dict) else ():
             if isinstance(child.value, dict):
                 yield from walk(child, (*path, key))
-            elif schema.at((*path, key)).get("pattern") == schema.definition("memory")["pattern"]:
+            elif schema.find_schema((*path, key)).get("pattern") == schema.definition("memory")["pattern"]:
                 try:
                     count = to_bytes(child.value)
                 except BadQuantity:
                     continue
                 if 0 < count < MIB:
-                    said = f"{_name((*path, key))}: {child.value} is {count} bytes"
-                    number = re.match(r"[0-9.]*", str(child.value))[0].strip(".")
-                    yield _finding(child.where, "MEMORY_SMALL", said, f"write {number}Gi or {number}Mi")
+                    message = f"{dotted((*path, key))}: {child.value} is {count} bytes"
+                    digits = re.match(r"[0-9.]*", str(child.value))
+                    number = digits[0].strip(".") if digits else ""
+                    yield finding_at(
+                        child.position, "MEMORY_SMALL", message, f"write {number}Gi or {number}Mi"
+                    )
 
-    yield from walk(merged.own, ())
+    yield from walk(merged.supplied, ())
 
 
-def _memory(merged: Merged, path: Path, pool: Node) -> Iterator[Finding]:
+def _check_memory(merged: Merged, path: NodePath, pool: Node) -> Iterator[Finding]:
     """What a pod leaves to each process and runner; the chart refuses under 64Mi."""
-    values, executor = pool.plain(), _plain(merged.root, "executor")
+    values, executor = pool.plain(), plain_at(merged.root, "executor")
     try:
         memory = effective.pod_memory(values)
-    except BadQuantity as bad:  # a number that the schema's grammar of texts never saw, such as 1e+90
-        where = _at(merged, path, "memoryPerProcess", "resources")
-        yield _finding(where, "QUANTITY", f"{_name(path)}: {bad.text}: {bad.message}", "write it like 1.5Gi")
+    except BadQuantity as problem:  # a number that the schema's grammar of texts never saw, such as 1e+90
+        position = _position_in_pool(merged, path, "memoryPerProcess", "resources")
+        yield finding_at(
+            position, "QUANTITY", f"{dotted(path)}: {problem.text}: {problem.message}", "write it like 1.5Gi"
+        )
         return
     process_bytes = process_limit(memory.count, values["processes"])
-    where = _at(merged, path, memory.decided_by, "memoryPerProcess", "processes", "threads")
-    if merged.own.find(*path) is None:
-        where = place(merged, ("executor", "subprocessPoolSize"))
-    stated = merged.own.find(*path, "memoryPerProcess")
-    if stated is not None and memory.decided_by != "memoryPerProcess":
-        said = f"memoryPerProcess is not used: {memory.decided_by} gives the pod {text_of(memory.count)}"
-        yield _finding(stated.where, "MEMORY_UNUSED", said, "state one of the two")
+    position = _position_in_pool(merged, path, memory.decided_by, "memoryPerProcess", "processes", "threads")
+    if merged.supplied.find(*path) is None:
+        position = find_position(merged, ("executor", "subprocessPoolSize"))
+    memory_node = merged.supplied.find(*path, "memoryPerProcess")
+    if memory_node is not None and memory.decided_by != "memoryPerProcess":
+        message = f"memoryPerProcess is not used: {memory.decided_by} gives the pod {text_of(memory.count)}"
+        yield finding_at(memory_node.position, "MEMORY_UNUSED", message, "state one of the two")
     pod, share = text_of(memory.count), max(0, process_bytes) // MIB
-    said = f"{_name(path)}: a pod of {pod} leaves each of {values['processes']} processes {share}Mi"
+    message = f"{dotted(path)}: a pod of {pod} leaves each of {values['processes']} processes {share}Mi"
     raise_it = "raise memoryPerProcess (or the memory under resources), or lower processes"
     if executor["type"] in ("direct", "none"):
-        if process_bytes < CHILD_MIN_BYTES:
-            yield _finding(where, "CHILD_MEMORY", f"{said}, and 64Mi is the least", raise_it)
+        if process_bytes < RUNNER_MIN_BYTES:
+            yield finding_at(position, "CHILD_MEMORY", f"{message}, and 64Mi is the least", raise_it)
         return
     count = runners(values["threads"], executor["subprocessPoolSize"])
-    child = child_limit(process_bytes, to_bytes(executor["workerMemory"]), count)
-    if child < CHILD_MIN_BYTES:
-        said += f"; less workerMemory {executor['workerMemory']}: {max(0, child) // MIB}Mi a runner ({count})"
+    runner_limit_bytes = runner_limit(process_bytes, to_bytes(executor["workerMemory"]), count)
+    if runner_limit_bytes < RUNNER_MIN_BYTES:
+        share = max(0, runner_limit_bytes) // MIB
+        message += f"; less workerMemory {executor['workerMemory']}: {share}Mi a runner ({count})"
         suggestion = f"{raise_it}, threads or executor.subprocessPoolSize"
-        yield _finding(where, "CHILD_MEMORY", f"{said}, and 64Mi is the least", suggestion)
+        yield finding_at(position, "CHILD_MEMORY", f"{message}, and 64Mi is the least", suggestion)
 
 
-def _autoscaling(merged: Merged, path: Path, pool: Node) -> Iterator[Finding]:
+def _check_autoscaling(merged: Merged, path: NodePath, pool: Node) -> Iterator[Finding]:
     """The autoscaler's bounds, and who owns the number of pods."""
-    scaling = _plain(pool, "autoscaling") or {}
+    scaling = plain_at(pool, "autoscaling") or {}
     low, high = scaling["minReplicas"], scaling["maxReplicas"]
     if low > high:
-        yield _finding(
-            _at(merged, path, "autoscaling.minReplicas", "autoscaling.maxReplicas"),
+        yield finding_at(
+            _position_in_pool(merged, path, "autoscaling.minReplicas", "autoscaling.maxReplicas"),
             "AUTOSCALING_ORDER",
-            f"{_name(path)}.autoscaling: minReplicas {low} exceeds maxReplicas {high}",
+            f"{dotted(path)}.autoscaling: minReplicas {low} exceeds maxReplicas {high}",
             "keep minReplicas <= maxReplicas",
         )
     if not scaling["enabled"]:
         return
-    if merged.own.find(*path, "replicas") is not None:
-        said = f"{_name(path)}.replicas is not used while autoscaling is enabled"
-        where = place(merged, (*path, "replicas"))
-        yield _finding(where, "AUTOSCALING_REPLICAS", said, "state minReplicas and maxReplicas alone")
+    if merged.supplied.find(*path, "replicas") is not None:
+        message = f"{dotted(path)}.replicas is not used while autoscaling is enabled"
+        position = find_position(merged, (*path, "replicas"))
+        yield finding_at(position, "AUTOSCALING_REPLICAS", message, "state minReplicas and maxReplicas alone")
     if not effective.pod_cpus(pool.plain()):
-        said = f"{_name(path)}.autoscaling measures CPU against a request, and there is none"
-        where = _at(merged, path, "resources.requests.cpu", "autoscaling.enabled")
-        yield _finding(where, "AUTOSCALING_CPU", said, "set resources.requests.cpu")
+        message = f"{dotted(path)}.autoscaling measures CPU against a request, and there is none"
+        position = _position_in_pool(merged, path, "resources.requests.cpu", "autoscaling.enabled")
+        yield finding_at(position, "AUTOSCALING_CPU", message, "set resources.requests.cpu")

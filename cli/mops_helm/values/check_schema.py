@@ -7,17 +7,17 @@ Does not compare values with each other: check_meaning.py does.
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import jsonschema
 
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import Node, NodePath, Position
 from mops_helm.values import presets, quantity, schema
-from mops_helm.values.findings import Finding
-from mops_helm.values.load import Node, Where
+from mops_helm.values.findings import finding_at
 from mops_helm.values.merge import Merged
+from mops_helm.values.tree import Json, ValueTree, dotted
 
-Path = tuple[str | int, ...]
 _SECTIONS = (
     ("workers",),
     ("executor",),
@@ -35,216 +35,249 @@ _WORDS = {
 }
 
 
-def check(merged: Merged) -> Iterator[tuple[Path, Finding]]:
+def check(merged: Merged) -> Iterator[tuple[NodePath, Finding]]:
     """Findings of the schema, each with the path of the value or name that it is about."""
-    validator = jsonschema.Draft7Validator(schema.schema())
+    validator = jsonschema.Draft7Validator(schema.load_schema())
     for error in validator.iter_errors(merged.values):
         path = tuple(error.absolute_path)
-        where = place(merged, path)
+        position = find_position(merged, path)
         match error.validator:
             case "additionalProperties":
-                yield from _unknown(merged, path, error)
+                yield from _check_unknown_names(merged, path, error)
             case "propertyNames":
                 continue
             case _ if error.parent is None and "propertyNames" in error.absolute_schema_path:
-                yield from _bad_name(merged, path, error.instance)
+                yield from _check_name_format(merged, path, error.instance)
             case _:
-                yield path, worded(error, path, where)
+                yield path, describe_error(error, path, position)
 
 
-def place(merged: Merged, path: Path, *, key: bool = False) -> Where:
+def find_position(merged: Merged, path: NodePath, *, key: bool = False) -> Position:
     """Where a value was stated: in a file or flag, else its nearest stated parent, else the first file."""
     node: Node | None = None
     for length in range(len(path), -1, -1):
-        node = merged.own.find(*path[:length])
+        node = merged.supplied.find(*path[:length])
         if node is not None:
             break
-    where = node.where if node is not None else merged.own.where
+    position = node.position if node is not None else merged.supplied.position
     exact = node is not None and length == len(path)
-    if (key or not exact) and where.key_line:
-        return Where(where.file, where.key_line, where.key_column, where.key_line, where.key_column)
-    return where
+    if (key or not exact) and position.key_line:
+        return Position(
+            position.file, position.key_line, position.key_column, position.key_line, position.key_column
+        )
+    return position
 
 
-def _at(where: Where, code: str, message: str, suggestion: str = "") -> Finding:
-    return Finding(where.file, where.line, where.column, code, message, suggestion)
-
-
-def _unknown(merged: Merged, path: Path, error: jsonschema.ValidationError) -> Iterator[tuple[Path, Finding]]:
-    known = sorted(error.schema.get("properties", {}))
-    for name in sorted(set(error.instance) - set(known)):
-        full = (*path, name)
-        where = place(merged, full, key=True)
+def _check_unknown_names(
+    merged: Merged, path: NodePath, error: jsonschema.ValidationError
+) -> Iterator[tuple[NodePath, Finding]]:
+    values: Json = error.instance
+    allowed_names = sorted(_schema_of(error).get("properties", {}))
+    for name in sorted(set(values) - set(allowed_names)):
+        name_path = (*path, name)
+        position = find_position(merged, name_path, key=True)
         if path[-2:-1] == ("env",):
-            if name == "value" and "valueFrom" not in error.instance:
-                instead = f"write {path[-1]}: {shown(error.instance[name])}"
-                yield path, _at(where, "WRONG_TYPE", f"{_name(path)} is a map", instead)
+            if name == "value" and "valueFrom" not in values:
+                suggestion = f"write {path[-1]}: {quote(values[name])}"
+                yield path, finding_at(position, "WRONG_TYPE", f"{dotted(path)} is a map", suggestion)
             continue  # both: check_meaning.py says so
-        if elsewhere := _elsewhere(name, path):
-            yield full, _at(where, "UNKNOWN_NAME", f"{name} is no value here", f"it belongs {elsewhere}")
+        if elsewhere := _right_section(name, path):
+            yield (
+                name_path,
+                finding_at(position, "UNKNOWN_NAME", f"{name} is no value here", f"it belongs {elsewhere}"),
+            )
             continue
-        near = presets.did_you_mean(name, known).removeprefix("; ")
-        listed = f"known here: {', '.join(known)}" if len(known) < 8 else "remove it"
-        foreign = "" if path else _foreign(name, error.instance[name])
-        yield full, _at(where, "UNKNOWN_NAME", f"{_name(full)} is no value", foreign or near or listed)
+        near = presets.did_you_mean(name, allowed_names).removeprefix("; ")
+        advice = f"known here: {', '.join(allowed_names)}" if len(allowed_names) < 8 else "remove it"
+        foreign = "" if path else _advise_on_foreign(name, values[name])
+        yield (
+            name_path,
+            finding_at(
+                position, "UNKNOWN_NAME", f"{dotted(name_path)} is no value", foreign or near or advice
+            ),
+        )
 
 
-def _foreign(name: str, value: Any) -> str:
+def _advise_on_foreign(name: str, value: Json) -> str:
     """What to do with a file that has values, but not those of this chart's root."""
     if not isinstance(value, dict):
         return ""
     if name == "spec":
         return "a file in the guides' form is translated by `mops-helm values convert`"
-    if len(value.keys() & schema.schema()["properties"].keys()) > (name != "modelops-dask"):
+    if len(value.keys() & schema.load_schema()["properties"].keys()) > (name != "modelops-dask"):
         return f"this is a parent chart's file: check what is below {name} as a file of its own"
     return ""
 
 
-def _elsewhere(name: str, path: Path) -> str:
+def _right_section(name: str, path: NodePath) -> str:
     """Where a name that is wrong here would be right."""
-    if path and name in schema.schema()["properties"]:
+    if path and name in schema.load_schema()["properties"]:
         return "at the top level"
     for section in _SECTIONS:
         same = section == path or (section == ("workers",) and path[:1] == ("pools",))
-        if not same and name in schema.at(section).get("properties", {}):
-            return f"under {_name(section)}"
+        if not same and name in schema.find_schema(section).get("properties", {}):
+            return f"under {dotted(section)}"
     return "under dask.config" if name == "distributed" else ""
 
 
-def _bad_name(merged: Merged, path: Path, name: str) -> Iterator[tuple[Path, Finding]]:
+def _check_name_format(merged: Merged, path: NodePath, name: str) -> Iterator[tuple[NodePath, Finding]]:
     if path[:2] == ("dask", "config"):
         return  # check_dask.py says it better
-    where = place(merged, (*path, name), key=True)
-    instead = "a-z, 0-9 and - inside, at most 30 characters" if path == ("pools",) else ""
+    position = find_position(merged, (*path, name), key=True)
+    suggestion = "a-z, 0-9 and - inside, at most 30 characters" if path == ("pools",) else ""
     if path[-1:] in (("requests",), ("limits",)):
-        instead = "cpu, memory and ephemeral-storage are Kubernetes' own, others have a slash: nvidia.com/gpu"
-    yield (*path, name), _at(where, "BAD_FORMAT", f"the name {name} is not allowed in {_name(path)}", instead)
-
-
-def _name(path: Path) -> str:
-    return ".".join(map(str, path))
-
-
-def worded(error: jsonschema.ValidationError, path: Path, where: Where) -> Finding:
-    """What a value at a path breaks of the schema, and what to write instead."""
-    name = _name(path) or "the file"
-    value, wanted = error.instance, error.validator_value
-    if error.schema in (schema.definition("memory"), schema.definition("cpu")) and not isinstance(
-        value, dict | list
-    ):
-        return _quantity(error, name, where)
-    match error.validator:
-        case "type":
-            return _type(error, path, name, where)
-        case "enum":
-            near = presets.did_you_mean(str(value), [str(item) for item in wanted]).removeprefix("; ")
-            return _at(
-                where,
-                "NOT_ALLOWED",
-                f"{name}: {shown(value)} is not allowed",
-                near or f"one of {_list(wanted)}",
-            )
-        case "minimum" | "maximum":
-            than = "at least" if error.validator == "minimum" else "at most"
-            return _at(where, "OUT_OF_RANGE", f"{name}: {shown(value)} is out of range", f"{than} {wanted}")
-        case "required":
-            missing = ", ".join(key for key in wanted if key not in value)
-            suggestion = _variable(path[-1], value) if path[-2:-1] == ("env",) else "add it"
-            return _at(where, "MISSING_NAME", f"{name} lacks {missing}", suggestion)
-        case "minProperties" | "minItems":
-            known = ", ".join(error.schema.get("properties", {}))
-            instead = f"write one of {known} in it" if known else "write an item"
-            return _at(where, "BAD_FORMAT", f"{name} is empty", f"{instead}, or remove it")
-        case "pattern":
-            form = error.schema.get("x-form") or f"something that matches {wanted}"
-            said = f"{name}: {shown(value)} has a form that is not allowed" if value else f"{name} is empty"
-            return _at(where, "BAD_FORMAT", said, f"write {form}")
-    return _at(where, "BAD_FORMAT", f"{name}: {error.message}")
-
-
-def _type(error: jsonschema.ValidationError, path: Path, name: str, where: Where) -> Finding:
-    value, wanted = error.instance, error.validator_value
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    if path[-1:] == ("env",) and isinstance(value, list):
-        return _at(where, "ENV_LIST", f"{name} is a map of variables here, not a list", _env_map(value))
-    suggestion = ""
-    if wanted == ["string"] and isinstance(value, int | float):
-        suggestion = f'quote it: "{where.text or shown(value)}"'
-    elif isinstance(value, str) and where.text is None and {"integer", "number", "boolean"} & set(wanted):
-        suggestion = "remove the quotes" if _is_type(value, wanted) else ""
-    elif isinstance(value, str) and name.endswith("Seconds") and (seconds := _seconds(value)):
-        suggestion = f"write {seconds}"
-    elif path == ("pools",) and isinstance(value, list):
-        suggestion = "write each pool by its name, large: {replicas: 1}"
-    said = " or ".join(_WORDS[item] for item in wanted)
-    return _at(
-        where, "WRONG_TYPE", f"{name}: {shown(value)} is {_kind(value)}; {said} is expected", suggestion
+        suggestion = (
+            "cpu, memory and ephemeral-storage are Kubernetes' own, others have a slash: nvidia.com/gpu"
+        )
+    yield (
+        (*path, name),
+        finding_at(position, "BAD_FORMAT", f"the name {name} is not allowed in {dotted(path)}", suggestion),
     )
 
 
-def _seconds(text: str) -> int | None:
+def _schema_of(error: jsonschema.ValidationError) -> Mapping[str, Json]:
+    """The schema that states the keyword which failed."""
+    assert isinstance(error.schema, Mapping)  # `true` and `false`, the other schemas, state no keyword
+    return error.schema
+
+
+def describe_error(error: jsonschema.ValidationError, path: NodePath, position: Position) -> Finding:
+    """What a value at a path breaks of the schema, and what to write instead."""
+    name = dotted(path) or "the file"
+    value: Json = error.instance
+    expected: Json = error.validator_value
+    if error.schema in (schema.definition("memory"), schema.definition("cpu")) and not isinstance(
+        value, dict | list
+    ):
+        return _describe_quantity(error, name, position)
+    match error.validator:
+        case "type":
+            return _describe_wrong_type(error, path, name, position)
+        case "enum":
+            near = presets.did_you_mean(str(value), [str(item) for item in expected]).removeprefix("; ")
+            return finding_at(
+                position,
+                "NOT_ALLOWED",
+                f"{name}: {quote(value)} is not allowed",
+                near or f"one of {_join(expected)}",
+            )
+        case "minimum" | "maximum":
+            than = "at least" if error.validator == "minimum" else "at most"
+            return finding_at(
+                position, "OUT_OF_RANGE", f"{name}: {quote(value)} is out of range", f"{than} {expected}"
+            )
+        case "required":
+            missing = ", ".join(key for key in expected if key not in value)
+            suggestion = _suggest_variable(str(path[-1]), value) if path[-2:-1] == ("env",) else "add it"
+            return finding_at(position, "MISSING_NAME", f"{name} lacks {missing}", suggestion)
+        case "minProperties" | "minItems":
+            allowed_names = ", ".join(_schema_of(error).get("properties", {}))
+            advice = f"write one of {allowed_names} in it" if allowed_names else "write an item"
+            return finding_at(position, "BAD_FORMAT", f"{name} is empty", f"{advice}, or remove it")
+        case "pattern":
+            form = _schema_of(error).get("x-form") or f"something that matches {expected}"
+            message = (
+                f"{name}: {quote(value)} has a form that is not allowed" if value else f"{name} is empty"
+            )
+            return finding_at(position, "BAD_FORMAT", message, f"write {form}")
+    return finding_at(position, "BAD_FORMAT", f"{name}: {error.message}")
+
+
+def _describe_wrong_type(
+    error: jsonschema.ValidationError, path: NodePath, name: str, position: Position
+) -> Finding:
+    value: Json = error.instance
+    keyword_value: Json = error.validator_value
+    types: list[str] = [keyword_value] if isinstance(keyword_value, str) else keyword_value
+    if path[-1:] == ("env",) and isinstance(value, list):
+        return finding_at(
+            position, "ENV_LIST", f"{name} is a map of variables here, not a list", _suggest_env_map(value)
+        )
+    suggestion = ""
+    if types == ["string"] and isinstance(value, int | float):
+        suggestion = f'quote it: "{position.text or quote(value)}"'
+    elif isinstance(value, str) and position.text is None and {"integer", "number", "boolean"} & set(types):
+        suggestion = "remove the quotes" if _is_type(value, types) else ""
+    elif isinstance(value, str) and name.endswith("Seconds") and (seconds := _parse_seconds(value)):
+        suggestion = f"write {seconds}"
+    elif path == ("pools",) and isinstance(value, list):
+        suggestion = "write each pool by its name, large: {replicas: 1}"
+    type_names = " or ".join(_WORDS[item] for item in types)
+    return finding_at(
+        position,
+        "WRONG_TYPE",
+        f"{name}: {quote(value)} is {_type_word(value)}; {type_names} is expected",
+        suggestion,
+    )
+
+
+def _parse_seconds(text: str) -> int | None:
     """Seconds of a duration such as 90s, 5m or 2h."""
-    found = re.fullmatch(r"([0-9]+)([smhd])", text)
-    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else None
+    match = re.fullmatch(r"([0-9]+)([smhd])", text)
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else None
 
 
-def _variable(name: str, value: dict[str, Any]) -> str:
+def _suggest_variable(name: str, value: ValueTree) -> str:
     """How a variable is written that is given as a map without valueFrom."""
     source = next((key for key in value if key.endswith("Ref")), None)
     return f"write {name}: {{valueFrom: {{{source}: ...}}}}" if source else f"write {name}: value"
 
 
-def _quantity(error: jsonschema.ValidationError, name: str, where: Where) -> Finding:
-    value, memory = error.instance, error.schema == schema.definition("memory")
+def _describe_quantity(error: jsonschema.ValidationError, name: str, position: Position) -> Finding:
+    value: Json = error.instance
+    memory = error.schema == schema.definition("memory")
     # A number written 1_000 or 1e3 without a unit has been read as a number: judge what it became.
     try:
         quantity.to_bytes(value) if memory else quantity.to_cpus(value)
-    except quantity.BadQuantity as bad:
-        code = "MEMORY_UNIT" if memory and bad.unit else "QUANTITY"
-        suggestion = bad.suggestion if memory or not bad.unit else "write it like 2, 1.5 or 500m"
-        return _at(where, code, f"{name}: {bad.text}: {bad.message}", suggestion)
+    except quantity.BadQuantity as problem:
+        code = "MEMORY_UNIT" if memory and problem.unit else "QUANTITY"
+        suggestion = problem.suggestion if memory or not problem.unit else "write it like 2, 1.5 or 500m"
+        return finding_at(position, code, f"{name}: {problem.text}: {problem.message}", suggestion)
     if error.validator == "minimum":
-        return _at(
-            where,
+        return finding_at(
+            position,
             "MEMORY_SMALL" if memory else "OUT_OF_RANGE",
             f"{name}: {value} is nothing",
             "write 1Gi, say",
         )
     example = "1.5Gi, 960Mi or 14G" if memory else "2, 1.5 or 500m"
-    return _at(
-        where, "QUANTITY", f"{name}: {value} is more than the chart computes with", f"write it like {example}"
+    return finding_at(
+        position,
+        "QUANTITY",
+        f"{name}: {value} is more than the chart computes with",
+        f"write it like {example}",
     )
 
 
-def _env_map(items: list[Any]) -> str:
+def _suggest_env_map(items: list[Json]) -> str:
     for item in items:
         if isinstance(item, dict) and isinstance(item.get("name"), str) and "value" in item:
             return f"write {item['name']}: {json.dumps(item['value'])}"
     return 'write NAME: "value"'
 
 
-def _is_type(text: str, wanted: list[str]) -> bool:
+def _is_type(text: str, types: list[str]) -> bool:
     try:
         value = json.loads(text)
     except ValueError:
         return False
     if isinstance(value, bool):
-        return "boolean" in wanted
-    return isinstance(value, int) or (isinstance(value, float) and "number" in wanted)
+        return "boolean" in types
+    return isinstance(value, int) or (isinstance(value, float) and "number" in types)
 
 
-def _kind(value: Any) -> str:
+def _type_word(value: Json) -> str:
     if value is None or isinstance(value, bool):
         return "nothing" if value is None else "a boolean"
     names = {str: "string", int: "integer", float: "number", dict: "object", list: "array"}
     return _WORDS[names[type(value)]]
 
 
-def shown(value: Any) -> str:
+def quote(value: object) -> str:
     """A value in a message, cut short."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _list(items: list[Any]) -> str:
+def _join(items: list[Json]) -> str:
     return ", ".join(str(item) for item in items)

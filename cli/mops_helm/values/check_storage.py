@@ -6,93 +6,91 @@ Does not know what a cluster has: claims, classes and buckets are its own.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-from mops_helm.values.check_schema import place
-from mops_helm.values.findings import Finding
-from mops_helm.values.load import Node
-from mops_helm.values.merge import Merged
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import Node, NodePath
+from mops_helm.values.check_schema import find_position
+from mops_helm.values.findings import finding_at
+from mops_helm.values.merge import Merged, plain_at
 
-Path = tuple[str | int, ...]
 _SHARED = "/shared"
 
 
-def check(merged: Merged, bad: frozenset[Path]) -> Iterator[Finding]:
-    """Findings about volumes of workers and pools, and about studies.store; places in `bad` have theirs."""
-    own = _volumes(merged)
-    pools = _plain(merged, "pools")
+def check(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[Finding]:
+    """Findings about volumes of workers and pools, and about studies.store, unless its path is bad."""
+    chart_volumes = _chart_volumes(merged)
+    pools = plain_at(merged.root, "pools")
     for path in [("workers",), *(("pools", name) for name in (pools if isinstance(pools, dict) else ()))]:
-        volumes, mounts = _listed(merged, path, "volumes"), _listed(merged, path, "volumeMounts")
-        yield from _taken(volumes, "name", own)
-        yield from _taken(mounts, "mountPath", own.values())
-        names = {*own, *(_text(item, "name") for item in volumes)}
+        volumes, mounts = _find_list(merged, path, "volumes"), _find_list(merged, path, "volumeMounts")
+        yield from _check_duplicates(volumes, "name", chart_volumes)
+        yield from _check_duplicates(mounts, "mountPath", chart_volumes.values())
+        names = {*chart_volumes, *(_text_at(item, "name") for item in volumes)}
         for item in mounts:
-            if (name := _text(item, "name")) not in names:
-                where = (item.find("name") or item).where
-                said = f"{_text(item, 'mountPath')} is for {name or 'no name'}, and no volume has that name"
-                instead = f"known: {', '.join(sorted(names))}"
-                yield Finding(where.file, where.line, where.column, "VOLUME_MISSING", said, instead)
-    if ("studies", "store") not in bad:
-        yield from _store(merged)
+            if (name := _text_at(item, "name")) not in names:
+                position = (item.find("name") or item).position
+                message = (
+                    f"{_text_at(item, 'mountPath')} is for {name or 'no name'}, and no volume has that name"
+                )
+                suggestion = f"known: {', '.join(sorted(names))}"
+                yield finding_at(position, "VOLUME_MISSING", message, suggestion)
+    if ("studies", "store") not in bad_paths:
+        yield from _check_store(merged)
 
 
-def _volumes(merged: Merged) -> dict[str, str]:
+def _chart_volumes(merged: Merged) -> dict[str, str]:
     """The chart's own volumes: name -> where they are mounted."""
     volumes = {"dask-config": "/etc/dask", "scratch": "/tmp"}
-    if _plain(merged, "tls", "enabled") is True:
+    if plain_at(merged.root, "tls", "enabled") is True:
         volumes["tls"] = "/etc/modelops/tls"
-    if _plain(merged, "sharedVolume", "enabled") is True:
+    if plain_at(merged.root, "sharedVolume", "enabled") is True:
         volumes["shared"] = _SHARED
     return volumes
 
 
-def _listed(merged: Merged, path: Path, key: str) -> list[Node]:
+def _find_list(merged: Merged, path: NodePath, key: str) -> list[Node]:
     """A pool's list, its own or that of workers: maps are merged, lists replaced."""
-    for there in (path, ("workers",)):
-        found = merged.own.find(*there, key)
-        if found is not None:
+    for section in (path, ("workers",)):
+        list_node = merged.supplied.find(*section, key)
+        if list_node is not None:
             return (
-                [item for item in found.value if isinstance(item.value, dict)]
-                if isinstance(found.value, list)
+                [item for item in list_node.value if isinstance(item.value, dict)]
+                if isinstance(list_node.value, list)
                 else []
             )
     return []
 
 
-def _text(item: Node, key: str) -> str:
-    found = item.find(key)
-    return "" if found is None else str(found.value).removesuffix("/")
+def _text_at(item: Node, key: str) -> str:
+    child = item.find(key)
+    return "" if child is None else str(child.value).removesuffix("/")
 
 
-def _taken(items: list[Node], key: str, own: Iterable[str]) -> Iterator[Finding]:
+def _check_duplicates(items: list[Node], key: str, chart_texts: Iterable[str]) -> Iterator[Finding]:
     """Names or paths that are there twice, the chart's own counted."""
-    taken = dict.fromkeys(own, "the chart's own")
+    taken = dict.fromkeys(chart_texts, "the chart's own")
     for item in items:
-        text = _text(item, key)
+        text = _text_at(item, key)
         if text in taken:
-            where = (item.find(key) or item).where
-            said = f"{key} {text} is taken by {taken[text]}"
-            yield Finding(where.file, where.line, where.column, "VOLUME_TAKEN", said, f"choose another {key}")
+            position = (item.find(key) or item).position
+            message = f"{key} {text} is taken by {taken[text]}"
+            yield finding_at(position, "VOLUME_TAKEN", message, f"choose another {key}")
         taken.setdefault(text, "one above")
 
 
-def _store(merged: Merged) -> Iterator[Finding]:
+def _check_store(merged: Merged) -> Iterator[Finding]:
     """A folder must be on the shared volume; a URL may be anywhere."""
-    store = _plain(merged, "studies", "store")
+    store = plain_at(merged.root, "studies", "store")
     if not store or "://" in store:
         return
-    where = place(merged, ("studies", "store"))
+    position = find_position(merged, ("studies", "store"))
     if not f"{store}/".startswith(f"{_SHARED}/"):
-        said = f"studies.store: {store} is no place that all pods see"
-        instead = f"write a URL (s3://bucket/studies), or a folder below {_SHARED} with sharedVolume.enabled"
-    elif _plain(merged, "sharedVolume", "enabled") is False:
-        said = f"studies.store: {store} is on the shared volume, and there is none"
-        instead = "set sharedVolume.enabled: true"
+        message = f"studies.store: {store} is no place that all pods see"
+        suggestion = (
+            f"write a URL (s3://bucket/studies), or a folder below {_SHARED} with sharedVolume.enabled"
+        )
+    elif plain_at(merged.root, "sharedVolume", "enabled") is False:
+        message = f"studies.store: {store} is on the shared volume, and there is none"
+        suggestion = "set sharedVolume.enabled: true"
     else:
         return
-    yield Finding(where.file, where.line, where.column, "STORE_PLACE", said, instead)
-
-
-def _plain(merged: Merged, *path: str) -> Any:
-    found = merged.root.find(*path)
-    return None if found is None else found.plain()
+    yield finding_at(position, "STORE_PLACE", message, suggestion)

@@ -8,42 +8,48 @@ replicas that another value overrules are check_meaning.py's.
 
 from collections.abc import Iterator
 
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import Node, NodePath
 from mops_helm.values import schema
-from mops_helm.values.check_schema import place
-from mops_helm.values.findings import Finding
-from mops_helm.values.load import Node
+from mops_helm.values.check_schema import find_position
+from mops_helm.values.findings import finding_at
 from mops_helm.values.merge import Merged
-
-Path = tuple[str | int, ...]
+from mops_helm.values.tree import dotted
 
 
 def check(merged: Merged) -> Iterator[Finding]:
     """A warning for each section that states settings and is off by default."""
-    yield from _sections(merged, merged.own, ())
+    yield from _check_sections(merged, merged.supplied, ())
 
 
-def _sections(merged: Merged, node: Node, path: Path) -> Iterator[Finding]:
+def _check_sections(merged: Merged, node: Node, path: NodePath) -> Iterator[Finding]:
     if not isinstance(node.value, dict):
         return
-    switch = _switch(path)
-    others = [name for name in node.value if name in schema.at(path).get("properties", {}) and name != switch]
-    if switch and others and not _stated(merged, (*path, switch)):
-        name = ".".join(map(str, path))
-        where = place(merged, (*path, others[0]), key=True)
-        said = f"{name}.{switch} is false, the default, so {', '.join(others)} beside it has no effect"
-        instead = f"write {switch}: true, or {switch}: false to say that it is meant"
-        yield Finding(where.file, where.line, where.column, "SWITCHED_OFF", said, instead)
+    switch = _switch_name(path)
+    others = [
+        name
+        for name in node.value
+        if name in schema.find_schema(path).get("properties", {}) and name != switch
+    ]
+    if switch and others and not _is_supplied(merged, (*path, switch)):
+        name = dotted(path)
+        position = find_position(merged, (*path, others[0]), key=True)
+        message = f"{name}.{switch} is false, the default, so {', '.join(others)} beside it has no effect"
+        suggestion = f"write {switch}: true, or {switch}: false to say that it is meant"
+        yield finding_at(position, "SWITCHED_OFF", message, suggestion)
     for name, inside in node.value.items():
-        yield from _sections(merged, inside, (*path, name))
+        yield from _check_sections(merged, inside, (*path, name))
 
 
-def _switch(path: Path) -> str:
+def _switch_name(path: NodePath) -> str:
     """The name of the value that turns a section on; empty if it has none, or is on by default."""
-    known = schema.at(path).get("properties", {}) if path else {}
-    return next((name for name in ("enabled", "closed") if known.get(name, {}).get("default") is False), "")
+    properties = schema.find_schema(path).get("properties", {}) if path else {}
+    return next(
+        (name for name in ("enabled", "closed") if properties.get(name, {}).get("default") is False), ""
+    )
 
 
-def _stated(merged: Merged, path: Path) -> bool:
+def _is_supplied(merged: Merged, path: NodePath) -> bool:
     """Whether somebody says it, for a pool or for all of them."""
     places = [path, ("workers", *path[2:])] if path[0] == "pools" else [path]
-    return any(merged.own.find(*there) is not None for there in places)
+    return any(merged.supplied.find(*place) is not None for place in places)

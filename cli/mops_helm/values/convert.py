@@ -10,14 +10,17 @@ Does not check the result: `values check` does, and a test holds that it passes.
 import ast
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import Node, NodePath
 from modelops_dask.errors import BadInput
 from mops_helm.values import check_dask, check_schema, presets, schema
-from mops_helm.values.findings import BadValues, Finding, errors
-from mops_helm.values.load import Node, load
+from mops_helm.values.findings import BadValues, errors
+from mops_helm.values.load import load
+from mops_helm.values.scalars import scalar_text
+from mops_helm.values.tree import Json, ValueTree
 
 _SECTIONS = ("scheduler", "workers", "autoscaling", "tolerations", "imagePullSecrets")
 _WORKERS = ("replicas", "processes", "threads")
@@ -27,32 +30,35 @@ _AUTOSCALING = {
     "max_workers": "maxReplicas",
     "target_cpu": "targetCPUUtilizationPercentage",
 }
-_KEPT = ("nodeSelector", "tolerations", "affinity")
+_SCHEDULING = ("nodeSelector", "tolerations", "affinity")
 # Names that no workspace has, so that a values file is told from one.
 _OF_VALUES = ("preset", "executor", "dask", "pools", "studies")
 _OF_VALUES_IN_WORKERS = ("memoryPerProcess", "daskResources")
 
 
-def convert(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Values, and what was left out or changed, a line each. BadInput: unreadable, no workspace, or numbers
-    that are none.
+def convert(path: Path) -> tuple[ValueTree, list[str]]:
+    """The values, and a line for each thing that was left out or changed.
+
+    Raises BadInput for a file that is not a workspace, BadValues for an unreadable one and for bad numbers.
     """
-    source = load(path)
-    if errors(source.findings):
-        raise BadValues(source.findings)
-    spec = _spec(source.root.plain(), path)
-    if found := sorted(_misfits(source.root.find("spec") or source.root)):
-        raise BadValues(found)
+    workspace = load(path)
+    if errors(workspace.findings):
+        raise BadValues(workspace.findings)
+    spec = _read_spec(workspace.root.plain(), path)
+    if findings := sorted(_check_numbers(workspace.root.find("spec") or workspace.root)):
+        raise BadValues(findings)
     return _Conversion().run(spec)
 
 
-def _spec(document: dict[str, Any], path: Path) -> dict[str, Any]:
-    known = [name for name in _OF_VALUES if name in document]
-    known += [f"workers.{name}" for name in _OF_VALUES_IN_WORKERS if name in _map(document.get("workers"))]
-    if known:
+def _read_spec(document: ValueTree, path: Path) -> ValueTree:
+    value_names = [name for name in _OF_VALUES if name in document]
+    value_names += [
+        f"workers.{name}" for name in _OF_VALUES_IN_WORKERS if name in _as_map(document.get("workers"))
+    ]
+    if value_names:
         raise BadInput(
-            f"{path}: no workspace: {', '.join(known)} belongs to values, so it is a values file already; "
-            f"mops-helm values check {path}"
+            f"{path}: no workspace: {', '.join(value_names)} belongs to values, so it is a values file "
+            f"already; mops-helm values check {path}"
         )
     kind = document.get("kind", "Workspace")
     if "workspace" not in str(kind).lower():
@@ -67,79 +73,84 @@ def _spec(document: dict[str, Any], path: Path) -> dict[str, Any]:
     )
 
 
-def _misfits(spec: Node) -> Iterator[Finding]:
+def _check_numbers(spec: Node) -> Iterator[Finding]:
     """What the chart would not take of the workers' numbers and of autoscaling, at its place."""
     workers = spec.find("workers") or spec
-    pairs = [(workers, "workers", name, name) for name in _WORKERS]
-    pairs += [(spec.find("autoscaling"), "autoscaling", old, new) for old, new in _AUTOSCALING.items()]
-    for section, title, old, new in pairs:
-        node = section and section.find(old)
+    autoscaling = spec.find("autoscaling")
+    numbers: list[tuple[Node | None, NodePath, NodePath]]  # section, path in the workspace, path in values
+    numbers = [(workers, ("workers", name), ("workers", name)) for name in _WORKERS]
+    numbers += [
+        (autoscaling, ("autoscaling", old), ("workers", "autoscaling", new))
+        for old, new in _AUTOSCALING.items()
+    ]
+    for section, path, value_path in numbers:
+        node = section and section.find(path[-1])
         if node:
-            wanted = schema.at(("workers", new) if title == "workers" else ("workers", title, new))
-            for error in jsonschema.Draft7Validator(wanted).iter_errors(node.plain()):
-                yield check_schema.worded(error, (title, old), node.where)
+            value_schema = schema.find_schema(value_path)
+            for error in jsonschema.Draft7Validator(value_schema).iter_errors(node.plain()):
+                yield check_schema.describe_error(error, path, node.position)
 
 
 class _Conversion:
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
+        self.values: ValueTree = {}
         self.notes: list[str] = []
 
-    def run(self, spec: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        workers, scheduler = _map(spec.get("workers")), _map(spec.get("scheduler"))
+    def run(self, spec: ValueTree) -> tuple[ValueTree, list[str]]:
+        workers, scheduler = _as_map(spec.get("workers")), _as_map(spec.get("scheduler"))
         if image := workers.get("image"):
-            self.values["image"] = _image(image)
+            self.values["image"] = _split_image(image)
         if secrets := spec.get("imagePullSecrets"):
             self.values["imagePullSecrets"] = secrets
-        own = self._part("scheduler", scheduler, spec)
+        scheduler_values = self._convert_part("scheduler", scheduler, spec)
         if scheduler.get("image") not in (None, workers.get("image")):
-            own["image"] = _image(scheduler["image"])
-        self.values["scheduler"] = {"service": {"name": "dask-scheduler"}, **own}
-        scaling = self._autoscaling(_map(spec.get("autoscaling")))
+            scheduler_values["image"] = _split_image(scheduler["image"])
+        self.values["scheduler"] = {"service": {"name": "dask-scheduler"}, **scheduler_values}
+        scaling = self._convert_autoscaling(_as_map(spec.get("autoscaling")))
         shape = {name: workers[name] for name in _WORKERS if name in workers}
         if scaling.get("enabled") and "replicas" in shape:
             self.notes.append(
                 f"workers.replicas: {shape.pop('replicas')} has no effect while autoscaling is enabled"
             )
-        part = self._part("workers", workers, spec)
+        part = self._convert_part("workers", workers, spec)
         self.values["workers"] = {**shape, "daskResources": {"aggregation": 1}, **part}
         if scaling:
             self.values["workers"]["autoscaling"] = scaling
-        self._left_out(spec, workers, scheduler)
+        self._note_leftovers(spec, workers, scheduler)
         return self.values, self.notes
 
-    def _part(self, name: str, part: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    def _convert_part(self, name: str, part: ValueTree, spec: ValueTree) -> ValueTree:
         """What scheduler and workers have in common."""
-        found: dict[str, Any] = {}
-        if resources := self._resources(name, _map(part.get("resources"))):
-            found["resources"] = resources
-        for key in _KEPT:
+        values: ValueTree = {}
+        if resources := self._convert_resources(name, _as_map(part.get("resources"))):
+            values["resources"] = resources
+        for key in _SCHEDULING:
             if part.get(key, spec.get(key)):
-                found[key] = part.get(key, spec.get(key))
-        if env := self._env(name, part.get("env")):
-            found["env"] = env
-        return found
+                values[key] = part.get(key, spec.get(key))
+        if env := self._convert_env(name, part.get("env")):
+            values["env"] = env
+        return values
 
-    def _resources(self, name: str, resources: dict[str, Any]) -> dict[str, Any]:
-        found = {key: resources[key] for key in ("requests", "limits") if resources.get(key)}
+    def _convert_resources(self, name: str, resources: ValueTree) -> ValueTree:
+        amounts = {key: resources[key] for key in ("requests", "limits") if resources.get(key)}
         bare = {key: value for key, value in resources.items() if key in ("cpu", "memory")}
         if bare:
-            found["requests"] = {**bare, **found.get("requests", {})}
+            amounts["requests"] = {**bare, **amounts.get("requests", {})}
             self.notes.append(f"{name}.resources: {', '.join(bare)} written as a request")
-        return found
+        return amounts
 
-    def _autoscaling(self, scaling: dict[str, Any]) -> dict[str, Any]:
+    def _convert_autoscaling(self, scaling: ValueTree) -> ValueTree:
         for key in scaling.keys() - _AUTOSCALING.keys():
             self.notes.append(f"autoscaling.{key}: {scaling[key]} has no counterpart")
         return {new: scaling[old] for old, new in _AUTOSCALING.items() if old in scaling}
 
-    def _env(self, part: str, env: Any) -> dict[str, Any]:
+    def _convert_env(self, part: str, env: Json) -> ValueTree:
         """A list of name and value, or a map, as a map without the names that values own."""
-        kept: dict[str, Any] = {}
+        variables: ValueTree = {}
         items = (
             env
             if isinstance(env, list)
-            else [{"name": name, "value": value} for name, value in _map(env).items()]
+            else [{"name": name, "value": value} for name, value in _as_map(env).items()]
         )
         for item in items:
             if not isinstance(item, dict) or not isinstance(name := item.get("name"), str):
@@ -148,38 +159,38 @@ class _Conversion:
                 if name.startswith(("MODELOPS_", "DASK_")):
                     self.notes.append(f"{part}.env.{name}: valueFrom cannot become a value; left out")
                 else:
-                    kept[name] = {"valueFrom": item["valueFrom"]}
+                    variables[name] = {"valueFrom": item["valueFrom"]}
             elif name.startswith("DASK_"):
-                self._dask(part, name, str(item.get("value", "")))
+                self._set_dask(part, name, str(item.get("value", "")))
             elif name in schema.variables() or name.startswith("MODELOPS_"):
-                self._owned(part, name, item.get("value", ""))
+                self._set_owned(part, name, item.get("value", ""))
             else:
-                kept[name] = item.get("value", "")
-        return kept
+                variables[name] = item.get("value", "")
+        return variables
 
-    def _owned(self, part: str, name: str, value: Any) -> None:
+    def _set_owned(self, part: str, name: str, value: Json) -> None:
         owner = schema.variables().get(name)
         if not owner:
             near = presets.did_you_mean(name, [n for n, path in schema.variables().items() if path])
-            why = "the chart sets it itself" if owner == "" else f"nothing here reads it{near}"
-            self.notes.append(f"{part}.env.{name}: {value}: {why}; left out")
+            reason = "the chart sets it itself" if owner == "" else f"nothing here reads it{near}"
+            self.notes.append(f"{part}.env.{name}: {value}: {reason}; left out")
             return
         path = tuple(owner.split("."))
-        self._set(path, _typed(value, schema.types(path)))
+        self._set(path, _as_type(value, schema.allowed_types(path)))
 
-    def _dask(self, part: str, name: str, text: str) -> None:
+    def _set_dask(self, part: str, name: str, text: str) -> None:
         """DASK_A__B_C=x sets a.b-c, as Dask reads it."""
-        path, wrong = _setting(name.removeprefix("DASK_").lower().split("__"))
+        path, lacks_prefix = _find_setting(name.removeprefix("DASK_").lower().split("__"))
         if not path:
             self.notes.append(f"{part}.env.{name}: {text}: Dask has no such setting; left out")
             return
-        if wrong and path[:3] != ("distributed", "worker", "memory"):
+        if lacks_prefix and path[:3] != ("distributed", "worker", "memory"):
             right = "__".join(path).upper().replace("-", "_")
             self.notes.append(
                 f"{part}.env.{name}: {text}: Dask never read it (its name is DASK_{right}); left out"
             )
             return
-        if wrong:
+        if lacks_prefix:
             self.notes.append(
                 f"{part}.env.{name}: {text}: Dask never read it; as dask.config.{'.'.join(path)} it counts"
             )
@@ -189,46 +200,50 @@ class _Conversion:
             value = {"true": True, "false": False}.get(text.lower(), text)
         self._set(("dask", "config", *path), value)
 
-    def _set(self, path: tuple[str, ...], value: Any) -> None:
+    def _set(self, path: tuple[str, ...], value: Json) -> None:
         node = self.values
         for step in path[:-1]:
             node = node.setdefault(step, {})
         node[path[-1]] = value
 
-    def _left_out(self, spec: dict[str, Any], workers: dict[str, Any], scheduler: dict[str, Any]) -> None:
-        for key, value in _map(spec.get("metadata")).items():
+    def _note_leftovers(self, spec: ValueTree, workers: ValueTree, scheduler: ValueTree) -> None:
+        for key, value in _as_map(spec.get("metadata")).items():
             self.notes.append(f"metadata.{key}: {value} is what you give to helm install")
-        common = {*_KEPT, "image", "resources", "env"}
+        common = {*_SCHEDULING, "image", "resources", "env"}
         groups = (
-            ("", spec, {*_SECTIONS, *_KEPT, "metadata", "apiVersion", "kind"}),
+            ("", spec, {*_SECTIONS, *_SCHEDULING, "metadata", "apiVersion", "kind"}),
             ("workers.", workers, {*common, *_WORKERS}),
             ("scheduler.", scheduler, common),
         )
-        for prefix, found, known in groups:
+        for prefix, section, counterparts in groups:
             self.notes += [
-                f"{prefix}{key}: {found[key]} has no counterpart" for key in found if key not in known
+                f"{prefix}{key}: {section[key]} has no counterpart"
+                for key in section
+                if key not in counterparts
             ]
 
 
-def _setting(parts: list[str]) -> tuple[tuple[str, ...], bool]:
+def _find_setting(parts: list[str]) -> tuple[tuple[str, ...], bool]:
     """The setting a variable names, as Dask spells it, and whether it lacked `distributed`; () if none."""
-    for prefix in ((), ("distributed",)):
-        names, path = check_dask.known(), []
+    for prefix in ([], ["distributed"]):
+        names: check_dask.SettingNames | None = check_dask.load_setting_names()
+        path: list[str] = []
         for part in (*prefix, *parts):
+            name = part
             if names is not None:
-                part = check_dask.canonical(part, names)
-                if part not in names:
+                name = check_dask.find_spelling(part, names)
+                if name not in names:
                     break
-                names = names[part]
-            path.append(part)
+                names = names[name]
+            path.append(name)
         else:
             return tuple(path), bool(prefix)
     return (), False
 
 
-def _typed(value: Any, types: tuple[str, ...]) -> Any:
+def _as_type(value: Json, types: tuple[str, ...]) -> Json:
     """A variable's text as the type of its value; as it is when it does not fit: `values check` says so."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = scalar_text(value)
     if "boolean" in types and text.lower() in ("true", "false", "1", "0"):
         return text.lower() in ("true", "1")
     if "integer" in types and text.isascii() and text.isdigit():
@@ -236,14 +251,14 @@ def _typed(value: Any, types: tuple[str, ...]) -> Any:
     return text
 
 
-def _image(reference: str) -> dict[str, str]:
+def _split_image(reference: str) -> dict[str, str]:
     name, _, digest = reference.partition("@")
     repository, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:  # the colon is a registry's port, or there is none
         repository, tag = name, ""
-    found = {"repository": repository, "tag": tag, "digest": digest}
-    return {key: text for key, text in found.items() if text}
+    fields = {"repository": repository, "tag": tag, "digest": digest}
+    return {key: text for key, text in fields.items() if text}
 
 
-def _map(value: Any) -> dict[str, Any]:
+def _as_map(value: Json) -> ValueTree:
     return value if isinstance(value, dict) else {}

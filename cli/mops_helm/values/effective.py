@@ -8,12 +8,14 @@ The chart's templates compute the same; tests/chart compares. Does not check: la
 from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
 from modelops_dask.shape import SUPERVISOR_BYTES, Shape
+from mops_helm.values.merge import overlay_values
 from mops_helm.values.quantity import to_bytes, to_cpus
+from mops_helm.values.scalars import scalar_text
+from mops_helm.values.tree import ValueTree
 
 DEFAULT_POOL = "default"
 
@@ -26,49 +28,49 @@ class PodMemory:
     decided_by: str
 
 
-def pools(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def pools(values: ValueTree) -> dict[str, ValueTree]:
     """Every pool's own values, those of `workers` filled in; the first is `default`."""
-    named = {DEFAULT_POOL: {}, **(values.get("pools") or {})}
-    return {name: _overlaid(values["workers"], own or {}) for name, own in named.items()}
+    by_name: dict[str, ValueTree | None] = {DEFAULT_POOL: {}, **(values.get("pools") or {})}
+    return {name: overlay_values(values["workers"], pool or {}) for name, pool in by_name.items()}
 
 
-def pod_memory(pool: dict[str, Any]) -> PodMemory:
+def pod_memory(pool: ValueTree) -> PodMemory:
     """limits.memory, else requests.memory, else processes x memoryPerProcess and the supervisor's."""
     resources = pool.get("resources") or {}
     for section in ("limits", "requests"):
-        if (stated := (resources.get(section) or {}).get("memory")) is not None:
-            return PodMemory(to_bytes(stated), f"resources.{section}.memory")
+        if (memory := (resources.get(section) or {}).get("memory")) is not None:
+            return PodMemory(to_bytes(memory), f"resources.{section}.memory")
     return PodMemory(
         pool["processes"] * to_bytes(pool["memoryPerProcess"]) + SUPERVISOR_BYTES, "memoryPerProcess"
     )
 
 
-def pod_cpus(pool: dict[str, Any]) -> Fraction | None:
+def pod_cpus(pool: ValueTree) -> Fraction | None:
     """CPUs a worker pod may count on: its request, else its limit, else None."""
     resources = pool.get("resources") or {}
     for section in ("requests", "limits"):
-        if (stated := (resources.get(section) or {}).get("cpu")) is not None:
-            return to_cpus(stated)
+        if (cpus := (resources.get(section) or {}).get("cpu")) is not None:
+            return to_cpus(cpus)
     return None
 
 
-def shape(values: dict[str, Any], pool: str = DEFAULT_POOL) -> Shape:
+def shape(values: ValueTree, pool: str = DEFAULT_POOL) -> Shape:
     """A pool's pods (the fewest, if autoscaled), processes, threads and memory; BadInput: no such pool."""
-    known = pools(values)
-    if pool not in known:
-        raise BadInput(f"there is no pool {pool}; there is {', '.join(known)}")
-    chosen = known[pool]
-    scaling = chosen.get("autoscaling") or {}
+    pools_by_name = pools(values)
+    if pool not in pools_by_name:
+        raise BadInput(f"there is no pool {pool}; there is {', '.join(pools_by_name)}")
+    pool_values = pools_by_name[pool]
+    scaling = pool_values.get("autoscaling") or {}
     return Shape(
-        replicas=scaling["minReplicas"] if scaling.get("enabled") else chosen["replicas"],
-        processes=chosen["processes"],
-        threads=chosen["threads"],
-        pod_memory_bytes=pod_memory(chosen).count,
-        resources={name: float(count) for name, count in (chosen.get("daskResources") or {}).items()},
+        replicas=scaling["minReplicas"] if scaling.get("enabled") else pool_values["replicas"],
+        processes=pool_values["processes"],
+        threads=pool_values["threads"],
+        pod_memory_bytes=pod_memory(pool_values).count,
+        resources={name: float(count) for name, count in (pool_values.get("daskResources") or {}).items()},
     )
 
 
-def settings(values: dict[str, Any], pool: str = DEFAULT_POOL) -> Settings:
+def settings(values: ValueTree, pool: str = DEFAULT_POOL) -> Settings:
     """The settings that a pool's workers read from their environment."""
     executor = values["executor"]
     return Settings(
@@ -88,24 +90,13 @@ def settings(values: dict[str, Any], pool: str = DEFAULT_POOL) -> Settings:
     )
 
 
-def dask_config(values: dict[str, Any]) -> dict[str, Any]:
+def dask_config(values: ValueTree) -> ValueTree:
     """Dask's configuration, nested, as it is mounted in every pod."""
-    return deepcopy((values.get("dask") or {}).get("config") or {})
+    config: ValueTree = (values.get("dask") or {}).get("config") or {}
+    return deepcopy(config)
 
 
-def worker_env(values: dict[str, Any], pool: str = DEFAULT_POOL) -> dict[str, str]:
+def worker_env(values: ValueTree, pool: str = DEFAULT_POOL) -> dict[str, str]:
     """A pool's own environment variables; those with valueFrom exist in a cluster only and are left out."""
-    stated = pools(values)[pool].get("env") or {}
-    return {name: _env_text(value) for name, value in stated.items() if not isinstance(value, dict)}
-
-
-def _env_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _overlaid(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = deepcopy(under)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _overlaid(merged[key], value) if both else deepcopy(value)
-    return merged
+    variables = pools(values)[pool].get("env") or {}
+    return {name: scalar_text(value) for name, value in variables.items() if not isinstance(value, dict)}

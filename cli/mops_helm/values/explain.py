@@ -1,21 +1,21 @@
 """What values mean in pods, processes, threads and bytes, before anything is installed.
 
-    merged values -> Explained (one PoolExplained a pool) -> render.explanation
+    merged values -> Explanation (one PoolExplanation a pool) -> render.explanation
 
 Also says what the values alone tell about the guides' tuning table: processor time, memory, isolation.
 Does not measure anything and does not know the model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 from modelops_dask.settings import Settings
-from modelops_dask.shape import CHILD_MIN_BYTES, MIB, Shape, child_limit, runners
+from modelops_dask.shape import MIB, RUNNER_MIN_BYTES, Shape, runner_limit, runners
 from mops_helm.values import effective
 from mops_helm.values.quantity import text_of
+from mops_helm.values.tree import ValueTree
 
-ROOMY_CHILD_BYTES = 512 * MIB
+ROOMY_RUNNER_BYTES = 512 * MIB
 THRESHOLDS = ("target", "spill", "pause", "terminate")
 
 
@@ -29,38 +29,40 @@ class SpillPoint:
 
 
 @dataclass(frozen=True)
-class PoolExplained:
+class PoolExplanation:
     """One pool. Bytes are per pod, per worker process and per runner, as the names say."""
 
     name: str
     shape: Shape
-    most_replicas: int  # more than shape.replicas only while autoscaling
+    max_replicas: int  # more than shape.replicas only while autoscaling
     memory_decided_by: str
     cpus: Fraction | None
     spill_points: tuple[SpillPoint, ...]
     runners: int  # per worker process, side by side; 0 when tasks run in the worker's own process
-    child_bytes: int | None
+    runner_limit_bytes: int | None
     warm_processes: int  # processes x maxWarmProcesses x replicas
     command: str
     advice: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Explained:
+class Explanation:
+    """All pools of the values, and what they have in common."""
+
     preset: str
     settings: Settings
-    pools: tuple[PoolExplained, ...]
+    pools: tuple[PoolExplanation, ...]
 
 
-def explain(values: dict[str, Any]) -> Explained:
+def explain(values: ValueTree) -> Explanation:
     """The meaning of checked, merged values."""
     settings = effective.settings(values)
     memory = _memory_config(effective.dask_config(values))
-    described = [_pool(values, name, settings, memory) for name in effective.pools(values)]
-    return Explained(values.get("preset", ""), settings, tuple(described))
+    pools = [_explain_pool(values, name, settings, memory) for name in effective.pools(values)]
+    return Explanation(values.get("preset", ""), settings, tuple(pools))
 
 
-def spill_points(process_bytes: int, memory: dict[str, Any]) -> tuple[SpillPoint, ...]:
+def spill_points(process_bytes: int, memory: ValueTree) -> tuple[SpillPoint, ...]:
     """Where one process starts to spill, pauses and is ended; `memory` is distributed.worker.memory."""
     points = []
     for name in THRESHOLDS:
@@ -72,35 +74,37 @@ def spill_points(process_bytes: int, memory: dict[str, Any]) -> tuple[SpillPoint
     return tuple(points)
 
 
-def _memory_config(config: dict[str, Any]) -> dict[str, Any]:
+def _memory_config(config: ValueTree) -> ValueTree:
     memory = config.get("distributed", {}).get("worker", {}).get("memory", {})
     return memory if isinstance(memory, dict) else {}
 
 
-def _pool(values: dict[str, Any], name: str, settings: Settings, memory: dict[str, Any]) -> PoolExplained:
+def _explain_pool(values: ValueTree, name: str, settings: Settings, memory: ValueTree) -> PoolExplanation:
     pool = effective.pools(values)[name]
     shape = effective.shape(values, name)
     scaling = pool.get("autoscaling") or {}
     process_bytes = shape.process_memory_bytes
     isolated = settings.executor_type not in ("direct", "none")
-    side_by_side = runners(shape.threads, settings.subprocess_pool_size) if isolated else 0
-    child = child_limit(process_bytes, settings.worker_memory_bytes, side_by_side) if isolated else None
-    most = scaling["maxReplicas"] if scaling.get("enabled") else shape.replicas
-    warm = settings.max_warm_processes if settings.executor_type == "isolated_warm" else 0
-    described = PoolExplained(
+    n_side_by_side = runners(shape.threads, settings.subprocess_pool_size) if isolated else 0
+    runner_limit_bytes = (
+        runner_limit(process_bytes, settings.worker_memory_bytes, n_side_by_side) if isolated else None
+    )
+    max_replicas = scaling["maxReplicas"] if scaling.get("enabled") else shape.replicas
+    n_warm = settings.max_warm_processes if settings.executor_type == "isolated_warm" else 0
+    explanation = PoolExplanation(
         name=name,
         shape=shape,
-        most_replicas=most,
+        max_replicas=max_replicas,
         memory_decided_by=effective.pod_memory(pool).decided_by,
         cpus=effective.pod_cpus(pool),
         spill_points=spill_points(process_bytes, memory),
-        runners=side_by_side,
-        child_bytes=child,
-        warm_processes=shape.processes * warm * most,
+        runners=n_side_by_side,
+        runner_limit_bytes=runner_limit_bytes,
+        warm_processes=shape.processes * n_warm * max_replicas,
         command=_command(shape),
         advice=(),
     )
-    return PoolExplained(**{**vars(described), "advice": tuple(_advice(described, settings))})
+    return replace(explanation, advice=tuple(_advise(explanation, settings)))
 
 
 def _command(shape: Shape) -> str:
@@ -114,44 +118,46 @@ def _command(shape: Shape) -> str:
     return line
 
 
-def _advice(pool: PoolExplained, settings: Settings) -> list[str]:
+def _advise(pool: PoolExplanation, settings: Settings) -> list[str]:
     """What the guides' tuning table can tell from values alone."""
-    said = []
-    side_by_side = pool.shape.processes * (pool.runners or pool.shape.threads)
+    lines = []
+    n_side_by_side = pool.shape.processes * (pool.runners or pool.shape.threads)
     if pool.cpus is None:
-        said.append("No CPU is requested: under load a pod may get next to none. Set resources.requests.cpu.")
-    elif side_by_side > pool.cpus:
-        said.append(
-            f"{side_by_side} tasks at once on {float(pool.cpus):g} CPUs: each gets a part of one. "
+        lines.append(
+            "No CPU is requested: under load a pod may get next to none. Set resources.requests.cpu."
+        )
+    elif n_side_by_side > pool.cpus:
+        lines.append(
+            f"{n_side_by_side} tasks at once on {float(pool.cpus):g} CPUs: each gets a part of one. "
             "Fewer processes, or more resources.requests.cpu."
         )
-    elif pool.cpus >= 2 * side_by_side:
-        said.append(
-            f"{side_by_side} tasks at once on {float(pool.cpus):g} CPUs: tasks queue while CPUs idle, "
+    elif pool.cpus >= 2 * n_side_by_side:
+        lines.append(
+            f"{n_side_by_side} tasks at once on {float(pool.cpus):g} CPUs: tasks queue while CPUs idle, "
             "unless each uses several threads. More processes, or fewer CPUs."
         )
     if not pool.runners and pool.shape.threads > 1:
-        said.append(
+        lines.append(
             f"{pool.shape.threads} threads share one interpreter ({settings.executor_type}): pure Python "
             "does not run side by side. Low CPU use? Trade threads for processes."
         )
     if pool.shape.processes == 1 and pool.cpus is not None and pool.memory_decided_by != "memoryPerProcess":
-        said.append(
+        lines.append(
             f"One process has the whole pod's {text_of(pool.shape.pod_memory_bytes)}. State memoryPerProcess "
             "instead, and the pod's memory follows the processes."
         )
-    if pool.child_bytes is not None and pool.child_bytes < ROOMY_CHILD_BYTES:
-        said.append(
-            f"A runner has {pool.child_bytes // MIB}Mi; a model with starsim loaded takes 330Mi. "
+    if pool.runner_limit_bytes is not None and pool.runner_limit_bytes < ROOMY_RUNNER_BYTES:
+        lines.append(
+            f"A runner has {pool.runner_limit_bytes // MIB}Mi; a model with starsim loaded takes 330Mi. "
             "Out of memory? Raise memoryPerProcess, or lower processes or threads."
         )
     if settings.executor_type == "direct":
-        said.append("direct keeps all state between tasks and ends nothing that hangs: for debugging.")
-    if pool.child_bytes is not None and settings.executor_type == "isolated_warm":
-        fits = max(1, pool.child_bytes * pool.runners // CHILD_MIN_BYTES)
+        lines.append("direct keeps all state between tasks and ends nothing that hangs: for debugging.")
+    if pool.runner_limit_bytes is not None and settings.executor_type == "isolated_warm":
+        fits = max(1, pool.runner_limit_bytes * pool.runners // RUNNER_MIN_BYTES)
         if settings.max_warm_processes > fits:
-            said.append(
+            lines.append(
                 f"Memory holds about {fits} warm processes per worker process, not "
                 f"{settings.max_warm_processes}: the least used end early, which matters with many bundles."
             )
-    return said
+    return lines

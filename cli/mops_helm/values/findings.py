@@ -5,11 +5,12 @@ Does not look for problems: load.py, sets.py and check.py do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from modelops_dask.documents.findings import Finding, Severity
+from modelops_dask.documents.nodes import Position
 from modelops_dask.errors import BadInput
 
-CODES = {  # code -> severity
+CODES: dict[str, Severity] = {  # code -> severity
     "FILE_UNREADABLE": "error",
     "NOT_UTF8": "error",
     "TOO_LARGE": "error",
@@ -62,7 +63,7 @@ CODES = {  # code -> severity
     "DASK_THRESHOLD_ORDER": "error",
 }
 
-MENDED_BY_OTHERS = {  # errors that values laid over or under these may take away
+FIXABLE_BY_OTHER_LAYERS = {  # errors that values laid over or under these may take away
     "MISSING_NAME",
     "CHILD_MEMORY",
     "REQUEST_OVER_LIMIT",
@@ -77,28 +78,17 @@ MENDED_BY_OTHERS = {  # errors that values laid over or under these may take awa
 }
 
 
-@dataclass(frozen=True, order=True)
-class Finding:
-    """One problem at a place. Lines and columns count from 1; 0 is the file as a whole, which has no place.
-
-    Order is by file, then position.
-    """
-
-    file: str
-    line: int
-    column: int
-    code: str
-    message: str
-    suggestion: str = ""
-
-    @property
-    def severity(self) -> str:
-        return CODES[self.code]
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        text = f"{place}  {self.code}  {self.message}"
-        return f"{text}; {self.suggestion}" if self.suggestion else text
+def finding_at(position: Position, code: str, message: str, suggestion: str = "") -> Finding:
+    """A finding with the severity that CODES gives its code."""
+    return Finding(
+        file=position.file,
+        line=position.line,
+        column=position.column,
+        code=code,
+        message=message,
+        suggestion=suggestion,
+        severity=CODES[code],
+    )
 
 
 class BadValues(BadInput):

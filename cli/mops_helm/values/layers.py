@@ -7,71 +7,66 @@ An isolation preset lies above the files, so that it isolates whatever they say;
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from modelops_dask.documents.findings import Finding
 from mops_helm import paths
 from mops_helm.values import check, presets, sets
-from mops_helm.values.findings import BadValues, Finding, errors
-from mops_helm.values.load import Source, load
-from mops_helm.values.merge import Merged, empty, merge, overlay
+from mops_helm.values.findings import BadValues, errors
+from mops_helm.values.load import Layer, load
+from mops_helm.values.merge import Merged, make_empty_node, merge, overlay
+from mops_helm.values.tree import Json, flatten_dotted
 
 
-def files(names: Sequence[str], given: Sequence[Path]) -> list[Path]:
-    """The files in the order that helm is to get them; BadInput for presets that do not exist or are
-    two of a kind.
+def list_files(names: Sequence[str], files: Sequence[Path]) -> list[Path]:
+    """The files of presets and one's own, in the order in which helm is to get them.
+
+    Raises BadInput for presets that do not exist or are two of a kind.
     """
-    workload, isolation = presets.chosen([name for name in names if name])
+    workload, isolation = presets.split_by_kind([name for name in names if name])
     under, over = ([presets.find(name).path] if name else [] for name in (workload, isolation))
-    return [*under, *given, *over]
+    return [*under, *files, *over]
 
 
-def stack(names: Sequence[str], given: Sequence[Path], flags: Sequence[str]) -> Merged:
-    """The layers merged as they are, right or wrong; BadInput only for presets that do not exist or
-    are two of a kind.
+def stack(names: Sequence[str], files: Sequence[Path], flags: Sequence[str]) -> Merged:
+    """The layers merged as they are, right or wrong.
+
+    Raises BadInput only for presets that do not exist or are two of a kind.
     """
-    return lay([load(path) for path in files(names, given)], flags)
+    return merge_layers([load(path) for path in list_files(names, files)], flags)
 
 
-def lay(given: Sequence[Source], flags: Sequence[str]) -> Merged:
-    """Sources over the chart's defaults, the last one on top, and the --set flags over all; not checked."""
-    sources = list(given)
-    own = empty(sources[0].name if sources else sets.FILE)
-    for source in sources:
-        own = overlay(own, source.root)
+def merge_layers(file_layers: Sequence[Layer], flags: Sequence[str]) -> Merged:
+    """Layers over the chart's defaults, the last one on top, and the --set flags over all; not checked."""
+    layers = list(file_layers)
+    supplied = make_empty_node(layers[0].name if layers else sets.FILE)
+    for layer in layers:
+        supplied = overlay(supplied, layer.root)
     if flags:
-        sources.append(sets.load(flags, own))
-        own = sources[-1].root
-    found = [finding for source in sources for finding in source.findings]
-    return merge(load(paths.CHART / "values.yaml"), own, sources, found)
+        layers.append(sets.load(flags, supplied))
+        supplied = layers[-1].root
+    findings = [finding for layer in layers for finding in layer.findings]
+    return merge(load(paths.CHART / "values.yaml"), supplied, layers, findings)
 
 
-def resolve(names: Sequence[str], given: Sequence[Path], flags: Sequence[str]) -> Merged:
+def resolve(names: Sequence[str], files: Sequence[Path], flags: Sequence[str]) -> Merged:
     """The layers merged and checked; raises BadValues with every finding when one of them is an error."""
-    merged = stack(names, given, flags)
-    approved(merged)
+    merged = stack(names, files, flags)
+    check_usable(merged)
     return merged
 
 
-def approved(merged: Merged) -> list[Finding]:
+def check_usable(merged: Merged) -> list[Finding]:
     """The warnings about values that may be used; raises BadValues with every finding about others."""
-    found = check.check(merged)
-    if errors(found):
-        raise BadValues(found)
-    return found
+    findings = check.check(merged)
+    if errors(findings):
+        raise BadValues(findings)
+    return findings
 
 
-def differences(first: Merged, second: Merged) -> list[tuple[str, Any, Any]]:
+def compare(first: Merged, second: Merged) -> list[tuple[str, Json, Json]]:
     """Dotted path and both values of every leaf that differs; None where one has no such value."""
-    one, two = leaves(first.values), leaves(second.values)
-    paths = sorted(one.keys() | two.keys())
-    return [(path, one.get(path), two.get(path)) for path in paths if one.get(path) != two.get(path)]
-
-
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Dotted path -> value of all that is not a mapping with something in it."""
-    if not isinstance(value, dict) or not value:
-        return {path: value} if path else {}
-    found: dict[str, Any] = {}
-    for key, inside in value.items():
-        found |= leaves(inside, f"{path}.{key}".lstrip("."))
-    return found
+    before, after = flatten_dotted(first.values), flatten_dotted(second.values)
+    names = sorted(before.keys() | after.keys())
+    return [
+        (name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)
+    ]

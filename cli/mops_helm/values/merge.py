@@ -5,37 +5,41 @@
 Does not choose the layers (layers.py) or judge them (check.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from mops_helm.values.findings import Finding
-from mops_helm.values.load import Node, Source, Where
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import Node, Position
+from mops_helm.values.load import Layer
+from mops_helm.values.tree import Json, ValueTree
 
 
 @dataclass(frozen=True)
 class Merged:
     """Values as helm would hand them to the templates, and where they came from.
 
-    `own` is what presets, files and --set state; `root` has the chart's defaults too.
+    `supplied` is what presets, files and --set state; `root` has the chart's defaults too.
     `findings` are those of reading.
     """
 
     root: Node
-    own: Node
-    sources: tuple[Source, ...]
+    supplied: Node
+    layers: tuple[Layer, ...]
     findings: tuple[Finding, ...] = ()
 
     @cached_property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> ValueTree:
         """The merged values as dicts, lists and scalars."""
-        return self.root.plain()
+        tree: ValueTree = self.root.plain()
+        return tree
 
     @cached_property
-    def own_values(self) -> dict[str, Any]:
+    def supplied_values(self) -> ValueTree:
         """What was stated over the chart's defaults."""
-        return self.own.plain()
+        tree: ValueTree = self.supplied.plain()
+        return tree
 
 
 def overlay(under: Node, over: Node) -> Node:
@@ -45,19 +49,38 @@ def overlay(under: Node, over: Node) -> Node:
     merged = dict(under.value)
     for key, node in over.value.items():
         merged[key] = overlay(merged[key], node) if key in merged else node
-    return Node(merged, over.where)
+    return Node(merged, over.position)
 
 
-def merge(defaults: Source, own: Node, sources: Sequence[Source], findings: Sequence[Finding]) -> Merged:
+def merge(defaults: Layer, supplied: Node, layers: Sequence[Layer], findings: Sequence[Finding]) -> Merged:
     """Stated values over the chart's defaults; a null takes a default away, as in helm."""
-    return Merged(_without_nulls(overlay(defaults.root, own)), own, tuple(sources), tuple(findings))
+    return Merged(_drop_nulls(overlay(defaults.root, supplied)), supplied, tuple(layers), tuple(findings))
 
 
-def empty(name: str) -> Node:
-    return Node({}, Where(name, 1, 1))
+def overlay_values(under: ValueTree, over: Mapping[str, Json]) -> ValueTree:
+    """A copy of `under` with `over` laid over it: overlay() for plain values."""
+    merged = deepcopy(under)
+    for name, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = overlay_values(merged[name], value) if both else deepcopy(value)
+    return merged
 
 
-def _without_nulls(node: Node) -> Node:
+def plain_at(node: Node | None, *path: str) -> Json:
+    """The plain value at a path below a node; None when there is none."""
+    child = None if node is None else node.find(*path)
+    return None if child is None else child.plain()
+
+
+def make_empty_node(file: str) -> Node:
+    """The root of a file that has no values."""
+    return Node({}, Position(file, 1, 1))
+
+
+def _drop_nulls(node: Node) -> Node:
     if not isinstance(node.value, dict):
         return node
-    return Node({key: _without_nulls(n) for key, n in node.value.items() if n.value is not None}, node.where)
+    return Node(
+        {key: _drop_nulls(child) for key, child in node.value.items() if child.value is not None},
+        node.position,
+    )

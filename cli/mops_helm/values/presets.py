@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from modelops_dask.errors import BadInput
 from mops_helm import paths
-from mops_helm.values.load import Source, load
+from mops_helm.values.load import Layer, load
+from mops_helm.values.tree import ValueTree
 
 
 class TwoPresets(BadInput):
@@ -40,16 +41,17 @@ class Preset:
         return self.path.read_text(encoding="utf-8")
 
     @cached_property
-    def source(self) -> Source:
+    def layer(self) -> Layer:
         return load(self.path)
 
     @property
-    def values(self) -> dict[str, Any]:
-        return self.source.root.plain()
+    def values(self) -> ValueTree:
+        tree: ValueTree = self.layer.root.plain()
+        return tree
 
     @property
     def kind(self) -> Literal["isolation", "workload"]:
-        return "isolation" if "preset" in self.source.root.value else "workload"
+        return "isolation" if "preset" in self.layer.root.value else "workload"
 
     @property
     def purpose(self) -> str:
@@ -57,7 +59,7 @@ class Preset:
         return first.lstrip("# ").removeprefix(f"{self.name}: ").rstrip()
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """All presets by name."""
     return sorted(path.stem for path in paths.PRESETS.glob("*.yaml"))
 
@@ -65,26 +67,29 @@ def names() -> list[str]:
 def find(name: str) -> Preset:
     """A preset by name; BadInput with the nearest names when there is none."""
     path = paths.PRESETS / f"{name}.yaml"
-    if name not in names():
-        near = did_you_mean(name, names())
+    if name not in list_names():
+        near = did_you_mean(name, list_names())
         raise BadInput(f"there is no preset {name}{near or '; mops-helm preset list shows all'}")
     return Preset(name, path)
 
 
-def chosen(names: Sequence[str]) -> tuple[str, str]:
-    """Workload and isolation preset among the names. BadInput: unknown, or two of a kind."""
-    found: dict[str, list[str]] = {"workload": [], "isolation": []}
+def split_by_kind(names: Sequence[str]) -> tuple[str, str]:
+    """The workload and the isolation preset among the names, "" if there is none.
+
+    Raises BadInput for an unknown preset, TwoPresets for two of a kind.
+    """
+    names_by_kind: dict[str, list[str]] = {"workload": [], "isolation": []}
     for name in dict.fromkeys(names):
-        found[find(name).kind].append(name)
-    for kind, of_kind in found.items():
-        if len(of_kind) > 1:
-            raise TwoPresets(kind, of_kind)
-    return "".join(found["workload"]), "".join(found["isolation"])
+        names_by_kind[find(name).kind].append(name)
+    for kind, kind_names in names_by_kind.items():
+        if len(kind_names) > 1:
+            raise TwoPresets(kind, kind_names)
+    return "".join(names_by_kind["workload"]), "".join(names_by_kind["isolation"])
 
 
 def all_presets() -> list[Preset]:
     """Isolation presets, then workload presets, by name."""
-    return sorted((find(name) for name in names()), key=lambda preset: (preset.kind, preset.name))
+    return sorted((find(name) for name in list_names()), key=lambda preset: (preset.kind, preset.name))
 
 
 def isolation_names() -> list[str]:
@@ -92,8 +97,8 @@ def isolation_names() -> list[str]:
     return [preset.name for preset in all_presets() if preset.kind == "isolation"]
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
+def did_you_mean(name: str, candidates: list[str]) -> str:
     """ "; did you mean a or b?", or nothing when no name is near."""
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
-    near = near or [other for other in known if name and other.startswith(name)][:2]
+    near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.6)
+    near = near or [other for other in candidates if name and other.startswith(name)][:2]
     return f"; did you mean {' or '.join(near)}?" if near else ""

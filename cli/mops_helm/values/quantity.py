@@ -28,8 +28,8 @@ class BadQuantity(BadInput):
         self.unit = unit  # the number is fine, its unit is not
 
     def __str__(self) -> str:
-        said = f"{self.text!r} is no quantity: {self.message}"
-        return f"{said}; {self.suggestion}" if self.suggestion else said
+        problem = f"{self.text!r} is no quantity: {self.message}"
+        return f"{problem}; {self.suggestion}" if self.suggestion else problem
 
 
 def parse(value: str | int | float) -> Fraction:
@@ -97,10 +97,10 @@ def _explain(text: str) -> BadQuantity:
         return BadQuantity(text, "no spaces", f"write {''.join(text.split())}", unit=True)
     match = re.fullmatch(r"([-+]?[0-9.]+)([A-Za-z]+)", text)
     if match is None:
-        unit = text in _BINARY or text in _DECIMAL
+        is_unit = text in _BINARY or text in _DECIMAL
         return BadQuantity(
             text,
-            "the number is missing" if unit and text else "expected a number and a unit",
+            "the number is missing" if is_unit and text else "expected a number and a unit",
             "write 1Gi, say",
         )
     number, unit = match.groups()

@@ -5,9 +5,10 @@ texts. A test compares with both majors of helm.
 """
 
 import re
-from typing import Any
 
-_WORDS: dict[str, Any] = {
+from mops_helm.values.tree import Scalar
+
+_WORDS: dict[str, Scalar] = {
     **dict.fromkeys(["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"], True),
     **dict.fromkeys(["n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"], False),
     **dict.fromkeys(["", "~", "null", "Null", "NULL"]),
@@ -21,7 +22,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INT_LIMIT = 2**64  # helm's library reads more as a float; texts in base 2, 8, 16 stay texts
 
 
-def resolve(text: str) -> Any:
+def resolve(text: str) -> Scalar:
     """A plain scalar's value, as helm reads it."""
     if text in _WORDS:
         return _WORDS[text]
@@ -32,12 +33,19 @@ def resolve(text: str) -> Any:
     digits = text.replace("_", "")
     if match := _INT.fullmatch(digits):
         sign, hexadecimal, binary, octal, decimal = match.groups()
-        base, body = next((b, t) for b, t in ((16, hexadecimal), (2, binary), (8, octal), (10, decimal)) if t)
+        base, body = next(
+            (base, part) for base, part in ((16, hexadecimal), (2, binary), (8, octal), (10, decimal)) if part
+        )
         # Longer than any integer it accepts: no need to convert, which Python refuses past 4,300 digits.
         value = int(body, base) if len(body) <= 64 else _INT_LIMIT
         if value < _INT_LIMIT and not (sign == "-" and value > _INT_LIMIT // 2):
             return -value if sign == "-" else value
     return _float(digits) if _FLOAT.fullmatch(digits) else text
+
+
+def scalar_text(value: object) -> str:
+    """A scalar as YAML and environment variables write it: true, not True."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _float(text: str) -> float | int | str:

@@ -4,71 +4,74 @@ Does not validate: check_schema.py does.
 """
 
 from functools import cache
-from typing import Any
 
 import yaml
 
+from modelops_dask.documents.nodes import YAML_LOADER, NodePath
 from mops_helm import paths
+from mops_helm.values.tree import ValueTree
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-CHART_VARIABLES = (  # that the chart itself sets
-    *("HOME", "MODELOPS_BUNDLES_CACHE_DIR", "MODELOPS_VENVS_DIR", "MODELOPS_SCRATCH_BYTES"),
-)
+# Those that the chart itself sets.
+CHART_VARIABLES = ("HOME", "MODELOPS_BUNDLES_CACHE_DIR", "MODELOPS_VENVS_DIR", "MODELOPS_SCRATCH_BYTES")
 
 
 @cache
-def schema() -> dict[str, Any]:
+def load_schema() -> ValueTree:
     """The whole schema, draft-07."""
-    return yaml.load((paths.SCHEMAS / "values.schema.yaml").read_text(encoding="utf-8"), Loader=_LOADER)
+    text = (paths.SCHEMAS / "values.schema.yaml").read_text(encoding="utf-8")
+    tree: ValueTree = yaml.load(text, Loader=YAML_LOADER)
+    return tree
 
 
-def at(path: tuple[str | int, ...]) -> dict[str, Any]:
-    """The schema of the value at a path; empty where nothing is said about it."""
-    found = schema()
+def find_schema(path: NodePath) -> ValueTree:
+    """The schema of the value at a path; empty where the schema allows anything."""
+    node = load_schema()
     for step in path:
-        found = _resolved(found)
+        node = _resolve(node)
         if isinstance(step, int):
-            found = found.get("items") or {}
-        elif step in found.get("properties", {}):
-            found = found["properties"][step]
+            node = node.get("items") or {}
+        elif step in node.get("properties", {}):
+            node = node["properties"][step]
         else:
-            inside = found.get("additionalProperties")
-            found = inside if isinstance(inside, dict) else {}
-    return _resolved(found)
+            inside = node.get("additionalProperties")
+            node = inside if isinstance(inside, dict) else {}
+    return _resolve(node)
 
 
-def types(path: tuple[str | int, ...]) -> tuple[str, ...]:
+def allowed_types(path: NodePath) -> tuple[str, ...]:
     """Types allowed at a path; empty where anything is."""
-    stated = at(path).get("type", ())
-    return (stated,) if isinstance(stated, str) else tuple(stated)
+    types = find_schema(path).get("type", ())
+    return (types,) if isinstance(types, str) else tuple(types)
 
 
 @cache
 def variables() -> dict[str, str]:
     """Variable -> the value that owns it, dotted; "" for those that the chart sets itself."""
-    found = dict.fromkeys(CHART_VARIABLES, "")
+    owners = dict.fromkeys(CHART_VARIABLES, "")
 
-    def walk(node: dict[str, Any], path: str) -> None:
+    def walk(node: ValueTree, path: str) -> None:
         for name, inside in node.get("properties", {}).items():
-            where = f"{path}.{name}".lstrip(".")
+            value_path = f"{path}.{name}".lstrip(".")
             if "x-env" in inside:
-                found[inside["x-env"]] = where
-            walk(inside, where)
+                owners[inside["x-env"]] = value_path
+            walk(inside, value_path)
 
-    walk(schema(), "")
-    return found
-
-
-def definition(name: str) -> dict[str, Any]:
-    return schema()["definitions"][name]
+    walk(load_schema(), "")
+    return owners
 
 
-def _resolved(node: dict[str, Any]) -> dict[str, Any]:
+def definition(name: str) -> ValueTree:
+    """A schema that others refer to by name."""
+    schema: ValueTree = load_schema()["definitions"][name]
+    return schema
+
+
+def _resolve(node: ValueTree) -> ValueTree:
     """The node with its $ref, and the one under allOf, followed."""
     while True:
         if "$ref" in node:
             node = definition(node["$ref"].removeprefix("#/definitions/"))
         elif len(node.get("allOf", ())) == 1 and "$ref" in node["allOf"][0]:
-            node = {**_resolved(node["allOf"][0]), **{k: v for k, v in node.items() if k != "allOf"}}
+            node = {**_resolve(node["allOf"][0]), **{k: v for k, v in node.items() if k != "allOf"}}
         else:
             return node

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelops_dask import metrics
-from modelops_dask.bundle.cache import Cache, Stamps, changes, contents
+from modelops_dask.bundle.cache import Cache, Stamps, describe_changes, list_contents
 from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference, parse
 from modelops_dask.bundle.tree import digest, digest_of, find, is_bundle
-from modelops_dask.bundle.unpack import Refused, Unpacking, unpack_archive
+from modelops_dask.bundle.unpack import Unpacking, UnpackRefused, unpack_archive
 from modelops_dask.errors import BadInput
 
-__all__ = ["Bundle", "FetchFailed", "changes", "digest", "fetch", "find"]
+__all__ = ["Bundle", "FetchFailed", "describe_changes", "digest", "fetch", "find"]
 
 
 @dataclass(frozen=True)
@@ -52,69 +52,71 @@ def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
     Without either, a URL or a tag is asked anew each time. A copy whose files are not what they were is made
     again, and the log says so. Raises FetchFailed, BadInput.
     """
-    asked, cache = parse(reference), Cache(cache_dir)
-    with _failures(asked):
+    parsed_reference, cache = parse(reference), Cache(cache_dir)
+    with _failures(parsed_reference):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        if asked.kind == "artifact" and not (asked.digest or expected):
+        if parsed_reference.kind == "artifact" and not (parsed_reference.digest or expected):
             from modelops_dask.bundle import artifact
 
-            asked = artifact.pinned(asked)
-        found = None if _is_folder(asked) and not expected else _known(asked, cache, expected)
-        metrics.count("cache_lookups", "bundle", "hit" if found else "miss")
-        if not found:
-            key = asked.digest or expected
+            parsed_reference = artifact.pin(parsed_reference)
+        # What a folder holds is known only when it is read.
+        is_unknown = _is_folder(parsed_reference) and not expected
+        bundle = None if is_unknown else _find_cached(parsed_reference, cache, expected)
+        metrics.count("cache_lookups", "bundle", "hit" if bundle else "miss")
+        if not bundle:
+            key = parsed_reference.digest or expected
             with cache.lock(key) if key else nullcontext():
-                found = _fetched(asked, cache, expected)
-    return found
+                bundle = _fetch_tree(parsed_reference, cache, expected)
+    return bundle
 
 
-def _is_folder(asked: Reference) -> bool:
-    return asked.kind == "path" and Path(asked.where).expanduser().is_dir()
+def _is_folder(reference: Reference) -> bool:
+    return reference.kind == "path" and Path(reference.location).expanduser().is_dir()
 
 
-def _known(asked: Reference, cache: Cache, expected: str) -> Bundle | None:
-    wanted = expected or cache.tree_of(asked.digest) or asked.digest
-    found = cache.held(wanted) if wanted else None
-    return _bundle(asked, wanted, *found) if found else None
+def _find_cached(reference: Reference, cache: Cache, expected: str) -> Bundle | None:
+    tree_digest = expected or cache.tree_of(reference.digest) or reference.digest
+    tree = cache.find(tree_digest) if tree_digest else None
+    return _make_bundle(reference, tree_digest, *tree) if tree else None
 
 
-def _bundle(asked: Reference, digest: str, path: Path, stamps: Stamps) -> Bundle:
-    source = asked.text() if asked.kind in ("url", "artifact") else ""
-    origin = str(Path(asked.where).expanduser().absolute()) if asked.kind == "path" else ""
+def _make_bundle(reference: Reference, digest: str, path: Path, stamps: Stamps) -> Bundle:
+    source = reference.text() if reference.kind in ("url", "artifact") else ""
+    origin = str(Path(reference.location).expanduser().absolute()) if reference.kind == "path" else ""
     return Bundle(path, digest, source, origin=origin, stamps=stamps)
 
 
-def _fetched(asked: Reference, cache: Cache, expected: str) -> Bundle:
-    """Get a tree from where it is; another process may have done so by now."""
-    if asked.kind == "digest":
+def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
+    """Fetch a tree, unless another process has done so by now."""
+    if reference.kind == "digest":
         raise FetchFailed(
-            str(asked),
+            str(reference),
             f"not in {cache.folder}, or changed there; name its folder, a URL, or HOST/REPOSITORY@sha256:…",
         )
-    if _is_folder(asked):
-        return _kept(Path(asked.where).expanduser(), asked, cache, expected)
-    if found := _known(asked, cache, expected):
-        return found
-    with cache.making() as scratch:
+    if _is_folder(reference):
+        return _keep(Path(reference.location).expanduser(), reference, cache, expected)
+    if bundle := _find_cached(reference, cache, expected):
+        return bundle
+    with cache.new_folder() as scratch:
         (scratch / "tree").mkdir()
         into = Unpacking(scratch / "tree")
-        if asked.kind == "artifact":
+        if reference.kind == "artifact":
             from modelops_dask.bundle import artifact
 
-            asked = asked if asked.digest else artifact.pinned(asked)
-            artifact.pull(asked, scratch, into)
+            reference = reference if reference.digest else artifact.pin(reference)
+            artifact.pull(reference, scratch, into)
         else:
             from modelops_dask.bundle import archive
 
-            unpack_archive(archive.get(asked, scratch), into, scratch)
+            unpack_archive(archive.get(reference, scratch), into, scratch)
         into.finish()
         top = _top(scratch / "tree")
         try:
-            return _kept(top, asked, cache, expected)
+            return _keep(top, reference, cache, expected)
         except FetchFailed:
             raise
         except BadInput as error:  # names a place that is about to go
-            raise FetchFailed(str(asked), str(error).replace(f"{top}/", "")) from None
+            raise FetchFailed(str(reference), str(error).replace(f"{top}/", "")) from None
 
 
 def _top(folder: Path) -> Path:
@@ -125,24 +127,24 @@ def _top(folder: Path) -> Path:
     return folder
 
 
-def _kept(folder: Path, asked: Reference, cache: Cache, expected: str) -> Bundle:
-    found = digest_of(folder, contents(folder))
-    wanted = expected or ("" if asked.kind == "artifact" else asked.digest)
-    if wanted not in ("", found):
-        raise FetchFailed(str(asked), f"its tree is {found}, and {wanted} is needed")
-    path, stamps = cache.keep(folder, found)
-    if asked.kind == "artifact":
-        cache.note(asked.digest, found)
-    return _bundle(asked, found, path, stamps)
+def _keep(folder: Path, reference: Reference, cache: Cache, expected: str) -> Bundle:
+    tree_digest = digest_of(folder, list_contents(folder))
+    needed_digest = expected or ("" if reference.kind == "artifact" else reference.digest)
+    if needed_digest not in ("", tree_digest):
+        raise FetchFailed(str(reference), f"its tree is {tree_digest}, and {needed_digest} is needed")
+    path, stamps = cache.keep(folder, tree_digest)
+    if reference.kind == "artifact":
+        cache.note(reference.digest, tree_digest)
+    return _make_bundle(reference, tree_digest, path, stamps)
 
 
 @contextmanager
-def _failures(asked: Reference) -> Iterator[None]:
-    """What unpacking and the disk have to say, as FetchFailed."""
+def _failures(reference: Reference) -> Iterator[None]:
+    """Turn errors of unpacking and of the disk into FetchFailed."""
     try:
         yield
-    except Refused as refused:
-        raise FetchFailed(str(asked), str(refused)) from None
+    except UnpackRefused as refused:
+        raise FetchFailed(str(reference), str(refused)) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        raise FetchFailed(str(asked), f"{place}{error.strerror or error}") from None
+        raise FetchFailed(str(reference), f"{place}{error.strerror or error}") from None

@@ -9,33 +9,33 @@ from typing import Any
 
 from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference
-from modelops_dask.bundle.unpack import MAX_BYTES, Refused
+from modelops_dask.bundle.unpack import MAX_BYTES, UnpackRefused
 
 SILENCE_SECONDS = 60  # of a server, after which it is given up
 
 
-def get(asked: Reference, scratch: Path) -> Path:
+def get(reference: Reference, scratch: Path) -> Path:
     """The archive as a file on this machine; from a URL in one download, into scratch. Raises FetchFailed."""
-    if asked.kind == "path":
-        path = Path(asked.where).expanduser()
+    if reference.kind == "path":
+        path = Path(reference.location).expanduser()
         if not path.is_file():
-            raise FetchFailed(str(asked), "no such folder or archive on this machine")
+            raise FetchFailed(str(reference), "no such folder or archive on this machine")
         return path
     import fsspec
 
     archive = scratch / "archive"
     try:
-        system, path = fsspec.core.url_to_fs(asked.where, **_options(asked.where))
-        system.get_file(path, str(archive), callback=_limit())
-    except Refused:
+        system, remote_path = fsspec.core.url_to_fs(reference.location, **_options(reference.location))
+        system.get_file(remote_path, str(archive), callback=_limit())
+    except UnpackRefused:
         raise
     except Exception as error:  # whatever the file system of that protocol raises
-        said = str(error) or type(error).__name__
+        problem = str(error) or type(error).__name__
         if isinstance(error, FileNotFoundError):
-            said = "there is no such file"
-        raise FetchFailed(str(asked), said) from None
+            problem = "there is no such file"
+        raise FetchFailed(str(reference), problem) from None
     if not archive.is_file():
-        raise FetchFailed(str(asked), "that is a folder; name an archive (zip, tar, tar.gz, tar.zst)")
+        raise FetchFailed(str(reference), "that is a folder; name an archive (zip, tar, tar.gz, tar.zst)")
     return archive
 
 
@@ -56,6 +56,6 @@ def _limit() -> Any:
 
         def call(self, *_: object, **__: object) -> None:
             if self.value > MAX_BYTES:
-                raise Refused(f"more than {MAX_BYTES:,} bytes")
+                raise UnpackRefused(f"more than {MAX_BYTES:,} bytes")
 
     return Limit()

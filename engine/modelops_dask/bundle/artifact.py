@@ -26,7 +26,7 @@ from requests.adapters import HTTPAdapter
 
 from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference
-from modelops_dask.bundle.unpack import CHUNK_BYTES, MAX_BYTES, Refused, Unpacking, unpack_archive
+from modelops_dask.bundle.unpack import CHUNK_BYTES, MAX_BYTES, Unpacking, UnpackRefused, unpack_archive
 
 logging.getLogger("oras.logger").setLevel(logging.CRITICAL + 1)  # what it has to say is in our errors
 
@@ -40,36 +40,38 @@ _ARCHIVE_TYPE = re.compile(r".*\btar\+(?:gzip|zstd)")
 _ARCHIVE_NAME = re.compile(r".*\.(?:zip|tgz|tar|tar\.gz|tar\.zst)")
 
 
-def pinned(asked: Reference) -> Reference:
-    """The same artifact by the digest that its tag has now. Raises FetchFailed."""
-    raw = _Artifact(asked).manifest()
-    repository = asked.where.rpartition(":")[0]
-    return replace(asked, where=repository, digest=f"sha256:{hashlib.sha256(raw).hexdigest()}")
+def pin(reference: Reference) -> Reference:
+    """Replace an artifact's tag by the digest that it has now. Raises FetchFailed."""
+    raw = _Artifact(reference).manifest()
+    repository = reference.location.rpartition(":")[0]
+    return replace(reference, location=repository, digest=f"sha256:{hashlib.sha256(raw).hexdigest()}")
 
 
-def pull(asked: Reference, scratch: Path, into: Unpacking) -> None:
-    """Write the files of an artifact. Raises FetchFailed, Refused, OSError."""
-    artifact = _Artifact(asked)
+def pull(reference: Reference, scratch: Path, into: Unpacking) -> None:
+    """Write the files of an artifact. Raises FetchFailed, UnpackRefused, OSError."""
+    artifact = _Artifact(reference)
     raw = artifact.manifest()
-    if asked.digest != f"sha256:{hashlib.sha256(raw).hexdigest()}":
-        raise FetchFailed(str(asked), "the registry's manifest has another digest")
+    if reference.digest != f"sha256:{hashlib.sha256(raw).hexdigest()}":
+        raise FetchFailed(str(reference), "the registry's manifest has another digest")
     try:
         manifest = json.loads(raw)
         layers, config = manifest.get("layers") or [], manifest.get("config") or {}
         titles = [(layer.get("annotations") or {}).get(TITLE, "") for layer in layers]
         total = sum(int(layer["size"]) for layer in layers)
         if not layers:
-            raise Refused(
+            raise UnpackRefused(
                 "an artifact without files" if "manifests" not in manifest else "an index, not one artifact"
             )
         if total > MAX_BYTES:
-            raise Refused(f"more than {MAX_BYTES:,} bytes")
+            raise UnpackRefused(f"more than {MAX_BYTES:,} bytes")
         if config.get("mediaType") == INDEX_OF_MODELOPS:
             artifact.blob(config, scratch / "index")
             elsewhere = set(json.loads((scratch / "index").read_bytes())["files"]) - set(titles)
             if elsewhere:
                 names = ", ".join(sorted(elsewhere)[:5])
-                raise Refused(f"not all files are in the registry ({names}); push them without blob storage")
+                raise UnpackRefused(
+                    f"not all files are in the registry ({names}); push them without blob storage"
+                )
         for number, (layer, title) in enumerate(zip(layers, titles, strict=True)):
             blob = scratch / f"layer-{number}"
             artifact.blob(layer, blob)
@@ -80,7 +82,7 @@ def pull(asked: Reference, scratch: Path, into: Unpacking) -> None:
                     into.file(title, stream)
             blob.unlink()
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise Refused(f"a manifest that cannot be read: {type(error).__name__} {error}") from None
+        raise UnpackRefused(f"a manifest that cannot be read: {type(error).__name__} {error}") from None
 
 
 def _is_archive(layer: dict[str, Any], title: str, *, alone: bool) -> bool:
@@ -96,19 +98,29 @@ class _Registry(oras.provider.Registry):
 
 
 class _Adapter(HTTPAdapter):
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        return super().send(request, **options | {"timeout": TIMEOUT_SECONDS})
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: float | tuple[float | None, float | None] | None = None,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        proxies: dict[str, str] | None = None,
+    ) -> requests.Response:
+        return super().send(request, stream, TIMEOUT_SECONDS, verify, cert, proxies)
 
 
 class _Artifact:
     """One artifact in its registry; requests have the credentials for it."""
 
-    def __init__(self, asked: Reference) -> None:
-        self._asked = asked
-        self._host = asked.where.partition("/")[0]
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._host = reference.location.partition("/")[0]
         self._plain = self._host.partition(":")[0] in ("localhost", "127.0.0.1")
         self._client = self._connect("token")
-        self._container = self._client.get_container("@".join(filter(None, (asked.where, asked.digest))))
+        self._container = self._client.get_container(
+            "@".join(filter(None, (reference.location, reference.digest)))
+        )
         challenge = self._request(f"{self._host}/v2/", anonymous=True).headers.get("WWW-Authenticate", "")
         if challenge.lower().startswith("basic"):  # oras does not look
             self._client = self._connect("basic")
@@ -134,15 +146,15 @@ class _Artifact:
         digest, left = str(described["digest"]), int(described["size"])
         if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
             raise self._failed(f"a layer with the digest {digest!r}; only sha256 is known here")
-        found = hashlib.sha256()
-        with self._request(self._container.get_blob_url(digest)) as response, to.open("wb") as written:
+        checksum = hashlib.sha256()
+        with self._request(self._container.get_blob_url(digest)) as response, to.open("wb") as stream:
             for chunk in response.iter_content(CHUNK_BYTES):
                 left -= len(chunk)
                 if left < 0:
                     break
-                found.update(chunk)
-                written.write(chunk)
-        if left or f"sha256:{found.hexdigest()}" != digest:
+                checksum.update(chunk)
+                stream.write(chunk)
+        if left or f"sha256:{checksum.hexdigest()}" != digest:
             raise self._failed(f"layer {digest} is not what the registry sent")
 
     def _connect(self, kind: str) -> _Registry:
@@ -175,4 +187,4 @@ class _Artifact:
         return response
 
     def _failed(self, problem: str) -> FetchFailed:
-        return FetchFailed(str(self._asked), problem)
+        return FetchFailed(str(self._reference), problem)

@@ -39,40 +39,43 @@ class Cache:
 
     folder: Path
 
-    def held(self, digest: str) -> tuple[Path, Stamps] | None:
-        """The tree of a digest, if it is there and whole, and its files' stamps when it was checked."""
+    def find(self, digest: str) -> tuple[Path, Stamps] | None:
+        """Return the tree of a digest and the stamps of its files; None if it is missing or was changed."""
         path = self._path(digest)
         if not path.is_dir():
             return None
-        if (stamps := _checked(path, digest)) is not None:
+        if (stamps := _check(path, digest)) is not None:
             return path, stamps
         with FileLock(f"{path}.lock"):  # it may have been about to be replaced
-            stamps = _checked(path, digest)
+            stamps = _check(path, digest)
         return None if stamps is None else (path, stamps)
 
     def keep(self, source: Path, digest: str) -> tuple[Path, Stamps]:
-        """As held(), copied from a folder unless it is there. Raises BadInput, OSError."""
+        """Copy a folder into the cache, unless its tree is there already; return what find() returns.
+
+        Raises BadInput, OSError.
+        """
         path = self._path(digest)
-        if found := self.held(digest):
-            return found
+        if tree_and_stamps := self.find(digest):
+            return tree_and_stamps
         with FileLock(f"{path}.lock"):
-            if (stamps := _checked(path, digest)) is not None:
+            if (stamps := _check(path, digest)) is not None:
                 return path, stamps
             if path.exists():
-                names = ", ".join(damaged(path)[:MOST_NAMES]) or "its list of files"
+                names = ", ".join(find_damaged(path)[:MOST_NAMES]) or "its list of files"
                 logger.warning("bundle %s: its copy in the cache was changed (%s); made again", digest, names)
-            with self.making() as scratch:
+            with self.new_folder() as scratch:
                 stamps = _copy(source, path, digest, scratch)
         return path, stamps
 
     @contextmanager
-    def making(self) -> Iterator[Path]:
-        """A folder for what becomes a tree, on the same disk."""
+    def new_folder(self) -> Iterator[Path]:
+        """A temporary folder on the disk of the cache, in which a tree is made."""
         with own_folder(self.folder / "new") as scratch:
             yield scratch
 
     def lock(self, digest: str) -> FileLock:
-        """Held by who fetches what a digest names, so that others wait for it. Never that of a tree."""
+        """The lock of whoever fetches this digest: others wait for it. It is not the lock of the tree."""
         return FileLock(f"{self._path(digest)}.fetch.lock")
 
     def tree_of(self, manifest: str) -> str:
@@ -83,8 +86,8 @@ class Cache:
         return ""
 
     def note(self, manifest: str, digest: str) -> None:
-        """Remember for tree_of()."""
-        with self.making() as scratch:
+        """Remember for tree_of() which tree a manifest means."""
+        with self.new_folder() as scratch:
             (scratch / "tree").write_text(digest, "ascii")
             (scratch / "tree").replace(self._path(manifest).with_suffix(".tree"))
 
@@ -99,61 +102,61 @@ def stamp_of(path: Path) -> Stamp | None:
     time of the last write it cannot be set back.
     """
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, found.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode, status.st_ctime_ns
 
 
-def contents(folder: Path) -> list[PurePosixPath]:
-    """The files of a bundle: of a tree in a cache those that were copied, else those of tree.files()."""
+def list_contents(folder: Path) -> list[PurePosixPath]:
+    """List the files of a bundle: of a tree in the cache those that were copied, else tree.list_files()."""
     if len(folder.name) == 64 and _listing(folder).is_file():
-        return listed(folder)
-    return tree.files(folder)
+        return read_listing(folder)
+    return tree.list_files(folder)
 
 
-def _checked(path: Path, wanted: str) -> Stamps | None:
-    """The stamps of a tree's files, if they are those of the digest `wanted`."""
+def _check(path: Path, digest: str) -> Stamps | None:
+    """Return the stamps of a tree's files if the tree has this digest, else None."""
     with suppress(OSError, ValueError):
-        names = listed(path)
+        names = read_listing(path)
         stamps = {str(name): stamp_of(path / name) for name in names}  # before: a later write then shows
-        if tree.digest_of(path, names) == wanted:
+        if tree.digest_of(path, names) == digest:
             return stamps
     return None
 
 
-def listed(path: Path) -> list[PurePosixPath]:
-    """The files of a tree in a cache, as they were copied: what others wrote into it is not among them."""
+def read_listing(path: Path) -> list[PurePosixPath]:
+    """List the files of a tree in the cache that were copied, without those that models added later."""
     return [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
 
 
-def changes(path: Path, before: str) -> list[str]:
-    """How a tree of a cache differs from the one of the digest `before`: "added x", "changed y", "removed z".
+def describe_changes(path: Path, before: str) -> list[str]:
+    """Describe how a tree of the cache differs from the one of the digest `before`.
 
-    [] where that one is not there any more.
+    Returns lines such as "added x", "changed y" and "removed z"; [] if the earlier tree is gone.
     """
     old = path.with_name(before.removeprefix("sha256:"))
     try:
-        was, now = set(listed(old)), set(listed(path))
-        said = {
+        was, now = set(read_listing(old)), set(read_listing(path))
+        changes = {
             name: "changed"
             for name in was & now
             if tree.digest_of(old, [name]) != tree.digest_of(path, [name])
         }
     except (OSError, ValueError):
         return []
-    said |= dict.fromkeys(now - was, "added") | dict.fromkeys(was - now, "removed")
-    return [f"{said[name]} {name}" for name in sorted(said) if str(name) != tree.IGNORE_FILE]
+    changes |= dict.fromkeys(now - was, "added") | dict.fromkeys(was - now, "removed")
+    return [f"{changes[name]} {name}" for name in sorted(changes) if str(name) != tree.IGNORE_FILE]
 
 
-def differing(path: Path, names: Iterable[str], wanted: str) -> list[str]:
-    """Those of a tree's files whose content is not what was copied; all of them where that is not known."""
+def find_differing(path: Path, names: Iterable[str], digest: str) -> list[str]:
+    """Return those of `names` whose content is not what was copied; all of them if that cannot be known."""
     names = list(names)
     with suppress(OSError, ValueError):
         digests = json.loads(_listing(path).read_text("utf-8")) if _listing(path).is_file() else []
         if isinstance(digests, dict):
             return [name for name in names if _digest_or_none(path, name) != digests.get(name)]
-        if tree.digest_of(path, contents(path)) == wanted:
+        if tree.digest_of(path, list_contents(path)) == digest:
             return []
     return names
 
@@ -164,8 +167,8 @@ def _digest_or_none(path: Path, name: str) -> str | None:
     return None
 
 
-def damaged(path: Path) -> list[str]:
-    """The files of a tree in a cache that are not as they were copied; [] where that is not known."""
+def find_damaged(path: Path) -> list[str]:
+    """Return the files of a tree in the cache that were changed since; [] if that cannot be known."""
     names = []
     with suppress(OSError, ValueError, AttributeError):
         for name, digest in json.loads(_listing(path).read_text("utf-8")).items():
@@ -182,11 +185,11 @@ def _listing(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _copy(source: Path, path: Path, wanted: str, scratch: Path) -> Stamps:
+def _copy(source: Path, path: Path, digest: str, scratch: Path) -> Stamps:
     """Copy a tree into scratch, check it, and rename: a reader never sees half of one."""
     copy = scratch / "tree"
     copy.mkdir()
-    files = contents(source)
+    files = list_contents(source)
     for relative in files:
         target = copy / relative
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +200,7 @@ def _copy(source: Path, path: Path, wanted: str, scratch: Path) -> Stamps:
         if (copy / relative).is_symlink():
             tree.check_link(copy, relative)  # one that leaves and comes back by the source's name
     stamps = {str(relative): stamp_of(copy / relative) for relative in files}
-    if tree.digest_of(copy, files) != wanted:
+    if tree.digest_of(copy, files) != digest:
         raise BadInput(f"bundle {source} changed while it was copied; try again")
     listing = scratch / "listing"
     digests = {str(relative): tree.digest_of(copy, [relative]) for relative in files}

@@ -11,14 +11,14 @@ import io
 import tarfile
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.bundle.cache import listed
+from modelops_dask.bundle.cache import read_listing
 
 
 def pack(bundle: Bundle) -> bytes:
     """The archive of a bundle. Files that a model wrote into the cache's copy are left out."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name in listed(bundle.path):
+        for name in read_listing(bundle.path):
             info = archive.gettarinfo(bundle.path / name, arcname=str(name))
             info.mtime = info.uid = info.gid = 0
             info.uname = info.gname = ""

@@ -28,62 +28,62 @@ _ARTIFACT = re.compile(
 
 @dataclass(frozen=True)
 class Reference:
-    """`where` is a path, a URL, HOST/REPOSITORY[:TAG], or any name; `digest` is "" or sha256:…"""
+    """`location` is a path, a URL, HOST/REPOSITORY[:TAG], or any name; `digest` is "" or sha256:…"""
 
     kind: Literal["path", "url", "artifact", "digest"]
-    where: str
+    location: str
     digest: str = ""
 
     def __str__(self) -> str:
         """As it is written, without what may be secret in a URL."""
-        return redact("@".join(filter(None, (self.where, self.digest))))
+        return redact("@".join(filter(None, (self.location, self.digest))))
 
     def text(self) -> str:
         """As it is written: parse() gives the same again."""
-        where = f"oci://{self.where}" if self.kind == "artifact" else self.where
-        return "@".join(filter(None, (where, self.digest)))
+        location = f"oci://{self.location}" if self.kind == "artifact" else self.location
+        return "@".join(filter(None, (location, self.digest)))
 
 
 def parse(text: str) -> Reference:
     """The reference that a text is. Raises BadInput for one that can mean nothing."""
     pinned = _PINNED.fullmatch(text)
-    where, digest = (pinned["where"] or "", pinned["digest"]) if pinned else (text, "")
-    if where.startswith("oci://"):
-        return _artifact(where.removeprefix("oci://"), digest)
-    if where.startswith("file://"):
-        return Reference("path", where.removeprefix("file://"), digest)
-    if "://" in where:
-        if re.search(r"://[^/]*@", where):
+    location, digest = (pinned["where"] or "", pinned["digest"]) if pinned else (text, "")
+    if location.startswith("oci://"):
+        return _artifact(location.removeprefix("oci://"), digest)
+    if location.startswith("file://"):
+        return Reference("path", location.removeprefix("file://"), digest)
+    if "://" in location:
+        if re.search(r"://[^/]*@", location):
             raise BadInput(
                 f"bundle {redact(text)}: a password in a URL ends up in logs; leave it out "
                 "(~/.netrc, variables or a configuration of fsspec hold it)"
             )
-        return Reference("url", where, digest)
-    if _PATH.match(where):
-        return Reference("path", where, digest)
-    found = _ARTIFACT.fullmatch(where)
-    if found and (found["tag"] or digest):
-        return _artifact(where, digest)
-    if not where and not digest:
+        return Reference("url", location, digest)
+    if _PATH.match(location):
+        return Reference("path", location, digest)
+    artifact = _ARTIFACT.fullmatch(location)
+    if artifact and (artifact["tag"] or digest):
+        return _artifact(location, digest)
+    if not location and not digest:
         raise BadInput("a bundle's reference is empty")
-    return Reference("digest" if digest else "path", where, digest)
+    return Reference("digest" if digest else "path", location, digest)
 
 
-def _artifact(where: str, digest: str) -> Reference:
-    found = _ARTIFACT.fullmatch(where)
-    if not found:
-        raise BadInput(f"bundle oci://{redact(where)}: write oci://HOST/REPOSITORY:TAG, in small letters")
-    if not (found["tag"] or digest):
-        raise BadInput(f"bundle {where}: say which: {where}:TAG or {where}@sha256:DIGEST")
-    return Reference("artifact", found["repository"] if digest else where, digest)
+def _artifact(location: str, digest: str) -> Reference:
+    artifact = _ARTIFACT.fullmatch(location)
+    if not artifact:
+        raise BadInput(f"bundle oci://{redact(location)}: write oci://HOST/REPOSITORY:TAG, in small letters")
+    if not (artifact["tag"] or digest):
+        raise BadInput(f"bundle {location}: say which: {location}:TAG or {location}@sha256:DIGEST")
+    return Reference("artifact", artifact["repository"] if digest else location, digest)
 
 
-def anchored(text: str, folder: Path) -> str:
-    """The same reference with a path made absolute, from a folder. Raises BadInput."""
-    found = parse(text)
-    if found.kind != "path":
+def anchor(text: str, folder: Path) -> str:
+    """Make the path of a reference absolute, seen from a folder. Raises BadInput."""
+    reference = parse(text)
+    if reference.kind != "path":
         return text
-    return replace(found, where=str((folder / Path(found.where).expanduser()).resolve())).text()
+    return replace(reference, location=str((folder / Path(reference.location).expanduser()).resolve())).text()
 
 
 def redact(text: str) -> str:

@@ -20,10 +20,29 @@ IGNORE_FILE = ".modelopsignore"
 # What no model reads. A leading slash means the bundle's top folder. Studies are left out, for a study with
 # more replicates is a request to the same model; so are what ModelOps notes of its pushes, and reports.
 IGNORED = [
-    *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.egg-info"),
-    *(".pytest_cache", ".ruff_cache", ".mypy_cache", ".ipynb_checkpoints", ".idea", ".vscode"),
-    *(".DS_Store", "__MACOSX", "/.modelops-bundle/state.json"),
-    *("/out", "/study*.yaml", "/study*.yml", "/study*.json", "/report.html"),
+    ".git",
+    ".hg",
+    ".svn",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    "*.pyc",
+    "*.egg-info",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".mypy_cache",
+    ".ipynb_checkpoints",
+    ".idea",
+    ".vscode",
+    ".DS_Store",
+    "__MACOSX",
+    "/.modelops-bundle/state.json",
+    "/out",
+    "/study*.yaml",
+    "/study*.yml",
+    "/study*.json",
+    "/report.html",
 ]
 _MARKS = (".modelops-bundle", ".modelops", "wire.py")
 
@@ -55,7 +74,7 @@ def digest(folder: Path) -> str:
 
     Raises BadInput for links that leave the folder, devices, and the like.
     """
-    return digest_of(folder, files(folder))
+    return digest_of(folder, list_files(folder))
 
 
 def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
@@ -77,10 +96,10 @@ def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def files(folder: Path) -> list[PurePosixPath]:
-    """The files and links that belong to a bundle, in the order of their names' bytes. Raises BadInput."""
+def list_files(folder: Path) -> list[PurePosixPath]:
+    """List the files and links of a bundle in the order of their names' bytes. Raises BadInput."""
     rules = _rules(folder)
-    found = []
+    paths = []
     for parent, folders, names in os.walk(folder):
         place = PurePosixPath(Path(parent).relative_to(folder).as_posix())
         linked = [name for name in folders if (Path(parent) / name).is_symlink()]
@@ -88,12 +107,12 @@ def files(folder: Path) -> list[PurePosixPath]:
             name
             for name in folders
             if name not in linked
-            and not _ignored(place / name, rules, folder=True)
+            and not _is_ignored(place / name, rules, folder=True)
             and not _is_store(Path(parent) / name)
         ]
         for name in (*names, *linked):
             path = place / name
-            if _ignored(path, rules, folder=False):
+            if _is_ignored(path, rules, folder=False):
                 continue
             mode = (folder / path).lstat().st_mode
             if stat.S_ISLNK(mode):
@@ -102,8 +121,8 @@ def files(folder: Path) -> list[PurePosixPath]:
                 raise BadInput(
                     f"{folder / path}: neither a file nor a folder; remove it or name it in {IGNORE_FILE}"
                 )
-            found.append(path)
-    return sorted(found, key=os.fsencode)
+            paths.append(path)
+    return sorted(paths, key=os.fsencode)
 
 
 def _is_store(folder: Path) -> bool:
@@ -129,7 +148,7 @@ def _rules(folder: Path) -> list[str]:
     return [*IGNORED, *(line.strip() for line in lines if line.strip() and not line.startswith("#"))]
 
 
-def _ignored(path: PurePosixPath, rules: list[str], *, folder: bool) -> bool:
+def _is_ignored(path: PurePosixPath, rules: list[str], *, folder: bool) -> bool:
     """Whether the last matching rule leaves a path out: gitignore's rules, with `*` also matching slashes."""
     ignored = False
     for rule in rules:

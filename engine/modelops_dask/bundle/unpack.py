@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 MAX_FILES = 100_000
 MAX_BYTES = 4 * 1024**3
@@ -28,12 +28,18 @@ MAX_HEADER_BYTES = 64 * 1024**2  # what tarfile or zipfile may ask to have in me
 CHUNK_BYTES = 1024**2
 
 
-class Refused(ValueError):
+class Readable(Protocol):
+    """What gives bytes, as much of them as is asked for."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class UnpackRefused(ValueError):
     """Something that must not be unpacked, or cannot be; str() says what and why."""
 
 
 def unpack_archive(archive: Path, into: "Unpacking", scratch: Path) -> None:
-    """Write the entries of an archive, whose form its first bytes tell. Raises Refused, OSError.
+    """Write the entries of an archive, whose form its first bytes tell. Raises UnpackRefused, OSError.
 
     A tar file is decompressed into scratch before.
     """
@@ -46,8 +52,9 @@ def unpack_archive(archive: Path, into: "Unpacking", scratch: Path) -> None:
             import zstandard
 
             with archive.open("rb") as stream, (scratch / "tar").open("wb") as plain:
-                reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-                _decompress(reader, plain)
+                _decompress(
+                    zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True), plain
+                )
             _tar(scratch / "tar", into)
         elif magic[:2] == b"\x1f\x8b":
             with gzip.open(archive) as reader, (scratch / "tar").open("wb") as plain:
@@ -68,44 +75,47 @@ class Unpacking:
         self._bytes = 0
 
     def folder(self, name: str) -> None:
-        """Make a folder, if it is not there. Raises Refused."""
+        """Make a folder, if it is not there. Raises UnpackRefused."""
         self._place(name, "folder")
 
-    def file(self, name: str, stream: BinaryIO, *, executable: bool = False) -> None:
-        """Write a file from a stream. Raises Refused; OSError when there is no space."""
+    def file(self, name: str, stream: Readable, *, executable: bool = False) -> None:
+        """Write a file from a stream. Raises UnpackRefused; OSError when there is no space."""
         path = self._place(name, "file")
-        with path.open("xb") as written:
+        with path.open("xb") as target:
             for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
                 self._bytes += len(chunk)
                 if self._bytes > MAX_BYTES:
-                    raise Refused(f"more than {MAX_BYTES:,} bytes when unpacked")
-                written.write(chunk)
+                    raise UnpackRefused(f"more than {MAX_BYTES:,} bytes when unpacked")
+                target.write(chunk)
         path.chmod(0o755 if executable else 0o644)
 
     def copy(self, name: str, earlier: str) -> None:
-        """Write a file once more, under another name: a hard link of a tar file. Raises Refused."""
+        """Write a file once more, under another name: a hard link of a tar file. Raises UnpackRefused."""
         earlier = _normal(earlier)
         if self._kinds.get(earlier) != "file":
-            raise Refused(f"{name!r}: a link to {earlier!r}, which is no file before it")
+            raise UnpackRefused(f"{name!r}: a link to {earlier!r}, which is no file before it")
         path = self._root / earlier
         with path.open("rb") as stream:
             self.file(name, stream, executable=os.access(path, os.X_OK))
 
     def link(self, name: str, target: str) -> None:
-        """Note a link; finish() makes it, so that nothing is ever written through one. Raises Refused."""
+        """Note a link; finish() makes it, so that nothing is ever written through one.
+
+        Raises UnpackRefused.
+        """
         self._place(name, "link")
         if target.startswith("/") or len(target) > MAX_NAME or not target or "\0" in target:
-            raise Refused(f"{name!r}: a link that leaves the bundle")
+            raise UnpackRefused(f"{name!r}: a link that leaves the bundle")
         self._links[_normal(name)] = target
 
     def finish(self) -> None:
-        """Make the links. Raises Refused for one that leaves the folder."""
+        """Make the links. Raises UnpackRefused for one that leaves the folder."""
         for name, target in self._links.items():
             (self._root / name).symlink_to(target)
         root = os.path.realpath(self._root)
         for name in self._links:
             if not Path(os.path.realpath(self._root / name)).is_relative_to(root):
-                raise Refused(f"{name!r}: a link that leaves the bundle")
+                raise UnpackRefused(f"{name!r}: a link that leaves the bundle")
 
     def _place(self, name: str, kind: str) -> Path:
         """Where an entry goes, its folders made."""
@@ -113,41 +123,41 @@ class Unpacking:
         if not name:
             if kind == "folder":
                 return self._root
-            raise Refused(f"a {kind} without a name")
+            raise UnpackRefused(f"a {kind} without a name")
         path = PurePosixPath(name)
         for folder in (*reversed(path.parents[:-1]), path):
             self._claim(str(folder), kind if folder == path else "folder")
         return self._root / name
 
     def _claim(self, name: str, kind: str) -> None:
-        known = self._kinds.get(name)
-        if known == kind == "folder":
+        earlier_kind = self._kinds.get(name)
+        if earlier_kind == kind == "folder":
             return
-        if known:
-            raise Refused(f"{name!r} is there twice")
+        if earlier_kind:
+            raise UnpackRefused(f"{name!r} is there twice")
         folded = unicodedata.normalize("NFC", name).casefold()
         if (other := self._names.setdefault(folded, name)) != name:
-            raise Refused(f"{name!r} and {other!r} are one name on some file systems")
+            raise UnpackRefused(f"{name!r} and {other!r} are one name on some file systems")
         if len(self._kinds) >= MAX_FILES:
-            raise Refused(f"more than {MAX_FILES:,} files and folders")
+            raise UnpackRefused(f"more than {MAX_FILES:,} files and folders")
         self._kinds[name] = kind
         if kind == "folder":
             (self._root / name).mkdir()
 
 
 def _normal(name: str) -> str:
-    """A name without "." parts and slashes at its end; Refused for one that means another place."""
+    """A name without "." parts and slashes at its end; UnpackRefused for one that means another place."""
     if len(name) > MAX_NAME:
-        raise Refused(f"{name[:40]!r}…: a name of more than {MAX_NAME} characters")
+        raise UnpackRefused(f"{name[:40]!r}…: a name of more than {MAX_NAME} characters")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise Refused(f"{name!r}: a name that is not UTF-8") from None
+        raise UnpackRefused(f"{name!r}: a name that is not UTF-8") from None
     if "\\" in name or any(unicodedata.category(character) == "Cc" for character in name):
-        raise Refused(f"{name!r}: a backslash or control character in a name")
+        raise UnpackRefused(f"{name!r}: a backslash or control character in a name")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
-        raise Refused(f"{name!r}: a path that leaves the bundle")
+        raise UnpackRefused(f"{name!r}: a path that leaves the bundle")
     return "/".join(parts)
 
 
@@ -158,31 +168,33 @@ class _Guarded(io.FileIO):
         if size is None or size < 0:
             size = os.fstat(self.fileno()).st_size - self.tell()
         if size > MAX_HEADER_BYTES:
-            raise Refused(f"a header of more than {MAX_HEADER_BYTES:,} bytes")
+            raise UnpackRefused(f"a header of more than {MAX_HEADER_BYTES:,} bytes")
         return super().read(size)
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Errors of the libraries as Refused. Any: these bytes are a stranger's, and the libraries raise many."""
+    """Errors of the libraries as UnpackRefused. Any of them: these bytes are a stranger's, and the libraries
+    raise many.
+    """
     try:
         yield
-    except Refused:
+    except UnpackRefused:
         raise
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # the disk's; gzip's have none, EINVAL is of a bad offset
             raise
-        raise Refused(f"not a whole archive: {error}") from None
+        raise UnpackRefused(f"not a whole archive: {error}") from None
     except Exception as error:
-        raise Refused(f"not a whole archive: {str(error) or type(error).__name__}") from None
+        raise UnpackRefused(f"not a whole archive: {str(error) or type(error).__name__}") from None
 
 
-def _decompress(reader: BinaryIO, plain: BinaryIO) -> None:
+def _decompress(reader: Readable, plain: BinaryIO) -> None:
     left = MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE  # MAX_BYTES is for contents: headers come on top
     for chunk in iter(lambda: reader.read(CHUNK_BYTES), b""):
         left -= len(chunk)
         if left < 0:
-            raise Refused(f"more than {MAX_BYTES:,} bytes when unpacked")
+            raise UnpackRefused(f"more than {MAX_BYTES:,} bytes when unpacked")
         plain.write(chunk)
 
 
@@ -196,13 +208,15 @@ def _tar(archive: Path, into: Unpacking) -> None:
             elif member.islnk():
                 into.copy(member.name, member.linkname)
             elif member.isreg():
-                into.file(member.name, tar.extractfile(member), executable=bool(member.mode & stat.S_IXUSR))
+                stream = tar.extractfile(member)
+                assert stream is not None, "a regular file has contents"
+                into.file(member.name, stream, executable=bool(member.mode & stat.S_IXUSR))
             else:
-                raise Refused(f"{member.name!r}: neither file, folder nor link")
+                raise UnpackRefused(f"{member.name!r}: neither file, folder nor link")
         # tarfile takes damage amid an archive for its end.
         raw.seek(tar.offset)
         if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise Refused(f"not a whole archive: its end is missing at byte {tar.offset:,}")
+            raise UnpackRefused(f"not a whole archive: its end is missing at byte {tar.offset:,}")
 
 
 def _zip(archive: Path, into: Unpacking) -> None:
@@ -210,7 +224,7 @@ def _zip(archive: Path, into: Unpacking) -> None:
         for info in packed.infolist():
             name, mode = info.orig_filename, info.external_attr >> 16  # filename ends at a NUL
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise Refused(f"{name!r}: packed in a way that few can unpack; write zip with deflate")
+                raise UnpackRefused(f"{name!r}: packed in a way that few can unpack; write zip with deflate")
             if info.is_dir() or stat.S_ISDIR(mode):
                 into.folder(name)
                 continue
@@ -220,4 +234,4 @@ def _zip(archive: Path, into: Unpacking) -> None:
                 elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
                     into.file(name, stream, executable=bool(mode & stat.S_IXUSR))
                 else:
-                    raise Refused(f"{name!r}: neither file, folder nor link")
+                    raise UnpackRefused(f"{name!r}: neither file, folder nor link")

@@ -2,17 +2,18 @@
 
     spec, bundle -> a sample of tasks -> arms -> what differs -> a table -> Diagnosis
 
-arms.py names the arms, sample.py chooses tasks and orders. lab.py runs lanes on Dask workers; lane.py and
-errands.py run there, in a folder of their own (room.py). compare.py, tally.py and confidence.py say what
-differs, how often and how surely. runs.py keeps count, experiment.py is the flow, verdict.py the reasoning as
-a table; diagnosis.py puts the result.py together, with advice.py. Behind a cause (causes.py): polluter.py,
-sources.py, growth.py and packages.py say where it sits, by probes (probe.py).
-inside/ runs in the process of a probe: it sees what tasks leave there, and whom they ask for chance.
+arms.py lists the arms, sample.py selects tasks and their orders. workers.py sends trials to Dask workers,
+where trial.py and worker_calls.py run in a folder of their own (work_folder.py). comparison.py, tally.py and
+confidence.py tell what differs, how often and how surely. runs.py counts, experiment.py decides which arm is
+next, verdict.py holds the reasoning as a table. diagnosis.py builds the Diagnosis (result.py) with advice.py.
+causes.py looks behind a verdict: polluter.py, sources.py, growth.py and packages.py locate the cause, with
+probes (probe.py). inside/ runs in the process of a probe: it records what tasks leave behind there, and which
+sources of chance they use.
 
-Does not print, nor know values files: `mops-helm preset diagnose` does. __main__.py is for pods of a cluster.
+Prints nothing and reads no values files: `mops-helm preset diagnose` does. __main__.py runs in a pod.
 """
 
 from modelops_dask.diagnose.diagnosis import diagnose
-from modelops_dask.diagnose.lab import workers
+from modelops_dask.diagnose.trials.workers import workers
 
 __all__ = ["diagnose", "workers"]

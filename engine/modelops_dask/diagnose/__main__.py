@@ -2,8 +2,8 @@
 
     a request, JSON on stdin -> workers in this pod, with its settings -> diagnose -> JSON on stdout
 
-What is under way goes to stderr. The answer is plain data: whoever asked need not trust what a model does
-here. `mops-helm preset diagnose --release` asks; it makes the pod, and removes it.
+Progress goes to stderr. The answer is plain data, so the requester need not trust what a model does here.
+`mops-helm preset diagnose --release` sends the request; it creates the pod, and removes it.
 """
 
 import json
@@ -18,41 +18,48 @@ from typing import Any
 from modelops_dask.bundle import fetch
 from modelops_dask.diagnose import diagnose, workers
 from modelops_dask.errors import MopsError
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
-from modelops_dask.study import spec
 
 # Its measurement warns of threads that hold the interpreter's lock, as those of the experiment do.
 NO_GIL_MONITOR = {"distributed": {"admin": {"system-monitor": {"gil": {"enabled": False}}}}}
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    """What `asked` comes to: `found`, a Diagnosis as asdict(), and `folder`, where its bundle is here.
+def answer_request(request: dict[str, Any]) -> dict[str, Any]:
+    """Run the diagnosis that is requested.
 
-    asked: `spec`, a study's content, and `path`, its file as a person knows it; `bundle`, an archive in
-    base64, and its `digest`; `shape`, of a worker pod (shape.Shape); `options` of diagnose(). Raises as
-    diagnose().
+    Args:
+        request: `spec`, a study's content, and `path`, its file as a person knows it; `bundle`, an archive in
+            base64, and its `digest`; `shape`, of a worker pod (shape.Shape); `options` of diagnose().
+
+    Returns:
+        `found`, a Diagnosis as asdict(), and `folder`, the path of its bundle on this machine.
+
+    Raises what diagnose() raises.
     """
-    settings, shape = Settings.from_env(), Shape(**asked["shape"])
+    settings, shape = Settings.from_env(), Shape(**request["shape"])
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "bundle.tar.gz")
-        archive.write_bytes(b64decode(asked["bundle"]))
-        bundle = fetch(str(archive), settings.bundles_cache_dir, asked["digest"])
-    study = replace(spec.given(asked["spec"], Path()), path=Path(asked["path"]))
+        archive.write_bytes(b64decode(request["bundle"]))
+        bundle = fetch(str(archive), settings.bundles_cache_dir, request["digest"])
+    study = replace(spec.from_content(request["spec"], Path()), path=Path(request["path"]))
     say = partial(print, file=sys.stderr, flush=True)
     with workers(shape, settings, NO_GIL_MONITOR) as client:
-        found = diagnose(client, study, bundle, settings, threads=shape.threads, say=say, **asked["options"])
-    return {"found": asdict(found), "folder": str(bundle.path)}
+        diagnosis = diagnose(
+            client, study, bundle, settings, threads=shape.threads, say=say, **request["options"]
+        )
+    return {"found": asdict(diagnosis), "folder": str(bundle.path)}
 
 
 def main() -> int:
-    """Answer the request on stdin; the exit status is that of an error, whose words are then the answer."""
-    asked = json.load(sys.stdin)
+    """Answer the request on stdin. After an error the answer is its message, and the exit status its own."""
+    request = json.load(sys.stdin)
     try:
-        answered, status = answer(asked), 0
+        answer, status = answer_request(request), 0
     except MopsError as error:
-        answered, status = {"error": str(error)}, error.exit_code
-    json.dump(answered, sys.stdout)
+        answer, status = {"error": str(error)}, error.exit_code
+    json.dump(answer, sys.stdout)
     return status
 
 

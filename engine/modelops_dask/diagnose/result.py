@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
-from modelops_dask.diagnose.verdict import Fact
+from modelops_dask.diagnose.verdict.verdict import Fact
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Diagnosis:
     observations: tuple[Observation, ...] = field(default=(), repr=False)
 
     @property
-    def to_mend(self) -> bool:
+    def needs_workaround(self) -> bool:
         """Whether there is something to live with meanwhile."""
         return self.verdict != "healthy"
 
@@ -161,12 +161,11 @@ def _read(kind: Any, value: Any) -> Any:
     """A value of an annotated type. Lists become tuples where the type says so."""
     if value is None:
         return None
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return kind(
-            **{one.name: _read(kinds[one.name], value[one.name]) for one in fields(kind) if one.name in value}
-        )
+        names = [attribute.name for attribute in fields(kind) if attribute.name in value]
+        return kind(**{name: _read(kinds[name], value[name]) for name in names})
     if get_origin(kind) is tuple:
-        return tuple(_read(get_args(kind)[0], each) for each in value)
+        return tuple(_read(get_args(kind)[0], element) for element in value)
     inner = next(filter(is_dataclass, get_args(kind)), None)  # of X | None
     return _read(inner, value) if inner else value

@@ -71,7 +71,7 @@ class Declaration:
 def read(bundle: Bundle) -> Declaration:
     """What a bundle declares. Raises BadInput for a file that cannot be read."""
     project = read_project(bundle.path)
-    source, deciding = _source(bundle.path, project), _Deciding(bundle)
+    source, deciding = _source(bundle.path, project), _PackageDigest(bundle)
     deciding.add("source", source)
     deciding.settings(project)
     if source == REQUIREMENTS:
@@ -108,7 +108,7 @@ def _source(folder: Path, project: dict[str, Any]) -> str:
     return REQUIREMENTS if (folder / REQUIREMENTS).is_file() else ""
 
 
-class _Deciding:
+class _PackageDigest:
     """A digest over what decides the packages, each file once, however often it is included."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -202,10 +202,10 @@ class _Deciding:
         """A requirement; one by a path brings what is there. uv takes it from the bundle's folder, also where
         a file in another one names it.
         """
-        named = re.fullmatch(r"[\w.-]+\s*(?:\[[^\]]*\])?\s*@\s*(.+)", line)
-        value = re.split(r"\s+(?:;|--hash)|\s*#", named[1] if named else line)[0]
+        direct_reference = re.fullmatch(r"[\w.-]+\s*(?:\[[^\]]*\])?\s*@\s*(.+)", line)
+        value = re.split(r"\s+(?:;|--hash)|\s*#", direct_reference[1] if direct_reference else line)[0]
         value = re.sub(r"\[[^\]]*\]$", "", value.strip())  # extras
-        is_path = named or _PATH.search(value) or value.startswith(".")
+        is_path = direct_reference or _PATH.search(value) or value.startswith(".")
         if is_path and not self.local(value, self._bundle.path) and value.startswith("file:/"):
             self.missing.append(f"{place}: {line}")
 

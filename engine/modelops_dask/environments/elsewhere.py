@@ -13,9 +13,24 @@ from modelops_dask.environments.declaration import PROJECT, REQUIREMENTS, read, 
 
 # Files of conda, pixi, pipenv, Poetry, PDM and pip that declare packages by being there.
 _FILES = (
-    *("environment*.yml", "environment*.yaml", "env.yml", "env.yaml", "conda*.yml", "conda*.yaml"),
-    *("conda-*.lock", "pixi.toml", "pixi.lock", "Pipfile", "Pipfile.lock", "poetry.lock", "pdm.lock"),
-    *("pylock*.toml", "*requirements*.txt", "*requirements*.in", "requirements/*.txt", "requirements/*.in"),
+    "environment*.yml",
+    "environment*.yaml",
+    "env.yml",
+    "env.yaml",
+    "conda*.yml",
+    "conda*.yaml",
+    "conda-*.lock",
+    "pixi.toml",
+    "pixi.lock",
+    "Pipfile",
+    "Pipfile.lock",
+    "poetry.lock",
+    "pdm.lock",
+    "pylock*.toml",
+    "*requirements*.txt",
+    "*requirements*.in",
+    "requirements/*.txt",
+    "requirements/*.in",
 )
 # What declares packages in a file that may be there for something else.
 _TEXTS = {
@@ -37,8 +52,8 @@ _TABLES = (  # of pyproject.toml
 _OTHER_USES = re.compile(r"(^|[-_./])(dev|devel|tests?|lint|docs?|typing|build|ci|python)($|[-_./])")
 
 
-def unread(bundle: Bundle) -> list[str]:
-    """The files and tables of a bundle that declare packages and are not read, by their names in the bundle.
+def find_unread(bundle: Bundle) -> list[str]:
+    """Find the files and tables of a bundle that declare packages and are not read, by their names in it.
 
     Raises BadInput.
     """
@@ -57,7 +72,7 @@ def hint(bundle: Bundle) -> str:
 
     Raises BadInput.
     """
-    return "" if read(bundle).source else _line(unread(bundle))
+    return "" if read(bundle).source else _line(find_unread(bundle))
 
 
 def hint_on_missing_module(bundle: Bundle) -> str:
@@ -65,7 +80,7 @@ def hint_on_missing_module(bundle: Bundle) -> str:
 
     Raises BadInput.
     """
-    if line := _line(unread(bundle)):
+    if line := _line(find_unread(bundle)):
         return line
     if read(bundle).source:
         return ""
@@ -78,10 +93,10 @@ def hint_on_missing_module(bundle: Bundle) -> str:
 def _line(names: list[str]) -> str:
     if not names:
         return ""
-    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    names_text = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     verb = "is" if len(names) == 1 else "are"
     return (
-        f"{shown} of the bundle {verb} not read, so models run without the packages declared there. "
+        f"{names_text} of the bundle {verb} not read, so models run without the packages declared there. "
         f"List them as dependencies in [project] of {PROJECT}; or put them into the workers' image and use "
         "--set executor.environment=image."
     )

@@ -47,7 +47,7 @@ _IMPLEMENTATIONS = (("cpython", "CPython"), ("pypy", "PyPy"))
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PackageRequirement:
     """A requirement; `environments` are the numbers of those in which its marker holds."""
 
     name: str
@@ -74,9 +74,9 @@ class StaleLock(BadInput):
     @property
     def reason(self) -> str:
         """What differs, in a sentence."""
-        more = len(self.differences) - MOST_SHOWN
-        shown = [*self.differences[:MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])]
-        return f"The bundle's uv.lock does not fit its pyproject.toml: {'; '.join(shown)}."
+        n_more = len(self.differences) - MOST_SHOWN
+        parts = [*self.differences[:MOST_SHOWN], *([f"and {n_more} more"] if n_more > 0 else [])]
+        return f"The bundle's uv.lock does not fit its pyproject.toml: {'; '.join(parts)}."
 
 
 def check(bundle: Bundle) -> None:
@@ -91,11 +91,11 @@ def check(bundle: Bundle) -> None:
     except ValueError as error:
         raise BadInput(f"{LOCK} of the bundle: {error}") from None
     try:
-        found = tuple(_differences(bundle.path, lock))
+        differences = tuple(_differences(bundle.path, lock))
     except (InvalidRequirement, InvalidSpecifier, InvalidMarker, AttributeError, KeyError, TypeError):
         return  # uv says what is wrong with it when it installs
-    if found:
-        raise StaleLock(found)
+    if differences:
+        raise StaleLock(differences)
 
 
 def _differences(root: Path, lock: dict[str, Any]) -> Iterable[str]:
@@ -109,9 +109,11 @@ def _differences(root: Path, lock: dict[str, Any]) -> Iterable[str]:
         yield from _of_project(package, project, file, pythons, is_root=place == ".")
     uv = read_project(root).get("tool", {}).get("uv", {})
     for table in ("constraint", "override"):
-        locked = [_locked(entry, pythons) for entry in lock.get("manifest", {}).get(f"{table}s", ())]
-        declared = [_declared(Requirement(text), pythons) for text in uv.get(f"{table}-dependencies", ())]
-        yield from _compared(locked, declared, f"{table}-dependencies of {PROJECT}")
+        locked = [_parse_locked(entry, pythons) for entry in lock.get("manifest", {}).get(f"{table}s", ())]
+        declared = [
+            _parse_declared(Requirement(text), pythons) for text in uv.get(f"{table}-dependencies", ())
+        ]
+        yield from _compare(locked, declared, f"{table}-dependencies of {PROJECT}")
 
 
 def _of_project(
@@ -127,50 +129,66 @@ def _of_project(
     name = canonicalize_name(package["name"])
     if any(canonicalize_name(requirement.name) == name for requirement in needed):
         return  # it needs extras of its own, which uv records in another form
-    locked = [_locked(entry, pythons) for entry in entries]
-    yield from _compared(locked, [_declared(requirement, pythons) for requirement in needed], file)
+    locked = [_parse_locked(entry, pythons) for entry in entries]
+    yield from _compare(locked, [_parse_declared(requirement, pythons) for requirement in needed], file)
     sources = project.get("tool", {}).get("uv", {}).get("sources", {})
     sources = {canonicalize_name(name): source for name, source in sources.items()}
     places = {canonicalize_name(entry["name"]): entry for entry in entries}
     for requirement in needed:
         source, entry = sources.get(name := canonicalize_name(requirement.name)), places.get(name)
-        if entry and not requirement.url and (source or is_root) and not _same_place(source, entry):
+        if entry and not requirement.url and (source or is_root) and not _is_same_place(source, entry):
             yield f"{name} comes from elsewhere in {file}"
 
 
-def _compared(locked: Iterable[Wanted], declared: Iterable[Wanted], file: str) -> Iterable[str]:
+def _compare(
+    locked: Iterable[PackageRequirement], declared: Iterable[PackageRequirement], file: str
+) -> Iterable[str]:
     # What holds nowhere is not installed, and uv may leave it out.
-    before, now = (Counter(each for each in wanted if each.environments) for wanted in (locked, declared))
+    before, now = (
+        Counter(requirement for requirement in requirements if requirement.environments)
+        for requirements in (locked, declared)
+    )
     added, gone = sorted((now - before), key=str), sorted((before - now), key=str)
-    for wanted in added:
-        if earlier := next((each for each in gone if each.name == wanted.name), None):
+    for requirement in added:
+        if earlier := next(
+            (
+                earlier_requirement
+                for earlier_requirement in gone
+                if earlier_requirement.name == requirement.name
+            ),
+            None,
+        ):
             gone.remove(earlier)
-            yield f"{file} has {wanted}, uv.lock {earlier}"
+            yield f"{file} has {requirement}, uv.lock {earlier}"
         else:
-            yield f"{file} has {wanted}, uv.lock has not"
-    yield from (f"uv.lock has {wanted}, {file} has not" for wanted in gone)
+            yield f"{file} has {requirement}, uv.lock has not"
+    yield from (f"uv.lock has {requirement}, {file} has not" for requirement in gone)
 
 
-def _locked(entry: dict[str, Any], pythons: SpecifierSet) -> Wanted:
+def _parse_locked(entry: dict[str, Any], pythons: SpecifierSet) -> PackageRequirement:
     extras = frozenset(map(canonicalize_name, entry.get("extras", ())))
     versions, marker = SpecifierSet(entry.get("specifier", "")), entry.get("marker", "")
-    return Wanted(canonicalize_name(entry["name"]), extras, versions, _environments(marker, pythons), marker)
+    return PackageRequirement(
+        canonicalize_name(entry["name"]), extras, versions, _environments(marker, pythons), marker
+    )
 
 
-def _declared(requirement: Requirement, pythons: SpecifierSet) -> Wanted:
+def _parse_declared(requirement: Requirement, pythons: SpecifierSet) -> PackageRequirement:
     extras = frozenset(map(canonicalize_name, requirement.extras))
     name, marker = canonicalize_name(requirement.name), str(requirement.marker or "")
-    return Wanted(name, extras, requirement.specifier, _environments(marker, pythons), marker)
+    return PackageRequirement(name, extras, requirement.specifier, _environments(marker, pythons), marker)
 
 
 @lru_cache(maxsize=256)
 def _environments(marker: str, pythons: SpecifierSet) -> frozenset[int]:
     """Where a marker holds, of the environments whose Python the project supports."""
-    known = _known_environments(pythons)
+    environments = _known_environments(pythons)
     if not marker:
-        return frozenset(range(len(known)))
+        return frozenset(range(len(environments)))
     parsed = Marker(marker)
-    return frozenset(number for number, each in enumerate(known) if parsed.evaluate(each))
+    return frozenset(
+        number for number, environment in enumerate(environments) if parsed.evaluate(environment)
+    )
 
 
 @lru_cache(maxsize=16)
@@ -184,19 +202,19 @@ def _known_environments(pythons: SpecifierSet) -> Sequence[dict[str, str]]:
             "python_version": version,
             "python_full_version": full_version,
             "implementation_name": name,
-            "platform_python_implementation": written,
+            "platform_python_implementation": implementation,
             "implementation_version": full_version,
             "platform_release": "",
             "platform_version": "",
             "extra": "",
         }
-        for system, machine, (version, full_version), (name, written) in product(
+        for system, machine, (version, full_version), (name, implementation) in product(
             _SYSTEMS, _MACHINES, supported or versions, _IMPLEMENTATIONS
         )
     ]
 
 
-def _same_place(source: Any, entry: dict[str, Any]) -> bool:
+def _is_same_place(source: Any, entry: dict[str, Any]) -> bool:
     """Whether a package comes from where it came from when it was locked, as far as this can be told."""
     kinds = {"git", "url", "path", *_LOCAL} & entry.keys()
     if source is None:
@@ -209,5 +227,5 @@ def _same_place(source: Any, entry: dict[str, Any]) -> bool:
     if kind != "git":
         return True
     query = str(entry["git"]).partition("?")[2].partition("#")[0].split("&")
-    wanted = {f"{name}={source[name]}" for name in ("rev", "tag", "branch") if name in source}
-    return wanted == {item for item in query if item.partition("=")[0] in ("rev", "tag", "branch")}
+    revision = {f"{name}={source[name]}" for name in ("rev", "tag", "branch") if name in source}
+    return revision == {item for item in query if item.partition("=")[0] in ("rev", "tag", "branch")}

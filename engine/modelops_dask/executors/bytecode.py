@@ -19,7 +19,7 @@ CHECKED_HASH = 3  # flags of a .pyc file: it has its source's hash, and Python c
 HEAD_BYTES = 16  # magic number, flags, and either time and size or the hash of the source
 
 
-def share(made: Path, shared: Path, names: set[str], is_untouched: Callable[[str], bool]) -> None:
+def share(runner_folder: Path, shared: Path, names: set[str], is_untouched: Callable[[str], bool]) -> None:
     """Add the bytecode `names` of a runner's folder to the checked copy's folder.
 
     To be called when the model is imported and no task has begun. is_untouched(path) tells whether a source
@@ -27,8 +27,8 @@ def share(made: Path, shared: Path, names: set[str], is_untouched: Callable[[str
     """
     for name in names:
         with suppress(OSError):
-            source = _source(made, name)
-            data = _read(made / PYCACHE / name)
+            source = _source(runner_folder, name)
+            data = _read(runner_folder / PYCACHE / name)
             original = _source(shared, name).read_bytes()
             if not is_untouched(str(source)):  # after the bytecode was read: then it is of this source
                 continue
@@ -38,15 +38,15 @@ def share(made: Path, shared: Path, names: set[str], is_untouched: Callable[[str
 
 
 def give(shared: Path, copy: Path) -> bool:
-    """Add shared bytecode to a runner's folder; whether there was some that it had not."""
-    given = False
+    """Copy shared bytecode that a runner's folder lacks; return whether there was any."""
+    has_new = False
     for name in pyc_names(shared) - pyc_names(copy):
         with suppress(OSError):
             if _is_valid(shared, name):
                 (copy / PYCACHE).mkdir(exist_ok=True)
                 _write(copy / PYCACHE / name, _read(shared / PYCACHE / name))
-                given = True
-    return given
+                has_new = True
+    return has_new
 
 
 def pyc_names(folder: Path) -> set[str]:
@@ -69,15 +69,15 @@ def _read(path: Path) -> bytes:
         return file.read()
 
 
-def _with_hash(data: bytes, source: bytes, found: os.stat_result) -> bytes:
-    """Bytecode that Python would use of a source, with the source's hash; b"" if it would not."""
+def _with_hash(data: bytes, source: bytes, status: os.stat_result) -> bytes:
+    """Return bytecode with the hash of its source, or b"" if Python would not use it for this source."""
     if len(data) < HEAD_BYTES or data[:4] != importlib.util.MAGIC_NUMBER:
         return b""
-    flags, modified, size = (int.from_bytes(data[at : at + 4], "little") for at in (4, 8, 12))
+    flags, modified, size = (int.from_bytes(data[offset : offset + 4], "little") for offset in (4, 8, 12))
     digest = importlib.util.source_hash(source)
     if flags:
         return data if flags == CHECKED_HASH and data[8:HEAD_BYTES] == digest else b""
-    if (modified, size) != (int(found.st_mtime) & 0xFFFFFFFF, len(source) & 0xFFFFFFFF):
+    if (modified, size) != (int(status.st_mtime) & 0xFFFFFFFF, len(source) & 0xFFFFFFFF):
         return b""
     return data[:4] + CHECKED_HASH.to_bytes(4, "little") + digest + data[HEAD_BYTES:]
 
@@ -95,6 +95,6 @@ def _is_valid(folder: Path, name: str) -> bool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    made = path.with_name(f"{path.name}.{os.getpid()}.{id(data)}")
-    made.write_bytes(data)
-    made.replace(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(data)}")
+    temporary.write_bytes(data)
+    temporary.replace(path)

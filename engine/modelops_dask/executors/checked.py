@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.bundle.cache import Stamp, Stamps, contents, differing, stamp_of
+from modelops_dask.bundle.cache import Stamp, Stamps, find_differing, list_contents, stamp_of
 from modelops_dask.executors.bytecode import PYCACHE
 from modelops_dask.executors.workspace import TICK_NS, remove
 
@@ -36,7 +36,7 @@ class CheckedCopy:
         if self._folders:
             return
         self._names = defaultdict(set)
-        for name in contents(self._path):
+        for name in list_contents(self._path):
             for path in (name, *name.parents[:-1]):
                 self._names[self._path / path.parent].add(path.name)
             if name.suffix == ".py":  # or sharing bytecode would change the folder later
@@ -55,10 +55,10 @@ class CheckedCopy:
         others = []
         for folder, stamp in self._folders.items():
             if _stamp_of_folder(folder) != stamp:
-                found = self._remove_others(folder)
-                if not found and not any((self._path / name).parent == folder for name in files):
-                    found = [folder]
-                others += [str(PurePosixPath(path.relative_to(self._path))) for path in found]
+                added = self._remove_others(folder)
+                if not added and not any((self._path / name).parent == folder for name in files):
+                    added = [folder]
+                others += [str(PurePosixPath(path.relative_to(self._path))) for path in added]
         if files or others:
             self._folders = {}
         return [*files, *others]
@@ -76,14 +76,14 @@ class CheckedCopy:
         if not unsure:
             return changed
         settled_ns = time.time_ns() - TICK_NS  # what is written after this time moves ctime once more
-        written = differing(self._path, unsure, self._digest)
+        differing = find_differing(self._path, unsure, self._digest)
         for name, (stamp, now) in unsure.items():
-            if name not in written and now[-1] < settled_ns:
+            if name not in differing and now[-1] < settled_ns:
                 self._same[name, stamp] = now
-        return [*changed, *written]
+        return [*changed, *differing]
 
     def _remove_others(self, folder: Path) -> list[Path]:
-        """Remove entries of a folder that the bundle has not; what they were."""
+        """Remove the entries of a folder that the bundle does not have, and return them."""
         others = []
         with suppress(OSError):
             others = [path for path in folder.iterdir() if path.name not in self._names[folder] | {PYCACHE}]
@@ -95,7 +95,7 @@ class CheckedCopy:
 
 def _stamp_of_folder(folder: Path) -> FolderStamp | None:
     try:
-        found = os.lstat(folder)
+        status = os.lstat(folder)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns

@@ -14,7 +14,10 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelops_dask.executors.mailbox import Mailbox
 
 LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
 GRACE_SECONDS = 1  # from asking to killing
@@ -28,8 +31,8 @@ class Overdue(Exception):
 class Child:
     """A forked process: what it says, and its end."""
 
-    def __init__(self, pid: int, connection: socket.socket, mail: Any, lifeline_fd: int) -> None:
-        """mail is the mailbox.Mailbox of the connection."""
+    def __init__(self, pid: int, connection: socket.socket, mail: Mailbox, lifeline_fd: int) -> None:
+        """mail is the mailbox of the connection."""
         self.pid, self._connection, self._mail, self._lifeline_fd = pid, connection, mail, lifeline_fd
 
     def send(self, message: bytes, seconds: float | None) -> None:
@@ -112,8 +115,8 @@ class Orphans:
     def end(self, spare: int | None) -> None:
         """Kill and reap all but the spare child, and what that leaves behind in turn."""
         deadline = time.monotonic() + GRACE_SECONDS
-        while (found := self._found() - self._expected - {spare}) and time.monotonic() < deadline:
-            for pid in found:
+        while (pids := self._found() - self._expected - {spare}) and time.monotonic() < deadline:
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, os.WNOHANG)

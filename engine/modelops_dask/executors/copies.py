@@ -16,7 +16,6 @@ next one that needs a slot. Does not start runners: pool.py does.
 import errno
 import fcntl
 import hashlib
-import itertools
 import os
 import stat
 import threading
@@ -27,7 +26,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.bundle.cache import Stamps, contents, stamp_of
+from modelops_dask.bundle.cache import Stamps, list_contents, stamp_of
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import FileChanges, bytecode, workspace
 from modelops_dask.executors.checked import CheckedCopy
@@ -63,9 +62,15 @@ class Slot:
         """The runner's TMPDIR."""
         return self.folder / workspace.TEMPORARY
 
+    @property
+    def _source_folder(self) -> Path:
+        """The checked copy that this one was made from."""
+        assert self.source is not None, "it was filled"
+        return self.source.path
+
     def notes(self) -> tuple[list[str], str]:
         """What its runner noted: files that were put back, and what could not be."""
-        return workspace.notes_of(str(self.folder))
+        return workspace.read_notes(str(self.folder))
 
     @property
     def is_unfit(self) -> bool:
@@ -111,29 +116,33 @@ class Slot:
 
     def put_back(self) -> None:
         """Make the copy what the bundle has, with the bytecode that is shared by now."""
+        assert self.workspace is not None, "it was filled"
         self.workspace.put_back()
         if not self.workspace.problem and self._take_bytecode():
             self.workspace.begin()
 
     def share_bytecode(self) -> None:
         """Give other copies the bytecode that importing the model made, before its runner begins a task."""
-        for folder in self._modules if self.workspace else ():
-            known, made = self._known_bytecode[folder], self.bundle / folder
-            names = bytecode.pyc_names(made) - known
-            bytecode.share(made, self.source.path / folder, names, self.workspace.is_untouched)
-            known |= names
+        if self.workspace is None:
+            return
+        for folder in self._modules:
+            known_names, copy_folder = self._known_bytecode[folder], self.bundle / folder
+            names = bytecode.pyc_names(copy_folder) - known_names
+            bytecode.share(copy_folder, self._source_folder / folder, names, self.workspace.is_untouched)
+            known_names |= names
 
     def _take_bytecode(self) -> bool:
-        """Take what is shared; whether there was some that this copy had not."""
-        given = [bytecode.give(self.source.path / name, self.bundle / name) for name in self._modules]
-        return any(given)
+        """Copy shared bytecode that this copy lacks; return whether there was any."""
+        source = self._source_folder
+        new_bytecode = [bytecode.give(source / name, self.bundle / name) for name in self._modules]
+        return any(new_bytecode)
 
     def share_compiled(self, numba_cache: Path) -> None:
         """Have numba find what it compiled of this bundle in other slots: its folders are named by paths."""
         for folder in self._modules:
             with suppress(OSError):
                 numba_cache.mkdir(parents=True, exist_ok=True)
-                common = numba_cache / _numba_folder(self.source.path / folder)
+                common = numba_cache / _numba_folder(self._source_folder / folder)
                 common.mkdir(exist_ok=True)
                 with suppress(FileExistsError):
                     (numba_cache / _numba_folder(self.bundle / folder)).symlink_to(common.name)
@@ -160,16 +169,18 @@ class Copies:
 
     @contextmanager
     def slot(self, bundle: Bundle, tells: bool) -> Iterator[Slot]:
-        """A slot with a copy of the bundle, for one runner, which `tells` what its tasks changed or leaves it
-        to this process. Raises BadInput when there is no room.
+        """Lend a slot with a copy of the bundle to one runner, for as long as the `with` lasts.
+
+        `tells`: the runner itself notes what its tasks changed; else this process looks afterwards. Raises
+        BadInput when there is no room.
         """
         with self._lock:
             self._fetched[id(bundle.stamps)] = bundle
-            found = next((slot for slot in self._free if slot.source == bundle), None)
-            found = found or (self._free[0] if self._free else None)
-            if found:
-                self._free.remove(found)
-        slot = found or self._new()
+            free_slot = next((slot for slot in self._free if slot.source == bundle), None)
+            free_slot = free_slot or (self._free[0] if self._free else None)
+            if free_slot:
+                self._free.remove(free_slot)
+        slot = free_slot or self._new()
         try:
             if slot.source != bundle:
                 self._fill(slot, bundle)
@@ -182,14 +193,17 @@ class Copies:
             self._take_back(slot)
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """What tasks did to files since the last call. Once some are `shared`, new copies have no links."""
+        """Report what tasks did to files since the last call.
+
+        Once there are `shared_files`, new copies have no links.
+        """
         with self._lock:
             used = [slot for slot in self._used if slot.source == bundle]
             for slot in used:
                 self._note(slot, slot.notes()[0])
-            written = tuple(self._written.pop(bundle.digest, ()))
+            written_files = tuple(self._written.pop(bundle.digest, ()))
             self._fetched[id(bundle.stamps)] = bundle
-        return FileChanges(written, self._shared_names(bundle))
+        return FileChanges(written_files, self._shared_names(bundle))
 
     def _shared_names(self, bundle: Bundle) -> tuple[str, ...]:
         """What tasks wrote into the checked copy: the same for all batches that may have found it there."""
@@ -199,7 +213,7 @@ class Copies:
             checked = self._checked.get(bundle.digest)
             # A symbolic link may have led a model to the checked copy's other files, too.
             stamps = bundle.stamps or self._stamps.get(bundle.digest, {})
-            shared = tuple(map(workspace.shown, checked.changes(stamps))) if checked else ()
+            shared = tuple(map(workspace.escape_name, checked.changes(stamps))) if checked else ()
             if shared:
                 self._unlink(bundle, shared)
             return shared
@@ -215,7 +229,7 @@ class Copies:
     def _unlink(self, bundle: Bundle, shared: tuple[str, ...]) -> None:
         with self._lock:
             self._whole.add(bundle.digest)
-            for fetched in [one for one in self._fetched.values() if one == bundle]:
+            for fetched in [same_bundle for same_bundle in self._fetched.values() if same_bundle == bundle]:
                 self._shared[id(fetched.stamps)] = fetched, shared
             for slot in self._used:
                 slot.stale = slot.stale or slot.source == bundle
@@ -241,17 +255,18 @@ class Copies:
         self._drop(slot)
 
     def _note(self, slot: Slot, names: list[str]) -> None:
+        assert slot.source is not None, "it was filled"
         self._written[slot.source.digest].update(dict.fromkeys(names))
 
     # Room
 
     def _new(self) -> Slot:
         """A slot that nobody holds, empty."""
-        with self._giving_out():
-            for number in itertools.count():
-                fd = _locked(self._root / f"{number}.lock")
-                if fd is not None:
-                    break
+        with self._lock_root():
+            number, fd = 0, _lock_slot(self._root / "0.lock")
+            while fd is None:
+                number += 1
+                fd = _lock_slot(self._root / f"{number}.lock")
         slot = Slot(self._root / str(number), fd)
         slot.clear()
         return slot
@@ -260,8 +275,8 @@ class Copies:
         try:
             slot.clear()
             slot.stale = False
-            with self._giving_out():
-                room_bytes = self._most_bytes - self._taken_bytes(slot)
+            with self._lock_root():
+                room_bytes = self._most_bytes - self._count_taken_bytes(slot)
                 copied, linked, n_bytes = _divide(bundle, room_bytes, bundle.digest in self._whole)
                 slot.reserve(n_bytes)
             with self._lock:
@@ -279,15 +294,15 @@ class Copies:
                 "make room there, or set TMPDIR to another folder"
             ) from None
 
-    def _taken_bytes(self, but: Slot) -> int:
-        """Bytes of all copies but one; those of worker processes that are gone are removed."""
+    def _count_taken_bytes(self, but: Slot) -> int:
+        """Sum the bytes of all copies but one, and remove those of worker processes that are gone."""
         total = 0
-        mine = {slot.folder.name: slot for slot in (*self._free, *self._used, but)}
+        own_slots = {slot.folder.name: slot for slot in (*self._free, *self._used, but)}
         for lock in self._root.glob("*.lock"):
-            if lock.stem in mine:
-                total += 0 if mine[lock.stem] is but else mine[lock.stem].copied_bytes
+            if lock.stem in own_slots:
+                total += 0 if own_slots[lock.stem] is but else own_slots[lock.stem].copied_bytes
                 continue
-            fd = _locked(lock)
+            fd = _lock_slot(lock)
             if fd is None:
                 with suppress(OSError, ValueError):
                     total += int(lock.read_text("ascii") or 0)
@@ -302,12 +317,12 @@ class Copies:
         os.close(slot.lock_fd)
 
     @contextmanager
-    def _giving_out(self) -> Iterator[None]:
-        """One at a time, of all worker processes of this user."""
+    def _lock_root(self) -> Iterator[None]:
+        """Exclude the other worker processes of this user, for as long as the `with` lasts."""
         with suppress(FileExistsError):
             self._root.mkdir(mode=0o700)
-        found = self._root.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        status = self._root.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             raise BadInput(
                 f"{self._root} is not a folder of this user; remove it, or set TMPDIR to another folder"
             )
@@ -321,10 +336,12 @@ def _divide(bundle: Bundle, room_bytes: int, whole: bool) -> tuple[list[Path], l
 
     Raises BadInput where all are to be copied (`whole`) and there is no room.
     """
-    copied, linked, total = [], [], 0
-    names = sorted(map(Path, contents(bundle.path)), key=lambda name: name.suffix != ".py")
-    found = {name: (bundle.path / name).lstat() for name in names}
-    sizes = {name: found[name].st_size for name in names}
+    copied: list[Path] = []
+    linked: list[Path] = []
+    total = 0
+    names = sorted(map(Path, list_contents(bundle.path)), key=lambda name: name.suffix != ".py")
+    statuses = {name: (bundle.path / name).lstat() for name in names}
+    sizes = {name: statuses[name].st_size for name in names}
     if whole and (needed_bytes := sum(sizes.values())) > room_bytes:
         raise BadInput(
             "tasks write to large files of the bundle, so each runner needs a whole copy: "
@@ -334,7 +351,7 @@ def _divide(bundle: Bundle, room_bytes: int, whole: bool) -> tuple[list[Path], l
         )
     for name, size in sizes.items():
         fits = len(copied) < COPY_FILES and total + size <= min(room_bytes, COPY_BYTES)
-        if whole or stat.S_ISLNK(found[name].st_mode) or (fits and size <= LARGE_BYTES):
+        if whole or stat.S_ISLNK(statuses[name].st_mode) or (fits and size <= LARGE_BYTES):
             copied.append(name)
             total += size
         else:
@@ -360,8 +377,8 @@ def _link(source: Path, target: Path) -> bool:
     return False
 
 
-def _locked(path: Path) -> int | None:
-    """A descriptor that holds the lock of a slot; None when another does."""
+def _lock_slot(path: Path) -> int | None:
+    """Lock a slot; return the descriptor that holds the lock, or None if another process has it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

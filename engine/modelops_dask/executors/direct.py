@@ -13,14 +13,15 @@ import random
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import _exit, getpid  # a model may replace those of the module
 from types import ModuleType, TracebackType
 
-from modelops_dask import seeding, venv
+from modelops_dask import seeding
 from modelops_dask.bundle import Bundle
+from modelops_dask.environments import venv
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Executor, Outcome, Task, native_threads, outcome, runner
+from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_outcome, native_threads, runner
 from modelops_dask.executors.messages import LOST_CONNECTION
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
@@ -44,18 +45,23 @@ class DirectExecutor(Executor):
         if self._seeds:
             _have_dask_draw_elsewhere()
             seeding.expect_numpy()
-        self._memory = runner.Memory(runner.Peak(resets=self._alone))
+        self._memory = runner.MemoryMeter(runner.Peak(resets=self._alone))
         self._turn = threading.Condition()
         self._running = 0
         self._id, self._numbers = uuid.uuid4().hex[:8], itertools.count(1)
         self._threads = native_threads()
-        self._environment = venv.here()
+        self._environment = venv.digest_of_process()
         self._bundle: Bundle | None = None
-        self._wire = None
+        self._wire: runner.Wire | None = None
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
             "task time limits are not enforced"
         )
+
+    @property
+    def limit(self) -> None:
+        """It has no runners."""
+        return None
 
     def run(self, task: Task) -> Outcome:
         """Run a task here. Raises BadInput when the bundle names no wire function."""
@@ -68,19 +74,37 @@ class DirectExecutor(Executor):
         except (BadInput, KeyboardInterrupt):
             raise
         except BaseException as error:
-            failed = outcome(runner.failed(error), "", self._threads, self._environment, tasks[0].limit_bytes)
+            failed = make_outcome(
+                runner.failed_answer(error),
+                "",
+                threads=self._threads,
+                environment=self._environment,
+                limit_bytes=tasks[0].limit_bytes,
+            )
             return [failed] * len(tasks)
-        same = ("", self._threads, self._environment, tasks[0].limit_bytes, self._id)
         try:
-            return [outcome(self._call(wire, task), *same, next(self._numbers)) for task in tasks]
+            return [
+                make_outcome(
+                    self._call(wire, task),
+                    "",
+                    threads=self._threads,
+                    environment=self._environment,
+                    limit_bytes=tasks[0].limit_bytes,
+                    runner=self._id,
+                    runner_task=next(self._numbers),
+                )
+                for task in tasks
+            ]
         finally:
             self._leave()
 
-    def _call(self, wire: Callable, task: Task) -> runner.Answer:
+    def _call(self, wire: "runner.Wire", task: Task) -> runner.Answer:
         if self._seeds:
             seeding.seed_globals(task.seed)
         try:
-            return runner.call(wire, task.entrypoint, task.params, task.seed, self._memory, 0, PERSONS)
+            return runner.call(
+                wire, task.entrypoint, task.params, task.seed, self._memory, let_through=PERSONS
+            )
         finally:
             self._end_copy()
 
@@ -93,12 +117,16 @@ class DirectExecutor(Executor):
         """No processes."""
         return {}
 
+    def file_changes(self, bundle: Bundle) -> FileChanges:
+        """Nothing: tasks share the files with this process, and nobody looks at them."""
+        return FileChanges()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._forget()
 
-    def _enter(self, bundle: Bundle):
+    def _enter(self, bundle: Bundle) -> "runner.Wire":
         """The wire function. Two bundles may have modules of the same name, so they take turns in a
         process.
         """
@@ -142,11 +170,11 @@ def _have_dask_draw_elsewhere() -> None:
     Its threads measure each heartbeat by a sample (dask.sizeof), which would change the state of `random`
     amid a task: the results of tasks longer than half a second would differ from run to run.
     """
-    shared, own = random.random.__self__, random.Random()
+    shared, generator = seeding.SHARED_GENERATOR, random.Random()
     private = ModuleType("random", random.__doc__)
     for name, value in vars(random).items():
         is_shared = getattr(value, "__self__", None) is shared
-        setattr(private, name, getattr(own, name) if is_shared else value)
+        setattr(private, name, getattr(generator, name) if is_shared else value)
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] not in ("dask", "distributed", "tornado"):
             continue
@@ -154,4 +182,4 @@ def _have_dask_draw_elsewhere() -> None:
             if value is random:
                 setattr(module, member, private)
             elif getattr(value, "__self__", None) is shared:  # from random import randint
-                setattr(module, member, getattr(own, value.__name__))
+                setattr(module, member, getattr(generator, value.__name__))

@@ -48,12 +48,14 @@ class Zygote(Runner):
         self._nonce = os.urandom(8)
         its_turn = messages.turn(self._nonce, self.tasks)
         request = pickle.dumps((its_turn, entrypoint, params, seed, limit_bytes), protocol=4)
-        self.limit_bytes, self._out_of_memory, self._log = limit_bytes, None, b""
+        self.runner_limit_bytes, self._out_of_memory, self._log = limit_bytes, None, b""
         self._send((self._nonce, self.tasks, (request, timeout_seconds)), late_seconds)
         answer = self._answer(late_seconds)
         self._drain()
-        if answer.status == "died" and (known := self._out_of_memory):
-            answer = answer._replace(reason=known.reason, error=known.error, peak_bytes=known.peak_bytes)
+        if answer.status == "died" and (memory_end := self._out_of_memory):
+            answer = answer._replace(
+                reason=memory_end.reason, error=memory_end.error, peak_bytes=memory_end.peak_bytes
+            )
         yield answer
 
     @property
@@ -78,12 +80,16 @@ class ForkExecutor(Executor):
 
     def __init__(self, settings: Settings, limit: int, echo: Callable[[bytes], object] | None = None) -> None:
         lasting = replace(settings, max_process_reuse=0, process_ttl_seconds=0)
-        self._zygotes = WarmExecutor(lasting, limit, echo, Zygote)
+        self._zygotes = WarmExecutor(lasting, limit, echo, kind=Zygote)
         self._cold = WarmExecutor(replace(settings, max_process_reuse=1), limit, echo)
-        self.limit = self._zygotes.limit
         self._lock = threading.Lock()
         self._unsafe: dict[str, str] = {}  # why, by the digest of a bundle
         self._crashed: set[str] = set()  # those whose first crash was tried in a new interpreter
+
+    @property
+    def limit(self) -> int:
+        """The most zygotes there can be."""
+        return self._zygotes.limit
 
     def run(self, task: Task) -> Outcome:
         """Run a task. Raises BadInput when no task of the bundle can be run."""
@@ -95,12 +101,12 @@ class ForkExecutor(Executor):
             elif not (_is_crash(outcome) and self._is_first_crash(digest)):
                 return outcome
             else:
-                why = f"a task was {outcome.reason} in a child"
-                again = self._cold.run(task)
-                if not _is_crash(again):
-                    why += ", and not in a new interpreter"
-                    self._give_up(task, why)
-                return again._replace(fallback=why)
+                reason = f"a task was {outcome.reason} in a child"
+                second_outcome = self._cold.run(task)
+                if not _is_crash(second_outcome):
+                    reason += ", and not in a new interpreter"
+                    self._give_up(task, reason)
+                return second_outcome._replace(fallback=reason)
         self._zygotes.drop(task.bundle)
         return self._cold.run(task)._replace(fallback=self._unsafe[digest])
 
@@ -127,8 +133,11 @@ class ForkExecutor(Executor):
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
         """What tasks did to the files of a bundle since the last call."""
-        both = [executor.file_changes(bundle) for executor in (self._zygotes, self._cold)]
-        return FileChanges(*(tuple(dict.fromkeys([*one, *two])) for one, two in zip(*both, strict=True)))
+        of_zygotes, of_cold = self._zygotes.file_changes(bundle), self._cold.file_changes(bundle)
+        return FileChanges(
+            written_files=_merge(of_zygotes.written_files, of_cold.written_files),
+            shared_files=_merge(of_zygotes.shared_files, of_cold.shared_files),
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -144,16 +153,22 @@ class ForkExecutor(Executor):
             self._crashed.add(digest)
         return first
 
-    def _give_up(self, task: Task, why: str) -> None:
+    def _give_up(self, task: Task, reason: str) -> None:
         with self._lock:
-            known = task.bundle.digest in self._unsafe
-            self._unsafe.setdefault(task.bundle.digest, why)
-        if not known:
+            is_known = task.bundle.digest in self._unsafe
+            self._unsafe.setdefault(task.bundle.digest, reason)
+        if not is_known:
             logger.warning(
                 "isolated_fork: forking is unsafe for bundle %s: %s; its tasks run in new interpreters",
-                *(task.bundle.path, why),
+                task.bundle.path,
+                reason,
             )
 
 
 def _is_crash(outcome: Outcome) -> bool:
     return outcome.reason.startswith("killed by signal ") and outcome.reason not in NO_CRASH
+
+
+def _merge(names: Sequence[str], more_names: Sequence[str]) -> tuple[str, ...]:
+    """Join two lists of names in their order, each name once."""
+    return tuple(dict.fromkeys([*names, *more_names]))

@@ -2,7 +2,7 @@
 
     OpenFiles(before) in the zygote -> reopen() in each child: the same files, where they were read to then
     Semaphores() in the zygote -> put_back() after each task
-    shared_memory(): the memory in which tasks would see each other's writes
+    find_shared_memory(): the memory in which tasks would see each other's writes
 
 A fork copies memory, but not what memory only refers to: parent and child have one position in an open file,
 and see each other's writes to a shared map. What no child can have for itself is a reason not to fork. Pipes,
@@ -26,14 +26,14 @@ NO_PATH = getattr(os, "O_PATH", 0)
 REOPENED = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | getattr(os, "O_DIRECT", 0)  # flags: not those that create
 
 
-def open_files() -> dict[int, os.stat_result]:
-    """The regular files that are open now, by descriptor, beside stdout and stderr."""
+def list_open_files() -> dict[int, os.stat_result]:
+    """List the regular files that are open now, by descriptor, without stdout and stderr."""
     files = {}
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # what listed the folder is closed by now
-            found = os.fstat(int(path.name))
-            if stat.S_ISREG(found.st_mode) and int(path.name) not in STANDARD:
-                files[int(path.name)] = found
+            status = os.fstat(int(path.name))
+            if stat.S_ISREG(status.st_mode) and int(path.name) not in STANDARD:
+                files[int(path.name)] = status
     return files
 
 
@@ -41,38 +41,38 @@ class OpenFiles:
     """The regular files that are open now and were not in the beginning."""
 
     def __init__(self, before: dict[int, os.stat_result]) -> None:
-        """before: open_files() before the model was imported; the lock of the process's slot is one."""
+        """before: list_open_files() before the model was imported; the lock of the process's slot is one."""
         self._files: list[tuple[int, int, int]] = []  # descriptor, flags to open it with, position
         self._copies: list[tuple[int, int]] = []  # descriptors made by dup(): two that have one position
         self._found: dict[int, os.stat_result] = {}
-        for descriptor, found in sorted(open_files().items()):
-            if descriptor not in before or not os.path.samestat(before[descriptor], found):
-                self._note(descriptor, found)
+        for descriptor, status in sorted(list_open_files().items()):
+            if descriptor not in before or not os.path.samestat(before[descriptor], status):
+                self._note(descriptor, status)
 
-    def _note(self, descriptor: int, found: os.stat_result) -> None:
+    def _note(self, descriptor: int, status: os.stat_result) -> None:
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         if NO_PATH and flags & NO_PATH:
             return
-        self._found[descriptor] = found
+        self._found[descriptor] = status
         for other, _, _ in self._files:
-            if os.path.samestat(self._found[other], found) and _one_position(other, descriptor):
+            if os.path.samestat(self._found[other], status) and _one_position(other, descriptor):
                 self._copies.append((other, descriptor))
                 return
         self._files.append((descriptor, flags & REOPENED, os.lseek(descriptor, 0, os.SEEK_CUR)))
 
     def inodes(self) -> set[int]:
-        return {found.st_ino for found in self._found.values()}
+        return {status.st_ino for status in self._found.values()}
 
     def problem(self, put_back: set[tuple[int, int]] | None) -> str:
-        """Why a child cannot have them anew; "" where it can.
+        """Say why a child cannot open these files anew; "" if it can.
 
         put_back: device and inode of files whose content is put back after each task; None where tasks share
         files anyway.
         """
         for descriptor, flags, _ in self._files:
-            found = self._found[descriptor]
+            status = self._found[descriptor]
             writes = flags & os.O_ACCMODE != os.O_RDONLY
-            if writes and put_back is not None and (found.st_dev, found.st_ino) not in put_back:
+            if writes and put_back is not None and (status.st_dev, status.st_ino) not in put_back:
                 return f"a file open for writing whose content is not put back: {_path(descriptor)}"
             if "\nlock:" in Path(f"/proc/self/fdinfo/{descriptor}").read_text():
                 return f"a file with a lock on it: {_path(descriptor)}"
@@ -127,8 +127,8 @@ def _memory() -> Iterator[int]:
         os.close(descriptor)
 
 
-def shared_memory() -> str:
-    """The memory that parent and children share and may write, by its files; "" for none.
+def find_shared_memory() -> str:
+    """Name the files of the memory that parent and children share and may write; "" if there is none.
 
     Semaphores are left out, which are put back, and the memory of devices: what a fork means there is their
     drivers' affair, and a graphics library that has begun has threads, which rule out forking anyway.

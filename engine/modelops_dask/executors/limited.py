@@ -4,7 +4,7 @@
                                      guard: is there still some? -> TaskOOM
 
 What tasks should need decides how many run side by side. A task may hold a full share of its worker's memory
-(shape.child_limit), or what it should need, if that is more, and up to half as much again where it takes no
+(shape.runner_limit), or what it should need, if that is more, and up to half as much again where it takes no
 room from others: parameters that rise from task to task would else end the first of each step. runner.py sets
 the limit; admission.py and guard.py, one of each for a worker process, agree with those of the pod's other
 processes.
@@ -22,9 +22,9 @@ from modelops_dask.executors.fork import ForkExecutor, Zygote
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.runner import OUT_OF_MEMORY
 from modelops_dask.executors.warm import WarmExecutor
-from modelops_dask.limits import guard, own, pod
+from modelops_dask.limits import guard, pod, worker_memory
 from modelops_dask.limits.admission import Admission
-from modelops_dask.limits.cgroup import Memory
+from modelops_dask.limits.cgroup import MemoryLimit
 from modelops_dask.shape import MIB
 
 logger = logging.getLogger("distributed.modelops")
@@ -39,17 +39,17 @@ class LimitedExecutor(Executor):
     def __init__(
         self,
         executor: WarmExecutor | ForkExecutor,
-        memory: Memory,
-        share_bytes: int,
+        memory: MemoryLimit,
+        runner_limit_bytes: int,
         worker_bytes: int,
         restart: guard.Restart | None = None,
     ) -> None:
-        """share_bytes is one runner's, worker_bytes this process itself needs; restart as in guard.Guard.
-        Raises OSError.
+        """runner_limit_bytes is what one runner may hold, worker_bytes what this process itself needs;
+        restart as in guard.Guard. Raises OSError.
         """
         pod.kill_orphans()
         self._executor, self._memory = executor, memory
-        self._share_bytes, self._worker_bytes = share_bytes, worker_bytes
+        self._runner_limit_bytes, self._worker_bytes = runner_limit_bytes, worker_bytes
         self._restart = restart
         self._guard = guard.Guard(memory, self, self._hold, planned_bytes=worker_bytes, restart=restart)
         capacity_bytes = int(guard.LAST * memory.limit_bytes)
@@ -63,24 +63,24 @@ class LimitedExecutor(Executor):
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run tasks that differ in params and seed only, one after another, once there is memory for one."""
         task = tasks[0]
-        share_bytes = task.limit_bytes or self._share_bytes
-        needed_bytes = task.needed_bytes or share_bytes
+        runner_limit_bytes = task.limit_bytes or self._runner_limit_bytes
+        needed_bytes = task.needed_bytes or runner_limit_bytes
         if task.alone:  # what others left here is not to be held against it
             self.end_idle()
         with self._admission.admit(needed_bytes, task.alone, int(SLACK * task.needed_bytes)) as held_bytes:
-            limit_bytes = max(share_bytes, held_bytes)
+            limit_bytes = max(runner_limit_bytes, held_bytes)
             oom_kills = self._guard.oom_kills
-            outcomes = self._executor.run_all([one._replace(limit_bytes=limit_bytes) for one in tasks])
+            outcomes = self._executor.run_all([task._replace(limit_bytes=limit_bytes) for task in tasks])
         return [
-            self._judged(outcome)
+            self._judge(outcome)
             if outcome.reason == KILLED and self._memory.oom_kills() > oom_kills
             else outcome
             for outcome in outcomes
         ]
 
-    def _judged(self, outcome: Outcome) -> Outcome:
-        """Of a task that the kernel ended for want of memory: who was to blame, it or this process?"""
-        held_bytes = own.held_bytes()
+    def _judge(self, outcome: Outcome) -> Outcome:
+        """Decide whether a task that the kernel killed for lack of memory was to blame, or this process."""
+        held_bytes = worker_memory.held_bytes()
         tasks = {"": outcome.peak_bytes}
         usage = guard.Usage(
             int(guard.LAST * self._memory.limit_bytes), self._worker_bytes, tasks, {os.getpid(): held_bytes}
@@ -89,10 +89,11 @@ class LimitedExecutor(Executor):
             return outcome._replace(reason=OUT_OF_MEMORY)
         logger.warning(
             "%s: the kernel ended a task for want of memory, and this worker process holds %d MiB itself",
-            *(guard.WORKER, held_bytes // MIB),
+            guard.WORKER,
+            held_bytes // MIB,
         )
         if self._restart:
-            self._restart(held_bytes, own.was_there(held_bytes, self._worker_bytes))
+            self._restart(held_bytes, worker_memory.was_held_before(held_bytes, self._worker_bytes))
         return outcome._replace(reason=guard.WORKER)
 
     def runners(self) -> list[Runner]:

@@ -29,9 +29,10 @@ CREDENTIALS = sys.platform == "linux" and hasattr(socket, "SO_PASSCRED")
 _SPACE = socket.CMSG_SPACE(12) if CREDENTIALS else 0  # for struct ucred, and not for descriptors
 _KINDS = [str, dict, str, str, int, int]  # of an answer's fields, in its head
 _NUMBERS = 1 << 63
-_scan = json.JSONDecoder().scan_once  # a value, and where it ends
+# A value, and where it ends.
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves out what is not documented
 _lengths_at = messages.LENGTHS.unpack_from
-_answer = messages.Answer._make
+_Answer = messages.Answer
 
 
 class OutOfTurn(Exception):
@@ -47,8 +48,8 @@ STRANGER = (
 STRAY = "spoke out of turn: the task's process wrote something to its connection that is no answer"
 
 
-def request(message: object) -> bytes:
-    """The bytes of a request."""
+def pack_request(message: object) -> bytes:
+    """Encode a request."""
     body = pickle.dumps(message, protocol=4)
     return len(body).to_bytes(8, "big") + body
 
@@ -95,23 +96,23 @@ class Mailbox:
 
     def frame(self, its_turn: bytes) -> bytes | None:
         """The whole answer of a turn, as it came; None while something of it is missing. Raises OutOfTurn."""
-        data, at = self._data, self._at
-        if len(data) - at < HEAD_AT or not data.startswith(its_turn, at):
-            begun = bytes(data[at : at + TURN_BYTES])
+        data, offset = self._data, self._at
+        if len(data) - offset < HEAD_AT or not data.startswith(its_turn, offset):
+            begun = bytes(data[offset : offset + TURN_BYTES])
             if its_turn.startswith(begun):
                 return None
-            raise _stray(f"it began with {begun!r}")
-        head_size, body_size = _lengths_at(data, at + TURN_BYTES)
+            raise _stray_answer(f"it began with {begun!r}")
+        head_size, body_size = _lengths_at(data, offset + TURN_BYTES)
         if not 0 < head_size <= HEAD_LIMIT or body_size > BODY_LIMIT:
-            raise _stray(f"it told of a head of {head_size:,} bytes and a body of {body_size:,}")
-        stop = at + HEAD_AT + head_size + body_size
+            raise _stray_answer(f"it told of a head of {head_size:,} bytes and a body of {body_size:,}")
+        stop = offset + HEAD_AT + head_size + body_size
         if len(data) < stop:
             return None
         if type(data) is bytes:
-            frame = data[at:stop]
+            frame = data[offset:stop]
         else:
             with memoryview(data) as view:
-                frame = bytes(view[at:stop])  # one copy; a slice of the data would be another
+                frame = bytes(view[offset:stop])  # one copy; a slice of the data would be another
         if stop == len(data):
             self._data, self._at = b"", 0
         elif type(data) is bytes:
@@ -121,37 +122,38 @@ class Mailbox:
         return frame
 
 
-def opened(frame: bytes) -> tuple[Any, memoryview]:
-    """(the head's JSON, the body) of a frame. Raises OutOfTurn."""
+def open_frame(frame: bytes) -> tuple[object, memoryview]:
+    """Split a frame into the JSON of its head and its body. Raises OutOfTurn."""
     head_size, _ = _lengths_at(frame, TURN_BYTES)
-    at = HEAD_AT + head_size
-    return _json(frame[HEAD_AT:at]), memoryview(frame)[at:]
+    offset = HEAD_AT + head_size
+    return _json(frame[HEAD_AT:offset]), memoryview(frame)[offset:]
 
 
 def answer_of(frame: bytes) -> messages.Answer:
-    """The answer in a frame. Raises OutOfTurn."""
-    at = HEAD_AT + _lengths_at(frame, TURN_BYTES)[0]
-    data = frame[HEAD_AT:at]
+    """Decode the answer in a frame. Raises OutOfTurn."""
+    offset = HEAD_AT + _lengths_at(frame, TURN_BYTES)[0]
+    data = frame[HEAD_AT:offset]
     head = _json(data)
     if type(head) is not list or [*map(type, head)] != _KINDS:
-        raise _stray("its head does not have the fields of an answer")
+        raise _stray_answer("its head does not have the fields of an answer")
     status, lengths, reason, error, nanoseconds, peak_bytes = head
     if status not in STATUSES or not 0 <= nanoseconds < _NUMBERS or not 0 <= peak_bytes < _NUMBERS:
-        raise _stray("its head has values that no answer has")
+        raise _stray_answer("its head has values that no answer has")
     outputs = {}
     for name, size in lengths.items():
         if type(size) is not int or size < 0:
-            raise _stray(f"an output of {str(size)[:40]} bytes")
-        outputs[name] = frame[at : at + size]
-        at += size
-    if at != len(frame):
-        raise _stray("the lengths of its outputs are not those that came")
+            raise _stray_answer(f"an output of {str(size)[:40]} bytes")
+        outputs[name] = frame[offset : offset + size]
+        offset += size
+    if offset != len(frame):
+        raise _stray_answer("the lengths of its outputs are not those that came")
     if b"\\u" in data or not data.isascii():
         try:
             "".join((reason, error, *lengths)).encode()
         except UnicodeEncodeError:
-            raise _stray("a text in its head cannot be stored") from None
-    return _answer((status, outputs, reason, error, nanoseconds / 1e9, peak_bytes))
+            raise _stray_answer("a text in its head cannot be stored") from None
+    # By position, like the head itself: this is done for every task. A test compares the fields.
+    return _Answer(status, outputs, reason, error, nanoseconds / 1e9, peak_bytes)
 
 
 def _json(data: bytes) -> Any:
@@ -159,11 +161,11 @@ def _json(data: bytes) -> Any:
         text = data.decode()
         head, stop = _scan(text, 0)
     except (ValueError, RecursionError, StopIteration) as error:
-        raise _stray(f"its head is not JSON: {error}") from None
+        raise _stray_answer(f"its head is not JSON: {error}") from None
     if stop != len(text):
-        raise _stray("its head is more than one JSON value")
+        raise _stray_answer("its head is more than one JSON value")
     return head
 
 
-def _stray(what: str) -> OutOfTurn:
-    return OutOfTurn(f"{what}\n{STRAY}")
+def _stray_answer(problem: str) -> OutOfTurn:
+    return OutOfTurn(f"{problem}\n{STRAY}")

@@ -34,15 +34,14 @@ class HeadTooLarge(Exception):
     """The names of a task's outputs take more than an answer can hold."""
 
 
-_FIELDS = "status outputs reason error seconds peak_bytes"
-
-
-class Answer(namedtuple("Answer", _FIELDS, defaults=("", "", 0.0, 0))):
+class Answer(
+    namedtuple("Answer", "status outputs reason error seconds peak_bytes", defaults=("", "", 0.0, 0))
+):
     """What a call came to: the fields of the same names in Outcome."""
 
     __slots__ = ()
     status: str
-    outputs: dict
+    outputs: dict[str, bytes]
     reason: str
     error: str
     seconds: float
@@ -88,17 +87,17 @@ class Connection:
     def send(self, its_turn: bytes, answer: Answer) -> None:
         """Answer a request, in the process that the connection is of: see hold(). Raises OSError."""
         try:
-            self.send_frame(packed(its_turn, head_of(answer), *answer.outputs.values()))
+            self.send_frame(pack(its_turn, head_of(answer), *answer.outputs.values()))
         except HeadTooLarge as error:
             failed = answer._replace(status="failed", outputs={}, reason="HeadTooLarge", error=str(error))
-            self.send_frame(packed(its_turn, head_of(failed)))
+            self.send_frame(pack(its_turn, head_of(failed)))
 
     def send_frame(self, frame: list[bytes]) -> None:
-        """Write what packed() made, in the process that the connection is of. Raises OSError."""
+        """Write what pack() made, in the process that the connection is of. Raises OSError."""
         for piece in frame:
-            written = _write(self._descriptor, piece)
-            while written < len(piece):
-                written += _write(self._descriptor, memoryview(piece)[written:])
+            n_written = _write(self._descriptor, piece)
+            while n_written < len(piece):
+                n_written += _write(self._descriptor, memoryview(piece)[n_written:])
 
     def _exactly(self, size: int) -> bytes | None:
         data = bytearray()
@@ -135,7 +134,7 @@ def _quoted(text: str) -> str:
     return encode_basestring_ascii(text)
 
 
-def packed(its_turn: bytes, head: str, *blobs: bytes) -> list[bytes]:
+def pack(its_turn: bytes, head: str, *blobs: bytes) -> list[bytes]:
     """An answer in pieces to write one after another: small ones together, large ones without copying them.
 
     Raises HeadTooLarge.

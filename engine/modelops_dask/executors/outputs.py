@@ -1,6 +1,7 @@
 """What a wire function returned: outputs, or an error in the way of ModelOps.
 
-    {name: bytes or text} -> checked() -> {name: bytes} -> failure() -> (reason, error) of a failed task
+    {name: bytes or text} -> check_outputs() -> {name: bytes}
+    {name: bytes} -> find_failure() -> (reason, error) of a failed task
 
 ModelOps' bridges catch exceptions and return them. docs/modelops.md has which results count as failures, and
 which do not. Standard library only, in Python 3.9's language: runner.py loads it by path.
@@ -21,7 +22,7 @@ READABLE = rb"[\t\n\r\x20-\x7e]{4,}"
 TEXT_LIMIT = 16 * 1024  # characters of what was returned that are kept
 
 
-def checked(outputs: Any) -> dict:
+def check_outputs(outputs: object) -> dict[str, bytes]:
     """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it.
 
     Raises TypeError, and UnicodeEncodeError for a name that cannot be stored.
@@ -41,7 +42,7 @@ def checked(outputs: Any) -> dict:
     return copy
 
 
-def failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
+def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     """(reason, error) where ModelOps takes checked outputs for a failed run; None where it does not."""
     if ERROR not in outputs and METADATA not in outputs and any(outputs.values()):
         return None  # quickly: most are
@@ -51,11 +52,11 @@ def failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
         names = ", ".join(outputs)[:TEXT_LIMIT]
         return EMPTY_OUTPUTS, f"{EMPTY_OUTPUTS}: wire returned nothing but outputs of 0 bytes: {names}"
     if ERROR in outputs and not any(data for name, data in outputs.items() if name != ERROR):
-        return _lone_error(outputs[ERROR])
+        return _read_lone_error(outputs[ERROR])
     if b'"error"' in outputs.get(METADATA, b""):
-        found = _parsed(outputs[METADATA])
-        if isinstance(found, dict) and found.get("error"):
-            return _described(found, METADATA, outputs[METADATA])
+        metadata = _parse_json(outputs[METADATA])
+        if isinstance(metadata, dict) and metadata.get("error"):
+            return _describe(metadata, METADATA, outputs[METADATA])
     if METADATA in outputs and len(outputs) > 1:
         others = [name for name in outputs if name != METADATA]
         if not any(outputs[name] for name in others):
@@ -66,36 +67,36 @@ def failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     return None
 
 
-def _lone_error(data: bytes) -> tuple[str, str] | None:
-    found = _parsed(data)
-    if isinstance(found, dict):
-        if "error" in found and found["error"] is None:
+def _read_lone_error(data: bytes) -> tuple[str, str] | None:
+    document = _parse_json(data)
+    if isinstance(document, dict):
+        if "error" in document and document["error"] is None:
             return None
-        return _described(found, ERROR, data)
-    return _described({"error": found if isinstance(found, str) else _text(data)}, ERROR, data)
+        return _describe(document, ERROR, data)
+    return _describe({"error": document if isinstance(document, str) else _text(data)}, ERROR, data)
 
 
-def _described(found: dict, name: str, data: bytes) -> tuple[str, str]:
+def _describe(document: dict[str, Any], name: str, data: bytes) -> tuple[str, str]:
     """What JSON says of an error: {"error": message or such JSON, "type": an exception, "traceback": ...}"""
     import json
     import re
 
-    inner = found["error"] if isinstance(found.get("error"), dict) else found
+    inner = document["error"] if isinstance(document.get("error"), dict) else document
     message = inner.get("error") or inner.get("message") or _text(data)
     kind = re.fullmatch(EXCEPTION, str(inner.get("type") or inner.get("error_type")), re.ASCII)
     reason = kind[1] if kind and kind[0] != "None" else MODEL_ERROR
-    trace = inner.get("traceback") or found.get("traceback")
+    trace = inner.get("traceback") or document.get("traceback")
     lines = [f"the model returned an error in its output {name!r}"]
     if isinstance(trace, str):
         lines.append(trace.strip())
-    elif len(found) > 1:
+    elif len(document) > 1:
         lines.append(_text(data))
     text = message if isinstance(message, str) else json.dumps(message)
     lines.append(f"{reason}: {text[-TEXT_LIMIT:].strip()}")
     return reason, "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
 
-def _parsed(data: bytes) -> Any:
+def _parse_json(data: bytes) -> Any:
     """Its JSON; None where it is none."""
     import json
 

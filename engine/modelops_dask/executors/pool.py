@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from modelops_dask import metrics, venv
+from modelops_dask import metrics
 from modelops_dask.bundle import Bundle
+from modelops_dask.environments import venv
 from modelops_dask.executors import Task
 from modelops_dask.executors.copies import Copies, Slot
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
@@ -134,19 +135,19 @@ class Pool:
         self._end(warm, "closed")
 
     def _take(self, task: Task, alone: bool) -> "Warm":
-        wanted = (task.bundle, task.threads)
+        needs = (task.bundle, task.threads)
         while True:
             stale = None
             with self._changed:
                 while True:
                     if self.closed:
                         raise RuntimeError(CLOSED)
-                    found = next((warm for warm in reversed(self._idle) if warm.serves == wanted), None)
-                    if found and not alone:
-                        self._idle.remove(found)
-                        self._busy.add(found)
+                    idle = next((warm for warm in reversed(self._idle) if warm.serves == needs), None)
+                    if idle and not alone:
+                        self._idle.remove(idle)
+                        self._busy.add(idle)
                         break
-                    found = None
+                    idle = None
                     if self._places < self.limit:
                         self._places += 1
                         break
@@ -156,15 +157,15 @@ class Pool:
                     self._changed.wait()
             if stale:
                 self._end(stale, "room")
-            elif found is None:
-                return self._start(*wanted)
-            elif reason := self._retirement(found):
-                self._end(found, reason)
-            elif self._is_fit(found):
+            elif idle is None:
+                return self._start(*needs)
+            elif reason := self._retirement(idle):
+                self._end(idle, reason)
+            elif self._is_fit(idle):
                 metrics.count("runner_reuses")
-                return found
+                return idle
             else:
-                self._end(found, "unfit", kill=True)
+                self._end(idle, "unfit", kill=True)
 
     def _start(self, bundle: Bundle, threads: int) -> "Warm":
         """A new runner, its model imported, in a place that is already counted."""
@@ -178,7 +179,7 @@ class Pool:
         except BaseException:
             self._end(warm, "lost", kill=True)
             raise
-        self._start_seconds[bundle.digest] = warm.runner.ready_at - warm.runner.started_at
+        self._start_seconds[bundle.digest] = warm.runner.start_seconds
         return warm
 
     def _spawn(self, bundle: Bundle, threads: int) -> "Warm":
@@ -239,7 +240,7 @@ class Pool:
 
     def _environment(self, bundle: Bundle, stack: ExitStack) -> venv.Environment:
         if self._settings.force_fresh_venv:
-            return stack.enter_context(venv.fresh(bundle, self._settings))
+            return stack.enter_context(venv.fresh_environment(bundle, self._settings))
         with self._building:
             if bundle not in self._environments:
                 self._environments[bundle] = venv.environment(bundle, self._settings)
@@ -268,6 +269,7 @@ class Pool:
             left_seconds.append(runner.started_at + settings.process_ttl_seconds - now)
         left = settings.max_process_reuse - runner.tasks
         if settings.max_process_reuse and left <= runner.tasks:  # sooner, a spare would cost memory for long
+            assert runner.ready_at is not None, "it has run tasks"
             pace_seconds = (now - runner.ready_at) / runner.tasks
             left_seconds.append(left * pace_seconds if left > 1 else 0)
         return min(left_seconds) <= start_seconds

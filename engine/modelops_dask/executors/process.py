@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from modelops_dask.executors import mailbox, messages, runner
 from modelops_dask.executors.copies import Slot
@@ -45,7 +46,7 @@ THREAD_VARIABLES = (
 )
 
 
-Call = tuple[str, dict, int]  # entrypoint, params, seed
+Call = tuple[str, dict[str, Any], int]  # entrypoint, params, seed
 _MARKS = re.compile(re.escape(runner.MARK).replace(b"%d", rb"\d+"))
 
 
@@ -94,37 +95,37 @@ class Runner:
         self.tasks = 0
         self.started_at = self.used_at = time.monotonic()
         self.ready_at: float | None = None
-        self.limit_bytes = 0  # of its latest task
+        self.runner_limit_bytes = 0  # of its latest task
         self.mark = pod.new_mark()
         self.peak_seen_bytes = 0
         self._out_of_memory: RunnerLost | None = None
         self._echo = echo
         self._log = b""
         self._nonce = bytes(8)  # of the latest request
-        self._socket, theirs = socket.socketpair()
+        self._socket, runner_socket = socket.socketpair()
         self._mail = mailbox.Mailbox(self._socket)
         self._output, output = os.pipe()
         lifeline, self._lifeline = os.pipe()
         try:
             works_in = slot.bundle if slot else bundle
             source = bundle if slot and slot.tells else ""
-            arguments = (theirs.fileno(), lifeline, works_in, wire, int(seed_globals), source)
-            own = {pod.MARK: self.mark, **({"TMPDIR": str(slot.temporary)} if slot else {})}
+            arguments = (runner_socket.fileno(), lifeline, works_in, wire, int(seed_globals), source)
+            variables = {pod.MARK: self.mark, **({"TMPDIR": str(slot.temporary)} if slot else {})}
             self._process = subprocess.Popen(
                 [python, "-s", START, self.SCRIPT, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(theirs.fileno(), lifeline, *([slot.lock_fd] if slot else [])),
+                pass_fds=(runner_socket.fileno(), lifeline, *([slot.lock_fd] if slot else [])),
                 cwd=works_in,
-                env=_environment(Path(python), keep_pythonpath, threads, numba_cache) | own,
+                env=_environment(Path(python), keep_pythonpath, threads, numba_cache) | variables,
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:
             self._close_descriptors()
             raise
         finally:
-            theirs.close()
+            runner_socket.close()
             os.close(output)
             os.close(lifeline)
         self._mail.expect(self._process.pid)
@@ -139,6 +140,11 @@ class Runner:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def start_seconds(self) -> float:
+        """How long the start took, the import of the model included; 0 before it is ready."""
+        return 0.0 if self.ready_at is None else self.ready_at - self.started_at
 
     @property
     def life(self) -> tuple[str, int]:
@@ -169,11 +175,11 @@ class Runner:
         timeout None waits for ever, limit_bytes 0 is no limit of memory: both are each task's own. Raises
         RunnerLost, for the task that was under way; the process is then gone.
         """
-        self.limit_bytes = limit_bytes
+        self.runner_limit_bytes = limit_bytes
         self._log = b""
         first, last = self.tasks + 1, self.tasks + len(calls)
         self.tasks = first
-        self._request(first, [(*one, limit_bytes) for one in calls], timeout_seconds)
+        self._request(first, [(*call, limit_bytes) for call in calls], timeout_seconds)
         short = False
         for number in range(first, last + 1):
             self.tasks = number
@@ -244,7 +250,12 @@ class Runner:
         self._out_of_memory = RunnerLost(reason, error, "", peak_bytes)
         pod.kill(pids)
 
-    def _request(self, number: int, calls: Sequence[tuple], timeout_seconds: float | None) -> None:
+    def _request(
+        self,
+        number: int,
+        calls: Sequence[tuple[str, dict[str, Any], int, int]],
+        timeout_seconds: float | None,
+    ) -> None:
         """Ask for the answers of tasks, the first of them is number `number`; of none: for a sign of life."""
         self._nonce = os.urandom(8)
         self._send((self._nonce, number, calls), timeout_seconds)
@@ -252,27 +263,27 @@ class Runner:
     def _send(self, message: object, timeout_seconds: float | None) -> None:
         self._socket.settimeout(timeout_seconds)
         try:
-            self._socket.sendall(mailbox.request(message))
+            self._socket.sendall(mailbox.pack_request(message))
         except OSError:
             raise self._lost() from None
 
     def _receive(
-        self, its_turn: bytes, timeout_seconds: float | None, reason: str, what: str
+        self, its_turn: bytes, timeout_seconds: float | None, reason: str, problem: str
     ) -> messages.Answer:
         """The answer of a turn, the model's prints read meanwhile."""
         try:
-            return mailbox.answer_of(self._frame(its_turn, timeout_seconds, reason, what))
+            return mailbox.answer_of(self._frame(its_turn, timeout_seconds, reason, problem))
         except mailbox.OutOfTurn as misfit:
             raise self._ended(messages.OUT_OF_TURN, str(misfit)) from None
 
-    def _frame(self, its_turn: bytes, timeout_seconds: float | None, reason: str, what: str) -> bytes:
+    def _frame(self, its_turn: bytes, timeout_seconds: float | None, reason: str, problem: str) -> bytes:
         """The next answer, as it came. Raises OutOfTurn; the process lives on."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         quiet = True  # prints are left where they are for a moment: runner.py sets apart what nobody has read
         while (frame := self._mail.frame(its_turn)) is None:
             wait = LOOK_SECONDS if deadline is None else min(LOOK_SECONDS, deadline - time.monotonic())
             if wait <= 0:
-                raise self._overdue(reason, f"{what} within {timeout_seconds:g} s")
+                raise self._overdue(reason, f"{problem} within {timeout_seconds:g} s")
             ready = self._quiet.poll(QUIET_SECONDS * 1000) if quiet else self._poll.poll(wait * 1000)
             if not ready and quiet:
                 quiet = False
@@ -286,10 +297,10 @@ class Runner:
                 continue
             # What is there to be read of both: an answer comes before what the next task prints.
             try:
-                more = self._mail.read()
+                is_open = self._mail.read()
             except OSError:
-                more = False
-            if not more:
+                is_open = False
+            if not is_open:
                 raise self._lost()
         return frame
 
@@ -324,9 +335,9 @@ class Runner:
         status = self._wait(GRACE_SECONDS)
         self._drain()
         self.kill()
-        if known := self._out_of_memory:
-            return RunnerLost(known.reason, known.error, self.log, known.peak_bytes)
-        return RunnerLost(*runner.ending(status), self.log, self.peak_seen_bytes)
+        if memory_end := self._out_of_memory:
+            return RunnerLost(memory_end.reason, memory_end.error, self.log, memory_end.peak_bytes)
+        return RunnerLost(*runner.describe_end(status), self.log, self.peak_seen_bytes)
 
     def _wait(self, timeout_seconds: float) -> int | None:
         try:
@@ -347,9 +358,10 @@ class Runner:
 
     def _close_descriptors(self) -> None:
         self._socket.close()
-        for name in ("_output", "_lifeline"):
-            if (descriptor := getattr(self, name)) >= 0:
-                setattr(self, name, -1)
+        descriptors = self._output, self._lifeline
+        self._output = self._lifeline = -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
                 os.close(descriptor)
 
 

@@ -23,31 +23,31 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-Compiled = "tuple[str, str, str]"  # module, qualified name, argument types: pickled, in base64
+Compiled = tuple[str, str, str]  # module, qualified name, argument types: pickled, in base64
 
 
-def report(loaded: set[str], own: str) -> tuple[list[str], list[Compiled]]:
+def report(loaded: set[str], bundle_folder: str) -> tuple[list[str], list[Compiled]]:
     """(modules not among `loaded`, in their order; functions that are compiled), as JSON can have it.
 
-    own is the folder of the bundle, whose modules are left out.
+    bundle_folder is where the bundle is, whose modules are left out.
     """
     modules = [
         name
         for name, module in list(sys.modules.items())
         if name not in loaded
         and (spec := getattr(module, "__spec__", None)) is not None
-        and not _is_below(own, spec)
+        and not _is_below(bundle_folder, spec)
     ]
     kind = _dispatcher()
     if kind is None:
         return modules, []
     gc.unfreeze()  # or the collector would not list what the zygote had
     compiled = []
-    for found in gc.get_objects():
+    for dispatcher in gc.get_objects():
         # A parallel function would start numba's threads in the zygote.
-        if issubclass(type(found), kind) and not found.targetoptions.get("parallel"):
-            function = found.py_func
-            for types in found.signatures:
+        if issubclass(type(dispatcher), kind) and not dispatcher.targetoptions.get("parallel"):
+            function = dispatcher.py_func
+            for types in dispatcher.signatures:
                 with contextlib.suppress(Exception):
                     text = base64.b64encode(pickle.dumps(types)).decode()
                     compiled.append((function.__module__, function.__qualname__, text))
@@ -68,15 +68,15 @@ def _is_below(folder: str, spec: Any) -> bool:
     return False
 
 
-def read(report: Any) -> tuple[list[str], list[Compiled]] | None:
+def read(report: object) -> tuple[list[str], list[Compiled]] | None:
     """A report as it came; None where it is none."""
     if not isinstance(report, list) or len(report) != 2 or not all(isinstance(part, list) for part in report):
         return None
     modules, compiled = report
     return [name for name in modules if isinstance(name, str)], [
-        tuple(each)
-        for each in compiled
-        if isinstance(each, list) and len(each) == 3 and all(isinstance(text, str) for text in each)
+        tuple(entry)
+        for entry in compiled
+        if isinstance(entry, list) and len(entry) == 3 and all(isinstance(text, str) for text in entry)
     ]
 
 
@@ -100,11 +100,15 @@ class Types(pickle.Unpickler):
     TYPES = ("numba.core.types.", "numba.np.types.")
     OTHERS = frozenset((("copyreg", "_reconstructor"), ("builtins", "object")))
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) in self.OTHERS or f"{module}.".startswith(self.TYPES):
-            found = super().find_class(module, name)
-            if "." not in name and getattr(found, "__module__", module) in (module, "copyreg", "builtins"):
-                return found
+            numba_type = super().find_class(module, name)
+            if "." not in name and getattr(numba_type, "__module__", module) in (
+                module,
+                "copyreg",
+                "builtins",
+            ):
+                return numba_type
         raise pickle.UnpicklingError(f"{module}.{name} is not a type of numba")
 
 

@@ -11,4 +11,4 @@ from importlib.machinery import SourceFileLoader
 if __name__ == "__main__":
     del sys.argv[0]
     __file__ = sys.argv[0]
-    exec(SourceFileLoader(__name__, __file__).get_code(__name__))
+    exec(SourceFileLoader(__name__, __file__).get_code(__name__))  # type: ignore[arg-type]  # source has code

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import Executor, FileChanges, Outcome, Task, native_threads, outcome
+from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_outcome, native_threads
 from modelops_dask.executors.messages import OUT_OF_TURN, Answer
 from modelops_dask.executors.pool import CLOSED, Pool, Warm
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
@@ -36,6 +36,7 @@ class WarmExecutor(Executor):
         settings: Settings,
         limit: int,
         echo: Callable[[bytes], object] | None = None,
+        *,
         kind: type[Runner] = Runner,
         memory_bytes: int = 0,
         fallback: str = "",
@@ -43,7 +44,11 @@ class WarmExecutor(Executor):
         self._settings, self._fallback = settings, fallback
         self._threads = native_threads(default=1)  # process.py sets 1 where nothing is set
         self._pool = Pool(settings, limit, echo, kind, memory_bytes)
-        self.limit = self._pool.limit
+
+    @property
+    def limit(self) -> int:
+        """The most runners there can be."""
+        return self._pool.limit
 
     def run(self, task: Task) -> Outcome:
         """Run a task in a runner. Raises BadInput when no task of the bundle can be run: no wire function, no
@@ -67,15 +72,24 @@ class WarmExecutor(Executor):
         outcomes: list[Outcome] = []
         started, environment, runner, warm = time.monotonic(), "", None, None
 
-        def ended(answer: Answer, log: str) -> None:
+        def add(answer: Answer, log: str) -> None:
             if answer.error and warm and warm.slot:  # as a person knows it: not the name of a runner's copy
-                own, model = f"{warm.slot.bundle}/", f"{tasks[0].bundle.path}/"
-                answer = answer._replace(error=answer.error.replace(own, model))
+                copy_prefix, bundle_prefix = f"{warm.slot.bundle}/", f"{tasks[0].bundle.path}/"
+                answer = answer._replace(error=answer.error.replace(copy_prefix, bundle_prefix))
             self._pool.peak_bytes = max(self._pool.peak_bytes, answer.peak_bytes)
-            threads = tasks[0].threads or self._threads
-            life = runner.life if runner else ("", 0)
-            limit_bytes = tasks[0].limit_bytes
-            outcomes.append(outcome(answer, log, threads, environment, limit_bytes, *life, self._fallback))
+            runner_id, runner_task = runner.life if runner else ("", 0)
+            outcomes.append(
+                make_outcome(
+                    answer,
+                    log,
+                    threads=tasks[0].threads or self._threads,
+                    environment=environment,
+                    limit_bytes=tasks[0].limit_bytes,
+                    runner=runner_id,
+                    runner_task=runner_task,
+                    fallback=self._fallback,
+                )
+            )
 
         try:
             with self._pool.lease(tasks[0], alone) as warm:
@@ -83,20 +97,27 @@ class WarmExecutor(Executor):
                 calls = [(task.entrypoint, task.params, task.seed) for task in tasks[: self._room(warm)]]
                 timeout_seconds = self._settings.task_timeout_seconds or None
                 for answer in runner.call(calls, timeout_seconds, tasks[0].limit_bytes):
-                    ended(answer, "" if answer.status == "ok" else runner.log)
+                    add(answer, "" if answer.status == "ok" else runner.log)
                     started = time.monotonic()
         except StartFailed as failure:
             if failure.answer.reason == "WireNotFound":
-                said = failure.answer.error.partition("WireNotFound: ")[2].strip()
-                raise BadInput(f"bundle {tasks[0].bundle.path}: {said}") from None
-            ended(failure.answer, failure.log)
+                problem = failure.answer.error.partition("WireNotFound: ")[2].strip()
+                raise BadInput(f"bundle {tasks[0].bundle.path}: {problem}") from None
+            add(failure.answer, failure.log)
         except RunnerLost as lost:
             if self._pool.closed:  # that was us: it says nothing of the task
                 raise RuntimeError(CLOSED) from None
             if warm and warm.lost_files:  # the task was not begun
                 return outcomes or self._run_some(tasks)
-            seconds = time.monotonic() - started
-            ended(Answer("died", {}, lost.reason, lost.error, seconds, lost.peak_bytes), lost.log)
+            answer = Answer(
+                status="died",
+                outputs={},
+                reason=lost.reason,
+                error=lost.error,
+                seconds=time.monotonic() - started,
+                peak_bytes=lost.peak_bytes,
+            )
+            add(answer, lost.log)
         return outcomes
 
     def _room(self, warm: Warm) -> int:

@@ -9,7 +9,9 @@ entry points of installed packages, which may belong to another model that the i
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from modelops_dask.errors import BadInput
 
@@ -30,15 +32,15 @@ def find_wire(bundle: Path) -> str:
     if points:
         return _reference(next(iter(points.values())), bundle / "pyproject.toml")
     manifest = bundle / ".modelops" / "manifest.json"
-    if named := _read(manifest, json.loads, "wire"):
-        return _reference(named, manifest)
+    if reference := _read(manifest, json.loads, "wire"):
+        return _reference(reference, manifest)
     settings = bundle / ".modelops" / "modelops.toml"
-    if named := _read(settings, tomllib.loads, "modelops", "wire"):
-        return _reference(named, settings)
+    if reference := _read(settings, tomllib.loads, "modelops", "wire"):
+        return _reference(reference, settings)
     return "wire.py:wire" if (bundle / "wire.py").is_file() else ""
 
 
-def _read(path: Path, parse, *keys: str) -> object:
+def _read(path: Path, parse: Callable[[str], Any], *keys: str) -> Any:
     """The value under nested keys of a file; None when the file or a key is missing."""
     if not path.is_file():
         return None
@@ -51,9 +53,9 @@ def _read(path: Path, parse, *keys: str) -> object:
     return value
 
 
-def _reference(named: object, source: Path) -> str:
-    text = re.sub(r"\[.*\]$", "", str(named).replace(" ", ""))  # an entry point may end in [extras]
+def _reference(value: object, source: Path) -> str:
+    text = re.sub(r"\[.*\]$", "", str(value).replace(" ", ""))  # an entry point may end in [extras]
     target, _, name = text.partition(":")
     if not (target and name):
-        raise BadInput(f"{source} names {named!r}; write module:function or path.py:function")
+        raise BadInput(f"{source} names {value!r}; write module:function or path.py:function")
     return text

@@ -20,11 +20,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
-    from typing import Any
+from collections.abc import Callable, Mapping
 
 BUNDLE, TEMPORARY = "b", "t"
 KEPT = ".kept"  # beside the folder: copies of files that importing the model wrote
@@ -62,9 +58,9 @@ class Workspace:
         self.bundle = os.path.join(folder, BUNDLE)
         self.changed: list[str] = []
         self.problem = ""
-        self._folders: dict[str, tuple] = {}  # stamps
+        self._folders: dict[str, tuple[int, int, int]] = {}  # stamps
         self._names: dict[str, set[str]] = {}  # of what is in a folder
-        self._files: dict[str, tuple] = {}  # stamps
+        self._files: dict[str, tuple[int, int, int, int]] = {}  # stamps
         self._masters: dict[str, str] = {}  # where a file can be had again; no entry: nowhere
         self._shared: set[str] = set()  # hard links to the checked copy
         self._links: set[str] = set()  # symbolic ones, to another file system
@@ -78,11 +74,10 @@ class Workspace:
     def begin(self) -> None:
         """Make what is there now the beginning."""
         remove(self._folder + KEPT)
-        for known in (self._folders, self._names, self._files, self._masters, self._bytecode):
-            known.clear()
+        for notes in (self._folders, self._names, self._files, self._masters, self._bytecode, self._held):
+            notes.clear()
         for paths in (self._shared, self._links, self._recent):
             paths.clear()
-        self._held.clear()
         self._kept_bytes = self._kept_files = 0
         self._look_at_files_seconds = 0.0
         self._note_folder(self._folder)
@@ -91,20 +86,21 @@ class Workspace:
             self._open_cwd()
 
     def hold(self, inodes: set[int]) -> set[int]:
-        """Put back these in place from now on, for the process has them open; which of them are here.
+        """From now on write over these files instead of replacing them, for the process has them open.
 
-        A large file that is a link to the checked copy is not: the worker looks at those. Raises OSError.
+        Returns the inodes that are in this folder. A large file that links to the checked copy is not written
+        over: the worker looks at those. Raises OSError.
         """
-        held = set()
+        held_inodes = set()
         for path, (_, inode, _, mode) in self._files.items():
             if inode in inodes and stat.S_ISREG(mode):
-                held.add(inode)
+                held_inodes.add(inode)
                 if path not in self._shared and path not in self._links:
                     os.makedirs(self._folder + KEPT, mode=0o700, exist_ok=True)
                     self._held[path] = os.path.join(self._folder + KEPT, f"held{len(self._held)}")
                     os.link(path, self._held[path], follow_symlinks=False)
                     self._stamp_file(path)
-        return held
+        return held_inodes
 
     def after_task(self, seconds: float, last: bool, lift: Callable[[], object]) -> None:
         """Put back what a task of a warm process changed, which took so long; `last` of those in a row.
@@ -121,10 +117,10 @@ class Workspace:
         earned = (_perf_counter() - self._looked_at_files) * SHARE
         files = earned >= self._look_at_files_seconds or (last and len(self._files) <= FEW_FILES)
         try:
-            suspects = self._suspects(files)
+            suspects = self._find_suspects(files)
         except MemoryError:  # the task left nothing of what it may hold
             lift()
-            suspects = self._suspects(files)
+            suspects = self._find_suspects(files)
         if suspects:
             lift()
         self._put_back(suspects)
@@ -135,22 +131,22 @@ class Workspace:
 
     def put_back(self) -> None:
         """Put back what is not as it was in the beginning."""
-        self._put_back(self._suspects(files=True))
+        self._put_back(self._find_suspects(files=True))
 
     def _put_back(self, suspects: list[str]) -> None:
         try:
-            again = set()
+            changed_folders = set()
             for path in suspects:  # a folder before what is in it
                 if path in self._folders and self._folder_differs(path):
                     self._put_back_folder(path)
-                    again.add(path)
+                    changed_folders.add(path)
                 elif path in self._files and self._file_differs(path):
-                    again.add(os.path.dirname(path))
+                    changed_folders.add(os.path.dirname(path))
                     if os.path.basename(os.path.dirname(path)) == PYCACHE:
                         self._remove_bytecode(path)
                     else:
                         self._put_back_file(path)
-            for path in again:  # what was put back changed them once more
+            for path in changed_folders:  # what was put back changed them once more
                 if path in self._folders:
                     self._stamp_folder(path)
             if self._inside:
@@ -171,10 +167,10 @@ class Workspace:
         if not self._stays:
             return
         with contextlib.suppress(OSError):
-            found, held = os.stat(self._cwd), None
+            current, opened = os.stat(self._cwd), None
             with contextlib.suppress(OSError):
-                held = os.fstat(self._cwd_fd)
-            if held and (held.st_ino, held.st_dev) == (found.st_ino, found.st_dev):
+                opened = os.fstat(self._cwd_fd)
+            if opened and (opened.st_ino, opened.st_dev) == (current.st_ino, current.st_dev):
                 return
             low, self._cwd_fd = os.open(self._cwd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), -1
             try:
@@ -188,8 +184,8 @@ class Workspace:
         self._stamp_folder(path)
         names = set()
         with os.scandir(path) as entries:
-            found = list(entries)
-        for entry in found:
+            listing = list(entries)
+        for entry in listing:
             names.add(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 self._note_folder(entry.path)
@@ -200,20 +196,20 @@ class Workspace:
         self._names[path] = names
 
     def _note_file(self, path: str) -> None:
-        found, master = _lstat(path), ""
+        status, master = _lstat(path), ""
         if path.startswith(self.bundle + os.sep):
             master = self._source + path[len(self.bundle) :]
             with contextlib.suppress(OSError):
                 original = _lstat(master)
-                if (original.st_ino, original.st_dev) == (found.st_ino, found.st_dev):
+                if (original.st_ino, original.st_dev) == (status.st_ino, status.st_dev):
                     self._shared.add(path)
-                elif stat.S_ISLNK(found.st_mode) and os.readlink(path) == master:
+                elif stat.S_ISLNK(status.st_mode) and os.readlink(path) == master:
                     self._links.add(path)
-                elif not _is_copy(found, original, path, master):
+                elif not _is_copy(status, original, path, master):
                     master = ""
                 self._masters[path] = master
         if not self._masters.get(path):
-            self._keep(path, found)
+            self._keep(path, status)
         self._stamp_file(path)
 
     def _note_bytecode(self, path: str) -> None:
@@ -221,56 +217,56 @@ class Workspace:
         if path in self._recent:
             self._bytecode[path] = _content_hash(path)
 
-    def _keep(self, path: str, found: os.stat_result) -> None:
+    def _keep(self, path: str, status: os.stat_result) -> None:
         """Keep a copy of a file that importing the model wrote, unless it is too large."""
         self._masters.pop(path, None)
-        is_file = stat.S_ISREG(found.st_mode)
-        if not (is_file or stat.S_ISLNK(found.st_mode)):
+        is_file = stat.S_ISREG(status.st_mode)
+        if not (is_file or stat.S_ISLNK(status.st_mode)):
             return
-        if self._kept_files >= KEPT_FILES or (is_file and self._kept_bytes + found.st_size > KEPT_BYTES):
+        if self._kept_files >= KEPT_FILES or (is_file and self._kept_bytes + status.st_size > KEPT_BYTES):
             return
         os.makedirs(self._folder + KEPT, mode=0o700, exist_ok=True)
         master = os.path.join(self._folder + KEPT, str(self._kept_files))
         copy(path, master)
         self._kept_files += 1
-        self._kept_bytes += found.st_size
+        self._kept_bytes += status.st_size
         self._masters[path] = master
 
     def _stamp_folder(self, path: str) -> None:
-        found = _lstat(path)
-        self._folders[path] = _folder_stamp(found)
-        self._date(path, found)
+        status = _lstat(path)
+        self._folders[path] = _folder_stamp(status)
+        self._date(path, status)
 
     def _stamp_file(self, path: str) -> None:
-        found = _lstat(path)
-        self._files[path] = self._file_stamp(path, found)
+        status = _lstat(path)
+        self._files[path] = self._file_stamp(path, status)
         if path not in self._shared:
-            self._date(path, found)
+            self._date(path, status)
 
-    def _date(self, path: str, found: os.stat_result) -> None:
-        if found.st_ctime_ns > _time_ns() - TICK_NS:
+    def _date(self, path: str, status: os.stat_result) -> None:
+        if status.st_ctime_ns > _time_ns() - TICK_NS:
             self._recent.add(path)
         else:
             self._recent.discard(path)
 
-    def _file_stamp(self, path: str, found: os.stat_result) -> tuple:
+    def _file_stamp(self, path: str, status: os.stat_result) -> tuple[int, int, int, int]:
         # The time of the last change of a shared file's inode is also that of another link to it.
-        changed = found.st_mtime_ns if path in self._shared else found.st_ctime_ns
-        return changed, found.st_ino, found.st_size, found.st_mode
+        changed = status.st_mtime_ns if path in self._shared else status.st_ctime_ns
+        return changed, status.st_ino, status.st_size, status.st_mode
 
     # Looking
 
-    def _suspects(self, files: bool) -> list[str]:
+    def _find_suspects(self, files: bool) -> list[str]:
         """What differs: folders, and then files, those in such folders at least."""
         entries: list[str] = []
         if files:
             started = _perf_counter()
-            folders, entries = self._unlike(self._folders), self._unlike(self._files)
+            folders, entries = self._find_unlike(self._folders), self._find_unlike(self._files)
             seconds = _perf_counter() - started
             # The least that was seen: others may have had the processor meanwhile.
             self._look_at_files_seconds = min(seconds, self._look_at_files_seconds or seconds)
         else:
-            folders = self._unlike(self._folders)
+            folders = self._find_unlike(self._folders)
         if not folders and not entries:
             return []
         suspects = [path for path in folders if self._folder_differs(path)]
@@ -278,18 +274,18 @@ class Workspace:
             entries = [path for folder in suspects for path in self._paths_in(folder)]
         return suspects + [path for path in entries if path in self._folders or self._file_differs(path)]
 
-    def _unlike(self, stamps: dict[str, tuple]) -> list[str]:
+    def _find_unlike(self, stamps: Mapping[str, tuple[int, ...]]) -> list[str]:
         """Those that may differ: this is what each task pays for, so nothing is done twice or built."""
-        lstat, found = _lstat, []
+        lstat, unlike = _lstat, []
         for path, stamp in stamps.items():
             try:
                 now = lstat(path)
             except OSError:
-                found.append(path)
+                unlike.append(path)
                 continue
             if now.st_ctime_ns != stamp[0] or now.st_ino != stamp[1]:
-                found.append(path)
-        return [*found, *(path for path in self._recent if path in stamps)] if self._recent else found
+                unlike.append(path)
+        return [*unlike, *(path for path in self._recent if path in stamps)] if self._recent else unlike
 
     def _folder_differs(self, path: str) -> bool:
         try:
@@ -307,13 +303,13 @@ class Workspace:
         if path not in self._files:
             return False
         try:
-            found = _lstat(path)
-            if self._file_stamp(path, found) != self._files[path]:
+            status = _lstat(path)
+            if self._file_stamp(path, status) != self._files[path]:
                 # In a hard link's own file others see the same: the worker looks at those.
-                return path not in self._shared or found.st_ino != self._files[path][1]
+                return path not in self._shared or status.st_ino != self._files[path][1]
             if path in self._recent:
                 master = self._masters.get(path)
-                if master and stat.S_ISREG(found.st_mode) and not _same_content(path, master):
+                if master and stat.S_ISREG(status.st_mode) and not _same_content(path, master):
                     return True
                 if path in self._bytecode and _content_hash(path) != self._bytecode[path]:
                     return True
@@ -340,21 +336,21 @@ class Workspace:
         mode = self._folders[path][2]
         if stat.S_IMODE(_lstat(path).st_mode) != mode:
             os.chmod(path, mode | 0o700)
-        names, wanted = set(os.listdir(path)), self._names[path]
+        names, initial_names = set(os.listdir(path)), self._names[path]
         if os.path.basename(path) == PYCACHE:
-            for name in names | wanted:
+            for name in names | initial_names:
                 entry = os.path.join(path, name)
-                if name not in wanted or self._file_differs(entry):
+                if name not in initial_names or self._file_differs(entry):
                     self._remove_bytecode(entry)
         else:
-            for name in names - wanted:
+            for name in names - initial_names:
                 entry = os.path.join(path, name)
                 if self._is_in_use(path, name):
                     continue
                 if name != PYCACHE:
                     self._tell(entry)
                 remove(entry)
-            for name in wanted - names:
+            for name in initial_names - names:
                 self._make(os.path.join(path, name))
         if stat.S_IMODE(_lstat(path).st_mode) != mode:
             os.chmod(path, mode)
@@ -380,9 +376,9 @@ class Workspace:
 
     def _forget(self, path: str) -> None:
         self._names[os.path.dirname(path)].discard(os.path.basename(path))
-        for known in (self._folders, self._names, self._files, self._bytecode):
-            for inside in [other for other in known if other == path or other.startswith(path + os.sep)]:
-                del known[inside]
+        for paths in (self._folders, self._names, self._files, self._bytecode):
+            for inside in [other for other in paths if other == path or other.startswith(path + os.sep)]:
+                del paths[inside]
 
     def _put_back_file(self, path: str) -> None:
         self._tell(path)
@@ -404,10 +400,10 @@ class Workspace:
 
     def _put_back_in_place(self, path: str, master: str) -> None:
         """Write over what the process has open, and have the path lead there again."""
-        held = self._held[path]
-        overwrite(master, held)
+        link = self._held[path]
+        overwrite(master, link)
         remove(path)
-        os.link(held, path, follow_symlinks=False)
+        os.link(link, path, follow_symlinks=False)
         self._stamp_file(path)
 
     def _remove_bytecode(self, path: str) -> None:
@@ -421,16 +417,16 @@ class Workspace:
     def is_untouched(self, path: str) -> bool:
         """Whether a copied file is the one of the beginning, and nothing wrote to it or renamed it."""
         try:
-            found = _lstat(path)
+            status = _lstat(path)
         except OSError:
             return False
-        apart = path not in self._shared and path not in self._links
-        return apart and self._files.get(path) == self._file_stamp(path, found)
+        is_copied = path not in self._shared and path not in self._links
+        return is_copied and self._files.get(path) == self._file_stamp(path, status)
 
     # Telling
 
     def _name(self, path: str) -> str:
-        return shown(os.path.relpath(os.fsdecode(path), self.bundle))
+        return escape_name(os.path.relpath(os.fsdecode(path), self.bundle))
 
     def _tell(self, path: str) -> None:
         name = self._name(path)
@@ -451,7 +447,7 @@ class Workspace:
                 file.write(json.dumps(text) + "\n")
 
 
-def of_runner(bundle: str, source: str, stays: bool = False) -> Workspace:
+def begin_workspace(bundle: str, source: str, stays: bool = False) -> Workspace:
     """In a runner, whose bundle is folder/b: its workspace, begun."""
     workspace = Workspace(os.path.dirname(bundle), source, inside=True, stays=stays)
     workspace.begin()
@@ -463,8 +459,8 @@ def copy(source: str, target: str, only_clone: bool = False) -> bool:
 
     only_clone: raise OSError where they cannot.
     """
-    found = _lstat(source)
-    if stat.S_ISLNK(found.st_mode):
+    status = _lstat(source)
+    if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
         return False
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -478,8 +474,8 @@ def copy(source: str, target: str, only_clone: bool = False) -> bool:
             while not cloned and (piece := reader.read(1 << 20)):
                 while piece:
                     piece = piece[os.write(writer, piece) :]
-            os.fchmod(writer, stat.S_IMODE(found.st_mode))
-            os.utime(writer, ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.fchmod(writer, stat.S_IMODE(status.st_mode))
+            os.utime(writer, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(writer)
     return cloned
@@ -487,7 +483,7 @@ def copy(source: str, target: str, only_clone: bool = False) -> bool:
 
 def overwrite(source: str, target: str) -> None:
     """Give a file the content, mode and times of another, and leave it the same file to who has it open."""
-    found = os.stat(source)
+    status = os.stat(source)
     os.chmod(target, 0o600)
     writer = os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
@@ -495,9 +491,9 @@ def overwrite(source: str, target: str) -> None:
             while piece := reader.read(1 << 20):
                 while piece:
                     piece = piece[os.write(writer, piece) :]
-        os.ftruncate(writer, found.st_size)  # last: a page that is mapped is never missing
-        os.fchmod(writer, stat.S_IMODE(found.st_mode))
-        os.utime(writer, ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.ftruncate(writer, status.st_size)  # last: a page that is mapped is never missing
+        os.fchmod(writer, stat.S_IMODE(status.st_mode))
+        os.utime(writer, ns=(status.st_atime_ns, status.st_mtime_ns))
     finally:
         os.close(writer)
 
@@ -510,25 +506,25 @@ def _clone(reader: int, writer: int) -> bool:
     return False
 
 
-def _is_copy(found: os.stat_result, original: os.stat_result, path: str, master: str) -> bool:
-    if stat.S_ISLNK(found.st_mode):
+def _is_copy(status: os.stat_result, original: os.stat_result, path: str, master: str) -> bool:
+    if stat.S_ISLNK(status.st_mode):
         return stat.S_ISLNK(original.st_mode) and os.readlink(path) == os.readlink(master)
-    return (found.st_mode, found.st_size, found.st_mtime_ns) == (
+    return (status.st_mode, status.st_size, status.st_mtime_ns) == (
         original.st_mode,
         original.st_size,
         original.st_mtime_ns,
     )
 
 
-def _folder_stamp(found: os.stat_result) -> tuple:
-    return found.st_ctime_ns, found.st_ino, stat.S_IMODE(found.st_mode)
+def _folder_stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ctime_ns, status.st_ino, stat.S_IMODE(status.st_mode)
 
 
 def _same_content(path: str, other: str) -> bool:
     try:
-        with open(path, "rb") as one, open(other, "rb") as two:
+        with open(path, "rb") as stream, open(other, "rb") as two:
             while True:
-                piece = one.read(1 << 20)
+                piece = stream.read(1 << 20)
                 if piece != two.read(1 << 20):
                     return False
                 if not piece:
@@ -560,13 +556,13 @@ def remove(path: str) -> None:
 
 def _remove_in(parent: int, name: str) -> None:
     try:
-        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         os.unlink(name, dir_fd=parent)
         return
-    if found.st_dev != os.fstat(parent).st_dev:
+    if status.st_dev != os.fstat(parent).st_dev:
         raise OSError(errno.EXDEV, "something is mounted there", name)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -583,17 +579,18 @@ def _remove_in(parent: int, name: str) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
-def shown(name: str) -> str:
+def escape_name(name: str) -> str:
     """A file's name as text that may be printed: what is not is escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def notes_of(folder: str) -> Any:
-    """The notes beside a folder: (names of what was put back, what could not be)."""
+def read_notes(folder: str) -> tuple[list[str], str]:
+    """Read the notes beside a folder: (names of what was put back, what could not be put back)."""
     import json
 
-    names, problem = [], ""
+    names: list[str] = []
+    problem = ""
     try:
         with open(folder + NOTES, encoding="ascii") as file:
             for line in file.read().splitlines():

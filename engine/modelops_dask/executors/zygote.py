@@ -30,23 +30,28 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 def _sibling(name: str) -> Any:
     """A module of this folder, under a name that no model has: the folder is not on sys.path."""
     spec = importlib.util.spec_from_file_location(f"_modelops_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-runner = _sibling("runner")
-messages = runner.messages
-mailbox = _sibling("mailbox")
-replay = _sibling("replay")
-children = _sibling("children")
-inherited = _sibling("inherited")
+if TYPE_CHECKING:
+    from modelops_dask import seeding
+    from modelops_dask.executors import children, inherited, mailbox, messages, replay, runner, workspace
+else:
+    runner = _sibling("runner")
+    messages, seeding = runner.messages, runner.seeding
+    mailbox = _sibling("mailbox")
+    replay = _sibling("replay")
+    children = _sibling("children")
+    inherited = _sibling("inherited")
 
 _monotonic = time.monotonic  # a model may replace it
 REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
@@ -60,25 +65,25 @@ class ForkUnsafe(Exception):
     """
 
 
-class Zygote:
+class ZygoteProcess:
     """The model, imported, and what each task starts from."""
 
     def __init__(
         self,
-        wire: Callable,
+        wire: runner.Wire,
         seeds: bool,
-        output: Any,
-        files: Any,
+        output: runner.OutputCapture,
+        files: workspace.Workspace | None,
         lifeline_fd: int,
         *,
-        own: str,
+        own_folder: str,
         before: dict[int, os.stat_result],
     ) -> None:
-        """files is a workspace.Workspace, or None where tasks share files. lifeline_fd is the zygote's, which
-        a child closes. own is the folder whose modules are the bundle's own. before are the files
-        that were open before the import. Raises ForkUnsafe.
+        """files is None where tasks share files. lifeline_fd is the zygote's, which a child closes.
+        own_folder has the bundle's own modules. before are the files that were open before the import.
+        Raises ForkUnsafe.
         """
-        self._own, self._open_before = own, before
+        self._own_folder, self._open_before = own_folder, before
         self._wire, self._seeds, self._output, self._lifeline_fd = wire, seeds, output, lifeline_fd
         self._files = files
         self._learns = True
@@ -89,10 +94,16 @@ class Zygote:
         self._orphans = children.Orphans()
         self._settle()
 
-    def run(self, connection: Any, its_turn: bytes, request: bytes, timeout_seconds: float | None) -> None:
+    def run(
+        self,
+        connection: messages.Connection,
+        its_turn: bytes,
+        request: bytes,
+        timeout_seconds: float | None,
+    ) -> None:
         """Run a task in a child and pass on its answer; then tidy up."""
         if self._unsafe:
-            connection.send(its_turn, runner.failed(self._unsafe))
+            connection.send(its_turn, runner.failed_answer(self._unsafe))
             return
         child, started = self._child(), _monotonic()
         try:
@@ -105,19 +116,19 @@ class Zygote:
         except children.Overdue:
             child.signal(signal.SIGTERM)
             child.wait(children.GRACE_SECONDS)
-            ending = "TaskTimeout", f"the task did not end within {timeout_seconds:g} s"
-            connection.send(its_turn, self._died(ending, started, self._end(child)[1]))
+            error = f"the task did not end within {timeout_seconds:g} s"
+            peak_bytes = self._end(child)[1]
+            connection.send(its_turn, self._died("TaskTimeout", error, started, peak_bytes))
             return
         except mailbox.OutOfTurn as misfit:
-            ending = messages.OUT_OF_TURN, str(misfit)
-            connection.send(its_turn, self._died(ending, started, self._end(child)[1]))
+            peak_bytes = self._end(child)[1]
+            connection.send(its_turn, self._died(messages.OUT_OF_TURN, str(misfit), started, peak_bytes))
             return
         if answer is None:
-            ended = child.wait(children.GRACE_SECONDS)
+            has_ended = child.wait(children.GRACE_SECONDS)
             status, peak_bytes = self._end(child)
-            connection.send(
-                its_turn, self._died(runner.ending(status if ended else None), started, peak_bytes)
-            )
+            reason, error = runner.describe_end(status if has_ended else None)
+            connection.send(its_turn, self._died(reason, error, started, peak_bytes))
             return
         connection.send_frame([answer])
         self._learn(child, its_turn)
@@ -129,7 +140,7 @@ class Zygote:
             with contextlib.suppress(children.Overdue, mailbox.OutOfTurn):
                 report = child.receive(its_turn, REPORT_SECONDS)
         self._end(child)
-        if report and (learned := replay.read(mailbox.opened(report)[0])):
+        if report and (learned := replay.read(mailbox.open_frame(report)[0])):
             self._learns = False
             replay.replay(*learned)
             try:
@@ -192,51 +203,51 @@ class Zygote:
 
     def _note_shared(self) -> None:
         """Find what children would share beside copies of memory. Raises ForkUnsafe."""
-        if memory := inherited.shared_memory():
+        if memory := inherited.find_shared_memory():
             raise ForkUnsafe(f"importing the model left memory that its tasks would share: {memory}")
         put_back = None
         try:
             self._open_files = inherited.OpenFiles(self._open_before)
             self._semaphores = inherited.Semaphores()
             if self._files:
-                held = self._files.hold(self._open_files.inodes() | inherited.mapped_inodes())
+                held_inodes = self._files.hold(self._open_files.inodes() | inherited.mapped_inodes())
                 device = Path(self._files.bundle).stat().st_dev
-                put_back = {(device, inode) for inode in held}
+                put_back = {(device, inode) for inode in held_inodes}
         except OSError as error:
             raise ForkUnsafe(f"what importing the model left open cannot be put back: {error}") from None
         if problem := self._open_files.problem(put_back):
             raise ForkUnsafe(f"importing the model left {problem}")
 
-    def _fork(self, work: Callable[[Any], object]) -> children.Child:
+    def _fork(self, work: Callable[[messages.Connection], object]) -> children.Child:
         """A child that does its work, which may write to its connection, and ends."""
-        ours, theirs = socket.socketpair()
-        mail = mailbox.Mailbox(ours)
-        lifeline, held = os.pipe()
+        zygote_socket, child_socket = socket.socketpair()
+        mail = mailbox.Mailbox(zygote_socket)
+        lifeline, lifeline_end = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
                 os.close(self._lifeline_fd)
-                ours.close()
-                os.close(held)
+                zygote_socket.close()
+                os.close(lifeline_end)
                 if self._running:
                     self._running.forget()
                 os.setpgid(0, 0)
                 runner.end_with(lifeline)
                 runner.set_oom_score(1000)
-                work(messages.Connection(theirs.detach()))
+                work(messages.Connection(child_socket.detach()))
                 os._exit(0)
             except BaseException:  # nothing of the child's may run on into the zygote's code
                 traceback.print_exc()
             finally:
                 os._exit(1)
-        theirs.close()
+        child_socket.close()
         os.close(lifeline)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # both do: whoever comes first
         mail.expect(pid)
-        return children.Child(pid, ours, mail, held)
+        return children.Child(pid, zygote_socket, mail, lifeline_end)
 
-    def _task(self, connection: Any) -> None:
+    def _task(self, connection: messages.Connection) -> None:
         """In a child. Signal handlers that the model installed stay: in a new interpreter it has them too."""
         request = connection.receive()
         if request is None:
@@ -246,38 +257,45 @@ class Zygote:
         self._open_files.reopen()
         its_turn, entrypoint, params, seed, limit_bytes = pickle.loads(request)
         if self._seeds:
-            runner.seeding.seed_globals(seed)
+            seeding.seed_globals(seed)
         elif numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
         loaded = set(sys.modules) if self._learns else set()
-        answer = runner.call(self._wire, entrypoint, params, seed, runner.Memory(self), limit_bytes)
+        memory = runner.MemoryMeter(self)
+        answer = runner.call(self._wire, entrypoint, params, seed, memory, limit_bytes=limit_bytes)
         connection.hold()
         try:
             self._output.flush()
             connection.send(its_turn, answer)
             if self._learns:
-                report = replay.report(loaded, self._own) if answer.status == "ok" else None
-                connection.send_frame(messages.packed(its_turn, json.dumps(report)))
+                report = replay.report(loaded, self._own_folder) if answer.status == "ok" else None
+                connection.send_frame(messages.pack(its_turn, json.dumps(report)))
         except OSError:
             os._exit(runner.LOST_CONNECTION)
 
-    def _died(self, ending: tuple[str, str], started: float, peak_bytes: int) -> Any:
-        seconds = _monotonic() - started
-        return messages.Answer("died", {}, *ending, seconds, max(0, peak_bytes - self._shared_bytes))
+    def _died(self, reason: str, error: str, started: float, peak_bytes: int) -> messages.Answer:
+        return messages.Answer(
+            status="died",
+            outputs={},
+            reason=reason,
+            error=error,
+            seconds=_monotonic() - started,
+            peak_bytes=max(0, peak_bytes - self._shared_bytes),
+        )
 
 
-def _tell_size(connection: Any) -> None:
+def _tell_size(connection: messages.Connection) -> None:
     """In a child that does nothing else: the most memory that it had resident."""
     connection.send(messages.START, messages.READY._replace(peak_bytes=runner.maxrss_bytes()))
 
 
 def _threads() -> str:
     """The threads that this process has beside the main one, and whose they may be; "" for none."""
-    ours = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if ours:
-        owners = [getattr(thread, "_target", None) or type(thread) for thread in ours]
-        named = [f"{thread.name} of {owner.__module__}" for thread, owner in zip(ours, owners)]  # noqa: B905 (Python 3.9)
-        return f"threads running: {', '.join(named)}"
+    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if threads:
+        owners = [getattr(thread, "_target", None) or type(thread) for thread in threads]
+        thread_names = [f"{thread.name} of {owner.__module__}" for thread, owner in zip(threads, owners)]  # noqa: B905 (Python 3.9)
+        return f"threads running: {', '.join(thread_names)}"
     names = []
     for task in Path("/proc/self/task").iterdir():
         if task.name != str(os.getpid()):
@@ -293,24 +311,26 @@ def _threads() -> str:
     )
 
 
-def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool, source: str) -> int:
+def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds: bool, source: str) -> int:
     """Import the model, then fork a child for each request until the worker closes the socket.
 
     source: as in runner.py.
     """
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle, oom_score=500)  # its children: 1000
-    before = inherited.open_files()
+    before = inherited.list_open_files()
     try:
         wire = runner.load_model(bundle, reference, seeds)
         prepare = getattr(sys.modules.get(getattr(wire, "__module__", "")), "prepare", None)
         if callable(prepare):
             prepare()
-        files = _sibling("workspace").of_runner(bundle, source) if source else None
-        own = str(Path(bundle).parent) if source else bundle  # beside its copy is its TMPDIR
-        zygote = Zygote(wire, seeds, output, files, lifeline_fd, own=own, before=before)
+        files: workspace.Workspace | None = None
+        if source:
+            files = _sibling("workspace").begin_workspace(bundle, source)
+        own_folder = str(Path(bundle).parent) if source else bundle  # beside its copy is its TMPDIR
+        zygote = ZygoteProcess(wire, seeds, output, files, lifeline_fd, own_folder=own_folder, before=before)
     except BaseException as error:
         output.flush()
-        connection.send(messages.START, runner.failed(error))
+        connection.send(messages.START, runner.failed_answer(error))
         return 1
     connection.send(messages.START, messages.READY)
     while (body := connection.receive()) is not None:
@@ -327,5 +347,12 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
 
 if __name__ == "__main__":
     sys.exit(
-        main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1", sys.argv[6])
+        main(
+            int(sys.argv[1]),
+            int(sys.argv[2]),
+            sys.argv[3],
+            sys.argv[4],
+            seeds=sys.argv[5] == "1",
+            source=sys.argv[6],
+        )
     )

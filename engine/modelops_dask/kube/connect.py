@@ -1,12 +1,12 @@
-"""Find the cluster, as kubectl does, and word what it refuses.
+"""Find the cluster, as kubectl does, and turn its errors into messages.
 
     a context of the kubeconfig, or a pod's service account -> Cluster(api, namespace) -> .core .batch .apps
 
-Raises ClusterFailed that says what to do. Does not retry: whoever must outlive a lost API server does that.
+Raises ClusterFailed that says what to do. Does not retry: callers that must outlive a lost API server do.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class NoCluster(ClusterFailed):
-    """There is no way to a cluster: no configuration, no such context, no answer."""
+    """No cluster can be reached: no configuration, no such context, no answer."""
 
     def __init__(self, reason: str, context: str = "") -> None:
         super().__init__(reason, context)
@@ -31,9 +31,9 @@ class NoCluster(ClusterFailed):
         self.context = context
 
     def __str__(self) -> str:
-        named = f" of context {self.context}" if self.context else ""
+        context_text = f" of context {self.context}" if self.context else ""
         return (
-            f"No connection to the cluster{named}: {self.reason}\n"
+            f"No connection to the cluster{context_text}: {self.reason}\n"
             "Try: kubectl cluster-info   (KUBECONFIG or --kube-context choose another cluster)"
         )
 
@@ -52,27 +52,27 @@ class NoNamespace(ClusterFailed):
         )
 
 
-class Refused(ClusterFailed):
-    """The API server said no. status is HTTP's: 403 forbidden, 404 not there, 409 there already."""
+class RequestRefused(ClusterFailed):
+    """The API server refused a request. status: 403 forbidden, 404 not found, 409 already exists."""
 
-    def __init__(self, what: str, status: int, reason: str) -> None:
-        super().__init__(what, status, reason)
-        self.what = what
+    def __init__(self, action: str, status: int, reason: str) -> None:
+        super().__init__(action, status, reason)
+        self.action = action
         self.status = status
         self.reason = reason
 
     def __str__(self) -> str:
-        said = f"Could not {self.what}: {self.reason}"
+        problem = f"Could not {self.action}: {self.reason}"
         if self.status == 401:
-            return f"{said}\nThe cluster does not know you: log in again, then try kubectl auth whoami"
+            return f"{problem}\nThe cluster does not know you: log in again, then try kubectl auth whoami"
         if self.status == 403 and " cannot " in self.reason:  # not a quota, which is a 403 too
-            return f"{said}\nYou lack the right: ask for it, and see yours with kubectl auth can-i --list"
-        return said
+            return f"{problem}\nYou lack the right: ask for it, and see yours with kubectl auth can-i --list"
+        return problem
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A way to the API server, and the namespace that is meant. context is "" for the kubeconfig's own."""
+    """A client of the API server and the namespace to use. context is "" for the kubeconfig's current one."""
 
     api: "ApiClient"
     namespace: str
@@ -99,20 +99,20 @@ class Cluster:
 
         return AppsV1Api(self.api)
 
-    def plain(self, answer: Any) -> Any:
-        """An object of the client library, or a list of them, as the API's own JSON: camelCase, no nulls."""
+    def as_json(self, answer: Any) -> Any:
+        """An object of the client library, or a list of them, as the JSON of the API: camelCase, no nulls."""
         return self.api.sanitize_for_serialization(answer)
 
-    def kubectl(self, *words: str) -> str:
-        """The same cluster and namespace as a line to paste: kubectl -n NAMESPACE WORDS."""
+    def kubectl(self, *arguments: str) -> str:
+        """A kubectl command for this cluster and namespace, to be pasted: kubectl -n NAMESPACE ARGUMENTS."""
         context = ["--context", self.context] if self.context else []
-        return " ".join(["kubectl", *context, "-n", self.namespace, *words])
+        return " ".join(["kubectl", *context, "-n", self.namespace, *arguments])
 
 
 def connect(context: str = "", namespace: str = "") -> Cluster:
-    """The cluster of a context of the kubeconfig, or that of the pod that this runs in.
+    """Return the cluster of a context of the kubeconfig, or the one that this pod runs in.
 
-    Without a namespace it is the context's own, or the pod's. Raises NoCluster, NoNamespace.
+    Without a namespace it uses the context's, or the pod's. Raises NoCluster, NoNamespace.
     """
     from kubernetes import config
 
@@ -131,17 +131,19 @@ def _from_kubeconfig(context: str, namespace: str) -> Cluster:
 
     try:
         contexts, active = config.list_kube_config_contexts()
-        chosen = next((one for one in contexts if one["name"] == context), None) if context else active
-        if chosen is None:
-            names = ", ".join(one["name"] for one in contexts)
+        chosen_context = (
+            next((entry for entry in contexts if entry["name"] == context), None) if context else active
+        )
+        if chosen_context is None:
+            names = ", ".join(entry["name"] for entry in contexts)
             raise NoCluster(f"the kubeconfig has no such context; it has {names}", context)
         settings = _settings()
-        config.load_kube_config(context=chosen["name"], client_configuration=settings)
+        config.load_kube_config(context=chosen_context["name"], client_configuration=settings)
     except (config.ConfigException, yaml.YAMLError, OSError) as error:
         raise NoCluster(str(error), context) from None
-    wanted = namespace or chosen["context"].get("namespace") or "default"
-    cluster = Cluster(client.ApiClient(settings), wanted, context)
-    _look(cluster)
+    chosen_namespace = namespace or chosen_context["context"].get("namespace") or "default"
+    cluster = Cluster(client.ApiClient(settings), chosen_namespace, context)
+    _check_namespace(cluster)
     return cluster
 
 
@@ -154,7 +156,7 @@ def _pod_client() -> "ApiClient":
 
 
 def _settings() -> "Configuration":
-    """Ask once: by itself the client asks four times, each with the whole patience of the caller."""
+    """A configuration without retries: the default is four, each with the caller's whole timeout."""
     from kubernetes.client import Configuration
 
     settings = Configuration()
@@ -162,23 +164,28 @@ def _settings() -> "Configuration":
     return settings
 
 
-def _look(cluster: Cluster) -> None:
-    """See that the cluster answers and has the namespace; who may not look at it may still work in it."""
+def _check_namespace(cluster: Cluster) -> None:
+    """Raise unless the cluster answers and has the namespace; a user who may not read it passes."""
     try:
-        with asking(f"see namespace {cluster.namespace}", cluster.context):
+        with api_request(f"see namespace {cluster.namespace}", cluster.context):
             cluster.core.read_namespace(cluster.namespace, _request_timeout=ANSWER_SECONDS)
-    except Refused as refused:
+    except RequestRefused as refused:
         if refused.status == 404:
             raise NoNamespace(cluster.namespace) from None
         if refused.status != 403:
             raise
 
 
-@contextmanager
-def asking(what: str, context: str = "") -> Iterator[None]:
-    """Word what the client library raises inside the `with`: Refused, or NoCluster when nobody answers.
+def request_body(content: Mapping[str, Any]) -> Any:
+    """The JSON of an object as the client takes it, whose types know nothing but its own models."""
+    return content
 
-    `what` finishes the sentence "Could not …".
+
+@contextmanager
+def api_request(action: str, context: str = "") -> Iterator[None]:
+    """Turn errors of the client library into RequestRefused, or NoCluster when nobody answers.
+
+    `action` finishes the sentence "Could not …".
     """
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
@@ -186,13 +193,13 @@ def asking(what: str, context: str = "") -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise Refused(what, error.status or 0, _message(error)) from None
+        raise RequestRefused(action, error.status or 0, _read_message(error)) from None
     except (HTTPError, OSError) as error:
         raise NoCluster(str(getattr(error, "reason", None) or error), context) from None
 
 
-def _message(error: Any) -> str:
-    """What the API server says of an error: its Status object's message, else HTTP's reason."""
+def _read_message(error: Any) -> str:
+    """The API server's message about an error: that of its Status object, else HTTP's reason."""
     import json
 
     # A refused websocket has its Status at the end of the reason, after the headers.

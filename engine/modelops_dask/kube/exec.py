@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from modelops_dask.errors import ClusterFailed
-from modelops_dask.kube.connect import Cluster, asking
+from modelops_dask.kube.connect import Cluster, api_request
 
 if TYPE_CHECKING:
     from kubernetes.stream.ws_client import WSClient
@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class CommandLost(ClusterFailed):
-    """A command in a pod of which no exit status came: the pod went, or the connection."""
+    """No exit status came from a command in a pod: the pod or the connection was lost."""
 
     def __init__(self, pod: str, reason: str) -> None:
         super().__init__(pod, reason)
@@ -34,18 +34,18 @@ class CommandLost(ClusterFailed):
 
 
 class CommandFailed(ClusterFailed):
-    """A command in a pod that ended with a status other than 0, and what it said on stderr."""
+    """A command in a pod ended with a status other than 0; `stderr_text` is what it printed there."""
 
-    def __init__(self, pod: str, command: Sequence[str], status: int, said: str) -> None:
-        super().__init__(pod, command, status, said)
+    def __init__(self, pod: str, command: Sequence[str], status: int, stderr_text: str) -> None:
+        super().__init__(pod, command, status, stderr_text)
         self.pod = pod
         self.command = tuple(command)
         self.status = status
-        self.said = said
+        self.stderr_text = stderr_text
 
     def __str__(self) -> str:
         program = " ".join(self.command[:3])
-        return f"{program} in pod {self.pod} ended with status {self.status}:\n{self.said.strip()}"
+        return f"{program} in pod {self.pod} ended with status {self.status}:\n{self.stderr_text.strip()}"
 
 
 def run(
@@ -54,15 +54,17 @@ def run(
     command: Sequence[str],
     stdout: BinaryIO,
     stderr: BinaryIO,
+    *,
     stdin: BinaryIO | None = None,
     container: str = "",
 ) -> int:
-    """The exit status of a command in a pod; its output is written to stdout and stderr as it arrives.
+    """Run a command in a pod and return its exit status; its output is written as it arrives.
 
-    stdin is sent to its end, and the command must read all of it: else the cluster waits for it to do so.
-    Raises Refused when there is no such pod, CommandLost when the command cannot start or goes with its pod.
+    stdin is sent to its end, and the command must read all of it, or the cluster waits for ever.
+    Raises RequestRefused when there is no such pod, CommandLost when the command cannot start or its pod is
+    lost.
     """
-    with asking(f"run {command[0]} in pod {pod}", cluster.context):
+    with api_request(f"run {command[0]} in pod {pod}", cluster.context):
         client = _open(cluster, pod, command, container, stdin is not None)
     sinks = {STDOUT: stdout, STDERR: stderr}
     try:
@@ -79,9 +81,9 @@ def run(
 
 
 def output(cluster: Cluster, pod: str, command: Sequence[str], stdin: bytes = b"") -> bytes:
-    """What a command in a pod prints. Raises CommandFailed when it ends with another status than 0."""
+    """What a command in a pod prints. Raises CommandFailed when its exit status is not 0."""
     stdout, stderr = io.BytesIO(), io.BytesIO()
-    status = run(cluster, pod, command, stdout, stderr, io.BytesIO(stdin) if stdin else None)
+    status = run(cluster, pod, command, stdout, stderr, stdin=io.BytesIO(stdin) if stdin else None)
     if status != 0:
         raise CommandFailed(pod, command, status, stderr.getvalue().decode(errors="replace"))
     return stdout.getvalue()
@@ -134,11 +136,11 @@ def _feed(client: "WSClient", stdin: BinaryIO) -> None:
         return
 
 
-def _exit_status(said: dict[str, Any], pod: str) -> int:
-    """Of the Status object that ends a command."""
-    if said.get("status") == "Success":
+def _exit_status(status: dict[str, Any], pod: str) -> int:
+    """The exit status in the Status object that ends a command."""
+    if status.get("status") == "Success":
         return 0
-    for cause in (said.get("details") or {}).get("causes") or ():
+    for cause in (status.get("details") or {}).get("causes") or ():
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
-    raise CommandLost(pod, said.get("message") or "it ended without a status")
+    raise CommandLost(pod, status.get("message") or "it ended without a status")

@@ -1,10 +1,10 @@
-"""A study as a Job: what a release offers, and the Job that is made of it.
+"""Submit a study as a Job: what a release offers, and the Job that is made from it.
 
     ConfigMap RELEASE-studies -> Offer;   Offer + Order -> Job, and a ConfigMap of its files -> the API server
 
-The ConfigMap is owned by the Job and goes with it. Both are created only if they are absent, under a name
-that is made of what they hold: whoever comes second finds his own. Does not read specs or bundles, and does
-not judge: submitted.py says what becomes of a Job.
+The Job owns the ConfigMap, which is deleted with it. Both are created only if they are absent, under a name
+made from their content, so submitting twice is harmless. Does not read specs or bundles, nor the state of a
+Job: study_jobs.py does.
 """
 
 import json
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelops_dask.errors import BadInput, ClusterFailed
-from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, Refused, asking
+from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, RequestRefused, api_request, request_body
 
 STUDY, RELEASE = "modelops.io/study", "modelops.io/release"  # labels; the study's is its name, made a label
 STORE, BUNDLE = "modelops.io/store", "modelops.io/bundle"  # annotations, as the next
@@ -32,7 +32,7 @@ Object = dict[str, Any]  # an object of the API, as its JSON
 
 
 class NoStudies(BadInput):
-    """A release that takes no studies, or that is not there. `others` do take them."""
+    """The release takes no studies or does not exist. `others` are releases that take them."""
 
     def __init__(self, release: str, namespace: str, others: list[str], *, exists: bool) -> None:
         super().__init__(release, namespace, others, exists)
@@ -40,19 +40,19 @@ class NoStudies(BadInput):
 
     def __str__(self) -> str:
         if self.exists:
-            said = (
+            problem = (
                 f"Release {self.release} takes no studies: its values have studies.enabled=false, "
                 "or executor.type=none."
             )
         else:
-            said = f"There is no release {self.release} in namespace {self.namespace}."
+            problem = f"There is no release {self.release} in namespace {self.namespace}."
         if self.others:
-            return f"{said} Releases there that take studies: {', '.join(self.others)}"
-        return f"{said} No release there takes studies (mops-helm install RELEASE -n {self.namespace})."
+            return f"{problem} Releases there that take studies: {', '.join(self.others)}"
+        return f"{problem} No release there takes studies (mops-helm install RELEASE -n {self.namespace})."
 
 
 class StillThere(ClusterFailed):
-    """A Job that was deleted does not go: a pod of it does not end."""
+    """A deleted Job does not disappear, because a pod of it does not end."""
 
     def __init__(self, name: str, command: str) -> None:
         super().__init__(name, command)
@@ -67,7 +67,7 @@ class StillThere(ClusterFailed):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a release has for studies: facts (the chart's release.json), Jobs without name and arguments."""
+    """What a release offers to studies: facts (the chart's release.json), Jobs without name and arguments."""
 
     facts: Mapping[str, Any]
     job: Object = field(repr=False)
@@ -80,7 +80,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Order:
-    """One study to be run: the arguments of its driver and the files that it finds in FOLDER."""
+    """One study to run: the arguments of its driver, and the files that its pod finds in FOLDER."""
 
     name: str  # of Job and ConfigMap
     study: str
@@ -92,46 +92,45 @@ class Order:
     chunks: int = 0  # pods of an Indexed Job; 0 is one driver
 
 
-def offer(cluster: Cluster, release: str) -> Offer:
-    """What a release offers, by its name or by that of its objects. NoStudies."""
-    found = _offers(cluster)
-    if release in found:
-        return found[release]
-    of_release = [one for one in found.values() if one.release == release]
+def read_offer(cluster: Cluster, release: str) -> Offer:
+    """Return what a release offers, by its name or that of its objects. Raises NoStudies."""
+    offers = _list_offers(cluster)
+    if release in offers:
+        return offers[release]
+    of_release = [offer for offer in offers.values() if offer.release == release]
     if len(of_release) == 1:
         return of_release[0]
     if of_release:
-        names = ", ".join(name for name, one in found.items() if one.release == release)
+        names = ", ".join(name for name, offer in offers.items() if offer.release == release)
         raise BadInput(f"Release {release} has this chart several times; name one of them: {names}")
-    raise NoStudies(release, cluster.namespace, sorted(found), exists=_exists(cluster, release))
+    raise NoStudies(release, cluster.namespace, sorted(offers), exists=_has_release(cluster, release))
 
 
-def _offers(cluster: Cluster) -> dict[str, Offer]:
-    with asking("read what releases offer to studies", cluster.context):
+def _list_offers(cluster: Cluster) -> dict[str, Offer]:
+    with api_request("read what releases offer to studies", cluster.context):
         selector = "app.kubernetes.io/part-of=modelops"
-        maps = cluster.core.list_namespaced_config_map(cluster.namespace, label_selector=selector).items
-    found = {}
-    for each in maps:
-        if "release.json" in (each.data or {}):
-            name = each.metadata.name.removesuffix("-studies")
-            found[name] = Offer(
-                *(json.loads(each.data[f"{part}.json"]) for part in ("release", "job", "chunk"))
-            )
-    return found
+        answer = cluster.core.list_namespaced_config_map(cluster.namespace, label_selector=selector)
+    offers = {}
+    for config_map in cluster.as_json(answer.items):
+        texts = config_map.get("data") or {}
+        if "release.json" in texts:
+            facts, job, chunk = (json.loads(texts[f"{part}.json"]) for part in ("release", "job", "chunk"))
+            offers[config_map["metadata"]["name"].removesuffix("-studies")] = Offer(facts, job, chunk)
+    return offers
 
 
-def _exists(cluster: Cluster, release: str) -> bool:
+def _has_release(cluster: Cluster, release: str) -> bool:
     selector = f"app.kubernetes.io/part-of=modelops,app.kubernetes.io/instance={release}"
-    with suppress(Refused), asking("look for the release", cluster.context):
+    with suppress(RequestRefused), api_request("look for the release", cluster.context):
         return bool(cluster.apps.list_namespaced_deployment(cluster.namespace, label_selector=selector).items)
     return False
 
 
-def build(offered: Offer, order: Order) -> tuple[Object, Object]:
+def build(offer: Offer, order: Order) -> tuple[Object, Object]:
     """The Job of an order, and the ConfigMap with its files."""
-    job = deepcopy(offered.chunk if order.chunks else offered.job)
+    job = deepcopy(offer.chunk if order.chunks else offer.job)
     metadata, spec = job["metadata"], job["spec"]
-    labels = {RELEASE: offered.release, STUDY: as_label(order.study)}
+    labels = {RELEASE: offer.release, STUDY: as_label(order.study)}
     metadata["name"] = order.name
     metadata.setdefault("labels", {}).update(labels)
     metadata["annotations"] = {
@@ -145,129 +144,142 @@ def build(offered: Offer, order: Order) -> tuple[Object, Object]:
     template = spec["template"]
     template["metadata"].setdefault("labels", {}).update(labels)
     pod = template["spec"]
-    container = next(one for one in pod["containers"] if one["name"] == CONTAINER)
+    container = driver_container(job["spec"]["template"])
     container["args"] = list(order.args)
     container["volumeMounts"].append({"name": "study", "mountPath": FOLDER, "readOnly": True})
     pod["volumes"].append({"name": "study", "configMap": {"name": order.name}})
-    kept: Object = {
+    config_map: Object = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": order.name, "labels": dict(metadata["labels"])},
         "binaryData": {name: b64encode(data).decode() for name, data in order.files.items()},
     }
-    return job, kept
+    return job, config_map
+
+
+def driver_container(template: Object) -> Object:
+    """The container of a pod template that runs the study."""
+    containers = template["spec"]["containers"]
+    (container,) = (candidate for candidate in containers if candidate["name"] == CONTAINER)
+    return container
 
 
 def as_label(name: str) -> str:
-    """A name as the value of a label: 63 characters at most, of letters, digits, - _ . and ends that are not
-    signs.
-    """
-    plain = "".join(one if one.isascii() and (one.isalnum() or one in "-_.") else "-" for one in name)
+    """A name as a label's value: at most 63 letters, digits and - _ . that end and begin without a sign."""
+    plain = "".join(
+        character if character.isascii() and (character.isalnum() or character in "-_.") else "-"
+        for character in name
+    )
     return plain[:63].strip("-_.") or "study"
 
 
 def read(cluster: Cluster, name: str) -> Object | None:
     """A Job by its name; None when there is none."""
     try:
-        with asking(f"read Job {name}", cluster.context):
-            found = cluster.batch.read_namespaced_job(
-                name, cluster.namespace, _request_timeout=ANSWER_SECONDS
-            )
-            return cluster.plain(found)
-    except Refused as refused:
+        with api_request(f"read Job {name}", cluster.context):
+            job = cluster.batch.read_namespaced_job(name, cluster.namespace, _request_timeout=ANSWER_SECONDS)
+            return cluster.as_json(job)
+    except RequestRefused as refused:
         if refused.status == 404:
             return None
         raise
 
 
-def listed(cluster: Cluster, release: str = "") -> list[Object]:
+def list_jobs(cluster: Cluster, release: str = "") -> list[Object]:
     """The Jobs of all studies, or of those of one release, the oldest first."""
     selector = ",".join(filter(None, (OURS, STUDY, f"{RELEASE}={release}" if release else "")))
-    with asking("list Jobs", cluster.context):
-        found = cluster.batch.list_namespaced_job(cluster.namespace, label_selector=selector).items
-    return sorted(map(cluster.plain, found), key=lambda job: job["metadata"]["creationTimestamp"])
+    with api_request("list Jobs", cluster.context):
+        study_jobs = cluster.batch.list_namespaced_job(cluster.namespace, label_selector=selector).items
+    return sorted(map(cluster.as_json, study_jobs), key=lambda job: job["metadata"]["creationTimestamp"])
 
 
-def rehearse(cluster: Cluster, job: Object, kept: Object) -> None:
-    """Have the API server judge all that would be created, a pod too: Pod Security and quotas judge pods.
+def dry_run(cluster: Cluster, job: Object, config_map: Object) -> None:
+    """Have the API server validate all that would be created; nothing is. Raises RequestRefused.
 
-    Refused, with its message; nothing is created.
+    A pod too, for Pod Security and quotas judge pods and not Jobs.
     """
     trial = {**job, "metadata": {**job["metadata"], "name": None, "generateName": "study-"}}
     pod = {"apiVersion": "v1", "kind": "Pod", **deepcopy(job["spec"]["template"])}
     pod["metadata"]["generateName"] = "study-"
-    ours = {**kept, "metadata": {**kept["metadata"], "name": None, "generateName": "study-"}}
-    where, ask = cluster.namespace, {"dry_run": "All"}
-    with asking("submit the study; the API server, asked beforehand, refuses its Job", cluster.context):
-        cluster.batch.create_namespaced_job(where, trial, **ask)
-    with asking("submit the study; the API server, asked beforehand, refuses its pod", cluster.context):
-        cluster.core.create_namespaced_pod(where, pod, **ask)
-    with asking("submit the study; the API server, asked beforehand, refuses its ConfigMap", cluster.context):
-        cluster.core.create_namespaced_config_map(where, ours, **ask)
+    trial_config_map = {
+        **config_map,
+        "metadata": {**config_map["metadata"], "name": None, "generateName": "study-"},
+    }
+    namespace = cluster.namespace
+    with api_request("submit the study; the API server, asked beforehand, refuses its Job", cluster.context):
+        cluster.batch.create_namespaced_job(namespace, request_body(trial), dry_run="All")
+    with api_request("submit the study; the API server, asked beforehand, refuses its pod", cluster.context):
+        cluster.core.create_namespaced_pod(namespace, request_body(pod), dry_run="All")
+    with api_request(
+        "submit the study; the API server, asked beforehand, refuses its ConfigMap", cluster.context
+    ):
+        cluster.core.create_namespaced_config_map(namespace, request_body(trial_config_map), dry_run="All")
 
 
-def create(cluster: Cluster, job: Object, kept: Object) -> bool:
-    """Create the Job and its files, each unless it is there; whether the Job is this call's."""
-    name, where, ours = job["metadata"]["name"], cluster.namespace, True
+def create(cluster: Cluster, job: Object, config_map: Object) -> bool:
+    """Create the Job and its ConfigMap, each unless it exists. Returns whether this call created the Job."""
+    name, namespace, created_here = job["metadata"]["name"], cluster.namespace, True
     try:
-        with asking(f"create Job {name}", cluster.context):
-            owner = cluster.batch.create_namespaced_job(where, job)
-    except Refused as refused:
+        with api_request(f"create Job {name}", cluster.context):
+            owner = cluster.batch.create_namespaced_job(namespace, request_body(job))
+    except RequestRefused as refused:
         if refused.status != 409:
             raise
-        with asking(f"read Job {name}", cluster.context):
-            owner, ours = cluster.batch.read_namespaced_job(name, where), False
-    owned = deepcopy(kept)
+        with api_request(f"read Job {name}", cluster.context):
+            owner, created_here = cluster.batch.read_namespaced_job(name, namespace), False
+    uid = cluster.as_json(owner)["metadata"]["uid"]
+    owned_config_map = deepcopy(config_map)
     # A Job that is deleted is then gone when its ConfigMap is.
-    owned["metadata"]["ownerReferences"] = [owned_by(name, owner.metadata.uid) | {"blockOwnerDeletion": True}]
+    reference = owner_reference(name, uid) | {"blockOwnerDeletion": True}
+    owned_config_map["metadata"]["ownerReferences"] = [reference]
     try:
-        with asking(f"create ConfigMap {name}", cluster.context):
-            cluster.core.create_namespaced_config_map(where, owned)
-    except Refused as refused:
+        with api_request(f"create ConfigMap {name}", cluster.context):
+            cluster.core.create_namespaced_config_map(namespace, request_body(owned_config_map))
+    except RequestRefused as refused:
         if refused.status != 409:
-            if ours:
-                remove(cluster, name, owner.metadata.uid)
+            if created_here:
+                remove(cluster, name, uid)
             raise
-    return ours
+    return created_here
 
 
-def owned_by(name: str, uid: str) -> Object:
-    """What makes an object go when a Job goes."""
+def owner_reference(name: str, uid: str) -> Object:
+    """The ownerReference by which an object is deleted with a Job."""
     return {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
 
 
 def cancel(cluster: Cluster, name: str) -> None:
-    """End a Job as its deadline would: pods are told to stop and have their grace period, the Job remains.
+    """End a Job as its deadline would: pods stop within their grace period, the Job remains.
 
-    A Job that waits in a queue and never began has no deadline: it is deleted.
+    A Job that waits in a queue has no deadline yet and is deleted.
     """
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     patch = {"metadata": {"annotations": {CANCELLED: now}}, "spec": {"activeDeadlineSeconds": 1}}
-    with asking(f"cancel Job {name}", cluster.context):
-        job = cluster.batch.patch_namespaced_job(name, cluster.namespace, patch)
-        if job.spec.suspend:
-            _delete(cluster, name, job.metadata.uid)
+    with api_request(f"cancel Job {name}", cluster.context):
+        job = cluster.as_json(cluster.batch.patch_namespaced_job(name, cluster.namespace, patch))
+        if job["spec"].get("suspend"):
+            _delete(cluster, name, job["metadata"]["uid"])
 
 
 def remove(cluster: Cluster, name: str, uid: str) -> None:
-    """Delete a Job with its pods and its ConfigMap, and wait until they are gone. StillThere.
+    """Delete a Job with its pods and its ConfigMap, and wait until they are gone. Raises StillThere.
 
-    Only the Job of that uid: another may have taken its place by now, somebody else's.
+    Only the Job of that uid: another may have taken its name by now.
     """
     _delete(cluster, name, uid)
     deadline = time.monotonic() + REMOVED_SECONDS
-    while (found := read(cluster, name)) and found["metadata"]["uid"] == uid:
+    while (job := read(cluster, name)) and job["metadata"]["uid"] == uid:
         if time.monotonic() > deadline:
-            look = cluster.kubectl("get", "pods", "-l", f"batch.kubernetes.io/job-name={name}")
-            raise StillThere(name, look)
+            command = cluster.kubectl("get", "pods", "-l", f"batch.kubernetes.io/job-name={name}")
+            raise StillThere(name, command)
         time.sleep(0.5)
 
 
 def _delete(cluster: Cluster, name: str, uid: str) -> None:
     options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
     try:
-        with asking(f"delete Job {name}", cluster.context):
-            cluster.batch.delete_namespaced_job(name, cluster.namespace, body=options)
-    except Refused as refused:
+        with api_request(f"delete Job {name}", cluster.context):
+            cluster.batch.delete_namespaced_job(name, cluster.namespace, body=request_body(options))
+    except RequestRefused as refused:
         if refused.status not in (404, 409):  # 409: it is another
             raise

@@ -1,20 +1,19 @@
-"""Why a pod is not ready, or how it ended: in words, with the way out.
+"""Explain why a pod is not ready, or how it ended, and what to do about it.
 
-    a pod and the warnings about it (the API's JSON) -> Reason; None when all is well
+    a pod and the warnings about it (the API's JSON) -> PodProblem; None when all is well
 
-Reads what Kubernetes says and nothing else: no log, no clock. Codes are Kubernetes' own words, so that they
-can be searched for. Does not decide what becomes of a study.
+Reads the API's objects and nothing else: no log, no clock. Codes are the reasons of Kubernetes, so that they
+can be searched for. Does not decide about a study.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, asking
+from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, api_request
+from modelops_dask.kube.jobs import Object
 
-Object = Mapping[str, Any]
 LOG_LINES = 8  # of a container that failed
 KILLED = 137  # 128 + SIGKILL
 
@@ -23,8 +22,11 @@ _NOT_PULLED = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "Registry
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why. `command` is a line to type that shows more, or mends it; `code` a word of Kubernetes."""
+class PodProblem:
+    """What is wrong with a pod.
+
+    `code` is a reason of Kubernetes, `command` a line to type that shows more or solves it.
+    """
 
     code: str
     message: str
@@ -32,116 +34,118 @@ class Reason:
     command: str = ""
 
     def __str__(self) -> str:
-        said = f"{self.code}: {self.message}"
+        text = f"{self.code}: {self.message}"
         if self.remedy:
-            said += f"\n{self.remedy}"
-        return f"{said}\n  {self.command}" if self.command else said
+            text += f"\n{self.remedy}"
+        return f"{text}\n  {self.command}" if self.command else text
 
 
-def find(cluster: Cluster, selector: str) -> list[Object]:
-    """Pods with these labels."""
-    with asking("list pods", cluster.context):
-        found = cluster.core.list_namespaced_pod(
+def list_pods(cluster: Cluster, selector: str) -> list[Object]:
+    """Return the pods with these labels."""
+    with api_request("list pods", cluster.context):
+        answer = cluster.core.list_namespaced_pod(
             cluster.namespace, label_selector=selector, _request_timeout=ANSWER_SECONDS
         )
-        return cluster.plain(found.items)
+        return cluster.as_json(answer.items)
 
 
-def warnings(cluster: Cluster) -> dict[str, list[Object]]:
-    """The warnings of the namespace by the uid of what they are about, oldest first."""
-    with asking("list events", cluster.context):
-        found = cluster.core.list_namespaced_event(
+def list_warnings(cluster: Cluster) -> dict[str, list[Object]]:
+    """Return the warnings of the namespace by the uid of the object they are about, oldest first."""
+    with api_request("list events", cluster.context):
+        answer = cluster.core.list_namespaced_event(
             cluster.namespace, field_selector="type=Warning", _request_timeout=ANSWER_SECONDS
         )
-    about = defaultdict(list)
-    for event in sorted(cluster.plain(found.items), key=_when):
-        about[event["involvedObject"].get("uid", "")].append(event)
-    return dict(about)
+    events_by_uid = defaultdict(list)
+    for event in sorted(cluster.as_json(answer.items), key=_event_time):
+        events_by_uid[event["involvedObject"].get("uid", "")].append(event)
+    return dict(events_by_uid)
 
 
-def reasons(cluster: Cluster, selector: str) -> list[tuple[str, Reason]]:
-    """The name of each pod with these labels that is not well, and why."""
-    about = warnings(cluster)
-    found = []
-    for pod in find(cluster, selector):
-        why = reason(pod, about.get(pod["metadata"]["uid"], ()))
-        if why is not None:
-            found.append((pod["metadata"]["name"], why))
-    return found
+def list_problems(cluster: Cluster, selector: str) -> list[tuple[str, PodProblem]]:
+    """Return the name and the problem of each pod with these labels that has one."""
+    events_by_uid = list_warnings(cluster)
+    problems = []
+    for pod in list_pods(cluster, selector):
+        problem = find_problem(pod, events_by_uid.get(pod["metadata"]["uid"], ()))
+        if problem is not None:
+            problems.append((pod["metadata"]["name"], problem))
+    return problems
 
 
-def ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
     """Whether a pod is in use: ready, and not being deleted."""
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
+    conditions = {condition["type"]: condition["status"] for condition in pod["status"].get("conditions", ())}
     return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
 
 
-def reason(pod: Object, events: Sequence[Object] = ()) -> Reason | None:
-    """Why a pod is not ready; None when it is, has ended well, or only needs a moment more."""
+def find_problem(pod: Object, events: Sequence[Object] = ()) -> PodProblem | None:
+    """Return why a pod is not ready; None when it is, has succeeded, or is still starting."""
     status = pod["status"]
     phase = status.get("phase")
-    if phase == "Succeeded" or ready(pod):
+    if phase == "Succeeded" or is_ready(pod):
         return None
     if phase == "Failed":
-        return ended(pod) or Reason("Failed", status.get("message") or "it failed", "", _describe(pod))
-    if (unscheduled := _unscheduled(pod)) is not None:
-        return unscheduled
+        return find_termination(pod) or PodProblem(
+            "Failed", status.get("message") or "it failed", "", _describe(pod)
+        )
+    if (problem := _find_scheduling_problem(pod)) is not None:
+        return problem
     for container in status.get("containerStatuses", ()):
-        found = _waiting(pod, container) or _terminated(pod, container)
-        if found is not None:
-            return found
-    return _last_warning(pod, events)
+        problem = _find_waiting_problem(pod, container) or _find_container_end(pod, container)
+        if problem is not None:
+            return problem
+    return _explain_last_warning(pod, events)
 
 
-def ended(pod: Object) -> Reason | None:
-    """How a pod that failed came to its end, or a container of it that was started again."""
+def find_termination(pod: Object) -> PodProblem | None:
+    """Return why a failed pod, or a container of it that was restarted, ended."""
     status = pod["status"]
     if status.get("reason") == "Evicted":
-        return _evicted(pod)
+        return _explain_eviction(pod)
     if status.get("reason") == "DeadlineExceeded":
         remedy = "It ran longer than it may: raise studies.maxDurationSeconds, or submit it again to go on."
-        return Reason("DeadlineExceeded", status.get("message", ""), remedy, _describe(pod))
+        return PodProblem("DeadlineExceeded", status.get("message", ""), remedy, _describe(pod))
     for container in status.get("containerStatuses", ()):
-        if (found := _terminated(pod, container)) is not None:
-            return found
+        if (problem := _find_container_end(pod, container)) is not None:
+            return problem
     for condition in status.get("conditions", ()):
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
-            return Reason(condition.get("reason", "DisruptionTarget"), condition.get("message", ""))
+            return PodProblem(condition.get("reason", "DisruptionTarget"), condition.get("message", ""))
     return None
 
 
 def is_disrupted(pod: Object) -> bool:
-    """Whether the cluster took it away for reasons of its own: preempted, drained, its node gone."""
+    """Whether the cluster ended the pod for reasons of its own: preempted, drained, its node lost."""
     return any(
         condition["type"] == "DisruptionTarget" and condition["status"] == "True"
         for condition in pod["status"].get("conditions", ())
     )
 
 
-def not_created(events: Sequence[Object]) -> Reason | None:
-    """Why a Job or ReplicaSet has no pods, from the warnings about it; None when nothing is said."""
+def find_creation_problem(events: Sequence[Object]) -> PodProblem | None:
+    """Return why a Job or ReplicaSet has no pods, from the warnings about it; None without any."""
     failed = [event for event in events if event.get("reason") == "FailedCreate"]
     if not failed:
         return None
-    said = failed[-1].get("message", "")
+    event_message = failed[-1].get("message", "")
     command = f"kubectl -n {failed[-1]['metadata']['namespace']} describe resourcequota,limitrange"
-    if "exceeded quota" in said:
-        quota = re.search(r"exceeded quota: (\S+), requested: (.*), used: (.*), limited: (.*)", said)
+    if "exceeded quota" in event_message:
+        quota = re.search(r"exceeded quota: (\S+), requested: (.*), used: (.*), limited: (.*)", event_message)
         remedy = "Ask for less, let other work end, or have the quota raised:"
         if quota is None:
-            return Reason("FailedCreate", said, remedy, command)
-        name, wanted, used, limit = quota.groups()
-        message = f"quota {name} has no room: it asks for {wanted}; in use {used} of {limit}"
-        return Reason("FailedCreate", message, remedy, command)
-    if "violates PodSecurity" in said:
+            return PodProblem("FailedCreate", event_message, remedy, command)
+        name, requested, used, limit = quota.groups()
+        message = f"quota {name} has no room: it asks for {requested}; in use {used} of {limit}"
+        return PodProblem("FailedCreate", message, remedy, command)
+    if "violates PodSecurity" in event_message:
         remedy = "The namespace refuses such pods: take what it names out of podSecurityContext and volumes."
-        return Reason("FailedCreate", said, remedy)
-    return Reason("FailedCreate", said)
+        return PodProblem("FailedCreate", event_message, remedy)
+    return PodProblem("FailedCreate", event_message)
 
 
-def _unscheduled(pod: Object) -> Reason | None:
-    """Pending, because no node takes it."""
-    said = next(
+def _find_scheduling_problem(pod: Object) -> PodProblem | None:
+    """Why no node takes a pending pod."""
+    condition_message = next(
         (
             condition.get("message", "")
             for condition in pod["status"].get("conditions", ())
@@ -149,88 +153,88 @@ def _unscheduled(pod: Object) -> Reason | None:
         ),
         None,
     )
-    if said is None:
+    if condition_message is None:
         return None
-    place = _values(pod)
+    place = _values_section(pod)
     nodes = "kubectl describe nodes"
-    if short := list(dict.fromkeys(re.findall(r"Insufficient ([\w./-]+\w)", said))):
-        asked = ", ".join(f"{name} {_requests(pod).get(name, '1')}" for name in short)
-        message = f"no node has {' and '.join(short)} left; the pod asks for {asked}"
+    if missing_resources := list(dict.fromkeys(re.findall(r"Insufficient ([\w./-]+\w)", condition_message))):
+        requested = ", ".join(f"{name} {_requests(pod).get(name, '1')}" for name in missing_resources)
+        message = f"no node has {' and '.join(missing_resources)} left; the pod asks for {requested}"
         remedy = f"Lower {place}.resources.requests or the number of pods, or add nodes:"
-        return Reason("Unschedulable", message, remedy, nodes)
-    if "persistentvolumeclaim" in said.lower():
+        return PodProblem("Unschedulable", message, remedy, nodes)
+    if "persistentvolumeclaim" in condition_message.lower():
         claims = [
             volume["persistentVolumeClaim"]["claimName"]
             for volume in pod["spec"].get("volumes", ())
             if "persistentVolumeClaim" in volume
         ]
-        message = f"the volume of claim {', '.join(claims) or 'of the pod'} is not there: {said}"
+        message = f"the volume of claim {', '.join(claims) or 'of the pod'} is not there: {condition_message}"
         remedy = (
             "See the claim's events; sharedVolume.storageClassName and accessModes must suit the cluster:"
         )
         command = _kubectl(pod, "describe", "pvc", *claims)
-        return Reason("Unschedulable", message, remedy, command)
-    if "taint" in said or "affinity" in said or "selector" in said:
+        return PodProblem("Unschedulable", message, remedy, command)
+    if "taint" in condition_message or "affinity" in condition_message or "selector" in condition_message:
         remedy = f"See {place}.nodeSelector, tolerations and affinity against the nodes' labels and taints:"
-        return Reason("Unschedulable", said, remedy, f"{nodes} | grep -A3 -e ^Name: -e Labels: -e Taints:")
-    return Reason("Unschedulable", said, "", _describe(pod))
+        return PodProblem(
+            "Unschedulable", condition_message, remedy, f"{nodes} | grep -A3 -e ^Name: -e Labels: -e Taints:"
+        )
+    return PodProblem("Unschedulable", condition_message, "", _describe(pod))
 
 
-def _waiting(pod: Object, container: Object) -> Reason | None:
-    """A container that does not run yet, or not again."""
+def _find_waiting_problem(pod: Object, container: Object) -> PodProblem | None:
+    """Why a container does not run, or not again."""
     waiting = container.get("state", {}).get("waiting") or {}
-    code, said = waiting.get("reason", ""), waiting.get("message", "")
-    image = next(
-        (c["image"] for c in pod["spec"]["containers"] if c["name"] == container["name"]),
-        container.get("image", ""),
-    )
+    code, waiting_message = waiting.get("reason", ""), waiting.get("message", "")
+    images = {spec["name"]: spec["image"] for spec in pod["spec"]["containers"]}
+    image = images.get(container["name"], container.get("image", ""))
     if code == _NEVER_PULLED:
         message = f"the node does not have image {image}, and pullPolicy Never forbids to pull it"
         remedy = (
             "Load it into every node (kind, minikube image load, ctr -n k8s.io images import), or push it:"
         )
-        return Reason(code, message, remedy, f"kind load docker-image {image}")
+        return PodProblem(code, message, remedy, f"kind load docker-image {image}")
     if code in _NOT_PULLED:
         remedy = (
             "Push the image, or load it into every node and set image.pullPolicy=IfNotPresent; "
             "a private registry needs imagePullSecrets:"
         )
-        message = f"image {image} cannot be pulled: {said or 'no reason given'}"
-        return Reason(code, message, remedy, f"kind load docker-image {image}")
+        message = f"image {image} cannot be pulled: {waiting_message or 'no reason given'}"
+        return PodProblem(code, message, remedy, f"kind load docker-image {image}")
     if code == "CrashLoopBackOff":
         last = (container.get("lastState") or {}).get("terminated") or {}
         if last.get("reason") == "OOMKilled":
-            return _out_of_memory(pod, container)
+            return _explain_out_of_memory(pod, container)
         message = (
             f"it ended {container.get('restartCount', 0)} times, last with status {last.get('exitCode')}"
         )
-        return Reason(code, message + _log_end(last), "", _logs(pod))
+        return PodProblem(code, message + _log_end(last), "", _logs(pod))
     if code in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
         remedy = "See the Secrets and ConfigMaps that its variables and volumes name (envFromSecrets, env):"
-        return Reason(code, said, remedy, _describe(pod))
+        return PodProblem(code, waiting_message, remedy, _describe(pod))
     return None
 
 
-def _terminated(pod: Object, container: Object) -> Reason | None:
-    """A container that ended badly, now or before it was started again."""
+def _find_container_end(pod: Object, container: Object) -> PodProblem | None:
+    """How a container failed, now or before it was restarted."""
     states = (container.get("state") or {}, container.get("lastState") or {})
     for state in states:
         end = state.get("terminated")
         if not end or end.get("exitCode") == 0:
             continue
         if end.get("reason") == "OOMKilled":
-            return _out_of_memory(pod, container)
+            return _explain_out_of_memory(pod, container)
         signal = f" (signal {end['exitCode'] - 128})" if end["exitCode"] > 128 else ""
         message = f"container {container['name']} ended with status {end['exitCode']}{signal}"
-        return Reason(end.get("reason") or "Error", message + _log_end(end), "", _logs(pod))
+        return PodProblem(end.get("reason") or "Error", message + _log_end(end), "", _logs(pod))
     return None
 
 
-def _out_of_memory(pod: Object, container: Object) -> Reason:
+def _explain_out_of_memory(pod: Object, container: Object) -> PodProblem:
     limit = _limits(pod).get("memory", "its limit")
-    place = _values(pod)
+    place = _values_section(pod)
     value = "memoryPerProcess" if place.startswith(("workers", "pools.")) else "resources.requests.memory"
-    return Reason(
+    return PodProblem(
         "OOMKilled",
         f"container {container['name']} was killed for taking more than {limit} of memory",
         f"Raise {place}.{value}:",
@@ -238,31 +242,32 @@ def _out_of_memory(pod: Object, container: Object) -> Reason:
     )
 
 
-def _evicted(pod: Object) -> Reason:
-    said = pod["status"].get("message", "").strip()
-    if "ephemeral" in said or "emptydir" in said.lower():
-        place = _values(pod) if _values(pod).startswith("pools.") else "workers"  # drivers have the workers'
-        return Reason("Evicted", said, f"Raise {place}.scratch.sizeLimit.", _describe(pod))
+def _explain_eviction(pod: Object) -> PodProblem:
+    message = pod["status"].get("message", "").strip()
+    if "ephemeral" in message or "emptydir" in message.lower():
+        section = _values_section(pod)
+        place = section if section.startswith("pools.") else "workers"  # drivers have the workers' value
+        return PodProblem("Evicted", message, f"Raise {place}.scratch.sizeLimit.", _describe(pod))
     remedy = "The node was short of it; a request equal to the limit makes a pod the last to go."
-    return Reason("Evicted", said, remedy, "kubectl describe nodes")
+    return PodProblem("Evicted", message, remedy, "kubectl describe nodes")
 
 
-def _last_warning(pod: Object, events: Sequence[Object]) -> Reason | None:
-    """What the latest warning about a pod says that neither its status nor its containers do."""
+def _explain_last_warning(pod: Object, events: Sequence[Object]) -> PodProblem | None:
+    """The latest warning that tells what neither the pod's status nor its containers do."""
     for event in reversed(events):
-        code, said = event.get("reason", ""), event.get("message", "")
+        code, event_message = event.get("reason", ""), event.get("message", "")
         if code in ("FailedMount", "FailedAttachVolume"):
             remedy = "See that the Secret, ConfigMap or claim it names exists in this namespace:"
-            return Reason(code, said, remedy, _describe(pod))
+            return PodProblem(code, event_message, remedy, _describe(pod))
         if code == "Unhealthy":
-            message = f"it runs, and does not answer its probe: {said}"
-            return Reason(code, message, "Its log says how far it came:", _logs(pod))
+            message = f"it runs, and does not answer its probe: {event_message}"
+            return PodProblem(code, message, "Its log says how far it came:", _logs(pod))
         if code in ("FailedCreatePodSandBox", "FailedPreStopHook", "NodeNotReady"):
-            return Reason(code, said, "", _describe(pod))
+            return PodProblem(code, event_message, "", _describe(pod))
     return None
 
 
-def _values(pod: Object) -> str:
+def _values_section(pod: Object) -> str:
     """The chart's section of values that a pod comes from."""
     labels = pod["metadata"].get("labels") or {}
     component, pool = labels.get("app.kubernetes.io/component"), labels.get("modelops.io/pool", "default")
@@ -285,8 +290,8 @@ def _log_end(terminated: Object) -> str:
     return "".join(f"\n    {line}" for line in lines[-LOG_LINES:])
 
 
-def _kubectl(pod: Object, *words: str) -> str:
-    return " ".join(["kubectl", "-n", pod["metadata"]["namespace"], *words])
+def _kubectl(pod: Object, *arguments: str) -> str:
+    return " ".join(["kubectl", "-n", pod["metadata"]["namespace"], *arguments])
 
 
 def _describe(pod: Object) -> str:
@@ -294,11 +299,11 @@ def _describe(pod: Object) -> str:
 
 
 def _logs(pod: Object) -> str:
-    restarted = any(one.get("restartCount") for one in pod["status"].get("containerStatuses", ()))
+    restarted = any(container.get("restartCount") for container in pod["status"].get("containerStatuses", ()))
     return _kubectl(pod, "logs", pod["metadata"]["name"], *(["--previous"] if restarted else []))
 
 
-def _when(event: Object) -> str:
+def _event_time(event: Object) -> str:
     """RFC 3339, which sorts as text."""
     return (
         event.get("lastTimestamp")

@@ -42,7 +42,10 @@ def text(value: Any) -> str:
     value = value[:TEXT_LIMIT]
     if value.isprintable():
         return value
-    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in value)
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
+        for character in value
+    )
 
 
 def _plain(value: Any, depth: int) -> Any:
@@ -50,9 +53,9 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return text(value)
     if isinstance(value, dict):
-        return {text(name): _plain(one, depth - 1) for name, one in value.items()} if depth else None
+        return {text(name): _plain(element, depth - 1) for name, element in value.items()} if depth else None
     if isinstance(value, list):
-        return [_plain(one, depth - 1) for one in value] if depth else None
+        return [_plain(element, depth - 1) for element in value] if depth else None
     if isinstance(value, bool) or value is None:
         return value
     return value if abs(value) <= MOST else None  # NaN is not

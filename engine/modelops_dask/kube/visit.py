@@ -18,8 +18,8 @@ from typing import BinaryIO
 from modelops_dask.errors import ClusterFailed
 from modelops_dask.kube import exec as in_pod
 from modelops_dask.kube import pods
-from modelops_dask.kube.connect import Cluster, Refused, asking
-from modelops_dask.kube.jobs import CONTAINER, Object
+from modelops_dask.kube.connect import Cluster, RequestRefused, api_request, request_body
+from modelops_dask.kube.jobs import CONTAINER, Object, driver_container
 
 READ = "read the store"
 IDLE_CPU = "50m"  # of a pod that reads
@@ -32,15 +32,15 @@ OF_JOBS = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "
 
 
 class NotReady(ClusterFailed):
-    """The pod did not start in time; `reason` says why, if that is known."""
+    """The pod did not start in time; `reason` is why, if that is known."""
 
-    def __init__(self, pod: str, purpose: str, reason: pods.Reason | None) -> None:
+    def __init__(self, pod: str, purpose: str, reason: pods.PodProblem | None) -> None:
         super().__init__(pod, purpose, reason)
         self.pod, self.purpose, self.reason = pod, purpose, reason
 
     def __str__(self) -> str:
-        said = f"The pod that was to {self.purpose} did not start within {READY_SECONDS} s"
-        return f"{said}: {self.reason}" if self.reason else f"{said}."
+        problem = f"The pod that was to {self.purpose} did not start within {READY_SECONDS} s"
+        return f"{problem}: {self.reason}" if self.reason else f"{problem}."
 
 
 class Visit:
@@ -56,21 +56,24 @@ class Visit:
         stdin: BinaryIO | None = None,
         stderr: BinaryIO | None = None,
     ) -> int:
-        """The exit status of a command; its output comes as bytes, as it arrives. CommandLost, with the
-        pod's own reason if it has one.
+        """Run a command and return its exit status; its output is written as it arrives.
+
+        Raises CommandLost, with the pod's own reason if it has one.
         """
         errors = stderr or sys.stderr.buffer
         try:
-            return in_pod.run(self._cluster, self._pod, command, stdout, errors, stdin, CONTAINER)
+            return in_pod.run(
+                self._cluster, self._pod, command, stdout, errors, stdin=stdin, container=CONTAINER
+            )
         except in_pod.CommandLost as lost:
-            why = None
-            with suppress(Refused):  # it is no longer there
-                why = _reason(self._cluster, _read(self._cluster, self._pod))
-            raise in_pod.CommandLost(self._pod, str(why or lost.reason)) from None
+            problem = None
+            with suppress(RequestRefused):  # it is no longer there
+                problem = _find_problem(self._cluster, _read(self._cluster, self._pod))
+            raise in_pod.CommandLost(self._pod, str(problem or lost.reason)) from None
 
 
 @contextmanager
-def visiting(
+def open_visit(
     cluster: Cluster,
     template: Object,
     name: str,
@@ -81,17 +84,19 @@ def visiting(
     cpu: str = IDLE_CPU,
     life_seconds: int = LIFE_SECONDS,
 ) -> Iterator[Visit]:
-    """A pod of a Job's template for as long as the `with` lasts; it goes with its owner too.
+    """Start a pod from a Job's template, and delete it at the end of the `with` or with its owner.
 
-    `purpose` completes "a pod to ...", its first word the pod's name. cpu: what it asks for; "" is what the
-    template does. It ends life_seconds after its start. `say` hears what it waits for. Refused, NotReady.
+    `purpose` completes "a pod to ..."; its first word is part of the pod's name. `cpu` replaces the
+    template's request, "" keeps it. The pod ends life_seconds after its start. `say` receives its waits.
+
+    Raises RequestRefused, NotReady.
     """
     pod = _pod(template, f"{name}-{purpose.split()[0]}-{uuid.uuid4().hex[:5]}", owner, cpu, life_seconds)
     metadata = pod["metadata"]
     _sweep(cluster, metadata["labels"])
     try:
-        with asking(f"start a pod to {purpose}", cluster.context):
-            cluster.core.create_namespaced_pod(cluster.namespace, pod)
+        with api_request(f"start a pod to {purpose}", cluster.context):
+            cluster.core.create_namespaced_pod(cluster.namespace, request_body(pod))
         _wait(cluster, metadata["name"], purpose, say)
         yield Visit(cluster, metadata["name"])
     finally:
@@ -113,7 +118,7 @@ def _pod(template: Object, name: str, owner: Object | None, cpu: str, life_secon
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
     }
-    (container,) = (one for one in spec["containers"] if one["name"] == CONTAINER)
+    container = driver_container({"spec": spec})
     container["args"] = ["sleep", str(life_seconds)]
     requests = container.setdefault("resources", {}).setdefault("requests", {})
     if cpu and "cpu" in requests:
@@ -127,41 +132,41 @@ def _pod(template: Object, name: str, owner: Object | None, cpu: str, life_secon
 
 
 def _wait(cluster: Cluster, name: str, purpose: str, say: Callable[[str], None]) -> None:
-    deadline, said = time.monotonic() + READY_SECONDS, None
+    deadline, last_reason = time.monotonic() + READY_SECONDS, None
     while True:
         pod = _read(cluster, name)
-        if pods.ready(pod):
+        if pods.is_ready(pod):
             return
-        reason = _reason(cluster, pod)
+        reason = _find_problem(cluster, pod)
         if time.monotonic() > deadline or pod["status"].get("phase") in ENDED:
             raise NotReady(name, purpose, reason)
-        if reason and reason != said:
-            said = reason
+        if reason and reason != last_reason:
+            last_reason = reason
             say(f"The pod that is to {purpose} waits: {reason}")
         time.sleep(0.3)
 
 
 def _read(cluster: Cluster, name: str) -> Object:
-    with asking(f"see pod {name}", cluster.context):
-        return cluster.plain(cluster.core.read_namespaced_pod(name, cluster.namespace))
+    with api_request(f"see pod {name}", cluster.context):
+        return cluster.as_json(cluster.core.read_namespaced_pod(name, cluster.namespace))
 
 
-def _reason(cluster: Cluster, pod: Object) -> pods.Reason | None:
-    return pods.reason(pod, pods.warnings(cluster).get(pod["metadata"]["uid"], ()))
+def _find_problem(cluster: Cluster, pod: Object) -> pods.PodProblem | None:
+    return pods.find_problem(pod, pods.list_warnings(cluster).get(pod["metadata"]["uid"], ()))
 
 
 def _sweep(cluster: Cluster, labels: dict[str, str]) -> None:
     """Delete the pods of earlier visits to this release that have ended by themselves."""
     same = ",".join(f"{key}={labels[key]}" for key in (VISIT, INSTANCE) if key in labels)
-    for pod in pods.find(cluster, same):
+    for pod in pods.list_pods(cluster, same):
         if pod["status"].get("phase") in ENDED:
             _delete(cluster, pod["metadata"]["name"])
 
 
 def _delete(cluster: Cluster, name: str) -> None:
     try:
-        with asking(f"delete pod {name}", cluster.context):
+        with api_request(f"delete pod {name}", cluster.context):
             cluster.core.delete_namespaced_pod(name, cluster.namespace, grace_period_seconds=0)
-    except Refused as refused:
+    except RequestRefused as refused:
         if refused.status != 404:
             raise

@@ -1,39 +1,42 @@
-"""What becomes of the pods of a release's workers, for the driver that runs a study on them.
+"""Watch the pods of a release's workers, for the driver that runs a study on them.
 
 list, then watch, again and again -> a pod that ended, or a container in it -> PodLost on the driver's inbox
-                                  -> pods that are not ready, now           -> words() for a verdict, a note
+                                  -> pods that are not ready, now           -> describe_problems(), a note
 
-A thread of its own. Each minute, and after whatever goes wrong (410: the version is too old, 429: too many
-requests, no API server for a while), it begins with a new list, and tells what changed since it last looked.
-So nothing of the API server's needs to be remembered, and what happened meanwhile is told late, not lost.
+A thread of its own lists the pods again each minute and after every error (410: the version is too old,
+429: too many requests, no API server for a while), and reports what changed since the last list. So nothing
+of the API server's needs to be remembered, and what happened in between is reported late, not lost.
 
-Does not judge: dispatch.py does. Does not change anything in the cluster.
+Does not decide: dispatch.py does. Does not change anything in the cluster.
 """
 
 import json
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelops_dask.kube import pods
-from modelops_dask.kube.connect import Cluster, Refused, asking
+from modelops_dask.kube.connect import Cluster, RequestRefused, api_request
+from modelops_dask.kube.jobs import Object
 from modelops_dask.study import events
+
+if TYPE_CHECKING:
+    from urllib3 import HTTPResponse
 
 logger = logging.getLogger("modelops")
 
 WATCH_SECONDS = 60
 AGAIN_SECONDS = 2.0  # after a failure
-Pod = Mapping[str, Any]
 
 
 class PodWatch:
-    """Watches from now on, until the process ends; `selector` is asked again while it raises.
+    """Watches from now on, until the process ends. `selector` is called again while it raises.
 
-    `note` hears in a line each kind of trouble when it begins.
+    `note` receives a line about each kind of problem when it first occurs.
     """
 
     def __init__(
@@ -44,108 +47,118 @@ class PodWatch:
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._cluster, self._selector, self._inbox, self._note = cluster, selector, inbox, note
-        self._pods: dict[str, Pod] | None = None  # by uid, as last seen
+        self._pods: dict[str, Object] | None = None  # by uid, as last seen
         self._noted: set[str] = set()
         threading.Thread(target=self._watch, name="modelops-pods", daemon=True).start()
 
-    def words(self) -> str:
-        """What keeps pods from being ready, as last seen, each kind once; "" when nothing is known."""
+    def describe_problems(self) -> str:
+        """Describe why pods are not ready, each kind of problem once; "" when nothing is known."""
         if self._pods is None:
             return ""
-        seen, alike = list(self._pods.values()), defaultdict(list)
-        for pod in seen:
-            if found := pods.reason(pod):
-                alike[found.code].append((pod["metadata"]["name"], found))
-        said = [f"{_named([name for name, _ in some])}: {some[0][1]}" for some in alike.values()]
-        if all(pod["status"].get("phase") in ("Failed", "Succeeded") for pod in seen):  # evicted ones stay
-            said.insert(0, "The release has no worker pods (kubectl get deployments,pods; workers.replicas).")
-        return "\n".join(said)
+        current_pods, problems_by_code = list(self._pods.values()), defaultdict(list)
+        for pod in current_pods:
+            if problem := pods.find_problem(pod):
+                problems_by_code[problem.code].append((pod["metadata"]["name"], problem))
+        lines = [
+            f"{_join_names([name for name, _ in group])}: {group[0][1]}"
+            for group in problems_by_code.values()
+        ]
+        phases = [pod["status"].get("phase") for pod in current_pods]
+        if all(phase in ("Failed", "Succeeded") for phase in phases):  # pods that were evicted stay
+            lines.insert(
+                0, "The release has no worker pods (kubectl get deployments,pods; workers.replicas)."
+            )
+        return "\n".join(lines)
 
     def _watch(self) -> None:
         selector = ""
-        again = threading.Event()
+        pause = threading.Event()
         while True:
             try:
                 selector = selector or self._selector()
-                with asking("watch pods", self._cluster.context):
+                with api_request("watch pods", self._cluster.context):
                     for pod in self._changes(selector):
-                        self._look(pod)
+                        self._process(pod)
             except Exception as error:  # whatever it is: a study needs no ears to run
                 logger.info("pods are not watched now: %s", str(error).partition("\n")[0])
-                again.wait(AGAIN_SECONDS)
+                pause.wait(AGAIN_SECONDS)
 
-    def _changes(self, selector: str) -> Iterator[Pod]:
-        """Pods that changed; those that are gone have `gone`."""
-        with self._asked(selector, _request_timeout=10) as answer:
-            found = json.loads(answer.data)
-        listed = {pod["metadata"]["uid"]: pod for pod in found["items"]}
+    def _changes(self, selector: str) -> Iterator[Object]:
+        """Yield pods that changed; those that were deleted have the key `gone`."""
+        with self._request(selector, _request_timeout=10) as answer:
+            pod_list = json.loads(answer.data)
+        pods_by_uid = {pod["metadata"]["uid"]: pod for pod in pod_list["items"]}
         if self._pods is None:  # how they came to be as they are is nobody's fault here
-            self._pods = dict(listed)
-        yield from ({**pod, "gone": True} for uid, pod in list(self._pods.items()) if uid not in listed)
-        yield from listed.values()
-        with self._asked(
+            self._pods = dict(pods_by_uid)
+        yield from ({**pod, "gone": True} for uid, pod in list(self._pods.items()) if uid not in pods_by_uid)
+        yield from pods_by_uid.values()
+        with self._request(
             selector,
             watch=True,
-            resource_version=found["metadata"]["resourceVersion"],
+            resource_version=pod_list["metadata"]["resourceVersion"],
             timeout_seconds=WATCH_SECONDS,
             _request_timeout=(10, WATCH_SECONDS + 10),
         ) as answer:
             for line in answer:
                 event = json.loads(line)
                 if event["type"] == "ERROR":  # 410 comes so too
-                    raise Refused("watch pods", event["object"]["code"], event["object"]["message"])
+                    raise RequestRefused("watch pods", event["object"]["code"], event["object"]["message"])
                 pod = event["object"]
                 yield {**pod, "gone": True} if event["type"] == "DELETED" else pod
 
     @contextmanager
-    def _asked(self, selector: str, **more: Any) -> Iterator[Any]:
-        """The API server's answer about pods as it comes: the client's own objects refuse what they do not
-        know.
+    def _request(self, selector: str, **options: Any) -> "Iterator[HTTPResponse]":
+        """The API server's answer about pods as it arrives. Raises RequestRefused.
+
+        Not as objects of the client library, which raise on fields that it does not know.
         """
-        answer = self._cluster.core.list_namespaced_pod(
-            self._cluster.namespace, label_selector=selector, _preload_content=False, **more
+        # By _preload_content=False it is the HTTP response, which the client's types leave out.
+        answer: Any = self._cluster.core.list_namespaced_pod(
+            self._cluster.namespace, label_selector=selector, _preload_content=False, **options
         )
         with closing(answer):
             if answer.status != 200:
-                raise Refused("watch pods", answer.status, answer.reason)
+                raise RequestRefused("watch pods", answer.status, answer.reason)
             yield answer
 
-    def _look(self, pod: Pod) -> None:
-        """Take over how a pod is now, and tell what is new."""
+    def _process(self, pod: Object) -> None:
+        """Record the state of a pod, and report what changed."""
         uid, host = pod["metadata"]["uid"], pod["status"].get("podIP", "")
+        assert self._pods is not None, "_changes lists pods before it yields any"
         before = self._pods.pop(uid, None)
-        if host and (lost := lost_since(before, pod)):
+        if host and (lost := find_loss(before, pod)):
             self._inbox.put(events.PodLost(host, *lost))
         if "gone" not in pod:
             self._pods[uid] = pod
-        found = pods.ended(pod) if before and _ends(pod) != _ends(before) else pods.reason(pod)
-        if found and found.code not in self._noted:
-            self._noted.add(found.code)
-            self._note(f"{pod['metadata']['name']}: {found.code}: {found.message}")
+        has_ended = before and _list_ends(pod) != _list_ends(before)
+        problem = pods.find_termination(pod) if has_ended else pods.find_problem(pod)
+        if problem and problem.code not in self._noted:
+            self._noted.add(problem.code)
+            self._note(f"{pod['metadata']['name']}: {problem.code}: {problem.message}")
 
 
-def lost_since(before: Pod | None, now: Pod) -> tuple[str, bool] | None:
-    """Why a pod's workers ended since it was last seen, and whether that was wanted; None: they did not."""
-    if before is not None and _ends(now) != _ends(before):
-        found = pods.ended(now)
-        if found and found.code in ("OOMKilled", "Evicted"):
-            return found.code, False
-        if "deletionTimestamp" in now["metadata"] or pods.is_disrupted(now):
+def find_loss(before: Object | None, after: Object) -> tuple[str, bool] | None:
+    """Return why a pod's workers ended since it was last seen and whether that was intended, or None."""
+    if before is not None and _list_ends(after) != _list_ends(before):
+        problem = pods.find_termination(after)
+        if problem and problem.code in ("OOMKilled", "Evicted"):
+            return problem.code, False
+        if "deletionTimestamp" in after["metadata"] or pods.is_disrupted(after):
             return "PodDeleted", True
-        return ("WorkerDied", False) if found else ("WorkerExited", True)  # as it does without a scheduler
-    return ("PodDeleted", True) if "gone" in now else None
+        return ("WorkerDied", False) if problem else ("WorkerExited", True)  # as it does without a scheduler
+    return ("PodDeleted", True) if "gone" in after else None
 
 
-def _ends(pod: Pod) -> list[str]:
-    """What tells one end of its containers from another."""
-    found = [pod["status"].get("reason", "")]
+def _list_ends(pod: Object) -> list[str]:
+    """Marks that differ whenever another container of the pod has ended."""
+    end_marks = [pod["status"].get("reason", "")]
     for container in pod["status"].get("containerStatuses", ()):
         for state in ("state", "lastState"):
             end = (container.get(state) or {}).get("terminated")
             if end:
-                found.append(end.get("containerID") or end.get("finishedAt") or "")
-    return sorted(set(found))
+                end_marks.append(end.get("containerID") or end.get("finishedAt") or "")
+    return sorted(set(end_marks))
 
 
-def _named(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} pods, such as {names[0]}"

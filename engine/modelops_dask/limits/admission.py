@@ -13,13 +13,16 @@ when no other runs, even if it needs more than there is. Does not know what task
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
-from modelops_dask.limits.pod import MIB, Held
+from modelops_dask.limits.pod import PodLocks
+from modelops_dask.shape import MIB
 
 FRONT = 1 << 30  # the byte that whoever is at the front holds; a pod has fewer MiB
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.0002, 0.02
 
 Range = tuple[int, int]  # half-open, of MiB
+T = TypeVar("T")
 
 
 class Admission:
@@ -34,22 +37,24 @@ class Admission:
         self._capacity = max(1, capacity_bytes // MIB)
         self._is_full = is_full
         self._closed = threading.Event()
-        self._process = Held()
+        self._process = PodLocks()
         self._own: list[Range] = []
         self.hold(own_bytes)
 
     def hold(self, own_bytes: int) -> bool:
-        """Change what this process holds for itself; less, where there is less. False: not now."""
-        wanted = -(-own_bytes // MIB)
-        if wanted == _total(self._own):
+        """Change what this process holds for itself, where there is room; False if a task is at the front."""
+        own_mib = -(-own_bytes // MIB)
+        if own_mib == _total(self._own):
             return True
         if not self._process.lock(FRONT):
             return False
         for start, stop in self._own:
             self._process.unlock(start, stop - start)
-        free, _ = self._look(self._process)
+        free_ranges, _ = self._look(self._process)
         # One is left for a task: what it holds tells others that it runs.
-        self._own = self._lock(self._process, free, min(wanted, _total(free) - 1), Held.PROCESS)
+        self._own = self._lock(
+            self._process, free_ranges, min(own_mib, _total(free_ranges) - 1), PodLocks.PROCESS
+        )
         self._process.unlock(FRONT)
         return True
 
@@ -60,60 +65,62 @@ class Admission:
         It holds more than it needs, up to most_bytes, where that takes no room from others that need as much.
         alone: when no other runs, with all there is. RuntimeError when close() is called meanwhile.
         """
-        held = Held()
+        locks = PodLocks()
         try:
-            self._until(lambda: held.lock(FRONT))
-            needed = max(1, -(-needed_bytes // MIB))
-            taken = self._take(held, needed, max(needed, most_bytes // MIB), alone)
-            held.unlock(FRONT)
-            yield taken * MIB
+            self._until(lambda: locks.lock(FRONT))
+            needed_mib = max(1, -(-needed_bytes // MIB))
+            task_mib = self._take(locks, needed_mib, max(needed_mib, most_bytes // MIB), alone)
+            locks.unlock(FRONT)
+            yield task_mib * MIB
         finally:
-            held.close()
+            locks.close()
 
     def close(self) -> None:
         """Give back what this process holds; nobody waits any longer."""
         self._closed.set()
         self._process.close()
 
-    def _take(self, held: Held, needed: int, most: int, alone: bool) -> int:
-        """Lock what a task needs as soon as there is enough; how much that is, in MiB."""
+    def _take(self, locks: PodLocks, needed_mib: int, most_mib: int, alone: bool) -> int:
+        """Wait for enough memory, lock what a task needs, and return how much that is, in MiB."""
 
         def free() -> list[Range]:
-            ranges, others = self._look(held)
-            short = alone or self._is_full() or _total(ranges) < needed
-            return [] if others and short else ranges
+            ranges, others_run = self._look(locks)
+            is_short = alone or self._is_full() or _total(ranges) < needed_mib
+            return [] if others_run and is_short else ranges
 
         ranges = self._until(free)
-        total = _total(ranges)
-        part = total // max(1, total // needed)  # of as many as there is room for
-        return _total(self._lock(held, ranges, total if alone else min(part, most), Held.TASK))
+        total_mib = _total(ranges)
+        share_mib = total_mib // max(1, total_mib // needed_mib)  # of as many as there is room for
+        return _total(
+            self._lock(locks, ranges, total_mib if alone else min(share_mib, most_mib), PodLocks.TASK)
+        )
 
-    def _look(self, held: Held) -> tuple[list[Range], bool]:
-        """What nobody else holds, and whether any task runs."""
-        free, tasks, left = [], False, [(0, self._capacity)]
-        while left:
-            start, stop = left.pop()
+    def _look(self, locks: PodLocks) -> tuple[list[Range], bool]:
+        """Return the ranges that nobody else holds, and whether any task runs."""
+        free_ranges, others_run, unchecked = [], False, [(0, self._capacity)]
+        while unchecked:
+            start, stop = unchecked.pop()
             if start >= stop:
                 continue
-            if other := held.other(start, stop - start):
-                kind, at, length = other
-                tasks |= kind == Held.TASK
-                left += [(start, at), (at + length, stop)]
+            if other := locks.other(start, stop - start):
+                kind, other_start, length = other
+                others_run |= kind == PodLocks.TASK
+                unchecked += [(start, other_start), (other_start + length, stop)]
             else:
-                free.append((start, stop))
-        return free, tasks
+                free_ranges.append((start, stop))
+        return free_ranges, others_run
 
-    def _lock(self, held: Held, free: list[Range], wanted: int, kind: int) -> list[Range]:
-        taken = []
-        for start, stop in free:
-            stop = min(stop, start + wanted)
-            if start < stop and held.lock(start, stop - start, kind):
-                taken.append((start, stop))
-                wanted -= stop - start
-        return taken
+    def _lock(self, locks: PodLocks, free_ranges: list[Range], n_mib: int, kind: int) -> list[Range]:
+        locked = []
+        for start, stop in free_ranges:
+            stop = min(stop, start + n_mib)
+            if start < stop and locks.lock(start, stop - start, kind):
+                locked.append((start, stop))
+                n_mib -= stop - start
+        return locked
 
-    def _until(self, condition: Callable):
-        """The first true value of condition()."""
+    def _until(self, condition: Callable[[], T]) -> T:
+        """Wait until condition() returns something true, and return that."""
         wait_seconds = SHORTEST_WAIT_SECONDS
         while not (value := condition()):
             if self._closed.wait(wait_seconds):

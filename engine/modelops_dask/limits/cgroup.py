@@ -9,6 +9,7 @@ Linux only. Does not act: admission.py and guard.py do.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 MACHINE = Path("proc/meminfo")
@@ -27,30 +28,30 @@ class _Version:
 
 _VERSIONS = {
     1: _Version(
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "memory.oom_control",
-        ("total_active_file", "total_inactive_file"),
-        "total_shmem",
+        limit="memory.limit_in_bytes",
+        usage="memory.usage_in_bytes",
+        events="memory.oom_control",
+        reclaimable=("total_active_file", "total_inactive_file"),
+        files_in_memory="total_shmem",
     ),
     2: _Version(
-        "memory.max",
-        "memory.current",
-        "memory.events",
-        ("active_file", "inactive_file", "slab_reclaimable"),
-        "shmem",
+        limit="memory.max",
+        usage="memory.current",
+        events="memory.events",
+        reclaimable=("active_file", "inactive_file", "slab_reclaimable"),
+        files_in_memory="shmem",
     ),
 }
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryLimit:
     """A limit that counts for this process. `version` is of cgroups; 0: the machine's memory is the limit."""
 
     limit_bytes: int
     version: int
     limiting: Path  # the cgroup whose limit it is; /proc/meminfo for version 0
-    own: Path  # the cgroup that this process is in
+    own_folder: Path  # the cgroup that this process is in
 
     def used_bytes(self) -> int:
         """Bytes in use, less what the kernel gives back when asked: file cache. Raises OSError.
@@ -79,39 +80,39 @@ class Memory:
         if not self.version:
             return 0
         try:
-            return _fields(self.own / _VERSIONS[self.version].events).get("oom_kill", 0)
+            return _fields(self.own_folder / _VERSIONS[self.version].events).get("oom_kill", 0)
         except OSError:
             return 0
 
 
-def memory(root: Path = Path("/")) -> Memory:
+def memory(root: Path = Path("/")) -> MemoryLimit:
     """The memory that counts for this process, as the files under `root` say. Raises OSError if none."""
     total_bytes = _fields(root / MACHINE)["MemTotal:"] * 1024
     version, levels = _levels(root)
     limits = [(limit, folder) for folder in levels if (limit := _limit(folder, version)) is not None]
-    smallest, limiting = min(limits, key=lambda found: found[0], default=(total_bytes, root))
-    if smallest >= total_bytes:
-        return Memory(total_bytes, 0, root / MACHINE, root)
-    return Memory(smallest, version, limiting, levels[0])
+    limit_bytes, limiting = min(limits, key=itemgetter(0), default=(total_bytes, root))
+    if limit_bytes >= total_bytes:
+        return MemoryLimit(total_bytes, 0, root / MACHINE, root)
+    return MemoryLimit(limit_bytes, version, limiting, levels[0])
 
 
 def _levels(root: Path) -> tuple[int, list[Path]]:
     """(version, folders of our own memory cgroup and of those around it, the innermost first)."""
-    own = {}
+    cgroup_paths = {}
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
-            own[1] = path
+            cgroup_paths[1] = path
         elif number == "0":
-            own[2] = path
+            cgroup_paths[2] = path
     for version, mount_root, mount in sorted(_mounts(root)):
-        if version not in own:
+        if version not in cgroup_paths:
             continue
         # In a container the mount may begin at our own cgroup, while the path is still the host's.
-        path = Path(own[version])
-        inside = path.relative_to(mount_root) if path.is_relative_to(mount_root) else Path()
-        folder = mount / inside
-        if ".." in inside.parts or not folder.is_dir():
+        own_path = Path(cgroup_paths[version])
+        relative_path = own_path.relative_to(mount_root) if own_path.is_relative_to(mount_root) else Path()
+        folder = mount / relative_path
+        if ".." in relative_path.parts or not folder.is_dir():
             folder = mount
         return version, [folder, *(above for above in folder.parents if above.is_relative_to(mount))]
     return 0, []
@@ -122,9 +123,9 @@ def _mounts(root: Path) -> Iterator[tuple[int, str, Path]]:
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         mount, _, filesystem = line.partition(" - ")
         kind, _, options = filesystem.split(" ", 2)
-        _, _, _, mount_root, where, *_ = mount.split(" ")
+        _, _, _, mount_root, mount_point, *_ = mount.split(" ")
         if kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(",")):
-            yield 2 if kind == "cgroup2" else 1, mount_root, root / where.lstrip("/")
+            yield 2 if kind == "cgroup2" else 1, mount_root, root / mount_point.lstrip("/")
 
 
 def _limit(folder: Path, version: int) -> int | None:

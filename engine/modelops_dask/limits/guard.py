@@ -15,14 +15,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from modelops_dask.limits import own, pod
-from modelops_dask.limits.cgroup import Memory
-from modelops_dask.limits.pod import MIB
-from modelops_dask.shape import USABLE
+from modelops_dask.limits import pod, worker_memory
+from modelops_dask.limits.cgroup import MemoryLimit
+from modelops_dask.shape import MIB, USABLE
 
 logger = logging.getLogger("distributed.modelops")
 
@@ -37,11 +36,11 @@ GUARD = (1 << 30) + 1  # the byte of the pod's locks that the guard who looks ho
 Restart = Callable[[int, bool], object]  # of this process: bytes that it holds, and were they there before
 
 
-class Runner(Protocol):
+class GuardedRunner(Protocol):
     """What a guard needs to know of a runner: its mark, its limit, and how to end its task."""
 
     mark: str
-    limit_bytes: int
+    runner_limit_bytes: int
 
     def end_for_memory(self, pids: list[int], peak_bytes: int, error: str, reason: str) -> None: ...
 
@@ -49,9 +48,9 @@ class Runner(Protocol):
 class Runners(Protocol):
     """The runners of this worker process."""
 
-    def busy(self) -> list[Runner]: ...
+    def busy(self) -> Sequence[GuardedRunner]: ...
 
-    def idle(self) -> list[Runner]: ...
+    def idle(self) -> Sequence[GuardedRunner]: ...
 
     def end_idle(self) -> int:
         """End those that wait for a task, and say how many there were."""
@@ -81,11 +80,11 @@ class Usage:
     @property
     def reason(self) -> str:
         """Of the end of a task: it is not to blame for files that nobody holds any more."""
-        return TASK if self.is_full_of_tasks or self.files_bytes < own.SUBSTANTIAL_BYTES else WORKER
+        return TASK if self.is_full_of_tasks or self.files_bytes < worker_memory.SUBSTANTIAL_BYTES else WORKER
 
 
 def culprit(usage: Usage) -> str | int | None:
-    """Who ends in a full pod: a task's runner, by its mark, or a worker process, by its id.
+    """Decide what ends in a full pod: a task's runner, by its mark, or a worker process, by its id.
 
     Tasks are to blame only when they fill the pod beside worker processes that keep to their plan; then it is
     the largest. Else it is the worker process that exceeds its plan by most. Where neither explains it (the
@@ -95,7 +94,7 @@ def culprit(usage: Usage) -> str | int | None:
     if largest is not None and usage.is_full_of_tasks:
         return largest
     pid = max(usage.workers, key=lambda pid: usage.workers[pid], default=None)
-    if pid is not None and usage.workers[pid] - usage.planned_bytes >= own.SUBSTANTIAL_BYTES:
+    if pid is not None and usage.workers[pid] - usage.planned_bytes >= worker_memory.SUBSTANTIAL_BYTES:
         return pid
     return largest
 
@@ -108,7 +107,7 @@ class Guard:
 
     def __init__(
         self,
-        memory: Memory,
+        memory: MemoryLimit,
         runners: Runners,
         each_look: Callable[[], object] = lambda: None,
         *,
@@ -124,8 +123,8 @@ class Guard:
         self._memory, self._runners, self._each_look = memory, runners, each_look
         self._planned_bytes, self._restart = planned_bytes, restart
         self.oom_kills = memory.oom_kills()
-        self._held, self._registered = pod.Held(), pod.Held()
-        self._registered.register()
+        self._locks, self._registration = pod.PodLocks(), pod.PodLocks()
+        self._registration.register()
         self._closed = threading.Event()
         self._failure = ""
         self._thread = threading.Thread(target=self._watch, name="modelops-guard", daemon=True)
@@ -137,8 +136,8 @@ class Guard:
         self._closed.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._held.close()
-        self._registered.close()
+        self._locks.close()
+        self._registration.close()
 
     def _watch(self) -> None:
         while not self._closed.wait(FULL_LOOK_SECONDS if self.full else LOOK_SECONDS):
@@ -159,7 +158,9 @@ class Guard:
         if full and not self.full:
             logger.warning(
                 "memory: %d of %d MiB are in use; tasks begin one at a time until it is below %d%%",
-                *(used_bytes // MIB, limit_bytes // MIB, 100 * FULL),
+                used_bytes // MIB,
+                limit_bytes // MIB,
+                100 * FULL,
             )
         self.full = full
         self._each_look()
@@ -167,21 +168,21 @@ class Guard:
             return
         if self._memory.version and self._runners.end_idle():
             logger.info("memory: idle runners were ended to make room")
-        if self._held.lock(GUARD):
+        if self._locks.lock(GUARD):
             try:
                 self._relieve()
             finally:
-                self._held.unlock(GUARD)
+                self._locks.unlock(GUARD)
 
     def _relieve(self) -> None:
-        """End whoever is to blame, once nothing is left that nobody needs."""
+        """End the task or worker process that is to blame, unless ending idle runners was enough."""
         if self._is_relieved():
             return
         if not self._memory.version:
             self._relieve_machine()
             return
         usage, runners = self._measure()
-        found = culprit(usage)
+        suspect = culprit(usage)
         if len(usage.workers) > 1 and not self._is_sure(usage):
             self._wait_until(
                 self._is_relieved, FULL_LOOK_SECONDS
@@ -189,18 +190,19 @@ class Guard:
             if self._is_relieved():
                 return
             usage, runners = self._measure()
-            found = culprit(usage)
-        if found == os.getpid():
+            suspect = culprit(usage)
+        if suspect == os.getpid():
             self._end_worker(usage, runners)
-        elif isinstance(found, str):
-            self._end_task(found, usage, runners, usage.reason)
+        elif isinstance(suspect, str):
+            self._end_task(suspect, usage, runners, usage.reason)
 
     def _relieve_machine(self) -> None:
-        """On a machine that others use too: only what exceeds its own limit."""
+        """End the largest task if it exceeds its own limit: others use this machine too."""
         usage, runners = self._measure()
         mark = max(usage.tasks, key=lambda mark: usage.tasks[mark], default="")
         limits = {
-            runner.mark: runner.limit_bytes for runner in (*self._runners.busy(), *self._runners.idle())
+            runner.mark: runner.runner_limit_bytes
+            for runner in (*self._runners.busy(), *self._runners.idle())
         }
         if mark in limits and usage.tasks[mark] > limits[mark]:
             self._runners.end_idle()
@@ -211,38 +213,47 @@ class Guard:
 
     def _is_sure(self, usage: Usage) -> bool:
         """Whether the tasks of this process fill the pod by themselves: then others' idle runners do not."""
-        mine = {runner.mark for runner in self._runners.busy()}
-        return culprit(replace(usage, tasks={m: n for m, n in usage.tasks.items() if m in mine})) in mine
+        own_marks = {runner.mark for runner in self._runners.busy()}
+        own_tasks = {mark: n_bytes for mark, n_bytes in usage.tasks.items() if mark in own_marks}
+        return culprit(replace(usage, tasks=own_tasks)) in own_marks
 
     def _measure(self) -> tuple[Usage, dict[str, list[int]]]:
-        """What the pod's memory is used for, and the processes of each runner by its mark."""
-        runners = pod.marked()
+        """Measure what the pod's memory is used for, and list the processes of each runner by its mark."""
+        runners = pod.find_marked()
         tasks = {mark: sum(map(pod.held_bytes, pids)) for mark, pids in runners.items()}
-        workers = {pid: pod.own_bytes(pid) for pid in self._held.workers()}
-        last_bytes, files_bytes = int(LAST * self._memory.limit_bytes), self._memory.files_bytes()
-        return Usage(last_bytes, self._planned_bytes, tasks, workers, files_bytes), runners
+        workers = {pid: pod.own_bytes(pid) for pid in self._locks.workers()}
+        usage = Usage(
+            last_bytes=int(LAST * self._memory.limit_bytes),
+            planned_bytes=self._planned_bytes,
+            tasks=tasks,
+            workers=workers,
+            files_bytes=self._memory.files_bytes(),
+        )
+        return usage, runners
 
     def _end_worker(self, usage: Usage, runners: Mapping[str, list[int]]) -> None:
         """End this worker process, unless it can give back enough: its tasks are not to blame."""
-        own.give_back()
+        worker_memory.give_back()
         if self._is_relieved():
             return
         held_bytes = usage.workers[os.getpid()]
         logger.warning(
             "%s: this worker process holds %d MiB itself, and %d MiB were planned for it; it is %s",
-            *(WORKER, held_bytes // MIB, self._planned_bytes // MIB),
+            WORKER,
+            held_bytes // MIB,
+            self._planned_bytes // MIB,
             "restarted" if self._restart else "not restarted, for nothing would start it again",
         )
         if self._restart:
-            self._restart(held_bytes, own.was_there(held_bytes, self._planned_bytes))
+            self._restart(held_bytes, worker_memory.was_held_before(held_bytes, self._planned_bytes))
         sizes = {runner.mark: usage.tasks.get(runner.mark, 0) for runner in self._runners.busy()}
         if sizes:  # somebody has to go
             self._end_task(max(sizes, key=lambda mark: sizes[mark]), usage, runners, WORKER)
 
     def _end_task(self, mark: str, usage: Usage, runners: Mapping[str, list[int]], reason: str) -> None:
         """End the task of a runner, if it is one of this process."""
-        mine = next((runner for runner in self._runners.busy() if runner.mark == mark), None)
-        if mine is None:
+        own_runner = next((runner for runner in self._runners.busy() if runner.mark == mark), None)
+        if own_runner is None:
             return
         limit_bytes, used_bytes = self._memory.limit_bytes, self._memory.used_bytes()
         size_bytes, own_bytes = usage.tasks.get(mark, 0), usage.workers.get(os.getpid(), 0)
@@ -259,7 +270,7 @@ class Guard:
                 f"{usage.files_bytes // MIB:,}; remove such files, or restart the pod"
             )
         logger.warning("%s: %s; it is ended", reason, error)
-        mine.end_for_memory(runners.get(mark, []), size_bytes, error, reason)
+        own_runner.end_for_memory(runners.get(mark, []), size_bytes, error, reason)
         self._wait_until(lambda: self._memory.used_bytes() <= used_bytes - size_bytes // 2, FREED_SECONDS)
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:

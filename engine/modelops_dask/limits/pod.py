@@ -23,13 +23,12 @@ from pathlib import Path
 
 POD = os.getppid()  # now: whoever it is may end before us
 MARK = "MODELOPS_RUNNER"
-MIB = 1024 * 1024
 WORKERS = 1 << 31  # the bytes of the pod's locks that its worker processes hold, each that of its process id
 MOST_PROCESSES = 1 << 22  # that Linux can number
 _FLAG, _PID_BITS, _CHECK_BITS = 1 << 61, 22, 17  # microseconds: 73,000 years
 
 
-class Held:
+class PodLocks:
     """Locks on ranges of bytes of the pod's file, which stays empty. The kernel frees a dead process's.
 
     They belong to this object, not to the process (open file descriptions): threads exclude each other too.
@@ -60,31 +59,32 @@ class Held:
 
     def register(self) -> None:
         """Let the pod's others know of this worker process, for as long as this object is open."""
-        self.lock(WORKERS + os.getpid(), kind=Held.PROCESS)
+        self.lock(WORKERS + os.getpid(), kind=PodLocks.PROCESS)
 
     def workers(self) -> list[int]:
         """The process ids of the pod's worker processes that others have registered."""
-        found, start = [], WORKERS
+        pids: list[int] = []
+        start = WORKERS
         while other := self.other(start, WORKERS + MOST_PROCESSES - start):
-            _, at, length = other
-            found += range(at - WORKERS, at - WORKERS + length)
-            start = at + length
-        return found
+            _, other_start, length = other
+            pids += range(other_start - WORKERS, other_start - WORKERS + length)
+            start = other_start + length
+        return pids
 
     def close(self) -> None:
-        """Free all."""
+        """Free all locks."""
         os.close(self._fd)
 
     def _call(self, command: int, kind: int, start: int, length: int) -> tuple[int, int, int]:
-        asked = struct.pack("hhqqi0q", kind, os.SEEK_SET, self._origin + start, length, 0)  # struct flock
-        kind, _, start, length, _ = struct.unpack("hhqqi0q", fcntl.fcntl(self._fd, command, asked))
+        flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, self._origin + start, length, 0)  # struct flock
+        kind, _, start, length, _ = struct.unpack("hhqqi0q", fcntl.fcntl(self._fd, command, flock))
         return kind, start - self._origin, length
 
 
 @cache
 def _file() -> Path:
-    space = Path("/proc/self/ns/pid").stat().st_ino  # where a pod's number means something
-    return Path(tempfile.gettempdir()) / f"modelops-{os.getuid()}-{space}.locks"
+    namespace_id = Path("/proc/self/ns/pid").stat().st_ino  # where a pod's number means something
+    return Path(tempfile.gettempdir()) / f"modelops-{os.getuid()}-{namespace_id}.locks"
 
 
 def new_mark() -> str:
@@ -99,23 +99,23 @@ def brand(pid: int, mark: str) -> None:
         resource.prlimit(pid, resource.RLIMIT_RTTIME, (_number(mark), hard))
 
 
-def marked(mark: str = "") -> dict[str, list[int]]:
-    """The processes with a mark; by default with any of the pod's. By mark."""
-    wanted = f"{MARK}={mark or f'{POD}-'}".encode()
-    found, numbered = defaultdict(list), defaultdict(list)
+def find_marked(mark: str = "") -> dict[str, list[int]]:
+    """Find the processes with a mark, or with any mark of the pod's: mark -> process ids."""
+    prefix = f"{MARK}={mark or f'{POD}-'}".encode()
+    pids_by_mark, pids_by_number = defaultdict(list), defaultdict(list)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended, or is somebody else's
             environment = (process / "environ").read_bytes()
-            at = environment.find(wanted)
-            if at >= 0:
-                whole = environment[at + len(MARK) + 1 : environment.find(b"\0", at)].decode()
-                found[whole].append(int(process.name))
+            offset = environment.find(prefix)
+            if offset >= 0:
+                full_mark = environment[offset + len(MARK) + 1 : environment.find(b"\0", offset)].decode()
+                pids_by_mark[full_mark].append(int(process.name))
             elif number := _number_of(int(process.name)):
-                numbered[number].append(int(process.name))
-    for whole in [mark] if mark else list(found):
-        if others := numbered.pop(_number(whole), None):
-            found[whole] += others
-    return dict(found)
+                pids_by_number[number].append(int(process.name))
+    for full_mark in [mark] if mark else list(pids_by_mark):
+        if branded_pids := pids_by_number.pop(_number(full_mark), None):
+            pids_by_mark[full_mark] += branded_pids
+    return dict(pids_by_mark)
 
 
 def _number(mark: str) -> int:
@@ -136,14 +136,14 @@ def _number_of(pid: int) -> int:
 def kill_marked(mark: str, timeout_seconds: float = 1.0) -> None:
     """End every process with this mark, also one that is just being started."""
     deadline = time.monotonic() + timeout_seconds
-    while (pids := marked(mark).get(mark)) and time.monotonic() < deadline:
+    while (pids := find_marked(mark).get(mark)) and time.monotonic() < deadline:
         kill(pids)
         time.sleep(0.001)
 
 
 def kill_orphans() -> None:
-    """End what runners have left whose worker process is gone: killed, it could not see to that."""
-    for mark, pids in marked().items():
+    """End the processes of runners whose worker process was killed and could not end them itself."""
+    for mark, pids in find_marked().items():
         if not Path("/proc", mark.split("-")[1]).exists():
             kill(pids)
     for process in Path("/proc").glob("[0-9]*"):

@@ -40,7 +40,7 @@ def section(title: str, note: str, figure: str | None) -> str:
     """A heading, a note and a figure or table; nothing when there is neither."""
     if not figure and not note:
         return ""
-    return f"<section><h2>{escape(title)}</h2>{soft(note) if note else ''}{figure or ''}</section>"
+    return f"<section><h2>{escape(title)}</h2>{paragraph(note) if note else ''}{figure or ''}</section>"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -58,12 +58,12 @@ def cell(text: str) -> str:
     return f"<td>{escape(text)}</td>"
 
 
-def soft(text: str) -> str:
+def paragraph(text: str) -> str:
     """A paragraph of grey text."""
     return f'<p class="soft">{escape(text)}</p>'
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """14 ms, 2.4 s, 3 min, 2.5 h, 3.1 d."""
     if math.isnan(seconds):
         return ""

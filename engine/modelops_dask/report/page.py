@@ -1,6 +1,6 @@
 """The page of a report: numbers first, then figures, failures, configuration.
 
-Measured, Maps, Figures -> HTML
+Measurement, Maps, Figures -> HTML
 
 Every text goes through html.escape, for tracebacks, names and reasons come from models.
 """
@@ -11,129 +11,132 @@ from html import escape
 
 from modelops_dask.report import html
 from modelops_dask.report.figures import Figures
-from modelops_dask.report.measure import Measured
-from modelops_dask.report.space import MIB, Maps
+from modelops_dask.report.measurement import Measurement
+from modelops_dask.report.space import Maps
+from modelops_dask.shape import MIB
 
 SHOWN_REASONS = 50
 ERROR_CHARACTERS = 20_000  # of a traceback, its end
 
 
-def page(measured: Measured, maps: Maps, figures: Figures) -> str:
+def render_page(measurement: Measurement, maps: Maps, figures: Figures) -> str:
     """The whole text of the file."""
-    title = measured.where.rstrip("/").rpartition("/")[2] or measured.where
+    elements = figures.elements
+    title = measurement.location.rstrip("/").rpartition("/")[2] or measurement.location
     body = [
         f"<h1>{escape(title)}</h1>",
-        html.soft(measured.plan.entrypoint),
-        html.soft(f"{measured.where}, bundle {measured.study.bundle}"),
-        html.soft(f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"),
-        _numbers(measured),
-        *([] if measured.attempts else [html.soft("Nothing was run yet.")]),
-        html.section("Throughput", _pauses(measured), figures.places.get("throughput")),
+        html.paragraph(measurement.plan.entrypoint),
+        html.paragraph(f"{measurement.location}, bundle {measurement.study.bundle}"),
+        html.paragraph(f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"),
+        _render_numbers(measurement),
+        *([] if measurement.attempts else [html.paragraph("Nothing was run yet.")]),
+        html.section("Throughput", _describe_pauses(measurement), elements.get("throughput")),
         '<div class="pair">',
         html.section(
-            "Duration", "" if measured.seconds.total else "No task ended ok.", figures.places.get("durations")
+            "Duration",
+            "" if measurement.seconds.total else "No task ended ok.",
+            elements.get("durations"),
         ),
-        html.section("Memory", _memory(measured), figures.places.get("memory")),
+        html.section("Memory", _describe_memory(measurement), elements.get("memory")),
         "</div>",
-        html.section("Outcome over the parameter space", _space_notes(maps), figures.places.get("space")),
-        _failures(measured),
-        _configurations(measured),
-        _notes(measured),
+        html.section("Outcome over the parameter space", _describe_space(maps), elements.get("space")),
+        _render_failures(measurement),
+        _render_configurations(measurement),
+        _render_notes(measurement),
     ]
     return html.document(f"{title}: study report", body, figures.head, figures.script)
 
 
-def _numbers(measured: Measured) -> str:
-    counts, seconds = measured.state.counts(), measured.seconds
-    active = measured.timeline.active_seconds
-    limit = max(measured.limits, default=0)
-    peak = max(measured.peaks_ok.largest, measured.peaks_not_ok.largest)
-    cards = [("tasks", f"{measured.plan.n_tasks:,}", False)]
+def _render_numbers(measurement: Measurement) -> str:
+    counts, seconds = measurement.state.counts(), measurement.seconds
+    active = measurement.timeline.active_seconds
+    limit = max(measurement.limits, default=0)
+    peak = max(measurement.peaks_ok.largest, measurement.peaks_not_ok.largest)
+    cards = [("tasks", f"{measurement.plan.n_tasks:,}", False)]
     cards += [
         (state, f"{count:,}", state in ("failed", "poisoned"))
         for state, count in counts.items()
         if count or state == "ok"
     ]
-    if measured.retried:
-        cards.append(("tried more than once", f"{measured.retried:,}", False))
-    if measured.attempts:
-        rate = measured.attempts / max(active, 0.1)
+    if measurement.retried:
+        cards.append(("tried more than once", f"{measurement.retried:,}", False))
+    if measurement.attempts:
+        rate = measurement.attempts / max(active, 0.1)
         cards.append(("attempts a second", f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}", False))
-        cards.append(("time in which tasks ran", html.duration(active), False))
+        cards.append(("time in which tasks ran", html.format_duration(active), False))
     if seconds.total:
-        cards.append(("median of a task", html.duration(seconds.quantile(0.5)), False))
-        cards.append(("95% take at most", html.duration(seconds.quantile(0.95)), False))
+        cards.append(("median of a task", html.format_duration(seconds.quantile(0.5)), False))
+        cards.append(("95% take at most", html.format_duration(seconds.quantile(0.95)), False))
     if peak:
-        of = f" of {limit / MIB:,.0f}" if limit else ""
-        cards.append((f"largest peak{of} MiB", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
+        limit_text = f" of {limit / MIB:,.0f}" if limit else ""
+        cards.append((f"largest peak{limit_text} MiB", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
     return html.numbers(cards)
 
 
-def _pauses(measured: Measured) -> str:
-    if len(measured.timeline.spans) < 2:
+def _describe_pauses(measurement: Measurement) -> str:
+    if len(measurement.timeline.spans) < 2:
         return ""
-    pauses = [html.duration(length) for _, length in measured.timeline.bins().pauses]
+    pauses = [html.format_duration(length) for _, length in measurement.timeline.compute_bins().pauses]
     return f"Dashed: pauses, which are cut out ({', '.join(pauses[:10])}{', …' if len(pauses) > 10 else ''})."
 
 
-def _memory(measured: Measured) -> str:
-    unknown = measured.peaks_ok.unknown + measured.peaks_not_ok.unknown
-    words = [f"Thick: the limit, {limits}."] if (limits := _limits(measured)) else []
+def _describe_memory(measurement: Measurement) -> str:
+    unknown = measurement.peaks_ok.unknown + measurement.peaks_not_ok.unknown
+    sentences = [f"Thick: the limit, {limits}."] if (limits := _describe_limits(measurement)) else []
     if unknown:
-        words.append(f"Of {unknown:,} attempts nothing is known.")
-    return " ".join(words)
+        sentences.append(f"Of {unknown:,} attempts nothing is known.")
+    return " ".join(sentences)
 
 
-def _limits(measured: Measured) -> str:
+def _describe_limits(measurement: Measurement) -> str:
     """In words; "" when there is none."""
-    shown = [f"{limit / MIB:,.0f} MiB" for limit in measured.shown_limits]
-    return ", for some up to ".join([f"{shown[0]} a task", *shown[1:]]) if shown else ""
+    texts = [f"{limit / MIB:,.0f} MiB" for limit in measurement.main_limits]
+    return ", for some up to ".join([f"{texts[0]} a task", *texts[1:]]) if texts else ""
 
 
-def _space_notes(maps: Maps) -> str:
-    words = []
+def _describe_space(maps: Maps) -> str:
+    sentences = []
     if not maps.axes:
         return ""
-    if maps.every > 1:
-        words.append(f"One of {maps.every:,} parameter sets is shown.")
+    if maps.set_stride > 1:
+        sentences.append(f"One of {maps.set_stride:,} parameter sets is shown.")
     if maps.left_out:
-        words.append(f"{maps.left_out} more parameters were swept.")
-    return " ".join(words)
+        sentences.append(f"{maps.left_out} more parameters were swept.")
+    return " ".join(sentences)
 
 
-def _failures(measured: Measured) -> str:
-    if not measured.reasons:
+def _render_failures(measurement: Measurement) -> str:
+    if not measurement.reasons:
         return ""
-    reasons = sorted(measured.reasons.items(), key=lambda item: (-item[1].attempts, item[0]))
-    where = shlex.quote(measured.where)
+    reasons = sorted(measurement.reasons.items(), key=lambda item: (-item[1].attempts, item[0]))
+    location = shlex.quote(measurement.location)
     rows = []
     for (status, name), reason in reasons[:SHOWN_REASONS]:
         task = f"{reason.set}/{reason.replicate}"
-        shown = f"<code>mops-helm study try {escape(where)} --task {task}</code>"
+        cell_html = f"<code>mops-helm study try {escape(location)} --task {task}</code>"
         if error := reason.error.rstrip()[-ERROR_CHARACTERS:]:
-            shown = (
-                f"<details><summary>first: task {task}</summary>{shown}<pre>{escape(error)}</pre></details>"
-            )
+            summary = f"<summary>first: task {task}</summary>"
+            cell_html = f"<details>{summary}{cell_html}<pre>{escape(error)}</pre></details>"
         rows.append(
             [
                 f"<td class=n>{reason.attempts:,}</td>",
                 html.cell(status),
                 html.cell(name or "no reason"),
-                f"<td>{shown}</td>",
+                f"<td>{cell_html}</td>",
             ]
         )
-    more = len(reasons) - SHOWN_REASONS
-    note = html.soft("Attempts, of which some were tried again and ended ok.")
+    n_more = len(reasons) - SHOWN_REASONS
+    note = html.paragraph("Attempts, of which some were tried again and ended ok.")
     return (
         f"<section><h2>Failures by reason</h2>{note}"
         + html.table(["n:attempts", "status", "reason", "the first of them"], rows)
-        + (html.soft(f"and {more:,} more reasons") if more > 0 else "")
+        + (html.paragraph(f"and {n_more:,} more reasons") if n_more > 0 else "")
         + "</section>"
     )
 
 
-def _configurations(measured: Measured) -> str:
-    if not measured.configurations:
+def _render_configurations(measurement: Measurement) -> str:
+    if not measurement.configurations:
         return ""
     rows = [
         [
@@ -143,19 +146,21 @@ def _configurations(measured: Measured) -> str:
             f"<td class=n>{c.threads or 'not fixed'}</td>",
             html.cell(c.environment or "not known"),
         ]
-        for c, count in measured.configurations.most_common(SHOWN_REASONS)
+        for c, count in measurement.configurations.most_common(SHOWN_REASONS)
     ]
     heads = ["n:attempts", "executor", "preset", "n:native threads", "environment"]
-    note = f"As recorded with each attempt. Limit of memory: {_limits(measured) or 'none'}."
-    return f"<section><h2>Configuration in effect</h2>{html.soft(note)}{html.table(heads, rows)}</section>"
+    note = f"As recorded with each attempt. Limit of memory: {_describe_limits(measurement) or 'none'}."
+    return (
+        f"<section><h2>Configuration in effect</h2>{html.paragraph(note)}{html.table(heads, rows)}</section>"
+    )
 
 
-def _notes(measured: Measured) -> str:
-    state = measured.state
-    notes = [f"parts/{name} was passed over: {why}" for name, why in list(state.skipped.items())[:20]]
+def _render_notes(measurement: Measurement) -> str:
+    state = measurement.state
+    notes = [f"parts/{name} was passed over: {reason}" for name, reason in list(state.skipped.items())[:20]]
     if state.conflicts:
-        shown = ", ".join(f"{s}/{r}" for s, r in state.conflicts[:10])
-        notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {shown}.")
+        tasks_text = ", ".join(f"{s}/{r}" for s, r in state.conflicts[:10])
+        notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {tasks_text}.")
     if not notes:
         return ""
-    return "<section><h2>Notes</h2>" + "".join(html.soft(note) for note in notes) + "</section>"
+    return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from modelops_dask.report.measure import BySet
-from modelops_dask.study.plan import Plan
+from modelops_dask.plan.plan import Plan
+from modelops_dask.report.measurement import BySet
+from modelops_dask.shape import MIB
 
 MAX_SETS = 100_000  # of more, every k-th is drawn
 MAX_PARAMETERS = 10
@@ -23,7 +24,6 @@ MAX_VALUES = 40  # a cell for each
 MOST_CELLS = 25  # else, or fewer, so that a cell of a pair holds a few sets
 LEAST_CELLS = 5
 MEASURES = {"not ok (%)": "share", "mean time (s)": "seconds", "largest peak (MiB)": "peak"}
-MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -41,40 +41,40 @@ class Maps:
 
     axes: dict[str, Axis]
     cells: dict[tuple[str, str], dict[str, list[float | None]]]
-    every: int = 1  # only each so many-th set is in the cells
+    set_stride: int = 1  # only each so many-th set is in the cells
     left_out: int = 0  # swept parameters beyond MAX_PARAMETERS
 
 
-def maps(plan: Plan, by_set: BySet) -> Maps:
+def map_outcomes(plan: Plan, by_set: BySet) -> Maps:
     """Maps of the sets that were run; without axes when nothing numeric was swept."""
-    ran = np.flatnonzero(by_set.ok + by_set.not_ok)
-    every = -(-len(ran) // MAX_SETS) or 1
-    drawn = ran[::every]
-    swept = [_axis(name, values) for name, values in _numeric(plan, drawn).items()]
+    run_sets = np.flatnonzero(by_set.ok + by_set.not_ok)
+    every = -(-len(run_sets) // MAX_SETS) or 1
+    drawn = run_sets[::every]
+    swept = [_build_axis(name, values) for name, values in _collect_numeric(plan, drawn).items()]
     axes = {axis.name: axis for axis in swept[:MAX_PARAMETERS]}
     pairs = list(itertools.combinations(axes, 2)) or [(name, name) for name in axes]
-    cells = {(x, y): _cells(axes[x], axes[y] if x != y else None, by_set, drawn) for x, y in pairs}
+    cells = {(x, y): _build_cells(axes[x], axes[y] if x != y else None, by_set, drawn) for x, y in pairs}
     return Maps(axes, cells, every, max(0, len(swept) - MAX_PARAMETERS))
 
 
-def _numeric(plan: Plan, sets: np.ndarray) -> dict[str, np.ndarray]:
+def _collect_numeric(plan: Plan, sets: np.ndarray) -> dict[str, np.ndarray]:
     """Values of each parameter that is a number in all these sets, and not always the same."""
     if not len(sets):
         return {}
     texts = plan.table["params"].take(pa.array(sets)).to_pylist()
-    found: dict[str, list[float]] = {}
+    values_by_name: dict[str, list[float]] = {}
     names: set[str] | None = None
     for text in texts:
         params = json.loads(text)
         numbers = {name for name, value in params.items() if type(value) in (int, float)}
         names = numbers if names is None else names & numbers
         for name in numbers:
-            found.setdefault(name, []).append(float(params[name]))
-    columns = {name: np.array(found[name]) for name in sorted(names or ())}
+            values_by_name.setdefault(name, []).append(float(params[name]))
+    columns = {name: np.array(values_by_name[name]) for name in sorted(names or ())}
     return {name: values for name, values in columns.items() if values.min() < values.max()}
 
 
-def _axis(name: str, values: np.ndarray) -> Axis:
+def _build_axis(name: str, values: np.ndarray) -> Axis:
     distinct, cell = np.unique(values, return_inverse=True)
     if len(distinct) <= MAX_VALUES:
         return Axis(name, cell, [f"{value:.4g}" for value in distinct])
@@ -84,9 +84,11 @@ def _axis(name: str, values: np.ndarray) -> Axis:
     return Axis(name, cell, [f"{(low + high) / 2:.3g}" for low, high in itertools.pairwise(edges)])
 
 
-def _cells(x: Axis, y: Axis | None, by_set: BySet, sets: np.ndarray) -> dict[str, list[float | None]]:
-    rows = y.cell if y else np.zeros(len(sets), int)
-    cell, inverse = np.unique(x.cell * MAX_VALUES + rows, return_inverse=True)
+def _build_cells(
+    column_axis: Axis, row_axis: Axis | None, by_set: BySet, sets: np.ndarray
+) -> dict[str, list[float | None]]:
+    rows = row_axis.cell if row_axis else np.zeros(len(sets), int)
+    cell, inverse = np.unique(column_axis.cell * MAX_VALUES + rows, return_inverse=True)
 
     def total(values: np.ndarray) -> np.ndarray:
         return np.bincount(inverse, values[sets], len(cell))
@@ -100,12 +102,12 @@ def _cells(x: Axis, y: Axis | None, by_set: BySet, sets: np.ndarray) -> dict[str
         "x": (cell // MAX_VALUES).tolist(),
         "y": (cell % MAX_VALUES).tolist(),
         "sets": np.bincount(inverse).tolist(),
-        "share": _plain(100 * not_ok / (ok + not_ok)),
-        "seconds": _plain(seconds),
-        "peak": _plain(np.where(peak > 0, peak / MIB, np.nan)),
+        "share": _round_values(100 * not_ok / (ok + not_ok)),
+        "seconds": _round_values(seconds),
+        "peak": _round_values(np.where(peak > 0, peak / MIB, np.nan)),
     }
 
 
-def _plain(values: np.ndarray) -> list[float | None]:
+def _round_values(values: np.ndarray) -> list[float | None]:
     """For JSON, to four digits; None where nothing is known."""
     return [None if np.isnan(value) else float(f"{value:.4g}") for value in values]

@@ -43,7 +43,7 @@ class Timeline:
         keys, which = np.unique(np.floor(ended / self.resolution).astype(np.int64), return_inverse=True)
         good, all_ = np.bincount(which, ok, len(keys)), np.bincount(which, minlength=len(keys))
         self._count(keys, good.astype(int), all_ - good.astype(int))
-        self.spans = _union([*self.spans, *_spans(ended - seconds, ended)])
+        self.spans = _merge_spans([*self.spans, *_merge_intervals(ended - seconds, ended)])
         while len(self.counts) > MAX_KEYS:
             before, self.counts, self.resolution = self.counts, {}, self.resolution * 10
             old = np.array(list(before), np.int64)
@@ -60,7 +60,7 @@ class Timeline:
     def active_seconds(self) -> float:
         return sum(stop - start for start, stop in self.spans)
 
-    def bins(self) -> Bins:
+    def compute_bins(self) -> Bins:
         """At most about BINS of them, of a round width. There must be at least one attempt."""
         starts = np.array([start for start, _ in self.spans])
         lengths = np.array([stop - start for start, stop in self.spans])
@@ -71,17 +71,17 @@ class Timeline:
         both = np.array(list(self.counts.values()))
         span = np.clip(np.searchsorted(starts, times, side="right") - 1, 0, None)
         active = before[span] + np.clip(times - starts[span], 0, lengths[span])
-        at = np.minimum(active // width, max(0, np.ceil(before[-1] / width) - 1)).astype(int)
-        size = int(at.max()) + 1
+        bin_numbers = np.minimum(active // width, max(0, np.ceil(before[-1] / width) - 1)).astype(int)
+        size = int(bin_numbers.max()) + 1
         pauses = [
             (float(before[i]), float(starts[i] - starts[i - 1] - lengths[i - 1]))
             for i in range(1, len(starts))
         ]
-        ok, not_ok = (np.bincount(at, both[:, side], size) / width for side in (0, 1))
+        ok, not_ok = (np.bincount(bin_numbers, both[:, side], size) / width for side in (0, 1))
         return Bins(float(width), ok, not_ok, pauses)
 
 
-def _spans(starts: np.ndarray, stops: np.ndarray) -> list[Span]:
+def _merge_intervals(starts: np.ndarray, stops: np.ndarray) -> list[Span]:
     """The union of intervals that overlap or are no more than a pause apart, in order."""
     order = np.argsort(starts)
     starts, reach = starts[order], np.maximum.accumulate(stops[order])
@@ -90,6 +90,6 @@ def _spans(starts: np.ndarray, stops: np.ndarray) -> list[Span]:
     return list(zip(starts[first].tolist(), reach[last].tolist(), strict=True))
 
 
-def _union(spans: list[Span]) -> list[Span]:
+def _merge_spans(spans: list[Span]) -> list[Span]:
     starts, stops = np.array(spans).T
-    return _spans(starts, stops)
+    return _merge_intervals(starts, stops)

@@ -9,6 +9,7 @@ merge.py    many files of parts -> a few
 fold.py     parts -> one state per task
 conditions.py  what may differ between results of one study
 compact.py  parts -> results/, the tables that people read
+manifest.py  results/manifest.json, which lists them
 tables.py   what a model returned -> rows of those tables
 leftovers.py   tables in an object store that nothing names any more
 results.py  results/ -> a table in Python

@@ -5,21 +5,21 @@ archive -> bundles/DIGEST.tar.gz, put-if-absent -> its path or URL, from which w
 The digest is that of the tree, which whoever unpacks it checks. Does not pack or unpack: bundle/ does.
 """
 
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 
 FOLDER = "bundles"
 
 
-def keep(files: Files, digest: str, archive: bytes) -> str:
-    """Put a bundle's archive into the store, unless it is there; where it is."""
-    files.create(_name(digest), archive)
-    return files.where(_name(digest))
+def keep(store: Store, digest: str, archive: bytes) -> str:
+    """Put a bundle's archive into the store, unless it is there, and return its path or URL."""
+    store.create(_name(digest), archive)
+    return store.location(_name(digest))
 
 
-def held(files: Files, digest: str) -> str:
-    """Where the store has a bundle; "" when it has not."""
+def find_bundle(store: Store, digest: str) -> str:
+    """The path or URL of a bundle in the store; "" when the store does not have it."""
     folder, _, file = _name(digest).rpartition("/")
-    return files.where(_name(digest)) if file in files.list(folder) else ""
+    return store.location(_name(digest)) if file in store.list(folder) else ""
 
 
 def _name(digest: str) -> str:

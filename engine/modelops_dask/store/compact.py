@@ -22,20 +22,22 @@ import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
 
 from modelops_dask.errors import BadInput
+from modelops_dask.plan.plan import STATES, Plan
 from modelops_dask.store import leftovers, parts
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, State, fold, winners
 from modelops_dask.store.identity import read_study
+from modelops_dask.store.manifest import Manifest
 from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
-from modelops_dask.study.plan import STATES, Plan
 
 FOLDER = "results"
 MANIFEST = f"{FOLDER}/manifest.json"
@@ -45,91 +47,101 @@ _CACHED_GROUPS = 4
 _VERSION = 2  # of the rules by which results/ follow from the parts; another one builds them anew
 
 
+class TablesSummary(TypedDict):
+    """What write_tables() has written: tasks by state, problems, and bytes by path, sorted by path."""
+
+    tasks: dict[str, int]
+    problems: list[str]
+    sizes: dict[str, int]
+
+
 class MixedOutputs(BadInput):
     """Some tasks returned a table that cannot be joined with the others; everything else is compacted."""
 
-    def __init__(self, where: str, problems: list[str]) -> None:
-        self.where, self.problems = where, problems
-        super().__init__(where, problems)
+    def __init__(self, location: str, problems: list[str]) -> None:
+        self.location, self.problems = location, problems
+        super().__init__(location, problems)
 
     def __str__(self) -> str:
-        shown = "\n".join(self.problems[:10])
-        more = f"\nand {len(self.problems) - 10:,} more" if len(self.problems) > 10 else ""
-        return f"{shown}{more}\nThese are kept as bytes under {self.where}; all others are in the tables."
+        text = "\n".join(self.problems[:10])
+        if len(self.problems) > 10:
+            text += f"\nand {len(self.problems) - 10:,} more"
+        return f"{text}\nThese are kept as bytes under {self.location}; all others are in the tables."
 
 
 def compact(
-    files: Files,
+    store: Store,
     plan: Plan,
     max_attempts: int = MAX_ATTEMPTS,
-    into: Files | None = None,
-    begun: Callable[[], object] = lambda: None,
+    results_store: Store | None = None,
+    on_begin: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Write results/ unless it is up to date; where its files are, as paths or URLs. begun() is called when
-    there is something to write.
+    """Write results/ unless it is up to date, and return the paths or URLs of its files.
 
-    With `into`, a folder on this machine, results/ is written there, and the store's own stays as it is.
+    on_begin() is called when there is something to write.
+
+    With `results_store`, a folder on this machine, results/ is written there and the store's own is kept.
     MixedOutputs, after everything else is written, when tables of one name do not fit together.
     """
-    into = into or files
-    manifest = current(files, plan, max_attempts, into, begun)
+    results_store = results_store or store
+    manifest = current_manifest(store, plan, max_attempts, results_store, on_begin)
     if manifest["problems"]:
-        raise MixedOutputs(into.where(f"{tables_folder(manifest)}/raw"), manifest["problems"])
-    return [into.where(f"{FOLDER}/{name}") for name in pieces(manifest)]
+        raise MixedOutputs(results_store.location(f"{tables_folder(manifest)}/raw"), manifest["problems"])
+    return [results_store.location(f"{FOLDER}/{name}") for name in pieces(manifest)]
 
 
-def current(
-    files: Files,
+def current_manifest(
+    store: Store,
     plan: Plan,
     max_attempts: int = MAX_ATTEMPTS,
-    into: Files | None = None,
-    begun: Callable[[], object] = lambda: None,
-) -> dict[str, Any]:
-    """The manifest of results/, which is written first unless it is up to date and its tables are there.
+    results_store: Store | None = None,
+    on_begin: Callable[[], object] = lambda: None,
+) -> Manifest:
+    """Return the manifest of results/, and write results/ first unless it is complete and up to date.
 
-    begun() is called when there is something to write.
+    on_begin() is called when there is something to write.
     """
-    into = into or files
-    sources = _sources(files, plan, max_attempts)
-    manifest = read_manifest(into)
-    if manifest and manifest.get("built_from") == sources and _whole(into, manifest):
+    results_store = results_store or store
+    sources = _sources(store, plan, max_attempts)
+    manifest = read_manifest(results_store)
+    if manifest and manifest.get("built_from") == sources and _is_whole(results_store, manifest):
         return manifest
     while True:
-        begun()
+        on_begin()
         try:
-            return _build(files, plan, max_attempts, sources, into)
+            return _build(store, plan, max_attempts, sources, results_store)
         except (FileNotFoundError, parts.NotAPart):
-            before, sources = sources, _sources(files, plan, max_attempts)
+            before, sources = sources, _sources(store, plan, max_attempts)
             if sources == before:
                 raise
             # Parts were merged (merge.py) by another run, or torn, while this one read them.
 
 
-def tables_folder(manifest: dict[str, Any]) -> str:
+def tables_folder(manifest: Manifest) -> str:
     """The folder of the store that holds model_outputs/, raw/ and replicates.parquet."""
     return f"{FOLDER}/{manifest['stamp']}" if manifest.get("stamp") else FOLDER
 
 
-def pieces(manifest: dict[str, Any]) -> dict[str, list[str]]:
-    """Of every table in results/: its file, or the folder that it is, -> the files to read in that order."""
-    found: dict[str, list[str]] = {}
+def pieces(manifest: Manifest) -> dict[str, list[str]]:
+    """Map every table in results/, by its file or folder, to the files to read, in order."""
+    pieces_by_table: dict[str, list[str]] = {}
     for name in manifest["files"]:
         folder = name.rpartition("/")[0]
-        found.setdefault(folder if folder.endswith(".parquet") else name, []).append(name)
-    return found
+        pieces_by_table.setdefault(folder if folder.endswith(".parquet") else name, []).append(name)
+    return pieces_by_table
 
 
-def read_manifest(files: Files) -> dict[str, Any] | None:
-    """What results/ says of itself; None when it is not there or not whole."""
+def read_manifest(store: Store) -> Manifest | None:
+    """Read results/manifest.json; None when it is missing or damaged."""
     try:
-        manifest = json.loads(files.read(MANIFEST))
+        manifest: Manifest = json.loads(store.read(MANIFEST))
     except (FileNotFoundError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) and {"files", "problems"} <= manifest.keys() else None
 
 
 def file_name(output: str) -> str:
-    """A file's name for an output's: letters, digits, - _ . ~ stay, so that no name leaves its folder."""
+    """Quote an output's name, all but letters, digits and - _ . ~, so that the file stays in its folder."""
     name = quote(output, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name or "%"
 
@@ -139,60 +151,58 @@ def output_name(file: str) -> str:
     return "" if file == "%" else unquote(file)
 
 
-def _sources(files: Files, plan: Plan, max_attempts: int) -> str:
-    """A digest of all that results/ is built from. Sizes, for a part may be torn afterwards."""
-    sources = sorted(files.sizes(parts.FOLDER).items())
-    rules = [_VERSION, read_study(files).accepted, max_attempts]
-    named = json.dumps([rules, sources, plan.request.replicates, plan.request.sets])
-    return blake2b(named.encode(), digest_size=16).hexdigest()
+def _sources(store: Store, plan: Plan, max_attempts: int) -> str:
+    """A digest of all that results/ is built from, sizes included, because a part may be torn later."""
+    sources = sorted(store.sizes(parts.FOLDER).items())
+    rules = [_VERSION, read_study(store).accepted, max_attempts]
+    sources_json = json.dumps([rules, sources, plan.request.replicates, plan.request.sets])
+    return blake2b(sources_json.encode(), digest_size=16).hexdigest()
 
 
-def _whole(files: Files, manifest: dict[str, Any]) -> bool:
-    """Whether the tables that a manifest names are there, of the sizes that it says; 0.1.0 said none."""
+def _is_whole(store: Store, manifest: Manifest) -> bool:
+    """Whether the tables of a manifest exist and have its sizes; 0.1.0 wrote no sizes."""
     sizes: dict[str, int] = {}
     for folder in {name.rpartition("/")[0] for name in manifest["files"]}:
-        here = files.sizes(f"{FOLDER}/{folder}".rstrip("/"))
-        sizes |= {f"{folder}/{name}".lstrip("/"): size for name, size in here.items()}
-    stated = manifest.get("sizes", {})
-    return all(name in sizes and stated.get(name, sizes[name]) == sizes[name] for name in manifest["files"])
+        folder_sizes = store.sizes(f"{FOLDER}/{folder}".rstrip("/"))
+        sizes |= {f"{folder}/{name}".lstrip("/"): size for name, size in folder_sizes.items()}
+    manifest_sizes = manifest.get("sizes", {})
+    return all(
+        name in sizes and manifest_sizes.get(name, sizes[name]) == sizes[name] for name in manifest["files"]
+    )
 
 
-def _build(files: Files, plan: Plan, max_attempts: int, sources: str, into: Files) -> dict[str, Any]:
-    stamp = "" if into.folder else leftovers.new_stamp()
-    with into.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
-        tables = write_tables(files, plan, folder / stamp, max_attempts)
-        names = {f"{stamp}/{name}".lstrip("/"): size for name, size in tables.pop("sizes").items()}
-        study, replaced = read_study(files), None
-        manifest = {
+def _build(store: Store, plan: Plan, max_attempts: int, sources: str, results_store: Store) -> Manifest:
+    stamp = "" if results_store.folder else leftovers.new_stamp()
+    with results_store.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
+        tables = write_tables(store, plan, folder / stamp, max_attempts)
+        sizes = {f"{stamp}/{name}".lstrip("/"): size for name, size in tables["sizes"].items()}
+        study, replaced = read_study(store), None
+        manifest: Manifest = {
             "built_from": sources,
             "bundle": study.bundle,
             "entrypoint": study.entrypoint,
-            **tables,
-            "files": list(names),
-            "sizes": names,
+            "tasks": tables["tasks"],
+            "problems": tables["problems"],
+            "files": list(sizes),
+            "sizes": sizes,
         }
         if stamp:
-            replaced = read_manifest(into)
-            manifest |= {"stamp": stamp, "replaced": replaced["files"] if replaced else []}
+            replaced = read_manifest(results_store)
+            manifest["stamp"], manifest["replaced"] = stamp, replaced["files"] if replaced else []
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     if stamp:
-        leftovers.remove(into, FOLDER, manifest, replaced or {})
+        leftovers.remove(results_store, FOLDER, manifest, replaced)
     return manifest
 
 
-def write_tables(files: Files, plan: Plan, folder: Path, max_attempts: int = MAX_ATTEMPTS) -> dict[str, Any]:
-    """Write the tables of a plan into a new folder of this machine.
-
-    Returns:
-        What a manifest says of them: `tasks` by state, the `problems`, and the `sizes` in bytes by path below
-        `folder`, sorted by path.
-    """
+def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX_ATTEMPTS) -> TablesSummary:
+    """Write the tables of a plan into a new folder of this machine; `sizes` are by path below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = fold(files, plan, max_attempts)
-    source = _Source(files, plan)
+    state = fold(store, plan, max_attempts)
+    source = _Source(store, plan)
     writer = _Writer(folder, plan)
-    for index, found in source.tasks():
-        writer.add(index, found)
+    for index, outputs in source.tasks():
+        writer.add(index, outputs)
     writer.close()
     _write_replicates(folder / "replicates.parquet", plan, state, source)
     paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
@@ -201,20 +211,20 @@ def write_tables(files: Files, plan: Plan, folder: Path, max_attempts: int = MAX
 
 
 class _Source:
-    """The row that counts of every task that is ok, wherever its part is."""
+    """Finds, for every task that is ok, the row that counts."""
 
-    def __init__(self, files: Files, plan: Plan) -> None:
-        self._files = files
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store = store
         self._names: list[str] = []
         self._part = np.full(plan.absent.size, -1, np.int32)
         self._row = np.zeros(plan.absent.size, np.int32)
         self.seconds = np.full(plan.absent.size, np.nan)
         self.peak_bytes = np.zeros(plan.absent.size, np.int64)
-        for file, index, rows, table in winners(files, plan, ["seconds", "peak_bytes"]):
+        for file, index, rows, table in winners(store, plan, ["seconds", "peak_bytes"]):
             self._part[index], self._row[index] = len(self._names), rows
             self._names.append(file)
             self.seconds[index] = table["seconds"].to_numpy()
-            self.peak_bytes[index] = parts.known(table, "peak_bytes")
+            self.peak_bytes[index] = parts.numbers_or_zero(table, "peak_bytes")
         self._group = lru_cache(_CACHED_GROUPS)(self._read_group)
         self._starts = lru_cache(None)(self._read_starts)
 
@@ -227,12 +237,12 @@ class _Source:
             yield index, self._group(name, group)[row - starts[group]].as_py()
 
     def _read_starts(self, name: str) -> list[int]:
-        with parts.reading(self._files, name) as part:
+        with parts.open_part_file(self._store, name) as part:
             sizes = [part.metadata.row_group(number).num_rows for number in range(part.num_row_groups)]
-        return np.cumsum([0, *sizes])[:-1].tolist()
+        return list(accumulate(sizes, initial=0))[:-1]
 
     def _read_group(self, name: str, group: int) -> pa.ChunkedArray:
-        with parts.reading(self._files, name) as part:
+        with parts.open_part_file(self._store, name) as part:
             return part.read_row_group(group, columns=["outputs"], use_threads=False)["outputs"]
 
 
@@ -288,19 +298,19 @@ class _Writer:
 
 
 def _write_replicates(path: Path, plan: Plan, state: State, source: _Source) -> None:
-    """A row per task of the plan, done or not."""
+    """Write a row per task of the plan, whatever its state."""
     file = TableFile(path, Identity(plan))
     present = np.flatnonzero(~plan.absent.ravel())
     names = pa.array(STATES)
-    for at in range(0, len(present), 65_536):
-        index = present[at : at + 65_536]
+    for start in range(0, len(present), 65_536):
+        index = present[start : start + 65_536]
         codes = state.codes.ravel()[index]
-        known = source._part[index] >= 0
+        has_result = source._part[index] >= 0
         columns = {
             "status": names.take(pa.array(codes)),
             "attempts": pa.array(state.attempts.ravel()[index]),
-            "seconds": pa.array(source.seconds[index], mask=~known),
-            "peak_bytes": pa.array(source.peak_bytes[index], mask=~known),
+            "seconds": pa.array(source.seconds[index], mask=~has_result),
+            "peak_bytes": pa.array(source.peak_bytes[index], mask=~has_result),
         }
         file.add_rows(index, pa.table(columns))
         file.flush()

@@ -14,18 +14,21 @@ class Condition(NamedTuple):
     environment: str  # a digest of the Python version and the packages
 
 
-def mixed(conditions: Counter[Condition]) -> str:
-    """What differs between results of one study and what that means, in a line; "" when nothing does."""
+def describe_differences(conditions: Counter[Condition]) -> str:
+    """Describe in a line how the conditions of one study's results differ; "" when they are all the same."""
     if len(conditions) < 2:
         return ""
-    which = [name for name in Condition._fields if len({getattr(c, name) for c in conditions}) > 1]
+    fields = [
+        name for name in Condition._fields if len({getattr(condition, name) for condition in conditions}) > 1
+    ]
     kinds = "; ".join(
-        ", ".join(_words(condition, which))
+        ", ".join(_describe(condition, fields))
         + (f" ({n_tasks:,} result{'' if n_tasks == 1 else 's'})" if n_tasks else " (from now on)")
         for condition, n_tasks in conditions.most_common()
     )
+    names = " and ".join(_NAMES[name] for name in fields)
     return (
-        f"Results of this study come from different {' and '.join(_NAMES[name] for name in which)}: {kinds}. "
+        f"Results of this study come from different {names}: {kinds}. "
         "They may differ in their last digits for that alone. To compare them, run all with the same values "
         "and image into another --store."
     )
@@ -34,9 +37,9 @@ def mixed(conditions: Counter[Condition]) -> str:
 _NAMES = {"threads": "numbers of native threads", "environment": "environments"}
 
 
-def _words(condition: Condition, which: list[str]) -> list[str]:
-    words = {
+def _describe(condition: Condition, fields: list[str]) -> list[str]:
+    descriptions = {
         "threads": f"{condition.threads or 'any number of'} thread{'' if condition.threads == 1 else 's'}",
         "environment": f"environment {condition.environment[:12] or 'unknown'}",
     }
-    return [words[name] for name in which]
+    return [descriptions[name] for name in fields]

@@ -18,7 +18,10 @@ import os
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 _PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)  # before each further try; botocore and s3fs had tries of their own
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
@@ -29,16 +32,16 @@ class NotSupported(OSError):
     """The file system or object store has no way to write a file only if there is none; str() says so."""
 
 
-def put(filesystem: Any, path: str, data: bytes) -> bool:
-    """Write a file behind a URL unless there is one; whether what is there now are these bytes.
+def put(filesystem: "AbstractFileSystem", path: str, data: bytes) -> bool:
+    """Write a file behind a URL unless it exists, and return whether the file now holds these bytes.
 
     Raises what the store raised, when the file is still not there after a few tries.
     """
     # In one request: some servers ignore the condition on the last of several. S3 takes up to 5 GiB in one.
-    whole = {"chunksize": len(data) + 1} if "s3" in filesystem.protocol else {}
+    options = {"chunksize": len(data) + 1} if "s3" in filesystem.protocol else {}
     for pause_seconds in (*_PAUSES_SECONDS, None):
         try:
-            filesystem.pipe_file(path, data, mode="create", **whole)
+            filesystem.pipe_file(path, data, mode="create", **options)
         except PermissionError:
             raise
         except (NotImplementedError, TypeError) as error:
@@ -56,7 +59,7 @@ def put(filesystem: Any, path: str, data: bytes) -> bool:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _content(filesystem: Any, path: str) -> bytes | None:
+def _content(filesystem: "AbstractFileSystem", path: str) -> bytes | None:
     try:
         return filesystem.cat_file(path)
     except FileNotFoundError:
@@ -64,7 +67,7 @@ def _content(filesystem: Any, path: str) -> bytes | None:
 
 
 def link(temporary: Path, path: Path) -> bool:
-    """Give a whole file its name unless there is one of that name; whether this call did.
+    """Give a complete file its name unless that name is taken, and return whether this call did.
 
     `temporary` may be gone afterwards. NotSupported.
     """
@@ -89,9 +92,9 @@ def _rename_to_new(temporary: Path, path: Path) -> bool:
     names = os.fsencode(temporary), os.fsencode(path)
     if not rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
         return True
-    number = ctypes.get_errno()
-    if number == errno.EEXIST:
+    error_number = ctypes.get_errno()
+    if error_number == errno.EEXIST:
         return False
-    if number in _NO_LINKS:
+    if error_number in _NO_LINKS:
         raise NotSupported(errno.EOPNOTSUPP, reason)
-    raise OSError(number, os.strerror(number), str(path))
+    raise OSError(error_number, os.strerror(error_number), str(path))

@@ -25,11 +25,15 @@ from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 from modelops_dask.errors import BadInput, MopsError, Stopped
 from modelops_dask.store import exclusive
 from modelops_dask.store.replacing import install, remove_leftovers, sync
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 PROBE = ".modelops-probe"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -40,13 +44,13 @@ _READ_AT_ONCE_BYTES = 2**18  # of a file, whatever few columns of it are asked f
 class StoreFailed(Stopped):
     """The disk or the object store did not do what a study needs; what is stored stays as it was."""
 
-    def __init__(self, where: str, reason: str) -> None:
-        self.where, self.reason = where, reason
-        super().__init__(where, reason)
+    def __init__(self, location: str, reason: str) -> None:
+        self.location, self.reason = location, reason
+        super().__init__(location, reason)
 
     def __str__(self) -> str:
         return (
-            f"Stopped: the store returned an unexpected error: {self.where}: {self.reason}\n"
+            f"Stopped: the store returned an unexpected error: {self.location}: {self.reason}\n"
             "What is stored stays. Once that is solved, the same command goes on."
         )
 
@@ -56,7 +60,7 @@ class NoSpace(StoreFailed):
 
     def __str__(self) -> str:
         return (
-            f"Stopped: no space for {self.where}: {self.reason}\n"
+            f"Stopped: no space for {self.location}: {self.reason}\n"
             "What is stored is whole. Make room there, or move the store to a larger disk and name it with "
             "--store; the same command then goes on."
         )
@@ -65,20 +69,21 @@ class NoSpace(StoreFailed):
 class NotExclusive(BadInput):
     """An object store replaces a file although it was asked to write only if there is none."""
 
-    def __init__(self, where: str, reason: str) -> None:
-        self.where, self.reason = where, reason
-        super().__init__(where, reason)
+    def __init__(self, location: str, reason: str) -> None:
+        self.location, self.reason = location, reason
+        super().__init__(location, reason)
 
     def __str__(self) -> str:
         return (
-            f"{self.where} cannot be written: {self.reason}, so two runs could silently replace each other's "
-            "files. Use a folder, or an object store that honours If-None-Match (docs/stores.md lists those "
-            "that were tested). mops-helm study status, results and verify still read what is there."
+            f"{self.location} cannot be written: {self.reason}, so two runs could silently replace each "
+            "other's files. Use a folder, or an object store that honours If-None-Match (docs/stores.md "
+            "lists those that were tested). mops-helm study status, results and verify still read what is "
+            "there."
         )
 
 
 @dataclass(frozen=True)
-class Files:
+class Store:
     """A store by its URL; a plain path is a folder. Plain data: it may be sent to workers."""
 
     url: str
@@ -93,10 +98,10 @@ class Files:
         return None
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
-        return Files, (self.url,)  # not the open connection
+        return Store, (self.url,)  # not the open connection
 
     @cached_property
-    def _remote(self) -> tuple[Any, str]:
+    def _remote(self) -> "tuple[AbstractFileSystem, str]":
         import fsspec
 
         if "@" in self.url.partition("://")[2].partition("/")[0]:
@@ -114,7 +119,7 @@ class Files:
             hint = f"; did you mean {near[0]}://?" if near else ""
             raise BadInput(f"cannot open the store {self.url}: {error}{hint}") from None
 
-    def where(self, name: str = "") -> str:
+    def location(self, name: str = "") -> str:
         """The full path or URL of a name, as a person would open it."""
         base = str(self.folder) if self.folder else self.url.rstrip("/")
         return f"{base}/{name}" if name else base
@@ -136,7 +141,7 @@ class Files:
             sync(path.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a file unless there is one of that name; whether this call did. Durable when it returns.
+        """Write a file unless it exists, and return whether this call did. Durable when it returns.
 
         Behind a URL, a file that holds these very bytes counts as written by this call.
         """
@@ -170,10 +175,10 @@ class Files:
                     return
             except StoreFailed as error:
                 if isinstance(error.__cause__, exclusive.NotSupported):
-                    raise NotExclusive(self.where(), error.reason) from None
+                    raise NotExclusive(self.location(), error.reason) from None
                 raise
         raise NotExclusive(
-            self.where(), "it replaces a file although it was asked to write only if there is none"
+            self.location(), "it replaces a file although it was asked to write only if there is none"
         )
 
     def read(self, name: str) -> bytes:
@@ -193,18 +198,18 @@ class Files:
             else:
                 (self.folder / name).unlink()
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> "pa.NativeFile | IO[bytes]":
         """A file for Arrow to read in pieces, as a context manager; FileNotFoundError."""
         import pyarrow as pa
 
         with self.failures(name):
             if self.folder:
                 # Arrow's threads may outlive a read, and must not then meet a Python object.
-                file = pa.OSFile(str(self.folder / name))
-                if file.size() > _READ_AT_ONCE_BYTES:
-                    return file
-                with file:
-                    return pa.BufferReader(file.read_buffer())
+                local_file = pa.OSFile(str(self.folder / name))
+                if local_file.size() > _READ_AT_ONCE_BYTES:
+                    return local_file
+                with local_file:
+                    return pa.BufferReader(local_file.read_buffer())
             filesystem, root = self._remote
             file = filesystem.open(f"{root}/{name}", "rb", block_size=2**20)
             if file.size > _READ_WHOLE_BYTES:
@@ -223,23 +228,26 @@ class Files:
                 if self.folder is None:
                     filesystem, root = self._remote
                     entries = filesystem.ls(f"{root}/{folder}", detail=True)
-                    files = [entry for entry in entries if entry["type"] == "file"]
-                    found = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in files}
+                    sizes_by_name = {
+                        entry["name"].rsplit("/", 1)[-1]: entry["size"]
+                        for entry in entries
+                        if entry["type"] == "file"
+                    }
                 else:
-                    found = _sizes(self.folder / folder)
+                    sizes_by_name = _sizes(self.folder / folder)
             except (FileNotFoundError, NotADirectoryError):
                 return {}
-        return {name: size for name, size in found.items() if name and not name.startswith(".")}
+        return {name: size for name, size in sizes_by_name.items() if name and not name.startswith(".")}
 
-    def below(self, folder: str) -> Sequence[str]:
+    def list_below(self, folder: str) -> Sequence[str]:
         """Paths of all files below a folder behind a URL, without the folder's own, sorted."""
         with self.failures(folder):
             filesystem, root = self._remote
             names = (path.partition(f"{root}/{folder}/")[2] for path in filesystem.find(f"{root}/{folder}"))
             return sorted(name for name in names if name)
 
-    def changed(self, name: str) -> datetime | None:
-        """When a file behind a URL was written, by the store's clock; None when it does not say."""
+    def modified_at(self, name: str) -> datetime | None:
+        """The time when a file behind a URL was written, by the store's clock; None if it does not tell."""
         with self.failures(name), suppress(NotImplementedError):
             filesystem, root = self._remote
             return filesystem.modified(f"{root}/{name}")
@@ -247,7 +255,7 @@ class Files:
 
     @contextmanager
     def failures(self, name: str, *, writing: bool = False) -> Iterator[None]:
-        """What a disk or an object store has to say, as StoreFailed."""
+        """Turn the errors of a disk or an object store into StoreFailed."""
         try:
             yield
         except MopsError:
@@ -255,16 +263,16 @@ class Files:
         except FileNotFoundError as error:
             if not writing:
                 raise
-            raise StoreFailed(self.where(name), str(error)) from None  # no such bucket
+            raise StoreFailed(self.location(name), str(error)) from None  # no such bucket
         except OSError as error:
             if error.errno in _NO_SPACE:
-                raise NoSpace(self.where(name), _space(self.folder, error)) from None
-            raise StoreFailed(self.where(name), error.strerror or str(error)) from error
+                raise NoSpace(self.location(name), _space(self.folder, error)) from None
+            raise StoreFailed(self.location(name), error.strerror or str(error)) from error
         except Exception as error:
             if self.folder:
                 raise
             # Each kind of object store has its own exceptions, which share nothing but this base.
-            raise StoreFailed(self.where(name), f"{type(error).__name__}: {error}") from None
+            raise StoreFailed(self.location(name), f"{type(error).__name__}: {error}") from None
 
     @contextmanager
     def replacing(self, folder: str, last: str) -> Iterator[Path]:
@@ -305,18 +313,21 @@ class Files:
                     filesystem.put_file(str(path), f"{root}/{name}")
 
 
+Files = Store  # the name that programs of 0.1.0 import, also those that a command of theirs sends
+
+
 def _sizes(folder: Path) -> dict[str, int]:
-    found = {}
+    sizes = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # merged into another since it was listed
                 if entry.is_file():
-                    found[entry.name] = entry.stat().st_size
-    return found
+                    sizes[entry.name] = entry.stat().st_size
+    return sizes
 
 
 def _space(folder: Path | None, error: OSError) -> str:
-    """How full the disk of a folder is, in words."""
+    """Describe how full the disk of a folder is."""
     place = folder
     while place and not place.is_mount() and place != place.parent:
         place = place.parent

@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelops_dask.plan.plan import ABSENT, FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.conditions import Condition
-from modelops_dask.store.files import Files
-from modelops_dask.study.plan import ABSENT, FAILED, OK, PENDING, POISONED, STATES, Plan
+from modelops_dask.store.files import Store
 
 MAX_ATTEMPTS = 4  # one and three retries
 CLEARLY_LESS = 0.8  # of the memory: what is left for a task varies a little with its neighbours
@@ -71,8 +71,8 @@ class State:
 
     def counts(self) -> dict[str, int]:
         """Tasks by state (ok, failed, poisoned, pending); they add up to the plan's n_tasks."""
-        found = np.bincount(self.codes.ravel(), minlength=len(STATES))
-        return {STATES[code]: int(found[code]) for code in (OK, FAILED, POISONED, PENDING)}
+        task_counts = np.bincount(self.codes.ravel(), minlength=len(STATES))
+        return {STATES[code]: int(task_counts[code]) for code in (OK, FAILED, POISONED, PENDING)}
 
     def pending_ranges(self) -> list[tuple[int, int]]:
         """Half-open ranges of the indices of pending tasks, in order."""
@@ -80,99 +80,108 @@ class State:
         return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
     def retry(self, *codes: int) -> "State":
-        """The same with tasks of these codes (FAILED, POISONED) pending again, as if never tried."""
-        again = np.isin(self.codes, codes)
+        """Return a state in which tasks of these codes (FAILED, POISONED) are pending, as if never tried."""
+        is_retried = np.isin(self.codes, codes)
         return replace(
             self,
-            codes=np.where(again, np.uint8(PENDING), self.codes),
-            attempts=np.where(again, np.uint8(0), self.attempts),
+            codes=np.where(is_retried, np.uint8(PENDING), self.codes),
+            attempts=np.where(is_retried, np.uint8(0), self.attempts),
         )
 
 
-def fold(files: Files, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes: int = 0) -> State:
-    """The state of every task of the plan.
+def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes: int = 0) -> State:
+    """Read all parts and return the state of every task of the plan.
 
     task_bytes is what one task may hold now: deaths of tasks that might hold clearly less are passed over.
     """
     codes, attempts = plan.blank(), np.zeros((plan.n_sets, plan.replicates), np.uint8)
     flat_codes, flat_attempts = codes.ravel(), attempts.ravel()
-    bad: list[pa.Table] = []
+    unsuccessful: list[pa.Table] = []
     repeated: list[np.ndarray] = []
     skipped: dict[str, str] = {}
     conditions: Counter[Condition] = Counter()
-    outside = count = 0
-    for own in _own(files, plan, ["status", "reason", "limit_bytes", *Condition._fields], skipped):
-        rows = own.table.filter(pc.invert(_was_short(own.table, task_bytes))) if task_bytes else own.table
+    outside = n_files = 0
+    columns = ["status", "reason", "limit_bytes", *Condition._fields]
+    for file_rows in _study_rows(store, plan, columns, skipped):
+        rows = file_rows.table
+        if task_bytes:
+            rows = rows.filter(pc.invert(_had_less_memory(rows, task_bytes)))
         index = _index(rows, plan)
-        count += 1
-        known = index >= 0
-        known[known] = flat_codes[index[known]] != ABSENT
-        outside += len(known) - int(known.sum())
-        index, rows = index[known], _those(rows, known)
-        unique, seen = np.unique(index, return_counts=True)
-        flat_attempts[unique] = np.minimum(flat_attempts[unique] + seen, 255)
+        n_files += 1
+        is_planned = index >= 0
+        is_planned[is_planned] = flat_codes[index[is_planned]] != ABSENT
+        outside += len(is_planned) - int(is_planned.sum())
+        index, rows = index[is_planned], _filter_rows(rows, is_planned)
+        unique, n_attempts = np.unique(index, return_counts=True)
+        flat_attempts[unique] = np.minimum(flat_attempts[unique] + n_attempts, 255)
         is_ok = pc.equal(rows["status"], "ok").to_numpy(zero_copy_only=False)
-        _count(conditions, _those(rows, is_ok))
-        done, times = np.unique(index[is_ok], return_counts=True)
-        repeated.append(done[(flat_codes[done] == OK) | (times > 1)])
-        flat_codes[done] = OK
+        _count(conditions, _filter_rows(rows, is_ok))
+        ok_tasks, n_ok = np.unique(index[is_ok], return_counts=True)
+        repeated.append(ok_tasks[(flat_codes[ok_tasks] == OK) | (n_ok > 1)])
+        flat_codes[ok_tasks] = OK
         if not is_ok.all():
-            bad.append(
+            unsuccessful.append(
                 rows.select(["status", "reason"]).append_column("index", pa.array(index)).filter(~is_ok)
             )
     return State(
-        codes,
-        attempts,
-        _settle(flat_codes, flat_attempts, bad, plan, max_attempts),
-        _conflicts(files, plan, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)),
-        skipped,
-        outside,
-        count,
-        conditions,
+        codes=codes,
+        attempts=attempts,
+        failures=_settle(flat_codes, flat_attempts, unsuccessful, plan, max_attempts),
+        conflicts=_conflicts(store, plan, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)),
+        skipped=skipped,
+        outside=outside,
+        files=n_files,
+        conditions=conditions,
     )
 
 
-def _own(
-    files: Files, plan: Plan, columns: Sequence[str], skipped: dict[str, str] | None = None
+def _study_rows(
+    store: Store, plan: Plan, columns: Sequence[str], skipped: dict[str, str] | None = None
 ) -> Iterator[parts.Rows]:
     """As parts.scan, with the columns of _TASK, and without parts in which a task has another's seed."""
     skipped = {} if skipped is None else skipped
-    for rows in parts.scan(files, [*_TASK, "seed", *columns], skipped):
-        wrong = _wrong_seeds(rows, plan)
-        if not wrong:
+    for rows in parts.scan(store, [*_TASK, "seed", *columns], skipped):
+        problems = _wrong_seeds(rows, plan)
+        if not problems:
             yield rows
             continue
-        for number, reason in wrong.items():
+        for number, reason in problems.items():
             skipped[parts.part_label(rows.file, rows.parts[number].name)] = f"foreign: {reason}"
         counts = [part.n_rows for part in rows.parts]
-        kept = np.repeat([number not in wrong for number in range(len(counts))], counts)
-        others = tuple(part for number, part in enumerate(rows.parts) if number not in wrong)
-        if kept.any():
-            table = rows.table.filter(pa.array(kept))
-            yield parts.Rows(rows.file, rows.at[kept], rows.order[kept], table, others)
+        is_valid = np.repeat([number not in problems for number in range(len(counts))], counts)
+        valid_parts = tuple(part for number, part in enumerate(rows.parts) if number not in problems)
+        if is_valid.any():
+            table = rows.table.filter(pa.array(is_valid))
+            yield parts.Rows(
+                file=rows.file,
+                row_numbers=rows.row_numbers[is_valid],
+                order=rows.order[is_valid],
+                table=table,
+                parts=valid_parts,
+            )
 
 
 def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
-    """Which of `rows.parts` have a task with another's seed: index -> what is wrong."""
+    """The parts, by index in `rows.parts`, that have a task with another task's seed -> what is wrong."""
     sets, replicates = (rows.table[name].to_numpy().astype(np.int64) for name in _TASK)
     seeds = rows.table["seed"].to_numpy()
     numbers = np.repeat(np.arange(len(rows.parts)), [part.n_rows for part in rows.parts])
     checked = sets < plan.n_sets  # further ones are counted as outside
     is_marked = np.array([part.mark is not None for part in rows.parts])
     if is_marked.any():  # of rows in a row of one set and part, the first
-        same = (sets[1:] == sets[:-1]) & (numbers[1:] == numbers[:-1])
-        checked[1:] &= ~(same & is_marked[numbers[1:]])
-    at = np.flatnonzero(checked)
-    bad = at[plan.seeds(sets[at], replicates[at]) != seeds[at]]
+        is_same_set = (sets[1:] == sets[:-1]) & (numbers[1:] == numbers[:-1])
+        checked[1:] &= ~(is_same_set & is_marked[numbers[1:]])
+    checked_rows = np.flatnonzero(checked)
+    wrong_rows = checked_rows[plan.seeds(sets[checked_rows], replicates[checked_rows]) != seeds[checked_rows]]
     return {
         int(numbers[row]): f"task {sets[row]}/{replicates[row]} has seed {seeds[row]}, which is not its own"
-        for row in bad[::-1]
+        for row in wrong_rows[::-1]
     }
 
 
-def _those(rows: pa.Table, wanted: np.ndarray) -> pa.Table:
-    """Rows by a mask, bool (n,); mostly it is all of them."""
-    return rows if wanted.all() else rows.filter(pa.array(wanted))
+def _filter_rows(rows: pa.Table, mask: np.ndarray) -> pa.Table:
+    """The rows that a mask, bool (n,), selects; mostly it is all of them."""
+    return rows if mask.all() else rows.filter(pa.array(mask))
 
 
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
@@ -191,40 +200,40 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
         conditions[Condition(group["threads"] or 0, group["environment"] or "")] += group["count_all"]
 
 
-def _was_short(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
-    """bool: deaths for want of memory, with so much less than now that the same could end well."""
-    less = pc.less(pc.fill_null(rows["limit_bytes"], 0), int(CLEARLY_LESS * task_bytes))
+def _had_less_memory(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
+    """Whether a task ran out of memory with so much less than now that it could now succeed; bool (n,)."""
+    is_less = pc.less(pc.fill_null(rows["limit_bytes"], 0), int(CLEARLY_LESS * task_bytes))
     reasons = pa.array([parts.OUT_OF_MEMORY, parts.WORKER_MEMORY])
-    return pc.and_(pc.is_in(pc.fill_null(rows["reason"], ""), reasons), less)
+    return pc.and_(pc.is_in(pc.fill_null(rows["reason"], ""), reasons), is_less)
 
 
 def _index(rows: pa.Table, plan: Plan) -> np.ndarray:
-    """The task index of each row; -1: the plan is smaller."""
+    """The task index of each row; -1 for a task that the plan does not have."""
     sets, replicates = (rows[name].to_numpy().astype(np.int64) for name in _TASK)
     inside = (sets < plan.n_sets) & (replicates < plan.replicates)
     return np.where(inside, sets * plan.replicates + replicates, -1)
 
 
 def _settle(
-    codes: np.ndarray, attempts: np.ndarray, bad: list[pa.Table], plan: Plan, max_attempts: int
+    codes: np.ndarray, attempts: np.ndarray, unsuccessful: list[pa.Table], plan: Plan, max_attempts: int
 ) -> list[Failure]:
-    """Set FAILED and POISONED; what failed by reason, most frequent first. A task counts once."""
-    if not bad:
+    """Set FAILED and POISONED, and return the failures by reason, most frequent first. A task counts once."""
+    if not unsuccessful:
         return []
-    rows = pa.concat_tables(bad)
+    rows = pa.concat_tables(unsuccessful)
     index = rows["index"].to_numpy()
     poisoned = pc.equal(rows["status"], "poisoned").to_numpy(zero_copy_only=False)
-    open_ = codes[index] != OK
-    codes[index[open_ & poisoned]] = POISONED
-    spent = index[open_ & (codes[index] == PENDING) & (attempts[index] >= max_attempts)]
-    codes[spent] = FAILED
-    counted = np.flatnonzero(
-        open_ & (poisoned | (codes[index] != POISONED))
+    is_open = codes[index] != OK
+    codes[index[is_open & poisoned]] = POISONED
+    exhausted = index[is_open & (codes[index] == PENDING) & (attempts[index] >= max_attempts)]
+    codes[exhausted] = FAILED
+    counted_rows = np.flatnonzero(
+        is_open & (poisoned | (codes[index] != POISONED))
     )  # of a poisoned task, what poisoned it
-    order = counted[np.argsort(index[counted], kind="stable")]
+    order = counted_rows[np.argsort(index[counted_rows], kind="stable")]
     _, last = np.unique(index[order][::-1], return_index=True)
-    chosen = order[::-1][last]
-    return _by_reason(index[chosen], rows["reason"].take(pa.array(chosen)), codes, plan)
+    last_rows = order[::-1][last]
+    return _by_reason(index[last_rows], rows["reason"].take(pa.array(last_rows)), codes, plan)
 
 
 def _by_reason(index: np.ndarray, reasons: pa.ChunkedArray, codes: np.ndarray, plan: Plan) -> list[Failure]:
@@ -232,54 +241,62 @@ def _by_reason(index: np.ndarray, reasons: pa.ChunkedArray, codes: np.ndarray, p
     groups = table.group_by(["reason", "code"]).aggregate([("index", "count"), ("index", "min")]).to_pylist()
     failures = [
         Failure(
-            g["reason"] or "", STATES[g["code"]], g["index_count"], *divmod(g["index_min"], plan.replicates)
+            reason=group["reason"] or "",
+            state=STATES[group["code"]],
+            count=group["index_count"],
+            set=group["index_min"] // plan.replicates,
+            replicate=group["index_min"] % plan.replicates,
         )
-        for g in groups
+        for group in groups
     ]
     return sorted(failures, key=lambda failure: (-failure.count, failure.reason, failure.state))
 
 
-def _conflicts(files: Files, plan: Plan, repeated: np.ndarray) -> list[tuple[int, int]]:
-    """Tasks, of those with several ok rows, whose outputs differ. A second pass, which is seldom needed."""
+def _conflicts(store: Store, plan: Plan, repeated: np.ndarray) -> list[tuple[int, int]]:
+    """Find tasks with several ok rows whose outputs differ. This second pass is seldom needed."""
     if not len(repeated):
         return []
-    first: dict[int, bytes] = {}
-    found: set[int] = set()
-    for part in _own(files, plan, ["status", "digest"]):
+    digest_by_task: dict[int, bytes] = {}
+    conflicting: set[int] = set()
+    for part in _study_rows(store, plan, ["status", "digest"]):
         rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
         rows = rows.filter(
             pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
         )
         for task, digest in zip(rows["index"].to_pylist(), rows["digest"].to_pylist(), strict=True):
-            if first.setdefault(task, digest) != digest:
-                found.add(task)
-    return [divmod(task, plan.replicates) for task in sorted(found)]
+            if digest_by_task.setdefault(task, digest) != digest:
+                conflicting.add(task)
+    return [divmod(task, plan.replicates) for task in sorted(conflicting)]
 
 
 class Winner(NamedTuple):
-    """Of a file in parts/, the ok rows that are the best so far: task indices, row numbers, and columns."""
+    """The ok rows of a file in parts/ that are the best so far: task indices, row numbers, and columns."""
 
     file: str
-    index: np.ndarray
-    at: np.ndarray
+    tasks: np.ndarray
+    row_numbers: np.ndarray
     table: pa.Table
 
 
-def winners(files: Files, plan: Plan, columns: Sequence[str]) -> Iterator[Winner]:
-    """The ok rows that count. A task counts once: by its last appearance here.
+def winners(store: Store, plan: Plan, columns: Sequence[str]) -> Iterator[Winner]:
+    """Yield the ok rows that count. A later row of a task replaces an earlier one.
 
     Of several ok rows of a task one is chosen by the names of their parts, so that merging changes nothing.
     """
     best = np.full(plan.absent.size, _UINT64_MAX)
     flat_absent = plan.absent.ravel()
-    for part in _own(files, plan, ["status", *columns]):
+    for part in _study_rows(store, plan, ["status", *columns]):
         index = _index(part.table, plan)
         is_ok = pc.equal(part.table["status"], "ok").to_numpy(zero_copy_only=False)
-        at = np.flatnonzero(is_ok & (index >= 0))
-        at = at[~flat_absent[index[at]] & (part.order[at] < best[index[at]])]
-        at = at[np.lexsort((part.at[at], part.order[at], index[at]))]
-        unique, first = np.unique(index[at], return_index=True)
-        chosen = at[first]
-        best[unique] = part.order[chosen]
+        candidates = np.flatnonzero(is_ok & (index >= 0))
+        candidates = candidates[
+            ~flat_absent[index[candidates]] & (part.order[candidates] < best[index[candidates]])
+        ]
+        candidates = candidates[
+            np.lexsort((part.row_numbers[candidates], part.order[candidates], index[candidates]))
+        ]
+        unique, first = np.unique(index[candidates], return_index=True)
+        best_rows = candidates[first]
+        best[unique] = part.order[best_rows]
         if len(unique):
-            yield Winner(part.file, unique, part.at[chosen], part.table.take(chosen))
+            yield Winner(part.file, unique, part.row_numbers[best_rows], part.table.take(best_rows))

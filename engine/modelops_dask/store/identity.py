@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from modelops_dask.errors import BadInput, MopsError
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 
 FORMAT = 2
 FILE = "study.json"
@@ -32,26 +32,28 @@ _NAMESPACE = uuid.UUID("5b0a6a0e-6f0f-5e0c-9d53-0f3c0a5f8f11")  # of derived uui
 class NoStudy(BadInput):
     """There is no study where one was expected."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-        super().__init__(where)
+    def __init__(self, location: str) -> None:
+        self.location = location
+        super().__init__(location)
 
     def __str__(self) -> str:
         return (
-            f"{self.where} holds no study (no study.json). "
-            f"To run one there: mops-helm study run SPEC --store {shlex.quote(self.where)}"
+            f"{self.location} holds no study (no study.json). "
+            f"To run one there: mops-helm study run SPEC --store {shlex.quote(self.location)}"
         )
 
 
 class Damaged(MopsError):
     """A file of the store that must be whole is not."""
 
-    def __init__(self, where: str, reason: str) -> None:
-        self.where, self.reason = where, reason
-        super().__init__(where, reason)
+    def __init__(self, location: str, reason: str) -> None:
+        self.location, self.reason = location, reason
+        super().__init__(location, reason)
 
     def __str__(self) -> str:
-        return f"{self.where} is damaged ({self.reason}); restore it from a copy, or run into another --store"
+        return (
+            f"{self.location} is damaged ({self.reason}); restore it from a copy, or run into another --store"
+        )
 
 
 class PartMark(NamedTuple):
@@ -62,7 +64,7 @@ class PartMark(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyIdentity:
     """study.json: what all results of a store have in common, and the bundles accepted since.
 
     `upgraded` is true for a study that began in format 1.
@@ -76,7 +78,7 @@ class Study:
     accepted: tuple[str, ...] = field(default=(), compare=False)  # digests
 
     def refusal(self, mark: PartMark | None) -> str:
-        """Why a part with this mark, or with none, does not count; "" when it does."""
+        """The reason why a part with this mark, or with none, does not count; "" when it does."""
         if mark is None:
             return "" if self.upgraded else "it does not say which study it belongs to"
         if mark.study != self.uuid:
@@ -90,12 +92,12 @@ class Study:
         return PartMark(self.uuid, bundle)
 
 
-def new_study(bundle: str, entrypoint: str) -> Study:
-    """A study that begins now."""
-    return Study(bundle, entrypoint, uuid.uuid4().hex)
+def new_study(bundle: str, entrypoint: str) -> StudyIdentity:
+    """Make the identity of a study that begins now."""
+    return StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex)
 
 
-def study_json(study: Study) -> bytes:
+def study_json(study: StudyIdentity) -> bytes:
     """The content of study.json."""
     values = asdict(study)
     del values["accepted"]
@@ -104,36 +106,41 @@ def study_json(study: Study) -> bytes:
     return encode_json(values)
 
 
-def read_study(files: Files) -> Study:
-    """study.json of a store, and its accepted bundles.
+def read_study(store: Store) -> StudyIdentity:
+    """Read study.json of a store, and its accepted bundles.
 
     Raises NoStudy, Damaged, or BadInput for a format of a later version.
     """
-    raw = read_json(files, FILE)
+    raw: Any = read_json(store, FILE)
     try:
         bundle, entrypoint, number = raw["bundle"], raw["entrypoint"], raw["format"]
     except KeyError as error:
-        raise Damaged(files.where(FILE), f"no {error}") from error
+        raise Damaged(store.location(FILE), f"no {error}") from error
     if type(number) is not int or number < 1:
-        raise Damaged(files.where(FILE), f"format {number!r} does not exist")
+        raise Damaged(store.location(FILE), f"format {number!r} does not exist")
     if number > FORMAT:
         raise BadInput(
-            f"{files.where()} has format {number}, this version reads up to {FORMAT}: use a newer mops-helm"
+            f"{store.location()} has format {number}, this version reads up to {FORMAT}: "
+            "use a newer mops-helm"
         )
     if number == 1:
-        study = Study(bundle, entrypoint, _derived_uuid(bundle, entrypoint), upgraded=True, format=1)
+        derived_uuid = _derived_uuid(bundle, entrypoint)
+        study = StudyIdentity(
+            bundle=bundle, entrypoint=entrypoint, uuid=derived_uuid, upgraded=True, format=1
+        )
     elif isinstance(raw.get("uuid"), str) and raw["uuid"]:
-        study = Study(bundle, entrypoint, raw["uuid"], upgraded=raw.get("upgraded") is True)
+        is_upgraded = raw.get("upgraded") is True
+        study = StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=raw["uuid"], upgraded=is_upgraded)
     else:
-        raise Damaged(files.where(FILE), "no 'uuid'")
-    names = files.list(ACCEPTED)
+        raise Damaged(store.location(FILE), "no 'uuid'")
+    names = store.list(ACCEPTED)
     return replace(study, accepted=tuple(f"sha256:{name.removesuffix('.json')}" for name in names))
 
 
-def study_of(files: Files) -> Study | None:
-    """As read_study; None where no study is, and so nothing that parts could belong to."""
+def study_of(store: Store) -> StudyIdentity | None:
+    """As read_study(), but None if the store holds no study, so that no part can belong to one."""
     try:
-        return read_study(files)
+        return read_study(store)
     except NoStudy:
         return None
 
@@ -143,24 +150,24 @@ def _derived_uuid(bundle: str, entrypoint: str) -> str:
     return uuid.uuid5(_NAMESPACE, f"{bundle} {entrypoint}").hex
 
 
-def upgrade(files: Files, study: Study) -> Study:
+def upgrade(store: Store, study: StudyIdentity) -> StudyIdentity:
     """Give a store of format 1 the present format. Runs that do so at once write the same bytes."""
     upgraded = replace(study, format=FORMAT)
-    files.put(FILE, study_json(upgraded))
+    store.put(FILE, study_json(upgraded))
     return upgraded
 
 
-def accept(files: Files, digest: str, differences: Sequence[str]) -> None:
+def accept(store: Store, digest: str, differences: Sequence[str]) -> None:
     """Note that results of a further bundle count, with the files in which it differs from the first.
 
     Args:
-        files: The store.
+        store: The store.
         digest: The bundle, "sha256:" and 64 hexadecimal digits.
         differences: One entry a file, such as "changed notes.txt".
     """
     note = {"bundle": digest, "differences": list(differences)}
     name = f"{ACCEPTED}/{digest.removeprefix('sha256:')}.json"
-    files.create(name, encode_json(note))
+    store.create(name, encode_json(note))
 
 
 def encode_json(value: object) -> bytes:
@@ -168,18 +175,18 @@ def encode_json(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def read_json(files: Files, name: str) -> dict[str, Any]:
+def read_json(store: Store, name: str) -> dict[str, object]:
     """A JSON object of a store; NoStudy when it is study.json and missing, else Damaged."""
     try:
-        data = files.read(name)
+        data = store.read(name)
     except FileNotFoundError:
         if name == FILE:
-            raise NoStudy(files.where()) from None
-        raise Damaged(files.where(name), "it is missing") from None
+            raise NoStudy(store.location()) from None
+        raise Damaged(store.location(name), "it is missing") from None
     try:
         value = json.loads(data)
     except ValueError as error:
-        raise Damaged(files.where(name), str(error)) from error
+        raise Damaged(store.location(name), str(error)) from error
     if not isinstance(value, dict):
-        raise Damaged(files.where(name), "not an object")
+        raise Damaged(store.location(name), "not an object")
     return value

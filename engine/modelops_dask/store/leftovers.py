@@ -13,11 +13,11 @@ Does not decide what is in the tables: compact.py does.
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-from modelops_dask.store.files import Files, StoreFailed
+from modelops_dask.store.files import Store, StoreFailed
+from modelops_dask.store.manifest import Manifest
 
 _STAMP = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 _DAY_SECONDS = 86_400
@@ -28,30 +28,29 @@ def new_stamp() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
-def remove(files: Files, folder: str, manifest: Mapping[str, Any], replaced: Mapping[str, Any]) -> None:
-    """Remove what `manifest`, which was just written in the place of `replaced`, makes superfluous in
-    `folder`.
+def remove(store: Store, folder: str, manifest: Manifest, replaced: Manifest | None) -> None:
+    """Remove the files of `folder` that are superfluous once `manifest` has replaced `replaced`.
 
-    A store that refuses to delete keeps it all.
+    A store that refuses to delete keeps them all.
     """
-    named = {*manifest["files"], *replaced.get("files", ())}
+    names_in_use = {*manifest["files"], *(replaced["files"] if replaced else ())}
     with suppress(StoreFailed, FileNotFoundError):
-        for name in replaced.get("replaced", ()):
-            if name not in named:
-                files.remove(f"{folder}/{name}")
-        in_use = {name.partition("/")[0] for name in named}
-        strangers: dict[str, list[str]] = {}
-        for name in files.below(folder):
-            if _STAMP.fullmatch(stamp := name.partition("/")[0]) and stamp not in in_use:
-                strangers.setdefault(stamp, []).append(f"{folder}/{name}")
-        for names in strangers.values():
-            if _a_day_old(files, names, f"{folder}/manifest.json"):
+        for name in replaced.get("replaced", ()) if replaced else ():
+            if name not in names_in_use:
+                store.remove(f"{folder}/{name}")
+        stamps_in_use = {name.partition("/")[0] for name in names_in_use}
+        names_by_stamp: dict[str, list[str]] = {}
+        for name in store.list_below(folder):
+            if _STAMP.fullmatch(stamp := name.partition("/")[0]) and stamp not in stamps_in_use:
+                names_by_stamp.setdefault(stamp, []).append(f"{folder}/{name}")
+        for names in names_by_stamp.values():
+            if _a_day_old(store, names, f"{folder}/manifest.json"):
                 for name in names:
-                    files.remove(name)
+                    store.remove(name)
 
 
-def _a_day_old(files: Files, names: Sequence[str], newest: str) -> bool:
+def _a_day_old(store: Store, names: Sequence[str], newest: str) -> bool:
     """Whether all files were written a day before `newest` was, as far as the store says."""
-    times = [files.changed(name) for name in names]
-    now = files.changed(newest)
+    times = [store.modified_at(name) for name in names]
+    now = store.modified_at(newest)
     return now is not None and all(time and (now - time).total_seconds() > _DAY_SECONDS for time in times)

@@ -19,7 +19,7 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.identity import study_of
 from modelops_dask.store.parts import (
     FOLDER,
@@ -27,10 +27,10 @@ from modelops_dask.store.parts import (
     HELD_METADATA,
     MERGED,
     SCHEMA,
-    HeldPart,
     NotAPart,
-    held,
-    reading,
+    PartEntry,
+    list_parts,
+    open_part_file,
     writer_options,
 )
 
@@ -41,35 +41,36 @@ _GROUP_ROWS = 4096
 
 
 def merge(
-    files: Files,
-    over: int = MERGE_OVER,
+    store: Store,
+    max_files: int = MERGE_OVER,
     target_bytes: int = TARGET_BYTES,
-    begun: Callable[[], object] = lambda: None,
+    on_begin: Callable[[], object] = lambda: None,
 ) -> int:
-    """Merge the small files of parts/ when there are more than `over` files; how many were removed. begun()
-    is called when there is something to do.
+    """Merge the small files of parts/ if there are more than `max_files`, and return how many were removed.
+
+    on_begin() is called when there is something to do.
 
     Memory: about twice `target_bytes`, more where outputs compress well.
     """
-    names = files.list(FOLDER)
-    if len(names) <= over:
+    names = store.list(FOLDER)
+    if len(names) <= max_files:
         return 0
-    begun()
-    known: set[str] = set()  # parts that are durable in a large file or in the output
+    on_begin()
+    durable_parts: set[str] = set()  # parts that are durable in a large file or in the output
     small = []
     for name in names:
-        size_bytes, parts = _measure(files, name)
+        size_bytes, part_names = _measure(store, name)
         if size_bytes * 2 < target_bytes:
             small.append(name)
         else:
-            known.update(parts)
+            durable_parts.update(part_names)
     removed = 0
-    study = study_of(files)
+    study = study_of(store)
     outputs: dict[pa.Schema, _Output] = {}  # by the columns of their parts
     for name in small:
         try:
-            with reading(files, name) as file:
-                parts, table = held(file, name), file.read(use_threads=False)
+            with open_part_file(store, name) as file:
+                parts, table = list_parts(file, name), file.read(use_threads=False)
         except (FileNotFoundError, NotAPart):
             continue
         if study and any(study.refusal(part.mark) for part in parts):
@@ -80,30 +81,30 @@ def merge(
         output = outputs[table.schema]
         start = 0
         for part in parts:
-            if part.name not in known:
-                known.add(part.name)
+            if part.name not in durable_parts:
+                durable_parts.add(part.name)
                 output.add(part, table.slice(start, part.n_rows))
             start += part.n_rows
         output.sources.append(name)
         if output.size_bytes >= target_bytes:
-            removed += outputs.pop(table.schema).save(files)
-    return removed + sum(output.save(files) for output in outputs.values())
+            removed += outputs.pop(table.schema).save(store)
+    return removed + sum(output.save(store) for output in outputs.values())
 
 
-def _measure(files: Files, name: str) -> tuple[int, list[str]]:
-    """Compressed bytes of a file of parts/ and the parts it holds; (0, []) when it is no part or gone."""
+def _measure(store: Store, name: str) -> tuple[int, list[str]]:
+    """Compressed bytes of a file of parts/ and the names of its parts; (0, []) if it is gone or no part."""
     try:
-        with reading(files, name) as file:
+        with open_part_file(store, name) as file:
             groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
             columns = [group.column(i) for group in groups for i in range(group.num_columns)]
             size_bytes = sum(column.total_compressed_size for column in columns)
-            return size_bytes, [part.name for part in held(file, name)]
+            return size_bytes, [part.name for part in list_parts(file, name)]
     except (FileNotFoundError, NotAPart):
         return 0, []
 
 
 def _aligned(table: pa.Table) -> pa.Table:
-    """The columns of SCHEMA in order, null where the part lacks them, then those of a later version."""
+    """Put the columns of SCHEMA in order, null where the part lacks them, then columns of a later version."""
     for field in SCHEMA:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
@@ -114,11 +115,11 @@ def _aligned(table: pa.Table) -> pa.Table:
 
 
 class _Output:
-    """A merged file while it grows in memory, and the files that it will stand for."""
+    """A merged file while it grows in memory, and the files that it will replace."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self.sources: list[str] = []
-        self._parts: list[HeldPart] = []
+        self._parts: list[PartEntry] = []
         self._sink = pa.BufferOutputStream()
         self._schema = schema
         self._writer = pq.ParquetWriter(self._sink, schema, **writer_options(schema))
@@ -129,7 +130,7 @@ class _Output:
     def size_bytes(self) -> int:
         return self._sink.tell() + self._pending_bytes
 
-    def add(self, part: HeldPart, rows: pa.Table) -> None:
+    def add(self, part: PartEntry, rows: pa.Table) -> None:
         self._parts.append(part)
         self._pending.append(rows)
         self._pending_rows += rows.num_rows
@@ -137,31 +138,31 @@ class _Output:
         if self._pending_rows >= _GROUP_ROWS or self._pending_bytes >= _GROUP_BYTES:
             self._flush()
 
-    def save(self, files: Files) -> int:
-        """Write the file, then remove those it stands for; how many."""
+    def save(self, store: Store) -> int:
+        """Write the file, then remove the files that it replaces, and return how many those are."""
         self._flush()
         self._writer.add_key_value_metadata(self._metadata())
         self._writer.close()
-        listed = "\n".join(part.name for part in self._parts)
-        name = f"{MERGED}{blake2b(listed.encode(), digest_size=16).hexdigest()}.parquet"
+        part_names = "\n".join(part.name for part in self._parts)
+        name = f"{MERGED}{blake2b(part_names.encode(), digest_size=16).hexdigest()}.parquet"
         if self._parts:
             # put, not create: one of that name, a digest of the parts in it, may be torn.
-            files.put(f"{FOLDER}/{name}", self._sink.getvalue().to_pybytes())
-        gone = [source for source in self.sources if source != name]  # alone in it, it is that file already
-        for source in gone:
-            files.remove(f"{FOLDER}/{source}")
-        return len(gone)
+            store.put(f"{FOLDER}/{name}", self._sink.getvalue().to_pybytes())
+        superseded = [source for source in self.sources if source != name]  # a file alone may be that file
+        for source in superseded:
+            store.remove(f"{FOLDER}/{source}")
+        return len(superseded)
 
     def _metadata(self) -> dict[bytes, str]:
-        """The list of the parts, and their metadata, each that differs once."""
+        """The list of the parts and of their metadata, without repetitions."""
         texts = [json.dumps(dict(part.metadata), sort_keys=True) for part in self._parts]
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         described = {
             "distinct": [json.loads(text) for text in numbers],
             "of": [numbers[text] for text in texts],
         }
-        listed = [[part.name, part.n_rows] for part in self._parts]
-        return {HELD: json.dumps(listed), HELD_METADATA: json.dumps(described)}
+        row_counts = [[part.name, part.n_rows] for part in self._parts]
+        return {HELD: json.dumps(row_counts), HELD_METADATA: json.dumps(described)}
 
     def _flush(self) -> None:
         if self._pending:

@@ -42,8 +42,8 @@ import pyarrow.parquet as pq
 
 from modelops_dask import __version__
 from modelops_dask.errors import MopsError
-from modelops_dask.store.files import Files
-from modelops_dask.store.identity import PartMark, Study, study_of
+from modelops_dask.store.files import Store
+from modelops_dask.store.identity import PartMark, StudyIdentity, study_of
 
 FOLDER = "parts"
 OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
@@ -93,6 +93,7 @@ REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
 _QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment")
 _NAMES = ("executor", "preset", "runner", "engine", "fallback")  # few different ones
 T = TypeVar("T")
+Columns = Mapping[str, Sequence[Any]]  # the fields of Attempt; the values of each have a type of their own
 
 
 class Attempt(NamedTuple):
@@ -128,20 +129,20 @@ class Attempt(NamedTuple):
     ended: float = 0.0
 
 
-def write(files: Files, attempts: Sequence[Attempt], mark: PartMark | None = None) -> str:
+def write(store: Store, attempts: Sequence[Attempt], mark: PartMark | None = None) -> str:
     """Write the attempts of a batch as one part, durably, and return its name.
 
     Args:
-        files: The store.
+        store: The store.
         attempts: At least one, else ValueError.
         mark: Whose results these are. Without one: the study that the store holds now.
     """
     if not attempts:
         raise ValueError("a part needs at least one attempt")
     name = f"{FOLDER}/{uuid.uuid4().hex}.parquet"
-    if mark is None and (study := study_of(files)):
+    if mark is None and (study := study_of(store)):
         mark = study.mark(study.bundle)
-    files.put(name, encode(attempts, mark))
+    store.put(name, encode(attempts, mark))
     return name
 
 
@@ -153,8 +154,8 @@ def encode(attempts: Sequence[Attempt], mark: PartMark | None = None) -> bytes:
     return encoder.end()
 
 
-def columns(attempts: Sequence[Attempt]) -> dict[str, tuple]:
-    """The fields of Attempt, each with its values; at least one attempt."""
+def columns(attempts: Sequence[Attempt]) -> Columns:
+    """Transpose attempts, at least one, into a sequence of values for each field of Attempt."""
     return dict(zip(Attempt._fields, zip(*attempts, strict=True), strict=True))
 
 
@@ -166,13 +167,13 @@ class Encoder:
         self._schema = SCHEMA
         if mark:
             text = json.dumps(mark._asdict())
-            self._schema = SCHEMA.with_metadata({**SCHEMA.metadata, MARK.encode(): text.encode()})
+            self._schema = SCHEMA.with_metadata({**(SCHEMA.metadata or {}), MARK.encode(): text.encode()})
         self._writer = pq.ParquetWriter(self._sink, self._schema, **writer_options(self._schema))
 
-    def add(self, attempts: Mapping[str, Sequence[Any]]) -> None:
+    def add(self, attempts: Columns) -> None:
         """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
         now = time.time()
-        ended = [each or now for each in attempts["ended"]]
+        ended = [ended_seconds or now for ended_seconds in attempts["ended"]]
         digests = [
             outputs_digest(outputs) if status == "ok" else None
             for outputs, status in zip(attempts["outputs"], attempts["status"], strict=True)
@@ -181,13 +182,13 @@ class Encoder:
             **attempts,
             "ended": ended,
             "digest": digests,
-            "output_digests": _digests_of_each(attempts["outputs"], digests),
+            "output_digests": _output_digests(attempts["outputs"], digests),
         }
-        same = {"engine": __version__, "generation": 0}
+        constants = {"engine": __version__, "generation": 0}
         arrays = [
             _column(values[field.name], field.type)
             if field.name in values
-            else pa.repeat(pa.scalar(same.get(field.name), field.type), len(ended))
+            else pa.repeat(pa.scalar(constants.get(field.name), field.type), len(ended))
             for field in _FLAT
         ]
         self._writer.write_table(pa.table([*arrays, _maps(values["outputs"])], self._schema))
@@ -198,7 +199,7 @@ class Encoder:
         return self._sink.getvalue().to_pybytes()
 
 
-def writer_options(schema: pa.Schema) -> dict[str, Any]:
+def writer_options(schema: pa.Schema) -> dict[str, object]:
     """How pq.ParquetWriter writes parts: columns that every fold reads as they are, others compressed."""
     leaves = []
     for field in schema:
@@ -213,7 +214,7 @@ def writer_options(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def _column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
     """As pa.array, and quicker for what all rows share, which is most of them."""
     if values[0] is None and values.count(None) == len(values):
         return pa.nulls(len(values), kind)
@@ -225,16 +226,16 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 def _maps(outputs: Sequence[Mapping[str, bytes]]) -> pa.Array:
     """As pa.array(..., OUTPUTS), from flat columns, in half the time."""
     offsets = np.zeros(len(outputs) + 1, np.int32)
-    np.cumsum([len(each) for each in outputs], out=offsets[1:])
-    names = [name for each in outputs for name in each]
-    contents = [data for each in outputs for data in each.values()]
+    np.cumsum([len(task_outputs) for task_outputs in outputs], out=offsets[1:])
+    names = [name for task_outputs in outputs for name in task_outputs]
+    contents = [data for task_outputs in outputs for data in task_outputs.values()]
     return pa.MapArray.from_arrays(
         offsets, pa.array(names, pa.string()), pa.array(contents, pa.large_binary())
     )
 
 
 def outputs_digest(outputs: Mapping[str, bytes]) -> bytes:
-    """16 bytes that two equal sets of outputs share, whatever their order."""
+    """Hash outputs to 16 bytes that do not depend on their order."""
     if len(outputs) == 1:  # mostly; the same in less time
         ((name, data),) = outputs.items()
         head = name.encode()
@@ -249,17 +250,17 @@ def outputs_digest(outputs: Mapping[str, bytes]) -> bytes:
     return hasher.digest()
 
 
-def _digests_of_each(
+def _output_digests(
     outputs: Sequence[Mapping[str, bytes]], digests: Sequence[bytes | None]
 ) -> list[list[tuple[str, bytes]] | None]:
-    """Of each ok task with several outputs: the digest of every output by itself, in the order of names."""
+    """The digest of every output, in the order of names, for each ok task with several outputs; else None."""
     if max(map(len, outputs)) < 2:
         return [None] * len(outputs)
     return [
-        [(name, outputs_digest({name: each[name]})) for name in sorted(each)]
-        if digest and len(each) > 1
+        [(name, outputs_digest({name: task_outputs[name]})) for name in sorted(task_outputs)]
+        if digest and len(task_outputs) > 1
         else None
-        for each, digest in zip(outputs, digests, strict=True)
+        for task_outputs, digest in zip(outputs, digests, strict=True)
     ]
 
 
@@ -278,32 +279,34 @@ class NotAPart(MopsError):
 
 
 @contextmanager
-def reading(files: Files, name: str) -> Iterator[pq.ParquetFile]:
-    """An open file of parts/; NotAPart when it, or within the `with` one of its pages, is bad.
+def open_part_file(store: Store, name: str) -> Iterator[pq.ParquetFile]:
+    """Open a file of parts/; NotAPart when the file, or a page that is read within the `with`, is bad.
 
     FileNotFoundError when it is gone: merged into another, perhaps.
     """
     if not name.endswith(".parquet"):
         raise NotAPart(name, "foreign: its name does not end in .parquet")
-    with files.failures(name), files.open(f"{FOLDER}/{name}") as file:
-        ours = file.read(4) in (b"PAR1", b"")
+    with store.failures(name), store.open(f"{FOLDER}/{name}") as file:
+        is_parquet = file.read(4) in (b"PAR1", b"")
         try:
             part = pq.ParquetFile(file, page_checksum_verification=True)
-            if problem := _misfit(part.schema_arrow):
+            if problem := _schema_problem(part.schema_arrow):
                 raise NotAPart(name, f"foreign: {problem}")
             yield part
         except (pa.ArrowException, OSError) as error:
             if getattr(error, "errno", None) == errno.ESTALE:  # of NFS: another machine removed it
                 raise FileNotFoundError(name) from error
-            of_content = isinstance(error, pa.ArrowException) or (type(error) is OSError and not error.errno)
-            if not of_content:  # the disk's, or the network's
+            is_content_error = isinstance(error, pa.ArrowException) or (
+                type(error) is OSError and not error.errno
+            )
+            if not is_content_error:  # the disk's, or the network's
                 raise
             reason = str(error).partition("\n")[0]
-            raise NotAPart(name, f"{'torn' if ours else 'foreign'}: {reason}") from error
+            raise NotAPart(name, f"{'torn' if is_parquet else 'foreign'}: {reason}") from error
 
 
-def _misfit(schema: pa.Schema) -> str:
-    """Why a table with this schema is not a part; "" when it is one, of whatever version."""
+def _schema_problem(schema: pa.Schema) -> str:
+    """The reason why a table with this schema is not a part; "" when it is one, of whatever version."""
     if schema.equals(SCHEMA):
         return ""
     if missing := [name for name in REQUIRED if name not in schema.names]:
@@ -315,7 +318,7 @@ def _misfit(schema: pa.Schema) -> str:
 
 
 def read_columns(file: pq.ParquetFile, columns: Sequence[str], row_group: int | None = None) -> pa.Table:
-    """Columns of SCHEMA, of one row group or all; those that the file lacks are null."""
+    """Read columns of SCHEMA, of one row group or all; those that the file lacks are null."""
     names = file.schema_arrow.names
     present = [name for name in columns if name in names]
     if row_group is None:
@@ -328,13 +331,13 @@ def read_columns(file: pq.ParquetFile, columns: Sequence[str], row_group: int | 
     return table.select(columns)
 
 
-def known(table: pa.Table, name: str) -> np.ndarray:
-    """A column of numbers as an array, with 0 where the writer did not know it."""
+def numbers_or_zero(table: pa.Table, name: str) -> np.ndarray:
+    """Return a column of numbers as an array, with 0 where the writer did not know the number."""
     return pc.fill_null(table[name], 0).to_numpy()
 
 
-class HeldPart(NamedTuple):
-    """A part in a file of parts/: its name, number of rows, and the metadata that it was written with."""
+class PartEntry(NamedTuple):
+    """One part in a file of parts/. `metadata` is what the part was written with."""
 
     name: str
     n_rows: int
@@ -342,7 +345,7 @@ class HeldPart(NamedTuple):
 
     @property
     def mark(self) -> PartMark | None:
-        """What it says about its study; None for a part of mops-helm 0.1."""
+        """The part's mark; None for a part of mops-helm 0.1."""
         return _mark(self.metadata.get(MARK))
 
 
@@ -357,112 +360,121 @@ def _mark(text: str | None) -> PartMark | None:
         return PartMark("", "")  # of no study
 
 
-def held(file: pq.ParquetFile, name: str) -> list[HeldPart]:
-    """The parts in a file of parts/, in order. Raises NotAPart when its list does not fit its rows."""
+def list_parts(file: pq.ParquetFile, name: str) -> list[PartEntry]:
+    """Return the parts in a file of parts/, in order; NotAPart when the file's list does not fit its rows."""
     metadata = {
         key.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
         for key, value in (file.metadata.metadata or {}).items()
         if key != b"ARROW:schema"
     }
-    listed, described = metadata.pop(HELD.decode(), None), metadata.pop(HELD_METADATA.decode(), None)
+    part_list, metadata_list = metadata.pop(HELD.decode(), None), metadata.pop(HELD_METADATA.decode(), None)
     n_rows = file.metadata.num_rows
-    if listed is None:
-        return [HeldPart(name.removesuffix(".parquet"), n_rows, metadata)]
+    if part_list is None:
+        return [PartEntry(name.removesuffix(".parquet"), n_rows, metadata)]
     try:
-        parts = [(str(part), int(count)) for part, count in json.loads(listed)]
-        if described is None:  # merged by mops-helm 0.1
-            metadatas = [{}] * len(parts)
+        parts = [(str(part), int(count)) for part, count in json.loads(part_list)]
+        if metadata_list is None:  # merged by mops-helm 0.1
+            part_metadata: list[dict[str, str]] = [{}] * len(parts)
         else:
-            description = json.loads(described)
-            metadatas = [description["distinct"][number] for number in description["of"]]
+            description = json.loads(metadata_list)
+            part_metadata = [description["distinct"][number] for number in description["of"]]
         if sum(count for _, count in parts) != n_rows or any(count < 0 for _, count in parts):
             raise ValueError
-        return [HeldPart(*part, own) for part, own in zip(parts, metadatas, strict=True)]
+        return [
+            PartEntry(part, n_rows, own_metadata)
+            for (part, n_rows), own_metadata in zip(parts, part_metadata, strict=True)
+        ]
     except (ValueError, KeyError, TypeError, IndexError):
         raise NotAPart(name, "foreign: its list of parts does not fit its rows") from None
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a file in parts/: `at` are their numbers in the file, int64 (n,); `table` has n rows.
+    """Rows of a file in parts/: `row_numbers` are int64 (n,), in the file; `table` has n rows.
 
     `order`, uint64 (n,), follows from the name of each row's part and so does not change when it is merged.
     `parts` are those that have rows here, in their order.
     """
 
     file: str
-    at: np.ndarray
+    row_numbers: np.ndarray
     order: np.ndarray
     table: pa.Table
-    parts: tuple[HeldPart, ...]
+    parts: tuple[PartEntry, ...]
 
 
-def scan(files: Files, columns: Sequence[str], skipped: dict[str, str] | None = None) -> Iterator[Rows]:
-    """The rows of every part of the store's study, each part once.
+def scan(store: Store, columns: Sequence[str], skipped: dict[str, str] | None = None) -> Iterator[Rows]:
+    """Yield the rows of every part of the store's study, each part once.
 
     Args:
-        files: The store.
+        store: The store.
         columns: Columns of SCHEMA; null where a part does not have them.
         skipped: Receives files that are torn or foreign, and parts of another study: name -> why.
     """
-    study = study_of(files)
+    study = study_of(store)
     skipped = {} if skipped is None else skipped
-    seen: set[str] = set()
-    done: set[str] = set()
-    vanished = True
-    while vanished:  # merged by another process since they were listed: list again, for what holds them now
-        names = [name for name in _merged_first(files.list(FOLDER)) if name not in done]
-        done.update(names)
-        vanished = False
-        for name, content in _ahead(files, lambda name: _read(files, name, columns), names):
+    part_names: set[str] = set()
+    file_names: set[str] = set()
+    has_vanished = True
+    while has_vanished:  # merged by another process since the listing: list again, for the file that has it
+        names = [name for name in _merged_first(store.list(FOLDER)) if name not in file_names]
+        file_names.update(names)
+        has_vanished = False
+        for name, content in _read_ahead(store, lambda name: _read(store, name, columns), names):
             if content is None:
-                vanished = True
+                has_vanished = True
             elif isinstance(content, NotAPart):
                 skipped[name] = content.reason
             else:
-                yield from _new(name, *content, seen, study, skipped)
+                yield from _new_rows(name, *content, part_names, study, skipped)
 
 
 def _read(
-    files: Files, name: str, columns: Sequence[str]
-) -> tuple[list[HeldPart], pa.Table] | NotAPart | None:
-    """What a file of parts/ holds, and some of its columns; None when it is gone."""
+    store: Store, name: str, columns: Sequence[str]
+) -> tuple[list[PartEntry], pa.Table] | NotAPart | None:
+    """Read the parts in a file of parts/ and some of its columns; None when the file is gone."""
     try:
-        with reading(files, name) as file:
-            return held(file, name), read_columns(file, columns)
+        with open_part_file(store, name) as file:
+            return list_parts(file, name), read_columns(file, columns)
     except FileNotFoundError:
         return None
     except NotAPart as error:
         return error
 
 
-def _new(
+def _new_rows(
     name: str,
-    parts: list[HeldPart],
+    parts: list[PartEntry],
     table: pa.Table,
-    seen: set[str],
-    study: Study | None,
+    part_names: set[str],
+    study: StudyIdentity | None,
     skipped: dict[str, str],
 ) -> Iterator[Rows]:
-    """Those rows of a file whose parts belong to the study and were not seen; from now on they are."""
-    fresh = []
+    """The rows of parts that belong to the study and are not among `part_names`, to which they are added."""
+    is_new = []
     for part in parts:
         refusal = study.refusal(part.mark) if study else ""
         if refusal:
             skipped[part_label(name, part.name)] = f"foreign: {refusal}"
-        fresh.append(not refusal and part.name not in seen)
+        is_new.append(not refusal and part.name not in part_names)
         if not refusal:
-            seen.add(part.name)
-    kept = tuple(part for part, is_fresh in zip(parts, fresh, strict=True) if is_fresh)
-    if any(part.n_rows for part in kept):
+            part_names.add(part.name)
+    new_parts = tuple(part for part, is_fresh in zip(parts, is_new, strict=True) if is_fresh)
+    if any(part.n_rows for part in new_parts):
         counts = [part.n_rows for part in parts]
         order = np.repeat(np.array([_order(part.name) for part in parts], np.uint64), counts)
-        at = np.flatnonzero(np.repeat(fresh, counts))
-        yield Rows(name, at, order[at], table if len(at) == len(table) else table.take(at), kept)
+        row_numbers = np.flatnonzero(np.repeat(is_new, counts))
+        yield Rows(
+            file=name,
+            row_numbers=row_numbers,
+            order=order[row_numbers],
+            table=table if len(row_numbers) == len(table) else table.take(row_numbers),
+            parts=new_parts,
+        )
 
 
 def part_label(file: str, part: str) -> str:
-    """How a part is called in messages: its file, and its own name if that is another."""
+    """Name a part in messages: by its file, and by its own name if that differs."""
     return file if file == f"{part}.parquet" else f"{file} (part {part})"
 
 
@@ -471,13 +483,13 @@ def _order(part: str) -> int:
 
 
 def _merged_first(names: list[str]) -> list[str]:
-    """Should Dask have run a batch again after its part was merged, the first part stands."""
+    """Merged files first: if Dask ran a batch again after its part was merged, the first part counts."""
     return sorted(names, key=lambda name: not name.startswith(MERGED))
 
 
-def _ahead(files: Files, read: Callable[[str], T], names: Sequence[str]) -> Iterator[tuple[str, T]]:
-    """read(name) of each, in order, a few at once."""
-    at_once, in_a_row = (_READERS, _IN_A_ROW) if files.folder else (_REQUESTS, 1)
+def _read_ahead(store: Store, read: Callable[[str], T], names: Sequence[str]) -> Iterator[tuple[str, T]]:
+    """Yield each name with read(name), in order, reading a few at once."""
+    at_once, in_a_row = (_READERS, _IN_A_ROW) if store.folder else (_REQUESTS, 1)
     rows = [[name] for name in names if name.startswith(MERGED)]
     small = [name for name in names if not name.startswith(MERGED)]
     rows += [small[start : start + in_a_row] for start in range(0, len(small), in_a_row)]
@@ -486,73 +498,73 @@ def _ahead(files: Files, read: Callable[[str], T], names: Sequence[str]) -> Iter
         return [(name, read(name)) for name in row]
 
     with ThreadPoolExecutor(at_once) as pool:
-        waiting: deque[Future[list[tuple[str, T]]]] = deque()
+        futures: deque[Future[list[tuple[str, T]]]] = deque()
         for row in rows:
-            waiting.append(pool.submit(read_row, row))
-            if len(waiting) == at_once:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+            futures.append(pool.submit(read_row, row))
+            if len(futures) == at_once:
+                yield from futures.popleft().result()
+        while futures:
+            yield from futures.popleft().result()
 
 
-def find(files: Files, part: str) -> pa.Table | None:
-    """All rows of one part, without their outputs; None when there is no such part."""
+def find(store: Store, part: str) -> pa.Table | None:
+    """Read all rows of one part, without their outputs; None when there is no such part."""
     columns = [name for name in SCHEMA.names if name != "outputs"]
-    for name in _merged_first(files.list(FOLDER)):
+    for name in _merged_first(store.list(FOLDER)):
         if name != f"{part}.parquet" and not name.startswith(MERGED):
             continue
         try:
-            with reading(files, name) as file:
+            with open_part_file(store, name) as file:
                 start = 0
-                for each in held(file, name):
-                    if each.name == part:
-                        return read_columns(file, columns).slice(start, each.n_rows)
-                    start += each.n_rows
+                for entry in list_parts(file, name):
+                    if entry.name == part:
+                        return read_columns(file, columns).slice(start, entry.n_rows)
+                    start += entry.n_rows
         except FileNotFoundError:
-            return find(files, part)  # merged since it was listed
+            return find(store, part)  # merged since it was listed
         except NotAPart:
             continue
     return None
 
 
-def too_little(files: Files, number: int, replicate: int) -> int:
-    """The most bytes that a task had when it ran out of memory; 0 when it never did."""
-    most = 0
-    for found in scan(files, ["set", "replicate", "reason", "limit_bytes"]):
+def largest_oom_limit(store: Store, number: int, replicate: int) -> int:
+    """Return the largest limit, in bytes, under which a task ran out of memory; 0 when it never did."""
+    largest_bytes = 0
+    for file_rows in scan(store, ["set", "replicate", "reason", "limit_bytes"]):
         task = (pc.field("set") == number) & (pc.field("replicate") == replicate)
-        rows = found.table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
-        most = max([most, *known(rows, "limit_bytes").tolist()])
-    return most
+        rows = file_rows.table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
+        largest_bytes = max([largest_bytes, *numbers_or_zero(rows, "limit_bytes").tolist()])
+    return largest_bytes
 
 
-def errors(files: Files, tasks: Collection[tuple[int, int]]) -> dict[tuple[int, int], str]:
-    """What went wrong with tasks, (set, replicate), as a row of theirs says that did not end ok.
+def read_errors(store: Store, tasks: Collection[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Read the errors of tasks, (set, replicate), from one row of each task that did not end ok.
 
     Only row groups that have one of them are read, for tracebacks are long and there may be millions.
     """
-    wanted = np.array([number << 32 | replicate for number, replicate in tasks], np.int64)
-    found: dict[tuple[int, int], str] = {}
-    for rows in scan(files, ["set", "replicate", "status"]):
+    task_keys = np.array([number << 32 | replicate for number, replicate in tasks], np.int64)
+    errors_by_task: dict[tuple[int, int], str] = {}
+    for rows in scan(store, ["set", "replicate", "status"]):
         numbers, replicates = (rows.table[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
         ok = pc.equal(rows.table["status"], "ok").to_numpy(zero_copy_only=False)
-        hits = np.flatnonzero(np.isin(numbers << 32 | replicates, wanted) & ~ok)
+        hits = np.flatnonzero(np.isin(numbers << 32 | replicates, task_keys) & ~ok)
         if len(hits):
-            texts = _errors_at(files, rows.file, rows.at[hits].tolist())
+            texts = _read_error_rows(store, rows.file, rows.row_numbers[hits].tolist())
             pairs = zip(numbers[hits].tolist(), replicates[hits].tolist(), strict=True)
-            found |= dict(zip(pairs, texts, strict=True))
-        if len(found) == len(tasks):
+            errors_by_task |= dict(zip(pairs, texts, strict=True))
+        if len(errors_by_task) == len(tasks):
             break
-    return found
+    return errors_by_task
 
 
-def _errors_at(files: Files, name: str, at: Sequence[int]) -> list[str]:
-    """The column `error` of some rows of a file, rising; [] when it is gone: merged into another just now."""
+def _read_error_rows(store: Store, name: str, row_numbers: Sequence[int]) -> list[str]:
+    """Read the column `error` of some rows of a file, in order; texts are empty if it was just merged."""
     texts, start = [], 0
-    with suppress(FileNotFoundError), reading(files, name) as file:
+    with suppress(FileNotFoundError), open_part_file(store, name) as file:
         for group in range(file.num_row_groups):
             stop = start + file.metadata.row_group(group).num_rows
-            if inside := [row - start for row in at if start <= row < stop]:
+            if rows_in_group := [row - start for row in row_numbers if start <= row < stop]:
                 column = read_columns(file, ["error"], group)["error"]
-                texts += pc.fill_null(column.take(pa.array(inside)), "").to_pylist()
+                texts += pc.fill_null(column.take(pa.array(rows_in_group)), "").to_pylist()
             start = stop
-    return texts or [""] * len(at)
+    return texts or [""] * len(row_numbers)

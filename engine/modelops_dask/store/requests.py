@@ -15,61 +15,61 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.files import Files
+from modelops_dask.plan.plan import Plan, Request, keys
+from modelops_dask.plan.spec import Spec
+from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
-from modelops_dask.store.study import existing, last_request, ranges, read_sets
-from modelops_dask.study.plan import Plan, Request, keys
-from modelops_dask.study.spec import Spec
+from modelops_dask.store.study import last_request, ranges, read_plan, read_sets
 
 
 class NotInStore(BadInput):
     """No run of a study file has begun in a store: parameter sets of it are missing there."""
 
-    def __init__(self, where: str, spec: str, missing: int, total: int) -> None:
-        super().__init__(where, spec, missing, total)
-        self.where, self.spec, self.missing, self.total = where, spec, missing, total
+    def __init__(self, location: str, spec: str, missing: int, total: int) -> None:
+        super().__init__(location, spec, missing, total)
+        self.location, self.spec, self.missing, self.total = location, spec, missing, total
 
     def __str__(self) -> str:
         return (
-            f"{self.where} does not have {self.missing:,} of the {self.total:,} parameter sets of "
+            f"{self.location} does not have {self.missing:,} of the {self.total:,} parameter sets of "
             f"{self.spec}: no run of it has begun there. Run it there first, or wait for the run that was "
             "submitted."
         )
 
 
-def plan_of(files: Files, spec: Spec | None = None) -> Plan:
-    """The plan of a store for the tasks of a spec, or else of the last request.
+def plan_of(store: Store, spec: Spec | None = None) -> Plan:
+    """Return the plan of a store for the tasks of a spec, or else of the last request.
 
     Raises NoStudy, NotInStore, and BadInput for a spec of another entrypoint.
     """
     if spec is None:
-        return existing(files)
-    study = read_study(files)
+        return read_plan(store)
+    study = read_study(store)
     if spec.entrypoint != study.entrypoint:
         raise BadInput(
-            f"{files.where()} holds results of {study.entrypoint}, and {spec.path} is a study of "
+            f"{store.location()} holds results of {study.entrypoint}, and {spec.path} is a study of "
             f"{spec.entrypoint}. Name a study file that was run there."
         )
-    table = read_sets(files)
-    return Plan(study.entrypoint, table, Request(spec.replicates, ranges(_numbers(files, spec, table))))
+    table = read_sets(store)
+    return Plan(study.entrypoint, table, Request(spec.replicates, ranges(_numbers(store, spec, table))))
 
 
-def own_sets(files: Files, spec: Spec, sets: Collection[int]) -> dict[int, int]:
-    """Of sets by their number in the store: their number in the study file itself. NotInStore."""
-    numbers = _numbers(files, spec, read_sets(files))
+def numbers_in_spec(store: Store, spec: Spec, sets: Collection[int]) -> dict[int, int]:
+    """Map numbers of sets in the store to their numbers in the study file. NotInStore."""
+    numbers = _numbers(store, spec, read_sets(store))
     places = np.flatnonzero(np.isin(numbers, list(sets))).tolist()
     return {int(numbers[place]): place for place in places}
 
 
-def _numbers(files: Files, spec: Spec, table: pa.Table) -> np.ndarray:
+def _numbers(store: Store, spec: Spec, table: pa.Table) -> np.ndarray:
     """The number in the store of each set of a spec, int (n,)."""
     numbers = pc.index_in(keys(spec.table), value_set=keys(table))
     if numbers.null_count:
-        raise NotInStore(files.where(), str(spec.path), numbers.null_count, len(numbers))
+        raise NotInStore(store.location(), str(spec.path), numbers.null_count, len(numbers))
     return numbers.to_numpy()
 
 
-def is_last(files: Files, plan: Plan) -> bool:
+def is_last(store: Store, plan: Plan) -> bool:
     """Whether the store's last request asks for the tasks of this plan. NoStudy, Damaged."""
-    last = last_request(files)
+    last = last_request(store)
     return (last.replicates, last.sets) == (plan.request.replicates, plan.request.sets)

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.compact import FOLDER, current, output_name, pieces, tables_folder
-from modelops_dask.store.files import Files
+from modelops_dask.plan.plan import Plan
+from modelops_dask.plan.spec import Spec
+from modelops_dask.store.compact import FOLDER, current_manifest, output_name, pieces, tables_folder
+from modelops_dask.store.files import Store
 from modelops_dask.store.requests import is_last, plan_of
-from modelops_dask.study.plan import Plan
-from modelops_dask.study.spec import Spec
 
 REPLICATES = "replicates"
 
@@ -31,17 +31,17 @@ REPLICATES = "replicates"
 class NoOutput(BadInput):
     """The study has no output of that name, or several and none was named."""
 
-    def __init__(self, where: str, asked: str | None, known: list[str]) -> None:
-        self.where, self.asked, self.known = where, asked, known
-        super().__init__(where, asked, known)
+    def __init__(self, location: str, name: str | None, names: list[str]) -> None:
+        self.location, self.name, self.names = location, name, names
+        super().__init__(location, name, names)
 
     def __str__(self) -> str:
-        known = ", ".join(self.known)
-        if self.asked is None:
-            return f"{self.where} has {len(self.known)} outputs; name one of {known}"
-        near = get_close_matches(self.asked, self.known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {known}"
-        return f"{self.where} has no output {self.asked}; {hint}"
+        name_list = ", ".join(self.names)
+        if self.name is None:
+            return f"{self.location} has {len(self.names)} outputs; name one of {name_list}"
+        near = get_close_matches(self.name, self.names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {name_list}"
+        return f"{self.location} has no output {self.name}; {hint}"
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Output:
     file, or a folder of them.
     """
 
-    files: Files
-    where: str
+    store: Store
+    where: str  # not renamed: programs outside this repository read it
     pieces: tuple[str, ...]
 
     @property
@@ -79,7 +79,7 @@ class Output:
 
     def _opened(self) -> Iterator[pq.ParquetFile]:
         for piece in self.pieces:
-            with self.files.open(f"{FOLDER}/{piece}") as file:
+            with self.store.open(f"{FOLDER}/{piece}") as file:
                 yield pq.ParquetFile(file)
 
 
@@ -98,59 +98,64 @@ class Tables:
     def output(self, name: str | None = None) -> Output:
         """One output; the name may be left out when the model has only one. NoOutput."""
         if name is None:
-            own = [each for each in self.outputs if each != REPLICATES] or [REPLICATES]
-            if len(own) > 1:
-                raise NoOutput(self.store, None, own)
-            name = own[0]
+            names = [output for output in self.outputs if output != REPLICATES] or [REPLICATES]
+            if len(names) > 1:
+                raise NoOutput(self.store, None, names)
+            name = names[0]
         if name not in self.outputs:
             raise NoOutput(self.store, name, list(self.outputs))
         return self.outputs[name]
 
 
 @contextmanager
-def opened(store: str | Path | Files, spec: Spec | None = None) -> Iterator[Tables]:
-    """The tables of the tasks that a spec asks for, or else of the last request, while the `with` lasts.
+def opened(store: str | Path | Store, spec: Spec | None = None) -> Iterator[Tables]:
+    """Open the tables of the tasks that a spec asks for, or else of the last request, while the `with` lasts.
 
     They are built first when they are missing or older than the parts. Those of an earlier request are built
     in a temporary folder, and results/ stays as it is. NoStudy, NotInStore.
     """
-    files = _files(store)
-    plan = plan_of(files, spec)
-    if is_last(files, plan):
-        yield _built(files, plan, files)
+    store = _as_store(store)
+    plan = plan_of(store, spec)
+    if is_last(store, plan):
+        yield _build_tables(store, plan, store)
         return
     with tempfile.TemporaryDirectory(prefix="modelops-results-") as folder:
-        yield _built(files, plan, Files(folder))
+        yield _build_tables(store, plan, Store(folder))
 
 
-def outputs(store: str | Path | Files) -> dict[str, Output]:
+def outputs(store: str | Path | Store) -> dict[str, Output]:
     """Everything that results() can return, by name; `replicates` is a row per task of the plan.
 
     The tables are built first when they are missing or older than the parts. NoStudy.
     """
-    files = _files(store)
-    return _built(files, plan_of(files), files).outputs
+    store = _as_store(store)
+    return _build_tables(store, plan_of(store), store).outputs
 
 
-def output(store: str | Path | Files, name: str | None = None) -> Output:
+def output(store: str | Path | Store, name: str | None = None) -> Output:
     """One of outputs(); the name may be left out when the model has only one. NoStudy, NoOutput."""
-    files = _files(store)
-    return _built(files, plan_of(files), files).output(name)
+    store = _as_store(store)
+    return _build_tables(store, plan_of(store), store).output(name)
 
 
-def _built(files: Files, plan: Plan, into: Files) -> Tables:
-    """The tables of a plan as results/ of `into`: the store itself, or a folder for an earlier request."""
-    manifest = current(files, plan, into=into)
+def _build_tables(store: Store, plan: Plan, results_store: Store) -> Tables:
+    """Build the tables of a plan as results/ of the store itself, or of a folder for an earlier request."""
+    manifest = current_manifest(store, plan, results_store=results_store)
     stamp = tables_folder(manifest).removeprefix(FOLDER).lstrip("/")
-    found: dict[str, Output] = {}
+    tables: dict[str, Output] = {}
     for name, parts in pieces(manifest).items():  # model_outputs/, raw/, replicates
         kind, _, file = name.removeprefix(f"{stamp}/").removesuffix(".parquet").rpartition("/")
-        table = Output(into, into.where(f"{FOLDER}/{name}"), tuple(parts))
-        found.setdefault(output_name(file) if kind else REPLICATES, table)
-    return Tables(files.where(), into is files, found, manifest.get("tasks", {}))
+        table = Output(results_store, results_store.location(f"{FOLDER}/{name}"), tuple(parts))
+        tables.setdefault(output_name(file) if kind else REPLICATES, table)
+    return Tables(
+        store=store.location(),
+        last=results_store is store,
+        outputs=tables,
+        tasks=manifest.get("tasks", {}),
+    )
 
 
-def results(store: str | Path | Files, name: str | None = None) -> pa.Table:
+def results(store: str | Path | Store, name: str | None = None) -> pa.Table:
     """One output of all tasks that are ok, as one table, in the order of the tasks.
 
     Columns: set, replicate, seed, param_id, a param_NAME for every parameter, then those the model returned.
@@ -167,5 +172,5 @@ def results(store: str | Path | Files, name: str | None = None) -> pa.Table:
     return output(store, name).table()
 
 
-def _files(store: str | Path | Files) -> Files:
-    return store if isinstance(store, Files) else Files(str(store))
+def _as_store(store: str | Path | Store) -> Store:
+    return store if isinstance(store, Store) else Store(str(store))

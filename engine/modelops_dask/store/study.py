@@ -1,6 +1,6 @@
 """What there is to do in a study: study.json, spec.json and sets/.
 
-spec -> begin() -> the store -> existing() -> the same Plan, here or on a worker
+spec -> begin() -> the store -> read_plan() -> the same Plan, here or on a worker
 
     study.json           whose results these are: identity.py
     spec.json            the last request: the spec as written, its replicates, and which sets it asks for
@@ -15,6 +15,7 @@ Does not know what was done: parts.py and fold.py do.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +23,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelops_dask.errors import BadInput
-from modelops_dask.store.files import Files, NoSpace, StoreFailed
+from modelops_dask.plan.plan import SETS_SCHEMA, Plan, Request, keys
+from modelops_dask.plan.spec import Spec
+from modelops_dask.store.files import NoSpace, Store, StoreFailed
 from modelops_dask.store.identity import (
     FORMAT,
     Damaged,
-    Study,
+    StudyIdentity,
     encode_json,
     new_study,
     read_json,
@@ -34,8 +37,6 @@ from modelops_dask.store.identity import (
     study_json,
     upgrade,
 )
-from modelops_dask.study.plan import SETS_SCHEMA, Plan, Request, keys
-from modelops_dask.study.spec import Spec
 
 SETS = "sets"
 _ROWS = 65_536  # converted at a time, so that a million ids are not Python objects at once
@@ -44,25 +45,27 @@ _ROWS = 65_536  # converted at a time, so that a million ids are not Python obje
 class OtherStudy(BadInput):
     """The store belongs to another bundle or entrypoint. `changes` are those of its files, if known."""
 
-    def __init__(self, where: str, what: str, kept: str, asked: str) -> None:
-        self.where, self.what, self.kept, self.asked = where, what, kept, asked
+    def __init__(self, location: str, kind: str, stored_value: str, requested_value: str) -> None:
+        self.location, self.kind = location, kind  # bundle or entrypoint
+        self.stored_value, self.requested_value = stored_value, requested_value
         self.changes: list[str] = []
-        super().__init__(where, what, kept, asked)
+        super().__init__(location, kind, stored_value, requested_value)
 
     def __str__(self) -> str:
         text = (
-            f"{self.where} holds results of another {self.what}: {self.kept}, and this is {self.asked}. "
+            f"{self.location} holds results of another {self.kind}: {self.stored_value}, "
+            f"and this is {self.requested_value}. "
             f"Results of the two must not mix. Keep both: run this one with --store ANOTHER_FOLDER. "
-            f"Start over: remove {self.where} first."
+            f"Start over: remove {self.location} first."
         )
         if self.changes:
-            more = f" and {len(self.changes) - 10:,} more" if len(self.changes) > 10 else ""
-            text += f"\nSince then: {', '.join(self.changes[:10])}{more}. "
+            remainder = f" and {len(self.changes) - 10:,} more" if len(self.changes) > 10 else ""
+            text += f"\nSince then: {', '.join(self.changes[:10])}{remainder}. "
             text += "What the model does not read can be named in .modelopsignore, and then does not count."
         return text
 
 
-def begin(files: Files, spec: Spec, bundle_digest: str, note: Callable[[str], None] = lambda _: None) -> Plan:
+def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], None] = lambda _: None) -> Plan:
     """Make the store hold what the spec asks for, and return the plan.
 
     Creates study.json, appends sets that are new, replaces spec.json; the same spec again changes nothing. A
@@ -73,106 +76,107 @@ def begin(files: Files, spec: Spec, bundle_digest: str, note: Callable[[str], No
         BadInput: The folder cannot be a store, or its format is of a later version.
         NotExclusive: The object store replaces files that it was asked to leave.
     """
-    files.require_exclusive()
+    store.require_exclusive()
     study = new_study(bundle_digest, spec.entrypoint)
     try:
-        created = files.create("study.json", study_json(study))
+        created = store.create("study.json", study_json(study))
     except StoreFailed as error:
-        if files.folder is None or isinstance(error, NoSpace):
+        if store.folder is None or isinstance(error, NoSpace):
             raise
         raise BadInput(
-            f"{files.where()} cannot be a store: {error.reason}. Name another by --store."
+            f"{store.location()} cannot be a store: {error.reason}. Name another by --store."
         ) from None
     if not created:
-        study = check_same(files, bundle_digest, spec.entrypoint)
+        study = check_same(store, bundle_digest, spec.entrypoint)
         if study.format < FORMAT:
-            study = upgrade(files, study)
+            study = upgrade(store, study)
             note(
-                f"{files.where()} was begun by mops-helm 0.1. It now has format {FORMAT}, "
+                f"{store.location()} was begun by mops-helm 0.1. It now has format {FORMAT}, "
                 "which mops-helm 0.1 refuses to read; nothing else in it has changed"
             )
-    table, numbers = _add_sets(files, spec.table)
+    table, numbers = _add_sets(store, spec.table)
     request = Request(spec.replicates, ranges(numbers.to_numpy()), tuple(sorted(spec.resources.items())))
-    wanted = encode_json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
+    spec_json = encode_json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
     try:
-        changed = files.read("spec.json") != wanted
+        changed = store.read("spec.json") != spec_json
     except FileNotFoundError:
         changed = True
     if changed:
-        files.put("spec.json", wanted)
+        store.put("spec.json", spec_json)
     return Plan(spec.entrypoint, table, request)
 
 
-def check_same(files: Files, bundle_digest: str, entrypoint: str) -> Study:
-    """The study of a store; OtherStudy when it belongs to another bundle or entrypoint, NoStudy."""
-    study = read_study(files)
+def check_same(store: Store, bundle_digest: str, entrypoint: str) -> StudyIdentity:
+    """Read the study of a store; OtherStudy when it belongs to another bundle or entrypoint, NoStudy."""
+    study = read_study(store)
     if bundle_digest not in (study.bundle, *study.accepted):
-        raise OtherStudy(files.where(), "bundle", study.bundle, bundle_digest)
+        raise OtherStudy(store.location(), "bundle", study.bundle, bundle_digest)
     if entrypoint != study.entrypoint:
-        raise OtherStudy(files.where(), "entrypoint", study.entrypoint, entrypoint)
+        raise OtherStudy(store.location(), "entrypoint", study.entrypoint, entrypoint)
     return study
 
 
-def existing(files: Files, request: Request | None = None) -> Plan:
-    """The plan of a store; NoStudy.
+def read_plan(store: Store, request: Request | None = None) -> Plan:
+    """Read the plan of a store; NoStudy.
 
     Of the last request, or, for a worker, of the one that its driver goes by (`plan.request`), so that a run
     that extends the study meanwhile changes nothing for it.
     """
-    study = read_study(files)
-    request = request or last_request(files)
-    table = read_sets(files)
+    study = read_study(store)
+    request = request or last_request(store)
+    table = read_sets(store)
     if request.sets and request.sets[-1][1] > table.num_rows:
         raise Damaged(
-            files.where(SETS), f"{request.sets[-1][1]} sets were asked for, {table.num_rows} are there"
+            store.location(SETS), f"{request.sets[-1][1]} sets were asked for, {table.num_rows} are there"
         )
     return Plan(study.entrypoint, table, request)
 
 
-def last_request(files: Files) -> Request:
-    """What the last run asked for: replicates and sets, for spec.json does not keep `resources`. Damaged."""
-    raw = read_json(files, "spec.json")
+def last_request(store: Store) -> Request:
+    """Read what the last run asked for: replicates and sets. spec.json does not keep `resources`. Damaged."""
+    raw: Any = read_json(store, "spec.json")
     try:
-        return Request(int(raw["replicates"]), tuple((int(a), int(b)) for a, b in raw["sets"]))
+        sets = tuple((int(start), int(stop)) for start, stop in raw["sets"])
+        return Request(int(raw["replicates"]), sets)
     except (KeyError, TypeError, ValueError) as error:
-        raise Damaged(files.where("spec.json"), str(error)) from error
+        raise Damaged(store.location("spec.json"), str(error)) from error
 
 
-def read_sets(files: Files) -> pa.Table:
-    """All parameter sets of a store: columns of SETS_SCHEMA, row number = set number."""
-    return _read_sets(files, files.list(SETS))
+def read_sets(store: Store) -> pa.Table:
+    """Read all parameter sets of a store: columns of SETS_SCHEMA, row number = set number."""
+    return _read_sets(store, store.list(SETS))
 
 
-def _read_sets(files: Files, names: list[str]) -> pa.Table:
-    tables, known = [SETS_SCHEMA.empty_table()], 0
+def _read_sets(store: Store, names: list[str]) -> pa.Table:
+    tables, n_sets = [SETS_SCHEMA.empty_table()], 0
     for count, name in enumerate(names):
         if name != _set_file(count):
-            raise Damaged(files.where(SETS), f"{name} where {_set_file(count)} should be")
+            raise Damaged(store.location(SETS), f"{name} where {_set_file(count)} should be")
         try:
-            with files.open(f"{SETS}/{name}") as file:
+            with store.open(f"{SETS}/{name}") as file:
                 table = pq.read_table(file, columns=["set", *SETS_SCHEMA.names], use_threads=False)
         except (pa.ArrowException, OSError) as error:
-            raise Damaged(files.where(f"{SETS}/{name}"), str(error).partition("\n")[0]) from error
-        if not np.array_equal(table["set"].to_numpy(), np.arange(known, known + table.num_rows)):
-            raise Damaged(files.where(f"{SETS}/{name}"), f"its sets are not those from {known} on")
-        known += table.num_rows
+            raise Damaged(store.location(f"{SETS}/{name}"), str(error).partition("\n")[0]) from error
+        if not np.array_equal(table["set"].to_numpy(), np.arange(n_sets, n_sets + table.num_rows)):
+            raise Damaged(store.location(f"{SETS}/{name}"), f"its sets are not those from {n_sets} on")
+        n_sets += table.num_rows
         tables.append(_from_file(table))
     return pa.concat_tables(tables)
 
 
-def _add_sets(files: Files, wanted: pa.Table) -> tuple[pa.Table, pa.Array]:
-    """All sets of the store, the wanted ones among them, and the numbers of those."""
-    wanted_keys = keys(wanted)
+def _add_sets(store: Store, spec_sets: pa.Table) -> tuple[pa.Table, pa.Array]:
+    """Add the sets that the store lacks, and return all of its sets and the numbers of `spec_sets`."""
+    spec_keys = keys(spec_sets)
     while True:
-        names = files.list(SETS)
-        table = _read_sets(files, names)
-        numbers = pc.index_in(wanted_keys, value_set=keys(table))
+        names = store.list(SETS)
+        table = _read_sets(store, names)
+        numbers = pc.index_in(spec_keys, value_set=keys(table))
         if not numbers.null_count:
             return table, numbers
-        new = wanted.filter(numbers.is_null())
+        new_sets = spec_sets.filter(numbers.is_null())
         name = _set_file(len(names))
-        files.create(
-            f"{SETS}/{name}", _to_file(new, table.num_rows)
+        store.create(
+            f"{SETS}/{name}", _to_file(new_sets, table.num_rows)
         )  # lost to another run: read its sets first
 
 
@@ -185,10 +189,15 @@ def _to_file(table: pa.Table, first: int) -> bytes:
     numbers = pa.array(np.arange(first, first + table.num_rows, dtype=np.uint32))
     chunks = [[digest.hex() for digest in chunk.to_pylist()] for chunk in table["param_id"].chunks]
     ids = pa.chunked_array(chunks, pa.string())
-    named = pa.table({"set": numbers, "param_id": ids, "params": table["params"], "seed": table["seed"]})
+    sets_table = pa.table({"set": numbers, "param_id": ids, "params": table["params"], "seed": table["seed"]})
     sink = pa.BufferOutputStream()
     pq.write_table(
-        named, sink, compression="zstd", use_dictionary=False, row_group_size=_ROWS, write_page_checksum=True
+        sets_table,
+        sink,
+        compression="zstd",
+        use_dictionary=False,
+        row_group_size=_ROWS,
+        write_page_checksum=True,
     )
     return sink.getvalue().to_pybytes()
 

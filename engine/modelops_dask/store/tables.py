@@ -10,16 +10,15 @@ Does not know parts or results/: compact.py does.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelops_dask.study import contract
-from modelops_dask.study.plan import Plan
+from modelops_dask.plan import contract
+from modelops_dask.plan.plan import Plan
 
 COLUMNS = ("set", "replicate", "seed", "param_id")
 PIECE_BYTES = 256 * 2**20
@@ -69,7 +68,7 @@ class Identity:
 
     def columns(self, index: np.ndarray) -> pa.Table:
         """int64 task indices, one for each row -> the row's columns."""
-        tasks, of_task = np.unique(index, return_inverse=True)  # a task may have a thousand rows
+        tasks, task_positions = np.unique(index, return_inverse=True)  # a task may have a thousand rows
         sets, replicates = np.divmod(tasks, self._plan.replicates)
         rows = self._plan.table.take(pa.array(sets))
         ids = [digest.hex() for digest in rows["param_id"].to_pylist()]
@@ -89,14 +88,14 @@ class Identity:
         )
         for name in self._params.column_names:
             table = table.append_column(name, self._params[name].take(pa.array(sets)))
-        return table.take(pa.array(of_task))
+        return table.take(pa.array(task_positions))
 
 
-def _beside(ours: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Names of the model's columns, none of which is one of ours or is there twice for being renamed."""
+def _rename_columns(identity_names: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Rename the model's columns that have names of ours, so that none is there twice for it."""
     renamed = []
     for name in names:
-        if name in ours:
+        if name in identity_names:
             name += "_model"
             while name in names:
                 name += "_model"
@@ -125,19 +124,19 @@ class TableFile:
 
     def add_rows(self, index: np.ndarray, table: pa.Table) -> None:
         """Row i is of task index[i]; Mixed. A column of the model named as one of ours becomes NAME_model."""
-        table = table.rename_columns(_beside(self._identity.names, table.column_names))
+        table = table.rename_columns(_rename_columns(self._identity.names, table.column_names))
         if self._schema is None or not self._schema.equals(table.schema):
-            joined = _joined(self._schema, [*self._tables, table])
-            if self._pieces and not joined.equals(self._schema):
+            joined = _join_schemas(self._schema, [*self._tables, table])
+            if self._pieces and self._schema is not None and not joined.equals(self._schema):
                 self._widen(joined)
             self._schema = joined
         self._indices.append(index)
         self._tables.append(table)
 
     def flush(self) -> None:
-        if not self._tables:
+        if self._schema is None or not self._tables:
             return
-        rows = pa.concat_tables([_fitted(table, self._schema) for table in self._tables])
+        rows = pa.concat_tables([_fit_table(table, self._schema) for table in self._tables])
         table = self._identity.columns(np.concatenate(self._indices))
         for name in rows.column_names:
             table = table.append_column(rows.schema.field(name), rows[name])
@@ -155,9 +154,9 @@ class TableFile:
         self.flush()
         self._end_piece()
         if len(self._pieces) == 1:
-            alone = self._pieces[0].rename(self._path.with_suffix(".alone"))
+            single_piece = self._pieces[0].rename(self._path.with_suffix(".alone"))
             self._path.rmdir()
-            alone.rename(self._path)
+            single_piece.rename(self._path)
 
     def _end_piece(self) -> None:
         if self._writer is not None:
@@ -170,22 +169,22 @@ class TableFile:
         """
         was_open = self._writer is not None
         self._end_piece()
-        whole = pa.schema([*self._identity.columns(np.empty(0, np.int64)).schema, *schema])
-        wide = [piece.with_suffix(".wide") for piece in self._pieces]
+        full_schema = pa.schema([*self._identity.columns(np.empty(0, np.int64)).schema, *schema])
+        wide_pieces = [piece.with_suffix(".wide") for piece in self._pieces]
         try:
-            for piece, again in zip(self._pieces, wide, strict=True):
+            for piece, wide_piece in zip(self._pieces, wide_pieces, strict=True):
                 self._end_piece()
-                self._writer = _writer(again, whole)
+                self._writer = _writer(wide_piece, full_schema)
                 with pq.ParquetFile(piece) as file:
                     for batch in file.iter_batches():
-                        self._writer.write_table(_fitted(pa.Table.from_batches([batch]), whole))
+                        self._writer.write_table(_fit_table(pa.Table.from_batches([batch]), full_schema))
         except pa.ArrowException:
             self._end_piece()
-            for again in wide:
-                again.unlink(missing_ok=True)
+            for wide_piece in wide_pieces:
+                wide_piece.unlink(missing_ok=True)
             raise Mixed(_DOES_NOT_FIT) from None
-        for piece, again in zip(self._pieces, wide, strict=True):
-            again.rename(piece)
+        for piece, wide_piece in zip(self._pieces, wide_pieces, strict=True):
+            wide_piece.rename(piece)
         if not was_open:
             self._end_piece()
 
@@ -194,7 +193,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd")
 
 
-def _joined(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Schema:
+def _join_schemas(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Schema:
     """The schema that holds what it held and the last of the tables, which all fit it; Mixed."""
     table = tables[-1]
     names = table.column_names
@@ -208,27 +207,27 @@ def _joined(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Schema:
         return table.schema
     try:
         joined = pa.unify_schemas([schema, table.schema], promote_options="permissive")
-        for each in tables:
-            _fitted(each, joined)
+        for earlier_table in tables:
+            _fit_table(earlier_table, joined)
     except pa.ArrowException:
-        clash = [
+        conflicts = [
             f"{field.name} is {field.type} and was {schema.field(field.name).type} before"
             for field in table.schema
-            if field.name in schema.names and not _joinable(field, schema.field(field.name))
+            if field.name in schema.names and not _can_join(field, schema.field(field.name))
         ]
-        raise Mixed(", ".join(clash) or _DOES_NOT_FIT) from None
+        raise Mixed(", ".join(conflicts) or _DOES_NOT_FIT) from None
     return joined
 
 
-def _joinable(one: pa.Field, other: pa.Field) -> bool:
+def _can_join(field: pa.Field, other: pa.Field) -> bool:
     try:
-        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+        pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive")
     except pa.ArrowException:
         return False
     return True
 
 
-def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def _fit_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with a schema's columns: cast, or null where it has none."""
     if table.schema.equals(schema):
         return table
@@ -251,18 +250,20 @@ def _parameter_table(plan: Plan) -> pa.Table:
     for text in _texts(plan):
         for name, value in json.loads(text).items():
             kinds.setdefault(name, set()).add(_kind(value))
-    types = {name: _arrow_type(found - {type(None)}) for name, found in sorted(kinds.items())}
+    types = {name: _arrow_type(value_types - {type(None)}) for name, value_types in sorted(kinds.items())}
     chunks: dict[str, list[pa.Array]] = {name: [] for name in types}
     for batch in plan.table["params"].chunks:
         sets = [json.loads(text) for text in batch.to_pylist()]
         for name, kind in types.items():
             values = [_fit_value(params.get(name), kind) for params in sets]
             chunks[name].append(pa.array(values, kind or pa.string()))
-    columns = [pa.chunked_array(found, types[name] or pa.string()) for name, found in chunks.items()]
+    columns = [
+        pa.chunked_array(column_chunks, types[name] or pa.string()) for name, column_chunks in chunks.items()
+    ]
     return pa.table(columns, names=[f"param_{name}" for name in types])
 
 
-def _texts(plan: Plan) -> Any:
+def _texts(plan: Plan) -> Iterator[str]:
     return (text for chunk in plan.table["params"].chunks for text in chunk.to_pylist())
 
 
@@ -272,13 +273,13 @@ def _kind(value: object) -> type:
 
 def _arrow_type(kinds: set[type]) -> pa.DataType | None:
     """None: as JSON text."""
-    known = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+    arrow_types = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
     if kinds == {int, float}:
         return pa.float64()
-    return known.get(next(iter(kinds))) if len(kinds) == 1 else None
+    return arrow_types.get(next(iter(kinds))) if len(kinds) == 1 else None
 
 
 def _fit_value(value: object, kind: pa.DataType | None) -> object:
     if kind is None:
         return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return float(value) if kind == pa.float64() and value is not None else value
+    return float(value) if kind == pa.float64() and isinstance(value, int | float) else value

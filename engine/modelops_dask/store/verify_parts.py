@@ -1,6 +1,6 @@
 """The part of verify.py that reads what was done: every row and every byte of parts/.
 
-    parts/ + Tasks -> Ledger: what became of each task, and Findings for a Report
+    parts/ + Tasks -> StoredAttempts: what became of each task, and Defects for a Report
 
 A file counts for nothing when any of it cannot be read. Each part counts once, wherever it lies.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from modelops_dask.store.verify_tasks import Report, Store, Tasks, line
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, line
 
 ATTEMPTS = 4
 STATUSES = ("ok", "failed", "died", "poisoned")
@@ -34,7 +34,7 @@ TYPES = {  # how the names of the types begin
 
 
 @dataclass
-class Ledger:
+class StoredAttempts:
     """What parts say. Arrays are (n_sets, replicates); `place` is file, row group and row of an ok row."""
 
     attempts: np.ndarray
@@ -77,42 +77,49 @@ class Membership:
         )
 
 
-def read_parts(files: Store, tasks: Tasks, membership: Membership, report: Report) -> Ledger:
+def read_parts(reader: StoreReader, tasks: Tasks, membership: Membership, report: Report) -> StoredAttempts:
     """Every row of parts/, each part once wherever it lies, every digest computed again."""
     shape = (len(tasks.ids), tasks.replicates)
-    ledger = Ledger(np.zeros(shape, np.int32), np.zeros(shape, bool), np.full((*shape, 3), -1, np.int32))
-    seen: dict[str, str] = {}  # part -> a digest of its rows
-    for name in files.names("parts"):
+    ledger = StoredAttempts(
+        attempts=np.zeros(shape, np.int32),
+        poisoned=np.zeros(shape, bool),
+        place=np.full((*shape, 3), -1, np.int32),
+    )
+    row_digests: dict[str, str] = {}  # part -> a digest of its rows
+    for name in reader.names("parts"):
         if name.startswith("."):
             continue  # what a process that was killed left: nothing reads it
-        where = f"parts/{name}"
-        away = "nothing reads it: move it out of the store"
+        path = f"parts/{name}"
+        advice = "nothing reads it: move it out of the store"
         if not name.endswith(".parquet"):
-            report.add("FOREIGN", where, f"is no part; {away}")
+            report.add("FOREIGN", path, f"is no part; {advice}")
             continue
         try:
-            file = files.parquet(where)
+            file = reader.parquet(path)
             schema = file.schema_arrow
             types = dict(zip(schema.names, map(str, schema.types), strict=True))
-            if lacking := [c for c, kind in TYPES.items() if not types.get(c, "").startswith(kind)]:
-                report.add("FOREIGN", where, f"has no column {lacking[0]} of a part; {away}")
+            missing_columns = [
+                column for column, kind in TYPES.items() if not types.get(column, "").startswith(kind)
+            ]
+            if missing_columns:
+                report.add("FOREIGN", path, f"has no column {missing_columns[0]} of a part; {advice}")
                 continue
-            _read_part(file, name, seen, tasks, membership, ledger, report)
+            _read_part(file, name, row_digests, tasks, membership, ledger, report)
         except FileNotFoundError:
-            report.add("CHANGING", where, "went away meanwhile: verify again when nobody runs the study")
+            report.add("CHANGING", path, "went away meanwhile: verify again when nobody runs the study")
         except (ValueError, OSError) as error:
             kind = f"is torn ({line(error)}): move it out of the store and run the study again"
-            report.add("TORN", where, kind)
+            report.add("TORN", path, kind)
     return ledger
 
 
 def _read_part(
     file: pq.ParquetFile,
     name: str,
-    seen: dict[str, str],
+    row_digests: dict[str, str],
     tasks: Tasks,
     membership: Membership,
-    ledger: Ledger,
+    ledger: StoredAttempts,
     report: Report,
 ) -> None:
     spans = _spans(file, name)
@@ -120,40 +127,48 @@ def _read_part(
         report.add("MERGED", f"parts/{name}", "lists other rows than it has: restore it from a copy")
         return
     parts = [part for part, count, _ in spans for _ in range(count)]
-    rows_of: dict[str, list[tuple]] = {part: [] for part in parts}
-    foreign = {part: problem for part, _, own in spans if (problem := membership.problem(own))}
+    rows_by_part: dict[str, list[tuple[object, ...]]] = {part: [] for part in parts}
+    problems = {part: problem for part, _, metadata in spans if (problem := membership.problem(metadata))}
     for (_, _, row), part in zip(_rows(file), parts, strict=True):
-        rows_of[part].append((row["set"], row["replicate"], row["status"], row["digest"]))
-        if part not in foreign and (problem := _wrong_seed(row, tasks)):
-            foreign[part] = problem
-    for part, problem in foreign.items():
-        where = "" if f"{part}.parquet" == name else f", in its part {part},"
-        report.add("FOREIGN", f"parts/{name}", f"{where} {problem}; its rows do not count".lstrip(", "))
+        rows_by_part[part].append((row["set"], row["replicate"], row["status"], row["digest"]))
+        if part not in problems and (problem := _wrong_seed(row, tasks)):
+            problems[part] = problem
+    for part, problem in problems.items():
+        part_clause = "" if f"{part}.parquet" == name else f", in its part {part},"
+        report.add("FOREIGN", f"parts/{name}", f"{part_clause} {problem}; its rows do not count".lstrip(", "))
     ledger.files.append(name)  # all of it could be read: one that is torn counts for nothing
-    twice = seen.keys() & rows_of.keys()  # merged, and the file it came from is still there
-    for part in sorted(twice):
-        if seen[part] != _digest(rows_of[part]):
+    # Merged, and the file that they came from is still there.
+    repeated_parts = row_digests.keys() & rows_by_part.keys()
+    for part in sorted(repeated_parts):
+        if row_digests[part] != _digest(rows_by_part[part]):
             report.add("MERGED", f"parts/{name}", f"has other rows of part {part} than another file has")
-    new = rows_of.keys() - twice - foreign.keys()
-    seen.update((part, _digest(rows_of[part])) for part in new)
-    for (group, at, row), part in zip(_rows(file), parts, strict=True):
-        if part in new:
-            _count_row(row, (len(ledger.files) - 1, group, at), f"parts/{name}", tasks, ledger, report)
+    new_parts = rows_by_part.keys() - repeated_parts - problems.keys()
+    row_digests.update((part, _digest(rows_by_part[part])) for part in new_parts)
+    for (group, row_number, row), part in zip(_rows(file), parts, strict=True):
+        if part in new_parts:
+            _count_row(
+                row, (len(ledger.files) - 1, group, row_number), f"parts/{name}", tasks, ledger, report
+            )
 
 
 def _spans(file: pq.ParquetFile, name: str) -> list[tuple[str, int, dict[str, str]]] | None:
     """The parts in a file: name, number of rows, metadata. None when the list does not fit the rows."""
     raw = {key.decode("utf-8", "replace"): value for key, value in (file.metadata.metadata or {}).items()}
-    own = {key: value.decode("utf-8", "replace") for key, value in raw.items()}
+    metadata = {key: value.decode("utf-8", "replace") for key, value in raw.items()}
     try:
-        if "modelops_dask.parts" not in own:
-            return [(name.removesuffix(".parquet"), file.metadata.num_rows, own)]
-        listed = json.loads(own["modelops_dask.parts"])
-        described = json.loads(own.get("modelops_dask.parts_metadata", "null"))
-        metadata = (
-            [described["distinct"][number] for number in described["of"]] if described else [{}] * len(listed)
+        if "modelops_dask.parts" not in metadata:
+            return [(name.removesuffix(".parquet"), file.metadata.num_rows, metadata)]
+        part_list = json.loads(metadata["modelops_dask.parts"])
+        description = json.loads(metadata.get("modelops_dask.parts_metadata", "null"))
+        metadata_list = (
+            [description["distinct"][number] for number in description["of"]]
+            if description
+            else [{}] * len(part_list)
         )
-        spans = [(str(part), int(count), each) for (part, count), each in zip(listed, metadata, strict=True)]
+        spans = [
+            (str(part), int(count), part_metadata)
+            for (part, count), part_metadata in zip(part_list, metadata_list, strict=True)
+        ]
     except (ValueError, KeyError, TypeError, IndexError):
         return None
     return spans if sum(count for _, count, _ in spans) == file.metadata.num_rows else None
@@ -173,30 +188,37 @@ def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
         table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
         outputs = table["outputs"]
         names = [name for name in (*TYPES, "executor", "engine") if name in table.column_names]
-        for at, row in enumerate(table.select([name for name in names if name != "outputs"]).to_pylist()):
-            yield group, at, row | {"outputs": outputs[at].as_py()}
+        for row_number, row in enumerate(
+            table.select([name for name in names if name != "outputs"]).to_pylist()
+        ):
+            yield group, row_number, row | {"outputs": outputs[row_number].as_py()}
 
 
-def _digest(rows: list[tuple]) -> str:
+def _digest(rows: list[tuple[object, ...]]) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def _count_row(
-    row: dict, place: tuple[int, int, int], where: str, tasks: Tasks, ledger: Ledger, report: Report
+    row: dict[str, Any],
+    place: tuple[int, int, int],
+    path: str,
+    tasks: Tasks,
+    ledger: StoredAttempts,
+    report: Report,
 ) -> None:
     number, replicate, status = row["set"], row["replicate"], row["status"]
     task = f"{number}/{replicate}"
-    away = "move that file out of the store and run the study again"
+    advice = "move that file out of the store and run the study again"
     report.rows += 1
     if not tasks.exists(number, replicate):
-        report.add("ORPHAN", where, f"has a row of task {task}, which no request can have asked for: {away}")
+        report.add("ORPHAN", path, f"has a row of task {task}, which no request can have asked for: {advice}")
         return
     if status not in STATUSES:
-        report.add("STATUS", where, f"says {status!r} of task {task}: {away}")
+        report.add("STATUS", path, f"says {status!r} of task {task}: {advice}")
         return
     if status == "ok" and row["digest"] != outputs_digest(dict(row["outputs"] or [])):
-        report.add("DIGEST", where, f"has other outputs of task {task} than its digest says: {away}")
-    if not tasks.asked(number, replicate):
+        report.add("DIGEST", path, f"has other outputs of task {task} than its digest says: {advice}")
+    if not tasks.is_requested(number, replicate):
         return  # of an earlier request, which went further
     ledger.attempts[number, replicate] += 1
     ledger.poisoned[number, replicate] |= status == "poisoned"

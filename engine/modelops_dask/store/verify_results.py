@@ -1,6 +1,6 @@
 """The part of verify.py that reads results/: are the tables what the parts say?
 
-results/ + Tasks + Ledger -> Findings; no results/ at all is no finding, for it can be built at any time
+results/ + Tasks + StoredAttempts -> Defects; no results/ at all is none, for it can be built at any time
 
 Of every row it is looked up, in the parts, what the task returned. In an object store the tables lie in a
 folder of results/ whose name has a time, which the manifest gives as `stamp`; other such folders are of
@@ -19,43 +19,47 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelops_dask.store.verify_parts import Ledger
-from modelops_dask.store.verify_tasks import Report, Store, Tasks
+from modelops_dask.store.verify_parts import StoredAttempts
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
 
 REBUILD = "remove the folder results; mops-helm study results builds it anew"
 STAMPED = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}/")
 IDENTITY = frozenset({"set", "replicate", "seed", "param_id"})
 
 
-def check_results(files: Store, tasks: Tasks, ledger: Ledger, report: Report) -> None:
+def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, report: Report) -> None:
     """Compare every table of results/ with the parts."""
-    if all(STAMPED.match(f"{name}/") for name in files.names("results")):
+    if all(STAMPED.match(f"{name}/") for name in reader.names("results")):
         return  # nothing there, or tables of a run that did not come to its manifest
     try:
-        manifest = json.loads(files.read("results/manifest.json"))
-        counts, listed = manifest["tasks"], set(manifest["files"])
+        manifest = json.loads(reader.read("results/manifest.json"))
+        counts, manifest_names = manifest["tasks"], set(manifest["files"])
         stamp = f"{manifest['stamp']}/" if manifest.get("stamp") else ""
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         report.add("RESULTS", "results/manifest.json", f"is missing or damaged: {REBUILD}")
         return
     if counts != report.tasks:
         report.add("RESULTS", "results/manifest.json", f"counts {counts}, parts {report.tasks}: {REBUILD}")
-    there = {name for name in _below(files, "results") if name.endswith(".parquet") and _is_of(stamp, name)}
-    for name in sorted(there ^ listed):
-        say = "is not listed in the manifest" if name in there else "is missing"
-        report.add("RESULTS", f"results/{name}", f"{say}: {REBUILD}")
-    source = _Outputs(files, ledger)
-    ours = IDENTITY | {f"param_{key}" for text in tasks.params for key in json.loads(text)}
+    table_names = {
+        name for name in _below(reader, "results") if name.endswith(".parquet") and _is_of(stamp, name)
+    }
+    for name in sorted(table_names ^ manifest_names):
+        message = "is not listed in the manifest" if name in table_names else "is missing"
+        report.add("RESULTS", f"results/{name}", f"{message}: {REBUILD}")
+    source = _Outputs(reader, ledger)
+    identity_columns = IDENTITY | {f"param_{key}" for text in tasks.params for key in json.loads(text)}
     returned: Counter[str] = Counter()
     replicates = 0
-    for name in sorted(there & listed):
+    for name in sorted(table_names & manifest_names):
         try:
             table = name.removeprefix(stamp)
             if table.startswith("replicates"):
-                replicates += _check_replicates(files, name, tasks, ledger)
+                replicates += _check_replicates(reader, name, tasks, ledger)
             else:
                 kind, output = _kind(table)
-                returned[output] += _check_output(files, name, kind, output, tasks, ledger, source, ours)
+                returned[output] += _check_output(
+                    reader, name, kind, output, tasks, ledger, source, identity_columns
+                )
         except FileNotFoundError:
             report.add("CHANGING", f"results/{name}", "went away: verify again when nobody runs the study")
         except (_Differs, ValueError, OSError, KeyError) as error:
@@ -77,11 +81,11 @@ class _Differs(Exception):
     """Where a table is not what the parts say."""
 
 
-def _below(files: Store, folder: str, inside: str = "") -> Iterator[str]:
-    for name in files.names(f"{folder}/{inside}".rstrip("/")):
+def _below(reader: StoreReader, folder: str, inside: str = "") -> Iterator[str]:
+    for name in reader.names(f"{folder}/{inside}".rstrip("/")):
         path = f"{inside}/{name}".lstrip("/")
-        if files.is_folder(f"{folder}/{path}"):
-            yield from _below(files, folder, path)
+        if reader.is_folder(f"{folder}/{path}"):
+            yield from _below(reader, folder, path)
         else:
             yield path
 
@@ -96,9 +100,9 @@ def _kind(name: str) -> tuple[str, str]:
 class _Outputs:
     """What tasks returned, from their parts; a few row groups are kept, for neighbours lie together."""
 
-    def __init__(self, files: Store, ledger: Ledger) -> None:
+    def __init__(self, reader: StoreReader, ledger: StoredAttempts) -> None:
         self._ledger = ledger
-        self._file = lru_cache(2)(lambda file: files.parquet(f"parts/{ledger.files[file]}"))
+        self._file = lru_cache(2)(lambda file: reader.parquet(f"parts/{ledger.files[file]}"))
         self._group = lru_cache(4)(
             lambda file, group: self._file(file).read_row_group(group, columns=["outputs"])["outputs"]
         )
@@ -108,43 +112,43 @@ class _Outputs:
         return {} if file < 0 else dict(self._group(file, group)[row].as_py())
 
 
-def _check_replicates(files: Store, name: str, tasks: Tasks, ledger: Ledger) -> int:
+def _check_replicates(reader: StoreReader, name: str, tasks: Tasks, ledger: StoredAttempts) -> int:
     """Compare rows with the tasks' states; how many there are."""
     columns = ["set", "replicate", "seed", "param_id", "status", "attempts"]
     last = (-1, -1)
-    rows = files.parquet(f"results/{name}").read(columns=columns, use_threads=False).to_pylist()
+    rows = reader.parquet(f"results/{name}").read(columns=columns, use_threads=False).to_pylist()
     for row in rows:
         task = row["set"], row["replicate"]
-        where = f"task {task[0]}/{task[1]}"
-        if task <= last or not (tasks.exists(*task) and tasks.asked(*task)):
-            raise _Differs(f"has {where} out of order, or twice, or for no reason")
+        task_label = f"task {task[0]}/{task[1]}"
+        if task <= last or not (tasks.exists(*task) and tasks.is_requested(*task)):
+            raise _Differs(f"has {task_label} out of order, or twice, or for no reason")
         last = task
-        says = tuple(row[column] for column in columns[2:])
+        table_values = tuple(row[column] for column in columns[2:])
         attempts = min(int(ledger.attempts[task]), 255)
-        is_so = (tasks.seed(*task), tasks.ids[task[0]], ledger.state(*task), attempts)
-        if says != is_so:
-            raise _Differs(f"says {says} of {where}, and the parts {is_so}")
+        part_values = (tasks.seed(*task), tasks.ids[task[0]], ledger.state(*task), attempts)
+        if table_values != part_values:
+            raise _Differs(f"says {table_values} of {task_label}, and the parts {part_values}")
     return len(rows)
 
 
 def _check_output(
-    files: Store,
+    reader: StoreReader,
     name: str,
     kind: str,
     output: str,
     tasks: Tasks,
-    ledger: Ledger,
+    ledger: StoredAttempts,
     source: _Outputs,
-    ours: frozenset[str],
+    identity_columns: frozenset[str],
 ) -> int:
     """Compare a table with what its tasks returned; how many tasks it has."""
-    done, last = 0, (-1, -1)
-    for task, rows in _by_task(files.parquet(f"results/{name}")):
+    n_tasks, last = 0, (-1, -1)
+    for task, rows in _by_task(reader.parquet(f"results/{name}")):
         number, replicate = task
         if task <= last:
             raise _Differs(f"has task {number}/{replicate} out of order, or twice")
-        last, done = task, done + 1
-        if not (number < len(tasks.ids) and tasks.asked(*task)) or ledger.state(*task) != "ok":
+        last, n_tasks = task, n_tasks + 1
+        if not (number < len(tasks.ids) and tasks.is_requested(*task)) or ledger.state(*task) != "ok":
             raise _Differs(f"has task {number}/{replicate}, which is not ok")
         if set(rows["seed"].to_pylist()) != {tasks.seed(*task)}:
             raise _Differs(f"has another seed of task {number}/{replicate}")
@@ -152,32 +156,34 @@ def _check_output(
             continue  # any of its results may be here
         data = source.of(*task).get(output)
         if kind == "raw":
-            same = data is not None and rows["bytes"].to_pylist() == [data]
+            is_same = data is not None and rows["bytes"].to_pylist() == [data]
         else:
             table = None if data is None else parse(data)
-            same = table is not None and _same(rows, table, json.loads(tasks.params[number]), ours)
-        if not same:
+            is_same = table is not None and _rows_match(
+                rows, table, json.loads(tasks.params[number]), identity_columns
+            )
+        if not is_same:
             raise _Differs(f"has other rows of task {number}/{replicate} than the task returned")
-    return done
+    return n_tasks
 
 
 def _by_task(file: pq.ParquetFile) -> Iterator[tuple[tuple[int, int], pa.Table]]:
     """The rows of each task, which follow one another."""
-    held, task = [], None
+    tables, task = [], None
     for batch in file.iter_batches(65_536, use_threads=False):
         table = pa.Table.from_batches([batch])
         pairs = list(zip(table["set"].to_pylist(), table["replicate"].to_pylist(), strict=True))
         start = 0
-        for at in range(1, len(pairs) + 1):
-            if at < len(pairs) and pairs[at] == pairs[start]:
+        for stop in range(1, len(pairs) + 1):
+            if stop < len(pairs) and pairs[stop] == pairs[start]:
                 continue
             if task is not None and pairs[start] != task:
-                yield task, pa.concat_tables(held)
-                held = []
-            held.append(table.slice(start, at - start))
-            task, start = pairs[start], at
+                yield task, pa.concat_tables(tables)
+                tables = []
+            tables.append(table.slice(start, stop - start))
+            task, start = pairs[start], stop
     if task is not None:
-        yield task, pa.concat_tables(held)
+        yield task, pa.concat_tables(tables)
 
 
 def parse(data: bytes) -> pa.Table | None:
@@ -193,33 +199,36 @@ def parse(data: bytes) -> pa.Table | None:
         return None
 
 
-def _same(rows: pa.Table, table: pa.Table, params: dict[str, Any], ours: frozenset[str]) -> bool:
+def _rows_match(
+    rows: pa.Table, table: pa.Table, params: dict[str, Any], identity_columns: frozenset[str]
+) -> bool:
     """Whether rows of results hold a model's table, widened, and the task's parameters; all else is null."""
     if rows.num_rows != table.num_rows:
         return False
-    taken = set(ours)
+    compared_names = set(identity_columns)
     for field in table.schema:
-        name = f"{field.name}_model" if field.name in ours else field.name
-        taken.add(name)
-        if name not in rows.column_names or not _equal(table[field.name], rows[name]):
+        name = f"{field.name}_model" if field.name in identity_columns else field.name
+        compared_names.add(name)
+        if name not in rows.column_names or not _columns_match(table[field.name], rows[name]):
             return False
-    others = [rows[name] for name in rows.column_names if name not in taken]
-    return all(column.null_count == len(column) for column in others) and all(
-        _is_value(rows[name][0].as_py(), params.get(name.removeprefix("param_"))) for name in ours - IDENTITY
+    other_columns = [rows[name] for name in rows.column_names if name not in compared_names]
+    return all(column.null_count == len(column) for column in other_columns) and all(
+        _is_value(rows[name][0].as_py(), params.get(name.removeprefix("param_")))
+        for name in identity_columns - IDENTITY
     )
 
 
-def _equal(returned: pa.ChunkedArray, kept: pa.ChunkedArray) -> bool:
+def _columns_match(returned: pa.ChunkedArray, column: pa.ChunkedArray) -> bool:
     if pa.types.is_dictionary(returned.type):
         returned = returned.cast(returned.type.value_type)
-    returned = returned.cast(kept.type)
+    returned = returned.cast(column.type)
     # NaN does not equal itself; as text it does.
-    return returned.equals(kept) or str(returned.to_pylist()) == str(kept.to_pylist())
+    return returned.equals(column) or str(returned.to_pylist()) == str(column.to_pylist())
 
 
-def _is_value(kept: object, value: object) -> bool:
+def _is_value(cell: object, value: object) -> bool:
     """A parameter as it is, or as JSON where sets have several kinds of values."""
-    return kept == value or kept == json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return cell == value or cell == json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _check_complete(returned: Counter[str], tasks: Tasks, source: _Outputs, report: Report) -> None:

@@ -1,6 +1,6 @@
 """The part of verify.py that reads what there is to do: sets/ and spec.json, with ids and seeds derived anew.
 
-study.json, spec.json, sets/ -> Tasks, and Findings for a Report
+study.json, spec.json, sets/ -> Tasks, and Defects for a Report
 """
 
 import hashlib
@@ -20,12 +20,16 @@ SHOWN = 20  # findings of a code that are listed one by one
 
 
 @dataclass(frozen=True)
-class Finding:
+class Defect:
     """One thing that is wrong: a stable code, a file or task, and what it is and what to do about it."""
 
     code: str
-    where: str
+    location: str
     message: str
+
+    def as_json(self) -> dict[str, str]:
+        """The defect as commands print it; its keys are an interface."""
+        return {"code": self.code, "where": self.location, "message": self.message}
 
 
 @dataclass
@@ -39,19 +43,19 @@ class Report:
     rows: int = 0  # of parts, each digest computed again
     rerun: int = 0  # tasks whose bytes were compared
     tables: bool = True  # whether results/ is of these tasks, and was checked; else it is of another request
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Defect] = field(default_factory=list)
     affected: Counter[str] = field(default_factory=Counter)  # executor -> ok rows of mops-helm 0.1
     _counted: Counter[str] = field(default_factory=Counter)
 
-    def add(self, code: str, where: str, message: str) -> None:
+    def add(self, code: str, location: str, message: str) -> None:
         self._counted[code] += 1
         if self._counted[code] <= SHOWN:
-            self.findings.append(Finding(code, where, message))
+            self.findings.append(Defect(code, location, message))
         elif self._counted[code] == SHOWN + 1:
-            self.findings.append(Finding(code, "", f"and more of the kind {code}"))
+            self.findings.append(Defect(code, "", f"and more of the kind {code}"))
 
 
-class Store:
+class StoreReader:
     """The files of a store, to be read."""
 
     def __init__(self, url: str) -> None:
@@ -82,89 +86,90 @@ class Tasks:
     params: list[str]
     ids: list[str]
     seeds: list[int | None]
-    wanted: np.ndarray  # bool (n_sets,): asked for by the last request
+    in_request: np.ndarray  # bool (n_sets,): asked for by the last request
     replicates: int
 
     def exists(self, number: int, replicate: int) -> bool:
         """Whether any request can have asked for the task."""
         return number < len(self.ids) and (replicate == 0 or self.seeds[number] is None)
 
-    def asked(self, number: int, replicate: int) -> bool:
-        return bool(self.wanted[number]) and replicate < self.replicates
+    def is_requested(self, number: int, replicate: int) -> bool:
+        return bool(self.in_request[number]) and replicate < self.replicates
 
     def seed(self, number: int, replicate: int) -> int:
-        own = self.seeds[number]
-        if own is not None:
-            return own
+        set_seed = self.seeds[number]
+        if set_seed is not None:
+            return set_seed
         digest = hashlib.blake2b(f"{self.ids[number]}:{replicate}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") % 2**32
 
     def all(self) -> Iterator[tuple[int, int]]:
-        for number in np.flatnonzero(self.wanted).tolist():
+        for number in np.flatnonzero(self.in_request).tolist():
             count = self.replicates if self.seeds[number] is None else 1
             yield from ((number, replicate) for replicate in range(count))
 
 
-def read_tasks(files: Store, report: Report, request: Request | None = None) -> Tasks | None:
+def read_tasks(reader: StoreReader, report: Report, request: Request | None = None) -> Tasks | None:
     """sets/ and spec.json; None when they cannot be read at all. `request` is what to look at instead of the
     last one.
     """
-    tasks = Tasks([], [], [], np.empty(0, bool), 0)
+    tasks = Tasks(params=[], ids=[], seeds=[], in_request=np.empty(0, bool), replicates=0)
     keys: dict[tuple[str, int | None], int] = {}
-    names = [name for name in files.names("sets") if not name.startswith(".")]
+    names = [name for name in reader.names("sets") if not name.startswith(".")]
     for count, name in enumerate(names):
-        where = f"sets/{name}"
+        path = f"sets/{name}"
         if name != f"{count:06}.parquet":
-            report.add(
-                "SETS", where, f"stands where sets/{count:06}.parquet should: restore that from a copy"
-            )
+            report.add("SETS", path, f"stands where sets/{count:06}.parquet should: restore that from a copy")
             return None
         try:
-            rows = files.parquet(where).read(columns=["set", "param_id", "params", "seed"]).to_pylist()
+            rows = reader.parquet(path).read(columns=["set", "param_id", "params", "seed"]).to_pylist()
         except (ValueError, OSError, KeyError) as error:
-            report.add("SETS", where, f"is damaged ({line(error)}): restore it from a copy")
+            report.add("SETS", path, f"is damaged ({line(error)}): restore it from a copy")
             return None
         for row in rows:
             number = len(tasks.ids)
-            _check_set(row, number, keys, where, report)
+            _check_set(row, number, keys, path, report)
             tasks.params.append(row["params"])
             tasks.ids.append(row["param_id"])
             tasks.seeds.append(row["seed"])
     try:
-        last = _last_request(files, len(tasks.ids))
+        last = _last_request(reader, len(tasks.ids))
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         report.add("SPEC", "spec.json", f"is damaged ({line(error)}): run the study again, which writes it")
         return None
     report.tables = request in (None, last)
     tasks.replicates, ranges = request or last
-    tasks.wanted = np.zeros(len(tasks.ids), bool)
+    tasks.in_request = np.zeros(len(tasks.ids), bool)
     for start, stop in ranges:
-        tasks.wanted[start:stop] = True
+        tasks.in_request[start:stop] = True
     return tasks
 
 
-def _last_request(files: Store, n_sets: int) -> Request:
-    spec = json.loads(files.read("spec.json"))
-    replicates, ranges = int(spec["replicates"]), tuple((int(a), int(b)) for a, b in spec["sets"])
+def _last_request(reader: StoreReader, n_sets: int) -> Request:
+    spec = json.loads(reader.read("spec.json"))
+    replicates = int(spec["replicates"])
+    ranges = tuple((int(start), int(stop)) for start, stop in spec["sets"])
     flat = [bound for pair in ranges for bound in pair]
     if replicates < 1 or flat != sorted(flat) or n_sets < max(flat, default=0):
         raise ValueError(f"asks for sets {ranges} of {n_sets}, {replicates} replicates")
     return replicates, ranges
 
 
-def _check_set(row: dict[str, Any], number: int, keys: dict, where: str, report: Report) -> None:
+def _check_set(
+    row: dict[str, Any], number: int, keys: dict[tuple[str, int | None], int], path: str, report: Report
+) -> None:
     params = json.loads(row["params"])
     text = json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.blake2b(f"contracts:param:v1|{text}".encode(), digest_size=32).hexdigest()
     restore = "restore it from a copy"
     if row["set"] != number:
-        report.add("SETS", where, f"numbers a set {row['set']} that is {number}: {restore}")
+        report.add("SETS", path, f"numbers a set {row['set']} that is {number}: {restore}")
     if text != row["params"] or digest != row["param_id"]:
         report.add(
-            "PARAM_ID", where, f"set {number} has parameters and a param_id that do not agree: {restore}"
+            "PARAM_ID", path, f"set {number} has parameters and a param_id that do not agree: {restore}"
         )
     if (first := keys.setdefault((text, row["seed"]), number)) != number:
-        report.add("SETS", where, f"set {number} is set {first} once more: {restore}")
+        report.add("SETS", path, f"set {number} is set {first} once more: {restore}")
 
 
 def line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A study: what it asks for, its plan, its dispatch, its progress.
+"""Studies: dispatch, progress, summary.
 
 In Python: `from modelops_dask.study import Study, run` (api.py).
 """
@@ -9,7 +9,7 @@ __all__ = ["Result", "Study", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Of api.py, which is imported when it is asked for: workers need only single modules of this package."""
+    """Import names of api.py on demand: workers need only single modules of this package."""
     if name in __all__:
         from modelops_dask.study import api
 

@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
-from modelops_dask.local import local_cluster, machine
-from modelops_dask.remote import check
+from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import results
-from modelops_dask.store.files import Files
-from modelops_dask.study import memory, spec
+from modelops_dask.store.files import Store
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
+from modelops_dask.workers import memory
+from modelops_dask.workers.local import local_cluster, machine
+from modelops_dask.workers.remote import check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """What to run: the names of study.yaml as arguments, `latin_hypercube` with an underscore.
+    """What to run: the fields of study.yaml as arguments, `latin_hypercube` with an underscore.
 
-    Values may be NumPy's. Paths are relative to the current folder. BadDocument with all that is wrong.
+    Values may be NumPy's. Paths are relative to the current folder. Raises BadDocument with every problem.
 
         >>> study = Study(entrypoint="models.sir/baseline", grid={"beta": [0.1, 0.2]}, replicates=10)
         >>> study.n_tasks
@@ -48,12 +49,14 @@ class Study:
     """
 
     def __init__(self, **content: Any) -> None:
-        named = {"latin-hypercube" if name == "latin_hypercube" else name: v for name, v in content.items()}
-        self.spec = spec.given(_plain(named), Path.cwd())
+        document = {
+            "latin-hypercube" if name == "latin_hypercube" else name: value for name, value in content.items()
+        }
+        self.spec = spec.from_content(_plain(document), Path.cwd())
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
-        """A study.yaml, or ModelOps' study JSON. BadDocument."""
+        """Load a study.yaml, or ModelOps' study JSON. Raises BadDocument."""
         study = cls.__new__(cls)
         study.spec = spec.load(Path(path))
         return study
@@ -79,16 +82,21 @@ class Result:
         return self.summary.exit_code == 0
 
     @property
+    def _spec(self) -> spec.Spec | None:
+        return self.study.spec if self.study else None
+
+    @property
     def outputs(self) -> list[str]:
         """Names for table()."""
-        with results.opened(self.summary.store, self.study and self.study.spec) as tables:
+        with results.opened(self.summary.store, self._spec) as tables:
             return list(tables.outputs)
 
     def table(self, name: str | None = None) -> "pa.Table":
-        """One output of all tasks that are ok (store.results.results); the name may be left out if there is
-        only one. NoOutput.
+        """One output of all tasks that are ok; the name may be omitted if there is only one.
+
+        Raises NoOutput.
         """
-        with results.opened(self.summary.store, self.study and self.study.spec) as tables:
+        with results.opened(self.summary.store, self._spec) as tables:
             return tables.output(name).table()
 
 
@@ -116,10 +124,10 @@ def run(
     """
     settings, shape = settings or Settings.from_env(), shape or _whole_machine()
     for finding in study.spec.warnings:
-        warnings.warn(finding.text(study.spec.path), stacklevel=2)
+        warnings.warn(str(finding), stacklevel=2)
     if client is not None:
         check(client, study.spec.resources)  # before anything is written
-    files = Files(str(store) if store else f"out/{study.spec.name}")
+    study_store = Store(str(store) if store else f"out/{study.spec.name}")
     reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent))
     bundle = bundles.fetch(reference, settings.bundles_cache_dir)
 
@@ -130,13 +138,17 @@ def run(
         else:
             with executors.create(settings):
                 pass  # settings that no worker could use are said here, before any is started
-            with local_cluster(shape, settings, say=warnings.warn) as own:
-                yield own
+            with local_cluster(shape, settings, say=warnings.warn) as local_client:
+                yield local_client
 
     watcher = Watcher(progress=on_progress, note=warnings.warn)
-    room = memory.of_workers(client, study.spec.resources) if client else memory.here(shape, settings)
-    done = drive(study.spec, bundle, files, connect, retry=retry, memory=room, watcher=watcher)
-    return Result(done, study)
+    task_memory = (
+        memory.ask_workers(client, study.spec.resources) if client else memory.compute_local(shape, settings)
+    )
+    summary = drive(
+        study.spec, bundle, study_store, connect, retry=retry, memory=task_memory, watcher=watcher
+    )
+    return Result(summary, study)
 
 
 def _whole_machine() -> Shape:
@@ -145,7 +157,7 @@ def _whole_machine() -> Shape:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON holds it: of NumPy's arrays and numbers lists and numbers, of paths text."""
+    """Convert to JSON's types: NumPy's arrays and numbers to lists and numbers, paths to text."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | range):

@@ -1,4 +1,4 @@
-"""What a run has still to send, and how much of it to send at a time.
+"""The tasks that a run has still to send, and how many to send at a time.
 
 pending ranges -> Backlog.take(n) -> a batch;   receipts -> Pace.learn -> Pace.size -> n
 
@@ -56,7 +56,7 @@ class Backlog:
         return tuple(taken)
 
     def put_first(self, ranges: Sequence[Range]) -> None:
-        """Give back what was taken and not run."""
+        """Return tasks that were taken and not run."""
         self._ranges.extendleft(reversed(ranges))
         self._count += count(ranges)
 
@@ -90,18 +90,19 @@ class Pace:
 
     @property
     def window(self) -> int:
-        """Batches that a slot may hold. Long tasks do not wait there, behind others, for what is known of
-        memory when they are sent is old when they begin.
-        """
-        one = self.task_seconds is None or self.caution >= 2 or self.task_seconds > LONG_SECONDS
-        return 1 if one else WINDOW
+        """Batches that a slot may hold.
 
-    def lost(self) -> None:
-        """A worker died of what it ran."""
+        Long tasks do not wait behind others: what was known of memory when they were sent would be old.
+        """
+        one_batch_only = self.task_seconds is None or self.caution >= 2 or self.task_seconds > LONG_SECONDS
+        return 1 if one_batch_only else WINDOW
+
+    def record_loss(self) -> None:
+        """A worker died of a task."""
         self.caution = min(CAUTION, 2 * self.caution)
 
     def learn(self, n_tasks: int, seconds: float) -> None:
-        """A batch of n_tasks took so long."""
+        """Record how long a batch of n_tasks took."""
         measured = max(seconds, 1e-7 * n_tasks) / n_tasks
         # Half the weight on the newest, or more if it is larger: the canary's task imports the model too.
         weight = max(0.5, n_tasks / (n_tasks + self.largest))
@@ -128,14 +129,14 @@ def spread(ranges: Sequence[Range], n_tasks: int) -> tuple[Range, ...]:
     """n_tasks of the tasks, evenly from the first to the last; all when there are no more."""
     total = count(ranges)
     n_tasks = min(n_tasks, total)
-    wanted = [number * (total - 1) // max(1, n_tasks - 1) for number in range(n_tasks)]
-    chosen, passed = [], 0
+    positions = [number * (total - 1) // max(1, n_tasks - 1) for number in range(n_tasks)]
+    task_ranges, passed = [], 0
     for start, stop in ranges:
-        while wanted and wanted[0] < passed + stop - start:
-            index = start + wanted.pop(0) - passed
-            chosen.append((index, index + 1))
+        while positions and positions[0] < passed + stop - start:
+            index = start + positions.pop(0) - passed
+            task_ranges.append((index, index + 1))
         passed += stop - start
-    return tuple(chosen)
+    return tuple(task_ranges)
 
 
 def halve(ranges: Sequence[Range]) -> tuple[tuple[Range, ...], tuple[Range, ...]]:

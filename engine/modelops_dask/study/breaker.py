@@ -39,12 +39,12 @@ class OutOfMemory(Stopped):
         return max(2 * self.limit_bytes, min(4 * self.limit_bytes, 2048 * MIB))
 
     def __str__(self) -> str:
-        held = (
+        limit_text = (
             f"the {self.limit_bytes // MIB:,} MiB that a worker has for one task" if self.limit_bytes else ""
         )
         return (
             f"Stopped: no task completed, and {self.tasks} ran out of memory, each alone and with "
-            f"{held or 'all that a worker has'}. The last was task {self.last}.\n"
+            f"{limit_text or 'all that a worker has'}. The last was task {self.last}.\n"
             f"{self.remedy or 'Give workers more memory (mops-helm preset show memory-heavy).'}"
         )
 
@@ -73,12 +73,13 @@ class CannotFit(Stopped):
 class StoreReplaced(Stopped):
     """The store was deleted while a run used it, and perhaps begun again by another."""
 
-    where: str
+    store_url: str
 
     def __str__(self) -> str:
         return (
-            f"Stopped: {self.where} was deleted during this run. No result of this run counts any more: what "
-            "is there now, if anything, belongs to another study. Run the study again with another --store."
+            f"Stopped: {self.store_url} was deleted during this run. No result of this run counts any more: "
+            "what is there now, if anything, belongs to another study. Run the study again with another "
+            "--store."
         )
 
 
@@ -109,12 +110,12 @@ class TablesNeedMemory(Stopped):
     remedy: str = ""
 
     @property
-    def wanted(self) -> str:
+    def suggested_memory(self) -> str:
         """The memory to try next, as a quantity of Kubernetes."""
         return f"{max(TABLES_BYTES, 2 * self.memory_bytes) // MIB}Mi"
 
     @property
-    def what(self) -> str:
+    def explanation(self) -> str:
         """What happened, in two sentences."""
         doing = "merged stored results" if self.phase == "merging" else "wrote the tables"
         limit = f" (it had {self.memory_bytes // MIB:,} MiB)" if self.memory_bytes else ""
@@ -124,7 +125,7 @@ class TablesNeedMemory(Stopped):
         )
 
     def __str__(self) -> str:
-        return f"Stopped: {self.what}\n{self.remedy or 'Run it again with more memory.'}"
+        return f"Stopped: {self.explanation}\n{self.remedy or 'Run it again with more memory.'}"
 
 
 class Breaker:
@@ -134,18 +135,18 @@ class Breaker:
         self._ever_completed = completed_before
         self._deaths = self._restarts = self._broken = self._memory_deaths = self._limit_bytes = 0
 
-    def completed(self) -> None:
+    def record_completion(self) -> None:
         self._ever_completed = True
         self._deaths = self._restarts = self._broken = 0
 
-    def out_of_memory(self, task_name: str, failed: Failed) -> None:
+    def record_out_of_memory(self, task_name: str, failed: Failed) -> None:
         """A task (SET/REPLICATE) had all the memory that there is, and it was not enough."""
         self._memory_deaths += 1
         self._limit_bytes = max(self._limit_bytes, failed.limit_bytes, failed.peak_bytes)
         if self._memory_deaths >= DEATHS_AT_FIRST and not self._ever_completed:
             raise OutOfMemory(self._memory_deaths, task_name, self._limit_bytes)
 
-    def died(self, task_name: str, workers: int, advice: str = "") -> None:
+    def record_death(self, task_name: str, workers: int, advice: str = "") -> None:
         """A worker died of one task (SET/REPLICATE). A node may take all its workers along, so their number
         counts. `advice` is what to do, if the cause is known.
         """
@@ -161,7 +162,7 @@ class Breaker:
                 f"task, and no task completed between. The last was task {task_name}.\n{advice}"
             )
 
-    def restarted(self, workers: int, advice: str) -> None:
+    def record_restart(self, workers: int, advice: str) -> None:
         """A worker process was started again for want of memory, and no task was to blame."""
         self._restarts += 1
         if self._restarts >= max(DEATHS_IN_A_ROW, 2 * workers):
@@ -170,7 +171,7 @@ class Breaker:
                 f"because it held too much memory itself, and no task completed between.\n{advice}"
             )
 
-    def broke(self, error: BaseException) -> None:
+    def record_broken_batch(self, error: BaseException) -> None:
         """A batch could not be run or stored."""
         self._broken += 1
         if self._broken >= BROKEN_IN_A_ROW:

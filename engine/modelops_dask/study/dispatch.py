@@ -9,8 +9,8 @@ task is left. A task that was lost twice, alone, is poisoned. A batch that was s
 counts as done. A worker that is drained (drain.py) finishes what it runs, gives back what waits, and is
 blamed for nothing. A task that failed is tried again, each time after a longer pause.
 
-One thread, the caller's, owns all state and reads events (events.py) from one inbox. Worker losses are heard
-from the scheduler's own events, never by waiting for KilledWorker.
+One thread, the caller's, owns all state and reads events (events.py) from one inbox. Worker losses come from
+the scheduler's own events, never from waiting for KilledWorker.
 
 Does not start workers (local.py) and does not say which tasks are pending (store/fold.py).
 """
@@ -22,29 +22,29 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from modelops_dask.errors import MopsError
-from modelops_dask.remote import SchedulerLost
+from modelops_dask.plan.plan import Plan
 from modelops_dask.store import parts
 from modelops_dask.store.fold import CLEARLY_LESS, MAX_ATTEMPTS, State
 from modelops_dask.store.parts import Attempt
 from modelops_dask.study import events
 from modelops_dask.study.backlog import Backlog, Pace, count
-from modelops_dask.study.batch import Batch, Failed, Range, Receipt, Source, as_ranges, committed
+from modelops_dask.study.batch import Batch, Failed, Range, Receipt, RunContext, as_ranges, recover_receipt
 from modelops_dask.study.breaker import Breaker, NoWorkers
-from modelops_dask.study.fleet import Fleet, Sent, Worker
+from modelops_dask.study.fleet import Fleet, SentBatch, Worker
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.losses import Losses, LostTask
-from modelops_dask.study.memory import worker_words
-from modelops_dask.study.plan import Plan
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.suspects import Suspect, Suspects
+from modelops_dask.workers.memory import explain_worker_memory
+from modelops_dask.workers.remote import SchedulerLost
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from modelops_dask.study.memory import TaskMemory
+    from modelops_dask.workers.memory import TaskMemory
 
 logger = logging.getLogger("distributed.modelops")
 
@@ -73,9 +73,10 @@ DEFAULT_LIMITS = Limits()
 
 def run(
     client: "Client",
-    source: Source,
+    context: RunContext,
     plan: Plan,
     state: State,
+    *,
     ranges: Sequence[Range] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     inbox: "SimpleQueue[events.Event] | None" = None,
@@ -89,24 +90,28 @@ def run(
     scheduler is lost, BadInput when no worker can use the bundle.
     """
     inbox = inbox or SimpleQueue()
-    with Fleet(client, inbox, dict(source.request.resources)) as fleet:
+    with Fleet(client, inbox, dict(context.request.resources)) as fleet:
         backlog = Backlog(state.pending_ranges() if ranges is None else ranges)
-        return _Dispatch(fleet, source, plan, state, backlog, limits, inbox, on_progress).run()
+        dispatch = _Dispatcher(
+            fleet, context, plan, state, backlog, limits=limits, inbox=inbox, on_progress=on_progress
+        )
+        return dispatch.run()
 
 
-class _Dispatch:
+class _Dispatcher:
     def __init__(
         self,
         fleet: Fleet,
-        source: Source,
+        context: RunContext,
         plan: Plan,
         state: State,
         backlog: Backlog,
+        *,
         limits: Limits,
         inbox: "SimpleQueue[events.Event]",
         on_progress: Callable[[Progress], None],
     ) -> None:
-        self.fleet, self.source, self.plan, self.limits = fleet, source, plan, limits
+        self.fleet, self.context, self.plan, self.limits = fleet, context, plan, limits
         self.inbox, self.on_progress = inbox, on_progress
         self.ledger = Ledger(plan, state, limits.max_attempts)
         self.backlog = backlog
@@ -123,8 +128,8 @@ class _Dispatch:
     def run(self) -> Progress:
         self._look_for_workers()
         while self.backlog.unfinished or self.suspects or self.losses or self.fleet.busy:
-            for loss in self.losses.known(time.monotonic()):
-                self._lost_alone(loss)
+            for loss in self.losses.take_known(time.monotonic()):
+                self._settle_lost_task(loss)
             if self.inbox.empty():  # what is known first, then what to do about it
                 self._feed()
             try:
@@ -141,19 +146,19 @@ class _Dispatch:
             case events.WorkerJoined():
                 self._look_for_workers()
             case events.WorkerLeft():
-                self._worker_left(event)
+                self._lose_worker(event)
             case events.WorkerDraining(address, running):
-                self._worker_draining(address, running)
+                self._drain_worker(address, running)
             case events.BatchDone(part, receipt):
-                if sent := self.fleet.arrived(part):
+                if sent := self.fleet.take(part):
                     self._settle(sent, receipt)
             case events.BatchBroken(part, error):
                 self._check_cluster()
-                if sent := self.fleet.arrived(part):
-                    self._broken(sent.batch, error)
+                if sent := self.fleet.take(part):
+                    self._give_back_broken(sent.batch, error)
             case events.PodLost():
-                self.losses.heard(event, time.monotonic())
-            case events.Stop():
+                self.losses.record_pod(event, time.monotonic())
+            case events.StopRequested():
                 self.stopping = True
 
     def _check_cluster(self) -> None:
@@ -166,9 +171,9 @@ class _Dispatch:
             raise NoWorkers(self.limits.worker_wait_seconds, self.ledger.counts["pending"])
 
     def _look_for_workers(self) -> None:
-        """See who is there: at first, when somebody joined, in quiet seconds."""
-        for address in self.fleet.look():
-            self._worker_left(events.WorkerLeft(address, expected=False))
+        """Refresh the list of workers: at first, when one joined, and when no event came for a second."""
+        for address in self.fleet.refresh():
+            self._lose_worker(events.WorkerLeft(address, expected=False))
 
     # Sending
 
@@ -178,18 +183,18 @@ class _Dispatch:
         """
         self.backlog.wake(time.monotonic())
         workers = self.fleet.workers.values()
-        avoided = self.suspects.avoided({worker.host for worker in workers})
-        taking = [worker for worker in workers if not worker.draining and worker.host not in avoided]
-        by_load = sorted(taking, key=lambda worker: (not worker.suspect, len(worker.sent)))
-        kept_free = min(len(self.suspects), max(1, len(by_load) // 2) if self.backlog else len(by_load))
-        for worker in by_load[:kept_free]:
+        avoided = self.suspects.find_avoided({worker.host for worker in workers})
+        available = [worker for worker in workers if not worker.draining and worker.host not in avoided]
+        by_load = sorted(available, key=lambda worker: (not worker.suspect, len(worker.sent)))
+        n_reserved = min(len(self.suspects), max(1, len(by_load) // 2) if self.backlog else len(by_load))
+        for worker in by_load[:n_reserved]:
             if not worker.sent:
                 suspect = self.suspects.take()
                 self._send(worker, suspect.ranges, suspect)
-        slots = sum(worker.threads for worker in taking)
+        slots = sum(worker.threads for worker in available)
         places = [
             (number, worker)
-            for worker in by_load[kept_free:]
+            for worker in by_load[n_reserved:]
             if not worker.suspect
             for number in range(len(worker.sent), self.pace.window * worker.threads)
         ]
@@ -200,14 +205,13 @@ class _Dispatch:
                 self._send(worker, self.backlog.take(size))
 
     def _send(self, worker: Worker, ranges: tuple[Range, ...], suspect: Suspect | None = None) -> None:
-        died, alone = self.ledger.died_before(ranges), self.ledger.too_large(ranges)
         batch = Batch(
-            self.source,
-            uuid.uuid4().hex,
-            ranges,
-            self.limits.overdue_seconds,
-            died,
-            alone,
+            context=self.context,
+            part=uuid.uuid4().hex,
+            ranges=ranges,
+            seconds=self.limits.overdue_seconds,
+            died=self.ledger.find_lost_before(ranges),
+            alone=self.ledger.find_too_large(ranges),
             needed_bytes=self.ledger.needed_bytes(ranges),
             most_bytes=int(CLEARLY_LESS * self.limits.task_bytes),
         )
@@ -215,48 +219,48 @@ class _Dispatch:
 
     # Receiving
 
-    def _settle(self, sent: Sent, receipt: Receipt) -> None:
+    def _settle(self, sent: SentBatch, receipt: Receipt) -> None:
         batch = sent.batch
         self.ledger.note_files(receipt.files)
-        if receipt.files.shared:  # nothing was stored
+        if receipt.files.shared_files:  # nothing was stored
             self._put_back([sent])
             return
-        ok, again = self.ledger.settle(batch, receipt)
+        ok, retry_indices = self.ledger.settle(batch, receipt)
         self.pace.learn(batch.n_tasks - count(receipt.left), receipt.seconds)
         self.backlog.put_first(receipt.left)
-        self._try_again(again)
+        self._try_again(retry_indices)
         if ok:
-            self.breaker.completed()
+            self.breaker.record_completion()
         for failed in receipt.failed:
             if (failed.status, failed.reason) == ("poisoned", parts.OUT_OF_MEMORY):
-                self.breaker.out_of_memory(self._name(failed.index), failed)
-        if sent.suspect and self.suspects.did_well(sent.suspect):
+                self.breaker.record_out_of_memory(self._name(failed.index), failed)
+        if sent.suspect and self.suspects.acquit(sent.suspect):
             host = sent.suspect.loss.host
             logger.warning("workers on %s died again and again, no task being to blame: avoiding it", host)
         self.on_progress(self._progress())
 
     def _try_again(self, indices: Collection[int]) -> None:
-        """Tasks that failed, after a pause that grows from attempt to attempt."""
+        """Queue failed tasks again, after a pause that grows from attempt to attempt."""
         by_attempts: dict[int, list[int]] = {}
         for index in indices:
             by_attempts.setdefault(self.ledger.attempts(index), []).append(index)
-        for attempts, some in by_attempts.items():
+        for attempts, group in by_attempts.items():
             pause_seconds = self.limits.retry_seconds * 2 ** (attempts - 1)
-            self.backlog.put_later(as_ranges(some), time.monotonic() + pause_seconds)
+            self.backlog.put_later(as_ranges(group), time.monotonic() + pause_seconds)
 
-    def _broken(self, batch: Batch, error: BaseException) -> None:
-        """A batch of a worker that lives was not stored: give it back, unless nobody could run it."""
+    def _give_back_broken(self, batch: Batch, error: BaseException) -> None:
+        """A batch was not stored although its worker lives: queue it again, unless no worker can run it."""
         if isinstance(error, CancelledError):  # not by us: the connection was lost, though it is there again
             raise SchedulerLost
         if isinstance(error, MopsError):
             raise error
         self.backlog.put_first(batch.ranges)
-        self.breaker.broke(error)
+        self.breaker.record_broken_batch(error)
 
     # Losing
 
-    def _worker_left(self, event: events.WorkerLeft) -> None:
-        """Give back what waited on a worker that is gone, and suspect what it was running."""
+    def _lose_worker(self, event: events.WorkerLeft) -> None:
+        """Queue again what waited on a lost worker, and suspect what it was running."""
         worker = self.fleet.workers.pop(event.address, None)
         self.last_worker_seen = time.monotonic()
         if worker is None:
@@ -266,9 +270,9 @@ class _Dispatch:
         running = [] if blameless else unsettled[: worker.threads]
         self._put_back(unsettled[len(running) :])
         if running:
-            self.pace.lost()
+            self.pace.record_loss()
         if event.blameless and unsettled:
-            self.breaker.restarted(self.fleet.most_workers, self._worker_words(event.held_bytes))
+            self.breaker.record_restart(self.fleet.most_workers, self._worker_words(event.held_bytes))
         if len(running) == 1 and running[0].batch.n_tasks == 1:
             loss = LostTask(running[0].batch, worker.host, event.reason, held_bytes=event.held_bytes)
             self.losses.add(loss, time.monotonic())
@@ -276,57 +280,59 @@ class _Dispatch:
             self.suspects.add(worker.host, [sent.batch.ranges for sent in running])
         self.on_progress(self._progress())
 
-    def _worker_draining(self, address: str, running: frozenset[str]) -> None:
+    def _drain_worker(self, address: str, running: frozenset[str]) -> None:
         """Send a worker nothing more, and give to others what it did not begin."""
         if worker := self.fleet.workers.get(address):
             worker.draining = True
             self._put_back(self._take_back(self.fleet.take_waiting(worker, running)))
 
-    def _take_back(self, batches: list[Sent]) -> list[Sent]:
+    def _take_back(self, batches: list[SentBatch]) -> list[SentBatch]:
         """Cancel batches, settle those that were stored although no receipt came, and return the others."""
         self.fleet.cancel(batches)
         unsettled = []
         for sent in batches:
-            if receipt := committed(sent.batch, self.plan):
+            if receipt := recover_receipt(sent.batch, self.plan):
                 self._settle(sent, receipt)
             else:
                 unsettled.append(sent)
         return unsettled
 
-    def _put_back(self, batches: Iterable[Sent]) -> None:
+    def _put_back(self, batches: Iterable[SentBatch]) -> None:
         for sent in reversed(list(batches)):
             if sent.suspect:
                 self.suspects.give_back(sent.suspect)
             else:
                 self.backlog.put_first(sent.batch.ranges)
 
-    def _lost_alone(self, loss: LostTask) -> None:
-        """A worker died of a single task: write the row that it could not, and try the task again or not."""
+    def _settle_lost_task(self, loss: LostTask) -> None:
+        """A worker died of a single task: write its row, and queue it again unless it is poisoned now."""
         ((index, _),) = loss.batch.ranges
         if loss.blameless:
             self.backlog.put_first(loss.batch.ranges)
             return
         task = self.plan.task(index)
-        status = "poisoned" if index in loss.batch.died else "died"
-        words = self._worker_words(loss.held_bytes) if loss.reason == parts.WORKER_MEMORY else ""
+        status: Literal["poisoned", "died"] = "poisoned" if index in loss.batch.died else "died"
+        memory_text = self._worker_words(loss.held_bytes) if loss.reason == parts.WORKER_MEMORY else ""
         row = Attempt(
-            task.set,
-            task.replicate,
-            task.seed,
-            status,
+            set=task.set,
+            replicate=task.replicate,
+            seed=task.seed,
+            status=status,
             reason=loss.reason,
-            error=words,
-            limit_bytes=self.limits.task_bytes if words else 0,
+            error=memory_text,
+            limit_bytes=self.limits.task_bytes if memory_text else 0,
         )
-        parts.write(self.source.files, [row], self.source.mark)
-        again = self.ledger.failed(Failed(index, status, loss.reason))
-        self.breaker.died(f"{self._name(index)} ({loss.reason})", self.fleet.most_workers, words)
-        if again:
+        parts.write(self.context.store, [row], self.context.mark)
+        to_retry = self.ledger.record_failure(Failed(index, status, loss.reason))
+        self.breaker.record_death(
+            f"{self._name(index)} ({loss.reason})", self.fleet.most_workers, memory_text
+        )
+        if to_retry:
             self.suspects.add(loss.host, [loss.batch.ranges])
         self.on_progress(self._progress())
 
     def _worker_words(self, held_bytes: int) -> str:
-        return worker_words(held_bytes, self.limits.memory)
+        return explain_worker_memory(held_bytes, self.limits.memory)
 
     def _name(self, index: int) -> str:
         return "{}/{}".format(*divmod(index, self.plan.replicates))
@@ -343,7 +349,7 @@ class _Dispatch:
                 event = self.inbox.get(timeout=left)
             except Empty:
                 break
-            if isinstance(event, events.Stop):
+            if isinstance(event, events.StopRequested):
                 break
             self._handle(event)
         return self._progress()

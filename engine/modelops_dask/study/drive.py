@@ -19,29 +19,29 @@ from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from modelops_dask.bundle import Bundle, changes
-from modelops_dask.store.claim import claimed
+from modelops_dask.bundle import Bundle, describe_changes
+from modelops_dask.plan.plan import FAILED, POISONED, Chunk, Plan
+from modelops_dask.plan.spec import Spec
+from modelops_dask.store.claim import hold_claim
 from modelops_dask.store.compact import MixedOutputs, compact
-from modelops_dask.store.conditions import Condition, mixed
-from modelops_dask.store.files import Files
+from modelops_dask.store.conditions import Condition, describe_differences
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import State, fold
 from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.requests import is_last
-from modelops_dask.store.study import OtherStudy, begin, check_same, existing
+from modelops_dask.store.study import OtherStudy, begin, check_same, read_plan
 from modelops_dask.study import dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
-from modelops_dask.study.batch import Range, Source
+from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
-from modelops_dask.study.estimate import needed
-from modelops_dask.study.memory import TaskMemory
-from modelops_dask.study.plan import FAILED, POISONED, Plan, Share
+from modelops_dask.study.estimate import needed_bytes
 from modelops_dask.study.prepare import prepare
-from modelops_dask.study.presence import Driver, Presence, memory_bytes
+from modelops_dask.study.presence import Presence, RunningDriver, memory_bytes
 from modelops_dask.study.progress import Meter, Phase, Progress
-from modelops_dask.study.spec import Spec
 from modelops_dask.study.summary import Summary, summarize
+from modelops_dask.workers.memory import TaskMemory
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -56,8 +56,9 @@ RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who hears how a run goes: `phase` when one begins, `progress` after each batch, `note` a line to
-    read. `stopping` tells whether somebody wants the run to end.
+    """Callbacks of a run: `phase` when one begins, `progress` after each batch, `note` for a line to read.
+
+    `stopping` returns whether the run was asked to end.
     """
 
     phase: Callable[[Phase], None] = lambda _: None
@@ -72,17 +73,17 @@ SILENT = Watcher()
 def drive(
     spec: Spec,
     bundle: Bundle,
-    files: Files,
+    store: Store,
     connect: Callable[[], AbstractContextManager["Client"]],
     *,
     retry: Collection[str] = (),
     pilot: int | None = None,
-    share: Share | None = None,
+    share: Chunk | None = None,
     memory: TaskMemory | None = None,
     limits: Limits = DEFAULT_LIMITS,
     inbox: "SimpleQueue[events.Event] | None" = None,
     watcher: Watcher = SILENT,
-    taken_away: Callable[[], bool] | None = None,
+    was_disrupted: Callable[[], bool] | None = None,
 ) -> Summary:
     """Run what is pending of a study and compact the results.
 
@@ -90,22 +91,30 @@ def drive(
     of the pending tasks, from all over the study, and write no tables. With `share`, run a chunk: the
     Summary is of its tasks, or, where these were the last, of the study. `memory` is what the workers have,
     if that is known: with it a run in which no task fits stops early, and its verdict has values. `inbox`
-    takes events from others, such as Stop. `taken_away` is for a run that nobody typed, such as the next pod
-    of a Job: whether the one before had to go for reasons of the cluster's. After one that was killed while
-    it merged or wrote tables, the same is then not tried again. Raises TablesNeedMemory, AlreadyRunning,
-    OtherStudy, CannotFit, and what dispatch.run raises.
+    takes events from others, such as Stop. `was_disrupted` is for a run that nobody typed, such as the next
+    pod of a Job: whether the cluster ended the pod before it for reasons of its own. If it did not, and that
+    pod was killed while it merged or wrote tables, the same is not tried again. Raises TablesNeedMemory,
+    AlreadyRunning, OtherStudy, CannotFit, and what dispatch.run raises.
     """
     if memory:
         limits = replace(limits, memory=memory)
-    chunk = share.index if share else None
-    waits = taken_away is not None
-    with Presence(files, watcher.note, chunk, stopping=watcher.stopping, waits=waits) as presence:
+    chunk = share.number if share else None
+    waits = was_disrupted is not None
+    with Presence(store, watcher.note, chunk, stopping=watcher.stopping, waits=waits) as presence:
         if presence.killed:
-            _after_a_kill(presence.killed, watcher, taken_away)
-        drive_ = _Drive(bundle, files, connect, limits, inbox or SimpleQueue(), watcher, presence)
+            _check_killed_run(presence.killed, watcher, was_disrupted)
+        study_run = _StudyRun(
+            bundle=bundle,
+            store=store,
+            connect=connect,
+            limits=limits,
+            inbox=inbox or SimpleQueue(),
+            watcher=watcher,
+            presence=presence,
+        )
         try:
-            plan = begin(files, spec, bundle.digest, watcher.note)
-            return drive_.run(plan, share, retry, pilot)
+            plan = begin(store, spec, bundle.digest, watcher.note)
+            return study_run.run(plan, share, retry, pilot)
         except OtherStudy as error:
             error.changes = _changes(bundle, error)
             raise
@@ -115,19 +124,21 @@ def drive(
             raise
 
 
-def _after_a_kill(before: Driver, watcher: Watcher, taken_away: Callable[[], bool] | None) -> None:
-    """Say that the run before was killed at its tables; TablesNeedMemory when the same would come of this."""
+def _check_killed_run(
+    before: RunningDriver, watcher: Watcher, was_disrupted: Callable[[], bool] | None
+) -> None:
+    """Note that the last run was killed at its tables. Raises TablesNeedMemory if this one would be too."""
     error = TablesNeedMemory(before.phase, before.memory_bytes)
-    if taken_away is None:
-        watcher.note(f"{error.what} This run tries again; if it is killed too, give it more memory")
-    elif memory_bytes() <= before.memory_bytes and not taken_away():
+    if was_disrupted is None:
+        watcher.note(f"{error.explanation} This run tries again; if it is killed too, give it more memory")
+    elif memory_bytes() <= before.memory_bytes and not was_disrupted():
         raise error
 
 
-def refusal(spec: Spec, bundle: Bundle, files: Files) -> OtherStudy | None:
-    """What drive() would raise at once, because the store belongs to another bundle or entrypoint."""
+def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
+    """Return what drive() would raise at once, because the store belongs to another bundle or entrypoint."""
     try:
-        check_same(files, bundle.digest, spec.entrypoint)
+        check_same(store, bundle.digest, spec.entrypoint)
     except NoStudy:
         return None
     except OtherStudy as error:
@@ -137,61 +148,62 @@ def refusal(spec: Spec, bundle: Bundle, files: Files) -> OtherStudy | None:
 
 
 def _changes(bundle: Bundle, error: OtherStudy) -> list[str]:
-    return changes(bundle.path, error.kept) if error.what == "bundle" else []
+    return describe_changes(bundle.path, error.stored_value) if error.kind == "bundle" else []
 
 
 @dataclass(frozen=True)
-class _Drive:
+class _StudyRun:
     bundle: Bundle
-    files: Files
+    store: Store
     connect: Callable[[], AbstractContextManager["Client"]]
     limits: Limits
     inbox: "SimpleQueue[events.Event]"
     watcher: Watcher
     presence: Presence
     meter: Meter = field(default_factory=Meter)
-    noted: set[str] = field(default_factory=set)
+    sent_notes: set[str] = field(default_factory=set)
 
-    def run(self, whole: Plan, share: Share | None, retry: Collection[str], pilot: int | None) -> Summary:
+    def run(self, whole: Plan, share: Chunk | None, retry: Collection[str], pilot: int | None) -> Summary:
         plan = replace(whole, share=share) if share else whole
         state = self.fold(plan, self.limits.task_bytes)
         if retry:
             state = state.retry(*(RETRY_CODES[name] for name in retry))
-        ran = None
+        run_progress = None
         pending = state.pending_ranges()
         if pending:
             self.expect_room(plan, pending)
-            ran = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
-            profile.save(self.files)
+            run_progress = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
+            profile.save(self.store)
             state = self.fold(plan)
-            if pilot or ran.done < ran.total:
-                return self.summary(plan, state, ran=ran, interrupted=not pilot)
+            if pilot or run_progress.done < run_progress.total:
+                return replace(self.summary(plan, state, run_progress), interrupted=not pilot)
         if not share:
-            return self.tables(plan, state, ran)
+            return self.tables(plan, state, run_progress)
         state_of_all = self.fold(whole)
         if not state_of_all.counts()["pending"]:
-            with self.claim(whole, share) as mine:
-                if mine:
-                    return self.tables(whole, state_of_all, ran)
-        return self.summary(plan, state, ran=ran)
+            with self.claim(whole, share) as is_writer:
+                if is_writer:
+                    return self.tables(whole, state_of_all, run_progress)
+        return self.summary(plan, state, run_progress)
 
-    def claim(self, whole: Plan, share: Share) -> AbstractContextManager[bool]:
-        """Who writes results/: a chunk whose request is not the last any more writes and claims nothing."""
-        last = is_last(self.files, whole)
-        return claimed(self.files, f"chunk {share.index}") if last else nullcontext(True)
+    def claim(self, whole: Plan, share: Chunk) -> AbstractContextManager[bool]:
+        """Claim results/. A chunk whose request is no longer the last writes no tables and claims nothing."""
+        last = is_last(self.store, whole)
+        return hold_claim(self.store, f"chunk {share.number}") if last else nullcontext(True)
 
-    def tables(self, plan: Plan, state: State, ran: Progress | None) -> Summary:
-        """Compact, unless that was done."""
-        results, problem = (), ""
+    def tables(self, plan: Plan, state: State, run_progress: Progress | None) -> Summary:
+        """Write the tables, unless they are up to date, and return the summary."""
+        results: tuple[str, ...] = ()
+        problem = ""
         try:
             results = tuple(self.compact(plan))
         except MixedOutputs as error:
             problem = str(error)
-        return self.summary(plan, state, ran=ran, results=results, problem=problem)
+        return replace(self.summary(plan, state, run_progress), results=results, problem=problem)
 
-    def summary(self, plan: Plan, state: State, **run: object) -> Summary:
+    def summary(self, plan: Plan, state: State, run_progress: Progress | None) -> Summary:
         hint = packages.hint(self.bundle, [failure.reason for failure in state.failures])
-        return summarize(self.files, plan, state, hint=hint, **run)
+        return replace(summarize(self.store, plan, state), run_progress=run_progress, hint=hint)
 
     def compact(self, plan: Plan) -> list[str]:
         """Write results/, unless a later request has begun: it is kept for the one that began last.
@@ -199,17 +211,19 @@ class _Drive:
         Whoever writes looks again afterwards, so that the last one's tables stay, whoever ends last. The
         tables of an earlier request are built and thrown away, for what is wrong with them: MixedOutputs.
         """
-        if is_last(self.files, plan):
+        if is_last(self.store, plan):
             try:
-                written = compact(self.files, plan, self.limits.max_attempts, begun=self.writes)
+                table_files = compact(
+                    self.store, plan, self.limits.max_attempts, on_begin=self.announce_tables
+                )
             except MixedOutputs:
                 self.yield_results(plan)
                 raise
-            return [] if self.yield_results(plan) else written
+            return [] if self.yield_results(plan) else table_files
         self.watcher.note(LATER_REQUEST)
         with tempfile.TemporaryDirectory(prefix="modelops-results-") as folder:
             try:
-                compact(self.files, plan, self.limits.max_attempts, Files(folder), self.writes)
+                compact(self.store, plan, self.limits.max_attempts, Store(folder), self.announce_tables)
             except MixedOutputs as error:
                 raise MixedOutputs("raw/ of this request's tables", error.problems) from None
         return []
@@ -218,74 +232,89 @@ class _Drive:
         """Build the tables of a request that became the last one while those of this plan were written, if
         there is one.
         """
-        own = plan
-        while not is_last(self.files, plan):
+        own_plan = plan
+        while not is_last(self.store, plan):
             self.watcher.note(LATER_REQUEST)
-            plan = existing(self.files)
+            plan = read_plan(self.store)
             with suppress(MixedOutputs):  # its own run says so
-                compact(self.files, plan, self.limits.max_attempts, begun=self.writes)
-        return plan is not own
+                compact(self.store, plan, self.limits.max_attempts, on_begin=self.announce_tables)
+        return plan is not own_plan
 
     def fold(self, plan: Plan, task_bytes: int = 0) -> State:
         """task_bytes only before a run: its own deaths count, though a task may have had less than that."""
         phase = self.presence.driver.phase
         # What reads the parts from now on is the faster for it.
-        merge(self.files, begun=lambda: self.presence.phase("merging"))
+        merge(self.store, on_begin=lambda: self.presence.phase("merging"))
         self.presence.phase(phase)
-        return fold(self.files, plan, self.limits.max_attempts, task_bytes)
+        return fold(self.store, plan, self.limits.max_attempts, task_bytes)
 
     def dispatch(self, plan: Plan, state: State, ranges: Sequence[Range]) -> Progress:
         # Workers have another current folder.
-        source = Source(Files(self.files.where()), plan.request, self.bundle)
+        context = RunContext(Store(self.store.location()), plan.request, self.bundle)
         self.phase("workers")
         with self.connect() as client:
             self.phase("environment")
-            if prepared := prepare(client, source, self.inbox):
+            if prepared := prepare(client, context, self.inbox):
                 for note in prepared.notes:
                     self.watcher.note(note)
                 self.compare(state, prepared.condition)
             self.phase("canary")
-            ran = dispatch.run(client, source, plan, state, ranges, self.limits, self.inbox, self.progress)
-        self.expect_same_study(source)
+            run_progress = dispatch.run(
+                client,
+                context,
+                plan,
+                state,
+                ranges=ranges,
+                limits=self.limits,
+                inbox=self.inbox,
+                on_progress=self.progress,
+            )
+        self.expect_same_study(context)
         self.compare_workers()
-        return ran
+        return run_progress
 
-    def expect_same_study(self, source: Source) -> None:
+    def expect_same_study(self, context: RunContext) -> None:
         """Raise StoreReplaced when the store is not any more that of the study that this run wrote to."""
         try:
-            same = read_study(self.files).mark(self.bundle.digest) == source.mark
+            same = read_study(self.store).mark(self.bundle.digest) == context.mark
         except NoStudy:
             same = False
         if not same:
-            raise StoreReplaced(self.files.where())
+            raise StoreReplaced(self.store.location())
 
     def expect_room(self, plan: Plan, pending: Sequence[Range]) -> None:
         """Raise CannotFit when all that was measured, on both sides of what is pending, was too large."""
-        known, room = profile.load(self.files), self.limits.task_bytes
-        if known is None or not 0 < room < known.least_peak_bytes:
+        measured, task_bytes = profile.load(self.store), self.limits.task_bytes
+        if measured is None or not 0 < task_bytes < measured.least_peak_bytes:
             return
         first, last = pending[0][0] // plan.replicates, (pending[-1][1] - 1) // plan.replicates
-        if known.first_set <= first and last <= known.last_set:
-            raise CannotFit(known.tasks, known.least_peak_bytes, room, needed(known))
+        if measured.first_set <= first and last <= measured.last_set:
+            raise CannotFit(
+                tasks=measured.tasks,
+                least_bytes=measured.least_peak_bytes,
+                limit_bytes=task_bytes,
+                needed_bytes=needed_bytes(measured),
+            )
 
     def compare(self, state: State, condition: Condition | None) -> None:
-        """Say so when this run makes its results under other conditions than earlier ones."""
+        """Note that this run's results come from other conditions than earlier ones."""
         if condition and state.conditions and condition not in state.conditions:
-            self.watcher.note(mixed(Counter({**state.conditions, condition: 0})))
+            self.watcher.note(describe_differences(Counter({**state.conditions, condition: 0})))
 
     def compare_workers(self) -> None:
-        """Say so when the study has lists of packages for workers of several kinds."""
-        if len(kinds := packages.kinds(self.files)) > 1:
+        """Note that the study has lists of packages for workers of several kinds."""
+        if len(kinds := packages.list_kinds(self.store)) > 1:
             self.watcher.note(
                 f"Workers of different kinds ran this study ({', '.join(kinds)}). Each kind has packages of "
-                f"its own, listed in {self.files.where(packages.FOLDER)}. Results may differ for that alone."
+                f"its own, listed in {self.store.location(packages.FOLDER)}. Results may differ for that "
+                "alone."
             )
 
     def phase(self, phase: Phase) -> None:
         self.presence.phase(phase)
         self.watcher.phase(phase)
 
-    def writes(self) -> None:
+    def announce_tables(self) -> None:
         """Tables are about to be written."""
         self.phase("compacting")
 
@@ -295,8 +324,8 @@ class _Drive:
             self.phase("running")
         self.presence.progress(progress)
         self.watcher.progress(progress)
-        if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.noted:
-            self.noted.add("none ok")
+        if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.sent_notes:
+            self.sent_notes.add("none ok")
             self.watcher.note(
                 f"None of the first {progress.not_ok:,} attempts ended well. If the study or the model is to "
                 "blame, stop here: what is stored stays."

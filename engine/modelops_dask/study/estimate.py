@@ -8,7 +8,7 @@ Seconds are those of the machine that was measured; a cluster's CPUs may be othe
 from dataclasses import dataclass
 
 from modelops_dask.settings import Settings
-from modelops_dask.shape import Shape, child_limit, runners
+from modelops_dask.shape import Shape, runner_limit, runners
 from modelops_dask.study.profile import Profile
 
 MARGIN = 1.2  # times the highest peak seen: among more tasks some are larger
@@ -32,14 +32,22 @@ class Estimate:
 def estimate(profile: Profile, n_tasks: int, shape: Shape, settings: Settings) -> Estimate:
     """What to expect of `n_tasks` in pods of this shape."""
     count = runners(shape.threads, settings.subprocess_pool_size)
-    own = settings.executor_type in ("direct", "none")  # tasks share the worker's process
-    count = shape.threads if own else count
+    in_worker_process = settings.executor_type in ("direct", "none")  # tasks share the worker's process
+    count = shape.threads if in_worker_process else count
     side_by_side = shape.replicas * shape.processes * count
-    limit_bytes = child_limit(shape.process_memory_bytes, 0 if own else settings.worker_memory_bytes, count)
+    limit_bytes = runner_limit(
+        shape.process_memory_bytes, 0 if in_worker_process else settings.worker_memory_bytes, count
+    )
     seconds = profile.mean_seconds * n_tasks / min(side_by_side, n_tasks)
-    return Estimate(profile, side_by_side, seconds, needed(profile), limit_bytes)
+    return Estimate(
+        profile=profile,
+        side_by_side=side_by_side,
+        seconds=seconds,
+        needed_bytes=needed_bytes(profile),
+        limit_bytes=limit_bytes,
+    )
 
 
-def needed(profile: Profile) -> int:
+def needed_bytes(profile: Profile) -> int:
     """Bytes that a task should have; 0 if peaks are not known."""
     return int(max(profile.most_peak_bytes * MARGIN, 2 * profile.most_limit_bytes))

@@ -1,4 +1,4 @@
-"""What the dispatcher is told, as messages on its inbox.
+"""The messages on the dispatcher's inbox.
 
 Dask's callbacks, signal handlers and, in a cluster, kube/watch.py only put messages; one thread, the
 dispatcher's, reads them and owns all state. The inbox is a queue.SimpleQueue, whose put() is safe inside a
@@ -34,7 +34,7 @@ class WorkerLeft:
 
 @dataclass(frozen=True)
 class WorkerDraining:
-    """A worker process takes no more batches, for its pod is about to go. It finishes the keys `running`."""
+    """A worker process takes no more batches: its pod is about to go. It finishes the keys `running`."""
 
     address: str
     running: frozenset[str]
@@ -71,8 +71,8 @@ class PodLost:
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopRequested:
     """Somebody asked the run to end: what runs is stored, nothing new begins."""
 
 
-Event = WorkerJoined | WorkerLeft | WorkerDraining | BatchDone | BatchBroken | PodLost | Stop
+Event = WorkerJoined | WorkerLeft | WorkerDraining | BatchDone | BatchBroken | PodLost | StopRequested

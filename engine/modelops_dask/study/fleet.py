@@ -11,26 +11,26 @@ Does not choose what to send: dispatch.py does.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from modelops_dask import drain
 from modelops_dask.errors import BadInput
-from modelops_dask.limits import own
-from modelops_dask.remote import asking
+from modelops_dask.limits import worker_memory
 from modelops_dask.store import parts
 from modelops_dask.study import events
 from modelops_dask.study.batch import Batch, run_batch
 from modelops_dask.study.suspects import Suspect
+from modelops_dask.workers import drain
+from modelops_dask.workers.remote import asking
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 
 @dataclass
-class Sent:
+class SentBatch:
     """A batch that a worker holds."""
 
     batch: Batch
@@ -45,12 +45,20 @@ class Worker:
     address: str
     host: str
     threads: int  # that run batches: with resources as many as those allow
-    sent: dict[str, Sent] = field(default_factory=dict)  # by part, oldest first
+    sent: dict[str, SentBatch] = field(default_factory=dict)  # by part, oldest first
     draining: bool = False
 
     @property
     def suspect(self) -> bool:
         return any(sent.suspect for sent in self.sent.values())
+
+
+@dataclass(frozen=True)
+class _OverMemory:
+    """Why a worker process is about to end: it held so much itself; `blameless` before its tasks began."""
+
+    held_bytes: int
+    blameless: bool = False
 
 
 class Fleet:
@@ -63,7 +71,7 @@ class Fleet:
         self.workers: dict[str, Worker] = {}
         self.most_workers = 0
         self._client, self._inbox, self._resources = client, inbox, dict(resources)
-        self._over_memory: dict[str, dict[str, int]] = {}  # by address: fields of WorkerLeft
+        self._over_memory: dict[str, _OverMemory] = {}  # by address
 
     def __enter__(self) -> "Fleet":
         self._client.subscribe_topic("all", self._on_event)
@@ -86,36 +94,37 @@ class Fleet:
     def busy(self) -> bool:
         return any(worker.sent for worker in self.workers.values())
 
-    def look(self) -> list[str]:
-        """See who is there. Those who are gone, lest an event was missed.
+    def refresh(self) -> list[str]:
+        """Update the workers. Returns the addresses of those that are gone, in case an event was missed.
 
-        Raises SchedulerLost, and BadInput when workers are there and none has the study's resources.
+        Raises SchedulerLost, and BadInput when there are workers and none has the study's resources.
         """
-        from distributed.comm import get_address_host
+        from distributed.comm.addressing import get_address_host
 
         with asking(self._client):
-            there = self._threads() if self._resources else self._client.nthreads()
-        for address, threads in there.items():
+            threads_by_address = self._threads() if self._resources else self._client.nthreads()
+        for address, threads in threads_by_address.items():
             self.workers.setdefault(address, Worker(address, get_address_host(address), threads))
         self.most_workers = max(self.most_workers, len(self.workers))
-        return list(self.workers.keys() - there.keys())
+        return list(self.workers.keys() - threads_by_address.keys())
 
     def _threads(self) -> dict[str, int]:
         """As Client.nthreads, as far as the resources allow; without the workers that lack them."""
         workers = self._client.scheduler_info()["workers"]
-        found = {}
+        threads_by_address = {}
         for address, worker in workers.items():
             fits = (worker["resources"].get(name, 0) // need for name, need in self._resources.items())
             if threads := min(worker["nthreads"], *map(int, fits)):
-                found[address] = threads
-        if workers and not found and not self.most_workers:
-            wanted = " ".join(f"{name}={need:g}" for name, need in self._resources.items())
+                threads_by_address[address] = threads
+        if workers and not threads_by_address and not self.most_workers:
+            resources_text = " ".join(f"{name}={need:g}" for name, need in self._resources.items())
             raise BadInput(
-                f"The study asks for workers with {wanted} (resources), and none of {len(workers)} has that. "
-                f"Give a pool daskResources (preset external-threads has process: 1), or start workers by "
-                f'dask worker … --resources "{wanted}"'
+                f"The study asks for workers with {resources_text} (resources), and none of "
+                f"{len(workers)} has that. Give a pool daskResources (preset external-threads has process: "
+                "1), or start workers by "
+                f'dask worker … --resources "{resources_text}"'
             )
-        return found
+        return threads_by_address
 
     def send(self, worker: Worker, batch: Batch, suspect: Suspect | None) -> None:
         """Submit a batch to a worker and no other."""
@@ -128,17 +137,19 @@ class Fleet:
             pure=False,
             resources=self._resources or None,
         )
-        worker.sent[batch.part] = Sent(batch, future, suspect)
-        self._client.loop.add_callback(self._watch, batch.part, future)
+        worker.sent[batch.part] = SentBatch(batch, future, suspect)
+        loop = self._client.loop
+        assert loop is not None, "a connected client has one"
+        loop.add_callback(self._watch, batch.part, future)
 
-    def arrived(self, part: str) -> Sent | None:
-        """The batch of that part, taken off its worker; None when it was given up before."""
+    def take(self, part: str) -> SentBatch | None:
+        """Take the batch of that part off its worker; None when it was given up before."""
         for worker in self.workers.values():
             if part in worker.sent:
                 return worker.sent.pop(part)
         return None
 
-    def take_waiting(self, worker: Worker, running: Iterable[str] | None = None) -> list[Sent]:
+    def take_waiting(self, worker: Worker, running: Iterable[str] | None = None) -> list[SentBatch]:
         """Take off a worker what it did not begin: all but `running`, keys of Dask, else but its oldest."""
         if running is None:
             waiting = list(worker.sent)[worker.threads :]
@@ -147,8 +158,8 @@ class Fleet:
             waiting = [part for part in worker.sent if _key(part) not in keys]
         return [worker.sent.pop(part) for part in waiting]
 
-    def cancel(self, sent: Iterable[Sent]) -> None:
-        """Have Dask forget batches, if it can be told."""
+    def cancel(self, sent: Iterable[SentBatch]) -> None:
+        """Cancel batches in Dask, if it is connected."""
         futures = [item.future for item in sent]
         if futures and self.connected:
             self._client.cancel(futures, force=True)
@@ -162,19 +173,20 @@ class Fleet:
         if message.get("action") == "add-worker":
             self._inbox.put(events.WorkerJoined(message["worker"]))
         elif message.get("action") == "remove-worker":
-            address = message["worker"]
-            memory = self._over_memory.pop(address, None)
-            reason = {"reason": parts.WORKER_MEMORY, **memory} if memory else {}
-            self._inbox.put(events.WorkerLeft(address, message["expected"], **reason))
-        elif message.get("action") == own.ACTION:
-            held_bytes, blameless = message["held"], message["blameless"]
-            self._over_memory[message["worker"]] = {"held_bytes": held_bytes, "blameless": blameless}
+            left = events.WorkerLeft(message["worker"], message["expected"])
+            if memory := self._over_memory.pop(left.address, None):
+                left = replace(
+                    left, reason=parts.WORKER_MEMORY, held_bytes=memory.held_bytes, blameless=memory.blameless
+                )
+            self._inbox.put(left)
+        elif message.get("action") == worker_memory.ACTION:
+            self._over_memory[message["worker"]] = _OverMemory(message["held"], message["blameless"])
         elif message.get("action") == drain.ACTION:
             self._inbox.put(events.WorkerDraining(message["worker"], frozenset(message["executing"])))
 
     def _on_over_memory(self, event: tuple[float, Any]) -> None:
         """Dask's own limit ended a worker process, which is all that is known of a `direct` task's size."""
-        self._over_memory[event[1]["worker"]] = {"held_bytes": event[1].get("rss", 0)}
+        self._over_memory[event[1]["worker"]] = _OverMemory(event[1].get("rss", 0))
 
     async def _watch(self, part: str, future: "Future") -> None:
         """Wait for a batch."""

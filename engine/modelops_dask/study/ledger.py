@@ -1,4 +1,4 @@
-"""What became of each task, kept while a run goes on.
+"""The state of each task during a run.
 
 state of the store, then receipts -> Ledger -> tasks to try again, counts, Progress
 
@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Collection
 
 from modelops_dask.executors import FileChanges
+from modelops_dask.plan.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.fold import State
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt
 from modelops_dask.study.needs import Needs
-from modelops_dask.study.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.study.progress import Progress
 
 MOST_NAMES = 20  # of files that tasks write
@@ -37,7 +37,7 @@ class Ledger:
         self._shared: dict[str, None] = {}
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
-        """Take over a receipt: how many tasks it found ok, and which of its failed ones to try again."""
+        """Record a receipt. Returns how many tasks ended ok, and which failed ones to try again."""
         self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
         self._needs.learn(batch.ranges[0][0], receipt.peak_bytes)
         self._empty.update(dict(receipt.empty))
@@ -47,19 +47,19 @@ class Ledger:
             self._codes[start:stop] = PENDING
         ok = batch.n_tasks - sum(stop - start for start, stop in receipt.left) - len(receipt.failed)
         self._count("ok", ok)
-        return ok, [failed.index for failed in receipt.failed if self.failed(failed)]
+        return ok, [failed.index for failed in receipt.failed if self.record_failure(failed)]
 
     def note_files(self, files: FileChanges) -> None:
         """Remember which files of the bundle tasks write to, a few of them by name."""
-        for known, names in ((self._written, files.written), (self._shared, files.shared)):
-            known.update(dict.fromkeys(names[: max(0, MOST_NAMES - len(known))]))
+        for remembered, names in ((self._written, files.written_files), (self._shared, files.shared_files)):
+            remembered.update(dict.fromkeys(names[: max(0, MOST_NAMES - len(remembered))]))
 
     def attempts(self, index: int) -> int:
         """How often a task was tried, in earlier runs too."""
         return int(self._attempts[index])
 
-    def failed(self, failed: Failed) -> bool:
-        """Take over an attempt that did not end ok; whether the task is to be tried again."""
+    def record_failure(self, failed: Failed) -> bool:
+        """Record an attempt that did not end ok. Returns whether to try the task again."""
         index = failed.index
         self._not_ok += 1
         self._attempts[index] = min(int(self._attempts[index]), 254) + 1
@@ -79,28 +79,35 @@ class Ledger:
         self._count(STATES[self._codes[index]], 1)
         return False
 
-    def died_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
+    def find_lost_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
         """Tasks of these ranges that are poisoned if their process is lost once more."""
-        return frozenset(i for i in _within(self.losses, ranges) if self.losses[i] + 1 >= LOSSES_TO_POISON)
+        return frozenset(
+            i for i in _select_within(self.losses, ranges) if self.losses[i] + 1 >= LOSSES_TO_POISON
+        )
 
-    def too_large(self, ranges: tuple[Range, ...]) -> frozenset[int]:
+    def find_too_large(self, ranges: tuple[Range, ...]) -> frozenset[int]:
         """Tasks of these ranges that died of want of memory: the next time they run alone in a pod."""
-        return _within(self._too_large, ranges)
+        return _select_within(self._too_large, ranges)
 
     def needed_bytes(self, ranges: tuple[Range, ...]) -> int:
         """What a task of these ranges should need of memory; 0: not known."""
-        return self._needs.expected(ranges)
+        return self._needs.expect(ranges)
 
     def progress(self, seconds: float, workers: int) -> Progress:
         """How far the study is."""
-        ok, failed, poisoned = (self.counts[state] for state in ("ok", "failed", "poisoned"))
         return Progress(
-            self._n_tasks,
-            *(ok, failed, poisoned, self._ended_here),
-            *(seconds, workers, self._peak_bytes, self._not_ok),
+            total=self._n_tasks,
+            ok=self.counts["ok"],
+            failed=self.counts["failed"],
+            poisoned=self.counts["poisoned"],
+            ended_here=self._ended_here,
+            seconds=seconds,
+            workers=workers,
+            peak_bytes=self._peak_bytes,
+            not_ok=self._not_ok,
             empty=tuple(self._empty.items()),
-            written=tuple(self._written),
-            shared=tuple(self._shared),
+            written_files=tuple(self._written),
+            shared_files=tuple(self._shared),
         )
 
     def _count(self, state: str, n_tasks: int) -> None:
@@ -109,7 +116,7 @@ class Ledger:
         self._ended_here += n_tasks
 
 
-def _within(indices: Collection[int], ranges: tuple[Range, ...]) -> frozenset[int]:
+def _select_within(indices: Collection[int], ranges: tuple[Range, ...]) -> frozenset[int]:
     """Those in the ranges. Of 10^5 and a small batch the batch is the quicker to go through."""
     if sum(stop - start for start, stop in ranges) < len(indices):
         return frozenset(i for start, stop in ranges for i in range(start, stop) if i in indices)

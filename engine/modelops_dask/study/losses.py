@@ -1,9 +1,9 @@
-"""Single tasks whose worker was lost, until it is known of what.
+"""Single tasks whose worker was lost, until the reason is known.
 
 WorkerLeft (Dask, at once), PodLost (Kubernetes, a second or so later) -> Losses -> LostTask, its reason known
 
-Dask says that a worker is gone; whether its pod ran out of memory, or somebody deleted it, is heard later,
-and whether a task is to blame depends on it. Where nobody tells (a laptop), nothing waits.
+Dask reports that a worker is gone. Whether its pod ran out of memory or was deleted is known a little later,
+and decides whether a task is to blame. Where nothing reports pods (a laptop), no loss waits.
 """
 
 from dataclasses import dataclass, replace
@@ -39,10 +39,10 @@ class Losses:
     def add(self, loss: LostTask, now: float) -> None:
         self._waiting.append((now + self._wait_seconds, loss))
 
-    def heard(self, pod: events.PodLost, now: float) -> None:
+    def record_pod(self, pod: events.PodLost, now: float) -> None:
         self._pods[pod.host] = now, pod
 
-    def known(self, now: float) -> list[LostTask]:
+    def take_known(self, now: float) -> list[LostTask]:
         """Those that need wait no longer, removed."""
         ready, waiting = [], []
         for until, loss in self._waiting:

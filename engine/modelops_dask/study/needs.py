@@ -1,4 +1,4 @@
-"""What a task should need of memory: what its neighbours needed.
+"""Expect how much memory a task needs from what its neighbours needed.
 
 receipts -> Needs.learn(index, peak) -> Needs.expected(ranges) -> bytes that admission sets aside
 
@@ -37,25 +37,25 @@ class Needs:
             del self._peaks[oldest]
             del self._indices[bisect_left(self._indices, oldest)]
 
-    def expected(self, ranges: Iterable[Range]) -> int:
+    def expect(self, ranges: Iterable[Range]) -> int:
         """The most that is known of tasks in these ranges and next to them; 0 if nothing is known."""
-        found = 0
+        peak_bytes = 0
         for start, stop in ranges:
             first, last = bisect_left(self._indices, start), bisect_left(self._indices, stop)
-            near = self._indices[max(0, first - 1) : last + 1]
-            found = max(found, *(self._peaks[index] for index in near), 0)
-            if near and near[-1] < start:
-                found = max(found, self._risen((stop - 1) // self._replicates))
-        return found
+            neighbours = self._indices[max(0, first - 1) : last + 1]
+            peak_bytes = max(peak_bytes, *(self._peaks[index] for index in neighbours), 0)
+            if neighbours and neighbours[-1] < start:
+                peak_bytes = max(peak_bytes, self._extrapolate((stop - 1) // self._replicates))
+        return peak_bytes
 
-    def _risen(self, number: int) -> int:
+    def _extrapolate(self, number: int) -> int:
         """What a set beyond all that is known should need, rising as the last two of those did; else 0."""
         last, peak = self._set_before(len(self._indices))
-        before, less = self._set_before(bisect_left(self._indices, last * self._replicates))
-        if before < 0 or peak <= less or number == last:
+        before, lower_peak = self._set_before(bisect_left(self._indices, last * self._replicates))
+        if before < 0 or peak <= lower_peak or number == last:
             return 0
         steps = min(number - last, last - before)  # no further than was seen: chance rises, too
-        return peak + (peak - less) * steps // (last - before)
+        return peak + (peak - lower_peak) * steps // (last - before)
 
     def _set_before(self, place: int) -> tuple[int, int]:
         """The set of the last known task before a place in the order, and its highest peak; else -1 and 0."""

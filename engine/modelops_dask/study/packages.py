@@ -15,12 +15,11 @@ import sysconfig
 from collections.abc import Iterable
 from dataclasses import replace
 
-from modelops_dask import venv
 from modelops_dask.bundle import Bundle
-from modelops_dask.environments import declaration, elsewhere, lockfile
+from modelops_dask.environments import declaration, elsewhere, lockfile, venv
 from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
 
 logger = logging.getLogger("distributed.modelops.packages")  # below `distributed`, whose messages Dask shows
@@ -28,62 +27,64 @@ logger = logging.getLogger("distributed.modelops.packages")  # below `distribute
 FOLDER = "environments"
 
 
-def kind() -> str:
+def worker_kind() -> str:
     """The Python version and platform for which a list holds: cp311-linux_x86_64."""
     version = f"{sys.implementation.name[0]}p{sys.version_info[0]}{sys.version_info[1]}"
     return f"{version}-{sysconfig.get_platform().replace('-', '_')}".replace("/", "_")
 
 
-def kinds(files: Files) -> list[str]:
+def list_kinds(store: Store) -> list[str]:
     """The kinds of workers whose lists a store has."""
-    return [name.removesuffix(".txt") for name in files.list(FOLDER) if name.endswith(".txt")]
+    return [name.removesuffix(".txt") for name in store.list(FOLDER) if name.endswith(".txt")]
 
 
-def pinned(files: Files, bundle: Bundle, settings: Settings) -> Bundle:
-    """On a worker: the bundle with the packages that its study installs, chosen now if nobody has.
+def pin(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
+    """On a worker: return the bundle with the packages that its study installs, chosen now if none are.
 
     Raises NoStudy where the worker does not see the store, StaleLock unless the store is of mops-helm 0.1,
     which did not look, BuildFailed, BadInput, StoreFailed.
     """
-    if not builds(settings):
+    if not builds_environment(settings):
         return bundle
     try:
         lockfile.check(bundle)
     except lockfile.StaleLock:
-        if not read_study(files).upgraded:
+        if not read_study(store).upgraded:
             raise
     if declaration.read(bundle).source in ("", declaration.LOCK):
         return bundle
-    name = f"{FOLDER}/{kind()}.txt"
+    name = f"{FOLDER}/{worker_kind()}.txt"
     try:
-        text = files.read(name)
+        text = store.read(name)
     except FileNotFoundError:
-        read_study(files)  # a worker that sees no store must not begin one
-        files.create(name, _titled(venv.resolve(bundle, settings) or "").encode())
-        text = files.read(name)  # it may be another worker's
-        if others := sorted({*kinds(files)} - {kind()}):
-            logger.warning("%s: packages chosen for it; the study also has %s", kind(), ", ".join(others))
+        read_study(store)  # a worker that sees no store must not begin one
+        store.create(name, _add_title(venv.resolve(bundle, settings) or "").encode())
+        text = store.read(name)  # it may be another worker's
+        if others := sorted({*list_kinds(store)} - {worker_kind()}):
+            logger.warning(
+                "%s: packages chosen for it; the study also has %s", worker_kind(), ", ".join(others)
+            )
     return replace(bundle, packages=text.decode())
 
 
-def in_store(files: Files, bundle: Bundle) -> Bundle:
+def read_pinned(store: Store, bundle: Bundle) -> Bundle:
     """The bundle with the packages that a study installed, where its store has them for this kind of machine;
     nothing is chosen, and the store is not written.
     """
     try:
-        return replace(bundle, packages=files.read(f"{FOLDER}/{kind()}.txt").decode())
+        return replace(bundle, packages=store.read(f"{FOLDER}/{worker_kind()}.txt").decode())
     except FileNotFoundError:
         return bundle
 
 
 def check(bundle: Bundle, settings: Settings) -> None:
     """Raises StaleLock when a bundle's environment would be built from a uv.lock that does not fit it."""
-    if builds(settings):
+    if builds_environment(settings):
         lockfile.check(bundle)
 
 
 def hint(bundle: Bundle, reasons: Iterable[str]) -> str:
-    """What may be behind tasks that ended for these reasons (Outcome.reason), "" if not packages."""
+    """A hint when these reasons (Outcome.reason) point to missing packages, else ""."""
     if "ModuleNotFoundError" not in reasons:
         return ""
     try:
@@ -93,8 +94,8 @@ def hint(bundle: Bundle, reasons: Iterable[str]) -> str:
 
 
 def notes(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
-    """What a person should know of a bundle's packages before anything runs. Raises BadInput."""
-    if not builds(settings):
+    """Notes about a bundle's packages to show before anything runs. Raises BadInput."""
+    if not builds_environment(settings):
         return ()
     lines = [elsewhere.hint(bundle)]
     try:
@@ -104,10 +105,11 @@ def notes(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     return tuple(filter(None, lines))
 
 
-def builds(settings: Settings) -> bool:
+def builds_environment(settings: Settings) -> bool:
     """Whether models run in an environment that is built for their bundle."""
     return settings.executor_type != "direct" and settings.executor_environment == "bundle"
 
 
-def _titled(text: str) -> str:
-    return f"# Chosen by uv for {kind()}; every worker of this kind installs exactly these packages.\n{text}"
+def _add_title(text: str) -> str:
+    kind = worker_kind()
+    return f"# Chosen by uv for {kind}; every worker of this kind installs exactly these packages.\n{text}"

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from modelops_dask.errors import BadInput
-from modelops_dask.study import spec
+from modelops_dask.plan import spec
 
 
 def load(path: Path) -> spec.Spec:

@@ -1,6 +1,6 @@
-"""The model's environment, built before the first task asks for it.
+"""Build the model's environment before the first task needs it.
 
-Source -> one worker: bundle, list of packages, environment
+RunContext -> one worker: bundle, list of packages, environment
        -> whatever cannot be built is said at once, and not as a batch
        -> Prepared: the Condition under which this run makes its results, and what a person should know
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from modelops_dask import venv
+from modelops_dask.environments import venv
 from modelops_dask.errors import MopsError
 from modelops_dask.executors import native_threads
-from modelops_dask.remote import SchedulerLost, asking
 from modelops_dask.store.conditions import Condition
 from modelops_dask.study import packages
-from modelops_dask.study.batch import Source, share, study_bundle
+from modelops_dask.study.batch import RunContext, share, study_bundle
+from modelops_dask.workers.remote import SchedulerLost, asking
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,37 +32,37 @@ LOOK_SECONDS = 1.0  # between looks at whether there is still a worker
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a worker that has the environment can tell. condition is None where each process has its own."""
+    """What a worker with the environment reports. condition is None where each process has its own."""
 
     condition: Condition | None
     notes: tuple[str, ...] = ()
 
 
-def prepare(client: "Client", source: Source, inbox: "SimpleQueue[Event]") -> Prepared | None:
-    """Return when a worker has the environment, or when something happens that dispatch should hear first.
+def prepare(client: "Client", context: RunContext, inbox: "SimpleQueue[Event]") -> Prepared | None:
+    """Wait until a worker has the environment, or until an event comes that dispatch should handle first.
 
-    None when no worker has told.
+    Returns None when no worker has reported.
 
     Raises what makes the bundle useless to every worker: BadInput, BuildFailed. Anything else is left for
     dispatch, which knows what to do about workers that die.
     """
     if not _has_workers(client):
         return None
-    built, looked = client.submit(build, source, pure=False), time.monotonic()
-    while not built.done():
+    future, checked_at = client.submit(build, context, pure=False), time.monotonic()
+    while not future.done():
         try:
             inbox.put(inbox.get(timeout=POLL_SECONDS))
             return None
         except Empty:
             pass
-        if time.monotonic() - looked > LOOK_SECONDS:
+        if time.monotonic() - checked_at > LOOK_SECONDS:
             if not _has_workers(client):  # the last one died: Dask would wait for ever
                 return None
-            looked = time.monotonic()
-    error = built.exception() if built.status == "error" else None
+            checked_at = time.monotonic()
+    error = future.exception() if future.status == "error" else None
     if isinstance(error, MopsError):
         raise error
-    return built.result() if built.status == "finished" else None
+    return future.result() if future.status == "finished" else None
 
 
 def _has_workers(client: "Client") -> bool:
@@ -73,20 +73,20 @@ def _has_workers(client: "Client") -> bool:
         return False
 
 
-def build(source: Source) -> Prepared:
+def build(context: RunContext) -> Prepared:
     """On a worker: have the bundle and its packages and, where its executor uses one that is shared, its
     environment.
     """
-    from distributed import get_worker
+    from modelops_dask.workers.runtime import current_runtime
 
-    runtime = get_worker().modelops
+    runtime = current_runtime()
     settings = runtime.settings
-    bundle = study_bundle(source, settings)
+    bundle = study_bundle(context, settings)
     notes = packages.notes(bundle, settings)
     if settings.executor_type == "direct":
-        return Prepared(Condition(native_threads(), venv.here()), notes)
+        return Prepared(Condition(native_threads(), venv.digest_of_process()), notes)
     if settings.force_fresh_venv:
         return Prepared(None, notes)
-    _, n_threads, _ = share(source.request, runtime)
+    _, n_threads, _ = share(context.request, runtime)
     condition = Condition(n_threads or native_threads(1), venv.environment(bundle, settings).digest)
     return Prepared(condition, notes)

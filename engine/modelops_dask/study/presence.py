@@ -1,11 +1,11 @@
-"""driver.json: who runs a study now, for whoever asks, and so that nobody starts a second run beside it.
+"""driver.json: which process runs a study now, for `status`, and to refuse a second run beside it.
 
 a run -> Presence: driver.json written, refreshed every few seconds, removed at its end
                        (of a chunk: driver-I.json)
-another shell -> running() -> Driver;   a second run on the same machine -> AlreadyRunning
+another shell -> find_running() -> RunningDriver;   a second run on the same machine -> AlreadyRunning
 
-A run that was killed leaves its record. If it was merging parts or writing tables then, memory is the likely
-reason, and the next run hears of it: Presence.killed.
+A killed run leaves its record. If it was merging parts or writing tables then, memory is the likely reason,
+and the next run learns of it: Presence.killed.
 
 Advisory: two runs of one study at once end correct, they only do some work twice. So nothing here is a lock;
 a driver on another machine is not refused, for its clock and its end cannot be judged from here; and a file
@@ -28,7 +28,7 @@ import psutil
 
 from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.limits import cgroup
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.study.progress import Progress
 
 FILE = "driver.json"
@@ -40,10 +40,11 @@ BEGAN_SECONDS = 5.0  # by which setting the clock may move the start of a proces
 
 
 @dataclass(frozen=True)
-class Driver:
+class RunningDriver:
     """A process that runs a study. Times are seconds since the epoch, by its own clock.
 
-    `began` is when the process itself started: a number that is used again belongs to another.
+    `began` is when the process itself started, for process numbers are reused. The fields are keys of
+    driver.json and of `study status -o json`.
     """
 
     host: str
@@ -68,38 +69,39 @@ class Driver:
         """As far as can be told: refreshed of late and, on this machine, a process that exists."""
         if time.time() - self.seen > STALE_SECONDS:
             return False
-        began = _began(self.pid) if self.here else self.began
+        began = _read_start_time(self.pid) if self.here else self.began
         return began is not None and abs(began - self.began) < BEGAN_SECONDS
 
 
 class AlreadyRunning(BadInput):
     """Another process of this machine runs the study."""
 
-    def __init__(self, where: str, driver: Driver) -> None:
-        self.where, self.driver = where, driver
-        super().__init__(where, driver)
+    def __init__(self, store_location: str, driver: RunningDriver) -> None:
+        self.store_location, self.driver = store_location, driver
+        super().__init__(store_location, driver)
 
     def __str__(self) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(self.driver.started))
+        pid = self.driver.pid
         return (
-            f"{self.where} is being run by process {self.driver.pid} of this machine, since {since}. "
-            f"Watch it:  mops-helm study status {shlex.quote(self.where)}\n"
+            f"{self.store_location} is being run by process {pid} of this machine, since {since}. "
+            f"Watch it:  mops-helm study status {shlex.quote(self.store_location)}\n"
             "To run it here instead, end that process first (Ctrl-C, or kill): what it has stored stays."
         )
 
 
-def running(files: Files, file: str = FILE) -> Driver | None:
-    """Who runs the study of a store now."""
-    driver = last(files, file)
+def find_running(store: Store, file: str = FILE) -> RunningDriver | None:
+    """Return the process that runs the study of a store now."""
+    driver = read_record(store, file)
     return driver if driver and driver.alive else None
 
 
-def last(files: Files, file: str = FILE) -> Driver | None:
-    """Who runs the study of a store, or ran it and was killed; None for whoever came to an end."""
-    names = {field.name for field in fields(Driver)}
+def read_record(store: Store, file: str = FILE) -> RunningDriver | None:
+    """Return the process that runs the study of a store, or that was killed while it did; else None."""
+    names = {field.name for field in fields(RunningDriver)}
     try:
-        content = json.loads(files.read(file)).items()
-        return Driver(**{name: value for name, value in content if name in names})
+        content = json.loads(store.read(file)).items()
+        return RunningDriver(**{name: value for name, value in content if name in names})
     except (OSError, MopsError, ValueError, TypeError, AttributeError):
         return None
 
@@ -124,37 +126,44 @@ class Presence:
 
     def __init__(
         self,
-        files: Files,
+        store: Store,
         note: Callable[[str], None] = lambda _: None,
         chunk: int | None = None,
         *,
         stopping: Callable[[], bool] = lambda: False,
         waits: bool = False,
     ) -> None:
-        self._files, self._note, self._stopping, self._waits = files, note, stopping, waits
-        self.killed: Driver | None = None
+        self._store, self._note, self._stopping, self._waits = store, note, stopping, waits
+        self.killed: RunningDriver | None = None
         self._lock = threading.Lock()
         self._file = FILE if chunk is None else f"driver-{chunk}.json"
         now = time.time()
         pid = os.getpid()
-        self.driver = Driver(
-            socket.gethostname(), pid, _began(pid), started=now, seen=now, memory_bytes=memory_bytes()
+        began = _read_start_time(pid)
+        assert began is not None, "of this very process"
+        self.driver = RunningDriver(
+            host=socket.gethostname(),
+            pid=pid,
+            began=began,
+            started=now,
+            seen=now,
+            memory_bytes=memory_bytes(),
         )
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="modelops-presence", daemon=True)
 
     def __enter__(self) -> "Presence":
-        before = last(self._files, self._file)
+        before = read_record(self._store, self._file)
         other = before if before and before.alive else None
         if other and other.here:
-            raise AlreadyRunning(self._files.where(), other)
+            raise AlreadyRunning(self._store.location(), other)
         if before and before.phase in WRITING and not before.stopping and self._is_gone(before):
             self.killed, other = before, None
         if other:
-            ago = max(0.0, time.time() - other.seen)
+            seconds_ago = max(0.0, time.time() - other.seen)
             self._note(
-                f"{other.host} was seen to run this study {ago:.0f} s ago. If it still does, both end "
-                "correct, and some tasks run twice"
+                f"{other.host} was seen to run this study {seconds_ago:.0f} s ago. If it still does, both "
+                "end correct, and some tasks run twice"
             )
         self._put()
         self._thread.start()
@@ -165,10 +174,10 @@ class Presence:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        last = running(self._files, self._file)
+        last = find_running(self._store, self._file)
         if last is None or (last.here and last.pid == self.driver.pid):
             with suppress(OSError, MopsError):
-                self._files.remove(self._file)
+                self._store.remove(self._file)
 
     def phase(self, name: str) -> None:
         """What the run does from now on."""
@@ -176,14 +185,14 @@ class Presence:
         if name in WRITING:  # it may be killed before the next refresh
             self._put()
 
-    def _is_gone(self, before: Driver) -> bool:
+    def _is_gone(self, before: RunningDriver) -> bool:
         """Whether a run has ended, as far as can be told; by another machine's clock alone it cannot."""
         if not before.alive:
             return True
         deadline = time.monotonic() + (GONE_SECONDS if self._waits else 0)
         while time.monotonic() < deadline:
             time.sleep(REFRESH_SECONDS / 5)
-            now = last(self._files, self._file)
+            now = read_record(self._store, self._file)
             if now is None or now.seen != before.seen:
                 return False
         return self._waits
@@ -205,10 +214,10 @@ class Presence:
     def _put(self) -> None:
         with self._lock, suppress(OSError, MopsError):
             now = replace(self.driver, seen=time.time(), stopping=self._stopping())
-            self._files.put(self._file, json.dumps(asdict(now), indent=1).encode())
+            self._store.put(self._file, json.dumps(asdict(now), indent=1).encode())
 
 
-def _began(pid: int) -> float | None:
+def _read_start_time(pid: int) -> float | None:
     """When a process started; None when there is none."""
     try:
         return psutil.Process(pid).create_time()

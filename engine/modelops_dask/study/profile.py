@@ -1,8 +1,8 @@
-"""What tasks of a model took, measured by earlier runs: the ground for estimates.
+"""What tasks of a model needed in earlier runs, as a basis for estimates.
 
 parts of a store -> measure() -> profile.json in that store -> find(), also from the stores beside it
 
-It is derived: when it is missing, or of another bundle, there is just no estimate. Does not estimate:
+It is derived: without it, or with one of another bundle, there is no estimate. Does not estimate:
 estimate.py does.
 """
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from modelops_dask.errors import MopsError
 from modelops_dask.store import parts
-from modelops_dask.store.files import Files
+from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
 
 FILE = "profile.json"
@@ -41,58 +41,67 @@ class Profile:
     last_set: int = 0
 
 
-def measure(files: Files) -> Profile | None:
-    """The profile of what a store holds; None before a task has ended ok. NoStudy."""
-    study = read_study(files)
+def measure(store: Store) -> Profile | None:
+    """Measure the profile of a store; None before a task has ended ok. Raises NoStudy."""
+    study = read_study(store)
     seconds, peaks, limits, sets, executor = [], [], [], [], ""
     columns = ["set", "status", "reason", "seconds", "peak_bytes", "limit_bytes", "executor"]
-    for part in parts.scan(files, columns):
+    for part in parts.scan(store, columns):
         rows = part.table
         ok = rows.filter(pc.equal(rows["status"], "ok"))
-        seconds.append(parts.known(ok, "seconds"))
-        peaks.append(parts.known(ok, "peak_bytes"))
+        seconds.append(parts.numbers_or_zero(ok, "seconds"))
+        peaks.append(parts.numbers_or_zero(ok, "peak_bytes"))
         sets.append(ok["set"].to_numpy())
-        limits.append(parts.known(rows.filter(pc.equal(rows["reason"], parts.OUT_OF_MEMORY)), "limit_bytes"))
+        limits.append(
+            parts.numbers_or_zero(rows.filter(pc.equal(rows["reason"], parts.OUT_OF_MEMORY)), "limit_bytes")
+        )
         executor = (ok["executor"][-1].as_py() or "") if len(ok) else executor
     if not sum(map(len, seconds)):
         return None
-    took, held, short, of = (np.concatenate(each) for each in (seconds, peaks, limits, sets))
+    all_seconds, all_peaks, all_limits, all_sets = map(np.concatenate, (seconds, peaks, limits, sets))
+    median_peak, high_peak, most_peak = (int(np.quantile(all_peaks, share)) for share in (0.5, HIGH, 1))
     return Profile(
-        study.bundle,
-        study.entrypoint,
-        executor,
-        len(took),
-        float(took.mean()),
-        float(np.quantile(took, HIGH)),
-        *(int(np.quantile(held, share)) for share in (0.5, HIGH, 1)),
-        len(short),
-        int(short.max(initial=0)),
-        *(int(number) for number in (held.min(), of.min(), of.max())),
+        bundle=study.bundle,
+        entrypoint=study.entrypoint,
+        executor=executor,
+        tasks=len(all_seconds),
+        mean_seconds=float(all_seconds.mean()),
+        high_seconds=float(np.quantile(all_seconds, HIGH)),
+        median_peak_bytes=median_peak,
+        high_peak_bytes=high_peak,
+        most_peak_bytes=most_peak,
+        out_of_memory=len(all_limits),
+        most_limit_bytes=int(all_limits.max(initial=0)),
+        least_peak_bytes=int(all_peaks.min()),
+        first_set=int(all_sets.min()),
+        last_set=int(all_sets.max()),
     )
 
 
-def save(files: Files) -> None:
-    """Write profile.json, if there is something to say."""
-    if profile := measure(files):
-        files.put(FILE, (json.dumps(asdict(profile), indent=1) + "\n").encode())
+def save(store: Store) -> None:
+    """Write profile.json, if a task has ended ok."""
+    if profile := measure(store):
+        store.put(FILE, (json.dumps(asdict(profile), indent=1) + "\n").encode())
 
 
-def find(files: Files, bundle: str, entrypoint: str) -> Profile | None:
-    """The profile of a store, else the newest of that bundle and entrypoint in the folders beside it."""
-    stores = [files]
-    if files.folder and files.folder.parent.is_dir():
-        beside = sorted(files.folder.parent.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime)
-        stores += [Files(str(path.parent)) for path in beside]
-    for store in stores:
-        found = load(store)
-        if found and (found.bundle, found.entrypoint) == (bundle, entrypoint):
-            return found
+def find(store: Store, bundle: str, entrypoint: str) -> Profile | None:
+    """Find the profile of a store, else the newest of that bundle and entrypoint in the folders beside it."""
+    stores = [store]
+    if store.folder and store.folder.parent.is_dir():
+        neighbour_paths = sorted(
+            store.folder.parent.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime
+        )
+        stores += [Store(str(path.parent)) for path in neighbour_paths]
+    for candidate in stores:
+        profile = load(candidate)
+        if profile and (profile.bundle, profile.entrypoint) == (bundle, entrypoint):
+            return profile
     return None
 
 
-def load(files: Files) -> Profile | None:
-    """What profile.json of a store says; None without one."""
+def load(store: Store) -> Profile | None:
+    """Load the profile of a store; None without one."""
     try:
-        return Profile(**json.loads(files.read(FILE)))
+        return Profile(**json.loads(store.read(FILE)))
     except (OSError, ValueError, TypeError, MopsError):
         return None

@@ -1,6 +1,6 @@
-"""How far a run is: a phase and plain numbers, for whoever shows them.
+"""How far a run is: a phase and plain numbers, to be shown.
 
-drive.py -> Phase, dispatch.py -> Progress -> a Watcher -> a bar, lines, JSON (mops_helm.progress), or nothing
+drive.py -> Phase, dispatch.py -> Progress -> a Watcher -> a bar, lines or JSON (mops_helm.study.progress)
 """
 
 from collections import deque
@@ -26,10 +26,10 @@ class Progress:
     workers: int
     peak_bytes: int
     not_ok: int = 0  # attempts of this run that did not end ok, those that are tried again among them
-    recent: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
+    recent_rate: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
     empty: tuple[tuple[str, int], ...] = ()  # outputs of 0 bytes of tasks that ended ok in this run, by name
-    written: tuple[str, ...] = ()  # files of the bundle, or beside them, that tasks wrote, a few of them
-    shared: tuple[str, ...] = ()  # those that they wrote through links: their batches ran again
+    written_files: tuple[str, ...] = ()  # a few of those of the bundle, or beside them, that tasks wrote
+    shared_files: tuple[str, ...] = ()  # those that they wrote through links: their batches ran again
 
     @property
     def done(self) -> int:
@@ -38,8 +38,8 @@ class Progress:
     @property
     def rate(self) -> float:
         """Tasks a second: lately if that is known, else in this run."""
-        if self.recent is not None:
-            return self.recent
+        if self.recent_rate is not None:
+            return self.recent_rate
         return self.ended_here / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -49,7 +49,7 @@ class Progress:
 
 
 class Meter:
-    """Adds `recent` to each Progress of a run: what ended since the oldest of the last half minute.
+    """Adds `recent_rate` to each Progress of a run: what ended since the oldest of the last half minute.
 
     The first says nothing: before it workers imported the model.
     """
@@ -64,5 +64,5 @@ class Meter:
         self._seen.append(progress)
         seconds = progress.seconds - oldest.seconds
         return replace(
-            progress, recent=(progress.ended_here - oldest.ended_here) / seconds if seconds > 0 else 0.0
+            progress, recent_rate=(progress.ended_here - oldest.ended_here) / seconds if seconds > 0 else 0.0
         )

@@ -1,20 +1,20 @@
-"""What a study amounts to: read from its store, and, after a run, what the run did.
+"""Summarize a study: the tasks in its store and, after a run, what the run did.
 
-store -> fold -> Summary -> the text that a command prints (mops_helm.render_study)
+store -> fold -> Summary -> the text that a command prints (mops_helm.render.study_summary)
 """
 
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from modelops_dask.plan.plan import Chunk, Plan
+from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
-from modelops_dask.store.conditions import mixed
-from modelops_dask.store.files import Files
+from modelops_dask.store.conditions import describe_differences
+from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
 from modelops_dask.store.requests import is_last, plan_of
-from modelops_dask.study.plan import Plan, Share
-from modelops_dask.study.presence import Driver, running
+from modelops_dask.study.presence import RunningDriver, find_running
 from modelops_dask.study.progress import Progress
-from modelops_dask.study.spec import Spec
 
 INTERRUPTED = 130
 MESSAGES = 10  # failures whose error is looked up
@@ -30,17 +30,15 @@ class Summary:
     total: int
     counts: dict[str, int]
     failures: list[Failure] = field(default_factory=list)  # most frequent first
-    conflicts: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # (set, replicate) with two different results
+    conflicts: list[tuple[int, int]] = field(default_factory=list)  # (set, replicate) with two results
     skipped: dict[str, str] = field(default_factory=dict)  # files in parts/ that are torn or foreign -> why
-    ran: Progress | None = None  # this run; None when there was nothing to run
+    run_progress: Progress | None = None  # this run; None when there was nothing to run
     results: tuple[str, ...] = ()  # files or URLs of the compacted tables
     problem: str = ""  # outputs that fit no table
     mixed: str = ""  # results from different conditions, in words
     interrupted: bool = False
-    driver: Driver | None = None  # who runs it now
-    share: Share | None = None  # of a chunk; None: all of the study
+    driver: RunningDriver | None = None  # who runs it now
+    share: Chunk | None = None  # of a chunk; None: all of the study
     hint: str = ""  # what may be behind failures, in words
 
     @property
@@ -50,34 +48,36 @@ class Summary:
         """
         if self.interrupted:
             return INTERRUPTED
-        bad = self.counts["failed"] or self.counts["poisoned"] or self.conflicts or self.problem
-        return 3 if bad else 0
+        n_bad = self.counts["failed"] + self.counts["poisoned"] + len(self.conflicts)
+        return 3 if n_bad or self.problem else 0
 
 
-def summarize(files: Files, plan: Plan, state: State, **run: object) -> Summary:
-    """The summary of a folded state; `run` are the fields that say what a run did."""
+def summarize(store: Store, plan: Plan, state: State) -> Summary:
+    """The summary of a folded state, without what a run did."""
     return Summary(
-        files.where(),
-        plan.entrypoint,
-        plan.n_tasks,
-        state.counts(),
-        _with_messages(files, state.failures),
-        state.conflicts,
-        state.skipped,
+        store=store.location(),
+        entrypoint=plan.entrypoint,
+        total=plan.n_tasks,
+        counts=state.counts(),
+        failures=_with_messages(store, state.failures),
+        conflicts=state.conflicts,
+        skipped=state.skipped,
         share=plan.share,
-        mixed=mixed(state.conditions),
-        **run,
+        mixed=describe_differences(state.conditions),
     )
 
 
-def _with_messages(files: Files, failures: list[Failure]) -> list[Failure]:
-    """The failures, the most frequent ones with the last line of what their task's error says."""
+def _with_messages(store: Store, failures: list[Failure]) -> list[Failure]:
+    """The failures, the most frequent ones with the last line of their task's error."""
     first = failures[:MESSAGES]
     if not first:
         return failures
-    texts = parts.errors(files, {(each.set, each.replicate) for each in first})
-    said = [replace(each, message=_last_line(texts.get((each.set, each.replicate), ""))) for each in first]
-    return [*said, *failures[MESSAGES:]]
+    texts = parts.read_errors(store, {(failure.set, failure.replicate) for failure in first})
+    with_messages = [
+        replace(failure, message=_last_line(texts.get((failure.set, failure.replicate), "")))
+        for failure in first
+    ]
+    return [*with_messages, *failures[MESSAGES:]]
 
 
 def _last_line(text: str) -> str:
@@ -85,21 +85,21 @@ def _last_line(text: str) -> str:
     return lines[-1].strip()[:MESSAGE_LIMIT] if lines else ""
 
 
-def status(files: Files, max_attempts: int = MAX_ATTEMPTS, spec: Spec | None = None) -> Summary:
-    """What the store says now of the tasks of a spec, or else of the last request. NoStudy, NotInStore."""
-    plan = plan_of(files, spec)
-    # Who runs another request of the store says nothing of these tasks.
-    driver = running(files) if is_last(files, plan) else None
-    return summarize(files, plan, fold(files, plan, max_attempts), driver=driver)
+def read_summary(store: Store, max_attempts: int = MAX_ATTEMPTS, spec: Spec | None = None) -> Summary:
+    """Summarize the tasks of a spec, or of the store's last request. Raises NoStudy, NotInStore."""
+    plan = plan_of(store, spec)
+    # The driver of another request of the store does not run these tasks.
+    driver = find_running(store) if is_last(store, plan) else None
+    return replace(summarize(store, plan, fold(store, plan, max_attempts)), driver=driver)
 
 
-def fields(found: Summary) -> dict[str, Any]:
-    """The same as plain data, for programs and for whoever keeps it elsewhere."""
+def summary_fields(summary: Summary) -> dict[str, Any]:
+    """The summary as plain data: the keys of `-o json` and of a Job's annotation."""
     return {
-        "study": found.store,
-        "entrypoint": found.entrypoint,
-        "total": found.total,
-        **found.counts,
+        "study": summary.store,
+        "entrypoint": summary.entrypoint,
+        "total": summary.total,
+        **summary.counts,
         "by_reason": [
             {
                 "reason": failure.reason,
@@ -108,25 +108,25 @@ def fields(found: Summary) -> dict[str, Any]:
                 "count": failure.count,
                 "task": f"{failure.set}/{failure.replicate}",
             }
-            for failure in found.failures
+            for failure in summary.failures
         ],
-        "conflicts": [f"{number}/{replicate}" for number, replicate in found.conflicts],
-        "passed_over": found.skipped,
+        "conflicts": [f"{number}/{replicate}" for number, replicate in summary.conflicts],
+        "passed_over": summary.skipped,
         "run": None
-        if found.ran is None
+        if summary.run_progress is None
         else {
-            "tasks": found.ran.ended_here,
-            "seconds": round(found.ran.seconds, 3),
-            "tasks_per_second": round(found.ran.rate, 3),
-            "peak_bytes": found.ran.peak_bytes,
-            "empty_outputs": dict(found.ran.empty),
-            "files_written": list(found.ran.written),
-            "large_files_written": list(found.ran.shared),
+            "tasks": summary.run_progress.ended_here,
+            "seconds": round(summary.run_progress.seconds, 3),
+            "tasks_per_second": round(summary.run_progress.rate, 3),
+            "peak_bytes": summary.run_progress.peak_bytes,
+            "empty_outputs": dict(summary.run_progress.empty),
+            "files_written": list(summary.run_progress.written_files),
+            "large_files_written": list(summary.run_progress.shared_files),
         },
-        "interrupted": found.interrupted,
-        "driver": found.driver and asdict(found.driver),
-        "mixed": found.mixed,
-        "problem": found.problem,
-        "hint": found.hint,
-        "results": list(found.results),
+        "interrupted": summary.interrupted,
+        "driver": summary.driver and asdict(summary.driver),
+        "mixed": summary.mixed,
+        "problem": summary.problem,
+        "hint": summary.hint,
+        "results": list(summary.results),
     }

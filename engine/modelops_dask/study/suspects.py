@@ -46,7 +46,7 @@ class Suspects:
         return self._waiting.popleft()
 
     def give_back(self, suspect: Suspect) -> None:
-        """It was sent and never began."""
+        """A suspect was sent and never began."""
         self._waiting.appendleft(suspect)
 
     def add(self, host: str, batches: Sequence[tuple[Range, ...]]) -> None:
@@ -57,8 +57,8 @@ class Suspects:
             loss.open += len(pieces)
             self._waiting.extend(Suspect(piece, loss) for piece in pieces)
 
-    def did_well(self, suspect: Suspect) -> bool:
-        """A suspect killed nobody. Whether its host is from now on one to avoid."""
+    def acquit(self, suspect: Suspect) -> bool:
+        """A suspect did not kill its worker. Returns whether its host is to be avoided from now on."""
         loss = suspect.loss
         loss.open -= 1
         if loss.open:
@@ -66,7 +66,7 @@ class Suspects:
         self._blamed[loss.host] += 1
         return self._blamed[loss.host] == BLAMED_TO_AVOID
 
-    def avoided(self, hosts: set[str]) -> set[str]:
-        """Those of the hosts whose workers died too often; none when that is all of them."""
+    def find_avoided(self, hosts: set[str]) -> set[str]:
+        """Return the hosts whose workers died too often; none when that is all of them."""
         bad = {host for host in hosts if self._blamed[host] >= BLAMED_TO_AVOID}
         return bad if bad != hosts else set()

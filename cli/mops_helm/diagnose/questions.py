@@ -1,0 +1,198 @@
+"""The guide's decision tree as questions: what to try next, and what it comes to.
+
+questions.yaml -> Tree;   Tree, answers so far -> the question that comes next, or a Conclusion
+
+Answers are kept in a file, so that a preset can be tried for a day and the next call goes on. Does not print,
+and asks by a function that the command passes.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelops_dask.errors import BadInput
+from mops_helm.values.presets import did_you_mean
+
+DATA = Path(__file__).with_name("questions.yaml")
+OUTCOMES = {"gone": "with it, all is well", "still": "it makes no difference"}  # of a preset that was tried
+
+
+@dataclass(frozen=True)
+class PresetTrial:
+    """Values to run the same study under: a preset, and values over it as --set has them."""
+
+    preset: str
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """`means` and `then` have the possible answers: in words, and the key of what comes next.
+
+    With a `trial` it is about what happens under that; without, it is one that a person can answer at once.
+    """
+
+    key: str
+    ask: str
+    means: Mapping[str, str]
+    then: Mapping[str, str]
+    trial: PresetTrial | None = None
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Where the questions end. `verdict` is in the words of the experiment; `trial` is what to use."""
+
+    key: str
+    verdict: str
+    says: str
+    trial: PresetTrial
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do next by the answers so far: a question with a trial, or a conclusion. `answers_path` is the
+    file of the answers.
+    """
+
+    node: Question | Conclusion
+    trial: PresetTrial
+    answers: Mapping[str, str]
+    answers_path: Path
+
+
+class Unanswered(BadInput):
+    """A question that nobody is there to answer."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        self.question = question
+
+    def __str__(self) -> str:
+        question = self.question
+        lines = [f"  --answer {question.key}={answer:<8} {text}" for answer, text in question.means.items()]
+        return "\n".join([f"{question.ask} Say it with one of", *lines])
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Questions and conclusions by key, and the key of the first question."""
+
+    first: str
+    nodes: Mapping[str, Question | Conclusion]
+
+    def walk(self, answers: Mapping[str, str]) -> tuple[dict[str, str], Question | Conclusion]:
+        """The answers that count, in the order of the questions, and the node at which they end."""
+        used: dict[str, str] = {}
+        node = self.nodes[self.first]
+        while isinstance(node, Question) and answers.get(node.key) in node.then:
+            used[node.key] = answers[node.key]
+            node = self.nodes[node.then[used[node.key]]]
+        return used, node
+
+    def parse_answers(self, texts: Sequence[str]) -> dict[str, str]:
+        """KEY=VALUE texts as answers; BadInput when one of them is none."""
+        questions = {key: node for key, node in self.nodes.items() if isinstance(node, Question)}
+        answers = {}
+        for text in texts:
+            key, _, value = text.partition("=")
+            if key not in questions:
+                near = did_you_mean(key, list(questions))
+                raise BadInput(f"--answer {text}: there is no question {key}{near}")
+            if value not in questions[key].then:
+                possible = " or ".join(questions[key].then)
+                near = did_you_mean(value, list(questions[key].then))
+                raise BadInput(f"--answer {text}: to {key} the answer is {possible}{near}")
+            answers[key] = value
+        return answers
+
+
+def find_next_step(texts: Sequence[str], answers_path: Path, ask: Callable[[Question], str]) -> Step:
+    """Ask until a preset has to be tried or the tree ends.
+
+    Args:
+        texts: Answers of the command line, KEY=VALUE.
+        answers_path: The file of earlier answers; all new ones are added to it.
+        ask: Returns the answer to a question; "" when there is none.
+
+    Raises:
+        BadInput: An answer, or the file, cannot be read.
+        Unanswered: A question that needs no trial has no answer.
+    """
+    tree = load_tree()
+    answers = read_answers(answers_path) | tree.parse_answers(texts)
+    if texts:
+        write_answers(answers_path, answers)
+    used, node = tree.walk(answers)
+    while isinstance(node, Question):
+        if answer := ask(node):
+            answers[node.key] = answer
+            write_answers(answers_path, answers)
+            used, node = tree.walk(answers)
+        elif node.trial:  # not tried yet: that is what to do next
+            return Step(node, node.trial, used, answers_path)
+        else:
+            raise Unanswered(node)
+    return Step(node, node.trial, used, answers_path)
+
+
+def load_tree() -> Tree:
+    """The tree of questions.yaml."""
+    import yaml
+
+    raw = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    nodes: dict[str, Question | Conclusion] = {
+        key: _make_question(key, item) for key, item in raw["questions"].items()
+    }
+    for key, item in raw["conclusions"].items():
+        nodes[key] = Conclusion(key, item["verdict"], item["says"], _make_trial(item))
+    return Tree(raw["first"], nodes)
+
+
+def _make_question(key: str, item: Mapping[str, Any]) -> Question:
+    if answers := item.get("answers"):
+        means = {answer: entry["means"] for answer, entry in answers.items()}
+        return Question(key, item["ask"], means, {answer: entry["then"] for answer, entry in answers.items()})
+    trial = _make_trial(item)
+    ask = f"Run the same study with {describe_trial(trial)}: it tells {item['tells']}."
+    return Question(key, ask, OUTCOMES, {answer: item[answer] for answer in OUTCOMES}, trial)
+
+
+def _make_trial(item: Mapping[str, Any]) -> PresetTrial:
+    return PresetTrial(item["preset"], tuple(item.get("set", ())))
+
+
+def describe_trial(trial: PresetTrial) -> str:
+    """preset NAME and KEY=VALUE"""
+    return " and ".join([f"preset {trial.preset}", *trial.sets])
+
+
+def default_answers_path() -> Path:
+    """The file for answers, unless a person names one: in the place for state of the XDG rules."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "mops-helm" / "diagnose.json"
+
+
+def read_answers(path: Path) -> dict[str, str]:
+    """The answers of a file; none when it is not there. BadInput when it holds something else."""
+    try:
+        answers = json.loads(path.read_text(encoding="utf-8"))["answers"]
+        return {str(key): str(value) for key, value in answers.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"{path} cannot be read as answers ({error}); remove it to begin again") from None
+
+
+def write_answers(path: Path, answers: Mapping[str, str]) -> None:
+    """Keep answers in a file. BadInput when that cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.new")
+        new.write_text(json.dumps({"answers": dict(answers)}, indent=2) + "\n", encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise BadInput(f"answers cannot be kept in {path}: {error.strerror or error}") from None

@@ -1,0 +1,136 @@
+"""Install and upgrade a release.
+
+    presets, files, --set, the release's own values -> checked values -> ReleasePlan (what changes) -> helm
+
+Nothing is sent when the values are bad. helm keeps the release; scaling.py
+corrects around helm who owns a pool's number of pods. Does not look at pods: rollout.py does.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelops_dask.documents.findings import Finding
+from modelops_dask.errors import BadInput
+from modelops_dask.kube.connect import Cluster
+from mops_helm import helm
+from mops_helm.helm import ReleaseRef
+from mops_helm.release import diff as release_diff
+from mops_helm.release import scaling as release_scaling
+from mops_helm.release.diff import Objects
+from mops_helm.release.values import ReleaseRequest, merge_request, split_layers
+from mops_helm.values import presets
+from mops_helm.values.tree import Json
+
+Say = Callable[[str], object]
+
+
+class NoRelease(BadInput):
+    """There is nothing of that name to upgrade."""
+
+    def __init__(self, place: ReleaseRef) -> None:
+        super().__init__(place)
+        self.place = place
+
+    def __str__(self) -> str:
+        return (
+            f"There is no release {self.place.release} in namespace {self.place.namespace}. Those that are "
+            f"there: {self.place.command_line('list')}   A new one: mops-helm install"
+        )
+
+
+class ReleaseExists(BadInput):
+    """There is a release of that name already."""
+
+    def __init__(self, place: ReleaseRef) -> None:
+        super().__init__(place)
+        self.place = place
+
+    def __str__(self) -> str:
+        return (
+            f"There is a release {self.place.release} in namespace {self.place.namespace} already: "
+            f"mops-helm upgrade {self.place.release} -n {self.place.namespace}"
+        )
+
+
+@dataclass(frozen=True)
+class ReleasePlan:
+    """What would be sent. before and after are objects by KIND/NAME; before is empty at an install."""
+
+    place: ReleaseRef
+    verb: str
+    values: Mapping[str, Json] = field(repr=False)
+    before: Objects = field(repr=False)
+    after: Objects = field(repr=False)
+    changes: tuple[tuple[str, Json, Json], ...]
+    warnings: tuple[Finding, ...]
+
+    @property
+    def takes_studies(self) -> bool:
+        return any("release.json" in (manifest.get("data") or {}) for manifest in self.after.values())
+
+
+def add_direct(names: Sequence[str]) -> list[str]:
+    """The presets asked for, and `direct` unless one of them runs tasks without warm processes already.
+
+    Another isolation preset contradicts it: TwoPresets, when they are merged.
+    """
+    preset_values = [presets.find(name).values for name in names]
+    has_direct = any((values.get("executor") or {}).get("type") == "direct" for values in preset_values)
+    return [*names] if has_direct else [*names, "direct"]
+
+
+def plan(verb: str, place: ReleaseRef, request: ReleaseRequest) -> ReleasePlan:
+    """Everything that can be known before anything is sent.
+
+    Raises BadValues with the findings, NoRelease, ReleaseExists, HelmFailed.
+    """
+    current = helm.values(place)
+    if verb == "install" and current is not None:
+        raise ReleaseExists(place)
+    if verb == "upgrade" and current is None:
+        raise NoRelease(place)
+    release_values = merge_request(split_layers(current or {}), request, place.release)
+    with _write_values(release_values.helm_values) as path:
+        after = release_diff.objects(helm.render(place, path, upgrade=verb == "upgrade"))
+    before = release_diff.objects(helm.manifest(place)) if verb == "upgrade" else {}
+    changes = release_diff.values(current or {}, release_values.helm_values)
+    return ReleasePlan(
+        place=place,
+        verb=verb,
+        values=release_values.helm_values,
+        before=before,
+        after=after,
+        changes=tuple(changes),
+        warnings=tuple(release_values.warnings),
+    )
+
+
+def send(cluster: Cluster, planned: ReleasePlan, say: Say, *, timeout_seconds: int, dry_run: bool) -> None:
+    """Have helm do what was planned, or only have the cluster's API judge it. HelmFailed, Refused."""
+    handover = release_scaling.plan_handover(cluster, planned.before, planned.after)
+    major = helm.major()
+    flags = ["--timeout", f"{timeout_seconds}s", *handover.flags(major)]
+    for name, managers in handover.managers.items():
+        say(f"{name} was changed past helm, by {managers}: what the values state wins")
+    with _write_values(planned.values) as path:
+        if dry_run:
+            helm.send(planned.verb, planned.place, path, [*flags, "--dry-run=server"])
+            return
+        if major >= 4:
+            release_scaling.hand_over(cluster, handover)
+        helm.send(planned.verb, planned.place, path, flags)
+    for name in release_scaling.put_back(cluster, handover):
+        say(f"{name}: Helm {major} took it down to 1 pod; {handover.n_pods[name]} are asked for again")
+
+
+@contextmanager
+def _write_values(values: Mapping[str, Json]) -> Iterator[Path]:
+    """Values as one file of one document. JSON is YAML that every helm reads alike."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "values.yaml"
+        path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+        yield path

@@ -1,0 +1,98 @@
+"""Who owns the number of a pool's pods, when an upgrade gives it to an autoscaler or takes it back.
+
+    manifests before and after, the live Deployments -> Handover -> flags for helm, and steps around it
+
+The chart leaves `spec.replicas` out while a pool autoscales. helm then takes away the number that it had
+stated, and Kubernetes makes it 1: pods that should stay would go. Helm 4 leaves it to whoever else states it,
+so we do; Helm 3 cannot be kept from it, and the number is put back at once. In the other direction, and where
+somebody changed a Deployment past helm, Helm 4 refuses to go on until it is told that the values win, as they
+do with Helm 3.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelops_dask.kube.connect import Cluster, api_request
+from mops_helm.release.diff import Object, Objects
+
+OWNER = "mops-helm"  # what Kubernetes notes as the one who stated the number
+HELM = {"helm", "helm3", "helm4"}  # their names are those of the program
+TAKE_OVER = ("--server-side=true", "--force-conflicts")
+
+
+@dataclass(frozen=True)
+class Handover:
+    """The pods of each Deployment that an autoscaler gets, and who else changed which Deployment."""
+
+    n_pods: Mapping[str, int]
+    managers: Mapping[str, str]
+
+    def flags(self, helm_major: int) -> tuple[str, ...]:
+        """What helm needs for this upgrade alone."""
+        return TAKE_OVER if helm_major >= 4 and (self.n_pods or self.managers) else ()
+
+
+def plan_handover(cluster: Cluster, before: Objects, after: Objects) -> Handover:
+    """What an upgrade from these manifests to those means for the numbers that are live."""
+    names = [
+        manifest["metadata"]["name"]
+        for key, manifest in after.items()
+        if manifest["kind"] == "Deployment" and key in before
+    ]
+    n_pods, managers = {}, {}
+    with api_request("list Deployments", cluster.context):
+        response = cluster.apps.list_namespaced_deployment(cluster.namespace)
+    live = {manifest["metadata"]["name"]: manifest for manifest in cluster.as_json(response.items)}
+    for name in names:
+        if name not in live:
+            continue
+        old, new = (objects[f"Deployment/{name}"]["spec"] for objects in (before, after))
+        if "replicas" in old and "replicas" not in new:
+            n_pods[name] = live[name]["spec"]["replicas"]
+        if names_of_managers := _find_managers(live[name], new):
+            managers[name] = ", ".join(names_of_managers)
+    return Handover(n_pods, managers)
+
+
+def hand_over(cluster: Cluster, handover: Handover) -> None:
+    """State the numbers that helm is about to leave, so that they stay."""
+    for name, replicas in handover.n_pods.items():
+        body = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {"replicas": replicas},
+        }
+        with api_request(f"keep the number of pods of {name}", cluster.context):
+            cluster.apps.patch_namespaced_deployment(
+                name, cluster.namespace, body, field_manager=OWNER, force=True, _content_type=_APPLY
+            )
+
+
+def put_back(cluster: Cluster, handover: Handover) -> list[str]:
+    """Ask for the number of pods again where it fell; the Deployments where it had."""
+    lowered = []
+    for name, replicas in handover.n_pods.items():
+        with api_request(f"put the number of pods of {name} back", cluster.context):
+            scale = cluster.apps.read_namespaced_deployment_scale(name, cluster.namespace)
+            n_live = (scale.spec.replicas if scale.spec else None) or 0
+            if n_live < replicas:
+                cluster.apps.patch_namespaced_deployment_scale(
+                    name, cluster.namespace, {"spec": {"replicas": replicas}}
+                )
+                lowered.append(name)
+    return lowered
+
+
+_APPLY = "application/apply-patch+yaml"
+
+
+def _find_managers(deployment: Object, spec: Mapping[str, Any]) -> list[str]:
+    """Who besides helm has set something in its spec that the values may state too."""
+    autoscaled = set() if "replicas" in spec else {"f:replicas"}
+    return sorted(
+        entry["manager"]
+        for entry in deployment["metadata"].get("managedFields", ())
+        if entry.get("manager") not in HELM and set(entry["fieldsV1"].get("f:spec", ())) - autoscaled
+    )

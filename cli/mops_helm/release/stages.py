@@ -1,0 +1,83 @@
+"""One and the same facts of a pool at each stage of their way into effect: name -> text, to be compared.
+
+    values -> rendered Deployment -> pod -> worker process
+
+Names are those of the values. Does not fetch or compare: status.py does.
+"""
+
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+
+from mops_helm.release.diff import Object
+from mops_helm.values import effective, schema
+from mops_helm.values.quantity import text_of
+from mops_helm.values.tree import Json, ValueTree, flatten
+
+Facts = dict[str, str]
+CHECKSUM = "checksum/dask-config"
+FLAGS = {"--nworkers": "processes", "--nthreads": "threads", "--memory-limit": "memory limit"}
+
+
+def read_values(values: ValueTree, pool: str) -> Facts:
+    """What the values ask for, as this program computes it: without the chart's templates."""
+    shape = effective.shape(values, pool)
+    facts: Facts = {} if _is_plain_dask(values) else _read_variables(effective.settings(values).to_env())
+    facts |= {"processes": str(shape.processes), "threads": str(shape.threads)}
+    facts["memory limit"] = text_of(shape.process_memory_bytes)
+    return facts | {f"dask.config.{key}": _text(value) for key, value in dask_settings(values).items()}
+
+
+def read_pod(pod: Object) -> Facts:
+    """What a pod, or a Deployment's template of one, hands to `dask worker`."""
+    container = next(entry for entry in pod["spec"]["containers"] if entry["name"] == "worker")
+    facts = _read_variables({row["name"]: row.get("value", "") for row in container.get("env", ())})
+    command = container.get("command", [])
+    for flag, value in pairwise(command):
+        if flag in FLAGS:
+            facts[FLAGS[flag]] = text_of(int(value)) if flag == "--memory-limit" else value
+    facts["image"] = container["image"]
+    facts[CHECKSUM] = (pod["metadata"].get("annotations") or {}).get(CHECKSUM, "")[:12]
+    return facts
+
+
+def read_process(answer: Object, processes: int) -> Facts:
+    """What a worker process says of itself (modelops_dask.ask), one of so many in its pod."""
+    facts = _read_variables(answer["settings"] or {})
+    facts |= {"processes": str(processes), "threads": str(answer["threads"])}
+    facts["memory limit"] = text_of(answer["memory_limit_bytes"])
+    return facts | {f"dask.config.{key}": _text(value) for key, value in answer["dask"].items()}
+
+
+def scheduler_address(deployment: Object) -> str:
+    """Where the workers of a Deployment find their scheduler."""
+    command: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
+    return command[command.index("worker") + 1]
+
+
+def dask_settings(values: ValueTree) -> ValueTree:
+    """Dask's configuration by dotted name; a name that has a dot itself cannot be asked for."""
+    return {
+        ".".join(path): value
+        for path, value in flatten(effective.dask_config(values)).items()
+        if value != {} and not any("." in name for name in path)
+    }
+
+
+def _read_variables(variables: Mapping[str, str]) -> Facts:
+    """Values by name, from the variables that they become."""
+    return {
+        name: variables[variable]
+        for variable, name in schema.variables().items()
+        if name and variable in variables
+    }
+
+
+def _is_plain_dask(values: ValueTree) -> bool:
+    """Whether the workers are plain Dask, without settings of ours."""
+    executor_type: str = values["executor"]["type"]
+    return executor_type == "none"
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,147 @@
+"""What `study plan` prints: a study's size, its tasks, and the time and memory that it will take.
+
+Spec, Plan, Forecast -> lines for people (`table`), or the same facts as JSON or YAML
+"""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from modelops_dask.plan.plan import Plan, PlannedTask
+from modelops_dask.plan.spec import Spec
+from modelops_dask.shape import MIB
+from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
+from mops_helm.study.forecast import Forecast
+from mops_helm.study.progress import format_duration
+
+SHOWN_WARNINGS = 10
+# What no measurement of models has in it.
+PROCESS_A_TASK = {"cold": "and what the model imports", "isolated_fork": "a fork of one that imported it"}
+UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
+
+
+def render_plan(spec: Spec, bundle: str, store: str, forecast: Forecast | None, output: OutputFormat) -> str:
+    """What a study asks for, and what it will take."""
+    fields: dict[str, Any] = {
+        "study": spec.name,
+        "entrypoint": spec.entrypoint,
+        "sets": spec.n_sets,
+        "replicates": spec.replicates,
+        "tasks": spec.n_tasks,
+        "bundle": bundle,
+        "store": store,
+    }
+    if output != "table":
+        warnings = [asdict(finding) for finding in spec.warnings]
+        return render_data(fields | {"expected": _forecast_fields(forecast), "warnings": warnings}, output)
+    fields["bundle"] = shorten_path(bundle) if bundle else "none"
+    fields |= _describe_forecast(forecast) if forecast else {}
+    return "\n".join(
+        f"{name:<12}{value:,}" if isinstance(value, int) else f"{name:<12}{value}"
+        for name, value in fields.items()
+    )
+
+
+def render_warnings(spec: Spec) -> Iterator[str]:
+    """A line for each place of the study file that may not mean what it is read as."""
+    for finding in spec.warnings[:SHOWN_WARNINGS]:
+        yield str(finding)
+    if (n_hidden := len(spec.warnings) - SHOWN_WARNINGS) > 0:
+        yield f"{spec.path}: {n_hidden:,} more warnings like these"
+
+
+def render_pilot_advice(spec: Spec, forecast: Forecast | None) -> str:
+    """What to do before a large study of which nothing was measured; "" for all others."""
+    if forecast or spec.n_tasks <= UNMEASURED_TASKS:
+        return ""
+    command = f"mops-helm study plan {shlex.quote(str(spec.path))} --pilot 20"
+    return (
+        f"{spec.n_tasks:,} tasks, and nothing is known yet of the time and memory that one takes.\n"
+        f"  {command}\n"
+        "runs 20 of them first, and keeps their results. To find a few good parameter sets, rather than map "
+        "them all,\nan adaptive method needs fewer tasks: it chooses sets by the results of those before."
+    )
+
+
+def _describe_forecast(forecast: Forecast) -> dict[str, str]:
+    estimate = forecast.estimate
+    profile = estimate.profile
+    lines = {
+        "time": f"about {format_duration(estimate.seconds)}, {estimate.side_by_side} tasks side by side, "
+        f"{format_duration(profile.mean_seconds)} each (mean of {profile.tasks:,}, {profile.executor})"
+    }
+    local = forecast.local_estimate
+    if local.side_by_side != estimate.side_by_side:
+        lines["here"] = (
+            f"about {format_duration(local.seconds)}, {local.side_by_side} side by side on this machine"
+        )
+    if forecast.executor in PROCESS_A_TASK:
+        process = PROCESS_A_TASK[forecast.executor]
+        lines["besides"] = f"the process that {forecast.executor} starts for each task ({process})"
+    if not estimate.needed_bytes:
+        return lines
+    needed_mib, limit_mib = estimate.needed_bytes // MIB, estimate.limit_bytes // MIB
+    lines["memory"] = (
+        f"{needed_mib:,} MiB for a task (the largest of these, and a margin); it has {limit_mib:,} MiB"
+    )
+    if estimate.fits:
+        lines["preset"] = "this shape fits"
+    elif forecast.preset:
+        lines["preset"] = f"--preset {forecast.preset}"
+    else:
+        lines["preset"] = "none has so much; raise workers.memoryPerProcess"
+    return lines
+
+
+def _forecast_fields(forecast: Forecast | None) -> dict[str, Any] | None:
+    """None while nothing was measured."""
+    if forecast is None:
+        return None
+    estimate = forecast.estimate
+    return {
+        "seconds": round(estimate.seconds, 3),
+        "side_by_side": estimate.side_by_side,
+        "seconds_here": round(forecast.local_estimate.seconds, 3),
+        "side_by_side_here": forecast.local_estimate.side_by_side,
+        "task_seconds": round(estimate.profile.mean_seconds, 6),
+        "task_bytes": estimate.needed_bytes,
+        "task_limit_bytes": estimate.limit_bytes,
+        "fits": estimate.fits,
+        "preset": forecast.preset,
+        "measured_tasks": estimate.profile.tasks,
+    }
+
+
+def render_tasks(plan: Plan, output: OutputFormat) -> Iterator[str]:
+    """A line for each task, one at a time: there may be millions."""
+    tasks = plan.tasks([(0, plan.n_sets * plan.replicates)])
+    if output == "table":
+        yield f"{'task':<12}{'seed':<22}{'param_id':<14}params"
+        for task in tasks:
+            name = f"{task.set}/{task.replicate}"
+            yield f"{name:<12}{task.seed:<22}{task.param_id[:12]:<14}{render_json_line(task.params)}"
+        return
+    separator = "["
+    for task in tasks:
+        line = render_json_line(task_fields(task))
+        if output == "yaml":  # of which JSON is a part
+            yield f"- {line}"
+        else:
+            yield separator + line
+            separator = ","
+    if output == "json":
+        yield "[]" if separator == "[" else "]"
+    elif not plan.n_tasks:
+        yield "[]"
+
+
+def task_fields(task: PlannedTask) -> dict[str, Any]:
+    """A task as plain data."""
+    return {
+        "set": task.set,
+        "replicate": task.replicate,
+        "param_id": task.param_id,
+        "seed": task.seed,
+        "params": task.params,
+    }

@@ -1,0 +1,142 @@
+"""What `study run` and `study status` print: how a study stands, and what to type next.
+
+Summary -> lines for people (`table`), or the same facts as JSON or YAML
+"""
+
+import shlex
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from modelops_dask.shape import MIB
+from modelops_dask.store.fold import Failure
+from modelops_dask.study.presence import RunningDriver
+from modelops_dask.study.progress import Progress
+from modelops_dask.study.summary import Summary, summary_fields
+from mops_helm.forms import OutputFormat, render_data, shorten_path
+from mops_helm.study.progress import PHASES, format_duration, format_rate
+
+SHOWN_FAILURES = 10
+SHOWN_CONFLICTS = 5
+SHOWN_NAMES = 3
+
+
+def render_summary(summary: Summary, output: OutputFormat, flags: str = "") -> str:
+    """Tasks by state, what the run did, failures with the command that reproduces each, where the results
+    are.
+
+    `flags` are those of the command that chose the workers, for the commands that are suggested.
+    """
+    if output != "table":
+        return render_data(_summary_fields(summary, flags), output)
+    store = shorten_path(summary.store)
+    lines = [f"Study in {store}: {summary.total:,} tasks of {summary.entrypoint}"]
+    lines += [
+        f"  {state:<9}{count:>14,}" for state, count in summary.counts.items() if count or state == "ok"
+    ]
+    if summary.driver:
+        lines.append(render_driver(summary.driver))
+    if summary.run_progress:
+        lines += _render_run(summary.run_progress)
+    if summary.failures:
+        lines += _render_failures(summary, flags)
+    if summary.hint:
+        lines.append(summary.hint)
+    if summary.conflicts:
+        examples = ", ".join(f"{s}/{r}" for s, r in summary.conflicts[:SHOWN_CONFLICTS])
+        lines.append(
+            f"{len(summary.conflicts):,} tasks have two results that differ, such as {examples}: the model's "
+            "output depends on more than its parameters and seed"
+        )
+    lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
+    lines += filter(None, [summary.mixed, summary.problem])
+    if summary.results:
+        lines.append("Results:")
+        lines += [f"  {shorten_path(path)}" for path in summary.results]
+    return "\n".join(lines)
+
+
+def _render_run(progress: Progress) -> list[str]:
+    """What the run that just ended did."""
+    peak = f", peak memory of a task {progress.peak_bytes / MIB:,.0f} MiB" if progress.peak_bytes else ""
+    return [
+        f"This run: {progress.ended_here:,} tasks in {format_duration(progress.seconds)}, "
+        f"{format_rate(progress.rate)}{peak}",
+        *(
+            f"{count:,} tasks that ended ok have an output {name!r} of 0 bytes"
+            for name, count in progress.empty[:SHOWN_FAILURES]
+        ),
+        *render_written_files(progress),
+    ]
+
+
+def _render_failures(summary: Summary, flags: str) -> list[str]:
+    lines = ["Not ok, by reason, and how to see one:"]
+    for failure in summary.failures[:SHOWN_FAILURES]:
+        lines.append(f"  {failure.count:>9,}  {failure.state:<9} {failure.why}")
+        lines.append(f"             {render_reproduction(summary, failure, flags)}")
+    n_hidden = len(summary.failures) - SHOWN_FAILURES
+    if n_hidden > 0:
+        lines.append(f"  and {n_hidden:,} more reasons (-o json)")
+    return lines
+
+
+def render_written_files(progress: Progress) -> list[str]:
+    """A line on the files that tasks wrote beside the model, and one on the large files among them."""
+    lines = []
+    if progress.written_files:
+        names = _shorten_names(progress.written_files)
+        lines.append(f"Tasks write files beside the model, which are put back: {names}")
+    if progress.shared_files:
+        lines.append(
+            f"Tasks write to large files of the bundle: {_shorten_names(progress.shared_files)}. "
+            "Their batches ran again, each runner with copies of its own"
+        )
+    return lines
+
+
+def _shorten_names(names: Sequence[str]) -> str:
+    n_hidden = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {n_hidden} more" if n_hidden > 0 else "")
+
+
+def render_driver(driver: RunningDriver) -> str:
+    """Who runs the study now, since when, in which phase, how fast."""
+    host = "of this machine" if driver.here else f"on {driver.host}"
+    start = time.strftime("%H:%M:%S", time.localtime(driver.started))
+    duration = format_duration(max(0.0, time.time() - driver.started))
+    clauses = [f"Being run by process {driver.pid} {host}, for {duration} (since {start})"]
+    clauses.append(PHASES.get(driver.phase, driver.phase).lower())
+    if driver.rate:
+        clauses.append(format_rate(driver.rate))
+    if driver.eta_seconds:
+        clauses.append(f"{format_duration(driver.eta_seconds)} to go")
+    return ", ".join(filter(None, clauses))
+
+
+def render_next_step(summary: Summary, command: str, spec: str = "") -> str:
+    """What to type next; `command` is the one that was typed, `spec` its study file."""
+    if summary.interrupted:
+        pending = summary.counts["pending"]
+        return f"Interrupted: {pending:,} tasks are pending. The same command goes on:\n  {command}"
+    nothing = "Nothing was left to do.\n" if summary.run_progress is None else ""
+    results = f"mops-helm study results {shlex.quote(shorten_path(summary.store))}"
+    if spec and not (summary.results or summary.problem):  # results/ is of a later request
+        results += f" --spec {shlex.quote(spec)}"
+    steps = [results] if summary.counts["ok"] else []
+    if summary.counts["failed"] or summary.counts["poisoned"]:
+        steps.append(f"{command} --retry failed,poisoned")
+    return nothing + "Next:\n" + "\n".join(f"  {step}" for step in steps)
+
+
+def render_reproduction(summary: Summary, failure: Failure, flags: str) -> str:
+    """The command that runs one of the failed tasks in the foreground."""
+    store, task = shlex.quote(shorten_path(summary.store)), f"{failure.set}/{failure.replicate}"
+    return f"mops-helm study try {store} --task {task} {flags}".rstrip()
+
+
+def _summary_fields(summary: Summary, flags: str) -> dict[str, Any]:
+    facts = summary_fields(summary)
+    for reason, failure in zip(facts["by_reason"], summary.failures, strict=True):
+        reason["reproduce"] = render_reproduction(summary, failure, flags)
+    return facts

@@ -1,0 +1,48 @@
+"""What `study verify` prints.
+
+Report -> lines for people (`table`), or the same facts as JSON or YAML
+"""
+
+import shlex
+
+from modelops_dask.store.verify_tasks import Report
+from mops_helm.forms import OutputFormat, render_data, shorten_path
+
+
+def render_verification(report: Report, output: OutputFormat) -> str:
+    """What was looked at, then a line per finding: its code, where, what it is and what to do."""
+    if output != "table":
+        fields = {
+            "store": report.store,
+            "bundle": report.bundle,
+            "entrypoint": report.entrypoint,
+            "tasks": report.tasks,
+            "attempts": report.rows,
+            "run_again": report.rerun,
+            "results_checked": report.tables,
+            "possibly_affected": dict(report.affected),
+            "findings": [defect.as_json() for defect in report.findings],
+        }
+        return render_data(fields, output)
+    counts = ", ".join(f"{count:,} {state}" for state, count in report.tasks.items() if count)
+    reruns = f", {report.rerun:,} tasks run again" if report.rerun else ""
+    lines = [f"{shorten_path(report.store)}: {counts or 'no tasks'}; {report.rows:,} attempts read{reruns}"]
+    if not report.tables:
+        lines.append("results/ has the tables of another, later request, and was not checked.")
+    for defect in report.findings:
+        location = f"{defect.location} " if defect.location else ""
+        lines.append(f"{defect.code:<11} {location}{defect.message}")
+    lines += [] if report.findings else ["Nothing is wrong."]
+    return "\n".join([*lines, *_render_affected(report)])
+
+
+def _render_affected(report: Report) -> list[str]:
+    """A line on results that faults of mops-helm 0.1 may have changed, and how to check them."""
+    if not report.affected:
+        return []
+    counts = ", ".join(f"{count:,} under {executor}" for executor, count in sorted(report.affected.items()))
+    sample = f"mops-helm study verify {shlex.quote(shorten_path(report.store))} --sample 20"
+    return [
+        f"Possibly affected: ok results of mops-helm 0.1, {counts}. Its faults are listed in CHANGELOG.md, "
+        f'"Wrong results fixed". To compare some with a fresh run:\n  {sample}'
+    ]

@@ -1,0 +1,32 @@
+"""Commands as they would be typed again, for the lines that tell a person what to type next."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def format_value_flags(preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str]) -> str:
+    """The flags that chose the values."""
+    arguments = [argument for name in preset_names for argument in ("--preset", name)]
+    arguments += [argument for path in files for argument in ("-f", str(path))]
+    arguments += [argument for text in sets for argument in ("--set", text)]
+    return shlex.join(arguments)
+
+
+def format_flags(flags: Iterable[tuple[str, object]]) -> str:
+    """Flags with their values; those without a value are left out."""
+    return " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in flags if value)
+
+
+def format_run_command(spec_path: Path, value_flags: str, flags: Iterable[tuple[str, object]]) -> str:
+    """`mops-helm study run` with its flags."""
+    clauses = ("mops-helm study run", shlex.quote(str(spec_path)), value_flags, format_flags(flags))
+    return " ".join(filter(None, clauses))
+
+
+def format_submit_command(
+    spec_path: Path, location: str, release: str, flags: Iterable[tuple[str, object]]
+) -> str:
+    """`mops-helm study submit` with its flags; `location` are those that say where the cluster is."""
+    command = f"mops-helm study submit {shlex.quote(str(spec_path))} {location}"
+    return f"{command} --release {shlex.quote(release)} {format_flags(flags)}".rstrip()

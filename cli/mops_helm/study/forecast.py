@@ -1,0 +1,85 @@
+"""What a study will take in the shape of the values, and the preset that suits it better.
+
+Spec, bundle, store, Workers -> the model's profile -> Forecast -> StudyPreview: what `study plan` shows
+"""
+
+from dataclasses import dataclass, replace
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.errors import MopsError
+from modelops_dask.plan.spec import Spec
+from modelops_dask.shape import fit
+from modelops_dask.store.files import Store
+from modelops_dask.study import profile
+from modelops_dask.study.drive import find_refusal
+from modelops_dask.study.estimate import Estimate, estimate
+from modelops_dask.workers.local import machine
+from mops_helm.study import studies
+from mops_helm.study.studies import Workers
+
+# Workload presets for tasks of one thread, from the least to the most memory a task.
+CANDIDATES = ("simulation", "memory-heavy")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`preset` is one whose tasks have the memory that these need; "" when no preset gives so much.
+    `local_estimate` is for this machine, where less of the shape may fit. `executor` is the one that tasks
+    will run with.
+    """
+
+    estimate: Estimate
+    preset: str
+    local_estimate: Estimate
+    executor: str
+
+
+@dataclass(frozen=True)
+class StudyPreview:
+    """What is known of a study before it is run.
+
+    `bundle` is its reference, "" when none was found. `forecast` is None while nothing was measured.
+    `refusal` is why `study run` would end at once.
+    """
+
+    bundle: str
+    forecast: Forecast | None
+    refusal: MopsError | None
+
+
+def preview_study(spec: Spec, bundle: str | None, store: Store, workers: Workers) -> StudyPreview:
+    """What running a study would take, and what is in its way. Runs nothing."""
+    reference = ""
+    model: Bundle | None = None
+    reason: MopsError | None = None
+    try:
+        reference = studies.find_reference(spec, bundle)
+        model = studies.fetch_bundle(spec, reference, workers.settings)
+        reason = find_refusal(spec, model, store)
+    except MopsError as error:  # also a store that does not answer: nothing is run here
+        reason = error
+    return StudyPreview(reference, forecast(spec, model, store, workers), reason)
+
+
+def forecast(spec: Spec, bundle: Bundle | None, store: Store, workers: Workers) -> Forecast | None:
+    """Time and memory, by what earlier runs of the same model measured. None while nothing was measured."""
+    measured_profile = profile.find(store, bundle.digest, spec.entrypoint) if bundle else None
+    if measured_profile is None or workers.shape is None:
+        return None
+    expected = estimate(measured_profile, spec.n_tasks, workers.shape, workers.settings)
+    local_shape, _ = fit(workers.shape, *machine())
+    local = estimate(measured_profile, spec.n_tasks, local_shape, workers.settings)
+    return Forecast(expected, _choose_preset(expected, workers), local, workers.settings.executor_type)
+
+
+def _choose_preset(expected: Estimate, workers: Workers) -> str:
+    from mops_helm.values import effective, layers
+
+    for name in CANDIDATES:
+        values = layers.resolve([name], (), ()).values
+        pool_size = effective.settings(values).subprocess_pool_size
+        settings = replace(workers.settings, subprocess_pool_size=pool_size)
+        of_preset = estimate(expected.profile, 1, effective.shape(values), settings)
+        if of_preset.limit_bytes >= expected.needed_bytes:
+            return name
+    return ""

@@ -1,0 +1,171 @@
+"""Read the store of a study in the cluster: the same command, typed in a pod that sees it.
+
+`mops-helm study VERB STORE ... --spec FILE` -> a short-lived pod made as the study's driver is -> its output,
+as bytes
+
+FILE is the study file that the Job was submitted with: its store may hold another request by now. Also
+carries a bundle that is too large for a Job into a store, by the same kind of pod.
+"""
+
+import inspect
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+from modelops_dask.errors import ClusterFailed
+from modelops_dask.kube import jobs, study_jobs
+from modelops_dask.kube.connect import Cluster, connect
+from modelops_dask.kube.jobs import CONTAINER, Object, Offer
+from modelops_dask.kube.pods import KILLED
+from modelops_dask.kube.study_jobs import StudyJob
+from modelops_dask.kube.visit import open_visit
+from modelops_dask.pod import upload
+from modelops_dask.study.breaker import DRIVER_MEMORY, TablesNeedMemory
+from mops_helm.values import quantity
+
+Say = Callable[[str], None]
+
+USAGE = 2  # exit status of a command that does not know an option
+UNKNOWN = re.compile(rb"[Nn]o such option:? '?--spec")
+LAST_REQUEST = (
+    "This Job's image cannot tell one request of a store from another. What follows is of the store's last "
+    "request, which may be another Job's."
+)
+
+
+class ReaderKilled(ClusterFailed):
+    """The command was killed in its pod: an exit status of 137 and not a word."""
+
+    def __init__(self, study: StudyJob, namespace: str) -> None:
+        super().__init__(study, namespace)
+        self.study, self.namespace = study, namespace
+
+    def __str__(self) -> str:
+        limit = _find_driver(self.study.template).get("resources", {}).get("limits", {}).get("memory", "")
+        try:
+            limit_bytes = quantity.to_bytes(limit)
+        except quantity.BadQuantity:
+            limit_bytes = 0
+        memory = TablesNeedMemory("reading", limit_bytes).suggested_memory
+        return (
+            f"The pod that reads {self.study.store} was killed, probably for lack of memory: it has the "
+            f"study's driver's{limit and f', {limit}'}. Results are stored. "
+            "Give drivers more memory, then submit the study again:\n"
+            f"  mops-helm upgrade {self.study.release} -n {self.namespace} --set {DRIVER_MEMORY}={memory}\n"
+            f"  {self.study.command}"
+        )
+
+
+class NotSent(ClusterFailed):
+    """A bundle did not reach the store."""
+
+    def __init__(self, store: str, message: str) -> None:
+        super().__init__(store, message)
+        self.store, self.message = store, message
+
+    def __str__(self) -> str:
+        return f"The bundle could not be put into {self.store}:\n{self.message}"
+
+
+def read_study_in_cluster(
+    name: str,
+    namespace: str,
+    context: str,
+    verb: str,
+    arguments: Sequence[str],
+    *,
+    stdout: BinaryIO,
+    say: Say,
+) -> int:
+    """Run `mops-helm study VERB` for a study in the cluster, and return its exit status.
+
+    Args:
+        name: The study's name, or its Job's.
+        namespace: "" for the context's.
+        context: "" for the current one.
+        verb: status, results, report or verify.
+        arguments: What follows the store on that command's line.
+        stdout: Receives what the command prints.
+        say: Is told what the pod waits for.
+    """
+    cluster = connect(context, namespace)
+    study = study_jobs.find_study_job(cluster, name)
+    if verb == "verify" and _runs_tasks(arguments):
+        arguments = [*arguments, *rerun_arguments(study)]
+    code = run_in_pod(cluster, study, verb, arguments, stdout, say=say)
+    stdout.flush()
+    return code
+
+
+def _runs_tasks(arguments: Sequence[str]) -> bool:
+    """Whether `study verify` with these arguments, --sample first, runs tasks again."""
+    return "--sample" in arguments and arguments[1] != "0"
+
+
+def run_in_pod(
+    cluster: Cluster, study: StudyJob, verb: str, arguments: Sequence[str], stdout: BinaryIO, *, say: Say
+) -> int:
+    """The exit status of `mops-helm study VERB STORE ARGUMENTS`, run where the store is seen.
+
+    The tasks are those of this Job.
+
+    Raises ReaderKilled.
+    """
+    owner = jobs.owner_reference(study.job, study.uid)
+    command, request = ["mops-helm", "study", verb, study.store, *arguments], request_arguments(study)
+    with open_visit(cluster, study.template, study.job, say, owner) as visit:
+        errors = io.BytesIO()  # until it is known whether the command took --spec
+        try:
+            if request:
+                code = visit.run([*command, *request], stdout, stderr=errors)
+                if code != USAGE or not UNKNOWN.search(errors.getvalue()):
+                    return _check_status(code, study, cluster)
+                errors = io.BytesIO()
+            say(LAST_REQUEST)
+            return _check_status(visit.run(command, stdout, stderr=errors), study, cluster)
+        finally:
+            sys.stderr.buffer.write(errors.getvalue())
+            sys.stderr.flush()
+
+
+def _check_status(code: int, study: StudyJob, cluster: Cluster) -> int:
+    """The exit status of a command that was not killed. ReaderKilled."""
+    if code == KILLED:
+        raise ReaderKilled(study, cluster.namespace)
+    return code
+
+
+def request_arguments(study: StudyJob) -> list[str]:
+    """--spec and the study file of a Job as its pods see it; [] for a Job that does not say."""
+    arguments = list(_find_driver(study.template).get("args") or ())
+    index = arguments.index("--spec") if "--spec" in arguments else len(arguments)
+    return arguments[index : index + 2]
+
+
+def rerun_arguments(study: StudyJob) -> list[str]:
+    """For `verify --sample`: the environment that the release uses."""
+    kind = _read_variables(study.template).get("MODELOPS_EXECUTOR_ENVIRONMENT", "bundle")
+    return ["--set", f"executor.environment={kind}"]
+
+
+def send_bundle(cluster: Cluster, offer: Offer, store: str, digest: str, data: bytes, *, say: Say) -> None:
+    """Put a bundle into a store, as a driver of that release would. NotSent."""
+    log = io.BytesIO()
+    template = offer.job["spec"]["template"]
+    with open_visit(cluster, template, "study", say) as visit:
+        command = ["python", "-c", inspect.getsource(upload), store, digest]
+        if visit.run(command, log, stdin=io.BytesIO(data), stderr=log) != 0:
+            raise NotSent(store, log.getvalue().decode(errors="replace").strip())
+
+
+def _find_driver(template: Object) -> Object:
+    containers = template["spec"]["containers"]
+    (container,) = (container for container in containers if container["name"] == CONTAINER)
+    return container
+
+
+def _read_variables(template: Object) -> dict[str, str]:
+    variables = _find_driver(template).get("env", ())
+    return {variable["name"]: variable.get("value", "") for variable in variables}

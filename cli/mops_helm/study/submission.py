@@ -1,0 +1,226 @@
+"""From a study on this machine to its Job in a cluster.
+
+Spec, Bundle, a release's Offer -> Order -> what can refuse it: limits, the API server -> Job -> Submission
+
+The Job's name is a hash of what it will do, so that the same study submitted again is the same Job: one that
+runs is left alone, one that ended is replaced and goes on in the same store. Nothing is created before all
+that can refuse it was request. Prints nothing.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.bundle.pack import pack
+from modelops_dask.bundle.reference import parse
+from modelops_dask.errors import BadInput
+from modelops_dask.kube import jobs, study_jobs
+from modelops_dask.kube.connect import Cluster
+from modelops_dask.kube.jobs import Offer, Order
+from modelops_dask.kube.study_jobs import StudyJob
+from modelops_dask.plan.spec import Spec
+from modelops_dask.store.files import Store
+from modelops_dask.study import profile
+from mops_helm.study.progress import format_duration
+
+SHARED = "/shared"  # where pods have the release's shared volume
+
+
+@dataclass(frozen=True)
+class SubmitRequest:
+    """What a person asked for, checked on this machine."""
+
+    spec: Spec
+    bundle: Bundle
+    chunks: int = 0
+    store: str = ""
+    retry: Sequence[str] = ()
+    command: str = ""  # what was typed
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A study that is in the cluster now."""
+
+    job: str
+    store: str
+    outcome: Literal["submitted", "running", "continued"]  # running: it was there already
+    other_studies: tuple[StudyJob, ...] = ()  # other studies that write the same store now
+
+
+class TooManyStudies(BadInput):
+    """studies.maxActive of the release is reached."""
+
+    def __init__(self, release: str, most: int, active: list[StudyJob], namespace: str) -> None:
+        super().__init__(release, most, active, namespace)
+        self.release, self.most, self.active, self.namespace = release, most, active, namespace
+
+    def __str__(self) -> str:
+        running = "\n".join(f"  {study.job}  {study.study}, {study.state}" for study in self.active)
+        return (
+            f"Release {self.release} runs at most {self.most} studies at a time (studies.maxActive of its "
+            f"values), and so many are there:\n{running}\nWait for one to end, or end one:  mops-helm study "
+            f"cancel {self.active[0].job} -n {self.namespace}"
+        )
+
+
+class TooLong(BadInput):
+    """The study is expected to take longer than studies.maxDurationSeconds."""
+
+    def __init__(self, release: str, seconds: float, slots: int, most_seconds: int, measured: int) -> None:
+        super().__init__(release, seconds, slots, most_seconds, measured)
+        self.release, self.seconds, self.slots = release, seconds, slots
+        self.most_seconds, self.measured = most_seconds, measured
+
+    def __str__(self) -> str:
+        expected, limit = format_duration(self.seconds), format_duration(self.most_seconds)
+        return (
+            f"By what {self.measured:,} tasks took, this study needs about {expected} with {self.slots} "
+            f"tasks side by side, and release {self.release} ends studies after {limit} "
+            "(studies.maxDurationSeconds of its values). Split the study, use more --chunks or "
+            "workers, or have that limit raised."
+        )
+
+
+def submit(
+    cluster: Cluster, release: str, request: SubmitRequest, send: Callable[[Offer, str, str, bytes], None]
+) -> Submission:
+    """Create the Job of a study, or find that it is there.
+
+    `send(offer, store, digest, data)` puts a bundle into the store, one that is too large for the Job to
+    carry. Raises NoStudies, TooManyStudies, TooLong, BadInput, and Refused with what the API server says.
+    """
+    offer = jobs.read_offer(cluster, release)
+    store = choose_store(offer, request)
+    order, packed_bundle = make_order(offer, request, store)
+    job, config_map = jobs.build(offer, order)
+    existing_job = jobs.read(cluster, order.name)
+    existing_study = study_jobs.parse_job(existing_job) if existing_job else None
+    if existing_study and not existing_study.ended and existing_study.state != "cancelled":
+        jobs.create(cluster, job, config_map)  # its files, if who submitted it was cut off before
+        return Submission(order.name, store, "running")
+    check_duration(offer, request)
+    active_studies = [
+        study for study in study_jobs.list_study_jobs(cluster) if not study.ended and study.job != order.name
+    ]
+    _check_active(offer, active_studies, cluster.namespace)
+    jobs.dry_run(cluster, job, config_map)
+    if packed_bundle:
+        send(offer, store, request.bundle.digest, packed_bundle)
+    if existing_study:
+        jobs.remove(cluster, order.name, existing_study.uid)
+    if not jobs.create(cluster, job, config_map):
+        return Submission(order.name, store, "running")
+    other_studies = tuple(study for study in active_studies if study.store == store)
+    return Submission(order.name, store, "continued" if existing_study else "submitted", other_studies)
+
+
+def choose_store(offer: Offer, request: SubmitRequest) -> str:
+    """--store, else a folder of the release's: a changed model is a new study there."""
+    if not request.store:
+        base = offer.facts["store"].rstrip("/")
+        if not base:
+            raise BadInput(
+                f"Release {offer.release} has no place for results: name one with --store URL, or set "
+                "studies.store in its values, s3://BUCKET/studies or /shared/studies (sharedVolume.enabled)"
+            )
+        digest = request.bundle.digest.removeprefix("sha256:")
+        return f"{base}/{jobs.as_label(request.spec.name)}-{digest[:8]}"
+    mounts = {
+        mount["mountPath"]
+        for container in offer.job["spec"]["template"]["spec"]["containers"]
+        for mount in container["volumeMounts"]
+    }
+    store = request.store.rstrip("/")
+    if "@" in store.partition("://")[2].partition("/")[0]:
+        raise BadInput(
+            "A store's URL must hold no name or password: envFromSecrets of the release give those."
+        )
+    if "://" in store and not store.startswith(("file://", "memory://")):
+        return store
+    if store.startswith(f"{SHARED}/") and SHARED in mounts:
+        return store
+    hint = f"{SHARED}/FOLDER" if SHARED in mounts else f"{SHARED}/FOLDER with sharedVolume.enabled=true"
+    raise BadInput(f"--store {request.store} is no place that all pods see; use a URL (s3://...), or {hint}")
+
+
+def make_document(spec: Spec) -> dict[str, Any]:
+    """A study's content as a pod gets it: named, and without the bundle, which travels by itself."""
+    document = {**spec.source, "name": spec.name}
+    document.pop("bundle", None)
+    return document
+
+
+def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order, bytes]:
+    """The order, and a bundle that is too large for it and must be sent to the store; b"" if it is not."""
+    digest = request.bundle.digest
+    document = make_document(request.spec)
+    text = _to_json(document)  # in the order as written, which is that of a grid's sets
+    identity = _to_json([document, digest, offer.release, request.chunks, store], sort_keys=True)
+    name = f"study-{hashlib.sha256(identity).hexdigest()[:12]}"
+    files, reference, to_store = {"spec.json": text}, "", b""
+    if request.bundle.source and parse(request.bundle.source).kind == "artifact":
+        reference = request.bundle.source
+    else:
+        packed = pack(request.bundle)
+        if len(packed) + len(text) > jobs.MOST_FILE_BYTES:
+            files = {"spec.json.gz": gzip.compress(text, mtime=0)}
+        if len(packed) + sum(map(len, files.values())) <= jobs.MOST_FILE_BYTES:
+            files["bundle.tar.gz"], reference = packed, f"{jobs.FOLDER}/bundle.tar.gz"
+        else:
+            to_store = packed
+            reference = f"{store}/bundles/{digest.removeprefix('sha256:')}.tar.gz"
+    (spec_name, data), *_ = files.items()
+    if len(data) > jobs.MOST_FILE_BYTES:
+        raise BadInput(
+            f"{request.spec.path}: {len(data):,} bytes, packed, and a Job carries {jobs.MOST_FILE_BYTES:,}; "
+            "write a grid or a sample for the parameter sets, or split the study"
+        )
+    args = ["python", "-m", "modelops_dask.driver", "--spec", f"{jobs.FOLDER}/{spec_name}"]
+    args += ["--bundle", reference, "--store", store]
+    args += ["--shape", json.dumps(offer.facts["shape"])]
+    if request.chunks:
+        args += ["--chunk", f"$(JOB_COMPLETION_INDEX)/{request.chunks}"]
+    else:
+        args += ["--scheduler", offer.facts["scheduler"]]
+    if request.retry:
+        args += ["--retry", ",".join(request.retry)]
+    order = Order(
+        name=name,
+        study=request.spec.name,
+        store=store,
+        bundle=digest,
+        command=request.command,
+        args=tuple(args),
+        files=files,
+        chunks=request.chunks,
+    )
+    return order, to_store
+
+
+def _to_json(value: Any, **options: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, **options).encode()
+
+
+def _check_active(offer: Offer, active: list[StudyJob], namespace: str) -> None:
+    """TooManyStudies, by the studies that have not ended, of all releases."""
+    of_release = [study for study in active if study.release == offer.release]
+    if len(of_release) >= offer.facts["maxActive"]:
+        raise TooManyStudies(offer.release, offer.facts["maxActive"], of_release, namespace)
+
+
+def check_duration(offer: Offer, request: SubmitRequest) -> None:
+    """TooLong, by what was measured on this machine: in out/NAME, or in a folder beside it."""
+    measured_profile = profile.find(
+        Store(f"out/{request.spec.name}"), request.bundle.digest, request.spec.entrypoint
+    )
+    slots = offer.facts["slots"]["chunk"] * request.chunks or offer.facts["slots"]["release"]
+    if measured_profile and slots:
+        most_seconds = offer.facts["maxDurationSeconds"]
+        seconds = measured_profile.mean_seconds * request.spec.n_tasks / min(slots, request.spec.n_tasks)
+        if seconds > most_seconds:
+            raise TooLong(offer.release, seconds, slots, most_seconds, measured_profile.tasks)

@@ -1,0 +1,122 @@
+"""One task of a study, run in the foreground: `study try`.
+
+SPEC or a store, SET/REPLICATE -> the task, its model -> an executor -> TaskTrial
+
+Stores nothing and prints nothing.
+"""
+
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelops_dask import bundle as bundles
+from modelops_dask import executors
+from modelops_dask.errors import BadInput
+from modelops_dask.executors import Outcome, Task
+from modelops_dask.plan import spec as specs
+from modelops_dask.plan.plan import Plan, PlannedTask
+from modelops_dask.plan.spec import Spec
+from modelops_dask.store import parts
+from modelops_dask.store.files import Store
+from modelops_dask.store.requests import plan_of
+from modelops_dask.study import packages
+from modelops_dask.workers.local import environment
+from mops_helm.study import studies
+from mops_helm.study.studies import Workers
+
+
+@dataclass(frozen=True)
+class TaskTrial:
+    """A task that ran in the foreground. `hint`: what may be the matter, beside the outcome."""
+
+    task: PlannedTask
+    outcome: Outcome
+    hint: str = ""
+
+
+def try_task(
+    source: str,
+    task_id: str,
+    bundle: str | None,
+    workers: Workers,
+    *,
+    echo: Callable[[bytes], object],
+    say: Callable[[str], object] = lambda _: None,
+    request: Spec | None = None,
+) -> TaskTrial:
+    """Run one task of a spec or of a store here.
+
+    A store's bundle is the one that it was run with, from the cache or the store, with the packages that it
+    was run with, unless another is given; a task that ran out of memory there has the limit that it had.
+
+    Args:
+        source: A study file, or the folder or URL of a store.
+        task_id: SET/REPLICATE.
+        bundle: --bundle; None for the study's own.
+        workers: The settings by which the task runs.
+        echo: Receives what the model prints, as it comes.
+        say: Is told what a person should know before.
+        request: Of a store, the study file whose task is meant; else the task is of the last request.
+
+    Raises:
+        StaleLock: The uv.lock of a spec's bundle does not fit.
+        BadInput: There is no such task.
+    """
+    settings = workers.settings
+    store: Store | None = None
+    reference = bundle or ""
+    if Path(source).is_file():
+        spec = specs.load(Path(source))
+        reference = studies.find_reference(spec, bundle)
+        plan, model = studies.make_plan(spec), bundles.fetch(reference, settings.bundles_cache_dir)
+    else:
+        store = Store(source)
+        plan = plan_of(store, request)
+        other = bundles.fetch(bundle, settings.bundles_cache_dir) if bundle else None
+        model = studies.add_packages(store, other or studies.fetch_stored_bundle(store, settings))
+    task = plan.task(_task_index(plan, task_id))
+    limit_bytes = parts.largest_oom_limit(store, task.set, task.replicate) if store else 0
+    if store is None:
+        packages.check(model, settings)
+    for note in packages.notes(model, settings):
+        say(note)
+    with (
+        environment(workers.env or {}),
+        executors.create(settings, echo=echo) as executor,
+        redirect_stdout(_Echo(echo)),
+    ):
+        outcome = executor.run(Task(model, plan.entrypoint, task.params, task.seed, limit_bytes))
+    # Its files as a person knows them, not their copies in the cache, which are not to be edited.
+    folder = f"{reference}/" if reference and Path(reference).is_dir() else ""
+    return TaskTrial(
+        task,
+        outcome._replace(error=outcome.error.replace(f"{model.path}/", folder)),
+        packages.hint(model, [outcome.reason]) if packages.builds_environment(settings) else "",
+    )
+
+
+def _task_index(plan: Plan, task_id: str) -> int:
+    """The index of SET/REPLICATE (or SET-REPLICATE); BadInput with the bounds."""
+    number, _, replicate = task_id.replace("-", "/").partition("/")
+    try:
+        return plan.index(int(number), int(replicate or 0))
+    except (ValueError, KeyError):
+        raise BadInput(
+            f"There is no task {task_id}; a task is SET/REPLICATE, here 0/0 to "
+            f"{plan.n_sets - 1}/{plan.replicates - 1} (mops-helm study plan SPEC --tasks)."
+        ) from None
+
+
+class _Echo:
+    """A text stream of what a model prints under `direct`, where it runs in this process."""
+
+    def __init__(self, echo: Callable[[bytes], object]) -> None:
+        self._echo = echo
+
+    def write(self, text: str) -> int:
+        self._echo(text.encode())
+        return len(text)
+
+    def flush(self) -> None:
+        pass

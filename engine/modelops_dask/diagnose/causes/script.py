@@ -1,0 +1,148 @@
+"""A script that shows a polluter at work: needs the bundle's folder and interpreter, nothing of ours.
+
+    bundle, wire reference, calls -> text of a Python program that exits 1 when the victim's results differ
+
+Does not run or write it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from pprint import pformat
+
+from modelops_dask.executors.process import HASH_SEED, THREAD_VARIABLES, Call
+
+PROGRAM = '''\
+"""A task's result depends on the tasks that ran before it in the same process.
+
+Runs the victim alone in one new process, and after its polluters in another. Exit status 0: the same result
+both times; 1: another one, or no end of the process; 2: the victim's process ends badly also without them.
+Run it with the Python that has the bundle's
+packages:
+
+    python THIS_FILE [BUNDLE]
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+BUNDLE = %(bundle)s
+POLLUTERS = %(polluters)s
+VICTIM = %(victim)s
+FIXED = %(fixed)s
+ENDED = "the process ended with status"
+
+
+def load(bundle):
+    """The bundle's wire function."""
+    sys.path[:0] = [os.path.join(bundle, "src"), bundle]
+%(load)s
+
+
+def run(bundle, with_polluters):
+    """In a new process: what becomes of the victim, on lines of their own at the end."""
+    wire = load(bundle)
+    for task in POLLUTERS if with_polluters else []:
+        attempt(wire, task)
+    print("\\n-- result")
+    for line in attempt(wire, VICTIM):
+        print(line)
+
+
+def attempt(wire, task):
+    try:
+        outputs = wire(*task)
+    except Exception as error:
+        return [type(error).__name__]
+    return [show(name, data) for name, data in sorted(outputs.items())]
+
+
+def show(name, data):
+    data = data.encode() if isinstance(data, str) else bytes(data)
+    text = repr(data[:60]) if len(data) <= 60 else "%%d bytes" %% len(data)
+    return "%%s: %%s  sha256 %%s" %% (name, text, hashlib.sha256(data).hexdigest()[:16])
+
+
+def started(bundle, how):
+    """The result that a new process prints."""
+    done = subprocess.run(
+        [sys.executable, "-s", os.path.abspath(__file__), bundle, how],
+        cwd=bundle,
+        env=dict(os.environ, **FIXED),
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    if done.returncode:
+        return "%%s %%d\\n" %% (ENDED, done.returncode)
+    return done.stdout.rpartition("-- result\\n")[2]
+
+
+def main(bundle=BUNDLE, how=""):
+    bundle = os.path.abspath(bundle)
+    if how:
+        return run(bundle, how == "polluted")
+    alone, polluted = started(bundle, "alone"), started(bundle, "polluted")
+    print("victim:", VICTIM)
+    print("alone in a new process:\\n" + alone)
+    print("after", *POLLUTERS, "in the same process:\\n" + polluted)
+    print("the results differ" if alone != polluted else "the results are the same")
+    return 2 if alone.startswith(ENDED) else int(alone != polluted)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
+'''
+
+MODULE = """\
+    import importlib
+    from functools import reduce
+
+    return reduce(getattr, {names!r}.split("."), importlib.import_module({module!r}))"""
+FILE = """\
+    import importlib.util
+    from functools import reduce
+
+    spec = importlib.util.spec_from_file_location("bundle_wire", os.path.join(bundle, {file!r}))
+    module = sys.modules["bundle_wire"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return reduce(getattr, {names!r}.split("."), module)"""
+INSTALLED = """\
+    from importlib.metadata import entry_points
+
+    points = entry_points()
+    group = "modelops.wire"
+    (found,) = points.select(group=group) if hasattr(points, "select") else points[group]
+    return found.load()"""
+
+
+def render_script(bundle: Path, wire: str, polluters: Sequence[Call], victim: Call, threads: int = 0) -> str:
+    """The program: the victim alone in one new process, after its polluters in another, both printed.
+
+    wire is what executors.wire.find_wire says of the bundle; threads of native code, 0 for one.
+    """
+    fixed = dict.fromkeys(THREAD_VARIABLES, str(threads or 1)) | {"PYTHONHASHSEED": HASH_SEED}
+    return PROGRAM % {
+        "bundle": repr(str(bundle)),
+        "polluters": _format_literal([tuple(call) for call in polluters]),
+        "victim": _format_literal(tuple(victim)),
+        "fixed": _format_literal(fixed),
+        "load": _render_load(wire),
+    }
+
+
+def _format_literal(value: object) -> str:
+    return pformat(value, width=100, sort_dicts=False)
+
+
+def _render_load(wire: str) -> str:
+    """As runner.load_wire does."""
+    target, _, names = wire.partition(":")
+    if not target:
+        return INSTALLED
+    if not target.endswith(".py"):
+        return MODULE.format(module=target, names=names)
+    parts = target.removesuffix(".py").removeprefix("./").removeprefix("src/").split("/")
+    if all(part.isidentifier() for part in parts):
+        return MODULE.format(module=".".join(parts), names=names)
+    return FILE.format(file=target, names=names)

@@ -1,0 +1,169 @@
+"""From what differs to its cause: a table, read from the top.
+
+facts (differs, the same, not known) -> the first row that they match -> a verdict, and why
+
+`TABLE` is the reasoning, whole: `mops-helm preset diagnose --explain` prints it. Does not run or measure:
+experiment.py finds the facts and makes a Diagnosis of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Fact = bool | None  # True: differs; False: the same; None: not known
+
+# What each fact means when it is True, in the order in which they are found.
+FACTS = {
+    "failing": "every task fails in new processes, with the same error",
+    "files": "new processes differ, but not when files that tasks left are removed before each",
+    "fresh": "two runs that share nothing, not even an environment, differ",
+    "cold": "two runs with a new interpreter for each task differ (cold)",
+    "venv": "the cached environment gives other results than a new one (cold, fresh-venv)",
+    "reuse": "a process that ran other tasks before gives other results (single-process)",
+    "concurrency": "processes side by side give other results (baseline, cold-concurrent), alone they do not",
+    "fork": "a fork of the imported model gives other results (isolated-fork)",
+    "direct": "the Dask worker's own process gives other results (direct)",
+    "threads": "threads give other results (threads, native-threads)",
+    "memory": "a process grows from task to task, or a task needs more memory than it may have",
+}
+VERDICTS = (
+    "healthy",
+    "model-nondeterministic",
+    "process-reuse",
+    "shared-process",
+    "cached-environment",
+    "threads",
+    "concurrency",
+    "memory",
+    "inconclusive",
+)
+# What a fact that is not known leaves open.
+OPEN = {
+    "fresh": "cached-environment: no two runs in new environments were compared",
+    "venv": "cached-environment: it was not compared with a new environment",
+    "reuse": "process-reuse: no process that ran other tasks before was compared",
+    "concurrency": "concurrency: nothing ran side by side that tells it from the rest",
+    "fork": "forking: isolated-fork was not compared",
+    "direct": "shared-process: direct was not compared",
+    "threads": "threads: nothing ran in threads of one process",
+    "memory": "memory: too few tasks ran in one process to see it grow",
+}
+DIFFERS = frozenset({True})
+SAME = frozenset({False})
+UNKNOWN = frozenset({None})
+NOT_SEEN = SAME | UNKNOWN
+
+
+@dataclass(frozen=True)
+class VerdictRule:
+    """Facts that are not named may be anything. `arms` are the two whose difference proves it."""
+
+    facts: Mapping[str, frozenset[Fact]]
+    verdict: str
+    because: str
+    arms: tuple[str, str] = ("", "")
+
+    def matches(self, facts: Mapping[str, Fact]) -> bool:
+        return all(facts.get(name) in allowed for name, allowed in self.facts.items())
+
+
+TABLE = (
+    VerdictRule(
+        {"failing": DIFFERS},
+        "inconclusive",
+        "every task fails, also alone in a new process: mend that first",
+    ),
+    VerdictRule(
+        {"files": DIFFERS},
+        "model-nondeterministic",
+        "results depend on files that other tasks have left: parameters and seed alone do not decide them",
+        ("cold", "cold"),
+    ),
+    VerdictRule(
+        {"fresh": DIFFERS},
+        "model-nondeterministic",
+        "runs that share nothing differ: the same parameters and seed do not give the same result",
+        ("fresh-venv", "fresh-venv"),
+    ),
+    VerdictRule(
+        {"cold": DIFFERS, "fresh": SAME},
+        "cached-environment",
+        "new processes in the cached environment differ from each other, in new environments they do not",
+        ("cold", "cold"),
+    ),
+    VerdictRule(
+        {"cold": DIFFERS},
+        "model-nondeterministic",
+        "new processes differ: the same parameters and seed do not give the same result",
+        ("cold", "cold"),
+    ),
+    VerdictRule(
+        {"cold": SAME, "venv": DIFFERS},
+        "cached-environment",
+        "the cached environment gives other results than one that was built anew",
+        ("fresh-venv", "cold"),
+    ),
+    VerdictRule(
+        {"cold": SAME, "reuse": DIFFERS},
+        "process-reuse",
+        "results depend on which tasks the process ran before",
+        ("single-process", "cold"),
+    ),
+    VerdictRule(
+        {"cold": SAME, "concurrency": DIFFERS},
+        "concurrency",
+        "results differ only while other processes run beside: they share something outside of them",
+        ("baseline", "cold"),
+    ),
+    VerdictRule(
+        {"cold": SAME, "reuse": SAME, "direct": DIFFERS},
+        "shared-process",
+        "only the Dask worker's own process gives other results",
+        ("direct", "cold"),
+    ),
+    VerdictRule(
+        {"cold": SAME, "direct": NOT_SEEN, "threads": DIFFERS},
+        "threads",
+        "only threads give other results",
+        ("threads", "cold"),
+    ),
+    VerdictRule(
+        {"cold": SAME, "memory": DIFFERS},
+        "memory",
+        "results are the same, but memory is not enough",
+        ("single-process", "cold"),
+    ),
+    VerdictRule(
+        {"cold": SAME, "reuse": SAME, "concurrency": SAME, "direct": NOT_SEEN, "fork": DIFFERS},
+        "inconclusive",
+        "only forks differ: the model is not safe to fork; use baseline",
+        ("isolated-fork", "cold"),
+    ),
+    VerdictRule(
+        {
+            "cold": SAME,
+            "reuse": SAME,
+            "concurrency": SAME,
+            "fork": NOT_SEEN,
+            "direct": NOT_SEEN,
+            "venv": NOT_SEEN,
+        },
+        "healthy",
+        "all that was run gives the same results",
+    ),
+    VerdictRule({}, "inconclusive", "not enough was run to name a cause"),
+)
+
+
+def judge(facts: Mapping[str, Fact]) -> VerdictRule:
+    """The first row that the facts match; the last one matches all."""
+    return next(row for row in TABLE if row.matches(facts))
+
+
+def list_open_causes(facts: Mapping[str, Fact]) -> tuple[str, ...]:
+    """What the facts that are not known leave open, a sentence each."""
+    unknown = {name for name in OPEN if facts.get(name) is None}
+    if not facts.get("cold"):  # one of the two comparisons with new environments is enough
+        unknown.discard("fresh")
+    else:
+        unknown.discard("venv")
+    return tuple(explanation for name, explanation in OPEN.items() if name in unknown)

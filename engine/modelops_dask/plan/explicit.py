@@ -1,0 +1,139 @@
+"""Parameter sets that a study file lists one by one, in either of two forms.
+
+{name: value, …}                             parameters, whatever their names
+{params: {name: value, …}, seed: NUMBER}     parameters, and perhaps the seed that the set runs once with
+
+A mapping named `params` makes it the second form, and then nothing but a seed may stand beside it. What is
+most likely meant to be the second form, but would be read as the first, is refused or warned about.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelops_dask.documents.nodes import NodePath
+from modelops_dask.plan import contract
+from modelops_dask.plan.document import NAME
+from modelops_dask.plan.fields import Fields
+from modelops_dask.plan.plan import keys, tabulate
+from modelops_dask.plan.sampling import Explicit, SetRow
+
+_OF_STUDY = ("replicates", "n_replicates")
+_LIKE_PARAMS = ("params", "parameters", "parameter_set")
+_MAX_FINDINGS = 20  # findings about one name: a generated file has the same slip in each of a million sets
+
+
+def read_sets(fields: Fields, raw: dict[str, object], key: str) -> Explicit | None:
+    """Read the sets listed under a key and note those that are wrong; None if no list is there."""
+    items = raw.get(key)
+    if not isinstance(items, list) or not items:
+        code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
+        fields.note((key,), code, f"{key} must be a list of at least one parameter set")
+        return None
+    forms = _Forms(fields, modelops=key == "parameter_sets")
+    rows: list[SetRow] = []
+    wrong_numbers: set[int] = set()
+    for number, item in enumerate(items):
+        n_findings = len(fields.findings)
+        node_path: NodePath = (key, number)
+        if not isinstance(item, dict):
+            fields.note(node_path, "TYPE", "a parameter set must be a mapping of names to values")
+            wrong_numbers.add(number)
+            continue
+        params, seed, node_path = forms.read_item(item, node_path)
+        for name, value in params.items():
+            fields.parameter((*node_path, name), value)
+        if len(fields.findings) > n_findings:
+            wrong_numbers.add(number)
+        else:
+            rows.append((params, seed))
+    numbers = (number for number in range(len(items)) if number not in wrong_numbers)
+    _note_repeated(fields, key, numbers, keys(tabulate(Explicit(rows).chunks({}))))
+    return Explicit(rows)
+
+
+class _Forms:
+    """Tells the two forms apart, and notes what is neither."""
+
+    def __init__(self, fields: Fields, modelops: bool) -> None:
+        self._fields, self._modelops = fields, modelops
+        self._noted: Counter[str] = Counter()
+
+    def read_item(
+        self, item: dict[str, object], node_path: NodePath
+    ) -> tuple[dict[str, object], int | None, NodePath]:
+        """Read a set: its parameters, its seed, and the path of its parameters."""
+        params = item.get("params")
+        if not isinstance(params, dict):
+            self._check_flat(item, node_path)
+            return item, None, node_path
+        for name in item.keys() - {"params", "seed"}:
+            self._note((*node_path, name), "UNKNOWN", _beside_params(name))
+        seed = item.get("seed")
+        if seed is None or contract.is_seed(seed):
+            return params, seed, (*node_path, "params")
+        self._fields.note((*node_path, "seed"), "SEED", "a seed must be a whole number from 0 to 2^64 - 1")
+        return params, None, (*node_path, "params")
+
+    def _check_flat(self, item: dict[str, object], node_path: NodePath) -> None:
+        """Refuse what cannot be meant as parameters alone; warn about what may not be."""
+        study_field = next((name for name in ("seed", *_OF_STUDY) if name in item), None)
+        if study_field and "params" in item and item["params"] is None:
+            self._fields.note(
+                (*node_path, "params"), "EMPTY", "params is empty; write names and values below it"
+            )
+            return
+        slip = next(
+            (name for name, value in item.items() if isinstance(value, dict) and _is_slip(name)), None
+        )
+        if slip and study_field:
+            message = f"{slip} means nothing beside {study_field}; did you mean params?"
+            self._note((*node_path, slip), "UNKNOWN", message)
+        elif slip:
+            message = (
+                f"{slip} is one parameter here; did you mean params? If not, write {{params: {{{slip}: …}}}}"
+            )
+            self._note((*node_path, slip), "SET_FORM", message, most=1)
+        elif study_field == "seed" and not self._modelops:
+            message = (
+                "seed is a parameter here, and seeds follow from the parameters; "
+                "write {params: {…}, seed: …} for a seed, {params: {seed: …, …}} for a parameter"
+            )
+            self._note((*node_path, "seed"), "SET_FORM", message, most=1)
+
+    def _note(self, node_path: NodePath, code: str, message: str, most: int = _MAX_FINDINGS) -> None:
+        """Note a finding at a name, unless there are `most` of that name and code."""
+        self._noted[f"{code} {node_path[-1]}"] += 1
+        if self._noted[f"{code} {node_path[-1]}"] <= most:
+            self._fields.note((*node_path, NAME), code, message)
+
+
+def _beside_params(name: str) -> str:
+    if name in _OF_STUDY:
+        return f"{name} means nothing in a set; write replicates for the whole study"
+    near = difflib.get_close_matches(name, ("seed",), 1)
+    hint = f"did you mean {near[0]}?" if near else "known here: params, seed; a parameter goes under params"
+    return f"{name} means nothing here; {hint}"
+
+
+@lru_cache(1024)
+def _is_slip(name: str) -> bool:
+    """Whether a name is `params`, misspelt."""
+    return bool(difflib.get_close_matches(name.lower(), _LIKE_PARAMS, 1, 0.9))
+
+
+def _note_repeated(fields: Fields, key: str, numbers: Iterable[int], set_keys: pa.Array) -> None:
+    """Note sets that repeat: `numbers` are those of the sets in the file, `set_keys` tell sets apart."""
+    if len(pc.unique(set_keys)) == len(set_keys):
+        return
+    first_numbers: dict[bytes, int] = {}
+    for number, value in zip(numbers, set_keys.to_pylist(), strict=True):
+        if first_numbers.setdefault(value, number) != number:
+            message = (
+                f"the same parameters and seed as set {first_numbers[value]}; remove it, or use replicates"
+            )
+            fields.note((key, number), "DUPLICATE_SET", message)

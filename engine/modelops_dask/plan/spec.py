@@ -1,0 +1,321 @@
+"""A study as a person writes it: study.yaml, or ModelOps' study JSON unchanged.
+
+file -> findings, all at once, or a Spec -> (params, seed) of every set
+
+The names are those of schemas/study.schema.yaml, which documents them for people and editors; what a schema
+cannot say (bounds in order, sets that repeat, sizes) is said here, with line and column.
+
+Does not write and knows no store: store/study.py numbers and keeps the sets.
+"""
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from modelops_dask.bundle.reference import anchor
+from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.nodes import NodePath
+from modelops_dask.errors import BadInput
+from modelops_dask.plan import contract, document, explicit
+from modelops_dask.plan.document import BadDocument
+from modelops_dask.plan.fields import Fields
+from modelops_dask.plan.plan import MAX_TASKS, tabulate
+from modelops_dask.plan.sampling import Explicit, Grid, Range, Sample, Sampling, SetRow
+
+SAMPLING_KEYS = ("sets", "grid", "latin-hypercube", "sobol")
+NAMES = (
+    "name",
+    "model",
+    "scenario",
+    "entrypoint",
+    "bundle",
+    "replicates",
+    "resources",
+    "fixed",
+    *SAMPLING_KEYS,
+    "metadata",
+)
+MODELOPS_NAMES = (
+    "model",
+    "scenario",
+    "parameter_sets",
+    "sampling_method",
+    "n_replicates",
+    "outputs",
+    "metadata",
+    "targets",
+)
+_VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")  # of the chart
+MAX_REPLICATES = 10**6
+MAX_SETS = 10**7
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a study asks for. Its parameter sets are a description until `table` is wanted."""
+
+    path: Path
+    name: str
+    entrypoint: str  # MODEL/SCENARIO
+    replicates: int  # seeds per set; 1 when every set has a seed of its own
+    sampling: Sampling = field(repr=False)
+    fixed: dict[str, object] = field(repr=False)  # parameters that are the same in every set
+    source: dict[str, object] = field(repr=False)  # the file's content
+    bundle: str | None = None  # a reference (bundle/reference.py), with an absolute path
+    metadata: dict[str, object] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
+    warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
+
+    @property
+    def n_sets(self) -> int:
+        return self.sampling.count
+
+    @property
+    def n_tasks(self) -> int:
+        return (self.n_sets - self.sampling.seeded) * self.replicates + self.sampling.seeded
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """A row per parameter set (plan.SETS_SCHEMA), in order."""
+        return tabulate(self.sampling.chunks(self.fixed))
+
+    def sets(self) -> Iterator[SetRow]:
+        """(params, seed or None) of every set."""
+        for chunk in self.sampling.chunks(self.fixed):
+            for text, seed in chunk:
+                yield json.loads(text), seed
+
+
+def load(path: Path) -> Spec:
+    """Read the spec of a file; BadDocument with all its findings, `file:line:col  CODE  message` each."""
+    return _validate(Fields(document.read(path)))
+
+
+def from_content(content: dict[str, object], folder: Path) -> Spec:
+    """Make a spec of a study.yaml's content, as if it lay in the folder; BadDocument with all findings."""
+    return _validate(Fields(document.from_plain_data(content, folder / "study.yaml")))
+
+
+def _validate(fields: Fields) -> Spec:
+    spec = _spec(fields)
+    errors = _causes(fields.findings)
+    error_places = {(finding.line, finding.column) for finding in errors if finding.line}
+    warnings = sorted({f for f in fields.warnings if (f.line, f.column) not in error_places})
+    if errors:
+        raise BadDocument(fields.document.path, [*errors, *warnings])
+    assert spec is not None  # without errors there is one
+    return replace(spec, warnings=tuple(warnings))
+
+
+def _causes(findings: list[Finding]) -> list[Finding]:
+    """Leave out findings that only follow from a misread unquoted value, such as `seed: 0123`."""
+    traps = (f for f in findings if f.code.startswith("YAML_") and f.code != "YAML_KEY")
+    places = {(f.line, f.column) for f in traps}  # not of a key, where its map begins too
+    return [f for f in findings if f.code.startswith("YAML_") or (f.line, f.column) not in places]
+
+
+def _spec(fields: Fields) -> Spec | None:
+    raw, path = fields.document.value, fields.document.path
+    if not isinstance(raw, dict) or not raw:
+        fields.note(
+            (), "EMPTY", "no study here; write model, scenario and one of " + ", ".join(SAMPLING_KEYS)
+        )
+        return None
+    if not set(raw) & {*NAMES, *MODELOPS_NAMES} and set(raw) & set(_VALUES):
+        message = f"no study here but values of the chart: mops-helm values check {shlex.quote(str(path))}"
+        fields.note((), "EMPTY", message)
+        return None
+    modelops = "parameter_sets" in raw or "sampling_method" in raw
+    fields.check_names(raw, (), MODELOPS_NAMES if modelops else NAMES, closed=not modelops)
+    name = _name(fields, raw, path)
+    entrypoint = _entrypoint(fields, raw)
+    replicates = fields.integer(
+        raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
+    )
+    fixed = _fixed(fields, raw)
+    sampling = explicit.read_sets(fields, raw, "parameter_sets") if modelops else _sampling(fields, raw)
+    bundle = _bundle(fields, raw, path.parent)
+    metadata = _metadata(fields, raw, modelops)
+    resources = {} if modelops else _resources(fields, raw)
+    if sampling:
+        _check_sets(fields, raw, sampling, fixed, replicates or 1)
+    if fields.findings or name is None or entrypoint is None or replicates is None or sampling is None:
+        return None
+    if sampling.seeded == sampling.count:
+        replicates = 1
+    return Spec(
+        path=path,
+        name=name,
+        entrypoint=entrypoint,
+        replicates=replicates,
+        sampling=sampling,
+        fixed=fixed,
+        source=raw,
+        bundle=bundle,
+        metadata=metadata,
+        resources=resources,
+    )
+
+
+def _name(fields: Fields, raw: dict[str, object], path: Path) -> str | None:
+    """The name as written, else the file's, else (for study.yaml) the folder's."""
+    stem = path.stem if path.stem != "study" else path.resolve().parent.name
+    name = fields.text(raw, (), "name", default=stem or "study")
+    if "name" in raw and name is not None and not _NAME.fullmatch(name):
+        fields.note(
+            ("name",), "NAME", f"{name!r} cannot be a folder's name; write 1 to 64 letters, digits, - _ ."
+        )
+    return name
+
+
+def _bundle(fields: Fields, raw: dict[str, object], folder: Path) -> str | None:
+    text = fields.text(raw, (), "bundle", default=None)
+    try:
+        return anchor(text, folder) if text else None
+    except BadInput as error:
+        fields.note(("bundle",), "REFERENCE", str(error))
+        return None
+
+
+def _entrypoint(fields: Fields, raw: dict[str, object]) -> str | None:
+    if "entrypoint" in raw:
+        for name in ("model", "scenario"):
+            if name in raw:
+                fields.note((name,), "CHOICE", f"entrypoint says it already; remove {name} or entrypoint")
+        return fields.checked_text(raw, "entrypoint", contract.check_entrypoint)
+    model = fields.checked_text(raw, "model", contract.check_model)
+    scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
+    return f"{model}/{scenario}"
+
+
+def _metadata(fields: Fields, raw: dict[str, object], modelops: bool) -> dict[str, object]:
+    """`metadata`, and with it what ModelOps' JSON says that nothing here acts on."""
+    metadata = fields.mapping(raw, (), "metadata") or {}
+    if not modelops:
+        return metadata
+    fields.text(raw, (), "sampling_method", default=None)
+    for key in ("outputs", "targets"):
+        value = raw.get(key)
+        if value is not None and not (
+            isinstance(value, list) and all(isinstance(item, str) for item in value)
+        ):
+            fields.note((key,), "TYPE", f"{key} must be a list of names, or null")
+    return metadata | {key: raw[key] for key in ("sampling_method", "outputs", "targets") if raw.get(key)}
+
+
+def _resources(fields: Fields, raw: dict[str, object]) -> dict[str, float]:
+    resources: dict[str, float] = {}
+    for name, amount in (fields.mapping(raw, (), "resources") or {}).items():
+        if isinstance(amount, int | float) and not isinstance(amount, bool) and 0 < amount < math.inf:
+            resources[name] = amount
+        else:
+            fields.note(
+                ("resources", name), "RANGE", f"{name} is {amount!r}; write a number above 0, such as 1"
+            )
+    return resources
+
+
+def _fixed(fields: Fields, raw: dict[str, object]) -> dict[str, object]:
+    fixed = fields.mapping(raw, (), "fixed") or {}
+    for name, value in fixed.items():
+        fields.parameter(("fixed", name), value)
+    return fixed
+
+
+def _sampling(fields: Fields, raw: dict[str, object]) -> Sampling | None:
+    methods = [method for method in SAMPLING_KEYS if method in raw]
+    if len(methods) != 1:
+        node_path: NodePath = (methods[1],) if methods else ()
+        problem = f"{' and '.join(methods)} are there" if methods else "no parameter sets"
+        fields.note(node_path, "CHOICE", f"{problem}; write exactly one of {', '.join(SAMPLING_KEYS)}")
+        return None
+    way = methods[0]
+    if way == "sets":
+        return explicit.read_sets(fields, raw, "sets")
+    return _grid(fields, raw) if way == "grid" else _sample(fields, raw, way)
+
+
+def _grid(fields: Fields, raw: dict[str, object]) -> Grid | None:
+    grid = fields.mapping(raw, (), "grid", filled=True)
+    values: dict[str, list[object]] = {}
+    for name, axis in (grid or {}).items():
+        node_path: NodePath = ("grid", name)
+        if isinstance(axis, list) and axis:
+            values[name] = [
+                value for number, value in enumerate(axis) if fields.parameter((*node_path, number), value)
+            ]
+        elif isinstance(axis, dict):
+            bounds = fields.range(axis, node_path, ("num",))
+            num = fields.integer(axis, node_path, "num", 2, MAX_SETS)
+            if bounds and num:
+                values[name] = list(bounds.spread(num))
+        else:
+            message = "write a list of values, or {low: …, high: …, num: …}"
+            fields.note(node_path, "EMPTY" if axis == [] else "TYPE", message)
+    return Grid(values) if values else None
+
+
+def _sample(fields: Fields, raw: dict[str, object], method: str) -> Sample | None:
+    sample = fields.mapping(raw, (), method, filled=True)
+    if not sample:
+        return None
+    fields.check_names(sample, (method,), ("n", "seed", "parameters"))
+    n = fields.integer(sample, (method,), "n", 1, MAX_SETS)
+    seed = fields.integer(sample, (method,), "seed", 0, contract.UINT64_MAX, default=0)
+    parameters = fields.mapping(sample, (method,), "parameters", filled=True) or {}
+    ranges: dict[str, Range] = {}
+    are_valid = True
+    for name, bounds in parameters.items():
+        node_path: NodePath = (method, "parameters", name)
+        if isinstance(bounds, dict):
+            if value_range := fields.range(bounds, node_path, ("integer",)):
+                ranges[name] = value_range
+            else:
+                are_valid = False
+        else:
+            fields.note(
+                node_path, "TYPE", "write {low: …, high: …}; a value that stays the same goes under fixed"
+            )
+    # Without a valid seed the study is refused, but other problems of the sets are still looked for.
+    return Sample(method, n, seed or 0, ranges) if n and ranges and are_valid else None
+
+
+def _check_sets(
+    fields: Fields,
+    raw: dict[str, object],
+    sampling: Sampling,
+    fixed: dict[str, object],
+    replicates: int,
+) -> None:
+    """Note what is wrong with the sets together: too many, or like others."""
+    sampling_path: NodePath = (next(key for key in (*SAMPLING_KEYS, "parameter_sets") if key in raw),)
+    count = sampling.count
+    if count > MAX_SETS:
+        fields.note(
+            sampling_path,
+            "TOO_LARGE",
+            f"{count:,} parameter sets, and {MAX_SETS:,} is the most; split the study",
+        )
+        return
+    if count * replicates >= MAX_TASKS:
+        product = f"{count:,} sets x {replicates:,} replicates are {count * replicates:,} tasks"
+        fields.note(
+            sampling_path, "TOO_LARGE", f"{product}, and a study must have fewer than {MAX_TASKS:,}; split it"
+        )
+        return
+    for name in sorted(fixed.keys() & sampling.names):
+        fields.note(("fixed", name), "CHOICE", f"{name} is also among the {sampling_path[0]}; keep one")
+    if not isinstance(sampling, Explicit) and (repeats := sampling.repeats()):
+        grid = isinstance(sampling, Grid)
+        hint = "remove the value that repeats" if grid else "ask for fewer, or widen a range"
+        fields.note(
+            sampling_path, "DUPLICATE_SET", f"{repeats:,} of {count:,} parameter sets repeat others; {hint}"
+        )

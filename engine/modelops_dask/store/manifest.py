@@ -1,0 +1,20 @@
+"""The content of results/manifest.json, which says what is in results/ and what it was built from.
+
+compact.py writes it; results.py and leftovers.py read it
+"""
+
+from typing import TypedDict
+
+
+class Manifest(TypedDict, total=False):
+    """results/manifest.json. `files` and `problems` are always there; 0.1.0 wrote no `sizes`."""
+
+    built_from: str
+    bundle: str
+    entrypoint: str
+    tasks: dict[str, int]
+    problems: list[str]
+    files: list[str]
+    sizes: dict[str, int]
+    stamp: str  # of an object store: the folder of results/ that holds the tables
+    replaced: list[str]  # files of the manifest before

@@ -1,0 +1,203 @@
+"""What turns a Dask worker into a ModelOps worker: `dask worker … --preload modelops_dask.worker`.
+
+    MODELOPS_ variables -> Settings -> executor -> worker.modelops, which batches use
+                                                -> a line of the log, runtime(), /metrics
+
+A worker whose settings cannot be used ends instead of joining: it would fail every task. Does not run tasks:
+batch.py does.
+"""
+
+import logging
+import os
+import platform
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import distributed
+import pyarrow.parquet  # noqa: F401 (batches need it: now, or the first would wait for the import)
+from distributed.comm.utils import get_tcp_server_addresses
+from distributed.utils import clean_dashboard_address, sync
+
+import modelops_dask
+from modelops_dask import executors, metrics
+from modelops_dask.errors import MopsError
+from modelops_dask.limits import worker_memory
+from modelops_dask.settings import Settings
+from modelops_dask.shape import runner_limit, runners
+
+logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
+
+ATTRIBUTE = "modelops"  # of a Dask worker: where models and clients find its Runtime, too
+MAX_PROCESSES = 64  # of a pod, that get a port for /metrics
+NEWS_SECONDS = 5.0  # for the scheduler to hear why this process ends; a busy machine takes a second
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a worker process runs tasks with. Memory in bytes, 0 for no limit; executor None for type `none`.
+
+    runner_limit_bytes is the share of one runner; for `direct` it is the process's own limit.
+    """
+
+    settings: Settings
+    executor: executors.Executor | None
+    threads: int = 1
+    memory_limit_bytes: int = 0
+    runner_limit_bytes: int = 0
+
+
+def runtime_of(worker: distributed.Worker) -> Runtime | None:
+    """Return what the preload gave a Dask worker; None for one that was started without it."""
+    runtime: Runtime | None = getattr(worker, ATTRIBUTE, None)
+    return runtime
+
+
+def current_runtime() -> Runtime:
+    """Return the Runtime of the worker that runs the calling task. Raises LookupError without the preload."""
+    runtime = runtime_of(distributed.get_worker())
+    if runtime is None:
+        raise LookupError("this Dask worker was started without the preload modelops_dask.worker")
+    return runtime
+
+
+def dask_setup(worker: distributed.Worker) -> None:
+    """Give the worker its Runtime, log it in one line and show it at /metrics."""
+    try:
+        runtime = create_runtime(
+            worker.state.nthreads,
+            worker.memory_manager.memory_limit or 0,
+            partial(restart, worker) if worker.nanny else None,
+        )
+    except MopsError as error:
+        # Dask logs an exception of a preload and goes on; only SystemExit ends the worker.
+        logger.error("ModelOps cannot start: %s", error)
+        raise SystemExit(error.exit_code) from None
+    setattr(worker, ATTRIBUTE, runtime)
+    logger.info("%s", describe(runtime))
+    if runtime.executor is not None:
+        # A batch is pinned to its worker: one that Dask paused, and does not end, would keep it for ever.
+        worker.memory_manager.memory_pause_fraction = False
+        metrics.serve(facts(runtime), runtime.executor.pool)
+    _listen(worker)
+
+
+def dask_teardown(worker: distributed.Worker) -> None:
+    """End the executor's processes with the worker."""
+    runtime = runtime_of(worker)
+    if runtime is not None and runtime.executor is not None:
+        runtime.executor.__exit__(None, None, None)
+
+
+def restart(worker: distributed.Worker, held_bytes: int, blameless: bool) -> None:
+    """End this process at once, from a thread of its own: its nanny starts another, runners end with it.
+
+    Whoever listens to the scheduler hears first that memory was the reason. `blameless`: it was held before
+    the tasks that run now.
+    """
+
+    async def tell() -> None:
+        news = {
+            "action": worker_memory.ACTION,
+            "worker": worker.address,
+            "held": held_bytes,
+            "blameless": blameless,
+        }
+        await worker.scheduler.log_event(topic="all", msg=news)
+
+    with suppress(Exception):  # a scheduler that does not answer hears of a death all the same
+        sync(worker.loop, tell, callback_timeout=NEWS_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def create_runtime(
+    threads: int, memory_limit_bytes: int, restart: Callable[[int, bool], object] | None = None
+) -> Runtime:
+    """A Runtime from the MODELOPS_ variables; restart as in executors.create. Raises BadInput."""
+    settings = Settings.from_env()
+    if settings.executor_type == "none":
+        return Runtime(settings, None, threads, memory_limit_bytes, memory_limit_bytes)
+    runner_limit_bytes = memory_limit_bytes
+    if memory_limit_bytes and settings.executor_type != "direct":
+        count = runners(threads, settings.subprocess_pool_size)
+        runner_limit_bytes = max(0, runner_limit(memory_limit_bytes, settings.worker_memory_bytes, count))
+    executor = executors.create(
+        settings, memory_limit_bytes, threads, runner_limit_bytes=runner_limit_bytes, restart=restart
+    )
+    return Runtime(settings, executor, threads, memory_limit_bytes, runner_limit_bytes)
+
+
+def runtime(dask_worker: distributed.Worker) -> dict[str, Any]:
+    """What is in effect in a worker process, as plain data: `client.run(modelops_dask.worker.runtime)`.
+
+    The facts of its log line, its process number, the ports of its HTTP server, its runners by state. Without
+    the preload `executor` is empty and only versions are there.
+    """
+    current = runtime_of(dask_worker)
+    if current is None:
+        return {"executor": "", **versions()}
+    ports = sorted({address[1] for address in get_tcp_server_addresses(dask_worker.http_server)})
+    pool = current.executor.pool() if current.executor else {}
+    return {**facts(current), "pid": os.getpid(), "http_ports": ports, "pool": pool}
+
+
+def facts(runtime: Runtime) -> dict[str, Any]:
+    """What is in effect: settings as they are applied, limits in bytes, versions."""
+    settings: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(runtime.settings).items()
+    }
+    limit = runtime.executor.limit if runtime.executor else None
+    return {
+        "preset": settings.pop("preset"),
+        "executor": settings.pop("executor_type"),
+        "environment": settings.pop("executor_environment"),
+        "threads": runtime.threads,
+        "runners": runners(runtime.threads, settings.pop("subprocess_pool_size")),
+        **settings,
+        "max_warm_processes": settings["max_warm_processes"] if limit is None else limit,
+        "memory_limit_bytes": runtime.memory_limit_bytes,
+        "child_limit_bytes": runtime.runner_limit_bytes,
+        **versions(),
+    }
+
+
+def describe(runtime: Runtime) -> str:
+    """One line with the facts: NAME=VALUE pairs."""
+    pairs = (f"{name}={_word(value)}" for name, value in facts(runtime).items())
+    return "ModelOps runtime " + " ".join(pairs)
+
+
+def versions() -> dict[str, str]:
+    """Of this package, Dask and Python, here."""
+    return {
+        "modelops_dask": modelops_dask.__version__,
+        "dask": vars(dask)["__version__"],  # Dask's types do not export them
+        "distributed": vars(distributed)["__version__"],
+        "python": platform.python_version(),
+    }
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or "-"
+
+
+def _listen(worker: distributed.Worker) -> None:
+    """Answer at the next free port when another process of the pod has the one that was asked for.
+
+    Dask has then taken a random one, where nobody would look for /metrics.
+    """
+    first_port = clean_dashboard_address(worker._dashboard_address or 0)[0]["port"] or 0
+    address, port = get_tcp_server_addresses(worker.http_server)[0][:2]
+    if first_port in (0, port):
+        return
+    for port in range(first_port + 1, first_port + MAX_PROCESSES):
+        with suppress(OSError):  # taken as well
+            worker.http_server.listen(port, address)
+            logger.info("HTTP also on port %d", port)
+            return

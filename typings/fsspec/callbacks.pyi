@@ -1,0 +1,3 @@
+class Callback:
+    value: int
+    def call(self, hook_name: str | None = ..., **kwargs: object) -> None: ...

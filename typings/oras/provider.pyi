@@ -1,0 +1,13 @@
+import requests
+from oras.auth.base import AuthBackend
+from oras.container import Container
+
+class Registry:
+    auth: AuthBackend
+    prefix: str
+    session: requests.Session
+    def __init__(
+        self, hostname: str | None = ..., insecure: bool = ..., *, auth_backend: str = ...
+    ) -> None: ...
+    def do_request(self, url: str, *, headers: dict[str, str], stream: bool = ...) -> requests.Response: ...
+    def get_container(self, name: str) -> Container: ...
