@@ -8,6 +8,7 @@ import pytest
 from modelops_dask.kube.pods import PodProblem
 from modelops_dask.kube.study_jobs import ReportedProgress, StudyJob
 from mops_helm.render import submitted_studies
+from mops_helm.study.submission import Submission
 
 NOW = 1_800_000_000.0
 STUDY = StudyJob(
@@ -96,3 +97,15 @@ def test_a_list_has_the_newest_first_and_says_when_it_is_empty():
         ["sir", "partial", "12/12"],
     ]
     assert "No studies in namespace lab" in submitted_studies.render_study_list([], "lab", "table")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ("submitted", "Submitted as study-1; results go to /shared/sir"),
+        ("continued", "Submitted again as study-1; it goes on in /shared/sir"),
+        ("running", "study-1 runs already: the same study, model and release. Nothing was changed."),
+    ],
+)
+def test_what_became_of_a_submission(outcome, text):
+    assert submitted_studies.render_submission(Submission("study-1", "/shared/sir", outcome)) == text
