@@ -97,7 +97,21 @@ def test_a_crowded_function_is_noticed():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_records_are_built_by_keyword(path):
-    assert "._make(" not in path.read_text().replace("self._make(", "")
+    assert "._make(" not in path.read_text()
+    assert starred_literals(TREES[path]) == []
+
+
+def starred_literals(tree: ast.AST) -> list[str]:
+    """Tuples and lists that are written out only to be unpacked."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Starred) and isinstance(node.value, ast.Tuple | ast.List)
+    ]
+
+
+def test_a_starred_literal_is_noticed():
+    assert starred_literals(ast.parse("log(text, *(a, b))\nwords = [*(c, d), *e]")) == ["*(a, b)", "*(c, d)"]
 
 
 def test_types_are_ignored_seldom_by_rule_and_with_a_reason():

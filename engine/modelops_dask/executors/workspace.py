@@ -351,7 +351,7 @@ class Workspace:
                     self._tell(entry)
                 remove(entry)
             for name in initial_names - names:
-                self._make(os.path.join(path, name))
+                self._put_back_missing(os.path.join(path, name))
         if stat.S_IMODE(_lstat(path).st_mode) != mode:
             os.chmod(path, mode)
 
@@ -364,8 +364,8 @@ class Workspace:
             and stat.S_ISDIR(_lstat(os.path.join(folder, name)).st_mode)
         )
 
-    def _make(self, path: str) -> None:
-        """Something of the beginning that is gone."""
+    def _put_back_missing(self, path: str) -> None:
+        """Put back what was there at the beginning and is gone."""
         if path not in self._folders:
             self._put_back_file(path)
         elif os.path.basename(path) == PYCACHE:  # not worth it

@@ -34,7 +34,15 @@ class Configuration(NamedTuple):
 
 
 COLUMNS = (
-    *("set", "replicate", "status", "reason", "error", "seconds", "ended", "peak_bytes", "limit_bytes"),
+    "set",
+    "replicate",
+    "status",
+    "reason",
+    "error",
+    "seconds",
+    "ended",
+    "peak_bytes",
+    "limit_bytes",
     *Configuration._fields,
 )
 

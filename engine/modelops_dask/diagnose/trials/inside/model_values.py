@@ -24,9 +24,22 @@ SECRET = re.compile(
     re.IGNORECASE,
 )
 SCALARS = (
-    *(int, float, complex, bool, str, bytes, type(None), type(...), range, slice),
-    *(datetime.date, datetime.datetime, datetime.timedelta, datetime.time),
-    *(decimal.Decimal, fractions.Fraction),
+    int,
+    float,
+    complex,
+    bool,
+    str,
+    bytes,
+    type(None),
+    type(...),
+    range,
+    slice,
+    datetime.date,
+    datetime.datetime,
+    datetime.timedelta,
+    datetime.time,
+    decimal.Decimal,
+    fractions.Fraction,
 )
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
