@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -150,20 +151,29 @@ def test_a_model_that_waits_ends_when_clocks_are_frozen(tmp_path):
     assert [answer.outputs for answer in found.answers] == [{"y": b"done"}] * 2, said(found)
 
 
-def test_addresses_of_objects(tmp_path):
-    found = find(
-        tmp_path,
-        """
-        class Agent:
-            def __init__(self, number):
-                self.number = number
+ADDRESSES = """
+class Agent:
+    def __init__(self, number):
+        self.number = number
 
-        def wire(entrypoint, params, seed):
-            return {"y": str([one.number for one in {Agent(number) for number in range(50)}])}
-        """,
-    )
+def wire(entrypoint, params, seed):
+    return {"y": str([one.number for one in {Agent(number) for number in range(50)}])}
+"""
+
+
+def test_addresses_of_objects(tmp_path):
+    """Where addresses can be fixed. On a busy machine a text of /proc may be longer in one of the two processes
+    and move what is allocated after it: then the source is named, but not confirmed. Three in a row are none.
+    """
     fixed = Source("process", sources.ADDRESSES, "", 0, True)
-    assert found in ((fixed,), ()), found  # (): addresses cannot be fixed here, which a container may forbid
+    unconfirmed = replace(fixed, confirmed=False)
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        found = find(tmp_path / str(number), ADDRESSES)
+        assert found in ((fixed,), (unconfirmed,), ()), found  # (): a container may forbid to fix them
+        if found != (unconfirmed,):
+            return
+    raise AssertionError("not confirmed in any of three diagnoses")
 
 
 def test_a_file_that_earlier_runs_left(tmp_path):
