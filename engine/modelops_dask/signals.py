@@ -11,9 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_on_signals(on_stop: Callable[[], object]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM calls told(), in the signal handler; the next does what it did before: it
-    ends the process at once.
-    """
+    """Call on_stop() in the handler of the first SIGINT or SIGTERM; the next one ends the process at once."""
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001 (Python calls it so)
         restore()

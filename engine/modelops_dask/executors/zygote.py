@@ -171,10 +171,10 @@ class ZygoteProcess:
         return ended
 
     def reset(self) -> None:
-        """For runner.Memory: a child has no earlier peak to forget."""
+        """For runner.MemoryMeter: a child has no earlier peak to forget."""
 
     def read(self) -> int:
-        """For runner.Memory: the most memory the child had resident, less what it shares with the zygote."""
+        """For runner.MemoryMeter: the child's peak resident memory, less what it shares with the zygote."""
         return max(0, runner.maxrss_bytes() - self._shared_bytes)
 
     def _settle(self) -> None:

@@ -194,7 +194,7 @@ class Trace:
 
 
 def restore_files(contents: dict[str, bytes | None]) -> None:
-    """Files as they were, from Trace.written(); no file, and no empty folder, where content is None."""
+    """Put files back as Trace.files_before() has them; no file or empty folder where content is None."""
     for path, content in reversed(list(contents.items())):  # what is in a folder before the folder
         with contextlib.suppress(OSError):
             if content is None:
