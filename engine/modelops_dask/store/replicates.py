@@ -1,0 +1,240 @@
+"""Do results vary from replicate to replicate? Where none does, chance does not come from the seed.
+
+rows of parts -> outputs of ok replicates of one set, with different seeds, two at a time -> Variation
+
+Digests tell equal outputs. Different ones are read until the output is known to vary: a number that is only
+the task's own seed or replicate, as a column or in JSON, is left out: it varies by itself.
+
+Does not decide what a study makes of it: study/summary.py does.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelops_dask.plan.plan import ABSENT, Plan
+from modelops_dask.store import parts
+from modelops_dask.store.files import Store
+from modelops_dask.store.tables import as_table
+
+MANY_SETS, SOME_SEEDS = 3, 3  # that must be equal before it is said of a study
+MANY_SEEDS = 10  # in one set, that say as much
+_CACHED_ROWS = 256
+
+
+@dataclass
+class OutputVariation:
+    """How one output varies between replicates with different seeds.
+
+    Attributes:
+        n_sets: Sets of which at least two replicates were compared.
+        constant_sets: Those in which all of them were equal: set -> number of replicates.
+    """
+
+    n_sets: int = 0
+    constant_sets: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def varies(self) -> bool:
+        """Whether replicates differ in at least one set."""
+        return len(self.constant_sets) < self.n_sets
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How the outputs of a study vary, by name. `complete` is false if the comparison ended early."""
+
+    outputs: Mapping[str, OutputVariation]
+    complete: bool = True
+
+    @property
+    def is_seed_unused(self) -> bool:
+        """Whether no output varies in any set, of enough sets with enough seeds to say so."""
+        if not self.complete or not self.outputs:
+            return False
+        if any(output.varies for output in self.outputs.values()):
+            return False
+        counts: dict[int, int] = {}
+        for output in self.outputs.values():
+            for number, n_replicates in output.constant_sets.items():
+                counts[number] = max(counts.get(number, 0), n_replicates)
+        n_sets = sum(count >= SOME_SEEDS for count in counts.values())
+        return n_sets >= MANY_SETS or max(counts.values(), default=0) >= MANY_SEEDS
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An ok row: what it says of its task, and where its outputs are."""
+
+    set: int
+    replicate: int
+    seed: int
+    digest: bytes
+    output_digests: Mapping[str, bytes] | None
+    file: str
+    number: int
+
+
+def compare_replicates(
+    store: Store, plan: Plan, *, ignored: Collection[str] = (), until_varied: bool = False
+) -> Variation:
+    """Compare the ok replicates of every set of a plan, output by output.
+
+    Args:
+        store: The store of the study.
+        plan: The tasks that count.
+        ignored: Outputs that vary for reasons of their own, such as time stamps.
+        until_varied: End at the first output that varies; nearly always that is the first pair of rows.
+    """
+    comparison = _Comparison(store, frozenset(ignored))
+    for row in _ok_rows(store, plan):
+        comparison.add(row)
+        if until_varied and comparison.has_varied:
+            return Variation(comparison.variations(), complete=False)
+    return Variation(comparison.variations())
+
+
+def _ok_rows(store: Store, plan: Plan) -> Iterator[_Row]:
+    """One ok row of each task of the plan."""
+    codes = plan.blank()
+    is_first = np.ones(codes.shape, bool)
+    columns = ["set", "replicate", "seed", "status", "digest", "output_digests"]
+    for file_rows in parts.scan(store, columns):
+        ok = np.flatnonzero(
+            pc.equal(file_rows.table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
+        )
+        table = file_rows.table.take(pa.array(ok))
+        numbers = file_rows.row_numbers[ok].tolist()
+        for number, row in zip(numbers, table.to_pylist(), strict=True):
+            task = row["set"], row["replicate"]
+            if task[0] >= plan.n_sets or task[1] >= plan.replicates or codes[task] == ABSENT:
+                continue
+            if is_first[task]:
+                is_first[task] = False
+                digests = row["output_digests"]
+                yield _Row(
+                    set=row["set"],
+                    replicate=row["replicate"],
+                    seed=row["seed"],
+                    digest=row["digest"],
+                    output_digests=None if digests is None else dict(digests),
+                    file=file_rows.file,
+                    number=number,
+                )
+
+
+class _Comparison:
+    """What is known so far: of each set the first row, and which outputs were seen to vary."""
+
+    def __init__(self, store: Store, ignored: frozenset[str]) -> None:
+        self._ignored = ignored
+        self._first: dict[int, _Row] = {}
+        self._seeds: dict[int, set[int]] = {}
+        self._varied: dict[int, set[str]] = {}  # set -> outputs
+        self._names: set[str] = set()
+        self._trusted: set[str] = set()  # outputs whose digests differ for more than their seed
+        self._read = lru_cache(_CACHED_ROWS)(partial(_read_outputs, store))
+
+    @property
+    def has_varied(self) -> bool:
+        return any(self._varied.values())
+
+    def add(self, row: _Row) -> None:
+        first = self._first.setdefault(row.set, row)
+        seeds = self._seeds.setdefault(row.set, set())
+        is_new_seed = row.seed not in seeds
+        seeds.add(row.seed)
+        if first is row or not is_new_seed or row.digest == first.digest:
+            return
+        varied = self._varied.setdefault(row.set, set())
+        for name in self._differing(first, row) - varied:
+            if name in self._trusted or self._differs(first, row, name):
+                varied.add(name)
+
+    def variations(self) -> dict[str, OutputVariation]:
+        sets = {number: len(seeds) for number, seeds in self._seeds.items() if len(seeds) > 1}
+        for number in list(sets)[:1]:
+            self._names |= self._outputs(self._first[number]).keys() - self._ignored
+        return {
+            name: OutputVariation(
+                n_sets=len(sets),
+                constant_sets={
+                    number: n_seeds
+                    for number, n_seeds in sets.items()
+                    if name not in self._varied.get(number, ())
+                },
+            )
+            for name in sorted(self._names)
+        }
+
+    def _differing(self, first: _Row, other: _Row) -> set[str]:
+        """Outputs whose bytes differ."""
+        if first.output_digests is not None and other.output_digests is not None:
+            digests, others = first.output_digests, other.output_digests
+        else:
+            digests, others = self._outputs(first), self._outputs(other)
+        names = (digests.keys() | others.keys()) - self._ignored
+        self._names |= names
+        return {name for name in names if digests.get(name) != others.get(name)}
+
+    def _differs(self, first: _Row, other: _Row, name: str) -> bool:
+        """Whether an output differs by more than the seeds and replicates of its tasks."""
+        contents = [_content(self._outputs(row).get(name, b"")) for row in (first, other)]
+        if _alike(contents[0], contents[1], first, other):
+            return False
+        self._trusted.add(name)
+        return True
+
+    def _outputs(self, row: _Row) -> Mapping[str, bytes]:
+        return self._read(row.file, row.number)
+
+
+def _read_outputs(store: Store, name: str, row_number: int) -> Mapping[str, bytes]:
+    """The outputs of a row; {} if its file was merged into another since it was listed."""
+    try:
+        with parts.open_part_file(store, name) as file:
+            start = 0
+            for group in range(file.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                if row_number < stop:
+                    column = parts.read_columns(file, ["outputs"], group)["outputs"]
+                    return dict(column[row_number - start].as_py())
+                start = stop
+    except FileNotFoundError:
+        pass
+    return {}
+
+
+def _content(data: bytes) -> object:
+    """An output as values: a table by its columns, JSON as it is read, anything else as bytes."""
+    table = as_table(data)
+    if table is not None:
+        return table.to_pydict()
+    try:
+        content: object = json.loads(data)
+        return content
+    except (ValueError, RecursionError):
+        return data
+
+
+def _alike(value: object, other: object, row: _Row, other_row: _Row) -> bool:
+    """Whether values are equal, or in both places the task's own seed, or its own replicate."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(
+            _alike(value[key], other[key], row, other_row) for key in value
+        )
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(
+            _alike(item, other_item, row, other_row) for item, other_item in zip(value, other, strict=True)
+        )
+    if value == other or (value != value and other != other):  # NaN
+        return type(value) is type(other)
+    own, other_own = (
+        (str(row.seed), str(other_row.seed)) if isinstance(value, str) else (row.seed, other_row.seed)
+    )
+    return (value, other) in ((own, other_own), (row.replicate, other_row.replicate))
