@@ -49,7 +49,7 @@ def render_summary(summary: Summary, output: OutputFormat, flags: str = "") -> s
             "output depends on more than its parameters and seed"
         )
     lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
-    lines += filter(None, [summary.mixed, summary.problem])
+    lines += filter(None, [summary.mixed, summary.variation, summary.problem])
     if summary.results:
         lines.append("Results:")
         lines += [f"  {shorten_path(path)}" for path in summary.results]

@@ -129,6 +129,14 @@ class Fields:
             return value
         return None
 
+    def boolean(self, mapping: dict[str, object], node_path: NodePath, key: str) -> bool:
+        """A switch, off unless it is stated."""
+        value = mapping.get(key, False)
+        if not isinstance(value, bool):
+            self.note((*node_path, key), "TYPE", f"{key} must be true or false")
+            return False
+        return value
+
     def range(self, mapping: dict[str, object], node_path: NodePath, extra: tuple[str, ...]) -> Range | None:
         """Read a mapping {low, high[, scale][, …]} as a Range."""
         n_findings = len(self.findings)

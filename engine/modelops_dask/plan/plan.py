@@ -50,11 +50,15 @@ class Request:
     """What the last run asked for, of what the store holds; plain data, to rebuild the same Plan elsewhere.
 
     `sets` are half-open ranges of set numbers. `resources` of Dask are what a task needs of its worker.
+    `deterministic` and `volatile` are what the study file states of results: that no seed changes them, and
+    outputs that may differ from run to run.
     """
 
     replicates: int
     sets: tuple[tuple[int, int], ...]
     resources: tuple[tuple[str, float], ...] = ()
+    deterministic: bool = False
+    volatile: tuple[str, ...] = ()
 
 
 class Chunk(NamedTuple):

@@ -38,6 +38,8 @@ NAMES = (
     "bundle",
     "replicates",
     "resources",
+    "deterministic",
+    "volatile",
     "fixed",
     *SAMPLING_KEYS,
     "metadata",
@@ -72,6 +74,8 @@ class Spec:
     bundle: str | None = None  # a reference (bundle/reference.py), with an absolute path
     metadata: dict[str, object] = field(default_factory=dict)
     resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
+    deterministic: bool = False  # results do not depend on the seed, and that is meant
+    volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
     warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
 
     @property
@@ -145,6 +149,8 @@ def _spec(fields: Fields) -> Spec | None:
     bundle = _bundle(fields, raw, path.parent)
     metadata = _metadata(fields, raw, modelops)
     resources = {} if modelops else _resources(fields, raw)
+    deterministic = False if modelops else fields.boolean(raw, (), "deterministic")
+    volatile = () if modelops else _volatile(fields, raw)
     if sampling:
         _check_sets(fields, raw, sampling, fixed, replicates or 1)
     if fields.findings or name is None or entrypoint is None or replicates is None or sampling is None:
@@ -162,6 +168,8 @@ def _spec(fields: Fields) -> Spec | None:
         bundle=bundle,
         metadata=metadata,
         resources=resources,
+        deterministic=deterministic,
+        volatile=volatile,
     )
 
 
@@ -209,6 +217,14 @@ def _metadata(fields: Fields, raw: dict[str, object], modelops: bool) -> dict[st
         ):
             fields.note((key,), "TYPE", f"{key} must be a list of names, or null")
     return metadata | {key: raw[key] for key in ("sampling_method", "outputs", "targets") if raw.get(key)}
+
+
+def _volatile(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
+    names = raw.get("volatile", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        fields.note(("volatile",), "TYPE", "volatile must be a list of names of outputs, such as [metadata]")
+        return ()
+    return tuple(dict.fromkeys(names))
 
 
 def _resources(fields: Fields, raw: dict[str, object]) -> dict[str, float]:

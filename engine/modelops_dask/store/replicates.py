@@ -25,6 +25,7 @@ from modelops_dask.store.tables import as_table
 MANY_SETS, SOME_SEEDS = 3, 3  # that must be equal before it is said of a study
 MANY_SEEDS = 10  # in one set, that say as much
 _CACHED_ROWS = 256
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass
@@ -105,27 +106,26 @@ def _ok_rows(store: Store, plan: Plan) -> Iterator[_Row]:
     is_first = np.ones(codes.shape, bool)
     columns = ["set", "replicate", "seed", "status", "digest", "output_digests"]
     for file_rows in parts.scan(store, columns):
-        ok = np.flatnonzero(
-            pc.equal(file_rows.table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
-        )
-        table = file_rows.table.take(pa.array(ok))
-        numbers = file_rows.row_numbers[ok].tolist()
-        for number, row in zip(numbers, table.to_pylist(), strict=True):
-            task = row["set"], row["replicate"]
-            if task[0] >= plan.n_sets or task[1] >= plan.replicates or codes[task] == ABSENT:
-                continue
-            if is_first[task]:
-                is_first[task] = False
-                digests = row["output_digests"]
-                yield _Row(
-                    set=row["set"],
-                    replicate=row["replicate"],
-                    seed=row["seed"],
-                    digest=row["digest"],
-                    output_digests=None if digests is None else dict(digests),
-                    file=file_rows.file,
-                    number=number,
-                )
+        is_ok = pc.equal(file_rows.table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
+        for start in range(0, len(is_ok), _ROWS_AT_ONCE):  # the first may be enough
+            ok = start + np.flatnonzero(is_ok[start : start + _ROWS_AT_ONCE])
+            rows = file_rows.table.take(pa.array(ok)).to_pylist()
+            for number, row in zip(file_rows.row_numbers[ok].tolist(), rows, strict=True):
+                task = row["set"], row["replicate"]
+                if task[0] >= plan.n_sets or task[1] >= plan.replicates or codes[task] == ABSENT:
+                    continue
+                if is_first[task]:
+                    is_first[task] = False
+                    digests = row["output_digests"]
+                    yield _Row(
+                        set=row["set"],
+                        replicate=row["replicate"],
+                        seed=row["seed"],
+                        digest=row["digest"],
+                        output_digests=None if digests is None else dict(digests),
+                        file=file_rows.file,
+                        number=number,
+                    )
 
 
 class _Comparison:

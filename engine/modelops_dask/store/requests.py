@@ -51,7 +51,13 @@ def plan_of(store: Store, spec: Spec | None = None) -> Plan:
             f"{spec.entrypoint}. Name a study file that was run there."
         )
     table = read_sets(store)
-    return Plan(study.entrypoint, table, Request(spec.replicates, ranges(_numbers(store, spec, table))))
+    request = Request(
+        replicates=spec.replicates,
+        sets=ranges(_numbers(store, spec, table)),
+        deterministic=spec.deterministic,
+        volatile=spec.volatile,
+    )
+    return Plan(study.entrypoint, table, request)
 
 
 def numbers_in_spec(store: Store, spec: Spec, sets: Collection[int]) -> dict[int, int]:

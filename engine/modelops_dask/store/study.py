@@ -95,7 +95,13 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
                 "which mops-helm 0.1 refuses to read; nothing else in it has changed"
             )
     table, numbers = _add_sets(store, spec.table)
-    request = Request(spec.replicates, ranges(numbers.to_numpy()), tuple(sorted(spec.resources.items())))
+    request = Request(
+        replicates=spec.replicates,
+        sets=ranges(numbers.to_numpy()),
+        resources=tuple(sorted(spec.resources.items())),
+        deterministic=spec.deterministic,
+        volatile=spec.volatile,
+    )
     spec_json = encode_json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
     try:
         changed = store.read("spec.json") != spec_json
@@ -133,12 +139,18 @@ def read_plan(store: Store, request: Request | None = None) -> Plan:
 
 
 def last_request(store: Store) -> Request:
-    """Read what the last run asked for: replicates and sets. spec.json does not keep `resources`. Damaged."""
+    """Read what the last run asked for; spec.json does not keep `resources` apart. Damaged."""
     raw: Any = read_json(store, "spec.json")
     try:
         sets = tuple((int(start), int(stop)) for start, stop in raw["sets"])
-        return Request(int(raw["replicates"]), sets)
-    except (KeyError, TypeError, ValueError) as error:
+        source = raw.get("spec", {})
+        return Request(
+            replicates=int(raw["replicates"]),
+            sets=sets,
+            deterministic=source.get("deterministic") is True,
+            volatile=tuple(map(str, source.get("volatile", ()))),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(store.location("spec.json"), str(error)) from error
 
 

@@ -12,6 +12,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
+from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
 from modelops_dask.study.presence import RunningDriver, find_running
 from modelops_dask.study.progress import Progress
@@ -36,6 +37,7 @@ class Summary:
     results: tuple[str, ...] = ()  # files or URLs of the compacted tables
     problem: str = ""  # outputs that fit no table
     mixed: str = ""  # results from different conditions, in words
+    variation: str = ""  # replicates that are equal, or differ against what was stated, in words
     interrupted: bool = False
     driver: RunningDriver | None = None  # who runs it now
     share: Chunk | None = None  # of a chunk; None: all of the study
@@ -64,6 +66,28 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         skipped=state.skipped,
         share=plan.share,
         mixed=describe_differences(state.conditions),
+        variation=_describe_variation(store, plan),
+    )
+
+
+def _describe_variation(store: Store, plan: Plan) -> str:
+    """What is wrong with how replicates vary; "" if nothing is, or too few have ended to say so."""
+    request = plan.request
+    variation = compare_replicates(store, plan, ignored=request.volatile, until_varied=True)
+    varying = ", ".join(name for name, output in variation.outputs.items() if output.varies)
+    if request.deterministic and varying:
+        return (
+            "Warning: the study file states deterministic: true, but replicates differ in "
+            f"{varying}. Remove that line, or list outputs such as time stamps under `volatile`."
+        )
+    if request.deterministic or not variation.is_seed_unused:
+        return ""
+    n_sets = max(len(output.constant_sets) for output in variation.outputs.values())
+    return (
+        f"Warning: replicates are equal. Each of {n_sets:,} parameter sets has the same "
+        f"{', '.join(variation.outputs)} for all of its seeds, so chance does not come from the seed. Draw "
+        "from generators that are made from the seed that the wire function is given. If the model has no "
+        "chance, state deterministic: true in the study file."
     )
 
 
@@ -126,6 +150,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
         "interrupted": summary.interrupted,
         "driver": summary.driver and asdict(summary.driver),
         "mixed": summary.mixed,
+        "variation": summary.variation,
         "problem": summary.problem,
         "hint": summary.hint,
         "results": list(summary.results),

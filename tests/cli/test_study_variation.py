@@ -1,0 +1,63 @@
+"""Models whose chance does not come from the seed: what `study run` and `study status` report."""
+
+import json
+
+import pytest
+
+from study_helpers import SMALL, mops_helm
+
+SAME = "Warning: replicates are equal"
+STATED = "the study file states deterministic: true, but replicates differ in"
+MODELS = {
+    "constant": "value = params['x']",
+    "seed unused": "value = 3 + rng.random()",
+    "drawn": "import random; value = random.Random(seed).random()",
+}
+WIRE = """
+import json, random
+rng = random.Random(2024)
+def wire(entrypoint, params, seed):
+    {model}
+    return {{"y": json.dumps([value]).encode(), "metadata": json.dumps({{"seed": seed}}).encode()}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(model: str, **study: object):
+        """`study run` under `cold`, and what `study status` says afterwards."""
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "wire.py").write_text(WIRE.format(model=MODELS[model]))
+        content = {"entrypoint": "m.f/s", "bundle": "model", "replicates": 3, "grid": {"x": [1, 2, 3]}}
+        (tmp_path / "study.yaml").write_text(json.dumps({**content, "name": "s", **study}))
+        done = mops_helm("study", "run", "study.yaml", *SMALL, "--set", "executor.type=cold", cwd=tmp_path)
+        status = mops_helm("study", "status", "out/s", "-o", "json", cwd=tmp_path)
+        assert done.returncode == status.returncode == 0, done.stderr
+        variation = json.loads(status.stdout)["variation"]
+        assert (variation in done.stdout) if variation else ("Warning" not in done.stdout)
+        return variation
+
+    return run
+
+
+@pytest.mark.parametrize("model", ["constant", "seed unused"])
+def test_equal_replicates_are_reported_with_what_to_do(run, model):
+    variation = run(model)
+    assert variation.startswith(SAME) and "Each of 3 parameter sets has the same metadata, y" in variation
+    assert "deterministic: true" in variation
+
+
+def test_a_model_that_draws_from_its_seed_is_not_warned_of(run):
+    assert run("drawn") == ""
+
+
+def test_a_model_that_is_meant_to_have_no_chance_is_not_warned_of(run):
+    assert run("constant", deterministic=True) == ""
+
+
+def test_a_model_that_has_chance_against_what_is_stated_is_reported(run):
+    assert f"{STATED} y" in run("drawn", deterministic=True)
+
+
+def test_outputs_that_vary_by_themselves_are_not_compared(run):
+    assert run("drawn", deterministic=True, volatile=["y"]) == ""
