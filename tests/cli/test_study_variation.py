@@ -61,3 +61,26 @@ def test_a_model_that_has_chance_against_what_is_stated_is_reported(run):
 
 def test_outputs_that_vary_by_themselves_are_not_compared(run):
     assert run("drawn", deterministic=True, volatile=["y"]) == ""
+
+
+THREAD = """
+import threading, time
+threading.Thread(target=time.sleep, args=(1e6,), daemon=True, name="heartbeat").start()
+def wire(entrypoint, params, seed):
+    return {"x": str(seed).encode()}
+"""
+
+
+def test_a_fork_that_becomes_a_new_interpreter_is_reported_with_its_cause(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "wire.py").write_text(THREAD)
+    content = {"name": "s", "entrypoint": "m.f/s", "bundle": "model", "replicates": 3, "grid": {"x": [1]}}
+    (tmp_path / "study.yaml").write_text(json.dumps(content))
+    done = mops_helm(
+        "study", "run", "study.yaml", *SMALL, "--set", "executor.type=isolated_fork", cwd=tmp_path
+    )
+    assert "3 ok tasks ran each in a new interpreter, not in a fork" in done.stdout, done.stdout + done.stderr
+    assert "threads running: heartbeat" in done.stdout
+    status = mops_helm("study", "status", "out/s", "-o", "json", cwd=tmp_path)
+    ((reason, count),) = json.loads(status.stdout)["fallbacks"].items()
+    assert "heartbeat" in reason and count == 3

@@ -49,6 +49,11 @@ def render_summary(summary: Summary, output: OutputFormat, flags: str = "") -> s
             "output depends on more than its parameters and seed"
         )
     lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
+    lines += [
+        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which is "
+        f"slower: {reason}. What can be done: docs/executors.md"
+        for reason, count in summary.fallbacks.items()
+    ]
     lines += filter(None, [summary.mixed, summary.variation, summary.problem])
     if summary.results:
         lines.append("Results:")

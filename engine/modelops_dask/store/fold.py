@@ -68,6 +68,7 @@ class State:
     outside: int = 0  # rows of tasks that the plan does not have
     files: int = 0  # in parts/, those that could be read
     conditions: Counter[Condition] = field(default_factory=Counter)  # -> ok rows made under them
+    fallbacks: Counter[str] = field(default_factory=Counter)  # why another executor ran tasks -> ok rows
 
     def counts(self) -> dict[str, int]:
         """Tasks by state (ok, failed, poisoned, pending); they add up to the plan's n_tasks."""
@@ -100,8 +101,9 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     repeated: list[np.ndarray] = []
     skipped: dict[str, str] = {}
     conditions: Counter[Condition] = Counter()
+    fallbacks: Counter[str] = Counter()
     outside = n_files = 0
-    columns = ["status", "reason", "limit_bytes", *Condition._fields]
+    columns = ["status", "reason", "limit_bytes", "fallback", *Condition._fields]
     for file_rows in _study_rows(store, plan, columns, skipped):
         rows = file_rows.table
         if task_bytes:
@@ -115,7 +117,9 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
         unique, n_attempts = np.unique(index, return_counts=True)
         flat_attempts[unique] = np.minimum(flat_attempts[unique] + n_attempts, 255)
         is_ok = pc.equal(rows["status"], "ok").to_numpy(zero_copy_only=False)
-        _count(conditions, _filter_rows(rows, is_ok))
+        ok_rows = _filter_rows(rows, is_ok)
+        _count(conditions, ok_rows)
+        _count_fallbacks(fallbacks, ok_rows["fallback"])
         ok_tasks, n_ok = np.unique(index[is_ok], return_counts=True)
         repeated.append(ok_tasks[(flat_codes[ok_tasks] == OK) | (n_ok > 1)])
         flat_codes[ok_tasks] = OK
@@ -132,6 +136,7 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
         outside=outside,
         files=n_files,
         conditions=conditions,
+        fallbacks=fallbacks,
     )
 
 
@@ -182,6 +187,11 @@ def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
 def _filter_rows(rows: pa.Table, mask: np.ndarray) -> pa.Table:
     """The rows that a mask, bool (n,), selects; mostly it is all of them."""
     return rows if mask.all() else rows.filter(pa.array(mask))
+
+
+def _count_fallbacks(fallbacks: Counter[str], column: pa.ChunkedArray) -> None:
+    if reasons := set(column.unique().to_pylist()) - {None, ""}:
+        fallbacks.update(reason for reason in column.to_pylist() if reason in reasons)
 
 
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:

@@ -37,6 +37,7 @@ class Summary:
     results: tuple[str, ...] = ()  # files or URLs of the compacted tables
     problem: str = ""  # outputs that fit no table
     mixed: str = ""  # results from different conditions, in words
+    fallbacks: dict[str, int] = field(default_factory=dict)  # why another executor ran tasks -> how many
     variation: str = ""  # replicates that are equal, or differ against what was stated, in words
     interrupted: bool = False
     driver: RunningDriver | None = None  # who runs it now
@@ -66,6 +67,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         skipped=state.skipped,
         share=plan.share,
         mixed=describe_differences(state.conditions),
+        fallbacks=dict(state.fallbacks.most_common()),
         variation=_describe_variation(store, plan),
     )
 
@@ -150,6 +152,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
         "interrupted": summary.interrupted,
         "driver": summary.driver and asdict(summary.driver),
         "mixed": summary.mixed,
+        "fallbacks": summary.fallbacks,
         "variation": summary.variation,
         "problem": summary.problem,
         "hint": summary.hint,
