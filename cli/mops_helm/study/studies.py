@@ -116,6 +116,7 @@ def run_study(
     *,
     watcher: Watcher,
     retry: Collection[str] = (),
+    redo: str = "",
     pilot: int | None = None,
 ) -> Summary:
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once.
@@ -127,6 +128,7 @@ def run_study(
         workers: What runs the tasks.
         watcher: Is told of phases, progress and what a person should know.
         retry: States of tasks to try again: failed, poisoned.
+        redo: Tasks whose results are replaced, as typed; "" for none.
         pilot: Run only so many tasks, from all over the study.
     """
     inbox: SimpleQueue[events.Event] = SimpleQueue()
@@ -148,6 +150,7 @@ def run_study(
             store,
             client,
             retry=retry,
+            redo=redo,
             pilot=pilot,
             memory=task_memory,
             inbox=inbox,

@@ -52,6 +52,7 @@ MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
 HELD_METADATA = b"modelops_dask.parts_metadata"  # and their own metadata: {"distinct": [...], "of": [index]}
 MARK = "modelops_dask.part"  # in a part's own metadata: a PartMark as a JSON object
+GENERATION = "modelops_dask.generation"  # the highest of its rows, in a part that has rows above 0
 ROW_GROUP = 4096  # rows; compaction reads a row group at a time
 _READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
 _IN_A_ROW = 16  # small files that a reader reads: to hand over each by itself takes as long as reading it
@@ -105,7 +106,7 @@ class Attempt(NamedTuple):
     `error` the traceback, `log` the end of what the model printed. `threads` is the BLAS thread count and
     `environment` a digest of the packages, for both change a result's bytes. 0 bytes: not known, or no limit.
     `ended` is when, in seconds since the epoch by the writer's clock, 0 for when it is written: for people,
-    nothing is decided by it.
+    nothing is decided by it. `generation` is that of the last redo of the task (generations.py).
     """
 
     set: int
@@ -127,6 +128,7 @@ class Attempt(NamedTuple):
     executor: str = ""
     preset: str = ""
     ended: float = 0.0
+    generation: int = 0
 
 
 def write(store: Store, attempts: Sequence[Attempt], mark: PartMark | None = None) -> str:
@@ -169,6 +171,7 @@ class Encoder:
             text = json.dumps(mark._asdict())
             self._schema = SCHEMA.with_metadata({**(SCHEMA.metadata or {}), MARK.encode(): text.encode()})
         self._writer = pq.ParquetWriter(self._sink, self._schema, **writer_options(self._schema))
+        self._generation = 0
 
     def add(self, attempts: Columns) -> None:
         """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
@@ -184,7 +187,8 @@ class Encoder:
             "digest": digests,
             "output_digests": _output_digests(attempts["outputs"], digests),
         }
-        constants = {"engine": __version__, "generation": 0}
+        self._generation = max(self._generation, *attempts["generation"])
+        constants = {"engine": __version__}
         arrays = [
             _column(values[field.name], field.type)
             if field.name in values
@@ -195,6 +199,8 @@ class Encoder:
 
     def end(self) -> bytes:
         """The whole part; nothing can be added any more."""
+        if self._generation:
+            self._writer.add_key_value_metadata({GENERATION: str(self._generation)})
         self._writer.close()
         return self._sink.getvalue().to_pybytes()
 
@@ -348,6 +354,11 @@ class PartEntry(NamedTuple):
         """The part's mark; None for a part of mops-helm 0.1."""
         return _mark(self.metadata.get(MARK))
 
+    @property
+    def has_generations(self) -> bool:
+        """Whether rows may have a generation above 0, so that the column must be read."""
+        return GENERATION in self.metadata
+
 
 @lru_cache(maxsize=64)  # the parts of a study have one or two
 def _mark(text: str | None) -> PartMark | None:
@@ -393,7 +404,7 @@ class Rows:
     """Rows of a file in parts/: `row_numbers` are int64 (n,), in the file; `table` has n rows.
 
     `order`, uint64 (n,), follows from the name of each row's part and so does not change when it is merged.
-    `parts` are those that have rows here, in their order.
+    `parts` are those that have rows here, in their order. `generations` are int (n,); None: all are 0.
     """
 
     file: str
@@ -401,6 +412,7 @@ class Rows:
     order: np.ndarray
     table: pa.Table
     parts: tuple[PartEntry, ...]
+    generations: np.ndarray | None = None
 
 
 def scan(store: Store, columns: Sequence[str], skipped: dict[str, str] | None = None) -> Iterator[Rows]:
@@ -431,11 +443,16 @@ def scan(store: Store, columns: Sequence[str], skipped: dict[str, str] | None = 
 
 def _read(
     store: Store, name: str, columns: Sequence[str]
-) -> tuple[list[PartEntry], pa.Table] | NotAPart | None:
-    """Read the parts in a file of parts/ and some of its columns; None when the file is gone."""
+) -> tuple[list[PartEntry], pa.Table, np.ndarray | None] | NotAPart | None:
+    """Read the parts in a file of parts/, some of its columns, and the generation of each row, None where all
+    are 0. None when the file is gone.
+    """
     try:
         with open_part_file(store, name) as file:
-            return list_parts(file, name), read_columns(file, columns)
+            entries, table = list_parts(file, name), read_columns(file, columns)
+            if not any(part.has_generations for part in entries):
+                return entries, table, None
+            return entries, table, numbers_or_zero(read_columns(file, ["generation"]), "generation")
     except FileNotFoundError:
         return None
     except NotAPart as error:
@@ -446,6 +463,7 @@ def _new_rows(
     name: str,
     parts: list[PartEntry],
     table: pa.Table,
+    generations: np.ndarray | None,
     part_names: set[str],
     study: StudyIdentity | None,
     skipped: dict[str, str],
@@ -470,6 +488,7 @@ def _new_rows(
             order=order[row_numbers],
             table=table if len(row_numbers) == len(table) else table.take(row_numbers),
             parts=new_parts,
+            generations=None if generations is None else generations[row_numbers],
         )
 
 
@@ -537,17 +556,25 @@ def largest_oom_limit(store: Store, number: int, replicate: int) -> int:
     return largest_bytes
 
 
-def read_errors(store: Store, tasks: Collection[tuple[int, int]]) -> dict[tuple[int, int], str]:
+def read_errors(
+    store: Store,
+    tasks: Collection[tuple[int, int]],
+    does_count: Callable[[Rows], np.ndarray] | None = None,
+) -> dict[tuple[int, int], str]:
     """Read the errors of tasks, (set, replicate), from one row of each task that did not end ok.
 
     Only row groups that have one of them are read, for tracebacks are long and there may be millions.
+    does_count() returns which rows are looked at, bool (n,); without it all are.
     """
     task_keys = np.array([number << 32 | replicate for number, replicate in tasks], np.int64)
     errors_by_task: dict[tuple[int, int], str] = {}
     for rows in scan(store, ["set", "replicate", "status"]):
         numbers, replicates = (rows.table[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
         ok = pc.equal(rows.table["status"], "ok").to_numpy(zero_copy_only=False)
-        hits = np.flatnonzero(np.isin(numbers << 32 | replicates, task_keys) & ~ok)
+        is_hit = np.isin(numbers << 32 | replicates, task_keys) & ~ok
+        if does_count and is_hit.any():
+            is_hit &= does_count(rows)
+        hits = np.flatnonzero(is_hit)
         if len(hits):
             texts = _read_error_rows(store, rows.file, rows.row_numbers[hits].tolist())
             pairs = zip(numbers[hits].tolist(), replicates[hits].tolist(), strict=True)

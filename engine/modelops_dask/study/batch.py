@@ -69,7 +69,8 @@ class RunContext:
 class Batch:
     """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
     poisoned. `alone` are those that died of want of memory. `needed_bytes` is what a task should need, 0 if
-    that is not known; one that held `most_bytes` and ran out of memory had all that there is.
+    that is not known; one that held `most_bytes` and ran out of memory had all that there is. `generations`
+    are those of the rows of tasks that are run again: (start, stop, generation).
     """
 
     context: RunContext
@@ -80,6 +81,7 @@ class Batch:
     alone: frozenset[int] = frozenset()
     needed_bytes: int = 0
     most_bytes: int = 0  # 0: not known
+    generations: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def n_tasks(self) -> int:
@@ -129,7 +131,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     bundle = study_bundle(context, runtime.settings)
     pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
     assert context.mark is not None, "__post_init__ reads it"
-    rows = _Rows(plan, kind, context.mark)
+    rows = _Rows(plan, kind, context.mark, batch.generations)
     n_runners, n_threads, limit_bytes = share(context.request, runtime)
     entrypoint, preset = plan.entrypoint, runtime.settings.preset
     start = time.monotonic()
@@ -253,8 +255,13 @@ class _Pieces:
 class _Rows:
     """The rows of a batch as any thread has them: counted and encoded a row group at a time, then let go."""
 
-    def __init__(self, plan: Plan, kind: str, mark: PartMark) -> None:
+    def __init__(
+        self, plan: Plan, kind: str, mark: PartMark, generations: Sequence[tuple[int, int, int]]
+    ) -> None:
         self._plan, self._kind = plan, kind
+        self._generations = {
+            index: generation for start, stop, generation in generations for index in range(start, stop)
+        }
         self.failures: list[Failed] = []
         self.peak_bytes = 0
         self.output_bytes = 0
@@ -282,6 +289,10 @@ class _Rows:
 
     def _flush(self) -> None:
         rows, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._generations:
+            rows = [
+                row._replace(generation=self._generations.get(_index(row, self._plan), 0)) for row in rows
+            ]
         columns = parts.columns(rows)
         _count(columns, self._kind)
         self.failures += _failures(rows, self._plan)

@@ -114,6 +114,7 @@ class _Dispatcher:
         self.fleet, self.context, self.plan, self.limits = fleet, context, plan, limits
         self.inbox, self.on_progress = inbox, on_progress
         self.ledger = Ledger(plan, state, limits.max_attempts)
+        self.generations = state.generations
         self.backlog = backlog
         self.suspects = Suspects()
         self.losses = Losses(limits.reason_seconds)
@@ -214,6 +215,7 @@ class _Dispatcher:
             alone=self.ledger.find_too_large(ranges),
             needed_bytes=self.ledger.needed_bytes(ranges),
             most_bytes=int(CLEARLY_LESS * self.limits.task_bytes),
+            generations=self.generations.runs(ranges) if self.generations else (),
         )
         self.fleet.send(worker, batch, suspect)
 
@@ -321,6 +323,7 @@ class _Dispatcher:
             reason=loss.reason,
             error=memory_text,
             limit_bytes=self.limits.task_bytes if memory_text else 0,
+            generation=self.generations.of_task(index) if self.generations else 0,
         )
         parts.write(self.context.store, [row], self.context.mark)
         to_retry = self.ledger.record_failure(Failed(index, status, loss.reason))

@@ -11,7 +11,7 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
+from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, counts, fold
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
 from modelops_dask.study.presence import RunningDriver, find_running
@@ -62,7 +62,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         entrypoint=plan.entrypoint,
         total=plan.n_tasks,
         counts=state.counts(),
-        failures=_with_messages(store, state.failures),
+        failures=_with_messages(store, plan, state),
         conflicts=state.conflicts,
         skipped=state.skipped,
         share=plan.share,
@@ -93,12 +93,14 @@ def _describe_variation(store: Store, plan: Plan) -> str:
     )
 
 
-def _with_messages(store: Store, failures: list[Failure]) -> list[Failure]:
+def _with_messages(store: Store, plan: Plan, state: State) -> list[Failure]:
     """The failures, the most frequent ones with the last line of their task's error."""
+    failures = state.failures
     first = failures[:MESSAGES]
     if not first:
         return failures
-    texts = parts.read_errors(store, {(failure.set, failure.replicate) for failure in first})
+    tasks = {(failure.set, failure.replicate) for failure in first}
+    texts = parts.read_errors(store, tasks, lambda rows: counts(rows, plan, state.generations))
     with_messages = [
         replace(failure, message=_last_line(texts.get((failure.set, failure.replicate), "")))
         for failure in first
