@@ -10,6 +10,7 @@ from typing import Any
 
 from modelops_dask.shape import MIB
 from modelops_dask.store.fold import Failure
+from modelops_dask.store.generations import RedoProgress
 from modelops_dask.study.presence import RunningDriver
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary, summary_fields
@@ -54,11 +55,23 @@ def render_summary(summary: Summary, output: OutputFormat, flags: str = "") -> s
         f"slower: {reason}. What can be done: docs/executors.md"
         for reason, count in summary.fallbacks.items()
     ]
+    lines += [render_redo(redo) for redo in summary.redos]
     lines += filter(None, [summary.mixed, summary.variation, summary.problem])
     if summary.results:
         lines.append("Results:")
         lines += [f"  {shorten_path(path)}" for path in summary.results]
     return "\n".join(lines)
+
+
+def render_redo(redo: RedoProgress) -> str:
+    """How far a redo is."""
+    name = f"Redo {redo.generation} (--redo {redo.selection})"
+    if redo.n_pending:
+        return (
+            f"{name}: {redo.n_pending:,} of {redo.n_tasks:,} tasks are still to be run again; their older "
+            "results do not count. `mops-helm study run` goes on"
+        )
+    return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results are on record and do not count"
 
 
 def _render_run(progress: Progress) -> list[str]:

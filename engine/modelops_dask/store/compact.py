@@ -50,9 +50,13 @@ _VERSION = 2  # of the rules by which results/ follow from the parts; another on
 
 
 class TablesSummary(TypedDict):
-    """What write_tables() has written: tasks by state, problems, and bytes by path, sorted by path."""
+    """What write_tables() has written: tasks by state, problems, and bytes by path, sorted by path.
+
+    `redo_pending` of the pending tasks are to be run again.
+    """
 
     tasks: dict[str, int]
+    redo_pending: int
     problems: list[str]
     sizes: dict[str, int]
 
@@ -187,6 +191,7 @@ def _build(store: Store, plan: Plan, max_attempts: int, sources: str, results_st
             "bundle": study.bundle,
             "entrypoint": study.entrypoint,
             "tasks": tables["tasks"],
+            "redo_pending": tables["redo_pending"],
             "problems": tables["problems"],
             "files": list(sizes),
             "sizes": sizes,
@@ -212,7 +217,13 @@ def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX
     _write_replicates(folder / "replicates.parquet", plan, state, source)
     paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-    return {"tasks": state.counts(), "problems": writer.problems, "sizes": dict(sorted(sizes.items()))}
+    redos = state.generations.progress(state.codes) if state.generations else ()
+    return {
+        "tasks": state.counts(),
+        "redo_pending": sum(redo.n_pending for redo in redos),
+        "problems": writer.problems,
+        "sizes": dict(sorted(sizes.items())),
+    }
 
 
 class _Source:

@@ -16,7 +16,7 @@ Reads only the columns it needs. Does not write, retry or read a clock: parts.py
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -110,7 +110,7 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     outside = n_files = 0
     columns = ["status", "reason", "limit_bytes", "fallback", *Condition._fields]
     generations = read_generations(store, plan)
-    for file_rows in counting_rows(store, plan, columns, generations, skipped):
+    for file_rows in counting_rows(store, plan, generations, study_rows(store, plan, columns, skipped)):
         rows = file_rows.table
         if task_bytes:
             rows = rows.filter(pc.invert(_had_less_memory(rows, task_bytes)))
@@ -155,42 +155,36 @@ def read_generations(store: Store, plan: Plan) -> Generations | None:
     if not redos:
         return None
     generations = Generations(redos, plan)
-    for rows in _study_rows(store, plan, []):
+    for rows in study_rows(store, plan, []):
         if rows.generations is not None:
             generations.add(_index(rows.table, plan), rows.generations)
     return generations
 
 
 def counting_rows(
-    store: Store,
-    plan: Plan,
-    columns: Sequence[str],
-    generations: Generations | None,
-    skipped: dict[str, str] | None = None,
+    store: Store, plan: Plan, generations: Generations | None, scanned: Iterable[parts.Rows]
 ) -> Iterator[parts.Rows]:
-    """Yield the rows that count, as parts.scan has them, with the columns of _TASK.
+    """Yield the rows that count, of some files none; those of tasks that the plan does not have count.
 
     Args:
         store: The store.
-        plan: The tasks. Rows of other tasks are yielded, too.
-        columns: Columns of parts.SCHEMA.
+        plan: The tasks.
         generations: As read_generations() returned them for this plan.
-        skipped: Receives what does not belong to the study: file -> why.
+        scanned: As parts.scan() yields them, with the columns of _TASK.
 
     Raises:
         Damaged: Rows have a generation, and its redo is missing.
     """
     last_generation = len(generations.redos) if generations else 0
     highest = 0
-    for rows in _study_rows(store, plan, columns, skipped):
+    for rows in scanned:
         if generations is None and rows.generations is None:
             yield rows
             continue
         if rows.generations is not None:
             highest = max(highest, int(rows.generations.max()))
         mask = counts(rows, plan, generations)
-        if mask.any():
-            yield rows if mask.all() else _select(rows, mask)
+        yield rows if mask.all() else _select(rows, mask)
     if highest > last_generation:  # of a redo that began after this one had looked
         expect_redo(store, highest)
 
@@ -213,7 +207,7 @@ def _select(rows: parts.Rows, mask: np.ndarray) -> parts.Rows:
     )
 
 
-def _study_rows(
+def study_rows(
     store: Store, plan: Plan, columns: Sequence[str], skipped: dict[str, str] | None = None
 ) -> Iterator[parts.Rows]:
     """As parts.scan, with the columns of _TASK, and without parts in which a task has another's seed."""
@@ -336,7 +330,7 @@ def _conflicts(
         return []
     digest_by_task: dict[int, bytes] = {}
     conflicting: set[int] = set()
-    for part in counting_rows(store, plan, ["status", "digest"], generations):
+    for part in counting_rows(store, plan, generations, study_rows(store, plan, ["status", "digest"])):
         rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
         rows = rows.filter(
             pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
@@ -365,7 +359,7 @@ def winners(
     """
     best = np.full(plan.absent.size, _UINT64_MAX)
     flat_absent = plan.absent.ravel()
-    for part in counting_rows(store, plan, ["status", *columns], generations):
+    for part in counting_rows(store, plan, generations, study_rows(store, plan, ["status", *columns])):
         index = _index(part.table, plan)
         is_ok = pc.equal(part.table["status"], "ok").to_numpy(zero_copy_only=False)
         candidates = np.flatnonzero(is_ok & (index >= 0))

@@ -12,13 +12,23 @@ A store without a redo has no Generations (None), and nothing is looked up. Does
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from modelops_dask.plan.plan import Plan
+from modelops_dask.plan.plan import PENDING, Plan
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import Damaged
 from modelops_dask.store.redo import FOLDER, Redo, read_redos
+
+
+class RedoProgress(NamedTuple):
+    """How far a redo is, of the tasks of a plan that no later redo names."""
+
+    generation: int
+    selection: str  # what was typed
+    n_tasks: int
+    n_pending: int
 
 
 class Generations:
@@ -56,6 +66,22 @@ class Generations:
                 if counted[first]:
                     runs.append((start + first, start + last, int(counted[first])))
         return tuple(runs)
+
+    def progress(self, codes: np.ndarray) -> tuple[RedoProgress, ...]:
+        """How far each redo is that has tasks of the plan; `codes` are those of a State."""
+        largest = len(self.redos) + 1
+        counts = np.bincount(self.latest_redo.ravel(), minlength=largest).tolist()
+        n_pending = np.bincount(self.latest_redo[codes == PENDING], minlength=largest).tolist()
+        return tuple(
+            RedoProgress(
+                generation=redo.generation,
+                selection=redo.selection,
+                n_tasks=counts[redo.generation],
+                n_pending=n_pending[redo.generation],
+            )
+            for redo in self.redos
+            if counts[redo.generation]
+        )
 
 
 def expect_redo(store: Store, generation: int) -> None:

@@ -26,7 +26,7 @@ from modelops_dask.errors import BadInput
 from modelops_dask.plan.plan import OK, PENDING, Plan
 from modelops_dask.settings import EXECUTOR_TYPES
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import State, counting_rows, fold
+from modelops_dask.store.fold import State, counting_rows, fold, study_rows
 from modelops_dask.store.redo import Redo, as_rectangles, create_redo, read_redos
 
 KINDS = tuple(kind for kind in EXECUTOR_TYPES if kind != "none")
@@ -180,7 +180,7 @@ def _find_kinds(store: Store, plan: Plan, state: State, kind: str, mask: np.ndar
     """Set the tasks whose result was made by this kind of executor, and count the rows of each kind."""
     kinds: Counter[str] = Counter()
     columns = ["status", "executor", "fallback"]
-    for rows in counting_rows(store, plan, columns, state.generations):
+    for rows in counting_rows(store, plan, state.generations, study_rows(store, plan, columns)):
         table = rows.table
         sets, replicates = (table[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
         is_planned = (sets < plan.n_sets) & (replicates < plan.replicates)

@@ -1,6 +1,7 @@
 """Check that a store is what it must be, by other means than those that wrote it.
 
     study.json, spec.json, sets/ -> Tasks: what there is to do   (verify_tasks.py)
+    redo/                        -> Redos: what was run again    (verify_redo.py)
     parts/, every byte           -> StoredAttempts: what was done (verify_parts.py)
     both, and results/           -> Defects in a Report          (verify_results.py)
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 from modelops_dask.errors import BadInput
 from modelops_dask.store.verify_parts import Membership, StoredAttempts, read_parts
+from modelops_dask.store.verify_redo import read_redos
 from modelops_dask.store.verify_results import check_results
 from modelops_dask.store.verify_tasks import Report, Request, StoreReader, Tasks, read_tasks
 
@@ -53,7 +55,8 @@ def verify(store: str, sample: int = 0, rerun: Rerun | None = None, request: Req
     tasks = read_tasks(reader, report, request)
     if tasks is None:
         return report
-    ledger = read_parts(reader, tasks, membership, report)
+    redos = read_redos(reader, tasks, membership.format, report)
+    ledger = read_parts(reader, tasks, membership, redos, report)
     states = Counter({"ok": 0, "failed": 0, "poisoned": 0, "pending": 0})
     for number, replicate in tasks.all():
         state = ledger.state(number, replicate)
@@ -75,8 +78,9 @@ def check_study(reader: StoreReader, report: Report) -> Membership:
     try:
         study = json.loads(reader.read("study.json"))
         report.bundle, report.entrypoint = study["bundle"], study["entrypoint"]
-        is_valid = bool(re.fullmatch(r"sha256:[0-9a-f]{64}", report.bundle)) and study["format"] in (1, 2)
-        if study["format"] == 2:
+        is_valid = bool(re.fullmatch(r"sha256:[0-9a-f]{64}", report.bundle)) and study["format"] in (1, 2, 3)
+        membership.format = study["format"]
+        if study["format"] > 1:
             membership.uuid, membership.upgraded = study["uuid"], study.get("upgraded") is True
             is_valid = is_valid and bool(re.fullmatch(r"[0-9a-f]{32}", membership.uuid))
     except (ValueError, KeyError, TypeError):

@@ -2,7 +2,8 @@
 
     parts/ + Tasks -> StoredAttempts: what became of each task, and Defects for a Report
 
-A file counts for nothing when any of it cannot be read. Each part counts once, wherever it lies.
+A file counts for nothing when any of it cannot be read. Each part counts once, wherever it lies. Of the rows
+of a task those of its highest generation count, unless a redo of a higher one names it: then none does.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from modelops_dask.store.verify_redo import RESTORE, Redos
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, line
 
 ATTEMPTS = 4
@@ -40,6 +42,8 @@ class StoredAttempts:
     attempts: np.ndarray
     poisoned: np.ndarray
     place: np.ndarray  # int32 (n_sets, replicates, 3); -1: no ok row
+    generation: np.ndarray  # of the rows that the others are of; at first of the last redo
+    n_redos: int = 0
     files: list[str] = field(default_factory=list)
     digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
     conflicts: set[tuple[int, int]] = field(default_factory=set)
@@ -59,6 +63,7 @@ class Membership:
     uuid: str = ""
     upgraded: bool = False  # begun in format 1: parts that say nothing count
     bundles: set[str] = field(default_factory=set)  # digests
+    format: int = 1
 
     def problem(self, metadata: dict[str, str]) -> str:
         """Why a part of this metadata does not belong; "" when it does."""
@@ -77,13 +82,17 @@ class Membership:
         )
 
 
-def read_parts(reader: StoreReader, tasks: Tasks, membership: Membership, report: Report) -> StoredAttempts:
+def read_parts(
+    reader: StoreReader, tasks: Tasks, membership: Membership, redos: Redos, report: Report
+) -> StoredAttempts:
     """Every row of parts/, each part once wherever it lies, every digest computed again."""
     shape = (len(tasks.ids), tasks.replicates)
     ledger = StoredAttempts(
         attempts=np.zeros(shape, np.int32),
         poisoned=np.zeros(shape, bool),
         place=np.full((*shape, 3), -1, np.int32),
+        generation=redos.least,
+        n_redos=redos.count,
     )
     row_digests: dict[str, str] = {}  # part -> a digest of its rows
     for name in reader.names("parts"):
@@ -110,6 +119,9 @@ def read_parts(reader: StoreReader, tasks: Tasks, membership: Membership, report
         except (ValueError, OSError) as error:
             kind = f"is torn ({line(error)}): move it out of the store and run the study again"
             report.add("TORN", path, kind)
+    for number, replicate in sorted(ledger.conflicts):
+        message = "has two results that differ: the model depends on more than parameters and seed"
+        report.add("CONFLICT", f"{number}/{replicate}", f"{message} (mops-helm study try shows one)")
     return ledger
 
 
@@ -187,7 +199,7 @@ def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
         outputs = table["outputs"]
-        names = [name for name in (*TYPES, "executor", "engine") if name in table.column_names]
+        names = [name for name in (*TYPES, "executor", "engine", "generation") if name in table.column_names]
         for row_number, row in enumerate(
             table.select([name for name in names if name != "outputs"]).to_pylist()
         ):
@@ -220,6 +232,15 @@ def _count_row(
         report.add("DIGEST", path, f"has other outputs of task {task} than its digest says: {advice}")
     if not tasks.is_requested(number, replicate):
         return  # of an earlier request, which went further
+    generation = row.get("generation") or 0
+    if generation > ledger.n_redos:
+        name = f"redo/{generation:06}.json"
+        report.add("REDO", path, f"has rows of generation {generation}, and there is no {name}: {RESTORE}")
+        return
+    if generation < ledger.generation[number, replicate]:
+        return  # of results that were replaced
+    if generation > ledger.generation[number, replicate]:
+        _forget(ledger, number, replicate, generation)
     ledger.attempts[number, replicate] += 1
     ledger.poisoned[number, replicate] |= status == "poisoned"
     if status != "ok":
@@ -228,10 +249,17 @@ def _count_row(
         report.affected[row["executor"]] += 1
     if ledger.digests.setdefault((number, replicate), row["digest"]) != row["digest"]:
         ledger.conflicts.add((number, replicate))
-        message = "has two results that differ: the model depends on more than parameters and seed"
-        report.add("CONFLICT", task, f"{message} (mops-helm study try shows one)")
     if ledger.place[number, replicate, 0] < 0:
         ledger.place[number, replicate] = place
+
+
+def _forget(ledger: StoredAttempts, number: int, replicate: int, generation: int) -> None:
+    """Begin a task again with rows of a higher generation."""
+    task = number, replicate
+    ledger.generation[task] = generation
+    ledger.attempts[task], ledger.poisoned[task], ledger.place[task] = 0, False, -1
+    ledger.digests.pop(task, None)
+    ledger.conflicts.discard(task)
 
 
 def outputs_digest(outputs: dict[str, bytes]) -> bytes:

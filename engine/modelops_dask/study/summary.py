@@ -12,6 +12,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, counts, fold
+from modelops_dask.store.generations import RedoProgress
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
 from modelops_dask.study.presence import RunningDriver, find_running
@@ -38,6 +39,7 @@ class Summary:
     problem: str = ""  # outputs that fit no table
     mixed: str = ""  # results from different conditions, in words
     fallbacks: dict[str, int] = field(default_factory=dict)  # why another executor ran tasks -> how many
+    redos: tuple[RedoProgress, ...] = ()  # tasks whose results were, or are being, replaced
     variation: str = ""  # replicates that are equal, or differ against what was stated, in words
     interrupted: bool = False
     driver: RunningDriver | None = None  # who runs it now
@@ -68,6 +70,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         share=plan.share,
         mixed=describe_differences(state.conditions),
         fallbacks=dict(state.fallbacks.most_common()),
+        redos=state.generations.progress(state.codes) if state.generations else (),
         variation=_describe_variation(store, plan),
     )
 
@@ -155,6 +158,15 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
         "driver": summary.driver and asdict(summary.driver),
         "mixed": summary.mixed,
         "fallbacks": summary.fallbacks,
+        "redos": [
+            {
+                "generation": redo.generation,
+                "redo": redo.selection,
+                "tasks": redo.n_tasks,
+                "pending": redo.n_pending,
+            }
+            for redo in summary.redos
+        ],
         "variation": summary.variation,
         "problem": summary.problem,
         "hint": summary.hint,
