@@ -132,7 +132,7 @@ def test_a_redone_task_that_kills_its_process_is_poisoned(study):
 def test_tasks_that_are_not_there_are_refused_before_anything_runs(study):
     for text, hint in (
         ("9/0", "did you mean 2/0?"),
-        ("executor=wrm", "did you mean executor=isolated_warm?"),
+        ("executor=warm", "did you mean executor=isolated_warm?"),
     ):
         refused = mops_helm(*command("cold", "--redo", text), cwd=study)
         assert refused.returncode == 2 and hint in refused.stderr, refused.stderr
