@@ -100,12 +100,15 @@ def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:
 
 
 def add_packages(store: Store, bundle: bundles.Bundle) -> bundles.Bundle:
-    """The bundle with the packages that a study installed, if the store holds a study of this very bundle."""
+    """The bundle as a store's study runs it, if there is one: whether its generators are seeded and, if it is
+    of this very bundle, the packages that it installed.
+    """
     try:
-        same = read_study(store).bundle == bundle.digest
+        study = read_study(store)
     except NoStudy:
         return bundle
-    return packages.read_pinned(store, bundle) if same else bundle
+    bundle = replace(bundle, reseeds=study.reseeds)
+    return packages.read_pinned(store, bundle) if study.bundle == bundle.digest else bundle
 
 
 def run_study(

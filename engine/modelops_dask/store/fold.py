@@ -257,6 +257,8 @@ def _count_fallbacks(fallbacks: Counter[str], column: pa.ChunkedArray) -> None:
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     if not rows.num_rows:
         return
+    reseeded = pc.fill_null(rows["reseeded"], False)  # all rows of earlier versions lack it
+    rows = rows.set_column(rows.column_names.index("reseeded"), "reseeded", reseeded)
     first = Condition(*(rows[name][0].as_py() for name in Condition._fields))
     if None not in first and all(
         pc.all(pc.equal(rows[name], value)).as_py()
@@ -267,7 +269,8 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     for group in (
         rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")]).to_pylist()
     ):
-        conditions[Condition(group["threads"] or 0, group["environment"] or "")] += group["count_all"]
+        condition = Condition(group["threads"] or 0, group["environment"] or "", group["reseeded"])
+        conditions[condition] += group["count_all"]
 
 
 def _had_less_memory(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:

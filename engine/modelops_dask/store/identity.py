@@ -69,7 +69,8 @@ class PartMark(NamedTuple):
 class StudyIdentity:
     """study.json: what all results of a store have in common, and the bundles accepted since.
 
-    `upgraded` is true for a study that began in format 1.
+    `upgraded` is true for a study that began in format 1. `reseeds`: generators that the model keeps at
+    module level are seeded before each task; false for studies of versions that did not.
     """
 
     bundle: str  # digest
@@ -77,6 +78,7 @@ class StudyIdentity:
     uuid: str = ""
     upgraded: bool = False
     format: int = FORMAT
+    reseeds: bool = False
     accepted: tuple[str, ...] = field(default=(), compare=False)  # digests
 
     def refusal(self, mark: PartMark | None) -> str:
@@ -96,15 +98,16 @@ class StudyIdentity:
 
 def new_study(bundle: str, entrypoint: str) -> StudyIdentity:
     """Make the identity of a study that begins now."""
-    return StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex)
+    return StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex, reseeds=True)
 
 
 def study_json(study: StudyIdentity) -> bytes:
     """The content of study.json."""
     values = asdict(study)
     del values["accepted"]
-    if not study.upgraded:
-        del values["upgraded"]
+    for name in ("upgraded", "reseeds"):
+        if not values[name]:
+            del values[name]
     return encode_json(values)
 
 
@@ -131,9 +134,13 @@ def read_study(store: Store) -> StudyIdentity:
             bundle=bundle, entrypoint=entrypoint, uuid=derived_uuid, upgraded=True, format=1
         )
     elif isinstance(raw.get("uuid"), str) and raw["uuid"]:
-        is_upgraded = raw.get("upgraded") is True
         study = StudyIdentity(
-            bundle=bundle, entrypoint=entrypoint, uuid=raw["uuid"], upgraded=is_upgraded, format=number
+            bundle=bundle,
+            entrypoint=entrypoint,
+            uuid=raw["uuid"],
+            upgraded=raw.get("upgraded") is True,
+            reseeds=raw.get("reseeds") is True,
+            format=number,
         )
     else:
         raise Damaged(store.location(FILE), "no 'uuid'")

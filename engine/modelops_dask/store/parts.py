@@ -81,6 +81,7 @@ SCHEMA = pa.schema(
         ("runner_task", pa.uint32()),  # the task's number in that process's life, from 1
         ("generation", pa.uint32()),  # of rows of one task the highest counts; null is 0
         ("engine", pa.string()),  # version of modelops_dask; null: 0.1
+        ("reseeded", pa.bool_()),  # whether the model's own generators were seeded; null: no
         ("fallback", pa.string()),  # why another executor ran the task than was asked for
         ("resumed", pa.bool_()),  # from a checkpoint
         ("origin", pa.string()),  # the store that the row was copied from
@@ -92,6 +93,7 @@ _FLAT = list(SCHEMA)[:-1]  # fields of all columns but the outputs
 REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
 # Read by every fold: a column of a hundred numbers takes longer to decompress than to read as it is.
 _QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment")
+_FLAGS = ("reseeded",)  # as quick, and Parquet has no dictionaries of them
 _NAMES = ("executor", "preset", "runner", "engine", "fallback")  # few different ones
 T = TypeVar("T")
 Columns = Mapping[str, Sequence[Any]]  # the fields of Attempt; the values of each have a type of their own
@@ -164,7 +166,9 @@ def columns(attempts: Sequence[Attempt]) -> Columns:
 class Encoder:
     """Makes the bytes of a part from attempts as they come, so that few are held at a time."""
 
-    def __init__(self, mark: PartMark | None = None) -> None:
+    def __init__(self, mark: PartMark | None = None, reseeded: bool | None = None) -> None:
+        """reseeded: whether the model's own generators were seeded before each of these tasks."""
+        self._reseeded = reseeded
         self._sink = pa.BufferOutputStream()
         self._schema = SCHEMA
         if mark:
@@ -188,7 +192,7 @@ class Encoder:
             "output_digests": _output_digests(attempts["outputs"], digests),
         }
         self._generation = max(self._generation, *attempts["generation"])
-        constants = {"engine": __version__}
+        constants = {"engine": __version__, "reseeded": self._reseeded}
         arrays = [
             _column(values[field.name], field.type)
             if field.name in values
@@ -211,7 +215,7 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     for field in schema:
         is_map = pa.types.is_map(field.type)
         leaves += [f"{field.name}.key_value.{leaf}" for leaf in ("key", "value")] if is_map else [field.name]
-    codecs = {leaf: "none" if leaf in _QUICK else "zstd" for leaf in leaves}
+    codecs = {leaf: "none" if leaf in (*_QUICK, *_FLAGS) else "zstd" for leaf in leaves}
     return {
         "compression": codecs,
         "compression_level": {leaf: 1 for leaf, codec in codecs.items() if codec == "zstd"},

@@ -17,7 +17,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -131,7 +131,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     bundle = study_bundle(context, runtime.settings)
     pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
     assert context.mark is not None, "__post_init__ reads it"
-    rows = _Rows(plan, kind, context.mark, batch.generations)
+    rows = _Rows(plan, kind, context.mark, batch.generations, is_reseeding(bundle, runtime))
     n_runners, n_threads, limit_bytes = share(context.request, runtime)
     entrypoint, preset = plan.entrypoint, runtime.settings.preset
     start = time.monotonic()
@@ -220,6 +220,11 @@ def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
     return n_runners, 0, runtime.runner_limit_bytes
 
 
+def is_reseeding(bundle: Bundle, runtime: "Runtime") -> bool:
+    """Whether a worker seeds the model's own generators before each task; threads of one process cannot."""
+    return bundle.reseeds and not (runtime.settings.executor_type == "direct" and runtime.threads > 1)
+
+
 class _Pieces:
     """The tasks of a batch, in pieces that take about PIECE_SECONDS: each is one call of the executor.
 
@@ -256,7 +261,12 @@ class _Rows:
     """The rows of a batch as any thread has them: counted and encoded a row group at a time, then let go."""
 
     def __init__(
-        self, plan: Plan, kind: str, mark: PartMark, generations: Sequence[tuple[int, int, int]]
+        self,
+        plan: Plan,
+        kind: str,
+        mark: PartMark,
+        generations: Sequence[tuple[int, int, int]],
+        reseeded: bool,
     ) -> None:
         self._plan, self._kind = plan, kind
         self._generations = {
@@ -266,7 +276,7 @@ class _Rows:
         self.peak_bytes = 0
         self.output_bytes = 0
         self.empty: Counter[str] = Counter()
-        self._part = parts.Encoder(mark)
+        self._part = parts.Encoder(mark, reseeded)
         self._waiting: list[Attempt] = []
         self._waiting_bytes = 0
         self._lock = threading.Lock()
@@ -385,9 +395,10 @@ def _store_not_seen(store: Store) -> BadInput:
 
 @lru_cache(maxsize=2)
 def study_bundle(context: RunContext, settings: Settings) -> Bundle:
-    """This worker's copy of the bundle, with the packages that its study installs."""
+    """This worker's copy of the bundle, with the packages that its study installs, and as it seeds."""
     bundle = fetch_bundle(context.bundle, settings.bundles_cache_dir)
     try:
+        bundle = replace(bundle, reseeds=read_study(context.store).reseeds)
         return packages.pin(context.store, bundle, settings)
     except NoStudy:
         raise _store_not_seen(context.store) from None
