@@ -23,6 +23,7 @@ AFFECTED = (
     "isolated_fork",
     "isolated_warm",
 )  # in 0.1 tasks could change others
+OPTIONAL = ("executor", "engine", "reason", "error", "error_digest")
 TYPES = {  # how the names of the types begin
     "set": "uint32",
     "replicate": "uint32",
@@ -35,21 +36,26 @@ TYPES = {  # how the names of the types begin
 
 @dataclass
 class StoredAttempts:
-    """What parts say. Arrays are (n_sets, replicates); `place` is file, row group and row of an ok row."""
+    """What parts say. Arrays are (n_sets, replicates); `repeated`: two attempts failed alike; `place` is
+    file, row group and row of an ok row.
+    """
 
     attempts: np.ndarray
     poisoned: np.ndarray
+    repeated: np.ndarray
     place: np.ndarray  # int32 (n_sets, replicates, 3); -1: no ok row
     files: list[str] = field(default_factory=list)
     digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
     conflicts: set[tuple[int, int]] = field(default_factory=set)
+    errors: set[tuple[int, int, int]] = field(default_factory=set)  # set, replicate, error_digest
 
     def state(self, number: int, replicate: int) -> str:
         if self.place[number, replicate, 0] >= 0:
             return "ok"
         if self.poisoned[number, replicate]:
             return "poisoned"
-        return "failed" if self.attempts[number, replicate] >= ATTEMPTS else "pending"
+        has_ended = self.attempts[number, replicate] >= ATTEMPTS or self.repeated[number, replicate]
+        return "failed" if has_ended else "pending"
 
 
 @dataclass
@@ -83,6 +89,7 @@ def read_parts(reader: StoreReader, tasks: Tasks, membership: Membership, report
     ledger = StoredAttempts(
         attempts=np.zeros(shape, np.int32),
         poisoned=np.zeros(shape, bool),
+        repeated=np.zeros(shape, bool),
         place=np.full((*shape, 3), -1, np.int32),
     )
     row_digests: dict[str, str] = {}  # part -> a digest of its rows
@@ -187,7 +194,7 @@ def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
         outputs = table["outputs"]
-        names = [name for name in (*TYPES, "executor", "engine") if name in table.column_names]
+        names = [name for name in (*TYPES, *OPTIONAL) if name in table.column_names]
         for row_number, row in enumerate(
             table.select([name for name in names if name != "outputs"]).to_pylist()
         ):
@@ -218,11 +225,17 @@ def _count_row(
         return
     if status == "ok" and row["digest"] != outputs_digest(dict(row["outputs"] or [])):
         report.add("DIGEST", path, f"has other outputs of task {task} than its digest says: {advice}")
+    error = row.get("error_digest")
+    if error is not None and error != failure_digest(row.get("reason") or "", row.get("error") or ""):
+        report.add("DIGEST", path, f"has another error of task {task} than its digest says: {advice}")
     if not tasks.is_requested(number, replicate):
         return  # of an earlier request, which went further
     ledger.attempts[number, replicate] += 1
     ledger.poisoned[number, replicate] |= status == "poisoned"
     if status != "ok":
+        if error is not None:
+            ledger.repeated[number, replicate] |= (number, replicate, error) in ledger.errors
+            ledger.errors.add((number, replicate, error))
         return
     if row.get("engine") is None and row.get("executor") in AFFECTED:
         report.affected[row["executor"]] += 1
@@ -232,6 +245,12 @@ def _count_row(
         report.add("CONFLICT", task, f"{message} (mops-helm study try shows one)")
     if ledger.place[number, replicate, 0] < 0:
         ledger.place[number, replicate] = place
+
+
+def failure_digest(reason: str, error: str) -> int:
+    """64 bits of BLAKE2b over REASON, a line feed and ERROR, big-endian."""
+    text = (reason + "\n" + error).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def outputs_digest(outputs: dict[str, bytes]) -> bytes:
