@@ -486,8 +486,9 @@ def redone(files: Store, folder) -> Plan:
 def test_a_store_has_format_3_from_its_first_redo_on(files, tmp_path):
     plan = begin(files, tmp_path)
     parts.write(files, [attempt(plan, 0, 0)])
-    before = json.loads(files.read("study.json"))
+    before = {**json.loads(files.read("study.json")), "of a later version": [1]}
     assert before["format"] == 2, "other versions go on reading stores without a redo"
+    files.put("study.json", json.dumps(before).encode())
     begin_redo(files, plan, parse_selection("all"))
     assert json.loads(files.read("study.json")) == {**before, "format": 3}
     begin(files, tmp_path)
@@ -637,3 +638,23 @@ def test_a_run_during_which_a_redo_begins_ends_as_one_that_is_not_done(tmp_path)
         *[1] * 8,
     ]
     assert not verify(files.location()).findings
+
+
+def test_of_copies_that_were_worked_on_apart_the_newest_rows_of_each_task_count(tmp_path):
+    """Both began a redo of generation 1. When their parts come together, one file of redo/ stays."""
+    files, copy = Store(str(tmp_path / "store")), Store(str(tmp_path / "copy"))
+    plan = begin(files, tmp_path)
+    finish_redo(files, plan, set(tasks_of(plan)), 0)
+    for name, data in tree(files).items():
+        copy.put(name, data)
+    for each, task, word in ((files, "0/0", b"here"), (copy, "0/1", b"there")):
+        (redo_task,) = chosen(each, plan, task)
+        parts.write(each, [attempt(plan, *redo_task, generation=1, outputs={"raw": word})])
+    for name, data in tree(copy).items():
+        if name.startswith("parts/"):
+            files.put(name, data)
+    check(files, plan)
+    compact(files, plan)
+    with opened(files) as tables:
+        assert tables.output("raw").table()["bytes"].to_pylist()[:3] == [b"here", b"there", b"0/2"]
+    assert not fold(files, plan).conflicts and not verify(files.location()).findings
