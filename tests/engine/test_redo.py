@@ -24,7 +24,7 @@ from modelops_dask.shape import Shape
 from modelops_dask.store import parts, study
 from modelops_dask.store.compact import compact
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import State, fold, winners
+from modelops_dask.store.fold import State, counts, fold, read_generations, winners
 from modelops_dask.store.identity import Damaged, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.redo import Redo, as_rectangles, create_redo, read_redos
@@ -265,7 +265,7 @@ class History:
             self.files.put("study.json", elsewhere.files.read("study.json"))
 
 
-@with_seeds(60)
+@with_seeds(40)
 def test_any_history_of_runs_and_redos_is_read_as_its_rows_say(files, tmp_path, seed):
     print(f"seed {seed}")
     history = History(files, tmp_path, random.Random(seed))
@@ -282,7 +282,7 @@ def test_any_history_of_runs_and_redos_is_read_as_its_rows_say(files, tmp_path, 
         history.fork: 1,
         history.join: 1,
     }
-    for _ in range(25):
+    for _ in range(25 if files.folder else 8):  # elsewhere each request takes its time
         history.rng.choices(list(actions), list(actions.values()))[0]()
         if history.rng.random() < 0.3:
             check(files, plan_of(files))
@@ -597,6 +597,18 @@ def test_a_redone_task_that_fails_is_failed_and_tells_its_own_error(tmp_path):
     summary = read_summary(files)
     assert summary.counts["failed"] == 2 and summary.counts["ok"] == 0
     assert [(failure.count, failure.why) for failure in summary.failures] == [(2, "New: 2")]
+
+
+def test_a_limit_of_a_replaced_result_is_not_the_limit_of_the_task(tmp_path):
+    files = Store(str(tmp_path / "store"))
+    plan = begin(files, tmp_path)
+    died = {"status": "poisoned", "reason": parts.OUT_OF_MEMORY}
+    parts.write(files, [attempt(plan, 0, 0, limit_bytes=900, **died)])
+    begin_redo(files, plan, parse_selection("0/0"))
+    parts.write(files, [attempt(plan, 0, 0, limit_bytes=700, generation=1, **died)])
+    generations = read_generations(files, plan)
+    limit_bytes = parts.largest_oom_limit(files, 0, 0, lambda rows: counts(rows, plan, generations))
+    assert limit_bytes == 700 and parts.largest_oom_limit(files, 0, 0) == 900
 
 
 def test_without_a_redo_the_column_of_generations_is_not_read(tmp_path, monkeypatch):
