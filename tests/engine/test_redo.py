@@ -24,7 +24,7 @@ from modelops_dask.shape import Shape
 from modelops_dask.store import parts, study
 from modelops_dask.store.compact import compact
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import State, fold, winners
+from modelops_dask.store.fold import State, counts, fold, read_generations, winners
 from modelops_dask.store.identity import Damaged, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.redo import Redo, as_rectangles, create_redo, read_redos
@@ -265,7 +265,7 @@ class History:
             self.files.put("study.json", elsewhere.files.read("study.json"))
 
 
-@with_seeds(60)
+@with_seeds(40)
 def test_any_history_of_runs_and_redos_is_read_as_its_rows_say(files, tmp_path, seed):
     print(f"seed {seed}")
     history = History(files, tmp_path, random.Random(seed))
@@ -282,7 +282,7 @@ def test_any_history_of_runs_and_redos_is_read_as_its_rows_say(files, tmp_path, 
         history.fork: 1,
         history.join: 1,
     }
-    for _ in range(25):
+    for _ in range(25 if files.folder else 8):  # elsewhere each request takes its time
         history.rng.choices(list(actions), list(actions.values()))[0]()
         if history.rng.random() < 0.3:
             check(files, plan_of(files))
@@ -486,8 +486,9 @@ def redone(files: Store, folder) -> Plan:
 def test_a_store_has_format_3_from_its_first_redo_on(files, tmp_path):
     plan = begin(files, tmp_path)
     parts.write(files, [attempt(plan, 0, 0)])
-    before = json.loads(files.read("study.json"))
+    before = {**json.loads(files.read("study.json")), "of a later version": [1]}
     assert before["format"] == 2, "other versions go on reading stores without a redo"
+    files.put("study.json", json.dumps(before).encode())
     begin_redo(files, plan, parse_selection("all"))
     assert json.loads(files.read("study.json")) == {**before, "format": 3}
     begin(files, tmp_path)
@@ -598,6 +599,18 @@ def test_a_redone_task_that_fails_is_failed_and_tells_its_own_error(tmp_path):
     assert [(failure.count, failure.why) for failure in summary.failures] == [(2, "New: 2")]
 
 
+def test_a_limit_of_a_replaced_result_is_not_the_limit_of_the_task(tmp_path):
+    files = Store(str(tmp_path / "store"))
+    plan = begin(files, tmp_path)
+    died = {"status": "poisoned", "reason": parts.OUT_OF_MEMORY}
+    parts.write(files, [attempt(plan, 0, 0, limit_bytes=900, **died)])
+    begin_redo(files, plan, parse_selection("0/0"))
+    parts.write(files, [attempt(plan, 0, 0, limit_bytes=700, generation=1, **died)])
+    generations = read_generations(files, plan)
+    limit_bytes = parts.largest_oom_limit(files, 0, 0, lambda rows: counts(rows, plan, generations))
+    assert limit_bytes == 700 and parts.largest_oom_limit(files, 0, 0) == 900
+
+
 def test_without_a_redo_the_column_of_generations_is_not_read(tmp_path, monkeypatch):
     files = Store(str(tmp_path / "store"))
     plan = begin(files, tmp_path)
@@ -637,3 +650,23 @@ def test_a_run_during_which_a_redo_begins_ends_as_one_that_is_not_done(tmp_path)
         *[1] * 8,
     ]
     assert not verify(files.location()).findings
+
+
+def test_of_copies_that_were_worked_on_apart_the_newest_rows_of_each_task_count(tmp_path):
+    """Both began a redo of generation 1. When their parts come together, one file of redo/ stays."""
+    files, copy = Store(str(tmp_path / "store")), Store(str(tmp_path / "copy"))
+    plan = begin(files, tmp_path)
+    finish_redo(files, plan, set(tasks_of(plan)), 0)
+    for name, data in tree(files).items():
+        copy.put(name, data)
+    for each, task, word in ((files, "0/0", b"here"), (copy, "0/1", b"there")):
+        (redo_task,) = chosen(each, plan, task)
+        parts.write(each, [attempt(plan, *redo_task, generation=1, outputs={"raw": word})])
+    for name, data in tree(copy).items():
+        if name.startswith("parts/"):
+            files.put(name, data)
+    check(files, plan)
+    compact(files, plan)
+    with opened(files) as tables:
+        assert tables.output("raw").table()["bytes"].to_pylist()[:3] == [b"here", b"there", b"0/2"]
+    assert not fold(files, plan).conflicts and not verify(files.location()).findings

@@ -162,9 +162,12 @@ def _derived_uuid(bundle: str, entrypoint: str) -> str:
 
 
 def upgrade(store: Store, study: StudyIdentity, number: int = FORMAT) -> StudyIdentity:
-    """Give a store a later format. Runs that do so at once write the same bytes."""
+    """Give a store a later format; values that this version does not know stay.
+
+    Runs that do so at once write the same bytes.
+    """
     upgraded = replace(study, format=number)
-    store.put(FILE, study_json(upgraded))
+    store.put(FILE, encode_json({**read_json(store, FILE), **json.loads(study_json(upgraded))}))
     return upgraded
 
 

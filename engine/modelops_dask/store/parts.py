@@ -199,7 +199,8 @@ class Encoder:
         }
         if any(attempts["failure"]) or any(attempts["error"]):
             values |= _describe_failures(attempts)
-        self._generation = max(self._generation, *attempts["generation"])
+        if any(attempts["generation"]):
+            self._generation = max(self._generation, *attempts["generation"])
         constants = {"engine": __version__, "reseeded": self._reseeded}
         arrays = [
             _column(values[field.name], field.type)
@@ -571,12 +572,18 @@ def find(store: Store, part: str) -> pa.Table | None:
     return None
 
 
-def largest_oom_limit(store: Store, number: int, replicate: int) -> int:
-    """Return the largest limit, in bytes, under which a task ran out of memory; 0 when it never did."""
+def largest_oom_limit(
+    store: Store, number: int, replicate: int, does_count: Callable[[Rows], np.ndarray] | None = None
+) -> int:
+    """Return the largest limit, in bytes, under which a task ran out of memory; 0 when it never did.
+
+    does_count() returns which rows are looked at, bool (n,); without it all are.
+    """
     largest_bytes = 0
     for file_rows in scan(store, ["set", "replicate", "reason", "limit_bytes"]):
         task = (pc.field("set") == number) & (pc.field("replicate") == replicate)
-        rows = file_rows.table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
+        table = file_rows.table.filter(pa.array(does_count(file_rows))) if does_count else file_rows.table
+        rows = table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
         largest_bytes = max([largest_bytes, *numbers_or_zero(rows, "limit_bytes").tolist()])
     return largest_bytes
 
