@@ -146,6 +146,7 @@ MODELS = [
     Model(
         "diagnose/global-state", {"close_schools": [False, True], "pupils": [300]}, row="a global variable"
     ),
+    Model("diagnose/deterministic", {"beta": [0.1, 0.7], "people": [100]}),
     Model("diagnose/healthy", {"beta": [0.2, 0.8], "groups": [1, 3]}),
     Model("diagnose/healthy-tables", {"attack_rate": [0.1, 1.5], "households": [50]}, raises=True),
     Model("diagnose/leak", {"speed": [0.5, 3.0]}, {"steps": 64}),
@@ -154,6 +155,7 @@ MODELS = [
         {"doses": [5, 10]},
         absent={"direct": "tasks are not in the main thread, which alone may set signal handlers"},
     ),
+    Model("diagnose/seed-not-passed", {"rate": [0.5, 2]}),
     Model("diagnose/shared-generator", {"rate": [1, 32]}, row="the state of a generator of its own"),
     Model("diagnose/thread-counter", {"arrivals": [0.3, 0.8]}, {"minutes": 200}),
     Model(
@@ -180,6 +182,7 @@ MODELS = [
 ]
 ABSENT = {
     "diagnose/clock": "its output has the time of day",
+    "diagnose/listing-order": "it draws in the order in which a file system lists files",
     "diagnose/unseeded": "it draws from a generator that nobody seeds",
     "diagnose/shared-file": "tasks that run side by side write one file in /tmp, which is nobody's own",
     "diagnose/patched-environment": "it needs packages of its own: test_diagnose_bundles.py runs it",

@@ -12,6 +12,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +68,15 @@ class Variation:
                 counts[number] = max(counts.get(number, 0), n_replicates)
         n_sets = sum(count >= SOME_SEEDS for count in counts.values())
         return n_sets >= MANY_SETS or max(counts.values(), default=0) >= MANY_SEEDS
+
+
+class SeededTask(Protocol):
+    """A task, or a row of one."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def replicate(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -186,8 +196,8 @@ class _Comparison:
 
     def _differs(self, first: _Row, other: _Row, name: str) -> bool:
         """Whether an output differs by more than the seeds and replicates of its tasks."""
-        contents = [_content(self._outputs(row).get(name, b"")) for row in (first, other)]
-        if _alike(contents[0], contents[1], first, other):
+        contents = [read_content(self._outputs(row).get(name, b"")) for row in (first, other)]
+        if is_same_result(contents[0], contents[1], first, other):
             return False
         self._trusted.add(name)
         return True
@@ -212,7 +222,7 @@ def _read_outputs(store: Store, name: str, row_number: int) -> Mapping[str, byte
     return {}
 
 
-def _content(data: bytes) -> object:
+def read_content(data: bytes) -> object:
     """An output as values: a table by its columns, JSON as it is read, anything else as bytes."""
     table = as_table(data)
     if table is not None:
@@ -224,15 +234,16 @@ def _content(data: bytes) -> object:
         return data
 
 
-def _alike(value: object, other: object, row: _Row, other_row: _Row) -> bool:
+def is_same_result(value: object, other: object, row: SeededTask, other_row: SeededTask) -> bool:
     """Whether values are equal, or in both places the task's own seed, or its own replicate."""
     if isinstance(value, dict) and isinstance(other, dict):
         return value.keys() == other.keys() and all(
-            _alike(value[key], other[key], row, other_row) for key in value
+            is_same_result(value[key], other[key], row, other_row) for key in value
         )
     if isinstance(value, list) and isinstance(other, list):
         return len(value) == len(other) and all(
-            _alike(item, other_item, row, other_row) for item, other_item in zip(value, other, strict=True)
+            is_same_result(item, other_item, row, other_row)
+            for item, other_item in zip(value, other, strict=True)
         )
     if value == other or (value != value and other != other):  # NaN
         return type(value) is type(other)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, FetchFailed, fetch
@@ -50,6 +50,7 @@ PART_BYTES = 64 * MIB  # of outputs in a part; then no further task is begun, fo
 FALLBACK = "cold"  # the executor that runs tasks where forking is unsafe
 WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     assert executor is not None, "workers of type none are refused before a study begins (workers/remote.py)"
     plan = _plan(context.store, context.request, context.run)
     bundle = study_bundle(context, runtime.settings)
-    pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone or batch.fresh))
+    pieces = Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone or batch.fresh))
     assert context.mark is not None, "__post_init__ reads it"
     rows = _Rows(
         plan,
@@ -252,20 +253,20 @@ def is_reseeding(bundle: Bundle, runtime: "Runtime") -> bool:
     return bundle.reseeds and not (runtime.settings.executor_type == "direct" and runtime.threads > 1)
 
 
-class _Pieces:
+class Pieces(Generic[T]):
     """The tasks of a batch, in pieces that take about PIECE_SECONDS: each is one call of the executor.
 
     Any thread may take one. After `seconds` there are no more, but for the first.
     """
 
-    def __init__(self, tasks: Iterator[PlannedTask], seconds: float, single: bool) -> None:
+    def __init__(self, tasks: Iterator[T], seconds: float, single: bool) -> None:
         """`single`: every task is a piece."""
         self.left = tasks  # those that nobody took
         self._single, self._size = single, 1
         self._begun, self._end = False, time.monotonic() + seconds
         self._lock = threading.Lock()
 
-    def take(self) -> list[PlannedTask]:
+    def take(self) -> list[T]:
         """The next piece, empty at the end."""
         with self._lock:
             if self._begun and time.monotonic() > self._end:

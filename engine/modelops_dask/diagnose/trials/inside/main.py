@@ -56,6 +56,9 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
         output.flush()
         connection.send_frame(messages.pack(messages.START, json.dumps(message), *contents))
 
+    if request["reverses_listings"]:
+        (listings,) = _import_engine("diagnose.trials.inside.listings")
+        listings.reverse_listings()
     trace: Any = None
     changes: Any = None
     if request["trace"] or request["frozen"]:
