@@ -237,4 +237,6 @@ def _alike(value: object, other: object, row: _Row, other_row: _Row) -> bool:
     own, other_own = (
         (str(row.seed), str(other_row.seed)) if isinstance(value, str) else (row.seed, other_row.seed)
     )
+    if type(value) is not type(own) or type(other) is not type(own):  # False is 0, and no replicate
+        return False
     return (value, other) in ((own, other_own), (row.replicate, other_row.replicate))
