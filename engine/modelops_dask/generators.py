@@ -43,7 +43,7 @@ _ATOMS = frozenset(
     (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), slice, range, ModuleType)
 )
 _METHODS = (MethodType, BuiltinMethodType)  # a function of C has `__self__` too
-_seed_random = random.Random.__base__.seed  # type: ignore[union-attr]  # _random.Random
+_seed_random = random.Random.__mro__[1].seed  # type: ignore[attr-defined]  # _random.Random, in C
 
 
 class ModelGenerators:
@@ -273,7 +273,7 @@ def _watch_imports(generators: ModelGenerators) -> Callable[[Any, Any], None]:
 
     # Python takes its own frames out of the tracebacks of imports that fail. This one is to go with them.
     exec_module.__code__ = exec_module.__code__.replace(co_filename=IMPORTLIB)
-    SourceFileLoader.exec_module = exec_module  # type: ignore[assignment, method-assign]
+    setattr(SourceFileLoader, "exec_module", exec_module)  # noqa: B010 (mypy refuses to assign a method)
     return exec_module
 
 

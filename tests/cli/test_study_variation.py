@@ -1,5 +1,6 @@
 """Models whose chance does not come from the seed: what `study run` and `study status` report."""
 
+import html
 import json
 import re
 
@@ -37,6 +38,15 @@ def run(tmp_path):
         assert done.returncode == status.returncode == 0, done.stderr
         variation = json.loads(status.stdout)["variation"]
         assert (variation in done.stdout) if variation else ("Warning" not in done.stdout)
+        verified = mops_helm("study", "verify", "out/s", cwd=tmp_path)
+        mops_helm("study", "report", "out/s", "--to", "page.html", cwd=tmp_path)
+        page = html.unescape((tmp_path / "page.html").read_text())
+        assert verified.returncode == 0, verified.stdout
+        if variation:
+            assert "Nothing is wrong" not in verified.stdout and variation[:30] in verified.stdout
+            assert variation in page
+        else:
+            assert "Nothing is wrong" in verified.stdout and "Warning" not in page
         return variation
 
     return run

@@ -21,6 +21,9 @@ def render_verification(report: Report, output: OutputFormat) -> str:
             "run_again": report.rerun,
             "results_checked": report.tables,
             "possibly_affected": dict(report.affected),
+            "warning": report.warning,
+            "notes": report.notes,
+            "equal_replicates": report.equal_replicates,
             "findings": [defect.as_json() for defect in report.findings],
         }
         return render_data(fields, output)
@@ -32,7 +35,9 @@ def render_verification(report: Report, output: OutputFormat) -> str:
     for defect in report.findings:
         location = f"{defect.location} " if defect.location else ""
         lines.append(f"{defect.code:<11} {location}{defect.message}")
-    lines += [] if report.findings else ["Nothing is wrong."]
+    if not report.findings:
+        lines.append("Nothing else is wrong." if report.warning else "Nothing is wrong.")
+    lines += filter(None, [report.warning, *(f"Note: {note}" for note in report.notes)])
     return "\n".join([*lines, *_render_affected(report)])
 
 

@@ -33,8 +33,9 @@ def verify_study(
     request = plan_of(store, spec).request if spec else None
     study = read_study(store)
     tasks = (request.replicates, request.sets) if request else None
+    deterministic, volatile = (request.deterministic, request.volatile) if request else (False, ())
     if not n_samples:
-        return verify(store.location(), request=tasks)
+        return verify(store.location(), request=tasks, deterministic=deterministic, volatile=volatile)
     other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle) if bundle else None
     model = add_packages(store, other or fetch_stored_bundle(store, workers.settings))
     executors_by_type: dict[str, Executor] = {}
@@ -58,4 +59,6 @@ def verify_study(
                 raise RuntimeError(f"{outcome.status}, {outcome.reason}")
             return dict(outcome.outputs), outcome.environment
 
-        return verify(store.location(), n_samples, rerun, tasks)
+        return verify(
+            store.location(), n_samples, rerun, tasks, deterministic=deterministic, volatile=volatile
+        )

@@ -14,6 +14,7 @@ from modelops_dask.report.figures import Figures
 from modelops_dask.report.measurement import Measurement
 from modelops_dask.report.space import Maps
 from modelops_dask.shape import MIB
+from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.separation import find_separation
 
 SHOWN_REASONS = 50
@@ -168,6 +169,9 @@ def _render_notes(measurement: Measurement) -> str:
         for reason, count in state.fallbacks.items()
     ]
     notes += [str(separation) for separation in find_separation(measurement.plan, state.codes)]
+    if mixed := describe_differences(state.conditions):
+        notes.append(mixed)
+    notes += measurement.variation_notes
     if not notes:
         return ""
     return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"

@@ -250,4 +250,6 @@ def is_same_result(value: object, other: object, row: SeededTask, other_row: See
     own, other_own = (
         (str(row.seed), str(other_row.seed)) if isinstance(value, str) else (row.seed, other_row.seed)
     )
+    if type(value) is not type(own) or type(other) is not type(own):  # False is 0, and no replicate
+        return False
     return (value, other) in ((own, other_own), (row.replicate, other_row.replicate))

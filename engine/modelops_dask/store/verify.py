@@ -4,6 +4,7 @@
     redo/                        -> Redos: what was run again    (verify_redo.py)
     parts/, every byte           -> StoredAttempts: what was done (verify_parts.py)
     both, and results/           -> Defects in a Report          (verify_results.py)
+    both                         -> replicates that are equal    (verify_replicates.py)
 
 Shares no code with the rest of the engine but the errors: a mistake there must not be made here again. It
 reads with Arrow alone and derives ids, seeds, digests and states from docs/studies.md. It is slower for it.
@@ -16,12 +17,13 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from modelops_dask.errors import BadInput
 from modelops_dask.store.verify_parts import Membership, StoredAttempts, read_parts
 from modelops_dask.store.verify_redo import read_redos
+from modelops_dask.store.verify_replicates import compare_replicates
 from modelops_dask.store.verify_results import check_results
 from modelops_dask.store.verify_tasks import Report, Request, StoreReader, Tasks, read_tasks
 
@@ -43,11 +45,20 @@ class Sampled:
 Rerun = Callable[[Sampled], tuple[dict[str, bytes], str]]
 
 
-def verify(store: str, sample: int = 0, rerun: Rerun | None = None, request: Request | None = None) -> Report:
+def verify(
+    store: str,
+    sample: int = 0,
+    rerun: Rerun | None = None,
+    request: Request | None = None,
+    *,
+    deterministic: bool = False,
+    volatile: Collection[str] = (),
+) -> Report:
     """Check a store, a folder or URL. BadInput when there is no study at all.
 
     `rerun` runs one of `sample` ok tasks again: its outputs and environment, or RuntimeError if it fails now.
     `request` is whose tasks to check, else the last one's; results/ is checked only if it is kept for these.
+    deterministic and volatile are what the study file of that request states; the last one's are read.
     """
     reader, report = StoreReader(store), Report(store)
     if "study.json" not in reader.names(""):
@@ -56,6 +67,8 @@ def verify(store: str, sample: int = 0, rerun: Rerun | None = None, request: Req
     tasks = read_tasks(reader, report, request)
     if tasks is None:
         return report
+    if request:
+        tasks.deterministic, tasks.volatile = deterministic, frozenset(volatile)
     redos = read_redos(reader, tasks, membership.format, report)
     ledger = read_parts(reader, tasks, membership, redos, report)
     states = Counter({"ok": 0, "failed": 0, "poisoned": 0, "pending": 0})
@@ -65,6 +78,7 @@ def verify(store: str, sample: int = 0, rerun: Rerun | None = None, request: Req
         if state == "pending":
             report.add("UNFINISHED", f"{number}/{replicate}", "has not ended: run the study again")
     report.tasks = dict(states)
+    compare_replicates(reader, tasks, ledger, report)
     if report.tables:
         check_results(reader, tasks, ledger, report)
     if sample and rerun:

@@ -44,6 +44,10 @@ class Report:
     rerun: int = 0  # tasks whose bytes were compared
     tables: bool = True  # whether results/ is of these tasks, and was checked; else it is of another request
     findings: list[Defect] = field(default_factory=list)
+    warning: str = ""  # on replicates that are equal in the whole study, or differ against what was stated
+    notes: list[str] = field(default_factory=list)  # on single outputs and sets; nothing that is wrong
+    # Of outputs: the sets in which all seeds, three or more, have given the same.
+    equal_replicates: dict[str, list[int]] = field(default_factory=dict)
     affected: Counter[str] = field(default_factory=Counter)  # executor -> ok rows of mops-helm 0.1
     _counted: Counter[str] = field(default_factory=Counter)
 
@@ -88,6 +92,8 @@ class Tasks:
     seeds: list[int | None]
     in_request: np.ndarray  # bool (n_sets,): asked for by the last request
     replicates: int
+    deterministic: bool = False  # as the study file states of its model
+    volatile: frozenset[str] = frozenset()  # outputs that are never compared
 
     def exists(self, number: int, replicate: int) -> bool:
         """Whether any request can have asked for the task."""
@@ -134,7 +140,10 @@ def read_tasks(reader: StoreReader, report: Report, request: Request | None = No
             tasks.seeds.append(row["seed"])
     try:
         last = _last_request(reader, len(tasks.ids))
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        source = json.loads(reader.read("spec.json")).get("spec") or {}
+        tasks.deterministic = source.get("deterministic") is True
+        tasks.volatile = frozenset(map(str, source.get("volatile") or ()))
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
         report.add("SPEC", "spec.json", f"is damaged ({line(error)}): run the study again, which writes it")
         return None
     report.tables = request in (None, last)

@@ -17,7 +17,7 @@ from modelops_dask.environments import venv
 from modelops_dask.errors import MopsError
 from modelops_dask.executors import native_threads
 from modelops_dask.store.conditions import Condition
-from modelops_dask.study import packages
+from modelops_dask.study import jax_keys, packages
 from modelops_dask.study.batch import RunContext, is_reseeding, share, study_bundle
 from modelops_dask.workers.remote import SchedulerLost, asking
 
@@ -83,6 +83,8 @@ def build(context: RunContext) -> Prepared:
     settings = runtime.settings
     bundle = study_bundle(context, settings)
     notes, reseeds = packages.notes(bundle, settings), is_reseeding(bundle, runtime)
+    if keys := jax_keys.describe_keys(bundle):
+        notes = (*notes, keys)
     if settings.executor_type == "direct":
         return Prepared(Condition(native_threads(), venv.digest_of_process(), reseeds), notes)
     if settings.force_fresh_venv:

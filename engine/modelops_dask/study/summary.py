@@ -17,6 +17,7 @@ from modelops_dask.store.generations import RedoProgress
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
 from modelops_dask.store.separation import find_separation
+from modelops_dask.store.variation import describe_warning
 from modelops_dask.study.presence import RunningDriver, find_running
 from modelops_dask.study.progress import Progress
 
@@ -84,21 +85,7 @@ def _describe_variation(store: Store, plan: Plan) -> str:
     """What is wrong with how replicates vary; "" if nothing is, or too few have ended to say so."""
     request = plan.request
     variation = compare_replicates(store, plan, ignored=request.volatile, until_varied=True)
-    varying = ", ".join(name for name, output in variation.outputs.items() if output.varies)
-    if request.deterministic and varying:
-        return (
-            "Warning: the study file states deterministic: true, but replicates differ in "
-            f"{varying}. Remove that line, or list outputs such as time stamps under `volatile`."
-        )
-    if request.deterministic or not variation.is_seed_unused:
-        return ""
-    n_sets = max(len(output.constant_sets) for output in variation.outputs.values())
-    return (
-        f"Warning: replicates are equal. Each of {n_sets:,} parameter sets has the same "
-        f"{', '.join(variation.outputs)} for all of its seeds, so chance does not come from the seed. Draw "
-        "from generators that are made from the seed that the wire function is given. If the model has no "
-        "chance, state deterministic: true in the study file."
-    )
+    return describe_warning(variation, request.deterministic)
 
 
 def _with_messages(store: Store, plan: Plan, state: State) -> list[Failure]:
