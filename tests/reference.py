@@ -2,8 +2,9 @@
 
     task -> a copy of the bundle, a temporary folder, `python` -> seed_task(seed), wire(...) -> Answer
 
-Of the engine it uses nothing but seed_task(). MODELS are the models that are run so, ABSENT those of
-tests/bundles that cannot be, with the reason. Which executor promises what is the table of docs/executors.md.
+Of the engine it uses nothing but watch_model() and seed_task(). MODELS are the models that are run so, ABSENT
+those of tests/bundles that cannot be, with the reason. Which executor promises what is the table of
+docs/executors.md.
 """
 
 import json
@@ -31,8 +32,9 @@ THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")
 VARIABLES = {"PYTHONHASHSEED": "6640", **{f"{name}_NUM_THREADS": "1" for name in THREADS}}
 SCRIPT = """
 import json, sys
-from modelops_dask.seeding import seed_task
+from modelops_dask.seeding import seed_task, watch_model
 
+watch_model(".")
 entrypoint, params, seed, answer = json.loads(sys.argv[1])
 try:
     from wire import wire
@@ -134,7 +136,7 @@ MODELS = [
     Model("knobs", {"x": list(range(6))}, {"raises": [3]}, raises=True),
     Model("faults", {"x": [1, 2]}, entrypoint="faults.wire/draw", row="the state of `random`"),
     Model("hungry", {"megabytes": [0, 30]}),
-    Model("diagnose/c-library", {"rate": [0.1, 0.6]}, row="the state of a generator of its own"),
+    Model("diagnose/c-library", {"rate": [0.1, 0.6]}, row="the state of a C library's generator"),
     Model("diagnose/class-cache", {"density": [0.1, 0.4], "size": [20]}, row="an attribute of a class"),
     Model(
         "diagnose/environment-variable",

@@ -13,12 +13,11 @@ SAME = "Warning: replicates are equal"
 STATED = "the study file states deterministic: true, but replicates differ in"
 MODELS = {
     "constant": "value = params['x']",
-    "seed unused": "value = 3 + rng.random()",
+    "seed unused": "value = 3 + random.Random(2024).random()",
     "drawn": "import random; value = random.Random(seed).random()",
 }
 WIRE = """
 import json, random
-rng = random.Random(2024)
 def wire(entrypoint, params, seed):
     {model}
     return {{"y": json.dumps([value]).encode(), "metadata": json.dumps({{"seed": seed}}).encode()}}

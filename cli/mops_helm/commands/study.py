@@ -106,6 +106,7 @@ def plan(
     help="Use the workers of a Dask scheduler, such as tcp://HOST:8786.",
 )
 @options.retry
+@options.redo
 @click.option(
     "--progress",
     "progress_format",
@@ -126,6 +127,7 @@ def run(
     store: str | None,
     scheduler: str,
     retry: Sequence[str],
+    redo: str,
     progress_format: "ProgressFormat",
     output: OutputFormat,
 ) -> None:
@@ -154,9 +156,11 @@ def run(
                 workers,
                 watcher=progress.watch_with(reporter),
                 retry=retry,
+                redo=redo,
             )
         except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
-            reporter.say(f"Interrupted. The same command goes on:\n  {command}")
+            same_command = " ".join(filter(None, (command, command_line.format_flags([("--redo", redo)]))))
+            reporter.say(f"Interrupted. The same command goes on:\n  {same_command}")
             sys.exit(130)
         except FailsAlike as error:
             error.flags = value_flags

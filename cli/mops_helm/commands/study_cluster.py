@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     help="Where results are kept, as pods see it.  [default: NAME-DIGEST in studies.store of the release]",
 )
 @options.retry
+@options.redo
 @click.option("--watch", is_flag=True, help="Follow it, and end with its exit status.")
 def submit(
     *,
@@ -46,6 +47,7 @@ def submit(
     bundle: str | None,
     store: str,
     retry: Sequence[str],
+    redo: str,
     watch: bool,
 ) -> None:
     """Run a study in the cluster as a Job, or go on with it; this machine may go away.
@@ -74,6 +76,7 @@ def submit(
         chunks=chunks or 0,
         store=store,
         retry=retry,
+        redo=redo,
         command=command_line.format_submit_command(spec_path, location, release, flags),
     )
     submitted_study = submission.submit(

@@ -10,6 +10,7 @@ that can refuse it was request. Prints nothing.
 import gzip
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,6 +40,7 @@ class SubmitRequest:
     chunks: int = 0
     store: str = ""
     retry: Sequence[str] = ()
+    redo: str = ""
     command: str = ""  # what was typed
 
 
@@ -160,7 +162,8 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
     digest = request.bundle.digest
     document = make_document(request.spec)
     text = _to_json(document)  # in the order as written, which is that of a grid's sets
-    identity = _to_json([document, digest, offer.release, request.chunks, store], sort_keys=True)
+    own = [document, digest, offer.release, request.chunks, store, *([request.redo] if request.redo else [])]
+    identity = _to_json(own, sort_keys=True)
     name = f"study-{hashlib.sha256(identity).hexdigest()[:12]}"
     files, reference, to_store = {"spec.json": text}, "", b""
     if request.bundle.source and parse(request.bundle.source).kind == "artifact":
@@ -189,6 +192,9 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
         args += ["--scheduler", offer.facts["scheduler"]]
     if request.retry:
         args += ["--retry", ",".join(request.retry)]
+    if request.redo:
+        # The id, and with it the redo, is the same for all pods of this Job, and another when it is replaced.
+        args += ["--redo", request.redo, "--redo-request", uuid.uuid4().hex]
     order = Order(
         name=name,
         study=request.spec.name,

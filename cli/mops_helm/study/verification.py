@@ -46,7 +46,13 @@ def verify_study(
                 settings = replace(workers.settings, executor_type=kind)
                 executors_by_type[kind] = stack.enter_context(executors.create(settings))
             outcome = executors_by_type[kind].run(
-                Task(model, study.entrypoint, task.params, task.seed, threads=task.threads)
+                Task(
+                    replace(model, reseeds=task.reseeded),
+                    study.entrypoint,
+                    task.params,
+                    task.seed,
+                    threads=task.threads,
+                )
             )
             if outcome.status != "ok":
                 raise RuntimeError(f"{outcome.status}, {outcome.reason}")

@@ -199,6 +199,7 @@ class Pool:
                     bundle.path,
                     wire,
                     seed_globals=self._settings.seed_globals,
+                    reseeds=bundle.reseeds,
                     keep_pythonpath=self._settings.executor_environment == "image",
                     threads=threads,
                     numba_cache=numba_cache,

@@ -1,6 +1,6 @@
 """The process that runs a bundle's wire function: standard library only, one file, started by path.
 
-    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE
+    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS
     request -> wire(entrypoint, params, seed) -> Answer
     a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
     with a limit of memory: what the model asks for beyond it raises MemoryError, and the task died of TaskOOM
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
     from typing import Any, Protocol
 
     from modelops_dask.executors.workspace import Workspace
+    from modelops_dask.generators import ModelGenerators
 
     Wire = Callable[[str, dict[str, Any], int], object]  # of (entrypoint, params, seed)
 
@@ -352,14 +353,24 @@ def maxrss_bytes() -> int:
 # The process
 
 
-def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds: bool, source: str) -> int:
+def main(
+    socket_fd: int,
+    lifeline_fd: int,
+    bundle: str,
+    reference: str,
+    *,
+    seeds: bool,
+    source: str,
+    reseeds: bool,
+) -> int:
     """Import the model, then answer requests until the worker closes the socket.
 
     source is the checked copy of the bundle, by which tasks' changes are put back; "" leaves them to others.
+    seeds is of the global generators, reseeds of those that the model keeps at module level.
     """
     connection, output = begin(socket_fd, lifeline_fd, bundle)
     try:
-        wire = load_model(bundle, reference, seeds)
+        wire, generators = load_model(bundle, reference, seeds, reseeds)
         memory = MemoryMeter(Peak())
         files: Workspace | None = None
         if source:
@@ -378,6 +389,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
             for number, (entrypoint, params, seed, limit_bytes) in enumerate(calls, first):
                 if seeds:
                     seeding.seed_globals(seed)
+                if generators:
+                    generators.seed(seed)
                 answer = call(wire, entrypoint, params, seed, memory, limit_bytes=limit_bytes)
                 goes_on = answer.status == "ok" and number < first + len(calls) - 1
                 connection.hold()
@@ -425,11 +438,19 @@ def set_oom_score(score: int) -> None:
             os.close(file)
 
 
-def load_model(bundle: str, reference: str, seeds: bool) -> Wire:
-    """load_wire(), with NumPy's global generator seeded also when a task is the first to import it."""
+def load_model(
+    bundle: str, reference: str, seeds: bool, reseeds: bool
+) -> tuple[Wire, ModelGenerators | None]:
+    """load_wire(), with NumPy's global generator seeded also when a task is the first to import it; and the
+    model's own generators, to be seeded before each task, where a study has that.
+    """
     if seeds:
         seeding.expect_numpy()
-    return load_wire(bundle, reference)
+    generators = seeding.watch_model(bundle) if reseeds else None
+    wire = load_wire(bundle, reference)
+    if generators:
+        generators.collect()
+    return wire, generators
 
 
 class OutputCapture:
@@ -505,5 +526,6 @@ if __name__ == "__main__":
             sys.argv[4],
             seeds=sys.argv[5] == "1",
             source=sys.argv[6],
+            reseeds=sys.argv[7] == "1",
         )
     )

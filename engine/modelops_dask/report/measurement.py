@@ -19,7 +19,7 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.report.timeline import Timeline
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import State, fold
+from modelops_dask.store.fold import State, counts, fold
 from modelops_dask.store.identity import StudyIdentity, read_study
 from modelops_dask.store.requests import plan_of
 
@@ -152,7 +152,7 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
         by_set=_empty_by_set(plan, state),
     )
     for rows in parts.scan(store, COLUMNS):
-        _add(measurement, rows.table)
+        _add(measurement, rows.table.filter(pa.array(counts(rows, plan, state.generations))))
     return measurement
 
 

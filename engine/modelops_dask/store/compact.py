@@ -35,8 +35,10 @@ from modelops_dask.plan.plan import STATES, Plan
 from modelops_dask.store import leftovers, parts
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, State, fold, winners
+from modelops_dask.store.generations import Generations
 from modelops_dask.store.identity import read_study
 from modelops_dask.store.manifest import Manifest
+from modelops_dask.store.redo import FOLDER as REDO_FOLDER
 from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
 
 FOLDER = "results"
@@ -155,7 +157,10 @@ def _sources(store: Store, plan: Plan, max_attempts: int) -> str:
     """A digest of all that results/ is built from, sizes included, because a part may be torn later."""
     sources = sorted(store.sizes(parts.FOLDER).items())
     rules = [_VERSION, read_study(store).accepted, max_attempts]
-    sources_json = json.dumps([rules, sources, plan.request.replicates, plan.request.sets])
+    redos = store.list(REDO_FOLDER)  # of none, the digest is as it was before there were redos
+    sources_json = json.dumps(
+        [rules, sources, plan.request.replicates, plan.request.sets, *([redos] if redos else [])]
+    )
     return blake2b(sources_json.encode(), digest_size=16).hexdigest()
 
 
@@ -199,7 +204,7 @@ def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX
     """Write the tables of a plan into a new folder of this machine; `sizes` are by path below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     state = fold(store, plan, max_attempts)
-    source = _Source(store, plan)
+    source = _Source(store, plan, state.generations)
     writer = _Writer(folder, plan)
     for index, outputs in source.tasks():
         writer.add(index, outputs)
@@ -213,14 +218,14 @@ def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX
 class _Source:
     """Finds, for every task that is ok, the row that counts."""
 
-    def __init__(self, store: Store, plan: Plan) -> None:
+    def __init__(self, store: Store, plan: Plan, generations: Generations | None) -> None:
         self._store = store
         self._names: list[str] = []
         self._part = np.full(plan.absent.size, -1, np.int32)
         self._row = np.zeros(plan.absent.size, np.int32)
         self.seconds = np.full(plan.absent.size, np.nan)
         self.peak_bytes = np.zeros(plan.absent.size, np.int64)
-        for file, index, rows, table in winners(store, plan, ["seconds", "peak_bytes"]):
+        for file, index, rows, table in winners(store, plan, ["seconds", "peak_bytes"], generations):
             self._part[index], self._row[index] = len(self._names), rows
             self._names.append(file)
             self.seconds[index] = table["seconds"].to_numpy()

@@ -4,6 +4,8 @@ parts (any order, any repeats) -> State: ok if any row is ok, else poisoned if a
                                   else failed once the attempts are spent, or two failed alike (failures.py),
                                   else pending
 
+Where tasks were run again, only rows of a task's highest generation count (generations.py).
+
 What is still to do is the plan less this state. Two ok rows of a task whose outputs differ are a conflict:
 both are kept and it is reported. Torn and foreign files in parts/ are named and passed over; rows of tasks
 that the plan does not have (a request that was narrowed) are counted.
@@ -28,6 +30,8 @@ from modelops_dask.store import parts
 from modelops_dask.store.conditions import Condition
 from modelops_dask.store.failures import without_numbers
 from modelops_dask.store.files import Store
+from modelops_dask.store.generations import Generations, expect_redo
+from modelops_dask.store.redo import read_redos
 
 MAX_ATTEMPTS = 4  # one and three retries
 CLEARLY_LESS = 0.8  # of the memory: what is left for a task varies a little with its neighbours
@@ -77,6 +81,7 @@ class State:
     fallbacks: Counter[str] = field(default_factory=Counter)  # why another executor ran tasks -> ok rows
     # Of tasks that are pending: (task index, error_digest) of each row that has one.
     failed_before: Sequence[tuple[int, int]] = ()
+    generations: Generations | None = None  # of the tasks; None: no task was run again
 
     def counts(self) -> dict[str, int]:
         """Tasks by state (ok, failed, poisoned, pending); they add up to the plan's n_tasks."""
@@ -112,7 +117,8 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     fallbacks: Counter[str] = Counter()
     outside = n_files = 0
     columns = [*_UNSUCCESSFUL, "limit_bytes", "fallback", *Condition._fields]
-    for file_rows in _study_rows(store, plan, columns, skipped):
+    generations = read_generations(store, plan)
+    for file_rows in counting_rows(store, plan, columns, generations, skipped):
         rows = file_rows.table
         if task_bytes:
             rows = rows.filter(pc.invert(_had_less_memory(rows, task_bytes)))
@@ -140,13 +146,80 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
         codes=codes,
         attempts=attempts,
         failures=failures,
-        conflicts=_conflicts(store, plan, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)),
+        conflicts=_conflicts(
+            store, plan, generations, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)
+        ),
         skipped=skipped,
         outside=outside,
         files=n_files,
         conditions=conditions,
         fallbacks=fallbacks,
         failed_before=failed_before,
+        generations=generations,
+    )
+
+
+def read_generations(store: Store, plan: Plan) -> Generations | None:
+    """The generation of each task of a plan; None for a store in which nothing was run again. Damaged."""
+    redos = read_redos(store)
+    if not redos:
+        return None
+    generations = Generations(redos, plan)
+    for rows in _study_rows(store, plan, []):
+        if rows.generations is not None:
+            generations.add(_index(rows.table, plan), rows.generations)
+    return generations
+
+
+def counting_rows(
+    store: Store,
+    plan: Plan,
+    columns: Sequence[str],
+    generations: Generations | None,
+    skipped: dict[str, str] | None = None,
+) -> Iterator[parts.Rows]:
+    """Yield the rows that count, as parts.scan has them, with the columns of _TASK.
+
+    Args:
+        store: The store.
+        plan: The tasks. Rows of other tasks are yielded, too.
+        columns: Columns of parts.SCHEMA.
+        generations: As read_generations() returned them for this plan.
+        skipped: Receives what does not belong to the study: file -> why.
+
+    Raises:
+        Damaged: Rows have a generation, and its redo is missing.
+    """
+    last_generation = len(generations.redos) if generations else 0
+    highest = 0
+    for rows in _study_rows(store, plan, columns, skipped):
+        if generations is None and rows.generations is None:
+            yield rows
+            continue
+        if rows.generations is not None:
+            highest = max(highest, int(rows.generations.max()))
+        mask = counts(rows, plan, generations)
+        if mask.any():
+            yield rows if mask.all() else _select(rows, mask)
+    if highest > last_generation:  # of a redo that began after this one had looked
+        expect_redo(store, highest)
+
+
+def counts(rows: parts.Rows, plan: Plan, generations: Generations | None) -> np.ndarray:
+    """Which rows are of the generation that counts of their task, bool (n,)."""
+    if generations:
+        return generations.count(_index(rows.table, plan), rows.generations)
+    return np.ones(len(rows.order), bool) if rows.generations is None else rows.generations == 0
+
+
+def _select(rows: parts.Rows, mask: np.ndarray) -> parts.Rows:
+    """The rows that a mask, bool (n,), selects; `parts` stay, though rows of them may be missing."""
+    return replace(
+        rows,
+        row_numbers=rows.row_numbers[mask],
+        order=rows.order[mask],
+        table=rows.table.filter(pa.array(mask)),
+        generations=None if rows.generations is None else rows.generations[mask],
     )
 
 
@@ -166,14 +239,7 @@ def _study_rows(
         is_valid = np.repeat([number not in problems for number in range(len(counts))], counts)
         valid_parts = tuple(part for number, part in enumerate(rows.parts) if number not in problems)
         if is_valid.any():
-            table = rows.table.filter(pa.array(is_valid))
-            yield parts.Rows(
-                file=rows.file,
-                row_numbers=rows.row_numbers[is_valid],
-                order=rows.order[is_valid],
-                table=table,
-                parts=valid_parts,
-            )
+            yield replace(_select(rows, is_valid), parts=valid_parts)
 
 
 def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
@@ -207,6 +273,8 @@ def _count_fallbacks(fallbacks: Counter[str], column: pa.ChunkedArray) -> None:
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     if not rows.num_rows:
         return
+    reseeded = pc.fill_null(rows["reseeded"], False)  # all rows of earlier versions lack it
+    rows = rows.set_column(rows.column_names.index("reseeded"), "reseeded", reseeded)
     first = Condition(*(rows[name][0].as_py() for name in Condition._fields))
     if None not in first and all(
         pc.all(pc.equal(rows[name], value)).as_py()
@@ -217,7 +285,8 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     for group in (
         rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")]).to_pylist()
     ):
-        conditions[Condition(group["threads"] or 0, group["environment"] or "")] += group["count_all"]
+        condition = Condition(group["threads"] or 0, group["environment"] or "", group["reseeded"])
+        conditions[condition] += group["count_all"]
 
 
 def _had_less_memory(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
@@ -300,13 +369,15 @@ def _by_reason(index: np.ndarray, rows: pa.Table, codes: np.ndarray, plan: Plan)
     return sorted(failures, key=lambda failure: (-failure.count, failure.reason, failure.state))
 
 
-def _conflicts(store: Store, plan: Plan, repeated: np.ndarray) -> list[tuple[int, int]]:
+def _conflicts(
+    store: Store, plan: Plan, generations: Generations | None, repeated: np.ndarray
+) -> list[tuple[int, int]]:
     """Find tasks with several ok rows whose outputs differ. This second pass is seldom needed."""
     if not len(repeated):
         return []
     digest_by_task: dict[int, bytes] = {}
     conflicting: set[int] = set()
-    for part in _study_rows(store, plan, ["status", "digest"]):
+    for part in counting_rows(store, plan, ["status", "digest"], generations):
         rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
         rows = rows.filter(
             pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
@@ -326,14 +397,16 @@ class Winner(NamedTuple):
     table: pa.Table
 
 
-def winners(store: Store, plan: Plan, columns: Sequence[str]) -> Iterator[Winner]:
+def winners(
+    store: Store, plan: Plan, columns: Sequence[str], generations: Generations | None
+) -> Iterator[Winner]:
     """Yield the ok rows that count. A later row of a task replaces an earlier one.
 
     Of several ok rows of a task one is chosen by the names of their parts, so that merging changes nothing.
     """
     best = np.full(plan.absent.size, _UINT64_MAX)
     flat_absent = plan.absent.ravel()
-    for part in _study_rows(store, plan, ["status", *columns]):
+    for part in counting_rows(store, plan, ["status", *columns], generations):
         index = _index(part.table, plan)
         is_ok = pc.equal(part.table["status"], "ok").to_numpy(zero_copy_only=False)
         candidates = np.flatnonzero(is_ok & (index >= 0))

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from modelops_dask.plan.plan import ABSENT, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
+from modelops_dask.store.fold import counts, read_generations
 from modelops_dask.store.tables import as_table
 
 MANY_SETS, SOME_SEEDS = 3, 3  # that must be equal before it is said of a study
@@ -101,12 +102,14 @@ def compare_replicates(
 
 
 def _ok_rows(store: Store, plan: Plan) -> Iterator[_Row]:
-    """One ok row of each task of the plan."""
+    """One ok row, of those that count, of each task of the plan."""
     codes = plan.blank()
     is_first = np.ones(codes.shape, bool)
     columns = ["set", "replicate", "seed", "status", "digest", "output_digests"]
+    generations = read_generations(store, plan)
     for file_rows in parts.scan(store, columns):
         is_ok = pc.equal(file_rows.table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
+        is_ok &= counts(file_rows, plan, generations)
         for start in range(0, len(is_ok), _ROWS_AT_ONCE):  # the first may be enough
             ok = start + np.flatnonzero(is_ok[start : start + _ROWS_AT_ONCE])
             rows = file_rows.table.take(pa.array(ok)).to_pylist()

@@ -35,6 +35,7 @@ class Sampled:
     executor: str
     threads: int
     environment: str
+    reseeded: bool  # whether the model's own generators were seeded before it
 
 
 Rerun = Callable[[Sampled], tuple[dict[str, bytes], str]]
@@ -112,6 +113,7 @@ def _rerun(
             executor=row.get("executor") or "",
             threads=row.get("threads") or 0,
             environment=row.get("environment") or "",
+            reseeded=row.get("reseeded") is True,
         )
         task = f"{number}/{replicate}"
         report.rerun += 1

@@ -108,6 +108,7 @@ def run(
     settings: Settings | None = None,
     shape: Shape | None = None,
     retry: Collection[str] = (),
+    redo: str = "",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Result:
     """Run what is pending of a study, and build its tables.
@@ -115,7 +116,8 @@ def run(
     `store` is a folder or a URL, out/NAME by default. Tasks run on the workers of `client`, which then are as
     they were started (ClusterFailed when they cannot run studies), or on worker processes of this machine:
     `settings` from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of
-    failed and poisoned, whose tasks are tried again.
+    failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose results are replaced:
+    "executor=KIND", tasks as "SET/REPLICATE,...", or "all".
 
     Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
     results from different environments, is a warning. Raises MopsError: AlreadyRunning,
@@ -146,7 +148,14 @@ def run(
         memory.ask_workers(client, study.spec.resources) if client else memory.compute_local(shape, settings)
     )
     summary = drive(
-        study.spec, bundle, study_store, connect, retry=retry, memory=task_memory, watcher=watcher
+        study.spec,
+        bundle,
+        study_store,
+        connect,
+        retry=retry,
+        redo=redo,
+        memory=task_memory,
+        watcher=watcher,
     )
     return Result(summary, study)
 

@@ -17,7 +17,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -71,8 +71,9 @@ class RunContext:
 class Batch:
     """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
     poisoned. `alone` are those that died of want of memory, `fresh` those that failed: they get a new process
-    each. `needed_bytes` is what a task should need, 0 if
-    that is not known; one that held `most_bytes` and ran out of memory had all that there is.
+    each. `needed_bytes` is what a task should need, 0 if that is not known; one that held `most_bytes` and
+    ran out of memory had all that there is. `generations` are those of the rows of tasks that are run again:
+    (start, stop, generation).
     """
 
     context: RunContext
@@ -84,6 +85,7 @@ class Batch:
     fresh: frozenset[int] = frozenset()
     needed_bytes: int = 0
     most_bytes: int = 0  # 0: not known
+    generations: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def n_tasks(self) -> int:
@@ -140,7 +142,8 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     bundle = study_bundle(context, runtime.settings)
     pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone or batch.fresh))
     assert context.mark is not None, "__post_init__ reads it"
-    rows = _Rows(plan, kind, context.mark, str(bundle.path))
+    reseeded = is_reseeding(bundle, runtime)
+    rows = _Rows(plan, kind, context.mark, str(bundle.path), generations=batch.generations, reseeded=reseeded)
     n_runners, n_threads, limit_bytes = share(context.request, runtime)
     entrypoint, preset = plan.entrypoint, runtime.settings.preset
     start = time.monotonic()
@@ -238,6 +241,11 @@ def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
     return n_runners, 0, runtime.runner_limit_bytes
 
 
+def is_reseeding(bundle: Bundle, runtime: "Runtime") -> bool:
+    """Whether a worker seeds the model's own generators before each task; threads of one process cannot."""
+    return bundle.reseeds and not (runtime.settings.executor_type == "direct" and runtime.threads > 1)
+
+
 class _Pieces:
     """The tasks of a batch, in pieces that take about PIECE_SECONDS: each is one call of the executor.
 
@@ -273,16 +281,28 @@ class _Pieces:
 class _Rows:
     """The rows of a batch as any thread has them: counted and encoded a row group at a time, then let go."""
 
-    def __init__(self, plan: Plan, kind: str, mark: PartMark, folder: str) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        kind: str,
+        mark: PartMark,
+        folder: str,
+        *,
+        generations: Sequence[tuple[int, int, int]],
+        reseeded: bool,
+    ) -> None:
         """`folder` is the bundle's."""
         self._plan, self._kind, self._folder = plan, kind, folder
+        self._generations = {
+            index: generation for start, stop, generation in generations for index in range(start, stop)
+        }
         self.failures: list[Failed] = []
         self.peak_bytes = 0
         self.output_bytes = 0
         self.empty: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()  # why -> tasks
         self.fallback_seconds: defaultdict[str, float] = defaultdict(float)
-        self._part = parts.Encoder(mark)
+        self._part = parts.Encoder(mark, reseeded)
         self._waiting: list[Attempt] = []
         self._waiting_bytes = 0
         self._lock = threading.Lock()
@@ -312,6 +332,10 @@ class _Rows:
 
     def _flush(self) -> None:
         rows, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._generations:
+            rows = [
+                row._replace(generation=self._generations.get(_index(row, self._plan), 0)) for row in rows
+            ]
         columns = parts.columns(rows)
         _count(columns, self._kind)
         self.failures += _failures(rows, self._plan, self._folder)
@@ -407,9 +431,10 @@ def _store_not_seen(store: Store) -> BadInput:
 
 @lru_cache(maxsize=2)
 def study_bundle(context: RunContext, settings: Settings) -> Bundle:
-    """This worker's copy of the bundle, with the packages that its study installs."""
+    """This worker's copy of the bundle, with the packages that its study installs, and as it seeds."""
     bundle = fetch_bundle(context.bundle, settings.bundles_cache_dir)
     try:
+        bundle = replace(bundle, reseeds=read_study(context.store).reseeds)
         return packages.pin(context.store, bundle, settings)
     except NoStudy:
         raise _store_not_seen(context.store) from None

@@ -117,6 +117,7 @@ class _Dispatcher:
         self.fleet, self.context, self.plan, self.limits = fleet, context, plan, limits
         self.inbox, self.on_progress = inbox, on_progress
         self.ledger = Ledger(plan, state, limits.max_attempts)
+        self.generations = state.generations
         self.backlog = backlog
         self.suspects = Suspects()
         self.losses = Losses(limits.reason_seconds)
@@ -224,6 +225,7 @@ class _Dispatcher:
             fresh=self.ledger.find_failed_before(ranges),
             needed_bytes=self.ledger.needed_bytes(ranges),
             most_bytes=int(CLEARLY_LESS * self.limits.task_bytes),
+            generations=self.generations.runs(ranges) if self.generations else (),
         )
         self.fleet.send(worker, batch, suspect)
 
@@ -279,7 +281,8 @@ class _Dispatcher:
 
     def _stop_if_useless(self) -> None:
         """Raise the verdict once nothing runs any more that could end ok."""
-        if self._is_useless and self.backlog.unfinished and not self.fleet.busy:
+        is_unfinished = self.backlog.unfinished or self.suspects
+        if self._is_useless and is_unfinished and not self.fleet.busy:
             pending = self.ledger.counts["pending"]
             n_workers = len(self.fleet.workers)
             if verdict := self.cause.verdict(self.context.store, self.plan.replicates, pending, n_workers):
@@ -367,6 +370,7 @@ class _Dispatcher:
             reason=loss.reason,
             error=memory_text,
             limit_bytes=self.limits.task_bytes if memory_text else 0,
+            generation=self.generations.of_task(index) if self.generations else 0,
         )
         parts.write(self.context.store, [row], self.context.mark)
         failed = Failed(index, status, loss.reason)

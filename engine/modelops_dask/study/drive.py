@@ -30,6 +30,7 @@ from modelops_dask.store.fold import State, fold
 from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.requests import is_last
+from modelops_dask.store.selection import begin_redo, parse_selection
 from modelops_dask.store.study import OtherStudy, begin, check_same, read_plan
 from modelops_dask.study import dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
@@ -78,6 +79,8 @@ def drive(
     connect: Callable[[], AbstractContextManager["Client"]],
     *,
     retry: Collection[str] = (),
+    redo: str = "",
+    redo_request: str = "",
     pilot: int | None = None,
     share: Chunk | None = None,
     memory: TaskMemory | None = None,
@@ -88,15 +91,18 @@ def drive(
 ) -> Summary:
     """Run what is pending of a study and compact the results.
 
-    `retry` names states, of failed and poisoned, whose tasks are tried again. With `pilot`, run only so many
+    `retry` names states, of failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose
+    results are replaced (store/selection.py); with a `redo_request`, once for all runs of that request. With
+    `pilot`, run only so many
     of the pending tasks, from all over the study, and write no tables. With `share`, run a chunk: the
     Summary is of its tasks, or, where these were the last, of the study. `memory` is what the workers have,
     if that is known: with it a run in which no task fits stops early, and its verdict has values. `inbox`
     takes events from others, such as Stop. `was_disrupted` is for a run that nobody typed, such as the next
     pod of a Job: whether the cluster ended the pod before it for reasons of its own. If it did not, and that
     pod was killed while it merged or wrote tables, the same is not tried again. Raises TablesNeedMemory,
-    AlreadyRunning, OtherStudy, CannotFit, and what dispatch.run raises.
+    AlreadyRunning, OtherStudy, BadSelection, CannotFit, and what dispatch.run raises.
     """
+    selection = parse_selection(redo) if redo else None
     if memory:
         limits = replace(limits, memory=memory)
     chunk = share.number if share else None
@@ -115,6 +121,8 @@ def drive(
         )
         try:
             plan = begin(store, spec, bundle.digest, watcher.note)
+            if selection:
+                begin_redo(store, plan, selection, request=redo_request, note=watcher.note)
             return study_run.run(plan, share, retry, pilot)
         except OtherStudy as error:
             error.changes = _changes(bundle, error)
@@ -179,7 +187,8 @@ class _StudyRun:
             run_progress = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
             profile.save(self.store)
             state = self.fold(plan)
-            if pilot or run_progress.done < run_progress.total:
+            # Also when a redo began meanwhile: what it names is pending again.
+            if pilot or run_progress.done < run_progress.total or state.counts()["pending"]:
                 return replace(self.summary(plan, state, run_progress), interrupted=not pilot)
         if not share:
             return self.tables(plan, state, run_progress)

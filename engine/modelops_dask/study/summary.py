@@ -12,7 +12,7 @@ from modelops_dask.store import parts
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.failures import telling_lines
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
+from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, counts, fold
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
 from modelops_dask.store.separation import find_separation
@@ -66,7 +66,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         entrypoint=plan.entrypoint,
         total=plan.n_tasks,
         counts=state.counts(),
-        failures=_with_messages(store, state.failures),
+        failures=_with_messages(store, plan, state),
         conflicts=state.conflicts,
         skipped=state.skipped,
         share=plan.share,
@@ -98,14 +98,16 @@ def _describe_variation(store: Store, plan: Plan) -> str:
     )
 
 
-def _with_messages(store: Store, failures: list[Failure]) -> list[Failure]:
+def _with_messages(store: Store, plan: Plan, state: State) -> list[Failure]:
     """The failures, with the message of their task's error: rows of earlier versions do not have it, so it is
     looked up for the most frequent ones.
     """
+    failures = state.failures
     first = failures[:MESSAGES]
     if all(failure.message for failure in first):
         return [_shorten(failure) for failure in failures]
-    texts = parts.read_errors(store, {(failure.set, failure.replicate) for failure in first})
+    tasks = {(failure.set, failure.replicate) for failure in first}
+    texts = parts.read_errors(store, tasks, lambda rows: counts(rows, plan, state.generations))
     with_messages = []
     for failure in first:
         error = texts.get((failure.set, failure.replicate), "")

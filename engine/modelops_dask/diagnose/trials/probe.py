@@ -103,8 +103,8 @@ def run(
 
     After timeout_seconds, start and all tasks together, the process and all that it started are killed; what
     it said before is kept. A task that fails does not end the run. threads of native code: as in
-    executors.Task. Global generators are seeded if settings.seed_globals says so. Raises BadInput: no wire
-    function, no environment.
+    executors.Task. Global generators are seeded if settings.seed_globals says so, those of the model if
+    bundle.reseeds does. Raises BadInput: no wire function, no environment.
     """
     deadline = time.monotonic() + timeout_seconds
     probe = Probe(
@@ -112,6 +112,7 @@ def run(
         bundle.path,
         find_wire(bundle.path),
         seed_globals=settings.seed_globals,
+        reseeds=bundle.reseeds,
         keep_pythonpath=settings.executor_environment == "image",
         threads=threads,
         numba_cache=Path(f"{bundle.path}.numba"),
