@@ -112,15 +112,16 @@ class CommonCause:
     @property
     def is_alike(self) -> bool:
         """Whether all scouts failed for good, and alike."""
+        if not (self._is_open and self._scouts) or len(self._ended) < len(self._scouts):
+            return False
         kinds = {(failed.reason, failed.line) for failed in self._ended.values()}
-        is_complete = bool(self._scouts) and len(self._ended) == len(self._scouts)
-        are_of_model = all(_is_of_model(failed) for failed in self._ended.values())
-        return self._is_open and is_complete and len(kinds) == 1 and are_of_model
+        return len(kinds) == 1 and all(map(_is_of_model, self._ended.values()))
 
     def starts_fail(self, n_workers: int) -> bool:
         """Whether the model does not start, on any of n_workers as far as was tried."""
-        has_enough_workers = len(self._starts) >= min(STARTS, n_workers)
-        return self._is_open and self._starts.total() >= STARTS and has_enough_workers
+        if not (self._is_open and self._starts):
+            return False
+        return self._starts.total() >= STARTS and len(self._starts) >= min(STARTS, n_workers)
 
     def choose(self, indices: Sequence[int]) -> None:
         """Scouts, by task index."""

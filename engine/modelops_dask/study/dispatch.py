@@ -281,7 +281,8 @@ class _Dispatcher:
 
     def _stop_if_useless(self) -> None:
         """Raise the verdict once nothing runs any more that could end ok."""
-        if self._is_useless and self.backlog.unfinished and not self.fleet.busy:
+        is_unfinished = self.backlog.unfinished or self.suspects
+        if self._is_useless and is_unfinished and not self.fleet.busy:
             pending = self.ledger.counts["pending"]
             n_workers = len(self.fleet.workers)
             if verdict := self.cause.verdict(self.context.store, self.plan.replicates, pending, n_workers):
