@@ -83,6 +83,16 @@ retry = click.option(
     help="Try tasks of these states again: failed,poisoned.",
 )
 
+check = click.option(
+    "--check",
+    "n_checks",
+    metavar="N",
+    type=click.IntRange(0, 1000),
+    default=3,
+    show_default=True,
+    help="At the end, run N tasks again, each alone in a new process, and compare; 0: none.",
+)
+
 sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="One value, as in helm.")
 
 namespace = click.option(

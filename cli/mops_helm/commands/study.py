@@ -106,6 +106,7 @@ def plan(
     help="Use the workers of a Dask scheduler, such as tcp://HOST:8786.",
 )
 @options.retry
+@options.check
 @click.option(
     "--progress",
     "progress_format",
@@ -126,6 +127,7 @@ def run(
     store: str | None,
     scheduler: str,
     retry: Sequence[str],
+    n_checks: int,
     progress_format: "ProgressFormat",
     output: OutputFormat,
 ) -> None:
@@ -135,6 +137,7 @@ def run(
     """
     from modelops_dask.plan.spec import load
     from mops_helm.render import study_plan, study_summary
+    from mops_helm.render.self_check import Origin
     from mops_helm.study import command_line, progress, studies
 
     value_flags = command_line.format_value_flags(preset_names, files, sets)
@@ -153,11 +156,18 @@ def run(
                 workers,
                 watcher=progress.watch_with(reporter),
                 retry=retry,
+                n_checks=n_checks,
             )
         except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
             reporter.say(f"Interrupted. The same command goes on:\n  {command}")
             sys.exit(130)
-        click.echo(study_summary.render_summary(summary, output, value_flags))
+        origin = Origin(
+            spec=str(spec_path),
+            flags=command_line.format_shape_flags(preset_names, files, sets),
+            binds_executor=command_line.binds_executor(sets),
+            bundle=bundle or "",
+        )
+        click.echo(study_summary.render_summary(summary, output, value_flags, origin))
         reporter.say(study_summary.render_next_step(summary, command, str(spec_path)))
     sys.exit(summary.exit_code)
 

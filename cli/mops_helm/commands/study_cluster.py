@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     help="Where results are kept, as pods see it.  [default: NAME-DIGEST in studies.store of the release]",
 )
 @options.retry
+@options.check
 @click.option("--watch", is_flag=True, help="Follow it, and end with its exit status.")
 def submit(
     *,
@@ -46,6 +47,7 @@ def submit(
     bundle: str | None,
     store: str,
     retry: Sequence[str],
+    n_checks: int,
     watch: bool,
 ) -> None:
     """Run a study in the cluster as a Job, or go on with it; this machine may go away.
@@ -55,6 +57,7 @@ def submit(
     from modelops_dask.kube import connect, study_jobs
     from modelops_dask.plan.spec import load
     from modelops_dask.settings import Settings
+    from modelops_dask.study.check import N_TASKS
     from mops_helm.render import study_plan, submitted_studies
     from mops_helm.study import command_line, pod_reader, studies, submission
 
@@ -67,13 +70,15 @@ def submit(
     model = studies.fetch_bundle(spec, bundle, Settings.from_env())
     cluster = connect.connect(context, namespace)
     location = submitted_studies.render_location_flags(cluster.namespace, context)
-    flags = (("--chunks", chunks), ("--bundle", bundle), ("--store", store))
+    check_flag = ("--check", "" if n_checks == N_TASKS else str(n_checks))
+    flags = (("--chunks", chunks), ("--bundle", bundle), ("--store", store), check_flag)
     request = submission.SubmitRequest(
         spec=spec,
         bundle=model,
         chunks=chunks or 0,
         store=store,
         retry=retry,
+        n_checks=n_checks,
         command=command_line.format_submit_command(spec_path, location, release, flags),
     )
     submitted_study = submission.submit(

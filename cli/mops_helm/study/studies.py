@@ -26,6 +26,7 @@ from modelops_dask.store.bundles import find_bundle
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.study import events, packages
+from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.summary import Summary
 from modelops_dask.workers import memory
@@ -117,6 +118,7 @@ def run_study(
     watcher: Watcher,
     retry: Collection[str] = (),
     pilot: int | None = None,
+    n_checks: int = N_TASKS,
 ) -> Summary:
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once.
 
@@ -128,6 +130,7 @@ def run_study(
         watcher: Is told of phases, progress and what a person should know.
         retry: States of tasks to try again: failed, poisoned.
         pilot: Run only so many tasks, from all over the study.
+        n_checks: Check so many tasks at the end.
     """
     inbox: SimpleQueue[events.Event] = SimpleQueue()
 
@@ -149,6 +152,7 @@ def run_study(
             client,
             retry=retry,
             pilot=pilot,
+            n_checks=n_checks,
             memory=task_memory,
             inbox=inbox,
             watcher=watcher,

@@ -25,6 +25,7 @@ from modelops_dask.kube.study_jobs import StudyJob
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store.files import Store
 from modelops_dask.study import profile
+from modelops_dask.study.check import N_TASKS
 from mops_helm.study.progress import format_duration
 
 SHARED = "/shared"  # where pods have the release's shared volume
@@ -39,6 +40,7 @@ class SubmitRequest:
     chunks: int = 0
     store: str = ""
     retry: Sequence[str] = ()
+    n_checks: int = N_TASKS
     command: str = ""  # what was typed
 
 
@@ -189,6 +191,8 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
         args += ["--scheduler", offer.facts["scheduler"]]
     if request.retry:
         args += ["--retry", ",".join(request.retry)]
+    if request.n_checks != N_TASKS:  # images of before do not know the flag
+        args += ["--check", str(request.n_checks)]
     order = Order(
         name=name,
         study=request.spec.name,

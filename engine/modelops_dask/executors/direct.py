@@ -9,11 +9,14 @@ go. For debugging and for models that keep nothing.
 
 import itertools
 import logging
+import os
 import random
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from os import _exit, getpid  # a model may replace those of the module
 from types import ModuleType, TracebackType
 
@@ -23,6 +26,8 @@ from modelops_dask.environments import venv
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_outcome, native_threads, runner
 from modelops_dask.executors.messages import LOST_CONNECTION
+from modelops_dask.executors.process import Runner
+from modelops_dask.executors.warm import WarmExecutor
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
 
@@ -39,6 +44,9 @@ class DirectExecutor(Executor):
     """
 
     def __init__(self, settings: Settings, threads: int = 1) -> None:
+        self._settings = settings
+        # A new process inherits these, and tasks may have changed them by then.
+        self._lone_runner = type("LoneRunner", (Runner,), {"VARIABLES": dict(os.environ), "UMASK": _umask()})
         self._pid = getpid()
         self._alone = threads == 1
         self._seeds = self._alone and settings.seed_globals
@@ -53,6 +61,7 @@ class DirectExecutor(Executor):
         self._environment = venv.digest_of_process()
         self._bundle: Bundle | None = None
         self._wire: runner.Wire | None = None
+        self._import_seconds = 0.0
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
             "task time limits are not enforced"
@@ -98,6 +107,18 @@ class DirectExecutor(Executor):
         finally:
             self._leave()
 
+    def run_alone(self, task: Task) -> Outcome:
+        """Run a task in a new process of this interpreter, with limits of time and memory."""
+        settings = replace(
+            self._settings, executor_environment="image", force_fresh_venv=False, max_process_reuse=1
+        )
+        with WarmExecutor(settings, limit=1, kind=self._lone_runner) as executor:
+            return executor.run_alone(task)
+
+    def start_seconds(self, bundle: Bundle) -> float:
+        """How long the import of the model took in this process; 0 while that is not known."""
+        return self._import_seconds if self._bundle == bundle else 0.0
+
     def _call(self, wire: "runner.Wire", task: Task) -> runner.Answer:
         if self._seeds:
             seeding.seed_globals(task.seed)
@@ -137,8 +158,10 @@ class DirectExecutor(Executor):
                 self._forget()
                 self._bundle, self._wire = bundle, None
             if self._wire is None:
+                started = time.monotonic()
                 try:
                     self._wire = runner.load_wire(str(bundle.path), find_wire(bundle.path))
+                    self._import_seconds = time.monotonic() - started
                 except runner.WireNotFound as error:
                     raise BadInput(f"bundle {bundle.path}: {error}") from None
                 finally:
@@ -162,6 +185,13 @@ class DirectExecutor(Executor):
                 del sys.modules[name]
         sys.path[:] = [path for path in sys.path if not f"{path}/".startswith(tree)]
         self._bundle = self._wire = None
+
+
+def _umask() -> int:
+    """The umask of this process. It can only be read by setting it, so other threads must not run yet."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
 
 
 def _have_dask_draw_elsewhere() -> None:

@@ -38,6 +38,7 @@ from modelops_dask.store.files import Store
 from modelops_dask.store.requests import numbers_in_spec
 from modelops_dask.study import events, packed
 from modelops_dask.study.breaker import DRIVER_MEMORY, CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
+from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
 from modelops_dask.study.summary import INTERRUPTED, Summary, read_summary
@@ -95,6 +96,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--shape", type=_parse_shape, metavar="JSON", help="of a worker pod (shape.Shape)")
     parser.add_argument("--retry", default="", help="states to try again: failed,poisoned")
+    parser.add_argument("--check", type=int, default=N_TASKS, help="tasks to check at the end; 0: none")
     parser.add_argument("--wait-seconds", type=float, default=WAIT_SECONDS, help="for scheduler and workers")
     arguments = parser.parse_args(argv)
     arguments.retry = [state for state in arguments.retry.split(",") if state]
@@ -141,6 +143,7 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
                 connect,
                 retry=arguments.retry,
                 share=arguments.share,
+                n_checks=arguments.check,
                 memory=arguments.shape and memory_of(arguments.shape, settings),
                 limits=limits,
                 inbox=inbox,

@@ -14,6 +14,7 @@ from modelops_dask.report.figures import Figures
 from modelops_dask.report.measurement import Measurement
 from modelops_dask.report.space import Maps
 from modelops_dask.shape import MIB
+from modelops_dask.store.checks import describe
 
 SHOWN_REASONS = 50
 ERROR_CHARACTERS = 20_000  # of a traceback, its end
@@ -161,6 +162,8 @@ def _render_notes(measurement: Measurement) -> str:
     if state.conflicts:
         tasks_text = ", ".join(f"{s}/{r}" for s, r in state.conflicts[:10])
         notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {tasks_text}.")
+    if measurement.self_check:
+        notes += describe(measurement.self_check)
     if not notes:
         return ""
     return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"

@@ -9,6 +9,7 @@ from typing import Any
 from modelops_dask.plan.plan import Chunk, Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
+from modelops_dask.store.checks import SelfCheck, read_self_check
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
@@ -39,6 +40,7 @@ class Summary:
     mixed: str = ""  # results from different conditions, in words
     fallbacks: dict[str, int] = field(default_factory=dict)  # why another executor ran tasks -> how many
     variation: str = ""  # replicates that are equal, or differ against what was stated, in words
+    self_check: SelfCheck | None = None  # None: there was none
     interrupted: bool = False
     driver: RunningDriver | None = None  # who runs it now
     share: Chunk | None = None  # of a chunk; None: all of the study
@@ -46,12 +48,13 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: all ok; 3: some failed, were poisoned or are in conflict; 130: interrupted, goes on when run
-        again.
+        """0: all ok; 3: some failed, were poisoned, are in conflict, or a self-check found other results;
+        130: interrupted, goes on when run again.
         """
         if self.interrupted:
             return INTERRUPTED
         n_bad = self.counts["failed"] + self.counts["poisoned"] + len(self.conflicts)
+        n_bad += len(self.self_check.different) if self.self_check else 0
         return 3 if n_bad or self.problem else 0
 
 
@@ -69,6 +72,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         mixed=describe_differences(state.conditions),
         fallbacks=dict(state.fallbacks.most_common()),
         variation=_describe_variation(store, plan),
+        self_check=read_self_check(store, plan),
     )
 
 
@@ -154,6 +158,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
         "mixed": summary.mixed,
         "fallbacks": summary.fallbacks,
         "variation": summary.variation,
+        "self_check": summary.self_check and summary.self_check.as_json(),
         "problem": summary.problem,
         "hint": summary.hint,
         "results": list(summary.results),
