@@ -74,6 +74,10 @@ generate: dev  ## Write the chart's values.yaml and values.schema.json from sche
 leaks: dev  ## Measure what tasks find of those before them, and write the table in docs/executors.md
 	$(VENV)/python tests/leak_matrix.py
 
+.PHONY: check-matrix
+check-matrix: dev  ## Run leaking and healthy models under every preset; who says so? CELLS and SEED sample (hours)
+	PYTHONPATH=tests $(VENV)/python tests/self_check_matrix.py $(CELLS:%=--cells %) $(SEED:%=--seed %)
+
 .PHONY: bench
 bench: .venv/.bench  ## Measure against stated bounds, side by side in one run of about ten minutes
 	$(VENV)/python benchmarks/run.py

@@ -103,6 +103,16 @@ redo = click.option(
     help="Replace results that are there: executor=KIND (those that it made), SET/REPLICATE,… or all.",
 )
 
+check = click.option(
+    "--check",
+    "n_checks",
+    metavar="N",
+    type=click.IntRange(0, 1000),
+    default=3,
+    show_default=True,
+    help="At the end, run N tasks again, each alone in a new process, and compare; 0: none.",
+)
+
 sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="One value, as in helm.")
 
 namespace = click.option(

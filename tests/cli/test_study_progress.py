@@ -31,7 +31,7 @@ def test_progress_as_json_has_phases_counts_and_the_next_step(tmp_path):
     seen = events(done.stderr)
     assert len(seen) == len(done.stderr.splitlines()), "every line is an object"
     phases = [event["phase"] for event in seen if event["event"] == "phase"]
-    assert phases == ["workers", "environment", "canary", "running", "compacting"]
+    assert phases == ["workers", "environment", "canary", "running", "checking", "compacting"]
     last = [event for event in seen if event["event"] == "progress"][-1]
     counts = [last[name] for name in ("total", "done", "ok", "failed", "poisoned")]
     assert counts == [40, 40, 39, 1, 0] and last["peak_bytes"] > 2**20

@@ -275,36 +275,6 @@ def test_nothing_is_written(files):
     assert tree(files) == before
 
 
-def test_sampled_tasks_are_run_again_and_compared(files, plan):
-    asked = []
-
-    def rerun(task):
-        asked.append((task.set, task.replicate))
-        made = outputs(plan.task(plan.index(task.set, task.replicate)))
-        return (
-            ({**made, "meta/é": b"now other"}, "e2") if (task.set, task.replicate) == (0, 1) else (made, "e1")
-        )
-
-    report = verify(files.location(), 5, rerun)
-    assert report.rerun == 5 and len(set(asked)) == 5
-    verify(files.location(), 5, rerun)
-    assert asked[5:] == asked[:5], "the same sample for the same store"
-    report = verify(files.location(), 100, rerun)
-    assert report.rerun == 8
-    (finding,) = report.findings
-    assert (finding.code, finding.location) == ("RERUN", "0/1") and "meta/é" in finding.message
-    assert "environment e2" in finding.message
-
-
-@pytest.mark.usefixtures("plan")
-def test_a_task_that_fails_when_it_is_run_again(files):
-    def rerun(_):
-        raise RuntimeError("died, killed by signal 9")
-
-    (finding,) = verify(files.location(), 1, rerun).findings
-    assert finding.code == "RERUN" and "signal 9" in finding.message
-
-
 def test_a_defect_in_json_keeps_the_keys_that_scripts_read():
     defect = Defect("TORN", "parts/a.parquet", "is torn")
     assert list(defect.as_json().items()) == [

@@ -107,6 +107,7 @@ def plan(
 )
 @options.retry
 @options.redo
+@options.check
 @click.option(
     "--progress",
     "progress_format",
@@ -128,6 +129,7 @@ def run(
     scheduler: str,
     retry: Sequence[str],
     redo: str,
+    n_checks: int,
     progress_format: "ProgressFormat",
     output: OutputFormat,
 ) -> None:
@@ -138,6 +140,7 @@ def run(
     from modelops_dask.plan.spec import load
     from modelops_dask.study.common_cause import FailsAlike
     from mops_helm.render import study_plan, study_summary
+    from mops_helm.render.self_check import Origin
     from mops_helm.study import command_line, progress, studies
 
     value_flags = command_line.format_value_flags(preset_names, files, sets)
@@ -157,6 +160,7 @@ def run(
                 watcher=progress.watch_with(reporter),
                 retry=retry,
                 redo=redo,
+                n_checks=n_checks,
             )
         except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
             same_command = " ".join(filter(None, (command, command_line.format_flags([("--redo", redo)]))))
@@ -165,7 +169,13 @@ def run(
         except FailsAlike as error:
             error.flags = value_flags
             raise
-        click.echo(study_summary.render_summary(summary, output, value_flags))
+        origin = Origin(
+            spec=str(spec_path),
+            flags=command_line.format_shape_flags(preset_names, files, sets),
+            binds_executor=command_line.binds_executor(sets),
+            bundle=bundle or "",
+        )
+        click.echo(study_summary.render_summary(summary, output, value_flags, origin))
         reporter.say(study_summary.render_next_step(summary, command, str(spec_path)))
     sys.exit(summary.exit_code)
 

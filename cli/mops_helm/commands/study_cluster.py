@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @options.retry
 @options.redo
+@options.check
 @click.option("--watch", is_flag=True, help="Follow it, and end with its exit status.")
 def submit(
     *,
@@ -48,6 +49,7 @@ def submit(
     store: str,
     retry: Sequence[str],
     redo: str,
+    n_checks: int,
     watch: bool,
 ) -> None:
     """Run a study in the cluster as a Job, or go on with it; this machine may go away.
@@ -57,6 +59,7 @@ def submit(
     from modelops_dask.kube import connect, study_jobs
     from modelops_dask.plan.spec import load
     from modelops_dask.settings import Settings
+    from modelops_dask.study.check import N_TASKS
     from mops_helm.render import study_plan, submitted_studies
     from mops_helm.study import command_line, pod_reader, studies, submission
 
@@ -69,7 +72,8 @@ def submit(
     model = studies.fetch_bundle(spec, bundle, Settings.from_env())
     cluster = connect.connect(context, namespace)
     location = submitted_studies.render_location_flags(cluster.namespace, context)
-    flags = (("--chunks", chunks), ("--bundle", bundle), ("--store", store))
+    check_flag = ("--check", "" if n_checks == N_TASKS else str(n_checks))
+    flags = (("--chunks", chunks), ("--bundle", bundle), ("--store", store), check_flag)
     request = submission.SubmitRequest(
         spec=spec,
         bundle=model,
@@ -77,6 +81,7 @@ def submit(
         store=store,
         retry=retry,
         redo=redo,
+        n_checks=n_checks,
         command=command_line.format_submit_command(spec_path, location, release, flags),
     )
     submitted_study = submission.submit(

@@ -39,11 +39,14 @@ def status(
     if watch:
         raise click.UsageError("--watch is for studies in the cluster: add -n NAMESPACE")
     from modelops_dask.store.files import Store
-    from modelops_dask.study import summary
+    from modelops_dask.study.summary import read_summary
+    from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin
     from mops_helm.study.command_line import format_flags
 
     flags = format_flags([("--spec", spec_path)])
-    click.echo(study_summary.render_summary(summary.read_summary(Store(study), spec=spec), output, flags))
+    origin = Origin(spec=str(spec_path)) if spec_path else UNKNOWN_ORIGIN
+    summary = read_summary(Store(study), spec=spec)
+    click.echo(study_summary.render_summary(summary, output, flags, origin))
 
 
 @click.command()
@@ -167,7 +170,8 @@ def verify(
     """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
 
     Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
-    --sample; each task runs with the executor that it ran with. In the cluster they are the study's own.
+    --sample: each task runs alone in a new process, then all of them in one. In the cluster they are the
+    study's own.
     """
     spec = _load_spec(spec_path, namespace, context)
     if namespace or context:
@@ -176,11 +180,13 @@ def verify(
         arguments = ["--sample", str(sample), "-o", output]
         sys.exit(_read_in_cluster(study, namespace, context, "verify", arguments, stdout=sys.stdout.buffer))
     from mops_helm.render import study_verification
+    from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin
     from mops_helm.study import studies, verification
 
     workers = studies.choose_workers(preset_names, files, sets)
     report = verification.verify_study(study, sample, bundle, workers, spec)
-    click.echo(study_verification.render_verification(report, output))
+    origin = Origin(spec=str(spec_path) if spec_path else UNKNOWN_ORIGIN.spec, bundle=bundle or "")
+    click.echo(study_verification.render_verification(report, output, origin))
     sys.exit(3 if report.findings else 0)
 
 

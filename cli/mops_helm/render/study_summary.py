@@ -15,6 +15,7 @@ from modelops_dask.study.presence import RunningDriver
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary, summary_fields
 from mops_helm.forms import OutputFormat, render_data, shorten_path
+from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin, render_self_check, self_check_fields
 from mops_helm.study.progress import PHASES, format_duration, format_rate
 
 SHOWN_FAILURES = 10
@@ -23,14 +24,17 @@ SHOWN_CONFLICTS = 5
 SHOWN_NAMES = 3
 
 
-def render_summary(summary: Summary, output: OutputFormat, flags: str = "") -> str:
+def render_summary(
+    summary: Summary, output: OutputFormat, flags: str = "", origin: Origin = UNKNOWN_ORIGIN
+) -> str:
     """Tasks by state, what the run did, failures with the command that reproduces each, where the results
     are.
 
-    `flags` are those of the command that chose the workers, for the commands that are suggested.
+    `flags` are those of the command that chose the workers, for the commands that are suggested; `origin` is
+    where the study came from, for those that run it again.
     """
     if output != "table":
-        return render_data(_summary_fields(summary, flags), output)
+        return render_data(_summary_fields(summary, flags, origin), output)
     store = shorten_path(summary.store)
     lines = [f"Study in {store}: {summary.total:,} tasks of {summary.entrypoint}"]
     lines += [
@@ -52,6 +56,8 @@ def render_summary(summary: Summary, output: OutputFormat, flags: str = "") -> s
         )
     lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
     lines += _render_fallbacks(summary)
+    if summary.self_check:
+        lines += render_self_check(summary.self_check, summary.store, origin)
     lines += [render_redo(redo) for redo in summary.redos]
     lines += filter(None, [summary.mixed, summary.variation, summary.problem])
     if summary.results:
@@ -162,8 +168,9 @@ def render_reproduction(summary: Summary, failure: Failure, flags: str) -> str:
     return f"mops-helm study try {store} --task {task} {flags}".rstrip()
 
 
-def _summary_fields(summary: Summary, flags: str) -> dict[str, Any]:
+def _summary_fields(summary: Summary, flags: str, origin: Origin) -> dict[str, Any]:
     facts = summary_fields(summary)
+    facts["self_check"] = self_check_fields(summary.self_check, summary.store, origin)
     for reason, failure in zip(facts["by_reason"], summary.failures, strict=True):
         reason["reproduce"] = render_reproduction(summary, failure, flags)
     return facts

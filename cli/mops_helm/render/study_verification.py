@@ -7,10 +7,13 @@ import shlex
 
 from modelops_dask.store.verify_tasks import Report
 from mops_helm.forms import OutputFormat, render_data, shorten_path
+from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin, render_commands
 
 
-def render_verification(report: Report, output: OutputFormat) -> str:
-    """What was looked at, then a line per finding: its code, where, what it is and what to do."""
+def render_verification(report: Report, output: OutputFormat, origin: Origin = UNKNOWN_ORIGIN) -> str:
+    """What was looked at, then a line per finding: its code, where, what it is and what to do. `origin` is
+    for the commands that run the study again.
+    """
     if output != "table":
         fields = {
             "store": report.store,
@@ -19,6 +22,7 @@ def render_verification(report: Report, output: OutputFormat) -> str:
             "tasks": report.tasks,
             "attempts": report.rows,
             "run_again": report.rerun,
+            "not_comparable": [{"task": task, "why": why} for task, why in report.not_comparable],
             "results_checked": report.tables,
             "possibly_affected": dict(report.affected),
             "warning": report.warning,
@@ -35,10 +39,24 @@ def render_verification(report: Report, output: OutputFormat) -> str:
     for defect in report.findings:
         location = f"{defect.location} " if defect.location else ""
         lines.append(f"{defect.code:<11} {location}{defect.message}")
+    lines += [f"Not comparable: {task}: {why}" for task, why in report.not_comparable]
+    n_left = report.rerun - len(report.not_comparable)
     if not report.findings:
-        lines.append("Nothing else is wrong." if report.warning else "Nothing is wrong.")
+        rest = (
+            "" if n_left or not report.rerun else " with what could be checked; no task that ran again could"
+        )
+        lines.append(f"Nothing {'else ' if report.warning else ''}is wrong{rest}.")
     lines += filter(None, [report.warning, *(f"Note: {note}" for note in report.notes)])
-    return "\n".join([*lines, *_render_affected(report)])
+    return "\n".join([*lines, *_render_commands(report, origin), *_render_affected(report)])
+
+
+def _render_commands(report: Report, origin: Origin) -> list[str]:
+    """The commands that lead on, where tasks change the results of others."""
+    if not report.changed:
+        return []
+    return render_commands(
+        report.store, origin, executors=set(report.changed), equal_replicates=report.is_equal_alone
+    )
 
 
 def _render_affected(report: Report) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelops_dask.kube.pods import PodProblem
 from modelops_dask.kube.study_jobs import StudyJob
 from mops_helm.forms import OutputFormat, render_data
+from mops_helm.render.self_check import CURED, SAFE_PRESETS
 from mops_helm.study.follower import to_progress
 from mops_helm.study.progress import PHASES, describe_progress, format_duration
 
@@ -118,10 +119,31 @@ def _list_next_commands(study: StudyJob, flags: str) -> list[str]:
     no_tables = study.state == "failed" and not study.summary.get("pending")
     steps = [f"mops-helm study results {read}"] if study.summary.get("ok") and not no_tables else []
     if study.state == "partial":
-        steps.append(f"{study.command} --retry failed,poisoned")
+        differences = (study.summary.get("self_check") or {}).get("different", [])
+        if study.summary.get("failed") or study.summary.get("poisoned") or not differences:
+            steps.append(f"{study.command} --retry failed,poisoned")
+        if differences:
+            steps.append(f"mops-helm preset diagnose --study {_format_model_arguments(study)}")
+            steps += _list_redo_commands(study, differences, flags)
     elif study.state != "succeeded":
         steps.append(study.command)
     return steps or [f"mops-helm study results {read}"]
+
+
+def _list_redo_commands(study: StudyJob, differences: list[dict[str, Any]], flags: str) -> list[str]:
+    """How to replace rows that a self-check found to depend on how they were run."""
+    executors = {
+        each["executor"]
+        for each in differences
+        if each["cause"] in CURED and not each.get("equal_replicates")
+    }
+    steps = []
+    for executor in sorted(executors & SAFE_PRESETS.keys()):
+        steps.append(
+            f"mops-helm upgrade {shlex.quote(study.release)} {flags} --preset {SAFE_PRESETS[executor]}"
+        )
+        steps.append(f"{study.command} --redo executor={executor}")
+    return steps
 
 
 def _format_model_arguments(study: StudyJob) -> str:

@@ -13,6 +13,25 @@ def format_value_flags(preset_names: Sequence[str], files: Sequence[Path], sets:
     return shlex.join(arguments)
 
 
+def format_shape_flags(preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str]) -> str:
+    """The flags that chose the values without those that chose an isolation, for one to be added."""
+    from mops_helm.values.presets import find
+
+    names = [name for name in preset_names if find(name).kind != "isolation"]
+    pairs = [",".join(pair for pair in text.split(",") if not _is_type(pair)) for text in sets]
+    return format_value_flags(names, files, [text for text in pairs if text])
+
+
+def binds_executor(sets: Sequence[str]) -> bool:
+    """Whether --set flags choose values of the executor besides its type."""
+    pairs = [pair for text in sets for pair in text.split(",")]
+    return any(pair.startswith("executor.") and not _is_type(pair) for pair in pairs)
+
+
+def _is_type(pair: str) -> bool:
+    return pair.startswith("executor.type=")
+
+
 def format_flags(flags: Iterable[tuple[str, object]]) -> str:
     """Flags with their values; those without a value are left out."""
     return " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in flags if value)

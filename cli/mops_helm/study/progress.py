@@ -29,6 +29,7 @@ PHASES = {
     "environment": "Preparing the model's environment",
     "canary": "Trying one task a worker",
     "running": "Running",
+    "checking": "Checking a few tasks",
     "compacting": "Writing the tables",
 }
 

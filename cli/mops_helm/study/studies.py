@@ -26,6 +26,7 @@ from modelops_dask.store.bundles import find_bundle
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.study import events, packages
+from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.summary import Summary
 from modelops_dask.workers import memory
@@ -121,6 +122,7 @@ def run_study(
     retry: Collection[str] = (),
     redo: str = "",
     pilot: int | None = None,
+    n_checks: int = N_TASKS,
 ) -> Summary:
     """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once.
 
@@ -133,6 +135,7 @@ def run_study(
         retry: States of tasks to try again: failed, poisoned.
         redo: Tasks whose results are replaced, as typed; "" for none.
         pilot: Run only so many tasks, from all over the study.
+        n_checks: Check so many tasks at the end.
     """
     inbox: SimpleQueue[events.Event] = SimpleQueue()
 
@@ -155,6 +158,7 @@ def run_study(
             retry=retry,
             redo=redo,
             pilot=pilot,
+            n_checks=n_checks,
             memory=task_memory,
             inbox=inbox,
             watcher=watcher,

@@ -26,6 +26,7 @@ from modelops_dask.kube.study_jobs import StudyJob
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store.files import Store
 from modelops_dask.study import profile
+from modelops_dask.study.check import N_TASKS
 from mops_helm.study.progress import format_duration
 
 SHARED = "/shared"  # where pods have the release's shared volume
@@ -41,6 +42,7 @@ class SubmitRequest:
     store: str = ""
     retry: Sequence[str] = ()
     redo: str = ""
+    n_checks: int = N_TASKS
     command: str = ""  # what was typed
 
 
@@ -195,6 +197,8 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
     if request.redo:
         # The id, and with it the redo, is the same for all pods of this Job, and another when it is replaced.
         args += ["--redo", request.redo, "--redo-request", uuid.uuid4().hex]
+    if request.n_checks != N_TASKS:  # images of before do not know the flag
+        args += ["--check", str(request.n_checks)]
     order = Order(
         name=name,
         study=request.spec.name,

@@ -1,20 +1,26 @@
 """Check a store, and run some of its tasks again to compare their bytes.
 
-STUDY -> store/verify.py -> Report;   a sampled task -> an executor as on record -> its outputs
+STUDY -> store/verify.py -> Report;   a sampled task -> alone in a new process, or after others in one
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
-from modelops_dask.executors import Executor, Task
+from modelops_dask.bundle import Bundle
+from modelops_dask.environments import venv
+from modelops_dask.executors import Executor, Outcome, Task
 from modelops_dask.plan.spec import Spec
+from modelops_dask.settings import Settings
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
 from modelops_dask.store.requests import plan_of
-from modelops_dask.store.verify import Sampled, verify
+from modelops_dask.store.verify import verify
+from modelops_dask.store.verify_sample import Rerun, Sampled
 from modelops_dask.store.verify_tasks import Report
+from modelops_dask.workers.processor import processor_kind
 from mops_helm.study.studies import Workers, add_packages, fetch_stored_bundle
 
 
@@ -38,27 +44,51 @@ def verify_study(
         return verify(store.location(), request=tasks, deterministic=deterministic, volatile=volatile)
     other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle) if bundle else None
     model = add_packages(store, other or fetch_stored_bundle(store, workers.settings))
-    executors_by_type: dict[str, Executor] = {}
     with ExitStack() as stack:
-
-        def rerun(task: Sampled) -> tuple[dict[str, bytes], str]:
-            kind = task.executor if task.executor in executors.TYPES else workers.settings.executor_type
-            if kind not in executors_by_type:
-                settings = replace(workers.settings, executor_type=kind)
-                executors_by_type[kind] = stack.enter_context(executors.create(settings))
-            outcome = executors_by_type[kind].run(
-                Task(
-                    replace(model, reseeds=task.reseeded),
-                    study.entrypoint,
-                    task.params,
-                    task.seed,
-                    threads=task.threads,
-                )
-            )
-            if outcome.status != "ok":
-                raise RuntimeError(f"{outcome.status}, {outcome.reason}")
-            return dict(outcome.outputs), outcome.environment
-
+        rerunner = _Rerunner(model, study.entrypoint, workers.settings, stack)
         return verify(
-            store.location(), n_samples, rerun, tasks, deterministic=deterministic, volatile=volatile
+            store.location(), n_samples, rerunner, tasks, deterministic=deterministic, volatile=volatile
         )
+
+
+class _Rerunner:
+    """Runs tasks on this machine, with the packages and threads of their rows as far as it can."""
+
+    def __init__(self, model: Bundle, entrypoint: str, settings: Settings, stack: ExitStack) -> None:
+        self.processor = processor_kind()
+        self._model, self._entrypoint, self._stack = model, entrypoint, stack
+        # One process for `together`, whose end would only hide what tasks leave in it.
+        self._settings = replace(
+            settings,
+            force_fresh_venv=False,
+            max_process_reuse=0,
+            process_ttl_seconds=0,
+            subprocess_pool_size=0,
+        )
+        self._executors: dict[tuple[str, str], Executor] = {}
+
+    def alone(self, task: Sampled) -> Rerun:
+        """Run a task in a new process that runs no other."""
+        return _rerun(self._executor("cold", task).run_alone(self._task(task)))
+
+    def together(self, tasks: Sequence[Sampled]) -> list[Rerun]:
+        """Run tasks one after another in one process; in one of each, where packages or threads differ."""
+        return [_rerun(self._executor("isolated_warm", task).run(self._task(task))) for task in tasks]
+
+    def _task(self, task: Sampled) -> Task:
+        model = replace(self._model, reseeds=task.reseeded)
+        return Task(model, self._entrypoint, task.params, task.seed, threads=task.threads)
+
+    def _executor(self, kind: str, task: Sampled) -> Executor:
+        # `direct`, and executor.environment: image, have the packages of the worker's interpreter.
+        is_image = task.executor == "direct" or task.environment == venv.digest_of_process()
+        environment = "image" if is_image else self._settings.executor_environment
+        if (kind, environment) not in self._executors:
+            settings = replace(self._settings, executor_type=kind, executor_environment=environment)
+            self._executors[kind, environment] = self._stack.enter_context(executors.create(settings))
+        return self._executors[kind, environment]
+
+
+def _rerun(outcome: Outcome) -> Rerun:
+    problem = "" if outcome.status == "ok" else f"{outcome.status}, {outcome.reason}"
+    return Rerun(outcome.outputs, outcome.environment, outcome.threads, problem)

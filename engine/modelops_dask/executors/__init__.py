@@ -110,6 +110,14 @@ class Executor(AbstractContextManager["Executor"], Protocol):
         """Run tasks that differ in params and seed only, one after another."""
         ...
 
+    def run_alone(self, task: Task) -> Outcome:
+        """Run a task in a new interpreter that runs no other, whatever the executor does otherwise."""
+        ...
+
+    def start_seconds(self, bundle: Bundle) -> float:
+        """How long a new interpreter took to import the model of a bundle; 0 while that is not known."""
+        ...
+
     def pool(self) -> dict[str, int]:
         """Count the runners by state."""
         ...

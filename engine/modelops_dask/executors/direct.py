@@ -9,11 +9,14 @@ go. For debugging and for models that keep nothing.
 
 import itertools
 import logging
+import os
 import random
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from os import _exit, getpid  # a model may replace those of the module
 from types import ModuleType, TracebackType
 
@@ -23,6 +26,8 @@ from modelops_dask.environments import venv
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_outcome, native_threads, runner
 from modelops_dask.executors.messages import LOST_CONNECTION, START_FAILURE, TRANSIENT, Answer
+from modelops_dask.executors.process import Runner
+from modelops_dask.executors.warm import WarmExecutor
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.generators import ModelGenerators
 from modelops_dask.settings import Settings
@@ -40,6 +45,9 @@ class DirectExecutor(Executor):
     """
 
     def __init__(self, settings: Settings, threads: int = 1) -> None:
+        self._settings = settings
+        # A new process inherits these, and tasks may have changed them by then.
+        self._lone_runner = type("LoneRunner", (Runner,), {"VARIABLES": dict(os.environ), "UMASK": _umask()})
         self._pid = getpid()
         self._alone = threads == 1
         self._seeds = self._alone and settings.seed_globals
@@ -55,6 +63,7 @@ class DirectExecutor(Executor):
         self._bundle: Bundle | None = None
         self._wire: runner.Wire | None = None
         self._generators: ModelGenerators | None = None  # of the bundle, where its study has them seeded
+        self._import_seconds = 0.0
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
             "task time limits are not enforced"
@@ -100,6 +109,18 @@ class DirectExecutor(Executor):
         finally:
             self._leave()
 
+    def run_alone(self, task: Task) -> Outcome:
+        """Run a task in a new process of this interpreter, with limits of time and memory."""
+        settings = replace(
+            self._settings, executor_environment="image", force_fresh_venv=False, max_process_reuse=1
+        )
+        with WarmExecutor(settings, limit=1, kind=self._lone_runner) as executor:
+            return executor.run_alone(task)
+
+    def start_seconds(self, bundle: Bundle) -> float:
+        """How long the import of the model took in this process; 0 while that is not known."""
+        return self._import_seconds if self._bundle == bundle else 0.0
+
     def _call(self, wire: "runner.Wire", task: Task) -> runner.Answer:
         if self._seeds:
             seeding.seed_globals(task.seed)
@@ -141,11 +162,13 @@ class DirectExecutor(Executor):
                 self._forget()
                 self._bundle, self._wire = bundle, None
             if self._wire is None:
+                started = time.monotonic()
                 try:
                     # expect_numpy() was called when this began.
                     self._wire, self._generators = runner.load_model(
                         str(bundle.path), find_wire(bundle.path), False, bundle.reseeds and self._alone
                     )
+                    self._import_seconds = time.monotonic() - started
                 except runner.WireNotFound as error:
                     raise BadInput(f"bundle {bundle.path}: {error}") from None
                 finally:
@@ -176,6 +199,13 @@ class DirectExecutor(Executor):
 def _failed_start(answer: Answer) -> Answer:
     """Of a model whose import failed."""
     return answer if answer.failure == TRANSIENT else answer._replace(failure=START_FAILURE)
+
+
+def _umask() -> int:
+    """The umask of this process. It can only be read by setting it, so other threads must not run yet."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
 
 
 def _have_dask_draw_elsewhere() -> None:

@@ -114,6 +114,14 @@ class ForkExecutor(Executor):
         """One after another."""
         return [self.run(task) for task in tasks]
 
+    def run_alone(self, task: Task) -> Outcome:
+        """Run a task in a new interpreter, not in a child. Raises as run()."""
+        return self._cold.run_alone(task)
+
+    def start_seconds(self, bundle: Bundle) -> float:
+        """How long a zygote or an interpreter took to import the model; 0 while that is not known."""
+        return max(self._zygotes.start_seconds(bundle), self._cold.start_seconds(bundle))
+
     def busy(self) -> list[Runner]:
         """The zygotes and interpreters that have a task now."""
         return self._zygotes.busy() + self._cold.busy()

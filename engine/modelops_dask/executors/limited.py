@@ -13,7 +13,7 @@ processes.
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from modelops_dask.bundle import Bundle
@@ -62,6 +62,19 @@ class LimitedExecutor(Executor):
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run tasks that differ in params and seed only, one after another, once there is memory for one."""
+        return self._run_limited(tasks, self._executor.run_all)
+
+    def run_alone(self, task: Task) -> Outcome:
+        """Run a task in a new interpreter, once there is memory for it. Raises as run()."""
+        return self._run_limited([task], lambda tasks: [self._executor.run_alone(tasks[0])])[0]
+
+    def start_seconds(self, bundle: Bundle) -> float:
+        """How long a new interpreter took to import the model; 0 while that is not known."""
+        return self._executor.start_seconds(bundle)
+
+    def _run_limited(
+        self, tasks: Sequence[Task], run: Callable[[list[Task]], list[Outcome]]
+    ) -> list[Outcome]:
         task = tasks[0]
         runner_limit_bytes = task.limit_bytes or self._runner_limit_bytes
         needed_bytes = task.needed_bytes or runner_limit_bytes
@@ -70,7 +83,7 @@ class LimitedExecutor(Executor):
         with self._admission.admit(needed_bytes, task.alone, int(SLACK * task.needed_bytes)) as held_bytes:
             limit_bytes = max(runner_limit_bytes, held_bytes)
             oom_kills = self._guard.oom_kills
-            outcomes = self._executor.run_all([task._replace(limit_bytes=limit_bytes) for task in tasks])
+            outcomes = run([task._replace(limit_bytes=limit_bytes) for task in tasks])
         return [
             self._judge(outcome)
             if outcome.reason == KILLED and self._memory.oom_kills() > oom_kills

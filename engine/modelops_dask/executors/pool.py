@@ -76,6 +76,10 @@ class Pool:
         with self._changed:
             return {"idle": len(self._idle), "busy": len(self._busy)}
 
+    def start_seconds(self, bundle: Bundle) -> float:
+        """How long the last runner of a bundle that somebody waited for took to start; 0: none has yet."""
+        return self._start_seconds.get(bundle.digest, 0.0)
+
     def drop(self, bundle: Bundle) -> None:
         """End the idle runners of a bundle."""
         with self._changed:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class Runner:
 
     SCRIPT = Path(runner.__file__)  # what the process runs
     TAKES_MANY = True  # whether call() takes more than one task
+    VARIABLES: Mapping[str, str] = os.environ  # that it starts from
+    UMASK = -1  # that it starts with; -1: that of this process
 
     def __init__(
         self,
@@ -128,7 +130,9 @@ class Runner:
                 stderr=output,
                 pass_fds=(runner_socket.fileno(), lifeline, *([slot.lock_fd] if slot else [])),
                 cwd=works_in,
-                env=_environment(Path(python), keep_pythonpath, threads, numba_cache) | variables,
+                env=_environment(self.VARIABLES, Path(python), keep_pythonpath, threads, numba_cache)
+                | variables,
+                umask=self.UMASK,
                 start_new_session=True,  # a group of its own, so that what the model starts ends with it
             )
         except BaseException:
@@ -376,7 +380,7 @@ class Runner:
 
 
 def _environment(
-    python: Path, keep_pythonpath: bool, threads: int, numba_cache: Path | None
+    inherited: Mapping[str, str], python: Path, keep_pythonpath: bool, threads: int, numba_cache: Path | None
 ) -> dict[str, str]:
     """The worker's variables without those that lead to its own packages, with what results depend on.
 
@@ -385,9 +389,9 @@ def _environment(
     dropped = ["PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"]
     if not keep_pythonpath:
         dropped.append("PYTHONPATH")
-    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    environment = {name: value for name, value in inherited.items() if name not in dropped}
     programs = python.parent
-    environment["PATH"] = os.pathsep.join((str(programs), os.environ.get("PATH", os.defpath)))
+    environment["PATH"] = os.pathsep.join((str(programs), inherited.get("PATH", os.defpath)))
     if (programs.parent / "pyvenv.cfg").is_file():
         environment["VIRTUAL_ENV"] = str(programs.parent)
     for name in THREAD_VARIABLES:

@@ -73,6 +73,14 @@ class WarmExecutor(Executor):
                 (outcomes[-1],) = self._run_some([task], alone=True)
         return outcomes
 
+    def run_alone(self, task: Task) -> Outcome:
+        """Run a task in a new runner, which ends with it. Raises as run()."""
+        return self._run_some([task], alone=True)[0]
+
+    def start_seconds(self, bundle: Bundle) -> float:
+        """How long the last runner of a bundle that somebody waited for took to start; 0: none has yet."""
+        return self._pool.start_seconds(bundle)
+
     def _run_some(self, tasks: Sequence[Task], alone: bool = False) -> list[Outcome]:
         """Outcomes of the first tasks, at least of one, in a single runner; only the last may not be ok."""
         outcomes: list[Outcome] = []
@@ -114,7 +122,7 @@ class WarmExecutor(Executor):
             if self._pool.closed:  # that was us: it says nothing of the task
                 raise RuntimeError(CLOSED) from None
             if warm and warm.lost_files:  # the task was not begun
-                return outcomes or self._run_some(tasks)
+                return outcomes or self._run_some(tasks, alone)
             answer = Answer(
                 status="died",
                 outputs={},

@@ -39,7 +39,7 @@ LOG_SECONDS = 10.0
 LAST_WORD_SECONDS = 90.0  # for an API server that is away; less when the pod has to go
 CHUNKS_A_SECOND = 10  # that write their progress
 COUNTS = ("total", "ok", "failed", "poisoned")
-REASONS = 10  # in a summary; an object's annotations have 256 KiB of room
+REASONS = 10  # in a summary, and tasks of a self-check; an object's annotations have 256 KiB of room
 
 
 class Reporter(AbstractContextManager["Reporter"]):
@@ -149,6 +149,10 @@ class Reporter(AbstractContextManager["Reporter"]):
         """Report that the study or this chunk has ended, or was stopped in order."""
         facts = summary_fields(summary)
         facts["by_reason"] = facts["by_reason"][:REASONS]
+        if facts["self_check"]:
+            facts["self_check"] |= {
+                name: facts["self_check"][name][:REASONS] for name in ("different", "not_comparable")
+            }
         for reason in facts["by_reason"]:
             del reason["why"]  # a model's own words, and whoever sees the Job would read them
             number, _, replicate = reason["task"].partition("/")
@@ -202,7 +206,22 @@ def describe_end(summary: Summary) -> str:
     bad = [f"{summary.counts[state]:,} {state}" for state in ("failed", "poisoned") if summary.counts[state]]
     if summary.conflicts:
         bad.append(f"{len(summary.conflicts):,} with two results that differ")
+    if summary.self_check and (n_different := len(summary.self_check.different)):
+        bad.append(f"self-check: {n_different:,} of {summary.self_check.n_compared:,} tasks compared differ")
     whole = "" if summary.share is None else f" of chunk {summary.share.number}"
     if not bad and not summary.problem:
-        return f"All {summary.total:,} tasks{whole} are ok"
+        return f"All {summary.total:,} tasks{whole} are ok{_describe_check(summary)}"
     return f"Of {summary.total:,} tasks{whole}: {', '.join(bad) or 'all ok'}. {summary.problem}".rstrip()
+
+
+def _describe_check(summary: Summary) -> str:
+    check = summary.self_check
+    if check is None:
+        return ""
+    n_compared = check.n_compared
+    outcome = (
+        f"{n_compared} task{'' if n_compared == 1 else 's'} compared, equal"
+        if n_compared
+        else "none compared"
+    )
+    return f"; self-check: {outcome}"

@@ -222,6 +222,8 @@ def _parse_summary(annotation: Any) -> dict[str, Any]:
     if "by_reason" in summary:
         reasons = summary["by_reason"]
         summary["by_reason"] = list(filter(_is_reason, reasons)) if isinstance(reasons, list) else []
+    if "self_check" in summary:
+        summary["self_check"] = _parse_self_check(summary["self_check"])
     return summary | counts
 
 
@@ -237,6 +239,25 @@ def _is_reason(value: Any) -> bool:
     if not isinstance(value, dict) or type(value.get("task_of_spec", "")) is not str:
         return False
     return all(type(value.get(name)) is kind for name, kind in kinds.items())
+
+
+def _parse_self_check(value: Any) -> dict[str, Any] | None:
+    """What a self-check came to: counts, and for tasks that differ their number, executor and cause."""
+    if not isinstance(value, dict):
+        return None
+    comparisons = value.get("different")
+    return {
+        **value,
+        **{name: untrusted.count(value.get(name)) for name in ("compared", "equal")},
+        "different": [
+            {
+                **comparison,
+                **{name: untrusted.text(comparison.get(name)) for name in ("task", "executor", "cause")},
+            }
+            for comparison in (comparisons if isinstance(comparisons, list) else ())
+            if isinstance(comparison, dict)
+        ],
+    }
 
 
 def _merge_progress(annotations: dict[str, str], chunks: int) -> ReportedProgress | None:

@@ -39,6 +39,7 @@ from modelops_dask.store.requests import numbers_in_spec
 from modelops_dask.store.selection import ALL, BadSelection, parse_selection
 from modelops_dask.study import events, packed
 from modelops_dask.study.breaker import DRIVER_MEMORY, CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
+from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.drive import RETRY_CODES, Watcher, drive
 from modelops_dask.study.summary import INTERRUPTED, Summary, read_summary
@@ -100,6 +101,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--redo-request", default="", metavar="ID", help="of the Job, whose pods begin one redo"
     )
+    parser.add_argument("--check", type=int, default=N_TASKS, help="tasks to check at the end; 0: none")
     parser.add_argument("--wait-seconds", type=float, default=WAIT_SECONDS, help="for scheduler and workers")
     arguments = parser.parse_args(argv)
     arguments.retry = [state for state in arguments.retry.split(",") if state]
@@ -152,6 +154,7 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
                 redo=arguments.redo,
                 redo_request=arguments.redo_request,
                 share=arguments.share,
+                n_checks=arguments.check,
                 memory=arguments.shape and memory_of(arguments.shape, settings),
                 limits=limits,
                 inbox=inbox,

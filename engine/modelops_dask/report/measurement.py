@@ -18,6 +18,7 @@ from modelops_dask.plan.plan import FAILED, OK, POISONED, Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.report.timeline import Timeline
 from modelops_dask.store import parts
+from modelops_dask.store.checks import SelfCheck, read_self_check
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import State, counting_rows, fold
 from modelops_dask.store.identity import StudyIdentity, read_study
@@ -128,6 +129,7 @@ class Measurement:
     timeline: Timeline = field(default_factory=Timeline)
     configurations: Counter[Configuration] = field(default_factory=Counter)
     variation_notes: list[str] = field(default_factory=list)  # on replicates that are equal
+    self_check: SelfCheck | None = None
     limits: Counter[int] = field(default_factory=Counter)  # bytes; a task that needs more may have had more
 
     @property
@@ -154,6 +156,7 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
         state=state,
         by_set=_empty_by_set(plan, state),
         variation_notes=_describe_variation(store, plan),
+        self_check=read_self_check(store, plan),
     )
     for rows in counting_rows(store, plan, state.generations, parts.scan(store, COLUMNS)):
         _add(measurement, rows.table)

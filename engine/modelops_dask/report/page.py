@@ -14,6 +14,7 @@ from modelops_dask.report.figures import Figures
 from modelops_dask.report.measurement import Measurement
 from modelops_dask.report.space import Maps
 from modelops_dask.shape import MIB
+from modelops_dask.store.checks import describe
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.separation import find_separation
 
@@ -172,6 +173,8 @@ def _render_notes(measurement: Measurement) -> str:
     if mixed := describe_differences(state.conditions):
         notes.append(mixed)
     notes += measurement.variation_notes
+    if measurement.self_check:
+        notes += describe(measurement.self_check)
     if not notes:
         return ""
     return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"

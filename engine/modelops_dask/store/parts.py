@@ -441,18 +441,25 @@ class Rows:
     generations: np.ndarray | None = None
 
 
-def scan(store: Store, columns: Sequence[str], skipped: dict[str, str] | None = None) -> Iterator[Rows]:
+def scan(
+    store: Store,
+    columns: Sequence[str],
+    skipped: dict[str, str] | None = None,
+    *,
+    but: Collection[str] = (),
+) -> Iterator[Rows]:
     """Yield the rows of every part of the store's study, each part once.
 
     Args:
         store: The store.
         columns: Columns of SCHEMA; null where a part does not have them.
         skipped: Receives files that are torn or foreign, and parts of another study: name -> why.
+        but: Files that are not read.
     """
     study = study_of(store)
     skipped = {} if skipped is None else skipped
     part_names: set[str] = set()
-    file_names: set[str] = set()
+    file_names = set(but)
     has_vanished = True
     while has_vanished:  # merged by another process since the listing: list again, for the file that has it
         names = [name for name in _merged_first(store.list(FOLDER)) if name not in file_names]

@@ -25,13 +25,14 @@ from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import results
+from modelops_dask.store.checks import describe
 from modelops_dask.store.files import Store
+from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
-from modelops_dask.workers import memory
+from modelops_dask.workers import memory, remote
 from modelops_dask.workers.local import local_cluster, machine
-from modelops_dask.workers.remote import check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,6 +110,7 @@ def run(
     shape: Shape | None = None,
     retry: Collection[str] = (),
     redo: str = "",
+    check: int = N_TASKS,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Result:
     """Run what is pending of a study, and build its tables.
@@ -117,7 +119,8 @@ def run(
     they were started (ClusterFailed when they cannot run studies), or on worker processes of this machine:
     `settings` from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of
     failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose results are replaced:
-    "executor=KIND", tasks as "SET/REPLICATE,...", or "all".
+    "executor=KIND", tasks as "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone in
+    a new process; what that came to is Result.summary.self_check, and a difference is a warning.
 
     Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
     results from different environments, is a warning. Raises MopsError: AlreadyRunning,
@@ -128,7 +131,7 @@ def run(
     for finding in study.spec.warnings:
         warnings.warn(str(finding), stacklevel=2)
     if client is not None:
-        check(client, study.spec.resources)  # before anything is written
+        remote.check(client, study.spec.resources)  # before anything is written
     study_store = Store(str(store) if store else f"out/{study.spec.name}")
     reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent))
     bundle = bundles.fetch(reference, settings.bundles_cache_dir)
@@ -154,9 +157,12 @@ def run(
         connect,
         retry=retry,
         redo=redo,
+        n_checks=check,
         memory=task_memory,
         watcher=watcher,
     )
+    if summary.self_check and summary.self_check.different:
+        warnings.warn("\n".join(describe(summary.self_check)), stacklevel=2)
     return Result(summary, study)
 
 

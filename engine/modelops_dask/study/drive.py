@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from modelops_dask.bundle import Bundle, describe_changes
 from modelops_dask.plan.plan import FAILED, POISONED, Chunk, Plan
 from modelops_dask.plan.spec import Spec
+from modelops_dask.store import checks, parts
 from modelops_dask.store.claim import hold_claim
 from modelops_dask.store.compact import MixedOutputs, compact
 from modelops_dask.store.conditions import Condition, describe_differences
@@ -32,7 +33,7 @@ from modelops_dask.store.merge import merge
 from modelops_dask.store.requests import is_last
 from modelops_dask.store.selection import begin_redo, parse_selection
 from modelops_dask.store.study import OtherStudy, begin, check_same, read_plan
-from modelops_dask.study import dispatch, events, packages, profile
+from modelops_dask.study import check, dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
@@ -83,6 +84,7 @@ def drive(
     redo_request: str = "",
     pilot: int | None = None,
     share: Chunk | None = None,
+    n_checks: int = check.N_TASKS,
     memory: TaskMemory | None = None,
     limits: Limits = DEFAULT_LIMITS,
     inbox: "SimpleQueue[events.Event] | None" = None,
@@ -93,8 +95,8 @@ def drive(
 
     `retry` names states, of failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose
     results are replaced (store/selection.py); with a `redo_request`, once for all runs of that request. With
-    `pilot`, run only so many
-    of the pending tasks, from all over the study, and write no tables. With `share`, run a chunk: the
+    `pilot`, run only so many of the pending tasks, from all over the study, and write no tables. At its end a
+    run checks `n_checks` of its tasks (study/check.py), a pilot none. With `share`, run a chunk: the
     Summary is of its tasks, or, where these were the last, of the study. `memory` is what the workers have,
     if that is known: with it a run in which no task fits stops early, and its verdict has values. `inbox`
     takes events from others, such as Stop. `was_disrupted` is for a run that nobody typed, such as the next
@@ -118,6 +120,7 @@ def drive(
             inbox=inbox or SimpleQueue(),
             watcher=watcher,
             presence=presence,
+            n_checks=0 if pilot else n_checks,
         )
         try:
             plan = begin(store, spec, bundle.digest, watcher.note)
@@ -172,6 +175,7 @@ class _StudyRun:
     inbox: "SimpleQueue[events.Event]"
     watcher: Watcher
     presence: Presence
+    n_checks: int
     meter: Meter = field(default_factory=Meter)
     sent_notes: set[str] = field(default_factory=set)
 
@@ -265,6 +269,7 @@ class _StudyRun:
         # Workers have another current folder.
         context = RunContext(Store(self.store.location()), plan.request, self.bundle)
         self.phase("workers")
+        files_before = self.store.list(parts.FOLDER)
         with self.connect() as client:
             self.phase("environment")
             if prepared := prepare(client, context, self.inbox):
@@ -282,9 +287,33 @@ class _StudyRun:
                 inbox=self.inbox,
                 on_progress=self.progress,
             )
-        self.expect_same_study(context)
+            self.expect_same_study(context)
+            if self.n_checks and run_progress.done == run_progress.total:
+                self.check(client, context, plan, run_progress.seconds, files_before)
         self.compare_workers()
         return run_progress
+
+    def check(
+        self,
+        client: "Client",
+        context: RunContext,
+        plan: Plan,
+        run_seconds: float,
+        files_before: Collection[str],
+    ) -> None:
+        """Run a few of the tasks again, each alone, and store what that came to."""
+        self.phase("checking")
+        result = check.check_run(
+            client,
+            context,
+            plan,
+            self.n_checks,
+            run_seconds=run_seconds,
+            files_before=files_before,
+            inbox=self.inbox,
+        )
+        if result:
+            checks.write(self.store, result)
 
     def expect_same_study(self, context: RunContext) -> None:
         """Raise StoreReplaced when the store is not any more that of the study that this run wrote to."""

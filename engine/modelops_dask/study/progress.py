@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 # Workers start; a worker builds the model's environment; the first tasks show how long one takes; all others;
-# tables are written.
-Phase = Literal["workers", "environment", "canary", "running", "compacting"]
+# a few of them run again, alone; tables are written.
+Phase = Literal["workers", "environment", "canary", "running", "checking", "compacting"]
 RECENT_SECONDS = 30
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from modelops_dask.plan.plan import Chunk, Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
+from modelops_dask.store.checks import SelfCheck, read_self_check
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.failures import telling_lines
 from modelops_dask.store.files import Store
@@ -46,6 +47,7 @@ class Summary:
     separation: tuple[str, ...] = ()  # what failed tasks have and ok ones have not, in words
     redos: tuple[RedoProgress, ...] = ()  # tasks whose results were, or are being, replaced
     variation: str = ""  # replicates that are equal, or differ against what was stated, in words
+    self_check: SelfCheck | None = None  # None: there was none
     interrupted: bool = False
     driver: RunningDriver | None = None  # who runs it now
     share: Chunk | None = None  # of a chunk; None: all of the study
@@ -53,12 +55,13 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: all ok; 3: some failed, were poisoned or are in conflict; 130: interrupted, goes on when run
-        again.
+        """0: all ok; 3: some failed, were poisoned, are in conflict, or a self-check found other results;
+        130: interrupted, goes on when run again.
         """
         if self.interrupted:
             return INTERRUPTED
         n_bad = self.counts["failed"] + self.counts["poisoned"] + len(self.conflicts)
+        n_bad += len(self.self_check.different) if self.self_check else 0
         return 3 if n_bad or self.problem else 0
 
 
@@ -78,6 +81,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         redos=state.generations.progress(state.codes) if state.generations else (),
         variation=_describe_variation(store, plan),
         separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
+        self_check=read_self_check(store, plan),
     )
 
 
@@ -167,6 +171,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
         ],
         "separation": list(summary.separation),
         "variation": summary.variation,
+        "self_check": summary.self_check and summary.self_check.as_json(),
         "problem": summary.problem,
         "hint": summary.hint,
         "results": list(summary.results),

@@ -1,0 +1,316 @@
+"""The part of verify.py that runs tasks again, and compares their outputs with those that are stored.
+
+    ok rows -> a sample -> each task alone in a new process -> equal to the row? alone once more?
+                        -> all of them, shuffled, in one process -> equal to alone?
+    checks/*.json       -> differences that a run found itself, of rows that still count
+
+Three causes are told apart. SEED: two runs alone differ. ORDER: a task alone always returns the same, and
+other tasks that ran before it in its process change that. Not comparable: packages, native threads or the
+kind of processor are others than those of the row; that is never called wrong.
+
+Does not run tasks: its caller hands it a Rerunner.
+"""
+
+import json
+import random
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+from modelops_dask.store.verify_parts import StoredAttempts
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
+
+REUSING = ("isolated_warm", "direct")  # executors whose processes run many tasks
+Task = tuple[int, int]  # set, replicate
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """An ok task to be run again, as its row says that it ran."""
+
+    set: int
+    replicate: int
+    params: dict[str, object]
+    seed: int
+    executor: str
+    threads: int
+    environment: str
+    reseeded: bool = False  # whether the model's own generators were seeded before it
+    runner_task: int = 0  # its number in its process's life, from 1; 0: not known
+
+    @property
+    def name(self) -> str:
+        return f"{self.set}/{self.replicate}"
+
+
+class Rerun(NamedTuple):
+    """How a task ended when it ran again. `problem` is "" if it ended ok."""
+
+    outputs: Mapping[str, bytes]
+    environment: str = ""
+    threads: int = 0
+    problem: str = ""
+
+
+class Rerunner(Protocol):
+    """Runs tasks again. `processor` is the kind of processor that it has."""
+
+    processor: str
+
+    def alone(self, task: Sampled) -> Rerun:
+        """Run a task in a new process that runs no other."""
+        ...
+
+    def together(self, tasks: Sequence[Sampled]) -> list[Rerun]:
+        """Run tasks one after another in one process."""
+        ...
+
+
+def check_sample(
+    reader: StoreReader,
+    tasks: Tasks,
+    ledger: StoredAttempts,
+    report: Report,
+    *,
+    n_tasks: int,
+    rerunner: Rerunner,
+) -> None:
+    """Run some ok tasks again and compare bytes. The same store gives the same sample."""
+    sample = _Sample(
+        reader=reader,
+        tasks=tasks,
+        ledger=ledger,
+        report=report,
+        rerunner=rerunner,
+        processors=_read_processors(reader),
+    )
+    chosen = choose(reader, tasks, ledger, report.bundle, n_tasks)
+    report.rerun = len(chosen)
+    stable = [sampled for sampled in map(sample.read, chosen) if sample.check_alone(sampled)]
+    sample.check_together(stable)
+
+
+def choose(
+    reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, bundle: str, n_tasks: int
+) -> list[Task]:
+    """Choose ok tasks: up to half of them the last of processes that ran several, the others at random.
+
+    What an earlier task left in a process is seen by the last one, if by any.
+    """
+    ok_tasks = [task for task in tasks.all() if ledger.place[task][0] >= 0]
+    late = [task for task in _last_tasks(reader, ledger) if task in set(ok_tasks)][: (n_tasks + 1) // 2]
+    others = [task for task in ok_tasks if task not in set(late)]
+    n_others = min(n_tasks - len(late), len(others))
+    return sorted([*late, *random.Random(bundle).sample(others, n_others)])
+
+
+def _last_tasks(reader: StoreReader, ledger: StoredAttempts) -> list[Task]:
+    """The last task of each process that ran several, by rows that count; that of the longest life first."""
+    last: dict[str, tuple[int, Task]] = {}
+    columns = ["set", "replicate", "runner", "runner_task"]
+    for file_number, name in enumerate(ledger.files):
+        file = reader.parquet(f"parts/{name}")
+        if not set(columns) <= set(file.schema_arrow.names):
+            continue
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=columns, use_threads=False).to_pylist()
+            for row_number, row in enumerate(rows):
+                number, replicate, runner, runner_task = (row[column] for column in columns)
+                if not runner or (runner_task or 0) < 2 or not _is_inside(ledger, number, replicate):
+                    continue
+                place = tuple(ledger.place[number, replicate].tolist())
+                if place == (file_number, group, row_number) and runner_task > last.get(runner, (0,))[0]:
+                    last[runner] = runner_task, (number, replicate)
+    return [task for _, task in sorted(last.values(), key=lambda item: (-item[0], item[1]))]
+
+
+def _is_inside(ledger: StoredAttempts, number: int, replicate: int) -> bool:
+    n_sets, n_replicates = ledger.attempts.shape
+    return bool(number < n_sets and replicate < n_replicates)
+
+
+@dataclass
+class _Sample:
+    reader: StoreReader
+    tasks: Tasks
+    ledger: StoredAttempts
+    report: Report
+    rerunner: Rerunner
+    processors: Collection[str]  # kinds on which the study ran, as far as they are on record
+
+    def read(self, task: Task) -> "_Stored":
+        row = _read_row(self.reader, self.ledger, task)
+        number, replicate = task
+        sampled = Sampled(
+            set=number,
+            replicate=replicate,
+            params=json.loads(self.tasks.params[number]),
+            seed=row["seed"],
+            executor=row.get("executor") or "",
+            threads=row.get("threads") or 0,
+            environment=row.get("environment") or "",
+            reseeded=row.get("reseeded") is True,
+            runner_task=row.get("runner_task") or 0,
+        )
+        return _Stored(sampled, dict(row["outputs"]))
+
+    def check_alone(self, stored: "_Stored") -> bool:
+        """Compare a row with its task run alone, and report; whether it returns the same each time alone."""
+        sampled = stored.sampled
+        stored.alone = self.rerunner.alone(sampled)
+        different = self.differing(stored.alone, Rerun(stored.outputs))
+        if not different and not stored.alone.problem:
+            return True
+        if why := self.find_difference_of_conditions(stored):
+            self.report.not_comparable.append((sampled.name, why))
+            return not stored.alone.problem and not self.differing(self.rerunner.alone(sampled), stored.alone)
+        if stored.alone.problem:
+            self.report.add("RERUN", sampled.name, f"was ok and now ends otherwise: {stored.alone.problem}")
+            return False
+        names = ", ".join(different)
+        second = self.rerunner.alone(sampled)
+        if second.problem or self.differing(second, stored.alone):
+            self.report.add(
+                "SEED",
+                sampled.name,
+                f"is not a function of its seed: run alone twice, it returns other bytes as {names}. If they "
+                f"are not meant to be, list them in the study file: volatile: {json.dumps(different)}",
+            )
+            return False
+        if sampled.runner_task > 1:
+            self.report_order(
+                stored,
+                different,
+                f"was changed by tasks before it: alone it always returns the same as {names}, and what is "
+                f"stored, from task {sampled.runner_task:,} of its process, is another",
+            )
+        else:
+            self.report.add(
+                "RERUN",
+                sampled.name,
+                f"returns other bytes as {names} when it is run again: see Verifying in docs/studies.md",
+            )
+        return True
+
+    def check_together(self, stable: Sequence["_Stored"]) -> None:
+        """Run tasks that always return the same alone, in one process, shuffled; report what differs."""
+        if len(stable) < 2:
+            return
+        shuffled = list(stable)
+        random.Random(self.report.bundle).shuffle(shuffled)
+        results = self.rerunner.together([stored.sampled for stored in shuffled])
+        isolated: list[str] = []
+        for stored, result in zip(shuffled, results, strict=True):
+            different = self.differing(result, stored.alone)
+            if stored.is_reported or not (different or result.problem):
+                continue
+            what = f"returns other bytes as {', '.join(different)}" if different else result.problem
+            if stored.sampled.executor in REUSING:
+                self.report_order(
+                    stored,
+                    different,
+                    f"depends on tasks before it: alone it returns what is stored, and in one process, after "
+                    f"others of the sample, it {what}",
+                )
+            else:
+                isolated.append(stored.sampled.name)
+        if isolated:
+            self.report.notes.append(
+                f"{len(isolated):,} of {len(stable):,} tasks depend on tasks before them when they run in "
+                f"one process, such as {isolated[0]}. Here each ran in a process of its own, so their stored "
+                "results are right; keep that isolation."
+            )
+
+    def report_order(self, stored: "_Stored", different: Sequence[str], message: str) -> None:
+        """Report a task that others change, and find out whether isolation would make replicates equal."""
+        if not self.report.changed:
+            self.report.is_equal_alone = self.has_equal_replicate(stored, different)
+        self.report.changed[stored.sampled.executor] += 1
+        stored.is_reported = True
+        self.report.add("ORDER", stored.sampled.name, message)
+
+    def has_equal_replicate(self, stored: "_Stored", names: Sequence[str]) -> bool:
+        """Whether another replicate of the set, alone, returns the same."""
+        sampled = stored.sampled
+        for step in range(1, self.tasks.replicates):
+            replicate = (sampled.replicate + step) % self.tasks.replicates
+            if self.tasks.exists(sampled.set, replicate):
+                seed = self.tasks.seed(sampled.set, replicate)
+                other = self.rerunner.alone(replace(sampled, replicate=replicate, seed=seed))
+                return bool(names) and not set(names) & set(self.differing(other, stored.alone))
+        return False
+
+    def differing(self, first: Rerun, second: Rerun) -> list[str]:
+        """Names of outputs that differ, without volatile ones."""
+        names = (first.outputs.keys() | second.outputs.keys()) - set(self.tasks.volatile)
+        return sorted(name for name in names if first.outputs.get(name) != second.outputs.get(name))
+
+    def find_difference_of_conditions(self, stored: "_Stored") -> str:
+        """What other than the model may make a row and its task run alone differ; "" if nothing is known."""
+        sampled, alone, here = stored.sampled, stored.alone, self.rerunner.processor
+        if alone.environment and alone.environment != sampled.environment:
+            return f"environment {alone.environment[:12]} instead of {sampled.environment[:12] or 'unknown'}"
+        if alone.threads != sampled.threads and alone.environment:
+            threads = [str(number or "any number of") for number in (alone.threads, sampled.threads)]
+            return f"{threads[0]} native threads instead of {threads[1]}"
+        if self.processors and set(self.processors) != {here}:
+            return f"processor {here}, and the study ran on {', '.join(sorted(self.processors))}"
+        return ""
+
+
+@dataclass
+class _Stored:
+    """A sampled task, its stored outputs, and how it ended alone."""
+
+    sampled: Sampled
+    outputs: Mapping[str, bytes]
+    alone: Rerun = field(default_factory=lambda: Rerun({}))
+    is_reported: bool = False
+
+
+def _read_row(reader: StoreReader, ledger: StoredAttempts, task: Task) -> dict[str, Any]:
+    """The row of a task that counts, all columns."""
+    file, group, row_number = ledger.place[task].tolist()
+    table = reader.parquet(f"parts/{ledger.files[file]}").read_row_group(group, use_threads=False)
+    row: dict[str, Any] = table.slice(row_number, 1).to_pylist()[0]
+    return row
+
+
+def check_self_checks(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, report: Report) -> None:
+    """Report the differences in checks/ whose row still counts: it has that digest and generation."""
+    for comparison in _read_comparisons(reader):
+        task = comparison["set"], comparison["replicate"]
+        if comparison["outcome"] != "different" or not _is_inside(ledger, *task):
+            continue
+        if not tasks.is_requested(*task) or ledger.place[task][0] < 0:
+            continue
+        row = _read_row(reader, ledger, task)
+        if (row["digest"].hex(), row.get("generation") or 0) == (
+            comparison["digest"],
+            comparison.get("generation", 0),
+        ):
+            what = ", ".join(comparison["outputs"]) or comparison["reason"]
+            message = f"differed when the run checked itself ({what}): see mops-helm study status"
+            report.add("CHECK", f"{task[0]}/{task[1]}", message)
+
+
+def _read_checks(reader: StoreReader) -> list[dict[str, Any]]:
+    """The files of checks/ that are JSON objects."""
+    checks = []
+    for name in reader.names("checks"):
+        with suppress(ValueError, FileNotFoundError):
+            checks.append(json.loads(reader.read(f"checks/{name}")))
+    return [check for check in checks if isinstance(check, dict)]
+
+
+def _read_comparisons(reader: StoreReader) -> list[dict[str, Any]]:
+    lists = [check.get("comparisons") for check in _read_checks(reader)]
+    return [
+        comparison for comparisons in lists if isinstance(comparisons, list) for comparison in comparisons
+    ]
+
+
+def _read_processors(reader: StoreReader) -> set[str]:
+    lists = [check.get("processors") for check in _read_checks(reader)]
+    return {processor for processors in lists if isinstance(processors, list) for processor in processors}
