@@ -199,9 +199,8 @@ def _rows_that_count(
         return set()
     tasks = np.array(sorted({number * plan.replicates + replicate for number, replicate, *_ in keys}))
     counting: dict[int, Key] = {}
-    for winner in winners(
-        store, plan, ["digest", "generation"], generations
-    ):  # a later one replaces an earlier one
+    # A later winner of a task replaces an earlier one.
+    for winner in winners(store, plan, ["digest", "generation"], generations):
         hits = np.flatnonzero(np.isin(winner.tasks, tasks))
         rows = winner.table.take(pa.array(hits)).to_pylist()
         for index, row in zip(winner.tasks[hits].tolist(), rows, strict=True):
