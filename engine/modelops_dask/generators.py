@@ -411,5 +411,5 @@ def _seed_numpy(bits: Any, entropy: bytes) -> None:
         state = kind(sequence).state
     try:
         bits.__setstate__((state, sequence))
-    except TypeError:  # NumPy before 1.26 has no way to set the sequence, and little use for it
+    except (TypeError, ValueError):  # NumPy 1 has no way to set the sequence
         bits.state = state
