@@ -16,6 +16,7 @@ OF_ANSWER = {
     "error": "a traceback",
     "seconds": 1.5,
     "peak_bytes": 11,
+    "failure": "transient",
 }
 OF_PROCESS = {
     "log": "a log",

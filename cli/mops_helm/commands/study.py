@@ -136,6 +136,7 @@ def run(
     Workers are started on this machine in the shape of the values, as far as they fit.
     """
     from modelops_dask.plan.spec import load
+    from modelops_dask.study.common_cause import FailsAlike
     from mops_helm.render import study_plan, study_summary
     from mops_helm.study import command_line, progress, studies
 
@@ -161,6 +162,9 @@ def run(
             same_command = " ".join(filter(None, (command, command_line.format_flags([("--redo", redo)]))))
             reporter.say(f"Interrupted. The same command goes on:\n  {same_command}")
             sys.exit(130)
+        except FailsAlike as error:
+            error.flags = value_flags
+            raise
         click.echo(study_summary.render_summary(summary, output, value_flags))
         reporter.say(study_summary.render_next_step(summary, command, str(spec_path)))
     sys.exit(summary.exit_code)

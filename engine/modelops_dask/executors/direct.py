@@ -22,7 +22,7 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.environments import venv
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_outcome, native_threads, runner
-from modelops_dask.executors.messages import LOST_CONNECTION
+from modelops_dask.executors.messages import LOST_CONNECTION, START_FAILURE, TRANSIENT, Answer
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.generators import ModelGenerators
 from modelops_dask.settings import Settings
@@ -77,7 +77,7 @@ class DirectExecutor(Executor):
             raise
         except BaseException as error:
             failed = make_outcome(
-                runner.failed_answer(error),
+                _failed_start(runner.failed_answer(error)),
                 "",
                 threads=self._threads,
                 environment=self._environment,
@@ -171,6 +171,11 @@ class DirectExecutor(Executor):
         if self._generators:
             self._generators.close()
         self._bundle = self._wire = self._generators = None
+
+
+def _failed_start(answer: Answer) -> Answer:
+    """Of a model whose import failed."""
+    return answer if answer.failure == TRANSIENT else answer._replace(failure=START_FAILURE)
 
 
 def _have_dask_draw_elsewhere() -> None:

@@ -182,14 +182,16 @@ def call(
         answer = failed_answer(error, seconds, memory.end(seconds))
         if limited and isinstance(error, MemoryError):
             explanation = f"an allocation failed: the task may hold {limit_bytes >> 20:,} MiB\n"
-            answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=explanation + answer.error)
+            error_text = explanation + answer.error
+            answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=error_text, failure="")
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
     seconds = _perf_counter() - started
     if failure:
         reason, error_text = failure
+        kind = messages.TRANSIENT if outputs_of.is_transient_name(reason) else messages.MODEL
         peak_bytes = memory.end(seconds)
-        return Answer("failed", {}, reason, error_text, seconds=seconds, peak_bytes=peak_bytes)
+        return Answer("failed", {}, reason, error_text, seconds, peak_bytes, kind)
     # By position: keywords would take 0.15 us more of every task. A test fails when a field is added.
     return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
 
@@ -244,7 +246,11 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text
-    return Answer("failed", {}, type(error).__name__, text, seconds=seconds, peak_bytes=peak_bytes)
+    try:
+        kind = messages.TRANSIENT if outputs_of.is_transient(error) else messages.MODEL
+    except Exception:  # an attribute of the model's exception that itself fails
+        kind = messages.MODEL
+    return Answer("failed", {}, type(error).__name__, text, seconds, peak_bytes, kind)
 
 
 def describe_end(status: int | None) -> tuple[str, str]:

@@ -14,6 +14,7 @@ do where forking is unsafe: fork.py does.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import gc
 import importlib.util
@@ -57,7 +58,9 @@ else:
 _monotonic = time.monotonic  # a model may replace it
 REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
 FORK_AWARE = {"jemalloc_bg_thd"}  # Arrow's allocator takes its locks for a fork and frees them after it
-NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)[^/\s]*\.so")
+NATIVE = re.compile(
+    r"/(lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq|tensorflow|duckdb)|_?polars)[^/\s]*\.so"
+)
 
 
 class ForkUnsafe(Exception):
@@ -305,9 +308,12 @@ def _threads() -> str:
         if task.name != str(os.getpid()):
             with contextlib.suppress(OSError):  # it ends just now
                 names.append((task / "comm").read_text().strip())
-    names = sorted(set(names) - FORK_AWARE)
-    if not names:
+    numbered = collections.Counter(
+        re.sub(r"[-_ ]?\d+$", "", name) for name in names if name not in FORK_AWARE
+    )
+    if not numbered:
         return ""
+    names = [f"{name} ({count})" if count > 1 else name for name, count in sorted(numbered.items())]
     libraries = sorted({match[0][1:] for match in NATIVE.finditer(Path("/proc/self/maps").read_text())})
     return (
         f"threads of native code running, named {', '.join(names)}; "

@@ -14,6 +14,7 @@ from modelops_dask.report.figures import Figures
 from modelops_dask.report.measurement import Measurement
 from modelops_dask.report.space import Maps
 from modelops_dask.shape import MIB
+from modelops_dask.store.separation import find_separation
 
 SHOWN_REASONS = 50
 ERROR_CHARACTERS = 20_000  # of a traceback, its end
@@ -161,6 +162,12 @@ def _render_notes(measurement: Measurement) -> str:
     if state.conflicts:
         tasks_text = ", ".join(f"{s}/{r}" for s, r in state.conflicts[:10])
         notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {tasks_text}.")
+    notes += [
+        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which is "
+        f"slower: {reason}."
+        for reason, count in state.fallbacks.items()
+    ]
+    notes += [str(separation) for separation in find_separation(measurement.plan, state.codes)]
     if not notes:
         return ""
     return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"

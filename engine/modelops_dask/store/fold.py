@@ -1,7 +1,8 @@
 """Fold the parts of a study into one state per task.
 
 parts (any order, any repeats) -> State: ok if any row is ok, else poisoned if any row says so,
-                                  else failed once the attempts are spent, else pending
+                                  else failed once the attempts are spent, or two failed alike (failures.py),
+                                  else pending
 
 Where tasks were run again, only rows of a task's highest generation count (generations.py).
 
@@ -27,20 +28,24 @@ import pyarrow.compute as pc
 from modelops_dask.plan.plan import ABSENT, FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.conditions import Condition
+from modelops_dask.store.failures import without_numbers
 from modelops_dask.store.files import Store
 from modelops_dask.store.generations import Generations, expect_redo
 from modelops_dask.store.redo import read_redos
 
 MAX_ATTEMPTS = 4  # one and three retries
 CLEARLY_LESS = 0.8  # of the memory: what is left for a task varies a little with its neighbours
+MOST_KINDS = 100  # of failures that are counted each by itself
 _TASK = ("set", "replicate")
+_UNSUCCESSFUL = ("status", "reason", "message", "error_digest")  # columns by which failures are counted
 _UINT64_MAX = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Tasks that are not ok and share a reason; `set` and `replicate` name one, to be tried by hand, and
-    `message` is the last line of its error, where that was looked up.
+    """Tasks that are not ok and failed alike, numbers in their messages apart; `set` and `replicate` name
+    one, to be tried by hand, `message` is the line of its error that has the exception's type, and `details`
+    are the lines after it: the rest of the message, and notes.
     """
 
     reason: str
@@ -49,10 +54,11 @@ class Failure:
     set: int
     replicate: int
     message: str = ""
+    details: tuple[str, ...] = ()
 
     @property
     def why(self) -> str:
-        """The reason and the message. Python's own last line begins with the exception's type."""
+        """The reason and the message, which mostly begins with the exception's type."""
         return (
             self.message
             if self.reason in self.message
@@ -74,6 +80,8 @@ class State:
     conditions: Counter[Condition] = field(default_factory=Counter)  # -> ok rows made under them
     fallbacks: Counter[str] = field(default_factory=Counter)  # why another executor ran tasks -> ok rows
     generations: Generations | None = None  # of the tasks; None: no task was run again
+    # Of tasks that are pending: (task index, error_digest) of each row that has one.
+    failed_before: Sequence[tuple[int, int]] = ()
 
     def counts(self) -> dict[str, int]:
         """Tasks by state (ok, failed, poisoned, pending); they add up to the plan's n_tasks."""
@@ -108,7 +116,7 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     conditions: Counter[Condition] = Counter()
     fallbacks: Counter[str] = Counter()
     outside = n_files = 0
-    columns = ["status", "reason", "limit_bytes", "fallback", *Condition._fields]
+    columns = [*_UNSUCCESSFUL, "limit_bytes", "fallback", *Condition._fields]
     generations = read_generations(store, plan)
     for file_rows in counting_rows(store, plan, generations, study_rows(store, plan, columns, skipped)):
         rows = file_rows.table
@@ -131,12 +139,13 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
         flat_codes[ok_tasks] = OK
         if not is_ok.all():
             unsuccessful.append(
-                rows.select(["status", "reason"]).append_column("index", pa.array(index)).filter(~is_ok)
+                rows.select(_UNSUCCESSFUL).append_column("index", pa.array(index)).filter(~is_ok)
             )
+    failures, failed_before = _settle(flat_codes, flat_attempts, unsuccessful, plan, max_attempts)
     return State(
         codes=codes,
         attempts=attempts,
-        failures=_settle(flat_codes, flat_attempts, unsuccessful, plan, max_attempts),
+        failures=failures,
         conflicts=_conflicts(
             store, plan, generations, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)
         ),
@@ -146,6 +155,7 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
         conditions=conditions,
         fallbacks=fallbacks,
         generations=generations,
+        failed_before=failed_before,
     )
 
 
@@ -289,10 +299,12 @@ def _index(rows: pa.Table, plan: Plan) -> np.ndarray:
 
 def _settle(
     codes: np.ndarray, attempts: np.ndarray, unsuccessful: list[pa.Table], plan: Plan, max_attempts: int
-) -> list[Failure]:
-    """Set FAILED and POISONED, and return the failures by reason, most frequent first. A task counts once."""
+) -> tuple[list[Failure], list[tuple[int, int]]]:
+    """Set FAILED and POISONED, and return the failures, most frequent first, and State.failed_before. A task
+    counts once.
+    """
     if not unsuccessful:
-        return []
+        return [], []
     rows = pa.concat_tables(unsuccessful)
     index = rows["index"].to_numpy()
     poisoned = pc.equal(rows["status"], "poisoned").to_numpy(zero_copy_only=False)
@@ -300,18 +312,42 @@ def _settle(
     codes[index[is_open & poisoned]] = POISONED
     exhausted = index[is_open & (codes[index] == PENDING) & (attempts[index] >= max_attempts)]
     codes[exhausted] = FAILED
+    has_digest = (codes[index] == PENDING) & pc.is_valid(rows["error_digest"]).to_numpy(zero_copy_only=False)
+    digest_index = index[has_digest]
+    digests = pc.fill_null(rows["error_digest"], 0).to_numpy()[has_digest]
+    order = np.lexsort((digests, digest_index))
+    digest_index, digests = digest_index[order], digests[order]
+    is_repeated = (digest_index[1:] == digest_index[:-1]) & (digests[1:] == digests[:-1])
+    codes[digest_index[1:][is_repeated]] = FAILED
+    is_pending = codes[digest_index] == PENDING
+    failed_before = list(zip(digest_index[is_pending].tolist(), digests[is_pending].tolist(), strict=True))
     counted_rows = np.flatnonzero(
         is_open & (poisoned | (codes[index] != POISONED))
     )  # of a poisoned task, what poisoned it
     order = counted_rows[np.argsort(index[counted_rows], kind="stable")]
     _, last = np.unique(index[order][::-1], return_index=True)
     last_rows = order[::-1][last]
-    return _by_reason(index[last_rows], rows["reason"].take(pa.array(last_rows)), codes, plan)
+    return _by_reason(index[last_rows], rows.take(pa.array(last_rows)), codes, plan), failed_before
 
 
-def _by_reason(index: np.ndarray, reasons: pa.ChunkedArray, codes: np.ndarray, plan: Plan) -> list[Failure]:
-    table = pa.table({"index": index, "reason": reasons, "code": codes[index]})
-    groups = table.group_by(["reason", "code"]).aggregate([("index", "count"), ("index", "min")]).to_pylist()
+def _by_reason(index: np.ndarray, rows: pa.Table, codes: np.ndarray, plan: Plan) -> list[Failure]:
+    """`index`, int64 (n,), is the task of each row, rising."""
+    messages = pc.fill_null(rows["message"], "")
+    by_task = pa.table(
+        {
+            "index": index,
+            "reason": rows["reason"],
+            "code": codes[index],
+            "message": without_numbers(messages),
+        }
+    )
+    kinds = by_task.group_by(["reason", "code", "message"]).aggregate([("index", "count"), ("index", "min")])
+    kinds = kinds.sort_by([("index_count", "descending"), ("index_min", "ascending")])
+    grouped = kinds.slice(MOST_KINDS).group_by(["reason", "code"])
+    others = grouped.aggregate([("index_count", "sum"), ("index_min", "min")])
+    others = others.rename_columns(["reason", "code", "index_count", "index_min"])
+    groups = kinds.slice(0, MOST_KINDS).drop_columns("message").to_pylist() + others.to_pylist()
+    texts = [messages[int(np.searchsorted(index, group["index_min"]))].as_py() for group in groups]
     failures = [
         Failure(
             reason=group["reason"] or "",
@@ -319,8 +355,10 @@ def _by_reason(index: np.ndarray, reasons: pa.ChunkedArray, codes: np.ndarray, p
             count=group["index_count"],
             set=group["index_min"] // plan.replicates,
             replicate=group["index_min"] % plan.replicates,
+            message=text.partition("\n")[0],
+            details=tuple(text.split("\n")[1:]),
         )
-        for group in groups
+        for group, text in zip(groups, texts, strict=True)
     ]
     return sorted(failures, key=lambda failure: (-failure.count, failure.reason, failure.state))
 

@@ -42,6 +42,7 @@ import pyarrow.parquet as pq
 
 from modelops_dask import __version__
 from modelops_dask.errors import MopsError
+from modelops_dask.store.failures import error_digest, telling_lines
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import PartMark, StudyIdentity, study_of
 
@@ -83,6 +84,9 @@ SCHEMA = pa.schema(
         ("engine", pa.string()),  # version of modelops_dask; null: 0.1
         ("reseeded", pa.bool_()),  # whether the model's own generators were seeded; null: no
         ("fallback", pa.string()),  # why another executor ran the task than was asked for
+        ("failure", pa.string()),  # what failed: start, model or transient; "" for other ends
+        ("message", pa.string()),  # what the error says, without the traceback; null for ok rows
+        ("error_digest", pa.uint64()),  # of failures that count by store/failures.py, else null
         ("resumed", pa.bool_()),  # from a checkpoint
         ("origin", pa.string()),  # the store that the row was copied from
         ("outputs", OUTPUTS),
@@ -92,9 +96,9 @@ SCHEMA = pa.schema(
 _FLAT = list(SCHEMA)[:-1]  # fields of all columns but the outputs
 REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
 # Read by every fold: a column of a hundred numbers takes longer to decompress than to read as it is.
-_QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment")
+_QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment", "error_digest")
 _FLAGS = ("reseeded",)  # as quick, and Parquet has no dictionaries of them
-_NAMES = ("executor", "preset", "runner", "engine", "fallback")  # few different ones
+_NAMES = ("executor", "preset", "runner", "engine", "fallback", "failure", "message")  # few different ones
 T = TypeVar("T")
 Columns = Mapping[str, Sequence[Any]]  # the fields of Attempt; the values of each have a type of their own
 
@@ -105,10 +109,11 @@ class Attempt(NamedTuple):
 
     ok: `outputs` holds the model's bytes. failed: the model raised. died: the process that ran it is gone.
     poisoned: it died alone, so it is the task that kills. `reason` is short and the same for like failures,
-    `error` the traceback, `log` the end of what the model printed. `threads` is the BLAS thread count and
-    `environment` a digest of the packages, for both change a result's bytes. 0 bytes: not known, or no limit.
-    `ended` is when, in seconds since the epoch by the writer's clock, 0 for when it is written: for people,
-    nothing is decided by it. `generation` is that of the last redo of the task (generations.py).
+    `error` the traceback, `failure` what failed (failures.py), `log` the end of what the model printed.
+    `threads` is the BLAS thread count and `environment` a digest of the packages, for both change a result's
+    bytes. 0 bytes: not known, or no limit. `ended` is when, in seconds since the epoch by the writer's clock,
+    0 for when it is written: for people, nothing is decided by it. `generation` is that of the last redo of
+    the task (generations.py).
     """
 
     set: int
@@ -120,6 +125,7 @@ class Attempt(NamedTuple):
     error: str = ""
     seconds: float = 0.0
     peak_bytes: int = 0
+    failure: str = ""
     log: str = ""
     threads: int = 0
     environment: str = ""
@@ -185,12 +191,14 @@ class Encoder:
             outputs_digest(outputs) if status == "ok" else None
             for outputs, status in zip(attempts["outputs"], attempts["status"], strict=True)
         ]
-        values = {
+        values: dict[str, Sequence[Any]] = {
             **attempts,
             "ended": ended,
             "digest": digests,
             "output_digests": _output_digests(attempts["outputs"], digests),
         }
+        if any(attempts["failure"]) or any(attempts["error"]):
+            values |= _describe_failures(attempts)
         if any(attempts["generation"]):
             self._generation = max(self._generation, *attempts["generation"])
         constants = {"engine": __version__, "reseeded": self._reseeded}
@@ -208,6 +216,19 @@ class Encoder:
             self._writer.add_key_value_metadata({GENERATION: str(self._generation)})
         self._writer.close()
         return self._sink.getvalue().to_pybytes()
+
+
+def _describe_failures(attempts: Columns) -> dict[str, Sequence[Any]]:
+    """The columns that follow from how attempts failed."""
+    errors = zip(*(attempts[name] for name in ("status", "reason", "error")), strict=True)
+    failures = zip(*(attempts[name] for name in ("failure", "reason", "error")), strict=True)
+    return {
+        "message": [
+            telling_lines(reason, error) or None if status != "ok" else None
+            for status, reason, error in errors
+        ],
+        "error_digest": [error_digest(*failure) for failure in failures],
+    }
 
 
 def writer_options(schema: pa.Schema) -> dict[str, object]:

@@ -14,7 +14,7 @@ import gc
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -34,6 +34,7 @@ from modelops_dask.plan.plan import Plan, PlannedTask, Request
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, runners
 from modelops_dask.store import parts
+from modelops_dask.store.failures import error_digest, failing_line
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy, PartMark, read_study
 from modelops_dask.store.parts import Attempt
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 PIECE_SECONDS = 0.02  # longer, and runners side by side would wait for one another at the end
 FLUSH_BYTES = 16 * MIB  # of outputs that wait to be encoded
 PART_BYTES = 64 * MIB  # of outputs in a part; then no further task is begun, for all of it is in memory
+FALLBACK = "cold"  # the executor that runs tasks where forking is unsafe
 WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
 
@@ -68,9 +70,10 @@ class RunContext:
 @dataclass(frozen=True)
 class Batch:
     """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
-    poisoned. `alone` are those that died of want of memory. `needed_bytes` is what a task should need, 0 if
-    that is not known; one that held `most_bytes` and ran out of memory had all that there is. `generations`
-    are those of the rows of tasks that are run again: (start, stop, generation).
+    poisoned. `alone` are those that died of want of memory, `fresh` those that failed: they get a new process
+    each. `needed_bytes` is what a task should need, 0 if that is not known; one that held `most_bytes` and
+    ran out of memory had all that there is. `generations` are those of the rows of tasks that are run again:
+    (start, stop, generation).
     """
 
     context: RunContext
@@ -79,6 +82,7 @@ class Batch:
     seconds: float  # after which no further task is begun
     died: frozenset[int] = frozenset()
     alone: frozenset[int] = frozenset()
+    fresh: frozenset[int] = frozenset()
     needed_bytes: int = 0
     most_bytes: int = 0  # 0: not known
     generations: tuple[tuple[int, int, int], ...] = ()
@@ -90,13 +94,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Failed:
-    """A task that did not end ok: its index, how (failed, died or poisoned) and why; 0 bytes: not known."""
+    """A task that did not end ok: its index, how (failed, died or poisoned) and why; 0 bytes: not known.
+    `failure` and `error_digest` are as in its row, `line` is where the model failed (FILE:LINE).
+    """
 
     index: int
     status: str
     reason: str
     peak_bytes: int = 0
     limit_bytes: int = 0
+    failure: str = ""
+    error_digest: int | None = None
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,8 @@ class Receipt:
 
     `seconds` is the time the tasks took on the clock, storing them not included. `empty` counts, by name,
     outputs of 0 bytes of tasks that ended ok. `files` is what tasks did to the
-    bundle's files: where some are shared, nothing was stored and all is left.
+    bundle's files: where some are shared, nothing was stored and all is left. `fallbacks` are why another
+    executor ran tasks, how many, and the seconds that they took beside the model's own.
     """
 
     failed: tuple[Failed, ...] = ()
@@ -114,6 +124,7 @@ class Receipt:
     peak_bytes: int = 0
     empty: tuple[tuple[str, int], ...] = ()
     files: FileChanges = field(default_factory=FileChanges)
+    fallbacks: tuple[tuple[str, int, float], ...] = ()
 
 
 def run_batch(batch: Batch) -> Receipt:
@@ -129,9 +140,16 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     assert executor is not None, "workers of type none are refused before a study begins (workers/remote.py)"
     plan = _plan(context.store, context.request, context.run)
     bundle = study_bundle(context, runtime.settings)
-    pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
+    pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone or batch.fresh))
     assert context.mark is not None, "__post_init__ reads it"
-    rows = _Rows(plan, kind, context.mark, batch.generations, is_reseeding(bundle, runtime))
+    rows = _Rows(
+        plan,
+        kind,
+        context.mark,
+        folder=str(bundle.path),
+        generations=batch.generations,
+        reseeded=is_reseeding(bundle, runtime),
+    )
     n_runners, n_threads, limit_bytes = share(context.request, runtime)
     entrypoint, preset = plan.entrypoint, runtime.settings.preset
     start = time.monotonic()
@@ -140,7 +158,10 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         while piece := pieces.take():
             began = time.monotonic()
             outcomes = executor.run_all([call(task) for task in piece])
-            pieces.record(len(piece), time.monotonic() - began)
+            took_seconds = time.monotonic() - began
+            pieces.record(len(piece), took_seconds)
+            if outcomes[-1].fallback:
+                rows.note_fallback(outcomes, took_seconds)
             rows.add([attempt(task, outcome) for task, outcome in zip(piece, outcomes, strict=True)])
             del outcomes  # or their outputs would stay until the next piece is done
             if rows.output_bytes >= PART_BYTES:
@@ -156,6 +177,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             threads=n_threads,
             alone=bool(batch.alone) and _index(task, plan) in batch.alone,
             needed_bytes=batch.needed_bytes,
+            fresh=bool(batch.fresh) and _index(task, plan) in batch.fresh,
         )
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
@@ -191,6 +213,9 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         peak_bytes=rows.peak_bytes,
         empty=empty,
         files=files,
+        fallbacks=tuple(
+            (reason, count, rows.fallback_seconds[reason]) for reason, count in rows.fallbacks.items()
+        ),
     )
 
 
@@ -200,7 +225,9 @@ def make_attempt(task: PlannedTask, outcome: Outcome, executor: str, preset: str
     By position: naming all fields would take 0.8 us more of the 14 us that a task costs a worker. A test
     fails when a field is added.
     """
-    return Attempt(task.set, task.replicate, task.seed, *outcome, executor, preset)
+    return Attempt(
+        task.set, task.replicate, task.seed, *outcome, FALLBACK if outcome.fallback else executor, preset
+    )
 
 
 def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
@@ -265,10 +292,13 @@ class _Rows:
         plan: Plan,
         kind: str,
         mark: PartMark,
+        *,
+        folder: str,
         generations: Sequence[tuple[int, int, int]],
         reseeded: bool,
     ) -> None:
-        self._plan, self._kind = plan, kind
+        """`folder` is the bundle's."""
+        self._plan, self._kind, self._folder = plan, kind, folder
         self._generations = {
             index: generation for start, stop, generation in generations for index in range(start, stop)
         }
@@ -276,6 +306,8 @@ class _Rows:
         self.peak_bytes = 0
         self.output_bytes = 0
         self.empty: Counter[str] = Counter()
+        self.fallbacks: Counter[str] = Counter()  # why -> tasks
+        self.fallback_seconds: defaultdict[str, float] = defaultdict(float)
         self._part = parts.Encoder(mark, reseeded)
         self._waiting: list[Attempt] = []
         self._waiting_bytes = 0
@@ -289,6 +321,13 @@ class _Rows:
             self._waiting_bytes += n_bytes
             if len(self._waiting) >= parts.ROW_GROUP or self._waiting_bytes >= FLUSH_BYTES:
                 self._flush()
+
+    def note_fallback(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Record tasks that another executor ran in so many seconds, of which the model took a part."""
+        reason = outcomes[-1].fallback
+        with self._lock:
+            self.fallbacks[reason] += len(outcomes)
+            self.fallback_seconds[reason] += seconds - sum(outcome.seconds for outcome in outcomes)
 
     def end(self) -> bytes:
         """The part."""
@@ -305,7 +344,7 @@ class _Rows:
             ]
         columns = parts.columns(rows)
         _count(columns, self._kind)
-        self.failures += _failures(rows, self._plan)
+        self.failures += _failures(rows, self._plan, self._folder)
         for outputs in columns["outputs"]:
             if not all(outputs.values()):
                 self.empty.update(name for name, data in outputs.items() if not data)
@@ -332,11 +371,11 @@ def recover_receipt(batch: Batch, plan: Plan) -> Receipt | None:
     if part is None:
         return None
     columns = ["set", "replicate", "seed", "status", "reason", "peak_bytes", "limit_bytes", "seconds"]
-    rows = [Attempt(**row) for row in part.select(columns).to_pylist()]
+    rows = [Attempt(**row) for row in part.select([*columns, "failure", "error"]).to_pylist()]
     stored = {_index(row, plan) for row in rows}
     left = (index for start, stop in batch.ranges for index in range(start, stop) if index not in stored)
     return Receipt(
-        failed=_failures(rows, plan),
+        failed=_failures(rows, plan, str(batch.context.bundle.path)),
         left=as_ranges(left),
         seconds=sum(row.seconds for row in rows),
         peak_bytes=max(row.peak_bytes for row in rows),
@@ -354,7 +393,7 @@ def as_ranges(indices: Iterable[int]) -> tuple[Range, ...]:
     return tuple(ranges)
 
 
-def _failures(rows: Iterable[Attempt], plan: Plan) -> tuple[Failed, ...]:
+def _failures(rows: Iterable[Attempt], plan: Plan, folder: str) -> tuple[Failed, ...]:
     return tuple(
         Failed(
             index=_index(row, plan),
@@ -362,6 +401,9 @@ def _failures(rows: Iterable[Attempt], plan: Plan) -> tuple[Failed, ...]:
             reason=row.reason,
             peak_bytes=row.peak_bytes,
             limit_bytes=row.limit_bytes,
+            failure=row.failure,
+            error_digest=error_digest(row.failure, row.reason, row.error),
+            line=failing_line(row.error, folder),
         )
         for row in rows
         if row.status != "ok"

@@ -36,6 +36,7 @@ from modelops_dask.study import dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
+from modelops_dask.study.common_cause import FailsAlike
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed_bytes
 from modelops_dask.study.prepare import prepare
@@ -129,6 +130,9 @@ def drive(
         except (CannotFit, OutOfMemory) as error:
             if memory:
                 error.remedy = memory.remedy(error.needed_bytes)
+            raise
+        except FailsAlike as error:
+            error.hint = packages.hint(bundle, [error.reason])
             raise
 
 
@@ -333,6 +337,13 @@ class _StudyRun:
             self.phase("running")
         self.presence.progress(progress)
         self.watcher.progress(progress)
+        for reason, _, seconds in progress.fallbacks:
+            if reason not in self.sent_notes:
+                self.sent_notes.add(reason)
+                self.watcher.note(
+                    "isolated_fork cannot fork this model, so each task starts a new interpreter, which "
+                    f"takes {seconds:.2g} s a task: {reason}. What can be done: docs/executors.md"
+                )
         if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.sent_notes:
             self.sent_notes.add("none ok")
             self.watcher.note(

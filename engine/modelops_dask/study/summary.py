@@ -10,16 +10,19 @@ from modelops_dask.plan.plan import Chunk, Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
 from modelops_dask.store.conditions import describe_differences
+from modelops_dask.store.failures import telling_lines
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, counts, fold
 from modelops_dask.store.generations import RedoProgress
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
+from modelops_dask.store.separation import find_separation
 from modelops_dask.study.presence import RunningDriver, find_running
 from modelops_dask.study.progress import Progress
 
 INTERRUPTED = 130
 MESSAGES = 10  # failures whose error is looked up
+SEPARATIONS = 3  # parameters that are named
 MESSAGE_LIMIT = 200  # characters
 
 
@@ -39,6 +42,7 @@ class Summary:
     problem: str = ""  # outputs that fit no table
     mixed: str = ""  # results from different conditions, in words
     fallbacks: dict[str, int] = field(default_factory=dict)  # why another executor ran tasks -> how many
+    separation: tuple[str, ...] = ()  # what failed tasks have and ok ones have not, in words
     redos: tuple[RedoProgress, ...] = ()  # tasks whose results were, or are being, replaced
     variation: str = ""  # replicates that are equal, or differ against what was stated, in words
     interrupted: bool = False
@@ -72,6 +76,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         fallbacks=dict(state.fallbacks.most_common()),
         redos=state.generations.progress(state.codes) if state.generations else (),
         variation=_describe_variation(store, plan),
+        separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
     )
 
 
@@ -97,23 +102,27 @@ def _describe_variation(store: Store, plan: Plan) -> str:
 
 
 def _with_messages(store: Store, plan: Plan, state: State) -> list[Failure]:
-    """The failures, the most frequent ones with the last line of their task's error."""
+    """The failures, with the message of their task's error: rows of earlier versions do not have it, so it is
+    looked up for the most frequent ones.
+    """
     failures = state.failures
     first = failures[:MESSAGES]
-    if not first:
-        return failures
+    if all(failure.message for failure in first):
+        return [_shorten(failure) for failure in failures]
     tasks = {(failure.set, failure.replicate) for failure in first}
     texts = parts.read_errors(store, tasks, lambda rows: counts(rows, plan, state.generations))
-    with_messages = [
-        replace(failure, message=_last_line(texts.get((failure.set, failure.replicate), "")))
-        for failure in first
-    ]
-    return [*with_messages, *failures[MESSAGES:]]
+    with_messages = []
+    for failure in first:
+        error = texts.get((failure.set, failure.replicate), "")
+        message, *details = telling_lines(failure.reason, error).split("\n")
+        if not failure.message:
+            failure = replace(failure, message=message, details=tuple(details))
+        with_messages.append(_shorten(failure))
+    return [*with_messages, *map(_shorten, failures[MESSAGES:])]
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].strip()[:MESSAGE_LIMIT] if lines else ""
+def _shorten(failure: Failure) -> Failure:
+    return replace(failure, message=failure.message[:MESSAGE_LIMIT])
 
 
 def read_summary(store: Store, max_attempts: int = MAX_ATTEMPTS, spec: Spec | None = None) -> Summary:
@@ -135,6 +144,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
             {
                 "reason": failure.reason,
                 "why": failure.why,
+                "details": list(failure.details),
                 "state": failure.state,
                 "count": failure.count,
                 "task": f"{failure.set}/{failure.replicate}",
@@ -153,6 +163,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
             "empty_outputs": dict(summary.run_progress.empty),
             "files_written": list(summary.run_progress.written_files),
             "large_files_written": list(summary.run_progress.shared_files),
+            "fallback_seconds": {reason: round(s, 3) for reason, _, s in summary.run_progress.fallbacks},
         },
         "interrupted": summary.interrupted,
         "driver": summary.driver and asdict(summary.driver),
@@ -167,6 +178,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
             }
             for redo in summary.redos
         ],
+        "separation": list(summary.separation),
         "variation": summary.variation,
         "problem": summary.problem,
         "hint": summary.hint,
