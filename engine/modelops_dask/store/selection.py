@@ -3,9 +3,9 @@
     executor=KIND | SET/REPLICATE,... | all -> Selection;   Selection + rows -> begin_redo() -> redo/
 
 `executor=KIND` chooses the tasks whose result was made by that executor: by the ok rows that count of a task
-that is ok, else by all rows that count. A row with a `fallback` was asked of isolated_fork and made in a new
-interpreter, so it is of both kinds, isolated_fork and cold: a task too many costs its time, one too few stays
-wrong.
+that is ok, else by all rows that count. A row with a `fallback` was made in a new interpreter, so it is of
+cold. Earlier versions called it isolated_fork, which it was asked of; it is then of both: a task too many
+costs its time, one too few stays wrong.
 
 The same redo typed again goes on while tasks of it are pending. The pods of a Job say which request theirs
 is, so that one that is started again, or comes second, finds the redo of its request, also after its end.
