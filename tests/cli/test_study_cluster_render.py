@@ -109,3 +109,27 @@ def test_a_list_has_the_newest_first_and_says_when_it_is_empty():
 )
 def test_what_became_of_a_submission(outcome, text):
     assert submitted_studies.render_submission(Submission("study-1", "/shared/sir", outcome)) == text
+
+
+DIFFERENT = {"task": "3/1", "executor": "isolated_warm", "outputs": ["y"], "cause": "order"}
+
+
+def next_steps(**check):
+    summary = PARTIAL.summary | {"failed": 0, "ok": 12, "by_reason": [], "self_check": check}
+    text = submitted_studies.render_study_status(replace(PARTIAL, summary=summary), (), "-n lab", "table")
+    return text.partition("Next:\n")[2]
+
+
+def test_a_self_check_that_differs_leads_to_the_cause_and_back():
+    steps = next_steps(different=[DIFFERENT])
+    assert "--retry" not in steps
+    assert "mops-helm preset diagnose --study 'my sir.yaml' --bundle ../sir" in steps
+    assert "mops-helm upgrade epi -n lab --preset isolated-fork" in steps
+    assert f"{STUDY.command} --redo executor=isolated_warm" in steps
+
+
+@pytest.mark.parametrize(
+    "change", [{"cause": "seed"}, {"equal_replicates": True}, {"executor": "cold"}, {"executor": "x; rm"}]
+)
+def test_where_no_isolation_helps_none_is_recommended(change):
+    assert "--redo" not in next_steps(different=[DIFFERENT | change])

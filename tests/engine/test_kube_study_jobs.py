@@ -14,6 +14,7 @@ import pytest
 from modelops_dask.kube import reporter, study_jobs
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.own_pod import OwnPod
+from modelops_dask.store.checks import Comparison, SelfCheck
 from modelops_dask.store.files import StoreFailed
 from modelops_dask.store.fold import Failure
 from modelops_dask.study.breaker import TablesNeedMemory
@@ -313,3 +314,24 @@ def test_a_driver_that_ends_by_an_error_leaves_a_summary_with_all_counts(before,
     row = submitted_studies.render_study_list([study], "lab", "table").splitlines()[1]
     assert ("6/12" in row) == bool(before)
     assert "Permission denied" in submitted_studies.render_study_status(study, (), "-n lab", "table")
+
+
+def test_the_line_of_a_job_names_the_self_check():
+    summary = Summary("/shared/sir", "m/b", 12, COUNTS)
+    assert reporter.describe_end(summary) == "All 12 tasks are ok"
+    equal = replace(summary, self_check=SelfCheck(n_equal=3))
+    assert reporter.describe_end(equal) == "All 12 tasks are ok; self-check: 3 tasks compared, equal"
+    different = Comparison(3, 1, "00", "isolated_warm", "different", outputs=("y",), cause="order")
+    found = replace(summary, self_check=SelfCheck(n_equal=2, different=(different,)))
+    assert found.exit_code == 3
+    assert "self-check: 1 of 3 tasks compared differ" in reporter.describe_end(found)
+
+
+@pytest.mark.parametrize(
+    "value", [3, [], {"different": 3}, {"different": [3, {"task": 1, "cause": None}]}, {"compared": -1}, None]
+)
+def test_a_self_check_that_anybody_wrote_can_be_shown(value):
+    summary = {**COUNTS, "exit_code": 3, "self_check": value}
+    study = study_jobs.parse_job(job("Failed BackoffLimitExceeded", summary=summary))
+    assert study.state == "partial"
+    assert submitted_studies.render_study_status(study, (), "-n lab", "table")
