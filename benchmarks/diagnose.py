@@ -3,8 +3,11 @@
 models under tests/bundles/diagnose -> a few diagnoses each, 20 of healthy ones, by other seeds -> verdicts,
 what they miss, seconds -> rates of errors
 
+Models under benchmarks/diagnose_models, of which most need packages from PyPI, are diagnosed once. A healthy
+one may be called inconclusive, if too few tasks were compared; that is counted apart.
+
 Exits 1 when a healthy model was called sick, or a sick one something else than it is.
-`diagnose.py [--runs N] NAME...` runs only those named.
+`diagnose.py [--runs N] NAME...` runs only those named, `--more` only the second kind.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from diagnose_helpers import NAMES, Case, wrong
+from diagnose_helpers import MORE_NAMES, NAMES, Case, wrong
 from modelops_dask.diagnose import diagnose, workers
 from modelops_dask.errors import MopsError
 from modelops_dask.shape import Shape
@@ -57,17 +60,19 @@ def run(case: Case, seed: int) -> Run:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Diagnose models whose cause is known.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*NAMES, *MORE_NAMES)))
+    parser.add_argument("--more", action="store_true", help="only those of benchmarks/diagnose_models")
     parser.add_argument(
         "--runs", type=int, help=f"of each; else {RUNS}, and {RUNS_HEALTHY} of healthy models"
     )
     asked = parser.parse_args()
     print(f"{'model':<22}{'cause':<24}{'right':>8}{'seconds':>9}   otherwise")
     done: dict[str, list[Run]] = {}
-    for name in asked.names or NAMES:
+    for name in asked.names or (MORE_NAMES if asked.more else (*NAMES, *MORE_NAMES)):
         case = Case(name)
         cause = case.label.verdict
-        runs = asked.runs or (RUNS_HEALTHY if cause == "healthy" else RUNS)
+        usual = 1 if name in MORE_NAMES else RUNS_HEALTHY if cause == "healthy" else RUNS
+        runs = asked.runs or usual
         done[name] = []
         for seed in range(runs):
             done[name].append(run(case, seed))
@@ -84,12 +89,14 @@ def _rates(done: dict[str, list[Run]]) -> int:
     """Print the rates of errors; how many errors there are."""
     healthy = [each for name, runs in done.items() if Case(name).label.verdict == "healthy" for each in runs]
     sick = [(Case(name).label, each) for name, runs in done.items() for each in runs if each not in healthy]
-    alarms = sum(bool(each.wrong) for each in healthy)
+    unsure = sum(each.verdict == "inconclusive" for each in healthy)
+    alarms = sum(bool(each.wrong) for each in healthy) - unsure
     called = sum(each.verdict != label.verdict for label, each in sick)
     missed = sum(each.verdict == label.verdict and bool(each.wrong) for label, each in sick)
     print()
     for text, count, of in (
         ("healthy models called sick", alarms, len(healthy)),
+        ("healthy models called inconclusive", unsure, len(healthy)),
         ("sick models called something else", called, len(sick)),
         ("right verdicts that miss the polluter, the source or the growth", missed, len(sick) - called),
     ):

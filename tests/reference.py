@@ -2,8 +2,9 @@
 
     task -> a copy of the bundle, a temporary folder, `python` -> seed_task(seed), wire(...) -> Answer
 
-Of the engine it uses nothing but seed_task(). MODELS are the models that are run so, ABSENT those of
-tests/bundles that cannot be, with the reason. Which executor promises what is the table of docs/executors.md.
+Of the engine it uses nothing but watch_model() and seed_task(). MODELS are the models that are run so, ABSENT
+those of tests/bundles that cannot be, with the reason. Which executor promises what is the table of
+docs/executors.md.
 """
 
 import json
@@ -31,8 +32,9 @@ THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")
 VARIABLES = {"PYTHONHASHSEED": "6640", **{f"{name}_NUM_THREADS": "1" for name in THREADS}}
 SCRIPT = """
 import json, sys
-from modelops_dask.seeding import seed_task
+from modelops_dask.seeding import seed_task, watch_model
 
+watch_model(".")
 entrypoint, params, seed, answer = json.loads(sys.argv[1])
 try:
     from wire import wire
@@ -134,7 +136,7 @@ MODELS = [
     Model("knobs", {"x": list(range(6))}, {"raises": [3]}, raises=True),
     Model("faults", {"x": [1, 2]}, entrypoint="faults.wire/draw", row="the state of `random`"),
     Model("hungry", {"megabytes": [0, 30]}),
-    Model("diagnose/c-library", {"rate": [0.1, 0.6]}, row="the state of a generator of its own"),
+    Model("diagnose/c-library", {"rate": [0.1, 0.6]}, row="the state of a C library's generator"),
     Model("diagnose/class-cache", {"density": [0.1, 0.4], "size": [20]}, row="an attribute of a class"),
     Model(
         "diagnose/environment-variable",
@@ -144,6 +146,7 @@ MODELS = [
     Model(
         "diagnose/global-state", {"close_schools": [False, True], "pupils": [300]}, row="a global variable"
     ),
+    Model("diagnose/deterministic", {"beta": [0.1, 0.7], "people": [100]}),
     Model("diagnose/healthy", {"beta": [0.2, 0.8], "groups": [1, 3]}),
     Model("diagnose/healthy-tables", {"attack_rate": [0.1, 1.5], "households": [50]}, raises=True),
     Model("diagnose/leak", {"speed": [0.5, 3.0]}, {"steps": 64}),
@@ -152,6 +155,7 @@ MODELS = [
         {"doses": [5, 10]},
         absent={"direct": "tasks are not in the main thread, which alone may set signal handlers"},
     ),
+    Model("diagnose/seed-not-passed", {"rate": [0.5, 2]}),
     Model("diagnose/shared-generator", {"rate": [1, 32]}, row="the state of a generator of its own"),
     Model("diagnose/thread-counter", {"arrivals": [0.3, 0.8]}, {"minutes": 200}),
     Model(
@@ -178,6 +182,7 @@ MODELS = [
 ]
 ABSENT = {
     "diagnose/clock": "its output has the time of day",
+    "diagnose/listing-order": "it draws in the order in which a file system lists files",
     "diagnose/unseeded": "it draws from a generator that nobody seeds",
     "diagnose/shared-file": "tasks that run side by side write one file in /tmp, which is nobody's own",
     "diagnose/patched-environment": "it needs packages of its own: test_diagnose_bundles.py runs it",

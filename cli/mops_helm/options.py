@@ -43,6 +43,18 @@ def parse_states(_: click.Context, __: click.Parameter, text: str) -> tuple[str,
     return states
 
 
+def check_redo(_: click.Context, __: click.Parameter, text: str) -> str:
+    """What --redo chooses, as it was typed, if it can be read."""
+    if text:
+        from modelops_dask.store.selection import BadSelection, parse_selection
+
+        try:
+            parse_selection(text)
+        except BadSelection as error:
+            raise click.BadParameter(error.problem) from None
+    return text
+
+
 def parse_seconds(_: click.Context, __: click.Parameter, text: str) -> int:
     """A duration as helm writes it, in seconds."""
     import re
@@ -91,6 +103,14 @@ check = click.option(
     default=3,
     show_default=True,
     help="At the end, run N tasks again, each alone in a new process, and compare; 0: none.",
+)
+
+redo = click.option(
+    "--redo",
+    metavar="TASKS",
+    default="",
+    callback=check_redo,
+    help="Replace results that are there: executor=KIND (those that it made), SET/REPLICATE,… or all.",
 )
 
 sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="One value, as in helm.")

@@ -1,17 +1,21 @@
-"""Seed what all code of a process shares: `random` and NumPy's global state.
+"""Seed what a model draws from: `random`, NumPy's global state, and generators that it keeps itself.
 
-    from modelops_dask.seeding import seed_task
+    from modelops_dask.seeding import seed_task, watch_model
+
+    watch_model(".")  # before the model is imported: the bundle's folder
+    from wire import wire
 
     seed_task(seed)
     wire(entrypoint, params, seed)  # draws what it draws under every executor
 
-Standard library only, and Python 3.9's language: runners load this file by path in the bundle's environment.
-Generators that a model makes itself are the model's to seed.
+Standard library only, and Python 3.9's language: runners load this file by path in the bundle's environment,
+and generators.py beside it. That one finds and seeds what the model keeps at module level.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import random
 import sys
 
@@ -19,13 +23,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this
     from typing import Any
 
+    from modelops_dask.generators import ModelGenerators
+
 # The generator behind the functions of `random`.
 SHARED_GENERATOR: Any = random.random.__self__  # type: ignore[attr-defined]  # a method, not a function
 _seed_shared = super(random.Random, SHARED_GENERATOR).seed
 
 
+_watched: ModelGenerators | None = None
+
+
+def watch_model(bundle: str) -> ModelGenerators:
+    """Have the generators that a model makes when it is imported seeded too: in studies whose study.json has
+    `reseeds`. Call it before the model is imported.
+
+    Args:
+        bundle: The bundle's folder.
+    """
+    global _watched
+    if _watched is not None:
+        _watched.close()
+    _watched = _load_sibling("generators").ModelGenerators(bundle, SHARED_GENERATOR)
+    return _watched
+
+
 def seed_task(seed: int) -> None:
-    """Seed `random` and NumPy's global state from a task's seed, exactly as executors do before each task.
+    """Seed what a model draws from by a task's seed, exactly as executors do before each task.
 
     Call it when the model is imported, just before its wire function. NumPy is not imported for this: if the
     task is the first to import it, its state is seeded then.
@@ -35,10 +58,15 @@ def seed_task(seed: int) -> None:
     """
     expect_numpy()
     seed_globals(seed)
+    if _watched is not None:
+        _watched.collect()
+        _watched.seed(seed)
 
 
 def seed_globals(seed: int) -> None:
-    """As seed_task(), where expect_numpy() was called before the model was imported."""
+    """Seed `random` and NumPy's global state; where expect_numpy() was called, also when a task is the first
+    to import NumPy.
+    """
     _seed_shared(seed)  # with the next line what random.seed() does with a number, at 0.8 of the price
     SHARED_GENERATOR.gauss_next = None
     _NumpySeeder.seed = seed
@@ -53,6 +81,17 @@ def expect_numpy() -> None:
         isinstance(finder, _NumpySeeder) for finder in sys.meta_path
     ):
         sys.meta_path.insert(0, _NumpySeeder())
+
+
+def _load_sibling(name: str) -> Any:
+    """A module of this folder, under a name that no model has."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
+    assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
+    if spec.name not in sys.modules:
+        sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[spec.name])
+    return sys.modules[spec.name]
 
 
 def _words(seed: int) -> list[int]:

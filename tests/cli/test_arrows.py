@@ -29,7 +29,8 @@ GROUND = {
     "settings": {"errors", "shape"},
     "shape": {"errors"},
     "scratch": set(),
-    "seeding": set(),
+    "seeding": {"generators"},
+    "generators": set(),
     "metrics": {"shape"},
     "signals": set(),
 }
@@ -153,7 +154,8 @@ def test_the_runner_needs_only_the_standard_library():
     """It is started by path with the bundle's Python, which has none of our packages."""
     files = "start.py", "runner.py", "messages.py", "mailbox.py", "outputs.py", "workspace.py"
     of_zygotes = "zygote.py", "children.py", "replay.py", "inherited.py"
-    for path in (ENGINE / "seeding.py", *(ENGINE / "executors" / name for name in files + of_zygotes)):
+    own = [ENGINE / name for name in ("seeding.py", "generators.py")]
+    for path in (*own, *(ENGINE / "executors" / name for name in files + of_zygotes)):
         for name in imports(path, for_types=False):
             # Those two are modules of the worker, too.
             if path.name not in ("runner.py", "mailbox.py") or not name.startswith("modelops_dask."):

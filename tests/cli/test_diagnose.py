@@ -350,7 +350,7 @@ def test_a_healthy_model_is_given_nothing_to_apply():
         assert "preset: baseline" not in said
 
 
-CAUSES = [name for name in verdict.VERDICTS if name != "inconclusive"]
+CAUSES = verdict.VERDICTS
 FACTS = [{}, {"fork": False}, {"fork": True}, {"cold": True}]
 NUMBERS = [{}, {"max_process_reuse": 40}, {"process_bytes": 900 << 20}, {"writes_environment": True}]
 ADVISED = [

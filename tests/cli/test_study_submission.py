@@ -58,6 +58,17 @@ def test_the_same_study_has_one_name_however_it_is_written(offered, bundle, tmp_
     assert retried.name == first.name, "to retry is to go on with the same study"
 
 
+def test_a_redo_is_a_job_of_its_own_with_an_id_that_its_pods_share(offered, bundle, tmp_path):
+    """A run of the same study that is there already must not swallow it."""
+    plain, _ = ordered(offered, study(tmp_path), bundle)
+    orders = [ordered(offered, study(tmp_path), bundle, redo="executor=direct")[0] for _ in range(2)]
+    assert orders[0].name == orders[1].name != plain.name
+    assert "--redo" not in plain.args
+    flags = [dict(zip(order.args[3::2], order.args[4::2], strict=True)) for order in orders]
+    assert {each["--redo"] for each in flags} == {"executor=direct"}
+    assert len({each["--redo-request"] for each in flags}) == 2, "submitted again it may begin another redo"
+
+
 def test_what_makes_it_another_study_changes_the_name(offered, bundle, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(KNOBS, model)

@@ -1,21 +1,24 @@
 """Models whose chance does not come from the seed: what `study run` and `study status` report."""
 
+import html
 import json
+import re
 
 import pytest
 
+from modelops_dask.store import parts
+from modelops_dask.store.files import Store
 from study_helpers import SMALL, mops_helm
 
 SAME = "Warning: replicates are equal"
 STATED = "the study file states deterministic: true, but replicates differ in"
 MODELS = {
     "constant": "value = params['x']",
-    "seed unused": "value = 3 + rng.random()",
+    "seed unused": "value = 3 + random.Random(2024).random()",
     "drawn": "import random; value = random.Random(seed).random()",
 }
 WIRE = """
 import json, random
-rng = random.Random(2024)
 def wire(entrypoint, params, seed):
     {model}
     return {{"y": json.dumps([value]).encode(), "metadata": json.dumps({{"seed": seed}}).encode()}}
@@ -35,6 +38,15 @@ def run(tmp_path):
         assert done.returncode == status.returncode == 0, done.stderr
         variation = json.loads(status.stdout)["variation"]
         assert (variation in done.stdout) if variation else ("Warning" not in done.stdout)
+        verified = mops_helm("study", "verify", "out/s", cwd=tmp_path)
+        mops_helm("study", "report", "out/s", "--to", "page.html", cwd=tmp_path)
+        page = html.unescape((tmp_path / "page.html").read_text())
+        assert verified.returncode == 0, verified.stdout
+        if variation:
+            assert "Nothing is wrong" not in verified.stdout and variation[:30] in verified.stdout
+            assert variation in page
+        else:
+            assert "Nothing is wrong" in verified.stdout and "Warning" not in page
         return variation
 
     return run
@@ -81,6 +93,14 @@ def test_a_fork_that_becomes_a_new_interpreter_is_reported_with_its_cause(tmp_pa
     )
     assert "3 ok tasks ran each in a new interpreter, not in a fork" in done.stdout, done.stdout + done.stderr
     assert "threads running: heartbeat" in done.stdout
+    (note,) = [line for line in done.stderr.splitlines() if "cannot fork this model" in line]
+    assert "heartbeat" in note and re.search(r"which takes \S+ s a task", note)
+    assert re.search(r"which took \S+ s more for each", done.stdout)
+    store = Store(str(tmp_path / "out" / "s"))
+    executors = [part.table["executor"].to_pylist() for part in parts.scan(store, ["executor"])]
+    assert {name for names in executors for name in names} == {"cold"}, "what really ran"
+    report = mops_helm("study", "report", "out/s", "--to", "s.html", cwd=tmp_path)
+    assert report.returncode == 0 and "not in a fork" in (tmp_path / "s.html").read_text()
     status = mops_helm("study", "status", "out/s", "-o", "json", cwd=tmp_path)
     ((reason, count),) = json.loads(status.stdout)["fallbacks"].items()
     assert "heartbeat" in reason and count == 3

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,8 +47,8 @@ def test_tables_differ_in_a_column_and_a_row(kind):
     one = table(kind, day=[0, 1, 2], n=[1.0, 2.0, 3.0])
     other = table(kind, day=[0, 1, 2], n=[1.0, 2.5, 4.0])
     found = find_example("0/0", ran(y=one), ran(y=other))
-    assert (found.output, found.column, found.row, found.kind) == ("y", "n", 1, "different")
-    assert (found.expected, found.found) == ("2.0", "2.5")
+    assert (found.output, found.column, found.row, found.kind) == ("y", "n", 2, "different")
+    assert (found.expected, found.found) == ("3.0", "4.0"), "the row with the difference that is shown"
     assert found.relative == pytest.approx(0.25)
 
 
@@ -56,6 +57,23 @@ def test_rounding_is_told_from_another_result():
     assert find_example("0/0", ran(y=one), ran(y=other)).kind == "rounding"
     mixed = table(n=[1.0, 3.0000000001], name=["a", "b"])
     assert find_example("0/0", ran(y=table(n=[1.0, 3.0], name=["a", "c"])), ran(y=mixed)).kind == "different"
+
+
+def test_the_relative_difference_is_that_of_the_values_that_are_shown():
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    generator = random.Random(seed)
+    for _ in range(50):
+        one = [generator.uniform(1, 2) for _ in range(20)]
+        other = [value + generator.choice((0, 1)) * generator.random() for value in one]
+        other[7] += 0.1
+        in_table = find_example("0/0", ran(y=table(n=one)), ran(y=table(n=other)))
+        data = [json.dumps(values).encode() for values in (one, other)]
+        in_json = find_example("0/0", *(ran(y=values) for values in data))
+        for found in (in_table, in_json):
+            expected, actual = float(found.expected), float(found.found)
+            assert found.relative == pytest.approx(abs(expected - actual) / max(expected, actual))
+        assert in_json.path == f"$[{in_table.row}]"
 
 
 def test_missing_values_and_nan_are_no_difference_of_their_own():

@@ -16,7 +16,7 @@ from modelops_dask.diagnose.trials.trial import Trial
 from modelops_dask.diagnose.trials.workers import TrialResult
 from modelops_dask.diagnose.verdict.comparison import TaskRun
 from modelops_dask.diagnose.verdict.tally import Tally
-from modelops_dask.diagnose.verdict.verdict import judge
+from modelops_dask.diagnose.verdict.verdict import judge, list_open_causes
 from modelops_dask.limits.pod import find_marked
 from modelops_dask.plan.plan import Plan, Request
 from modelops_dask.plan.spec import from_content
@@ -48,6 +48,23 @@ def wire(entrypoint, params, seed):
         kept.write_text(str(seed))
     return {"n": kept.read_text()}
 """
+GRID = {"grid": {"x": [1, 2, 3]}, "replicates": 2}
+RARE = {  # one of 40 sets has a parameter of its own, and leaves it for one of the others
+    "sets": [{"x": number} for number in range(39)] + [{"x": 39, "decay": 2}],
+    "replicates": 2,
+}
+KEEPS_DECAY = """
+decay = 1
+def wire(entrypoint, params, seed):
+    global decay
+    decay = params.get("decay", decay)
+    return {"n": str((decay, params["x"], seed))}
+"""
+TIME_STAMPED = """
+import time
+def wire(entrypoint, params, seed):
+    return {"n": str((params["x"], seed)), "metadata": str(time.time_ns())}
+"""
 HANGS_IN_A_THREAD = ENDS.replace("os._exit(3)", "threading.Event().wait()")
 
 
@@ -64,14 +81,12 @@ def client(folder):
 
 @pytest.fixture
 def diagnosed(client, folder, tmp_path):
-    """diagnosed(code, ...): the Diagnosis of a study of 2 x 3 tasks with that model."""
+    """diagnosed(code, ...): the Diagnosis of a study with that model, by default of 2 x 3 tasks."""
 
-    def run(code, private_files=True, **asked):
+    def run(code, private_files=True, content=GRID, **asked):
         chosen = settings(folder, private_files=private_files)
         held = bundles.fetch(str(write_bundle(tmp_path, {"wire.py": code})), chosen.bundles_cache_dir)
-        study = from_content(
-            {"entrypoint": "models.x/y", "grid": {"x": [1, 2, 3]}, "replicates": 2}, tmp_path
-        )
+        study = from_content({"entrypoint": "models.x/y", **content}, tmp_path)
         return diagnose(client, study, held, chosen, **asked)
 
     return run
@@ -105,6 +120,25 @@ def test_with_arms_that_decide_nothing_a_model_is_not_called_healthy(diagnosed):
     found = diagnosed(HEALTHY, arms=["cold"])
     assert (found.verdict, found.confidence) == ("inconclusive", 0)
     assert any(line.startswith("process-reuse:") for line in found.not_excluded)
+
+
+def test_a_setting_that_one_set_of_forty_leaves_behind_is_found_with_few_tasks(diagnosed):
+    found = diagnosed(KEEPS_DECAY, content=RARE, tasks=4, arms=["single-process", "isolated-fork"])
+    assert (found.verdict, found.preset) == ("process-reuse", "isolated-fork"), found
+    assert [task.params for task in found.polluter.tasks] == [{"x": 39, "decay": 2}]
+
+
+def test_outputs_that_the_study_calls_volatile_are_not_compared(diagnosed):
+    arms = ["single-process", "baseline"]
+    found = diagnosed(TIME_STAMPED, content=GRID | {"volatile": ["metadata"]}, arms=arms)
+    assert found.verdict == "healthy", found
+    assert diagnosed(TIME_STAMPED, arms=arms).verdict == "model-nondeterministic"
+
+
+def test_a_relative_path_leads_to_the_bundle_in_every_arm(diagnosed):
+    reads = HEALTHY.replace("return", "open('wire.py').close(); return")
+    found = diagnosed(reads, arms=["single-process", "baseline", "direct", "threads"])
+    assert found.verdict == "healthy" and states(found)["direct"] == states(found)["threads"] == "same"
 
 
 def test_a_model_that_hangs_ends_with_the_budget_and_leaves_no_process(diagnosed):
@@ -222,6 +256,35 @@ def test_a_worker_that_ends_while_memory_grows_is_want_of_memory(tmp_path):
     assert judge(experiment.collect_facts()).verdict == "threads"
     experiment.growth = Growth(1e8, 9e7, 2e8, True, 10**7)
     assert judge(experiment.collect_facts()).verdict == "memory"
+
+
+def judged(n_sets, lanes):
+    """Facts of a study of n_sets where nothing differs: arms have run these lanes, cold each task once."""
+    study = from_content(
+        {"entrypoint": "models.x/y", "grid": {"x": list(range(n_sets))}}, Settings().bundles_cache_dir
+    )
+    plan = Plan(study.entrypoint, study.table, Request(1, ((0, n_sets),)))
+    runs = Runs(None, plan, None, Settings(), list(plan.tasks([(0, n_sets)])))
+    for name in ("cold", "cold", "single-process", "baseline", "isolated-fork", "direct"):
+        for lane in [tuple(range(n_sets))] if name == "cold" else lanes:
+            same = ran(*map(one, lane))
+            learns = name == "cold"
+            runs.tallies[name].add(trial(lane), same, runs.reference, deadline_came=False, learns=learns)
+    return Experiment(runs, (), 3).collect_facts()
+
+
+def test_processes_that_ran_one_task_each_have_not_compared_reuse():
+    facts = judged(20, [(number,) for number in range(20)])
+    assert facts["reuse"] is None and judge(facts).verdict == "inconclusive"
+    assert any("process-reuse: no process that had run" in line for line in list_open_causes(facts))
+    together = judged(20, [tuple(range(20)), tuple(range(20))[::-1]])
+    assert together["reuse"] is False and judge(together).verdict == "healthy"
+
+
+def test_few_tasks_that_run_again_and_again_are_not_enough_for_healthy():
+    facts = judged(100, [(0, 1, 2, 3) * 50])
+    assert facts["few"] and judge(facts).verdict == "inconclusive"
+    assert not judged(100, [tuple(range(40)), tuple(range(40))[::-1]])["few"]
 
 
 def test_random_results_are_counted_once_each():

@@ -81,22 +81,25 @@ def test_a_task_that_kills_its_worker_is_poisoned_alone(tmp_path, threads):
     assert (summary.failures[0].reason, summary.failures[0].set) == ("WorkerDied", 7)
 
 
-def test_a_task_that_raises_is_tried_again_after_pauses_that_grow(tmp_path):
+def test_a_task_that_may_do_better_is_tried_again_after_pauses_that_grow(tmp_path):
     """By the files' own times: a part is written at the end of an attempt."""
     limits = Limits(max_attempts=3, retry_seconds=0.5)
-    summary = study(tmp_path, limits=limits, n=1, raises=[0])
+    summary = study(tmp_path, limits=limits, n=1, lonely=[0])
     assert summary.counts["failed"] == 1
     times = sorted(path.stat().st_mtime for path in (tmp_path / "store" / "parts").iterdir())
     assert len(times) == 3
     assert times[1] - times[0] >= 0.5 and times[2] - times[1] >= 1.0
 
 
-def test_a_task_that_always_raises_gets_four_attempts_unless_another_number_is_given(tmp_path):
+@pytest.mark.parametrize("knob, n_attempts", [("raises", 2), ("lonely", 4)])
+def test_a_task_that_always_fails_gets_two_attempts_or_four_where_it_might_do_better(
+    tmp_path, knob, n_attempts
+):
     for _ in range(2):
-        summary = study(tmp_path, limits=Limits(retry_seconds=0.01), n=3, raises=[1])
+        summary = study(tmp_path, limits=Limits(retry_seconds=0.01), n=3, **{knob: [1]})
         assert summary.counts == {"ok": 2, "failed": 1, "poisoned": 0, "pending": 0}
         found = sorted((row["set"], row["status"]) for row in rows(tmp_path))
-        assert found == [(0, "ok"), *[(1, "failed")] * 4, (2, "ok")], "one attempt and three retries"
+        assert found == [(0, "ok"), *[(1, "failed")] * n_attempts, (2, "ok")]
     assert summary.run_progress is None, "nothing was left for a second run"
 
 

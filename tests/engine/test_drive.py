@@ -119,7 +119,9 @@ def test_a_run_under_other_conditions_than_the_results_before_says_so(tmp_path, 
 
 @pytest.mark.parametrize("well", [0, 1])
 def test_a_study_in_which_nothing_ends_well_says_so_once_and_goes_on(tmp_path, well):
-    loaded = spec.load(write_spec(tmp_path, n=40, raises=list(range(well, 40))))
+    """Its tasks fail in two ways, so they have no common cause that would end it."""
+    raises, lonely = list(range(well, 40, 2)), list(range(1 - well, 40, 2))[well:]
+    loaded = spec.load(write_spec(tmp_path, n=40, raises=raises, lonely=lonely))
     bundle, store = fetch(str(KNOBS), tmp_path / "cache"), Store(str(tmp_path / "store"))
     settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
     noted: list[str] = []
@@ -127,5 +129,8 @@ def test_a_study_in_which_nothing_ends_well_says_so_once_and_goes_on(tmp_path, w
         watcher, limits = Watcher(note=noted.append), Limits(retry_seconds=0.01)
         summary = drive(loaded, bundle, store, lambda: nullcontext(client), watcher=watcher, limits=limits)
     assert summary.counts["failed"] == 40 - well
-    assert [failure.why for failure in summary.failures] == ["ValueError: unlucky"]
+    assert {failure.why: failure.count for failure in summary.failures} == {
+        "ValueError: unlucky": len(raises),
+        "ConnectionError: nobody answers": len(lonely),
+    }
     assert len(noted) == (0 if well else 1) and all("attempts ended well" in line for line in noted)

@@ -19,6 +19,7 @@ from modelops_dask.store import verify
 from modelops_dask.store.claim import FILE as CLAIM
 from modelops_dask.store.claim import hold_claim
 from modelops_dask.store.files import Store
+from modelops_dask.store.redo import read_redos
 from study_helpers import KNOBS, SMALL, environ, finish, mops_helm, parts_in, write_spec
 
 SHAPE = {"replicas": 1, "processes": 1, "threads": 1, "pod_memory_bytes": 2**30, "resources": {}}
@@ -86,6 +87,29 @@ def test_a_chunk_with_failed_tasks_says_so_and_the_last_tells_of_all(tmp_path):
     assert "Of 4 tasks of chunk 0: 1 failed" in first.stderr
     last = finish(chunk(tmp_path, 1, 2))
     assert last.returncode == 3 and "Of 8 tasks: 1 failed" in last.stderr, last.stderr
+
+
+def test_chunks_of_one_job_share_one_redo_also_when_a_pod_starts_again(tmp_path):
+    write_spec(tmp_path, n=20)
+    assert finish(chunk(tmp_path, 0, 1)).returncode == 0
+
+    def redo_chunk(index, request):
+        words = ("--redo", "all", "--redo-request", request)
+        return driver(tmp_path, "--chunk", f"{index}/3", "--shape", json.dumps(SHAPE), *words)
+
+    chunks = [redo_chunk(index, "one") for index in range(3)]
+    ended = [finish(each) for each in chunks]
+    assert [each.returncode for each in ended] == [0, 0, 0], [each.stderr for each in ended]
+    store = Store(str(tmp_path / "store"))
+    (redo,) = read_redos(store)
+    assert redo.request == "one" and not verify.verify(store.location()).findings
+    n_parts = parts_in(tmp_path / "store")
+    again = finish(redo_chunk(1, "one"))
+    assert again.returncode == 0 and len(read_redos(store)) == 1, again.stderr
+    assert parts_in(tmp_path / "store") == n_parts, "nothing ran"
+    other = finish(redo_chunk(0, "two"))
+    assert len(read_redos(store)) == 2, other.stderr
+    assert verify.verify(store.location()).tasks["pending"], "the other chunks have not come yet"
 
 
 def test_told_to_stop_it_stores_what_runs_and_goes_on_later(tmp_path):
@@ -186,7 +210,10 @@ def test_a_claim_is_one_runs_until_it_ends_or_grows_old(tmp_path):
         assert mine
 
 
-@pytest.mark.parametrize("words", ["--chunk 3/3", "--chunk 0/1", "--scheduler tcp://h:1 --retry ok"])
+@pytest.mark.parametrize(
+    "words",
+    ["--chunk 3/3", "--chunk 0/1", "--scheduler tcp://h:1 --retry ok", "--scheduler tcp://h:1 --redo fork"],
+)
 def test_arguments_that_mean_nothing_are_bad_input(tmp_path, words):
     write_spec(tmp_path)
     done = finish(driver(tmp_path, *words.split()))

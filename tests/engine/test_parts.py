@@ -8,6 +8,7 @@ import pytest
 
 from modelops_dask import __version__
 from modelops_dask.store import parts
+from modelops_dask.store.failures import error_digest
 from modelops_dask.store.parts import Attempt
 from store_helpers import parquet
 
@@ -28,7 +29,8 @@ ROWS = [
         0,
         "failed",
         reason="ValueError",
-        error="Traceback …\n",
+        error="Traceback …\nValueError: unlucky\n",
+        failure="model",
         log="ü",
         executor="direct",
         environment="e",
@@ -50,7 +52,14 @@ def test_round_trip(files):
     assert digests == [parts.outputs_digest(ROWS[0].outputs), None, None, None]
     assert [row.pop("output_digests") for row in rows] == [list(each.items()), None, None, None]
     assert {(row.pop("engine"), row.pop("generation")) for row in rows} == {(__version__, 0)}
-    assert {(row.pop("resumed"), row.pop("origin")) for row in rows} == {(None, None)}
+    assert {(row.pop("resumed"), row.pop("origin"), row.pop("reseeded")) for row in rows} == {(None,) * 3}
+    assert [row.pop("message") for row in rows] == [None, "ValueError: unlucky", None, None]
+    assert [row.pop("error_digest") for row in rows] == [
+        None,
+        error_digest("model", "ValueError", ROWS[1].error),
+        None,
+        None,
+    ]
     assert [Attempt(**row) for row in rows] == ROWS
 
 

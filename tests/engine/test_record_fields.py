@@ -16,6 +16,7 @@ OF_ANSWER = {
     "error": "a traceback",
     "seconds": 1.5,
     "peak_bytes": 11,
+    "failure": "transient",
 }
 OF_PROCESS = {
     "log": "a log",
@@ -46,4 +47,11 @@ def test_make_outcome_fills_each_field_from_its_own_argument():
 def test_make_attempt_fills_each_field_from_its_own_argument():
     task = PlannedTask(5, 6, "an id", {}, 77)
     attempt = make_attempt(task, Outcome(**OF_ANSWER, **OF_PROCESS), "cold", "simulation")
-    assert attempt._asdict() == {**OF_TASK, **OF_ANSWER, **OF_PROCESS, **OF_WORKER, "ended": 0.0}
+    assert attempt._asdict() == {
+        **OF_TASK,
+        **OF_ANSWER,
+        **OF_PROCESS,
+        **OF_WORKER,
+        "ended": 0.0,
+        "generation": 0,
+    }

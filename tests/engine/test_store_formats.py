@@ -186,7 +186,7 @@ def write_spec_path(folder):
 def test_a_later_format_is_refused(files, tmp_path):
     begin(files, tmp_path)
     raw = json.loads(files.read("study.json"))
-    for number, error in ((3, BadInput), (0, Damaged), ("2", Damaged), (True, Damaged)):
+    for number, error in ((4, BadInput), (0, Damaged), ("2", Damaged), (True, Damaged)):
         files.put("study.json", json.dumps({**raw, "format": number}).encode())
         before = tree(files)
         with pytest.raises(error):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     type=click.IntRange(2),
     default=24,
     show_default=True,
-    help="How many of its tasks to run, from all over the study.",
+    help="How many of its tasks each way of running gets, from all over the study.",
 )
 @click.option(
     "--repeats",

@@ -107,6 +107,7 @@ def plan(
 )
 @options.retry
 @options.check
+@options.redo
 @click.option(
     "--progress",
     "progress_format",
@@ -128,6 +129,7 @@ def run(
     scheduler: str,
     retry: Sequence[str],
     n_checks: int,
+    redo: str,
     progress_format: "ProgressFormat",
     output: OutputFormat,
 ) -> None:
@@ -136,6 +138,7 @@ def run(
     Workers are started on this machine in the shape of the values, as far as they fit.
     """
     from modelops_dask.plan.spec import load
+    from modelops_dask.study.common_cause import FailsAlike
     from mops_helm.render import study_plan, study_summary
     from mops_helm.render.self_check import Origin
     from mops_helm.study import command_line, progress, studies
@@ -157,10 +160,15 @@ def run(
                 watcher=progress.watch_with(reporter),
                 retry=retry,
                 n_checks=n_checks,
+                redo=redo,
             )
         except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
-            reporter.say(f"Interrupted. The same command goes on:\n  {command}")
+            same_command = " ".join(filter(None, (command, command_line.format_flags([("--redo", redo)]))))
+            reporter.say(f"Interrupted. The same command goes on:\n  {same_command}")
             sys.exit(130)
+        except FailsAlike as error:
+            error.flags = value_flags
+            raise
         origin = Origin(
             spec=str(spec_path),
             flags=command_line.format_shape_flags(preset_names, files, sets),

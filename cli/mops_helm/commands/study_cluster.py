@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @options.retry
 @options.check
+@options.redo
 @click.option("--watch", is_flag=True, help="Follow it, and end with its exit status.")
 def submit(
     *,
@@ -48,6 +49,7 @@ def submit(
     store: str,
     retry: Sequence[str],
     n_checks: int,
+    redo: str,
     watch: bool,
 ) -> None:
     """Run a study in the cluster as a Job, or go on with it; this machine may go away.
@@ -79,6 +81,7 @@ def submit(
         store=store,
         retry=retry,
         n_checks=n_checks,
+        redo=redo,
         command=command_line.format_submit_command(spec_path, location, release, flags),
     )
     submitted_study = submission.submit(

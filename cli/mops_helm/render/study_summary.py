@@ -10,6 +10,7 @@ from typing import Any
 
 from modelops_dask.shape import MIB
 from modelops_dask.store.fold import Failure
+from modelops_dask.store.generations import RedoProgress
 from modelops_dask.study.presence import RunningDriver
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary, summary_fields
@@ -18,6 +19,7 @@ from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin, render_self_chec
 from mops_helm.study.progress import PHASES, format_duration, format_rate
 
 SHOWN_FAILURES = 10
+SHOWN_DETAILS = 3  # lines after the first of an error's message
 SHOWN_CONFLICTS = 5
 SHOWN_NAMES = 3
 
@@ -53,11 +55,8 @@ def render_summary(
             "output depends on more than its parameters and seed"
         )
     lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
-    lines += [
-        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which is "
-        f"slower: {reason}. What can be done: docs/executors.md"
-        for reason, count in summary.fallbacks.items()
-    ]
+    lines += _render_fallbacks(summary)
+    lines += [render_redo(redo) for redo in summary.redos]
     if summary.self_check:
         lines += render_self_check(summary.self_check, summary.store, origin)
     lines += filter(None, [summary.mixed, summary.variation, summary.problem])
@@ -65,6 +64,28 @@ def render_summary(
         lines.append("Results:")
         lines += [f"  {shorten_path(path)}" for path in summary.results]
     return "\n".join(lines)
+
+
+def render_redo(redo: RedoProgress) -> str:
+    """How far a redo is."""
+    name = f"Redo {redo.generation} (--redo {redo.selection})"
+    if redo.n_pending:
+        return (
+            f"{name}: {redo.n_pending:,} of {redo.n_tasks:,} tasks are still to be run again; their older "
+            "results do not count. `mops-helm study run` goes on"
+        )
+    return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results are on record and do not count"
+
+
+def _render_fallbacks(summary: Summary) -> list[str]:
+    progress = summary.run_progress
+    prices = {reason: seconds for reason, _, seconds in progress.fallbacks} if progress else {}
+    return [
+        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which "
+        + (f"took {prices[reason]:.2g} s more for each" if reason in prices else "is slower")
+        + f": {reason}. What can be done: docs/executors.md"
+        for reason, count in summary.fallbacks.items()
+    ]
 
 
 def _render_run(progress: Progress) -> list[str]:
@@ -85,11 +106,12 @@ def _render_failures(summary: Summary, flags: str) -> list[str]:
     lines = ["Not ok, by reason, and how to see one:"]
     for failure in summary.failures[:SHOWN_FAILURES]:
         lines.append(f"  {failure.count:>9,}  {failure.state:<9} {failure.why}")
+        lines += [f"             {'':<9} {detail}" for detail in failure.details[:SHOWN_DETAILS]]
         lines.append(f"             {render_reproduction(summary, failure, flags)}")
     n_hidden = len(summary.failures) - SHOWN_FAILURES
     if n_hidden > 0:
         lines.append(f"  and {n_hidden:,} more reasons (-o json)")
-    return lines
+    return [*lines, *summary.separation]
 
 
 def render_written_files(progress: Progress) -> list[str]:

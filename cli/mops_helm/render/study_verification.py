@@ -23,9 +23,11 @@ def render_verification(report: Report, output: OutputFormat, origin: Origin = U
             "attempts": report.rows,
             "run_again": report.rerun,
             "not_comparable": [{"task": task, "why": why} for task, why in report.not_comparable],
-            "notes": report.notes,
             "results_checked": report.tables,
             "possibly_affected": dict(report.affected),
+            "warning": report.warning,
+            "notes": report.notes,
+            "equal_replicates": report.equal_replicates,
             "findings": [defect.as_json() for defect in report.findings],
         }
         return render_data(fields, output)
@@ -38,13 +40,13 @@ def render_verification(report: Report, output: OutputFormat, origin: Origin = U
         location = f"{defect.location} " if defect.location else ""
         lines.append(f"{defect.code:<11} {location}{defect.message}")
     lines += [f"Not comparable: {task}: {why}" for task, why in report.not_comparable]
-    lines += report.notes
     n_left = report.rerun - len(report.not_comparable)
     if not report.findings:
         rest = (
             "" if n_left or not report.rerun else " with what could be checked; no task that ran again could"
         )
-        lines.append(f"Nothing is wrong{rest}.")
+        lines.append(f"Nothing {'else ' if report.warning else ''}is wrong{rest}.")
+    lines += filter(None, [report.warning, *(f"Note: {note}" for note in report.notes)])
     return "\n".join([*lines, *_render_commands(report, origin), *_render_affected(report)])
 
 
@@ -53,7 +55,7 @@ def _render_commands(report: Report, origin: Origin) -> list[str]:
     if not report.changed:
         return []
     return render_commands(
-        report.store, origin, executors=set(report.changed), equal_replicates=report.equal_replicates
+        report.store, origin, executors=set(report.changed), equal_replicates=report.equal_alone
     )
 
 

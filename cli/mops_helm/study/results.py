@@ -25,7 +25,13 @@ def describe_missing_tasks(tables: "Tables") -> str:
         return ""
     counts = ", ".join(f"{count:,} {state}" for state, count in missing.items())
     share = f"{sum(missing.values()):,} of {sum(tables.tasks.values()):,} tasks"
-    return f"{share} have no outputs in these tables: {counts}"
+    line = f"{share} have no outputs in these tables: {counts}"
+    if tables.redo_pending:
+        line += (
+            f". {tables.redo_pending:,} of them are to be run again (study run --redo): their older results "
+            "do not count. `mops-helm study run` goes on"
+        )
+    return line
 
 
 def refuse_terminal(stream: TextIO) -> None:

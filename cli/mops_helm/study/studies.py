@@ -101,12 +101,15 @@ def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:
 
 
 def add_packages(store: Store, bundle: bundles.Bundle) -> bundles.Bundle:
-    """The bundle with the packages that a study installed, if the store holds a study of this very bundle."""
+    """The bundle as a store's study runs it, if there is one: whether its generators are seeded and, if it is
+    of this very bundle, the packages that it installed.
+    """
     try:
-        same = read_study(store).bundle == bundle.digest
+        study = read_study(store)
     except NoStudy:
         return bundle
-    return packages.read_pinned(store, bundle) if same else bundle
+    bundle = replace(bundle, reseeds=study.reseeds)
+    return packages.read_pinned(store, bundle) if study.bundle == bundle.digest else bundle
 
 
 def run_study(
@@ -117,6 +120,7 @@ def run_study(
     *,
     watcher: Watcher,
     retry: Collection[str] = (),
+    redo: str = "",
     pilot: int | None = None,
     n_checks: int = N_TASKS,
 ) -> Summary:
@@ -129,6 +133,7 @@ def run_study(
         workers: What runs the tasks.
         watcher: Is told of phases, progress and what a person should know.
         retry: States of tasks to try again: failed, poisoned.
+        redo: Tasks whose results are replaced, as typed; "" for none.
         pilot: Run only so many tasks, from all over the study.
         n_checks: Check so many tasks at the end.
     """
@@ -151,6 +156,7 @@ def run_study(
             store,
             client,
             retry=retry,
+            redo=redo,
             pilot=pilot,
             n_checks=n_checks,
             memory=task_memory,

@@ -10,6 +10,7 @@ that can refuse it was request. Prints nothing.
 import gzip
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,6 +42,7 @@ class SubmitRequest:
     store: str = ""
     retry: Sequence[str] = ()
     n_checks: int = N_TASKS
+    redo: str = ""
     command: str = ""  # what was typed
 
 
@@ -162,7 +164,8 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
     digest = request.bundle.digest
     document = make_document(request.spec)
     text = _to_json(document)  # in the order as written, which is that of a grid's sets
-    identity = _to_json([document, digest, offer.release, request.chunks, store], sort_keys=True)
+    own = [document, digest, offer.release, request.chunks, store, *([request.redo] if request.redo else [])]
+    identity = _to_json(own, sort_keys=True)
     name = f"study-{hashlib.sha256(identity).hexdigest()[:12]}"
     files, reference, to_store = {"spec.json": text}, "", b""
     if request.bundle.source and parse(request.bundle.source).kind == "artifact":
@@ -193,6 +196,9 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
         args += ["--retry", ",".join(request.retry)]
     if request.n_checks != N_TASKS:  # images of before do not know the flag
         args += ["--check", str(request.n_checks)]
+    if request.redo:
+        # The id, and with it the redo, is the same for all pods of this Job, and another when it is replaced.
+        args += ["--redo", request.redo, "--redo-request", uuid.uuid4().hex]
     order = Order(
         name=name,
         study=request.spec.name,

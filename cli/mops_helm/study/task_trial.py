@@ -19,6 +19,7 @@ from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
+from modelops_dask.store.fold import counts, read_generations
 from modelops_dask.store.requests import plan_of
 from modelops_dask.study import packages
 from modelops_dask.workers.local import environment
@@ -76,7 +77,7 @@ def try_task(
         other = bundles.fetch(bundle, settings.bundles_cache_dir) if bundle else None
         model = studies.add_packages(store, other or studies.fetch_stored_bundle(store, settings))
     task = plan.task(_task_index(plan, task_id))
-    limit_bytes = parts.largest_oom_limit(store, task.set, task.replicate) if store else 0
+    limit_bytes = _find_limit(store, plan, task) if store else 0
     if store is None:
         packages.check(model, settings)
     for note in packages.notes(model, settings):
@@ -93,6 +94,14 @@ def try_task(
         task,
         outcome._replace(error=outcome.error.replace(f"{model.path}/", folder)),
         packages.hint(model, [outcome.reason]) if packages.builds_environment(settings) else "",
+    )
+
+
+def _find_limit(store: Store, plan: Plan, task: PlannedTask) -> int:
+    """The limit in bytes under which the task ran out of memory, by the rows that count; 0 if it did not."""
+    generations = read_generations(store, plan)
+    return parts.largest_oom_limit(
+        store, task.set, task.replicate, lambda rows: counts(rows, plan, generations)
     )
 
 

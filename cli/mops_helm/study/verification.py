@@ -39,14 +39,16 @@ def verify_study(
     request = plan_of(store, spec).request if spec else None
     study = read_study(store)
     tasks = (request.replicates, request.sets) if request else None
+    deterministic, volatile = (request.deterministic, request.volatile) if request else (False, ())
     if not n_samples:
-        return verify(store.location(), request=tasks)
+        return verify(store.location(), request=tasks, deterministic=deterministic, volatile=volatile)
     other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle) if bundle else None
     model = add_packages(store, other or fetch_stored_bundle(store, workers.settings))
     with ExitStack() as stack:
         rerunner = _Rerunner(model, study.entrypoint, workers.settings, stack)
-        volatile = request.volatile if request else None
-        return verify(store.location(), n_samples, rerunner, tasks, volatile=volatile)
+        return verify(
+            store.location(), n_samples, rerunner, tasks, deterministic=deterministic, volatile=volatile
+        )
 
 
 class _Rerunner:
@@ -74,7 +76,8 @@ class _Rerunner:
         return [_rerun(self._executor("isolated_warm", task).run(self._task(task))) for task in tasks]
 
     def _task(self, task: Sampled) -> Task:
-        return Task(self._model, self._entrypoint, task.params, task.seed, threads=task.threads)
+        model = replace(self._model, reseeds=task.reseeded)
+        return Task(model, self._entrypoint, task.params, task.seed, threads=task.threads)
 
     def _executor(self, kind: str, task: Sampled) -> Executor:
         # `direct`, and executor.environment: image, have the packages of the worker's interpreter.

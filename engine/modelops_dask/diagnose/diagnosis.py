@@ -15,12 +15,14 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.diagnose.causes import causes
 from modelops_dask.diagnose.result import ArmReport, Diagnosis, Evidence, Leak
 from modelops_dask.diagnose.trials.arms import select_arms
+from modelops_dask.diagnose.trials.coverage import confidence_of_healthy
 from modelops_dask.diagnose.trials.experiment import Experiment
 from modelops_dask.diagnose.trials.runs import Runs
-from modelops_dask.diagnose.trials.sample import choose_tasks
+from modelops_dask.diagnose.trials.sample import choose_tasks, list_uncovered
 from modelops_dask.diagnose.trials.workers import OutOfTime, TrialWorkers
 from modelops_dask.diagnose.verdict import advice, confidence
 from modelops_dask.diagnose.verdict.comparison import find_example
+from modelops_dask.diagnose.verdict.seed_use import describe_part
 from modelops_dask.diagnose.verdict.tally import Tally
 from modelops_dask.diagnose.verdict.verdict import SAME, Fact, VerdictRule, judge, list_open_causes
 from modelops_dask.plan.plan import Plan, Request
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 NOT_TOLD_APART = 0.9  # confidence in a model that differs by itself, when no new environments were compared
 INTERVAL = 0.99  # that of growth.Growth
+SHOWN_UNCOVERED = 5
+SHOWN_PARTS = 3
+WIDE = 200  # tasks for two orders in one process: they cost two starts of it, however many they are
 
 
 def diagnose(
@@ -69,13 +74,15 @@ def diagnose(
             plan,
             bundle,
             settings,
-            choose_tasks(plan, tasks),
+            choose_tasks(plan, max(tasks, WIDE)),
             seed=seed,
             native_threads=threads if whole and threads > 1 else 0,
+            is_deterministic=spec.deterministic,
+            volatile=spec.volatile,
             runners=1 if whole else runners(threads, settings.subprocess_pool_size),
             say=say,
         )
-        experiment = Experiment(runs, arm_names, repeats)
+        experiment = Experiment(runs, arm_names, repeats, tasks)
         experiment.run()
         return _conclude(experiment, spec.path, budget_seconds)
 
@@ -95,6 +102,13 @@ def _conclude(experiment: Experiment, spec: Path, budget_seconds: float) -> Diag
             sources = causes.find_sources(runs)
             if facts["files"]:
                 sources = tuple(source for source in sources if source.kind == "files")
+        elif verdict == "concurrency":
+            runs.say("looking for files that tasks share")
+            sources = causes.find_shared_files(runs)
+            lines += [
+                f"Tasks {source.call}, a name that others beside them use, too ({source.file}:{source.line})."
+                for source in sources
+            ]
         elif verdict == "cached-environment":
             changed = causes.find_changed_files(runs)
             lines += [f"In the cached environment, {line}" for line in changed]
@@ -119,9 +133,9 @@ def _conclude(experiment: Experiment, spec: Path, budget_seconds: float) -> Diag
         polluter=polluter,
         sources=sources or (),
         memory=leak,
-        not_excluded=list_open_causes(facts),
+        not_excluded=(*list_open_causes(facts), *_list_uncovered(experiment, row)),
         arms=_report_arms(runs, facts),
-        tasks=len(runs.tasks),
+        tasks=len((runs.reference.keys() | runs.ordered.keys()) - runs.left_out),
         orders=experiment.repeats,
         seed=runs.seed,
         budget_seconds=budget_seconds,
@@ -130,23 +144,53 @@ def _conclude(experiment: Experiment, spec: Path, budget_seconds: float) -> Diag
     )
 
 
+def _list_uncovered(experiment: Experiment, row: VerdictRule) -> Iterator[str]:
+    """What the tasks that were compared did not cover, where nothing that they cover differs."""
+    if row.verdict not in ("healthy", "inconclusive"):
+        return
+    runs, n_tasks = experiment.runs, experiment.runs.plan.n_tasks
+    reused = runs.list_reused()
+    if confidence_of_healthy(experiment.runs) < confidence.STATED:
+        needed = confidence.n_tasks_needed(n_tasks)
+        for cause, count, how in (
+            ("process-reuse", len(reused), "after others in one process"),
+            ("concurrency", len(runs.tallies["baseline"].reusing_tasks), "side by side"),
+        ):
+            if 0 < count < needed:
+                yield (
+                    f"{cause}: {count} different tasks of {n_tasks} were compared {how}; confidence "
+                    f"{confidence.STATED} needs {needed}"
+                )
+    if reused:
+        uncovered = list_uncovered(runs.plan, [runs.tasks[number] for number in reused])
+        if uncovered:
+            ellipsis = (
+                f" and {len(uncovered) - SHOWN_UNCOVERED} more" if len(uncovered) > SHOWN_UNCOVERED else ""
+            )
+            names = ", ".join(uncovered[:SHOWN_UNCOVERED])
+            yield f"process-reuse by tasks with {names}{ellipsis}: none was compared"
+
+
 def _limit_process_reuse(leak: Leak, settings: Settings) -> int:
     """maxProcessReuse that bounds a leak; one that was lower stays."""
     return min(leak.max_process_reuse, settings.max_process_reuse or leak.max_process_reuse)
 
 
 def _compute_confidence(experiment: Experiment, row: VerdictRule) -> float:
-    """The confidence of the verdict; 0 for inconclusive."""
+    """The confidence of the verdict; of inconclusive, how near to healthy it came where nothing differs."""
     runs, tallies = experiment.runs, experiment.runs.tallies
     cold, single = tallies["cold"], tallies["single-process"]
-    if row.verdict == "healthy":
-        return min(confidence.of_healthy(tally.n_compared) for tally in (single, tallies["baseline"]))
+    if row.verdict == "healthy" or row.facts.get("few"):
+        return confidence_of_healthy(experiment.runs)
     if row.verdict == "inconclusive":
         return 0.0
+    if row.verdict == "seed-unused":
+        return confidence.of_equal_pairs(experiment.seed_use.n_pairs)
     if row.facts.get("files"):
         return confidence.of_difference(cold.n_differing, cold.n_compared, 0, runs.alone_tally.n_compared)
     if row.verdict == "model-nondeterministic":
-        return confidence.MOST if row.facts.get("fresh") else NOT_TOLD_APART
+        is_told_apart = row.facts.get("fresh") or row.facts.get("surroundings")
+        return confidence.MOST if is_told_apart else NOT_TOLD_APART
     if row.verdict == "memory":
         if experiment.too_big:
             return confidence.MOST
@@ -176,7 +220,7 @@ def _collect_evidence(runs: Runs, row: VerdictRule, lines: list[str]) -> Evidenc
     if arm == control == "fresh-venv" and not anew:  # cold shares no environment that changes
         arm = control = "cold"
     tally = runs.fresh_tally if anew else runs.tallies[arm]
-    expected = runs.fresh if anew else runs.reference
+    expected = runs.fresh if anew else runs.expected
     if tally.first is None:
         return Evidence(
             arms=(arm, control), differing=tally.n_differing, compared=tally.n_compared, lines=tuple(lines)
@@ -208,7 +252,20 @@ def _describe_findings(
             f"Task {task.task} ends {task_run.status} ({task_run.reason}) also alone in a new process: "
             f"mops-helm study try {shlex.quote(str(spec))} --task {task.task}"
         )
+    if row.verdict == "seed-unused":
+        n_pairs = experiment.seed_use.n_pairs
+        yield f"{n_pairs} replicates in new processes are as the first of their set, which has another seed."
+        for part in experiment.drawn_parts[:SHOWN_PARTS]:
+            yield (
+                f"{describe_part(part)}: no seed changes it, but it goes up and down where one process runs "
+                "a task again and again: a generator that nobody seeds."
+            )
+        yield "No preset cures that: take what is random in the model from its argument `seed`."
+        if not experiment.drawn_parts:
+            yield "If nothing is meant to be random, state `deterministic: true` in the study file."
     if row.verdict == "process-reuse":
+        if experiment.seed_use.is_unused:
+            yield "In new processes all replicates are equal, whatever their seed."
         cure = {
             False: "isolated-fork gives the same results as cold: it is a cure.",
             True: "isolated-fork differs as well: the model is not safe to fork.",
@@ -222,6 +279,9 @@ def _describe_findings(
             yield "No preset cures that: a task must not read what another has written (tempfile helps)."
         else:
             yield "No preset cures that: take what is random in the model from its argument `seed`."
+    for axis in experiment.axes or ():
+        text = "All workers of a study have the same; elsewhere results are others." if axis.is_fixed else ""
+        yield f"Results depend on the {axis.name}. {text}".rstrip()
     for name, tally in tallies.items():
         if tally.n_differing and runs.judge_arm(name) is None and not (tally.skip_reason or facts["cold"]):
             yield (

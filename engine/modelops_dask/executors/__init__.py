@@ -36,7 +36,8 @@ class Task(NamedTuple):
     `limit_bytes` is what its process may hold, the imported model included; 0 for no limit. `alone`: begin it
     when no other task of the pod runs, for it died of want of memory beside others. `needed_bytes` is what it
     should need; 0: not known. `threads` of native code are its own; 0: as the worker's variables say, else
-    one. `direct` cannot change them.
+    one. `direct` cannot change them. `fresh`: in a process that has run no task, for it failed before;
+    `direct` has none.
     """
 
     bundle: Bundle
@@ -47,6 +48,7 @@ class Task(NamedTuple):
     threads: int = 0
     alone: bool = False
     needed_bytes: int = 0
+    fresh: bool = False
 
 
 class Outcome(NamedTuple):
@@ -56,10 +58,12 @@ class Outcome(NamedTuple):
     `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal 9",
     "TaskTimeout"). `log` is the end of what the model printed, at most 64 KiB, when the status is not ok.
     `peak_bytes` is the most memory that its process had resident, less what a child shares with its zygote; 0
-    if not known. `limit_bytes` is what it might have held, 0 for no limit. `threads` (of native code;
-    0: not fixed) and `environment` (a digest of the Python version and packages) can change the bytes.
-    `runner` is a short id of the process that ran the task, `runner_task` the task's number in its life, from
-    1; "" and 0 where that is not known. `fallback` says why another executor ran the task than was asked for.
+    if not known. `failure` is what failed: "start" before the model's function was entered, "model" it
+    raised, "transient" it raised what may pass (a connection, a disk); "" for other ends. `limit_bytes` is
+    what it might have held, 0 for no limit. `threads` (of native code; 0: not fixed) and `environment` (a
+    digest of the Python version and packages) can change the bytes. `runner` is a short id of the process
+    that ran the task, `runner_task` the task's number in its life, from 1; "" and 0 where that is not known.
+    `fallback` says why another executor ran the task than was asked for.
     """
 
     status: Literal["ok", "failed", "died"]
@@ -68,6 +72,7 @@ class Outcome(NamedTuple):
     error: str = ""
     seconds: float = 0.0
     peak_bytes: int = 0
+    failure: str = ""
     log: str = ""
     threads: int = 0
     environment: str = ""

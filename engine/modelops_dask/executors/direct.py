@@ -25,10 +25,11 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.environments import venv
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_outcome, native_threads, runner
-from modelops_dask.executors.messages import LOST_CONNECTION
+from modelops_dask.executors.messages import LOST_CONNECTION, START_FAILURE, TRANSIENT, Answer
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.warm import WarmExecutor
 from modelops_dask.executors.wire import find_wire
+from modelops_dask.generators import ModelGenerators
 from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops")
@@ -39,8 +40,8 @@ PERSONS = (KeyboardInterrupt,)  # not an answer of the model: somebody may have 
 class DirectExecutor(Executor):
     """Calls the model in the calling thread.
 
-    With more than one thread it neither seeds the global generators nor resets the peak between tasks: both
-    belong to the whole process.
+    With more than one thread it neither seeds generators nor resets the peak between tasks: both belong to
+    the whole process.
     """
 
     def __init__(self, settings: Settings, threads: int = 1) -> None:
@@ -62,6 +63,7 @@ class DirectExecutor(Executor):
         self._bundle: Bundle | None = None
         self._wire: runner.Wire | None = None
         self._import_seconds = 0.0
+        self._generators: ModelGenerators | None = None  # of the bundle, where its study has them seeded
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
             "task time limits are not enforced"
@@ -84,7 +86,7 @@ class DirectExecutor(Executor):
             raise
         except BaseException as error:
             failed = make_outcome(
-                runner.failed_answer(error),
+                _failed_start(runner.failed_answer(error)),
                 "",
                 threads=self._threads,
                 environment=self._environment,
@@ -122,6 +124,8 @@ class DirectExecutor(Executor):
     def _call(self, wire: "runner.Wire", task: Task) -> runner.Answer:
         if self._seeds:
             seeding.seed_globals(task.seed)
+        if self._generators:
+            self._generators.seed(task.seed)
         try:
             return runner.call(
                 wire, task.entrypoint, task.params, task.seed, self._memory, let_through=PERSONS
@@ -160,7 +164,10 @@ class DirectExecutor(Executor):
             if self._wire is None:
                 started = time.monotonic()
                 try:
-                    self._wire = runner.load_wire(str(bundle.path), find_wire(bundle.path))
+                    # expect_numpy() was called when this began.
+                    self._wire, self._generators = runner.load_model(
+                        str(bundle.path), find_wire(bundle.path), False, bundle.reseeds and self._alone
+                    )
                     self._import_seconds = time.monotonic() - started
                 except runner.WireNotFound as error:
                     raise BadInput(f"bundle {bundle.path}: {error}") from None
@@ -184,7 +191,14 @@ class DirectExecutor(Executor):
             if str(getattr(module, "__file__", None) or "").startswith(tree):
                 del sys.modules[name]
         sys.path[:] = [path for path in sys.path if not f"{path}/".startswith(tree)]
-        self._bundle = self._wire = None
+        if self._generators:
+            self._generators.close()
+        self._bundle = self._wire = self._generators = None
+
+
+def _failed_start(answer: Answer) -> Answer:
+    """Of a model whose import failed."""
+    return answer if answer.failure == TRANSIENT else answer._replace(failure=START_FAILURE)
 
 
 def _umask() -> int:

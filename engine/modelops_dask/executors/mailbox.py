@@ -27,7 +27,7 @@ TURN_BYTES, HEAD_AT, CHUNK = messages.TURN_BYTES, messages.HEAD_AT, messages.CHU
 HEAD_LIMIT, BODY_LIMIT, STATUSES = messages.HEAD_LIMIT, messages.BODY_LIMIT, messages.STATUSES
 CREDENTIALS = sys.platform == "linux" and hasattr(socket, "SO_PASSCRED")
 _SPACE = socket.CMSG_SPACE(12) if CREDENTIALS else 0  # for struct ucred, and not for descriptors
-_KINDS = [str, dict, str, str, int, int]  # of an answer's fields, in its head
+_KINDS = [str, dict, str, str, int, int, str]  # of an answer's fields, in its head
 _NUMBERS = 1 << 63
 # A value, and where it ends.
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves out what is not documented
@@ -136,7 +136,7 @@ def answer_of(frame: bytes) -> messages.Answer:
     head = _json(data)
     if type(head) is not list or [*map(type, head)] != _KINDS:
         raise _stray_answer("its head does not have the fields of an answer")
-    status, lengths, reason, error, nanoseconds, peak_bytes = head
+    status, lengths, reason, error, nanoseconds, peak_bytes, failure = head
     if status not in STATUSES or not 0 <= nanoseconds < _NUMBERS or not 0 <= peak_bytes < _NUMBERS:
         raise _stray_answer("its head has values that no answer has")
     outputs = {}
@@ -149,11 +149,11 @@ def answer_of(frame: bytes) -> messages.Answer:
         raise _stray_answer("the lengths of its outputs are not those that came")
     if b"\\u" in data or not data.isascii():
         try:
-            "".join((reason, error, *lengths)).encode()
+            "".join((reason, error, failure, *lengths)).encode()
         except UnicodeEncodeError:
             raise _stray_answer("a text in its head cannot be stored") from None
     # By position, like the head itself: this is done for every task. A test compares the fields.
-    return _Answer(status, outputs, reason, error, nanoseconds / 1e9, peak_bytes)
+    return _Answer(status, outputs, reason, error, nanoseconds / 1e9, peak_bytes, failure)
 
 
 def _json(data: bytes) -> Any:

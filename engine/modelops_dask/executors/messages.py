@@ -35,7 +35,9 @@ class HeadTooLarge(Exception):
 
 
 class Answer(
-    namedtuple("Answer", "status outputs reason error seconds peak_bytes", defaults=("", "", 0.0, 0))
+    namedtuple(
+        "Answer", "status outputs reason error seconds peak_bytes failure", defaults=("", "", 0.0, 0, "")
+    )
 ):
     """What a call came to: the fields of the same names in Outcome."""
 
@@ -46,10 +48,13 @@ class Answer(
     error: str
     seconds: float
     peak_bytes: int
+    failure: str
 
 
 READY, PONG = Answer("ready", {}), Answer("pong", {})
 ENDS = ("ok", "failed", "died")  # of tasks
+# Kinds of failures: before the model's function was entered; of the model; of the model, and it may pass.
+START_FAILURE, MODEL, TRANSIENT = "start", "model", "transient"
 STATUSES = (*ENDS, "ready", "pong")
 
 
@@ -89,7 +94,9 @@ class Connection:
         try:
             self.send_frame(pack(its_turn, head_of(answer), *answer.outputs.values()))
         except HeadTooLarge as error:
-            failed = answer._replace(status="failed", outputs={}, reason="HeadTooLarge", error=str(error))
+            failed = answer._replace(
+                status="failed", outputs={}, reason="HeadTooLarge", error=str(error), failure=MODEL
+            )
             self.send_frame(pack(its_turn, head_of(failed)))
 
     def send_frame(self, frame: list[bytes]) -> None:
@@ -120,10 +127,10 @@ class Connection:
 
 def head_of(answer: Answer) -> str:
     """The head of an answer, in JSON. By hand: json.dumps takes three times as long, for every task."""
-    status, outputs, reason, error, seconds, peak_bytes = answer
+    status, outputs, reason, error, seconds, peak_bytes, failure = answer
     lengths = ",".join([f"{_quoted(name)}:{len(data)}" for name, data in outputs.items()])
     texts = f"{_quoted(reason)},{_quoted(error)}" if reason or error else '"",""'
-    return f'["{status}",{{{lengths}}},{texts},{int(seconds * 1e9 + 0.5)},{peak_bytes}]'
+    return f'["{status}",{{{lengths}}},{texts},{int(seconds * 1e9 + 0.5)},{peak_bytes},"{failure}"]'
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
     {name: bytes or text} -> check_outputs() -> {name: bytes}
     {name: bytes} -> find_failure() -> (reason, error) of a failed task
+    an exception -> is_transient() -> whether another attempt may end otherwise
 
 ModelOps' bridges catch exceptions and return them. docs/modelops.md has which results count as failures, and
 which do not. Standard library only, in Python 3.9's language: runner.py loads it by path.
@@ -20,6 +21,13 @@ MODEL_ERROR, NO_OUTPUTS, EMPTY_OUTPUTS = "ModelError", "NoOutputs", "EmptyOutput
 EXCEPTION = r"(?:\w+\.)*([A-Z]\w{0,79})"  # a class, perhaps with its module
 READABLE = rb"[\t\n\r\x20-\x7e]{4,}"
 TEXT_LIMIT = 16 * 1024  # characters of what was returned that are kept
+TRANSIENT_NAMES = {
+    "ConnectionError",
+    "TimeoutError",
+}  # libraries have classes of these names that are no OSError
+# What a disk says of a name: it says the same the next time.
+OF_NAMES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+MOST_CAUSES = 100  # of an exception, that are looked at
 
 
 def check_outputs(outputs: object) -> dict[str, bytes]:
@@ -65,6 +73,41 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
                 f"{EMPTY_OUTPUTS}: wire returned nothing but metadata and outputs of 0 bytes: {names}"
             )
     return None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an exception is of the world (the network, a disk), or was caused by one that is: an OSError,
+    but none of OF_NAMES. Another attempt may then end otherwise.
+    """
+    errors, seen = [error], set[int]()
+    while errors and len(seen) < MOST_CAUSES:
+        cause = errors.pop()
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        if _is_transient_type(type(cause)):
+            return True
+        context = None if cause.__suppress_context__ else cause.__context__
+        members = getattr(cause, "exceptions", ())  # of a group
+        members = members if isinstance(members, tuple) else ()
+        errors += [each for each in (cause.__cause__, context, *members) if isinstance(each, BaseException)]
+    return False
+
+
+def is_transient_name(reason: str) -> bool:
+    """As is_transient, of the name of an exception, for errors that a model returns."""
+    import builtins
+
+    kind = getattr(builtins, reason, None)
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return _is_transient_type(kind)
+    return reason in TRANSIENT_NAMES
+
+
+def _is_transient_type(kind: type) -> bool:
+    if issubclass(kind, OF_NAMES):
+        return False
+    return issubclass(kind, OSError) or any(base.__name__ in TRANSIENT_NAMES for base in kind.__mro__)
 
 
 def _read_lone_error(data: bytes) -> tuple[str, str] | None:

@@ -21,6 +21,7 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.environments import venv
 from modelops_dask.executors import Task
 from modelops_dask.executors.copies import Copies, Slot
+from modelops_dask.executors.messages import Answer
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
@@ -180,7 +181,9 @@ class Pool:
                 if self.closed:
                     warm.runner.interrupt()
             warm.ready()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StartFailed):
+                error.answer = warm.name_files(error.answer)
             self._end(warm, "lost", kill=True)
             raise
         self._start_seconds[bundle.digest] = warm.runner.start_seconds
@@ -200,6 +203,7 @@ class Pool:
                     bundle.path,
                     wire,
                     seed_globals=self._settings.seed_globals,
+                    reseeds=bundle.reseeds,
                     keep_pythonpath=self._settings.executor_environment == "image",
                     threads=threads,
                     numba_cache=numba_cache,
@@ -335,3 +339,10 @@ class Warm:
         self.runner.ready()
         if self.slot:
             self.slot.share_bytecode()
+
+    def name_files(self, answer: Answer) -> Answer:
+        """The answer with the bundle's files as a person knows them: not by the name of a runner's copy."""
+        if not (answer.error and self.slot):
+            return answer
+        copy_prefix, bundle_prefix = f"{self.slot.bundle}/", f"{self.serves[0].path}/"
+        return answer._replace(error=answer.error.replace(copy_prefix, bundle_prefix))

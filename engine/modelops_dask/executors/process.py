@@ -81,6 +81,7 @@ class Runner:
         wire: str,
         *,
         seed_globals: bool = True,
+        reseeds: bool = False,
         keep_pythonpath: bool = False,
         threads: int = 0,
         numba_cache: Path | None = None,
@@ -91,7 +92,8 @@ class Runner:
 
         threads of native code are its own; 0: as the worker's variables say, else one.
         numba_cache is where numba keeps compiled code; None: beside the code's source. slot has this runner's
-        own copy of the bundle, in which it works; None: it works in the bundle itself.
+        own copy of the bundle, in which it works; None: it works in the bundle itself. seed_globals and
+        reseeds say what is seeded before each task: as runner.main() has them.
         """
         self.id = uuid.uuid4().hex[:8]
         self.tasks = 0
@@ -111,7 +113,15 @@ class Runner:
         try:
             works_in = slot.bundle if slot else bundle
             source = bundle if slot and slot.tells else ""
-            arguments = (runner_socket.fileno(), lifeline, works_in, wire, int(seed_globals), source)
+            arguments = (
+                runner_socket.fileno(),
+                lifeline,
+                works_in,
+                wire,
+                int(seed_globals),
+                source,
+                int(reseeds),
+            )
             variables = {pod.MARK: self.mark, **({"TMPDIR": str(slot.temporary)} if slot else {})}
             self._process = subprocess.Popen(
                 [python, "-s", START, self.SCRIPT, *map(str, arguments)],

@@ -1,6 +1,6 @@
 """The process that runs a bundle's wire function: standard library only, one file, started by path.
 
-    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE
+    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS
     request -> wire(entrypoint, params, seed) -> Answer
     a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
     with a limit of memory: what the model asks for beyond it raises MemoryError, and the task died of TaskOOM
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
     from typing import Any, Protocol
 
     from modelops_dask.executors.workspace import Workspace
+    from modelops_dask.generators import ModelGenerators
 
     Wire = Callable[[str, dict[str, Any], int], object]  # of (entrypoint, params, seed)
 
@@ -181,14 +182,16 @@ def call(
         answer = failed_answer(error, seconds, memory.end(seconds))
         if limited and isinstance(error, MemoryError):
             explanation = f"an allocation failed: the task may hold {limit_bytes >> 20:,} MiB\n"
-            answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=explanation + answer.error)
+            error_text = explanation + answer.error
+            answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=error_text, failure="")
         error.__traceback__ = None  # its frames hold what filled the memory
         return answer
     seconds = _perf_counter() - started
     if failure:
         reason, error_text = failure
+        kind = messages.TRANSIENT if outputs_of.is_transient_name(reason) else messages.MODEL
         peak_bytes = memory.end(seconds)
-        return Answer("failed", {}, reason, error_text, seconds=seconds, peak_bytes=peak_bytes)
+        return Answer("failed", {}, reason, error_text, seconds, peak_bytes, kind)
     # By position: keywords would take 0.15 us more of every task. A test fails when a field is added.
     return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
 
@@ -243,7 +246,11 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text
-    return Answer("failed", {}, type(error).__name__, text, seconds=seconds, peak_bytes=peak_bytes)
+    try:
+        kind = messages.TRANSIENT if outputs_of.is_transient(error) else messages.MODEL
+    except Exception:  # an attribute of the model's exception that itself fails
+        kind = messages.MODEL
+    return Answer("failed", {}, type(error).__name__, text, seconds, peak_bytes, kind)
 
 
 def describe_end(status: int | None) -> tuple[str, str]:
@@ -346,14 +353,24 @@ def maxrss_bytes() -> int:
 # The process
 
 
-def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds: bool, source: str) -> int:
+def main(
+    socket_fd: int,
+    lifeline_fd: int,
+    bundle: str,
+    reference: str,
+    *,
+    seeds: bool,
+    source: str,
+    reseeds: bool,
+) -> int:
     """Import the model, then answer requests until the worker closes the socket.
 
     source is the checked copy of the bundle, by which tasks' changes are put back; "" leaves them to others.
+    seeds is of the global generators, reseeds of those that the model keeps at module level.
     """
     connection, output = begin(socket_fd, lifeline_fd, bundle)
     try:
-        wire = load_model(bundle, reference, seeds)
+        wire, generators = load_model(bundle, reference, seeds, reseeds)
         memory = MemoryMeter(Peak())
         files: Workspace | None = None
         if source:
@@ -372,6 +389,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
             for number, (entrypoint, params, seed, limit_bytes) in enumerate(calls, first):
                 if seeds:
                     seeding.seed_globals(seed)
+                if generators:
+                    generators.seed(seed)
                 answer = call(wire, entrypoint, params, seed, memory, limit_bytes=limit_bytes)
                 goes_on = answer.status == "ok" and number < first + len(calls) - 1
                 connection.hold()
@@ -419,11 +438,19 @@ def set_oom_score(score: int) -> None:
             os.close(file)
 
 
-def load_model(bundle: str, reference: str, seeds: bool) -> Wire:
-    """load_wire(), with NumPy's global generator seeded also when a task is the first to import it."""
+def load_model(
+    bundle: str, reference: str, seeds: bool, reseeds: bool
+) -> tuple[Wire, ModelGenerators | None]:
+    """load_wire(), with NumPy's global generator seeded also when a task is the first to import it; and the
+    model's own generators, to be seeded before each task, where a study has that.
+    """
     if seeds:
         seeding.expect_numpy()
-    return load_wire(bundle, reference)
+    generators = seeding.watch_model(bundle) if reseeds else None
+    wire = load_wire(bundle, reference)
+    if generators:
+        generators.collect()
+    return wire, generators
 
 
 class OutputCapture:
@@ -499,5 +526,6 @@ if __name__ == "__main__":
             sys.argv[4],
             seeds=sys.argv[5] == "1",
             source=sys.argv[6],
+            reseeds=sys.argv[7] == "1",
         )
     )

@@ -14,7 +14,7 @@ from types import TracebackType
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_outcome, native_threads
-from modelops_dask.executors.messages import OUT_OF_TURN, Answer
+from modelops_dask.executors.messages import OUT_OF_TURN, START_FAILURE, TRANSIENT, Answer
 from modelops_dask.executors.pool import CLOSED, Pool, Warm
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
 from modelops_dask.settings import Settings
@@ -42,6 +42,7 @@ class WarmExecutor(Executor):
         fallback: str = "",
     ) -> None:
         self._settings, self._fallback = settings, fallback
+        self._reuses = kind.TAKES_MANY and settings.max_process_reuse != 1
         self._threads = native_threads(default=1)  # process.py sets 1 where nothing is set
         self._pool = Pool(settings, limit, echo, kind, memory_bytes)
 
@@ -57,10 +58,15 @@ class WarmExecutor(Executor):
         return self.run_all([task])[0]
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Run tasks that differ in params and seed only, one after another, many in one message."""
+        """Run tasks that differ in params and seed only, one after another, many in one message. The first
+        may be `fresh`.
+        """
         outcomes: list[Outcome] = []
         while len(outcomes) < len(tasks):
-            outcomes += self._run_some(tasks[len(outcomes) :])
+            if self._reuses and tasks[len(outcomes)].fresh:
+                outcomes += self._run_some(tasks[len(outcomes) : len(outcomes) + 1], alone=True)
+            else:
+                outcomes += self._run_some(tasks[len(outcomes) :])
             if (outcomes[-1].status, outcomes[-1].reason) == ("died", OUT_OF_TURN):
                 task = tasks[len(outcomes) - 1]
                 logger.warning("bundle %s: a runner %s", task.bundle.path, outcomes[-1].error)
@@ -81,9 +87,8 @@ class WarmExecutor(Executor):
         started, environment, runner, warm = time.monotonic(), "", None, None
 
         def add(answer: Answer, log: str) -> None:
-            if answer.error and warm and warm.slot:  # as a person knows it: not the name of a runner's copy
-                copy_prefix, bundle_prefix = f"{warm.slot.bundle}/", f"{tasks[0].bundle.path}/"
-                answer = answer._replace(error=answer.error.replace(copy_prefix, bundle_prefix))
+            if warm:
+                answer = warm.name_files(answer)
             self._pool.peak_bytes = max(self._pool.peak_bytes, answer.peak_bytes)
             runner_id, runner_task = runner.life if runner else ("", 0)
             outcomes.append(
@@ -111,7 +116,8 @@ class WarmExecutor(Executor):
             if failure.answer.reason == "WireNotFound":
                 problem = failure.answer.error.partition("WireNotFound: ")[2].strip()
                 raise BadInput(f"bundle {tasks[0].bundle.path}: {problem}") from None
-            add(failure.answer, failure.log)
+            is_transient = failure.answer.failure == TRANSIENT
+            add(failure.answer._replace(failure=TRANSIENT if is_transient else START_FAILURE), failure.log)
         except RunnerLost as lost:
             if self._pool.closed:  # that was us: it says nothing of the task
                 raise RuntimeError(CLOSED) from None
@@ -124,6 +130,7 @@ class WarmExecutor(Executor):
                 error=lost.error,
                 seconds=time.monotonic() - started,
                 peak_bytes=lost.peak_bytes,
+                failure="" if warm else START_FAILURE,
             )
             add(answer, lost.log)
         return outcomes

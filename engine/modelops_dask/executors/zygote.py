@@ -1,6 +1,6 @@
 """The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
 
-    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE
+    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS
     (entrypoint, params, seed, limit_bytes) pickled, seconds -> a child -> Answer, passed on as it came
 
 Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
@@ -14,6 +14,7 @@ do where forking is unsafe: fork.py does.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import gc
 import importlib.util
@@ -45,6 +46,7 @@ def _sibling(name: str) -> Any:
 if TYPE_CHECKING:
     from modelops_dask import seeding
     from modelops_dask.executors import children, inherited, mailbox, messages, replay, runner, workspace
+    from modelops_dask.generators import ModelGenerators
 else:
     runner = _sibling("runner")
     messages, seeding = runner.messages, runner.seeding
@@ -56,7 +58,9 @@ else:
 _monotonic = time.monotonic  # a model may replace it
 REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
 FORK_AWARE = {"jemalloc_bg_thd"}  # Arrow's allocator takes its locks for a fork and frees them after it
-NATIVE = re.compile(r"/lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq)[^/\s]*\.so")
+NATIVE = re.compile(
+    r"/(lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq|tensorflow|duckdb)|_?polars)[^/\s]*\.so"
+)
 
 
 class ForkUnsafe(Exception):
@@ -78,14 +82,15 @@ class ZygoteProcess:
         *,
         own_folder: str,
         before: dict[int, os.stat_result],
+        generators: ModelGenerators | None,
     ) -> None:
         """files is None where tasks share files. lifeline_fd is the zygote's, which a child closes.
         own_folder has the bundle's own modules. before are the files that were open before the import.
-        Raises ForkUnsafe.
+        generators are the model's own, where they are seeded before each task. Raises ForkUnsafe.
         """
         self._own_folder, self._open_before = own_folder, before
         self._wire, self._seeds, self._output, self._lifeline_fd = wire, seeds, output, lifeline_fd
-        self._files = files
+        self._files, self._generators = files, generators
         self._learns = True
         self._unsafe: ForkUnsafe | None = None
         self._shared_bytes = 0
@@ -260,6 +265,8 @@ class ZygoteProcess:
             seeding.seed_globals(seed)
         elif numpy_random := sys.modules.get("numpy.random"):
             numpy_random.seed()  # as in a new interpreter; Python itself does so for `random`
+        if self._generators:
+            self._generators.seed(seed)
         loaded = set(sys.modules) if self._learns else set()
         memory = runner.MemoryMeter(self)
         answer = runner.call(self._wire, entrypoint, params, seed, memory, limit_bytes=limit_bytes)
@@ -301,9 +308,12 @@ def _threads() -> str:
         if task.name != str(os.getpid()):
             with contextlib.suppress(OSError):  # it ends just now
                 names.append((task / "comm").read_text().strip())
-    names = sorted(set(names) - FORK_AWARE)
-    if not names:
+    numbered = collections.Counter(
+        re.sub(r"[-_ ]?\d+$", "", name) for name in names if name not in FORK_AWARE
+    )
+    if not numbered:
         return ""
+    names = [f"{name} ({count})" if count > 1 else name for name, count in sorted(numbered.items())]
     libraries = sorted({match[0][1:] for match in NATIVE.finditer(Path("/proc/self/maps").read_text())})
     return (
         f"threads of native code running, named {', '.join(names)}; "
@@ -311,15 +321,24 @@ def _threads() -> str:
     )
 
 
-def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds: bool, source: str) -> int:
+def main(
+    socket_fd: int,
+    lifeline_fd: int,
+    bundle: str,
+    reference: str,
+    *,
+    seeds: bool,
+    source: str,
+    reseeds: bool,
+) -> int:
     """Import the model, then fork a child for each request until the worker closes the socket.
 
-    source: as in runner.py.
+    source and reseeds: as in runner.py.
     """
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle, oom_score=500)  # its children: 1000
     before = inherited.list_open_files()
     try:
-        wire = runner.load_model(bundle, reference, seeds)
+        wire, generators = runner.load_model(bundle, reference, seeds, reseeds)
         prepare = getattr(sys.modules.get(getattr(wire, "__module__", "")), "prepare", None)
         if callable(prepare):
             prepare()
@@ -327,7 +346,16 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
         if source:
             files = _sibling("workspace").begin_workspace(bundle, source)
         own_folder = str(Path(bundle).parent) if source else bundle  # beside its copy is its TMPDIR
-        zygote = ZygoteProcess(wire, seeds, output, files, lifeline_fd, own_folder=own_folder, before=before)
+        zygote = ZygoteProcess(
+            wire,
+            seeds,
+            output,
+            files,
+            lifeline_fd,
+            own_folder=own_folder,
+            before=before,
+            generators=generators,
+        )
     except BaseException as error:
         output.flush()
         connection.send(messages.START, runner.failed_answer(error))
@@ -354,5 +382,6 @@ if __name__ == "__main__":
             sys.argv[4],
             seeds=sys.argv[5] == "1",
             source=sys.argv[6],
+            reseeds=sys.argv[7] == "1",
         )
     )

@@ -36,6 +36,7 @@ from modelops_dask.signals import stop_on_signals
 from modelops_dask.store import bundles
 from modelops_dask.store.files import Store
 from modelops_dask.store.requests import numbers_in_spec
+from modelops_dask.store.selection import ALL, BadSelection, parse_selection
 from modelops_dask.study import events, packed
 from modelops_dask.study.breaker import DRIVER_MEMORY, CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
 from modelops_dask.study.check import N_TASKS
@@ -97,11 +98,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shape", type=_parse_shape, metavar="JSON", help="of a worker pod (shape.Shape)")
     parser.add_argument("--retry", default="", help="states to try again: failed,poisoned")
     parser.add_argument("--check", type=int, default=N_TASKS, help="tasks to check at the end; 0: none")
+    parser.add_argument("--redo", default="", help="executor=KIND, SET/REPLICATE,... or all")
+    parser.add_argument(
+        "--redo-request", default="", metavar="ID", help="of the Job, whose pods begin one redo"
+    )
     parser.add_argument("--wait-seconds", type=float, default=WAIT_SECONDS, help="for scheduler and workers")
     arguments = parser.parse_args(argv)
     arguments.retry = [state for state in arguments.retry.split(",") if state]
     if unknown := set(arguments.retry) - set(RETRY_CODES):
         parser.error(f"--retry: {', '.join(sorted(unknown))}")
+    try:
+        parse_selection(arguments.redo or ALL)
+    except BadSelection as error:
+        parser.error(str(error))
     if arguments.share and not arguments.shape:
         parser.error("--chunk needs --shape")
     return arguments
@@ -142,6 +151,8 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
                 store,
                 connect,
                 retry=arguments.retry,
+                redo=arguments.redo,
+                redo_request=arguments.redo_request,
                 share=arguments.share,
                 n_checks=arguments.check,
                 memory=arguments.shape and memory_of(arguments.shape, settings),

@@ -20,9 +20,11 @@ from modelops_dask.report.timeline import Timeline
 from modelops_dask.store import parts
 from modelops_dask.store.checks import SelfCheck, read_self_check
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import State, fold
+from modelops_dask.store.fold import State, counting_rows, fold
 from modelops_dask.store.identity import StudyIdentity, read_study
+from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import plan_of
+from modelops_dask.store.variation import describe_constant_outputs, describe_warning
 
 
 class Configuration(NamedTuple):
@@ -127,6 +129,7 @@ class Measurement:
     timeline: Timeline = field(default_factory=Timeline)
     configurations: Counter[Configuration] = field(default_factory=Counter)
     self_check: SelfCheck | None = None
+    variation_notes: list[str] = field(default_factory=list)  # on replicates that are equal
     limits: Counter[int] = field(default_factory=Counter)  # bytes; a task that needs more may have had more
 
     @property
@@ -153,10 +156,20 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
         state=state,
         by_set=_empty_by_set(plan, state),
         self_check=read_self_check(store, plan),
+        variation_notes=_describe_variation(store, plan),
     )
-    for rows in parts.scan(store, COLUMNS):
+    for rows in counting_rows(store, plan, state.generations, parts.scan(store, COLUMNS)):
         _add(measurement, rows.table)
     return measurement
+
+
+def _describe_variation(store: Store, plan: Plan) -> list[str]:
+    """The warning of the whole study, if it has one, and notes on single sets and outputs."""
+    request = plan.request
+    variation = compare_replicates(store, plan, ignored=request.volatile)
+    warning = describe_warning(variation, request.deterministic)
+    notes = describe_constant_outputs(variation, request.deterministic)
+    return [warning, *notes] if warning else notes
 
 
 def _empty_by_set(plan: Plan, state: State) -> BySet:

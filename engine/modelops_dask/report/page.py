@@ -15,6 +15,8 @@ from modelops_dask.report.measurement import Measurement
 from modelops_dask.report.space import Maps
 from modelops_dask.shape import MIB
 from modelops_dask.store.checks import describe
+from modelops_dask.store.conditions import describe_differences
+from modelops_dask.store.separation import find_separation
 
 SHOWN_REASONS = 50
 ERROR_CHARACTERS = 20_000  # of a traceback, its end
@@ -164,6 +166,15 @@ def _render_notes(measurement: Measurement) -> str:
         notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {tasks_text}.")
     if measurement.self_check:
         notes += describe(measurement.self_check)
+    notes += [
+        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which is "
+        f"slower: {reason}."
+        for reason, count in state.fallbacks.items()
+    ]
+    notes += [str(separation) for separation in find_separation(measurement.plan, state.codes)]
+    if mixed := describe_differences(state.conditions):
+        notes.append(mixed)
+    notes += measurement.variation_notes
     if not notes:
         return ""
     return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"

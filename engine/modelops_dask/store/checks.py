@@ -20,7 +20,7 @@ import pyarrow as pa
 from modelops_dask import __version__
 from modelops_dask.plan.plan import Plan
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import winners
+from modelops_dask.store.fold import read_generations, winners
 from modelops_dask.store.identity import encode_json
 
 FOLDER = "checks"
@@ -194,7 +194,7 @@ def _rows_that_count(store: Store, plan: Plan, keys: Collection[Key]) -> set[Key
         return set()
     tasks = np.array(sorted({number * plan.replicates + replicate for number, replicate, *_ in keys}))
     counting: dict[int, Key] = {}
-    for winner in winners(store, plan, ["digest", "generation"]):  # a later one replaces an earlier one
+    for winner in winners(store, plan, ["digest", "generation"], read_generations(store, plan)):
         hits = np.flatnonzero(np.isin(winner.tasks, tasks))
         rows = winner.table.take(pa.array(hits)).to_pylist()
         for index, row in zip(winner.tasks[hits].tolist(), rows, strict=True):

@@ -35,8 +35,10 @@ from modelops_dask.plan.plan import STATES, Plan
 from modelops_dask.store import leftovers, parts
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, State, fold, winners
+from modelops_dask.store.generations import Generations
 from modelops_dask.store.identity import read_study
 from modelops_dask.store.manifest import Manifest
+from modelops_dask.store.redo import FOLDER as REDO_FOLDER
 from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
 
 FOLDER = "results"
@@ -48,9 +50,13 @@ _VERSION = 2  # of the rules by which results/ follow from the parts; another on
 
 
 class TablesSummary(TypedDict):
-    """What write_tables() has written: tasks by state, problems, and bytes by path, sorted by path."""
+    """What write_tables() has written: tasks by state, problems, and bytes by path, sorted by path.
+
+    `redo_pending` of the pending tasks are to be run again.
+    """
 
     tasks: dict[str, int]
+    redo_pending: int
     problems: list[str]
     sizes: dict[str, int]
 
@@ -155,7 +161,10 @@ def _sources(store: Store, plan: Plan, max_attempts: int) -> str:
     """A digest of all that results/ is built from, sizes included, because a part may be torn later."""
     sources = sorted(store.sizes(parts.FOLDER).items())
     rules = [_VERSION, read_study(store).accepted, max_attempts]
-    sources_json = json.dumps([rules, sources, plan.request.replicates, plan.request.sets])
+    redos = store.list(REDO_FOLDER)  # of none, the digest is as it was before there were redos
+    sources_json = json.dumps(
+        [rules, sources, plan.request.replicates, plan.request.sets, *([redos] if redos else [])]
+    )
     return blake2b(sources_json.encode(), digest_size=16).hexdigest()
 
 
@@ -182,6 +191,7 @@ def _build(store: Store, plan: Plan, max_attempts: int, sources: str, results_st
             "bundle": study.bundle,
             "entrypoint": study.entrypoint,
             "tasks": tables["tasks"],
+            "redo_pending": tables["redo_pending"],
             "problems": tables["problems"],
             "files": list(sizes),
             "sizes": sizes,
@@ -199,7 +209,7 @@ def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX
     """Write the tables of a plan into a new folder of this machine; `sizes` are by path below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     state = fold(store, plan, max_attempts)
-    source = _Source(store, plan)
+    source = _Source(store, plan, state.generations)
     writer = _Writer(folder, plan)
     for index, outputs in source.tasks():
         writer.add(index, outputs)
@@ -207,20 +217,26 @@ def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX
     _write_replicates(folder / "replicates.parquet", plan, state, source)
     paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-    return {"tasks": state.counts(), "problems": writer.problems, "sizes": dict(sorted(sizes.items()))}
+    redos = state.generations.progress(state.codes) if state.generations else ()
+    return {
+        "tasks": state.counts(),
+        "redo_pending": sum(redo.n_pending for redo in redos),
+        "problems": writer.problems,
+        "sizes": dict(sorted(sizes.items())),
+    }
 
 
 class _Source:
     """Finds, for every task that is ok, the row that counts."""
 
-    def __init__(self, store: Store, plan: Plan) -> None:
+    def __init__(self, store: Store, plan: Plan, generations: Generations | None) -> None:
         self._store = store
         self._names: list[str] = []
         self._part = np.full(plan.absent.size, -1, np.int32)
         self._row = np.zeros(plan.absent.size, np.int32)
         self.seconds = np.full(plan.absent.size, np.nan)
         self.peak_bytes = np.zeros(plan.absent.size, np.int64)
-        for file, index, rows, table in winners(store, plan, ["seconds", "peak_bytes"]):
+        for file, index, rows, table in winners(store, plan, ["seconds", "peak_bytes"], generations):
             self._part[index], self._row[index] = len(self._names), rows
             self._names.append(file)
             self.seconds[index] = table["seconds"].to_numpy()

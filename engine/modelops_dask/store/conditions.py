@@ -12,6 +12,7 @@ class Condition(NamedTuple):
 
     threads: int  # of native code (BLAS, OpenMP); 0: not fixed
     environment: str  # a digest of the Python version and the packages
+    reseeded: bool = False  # whether generators at module level of the model were seeded before each task
 
 
 def describe_differences(conditions: Counter[Condition]) -> str:
@@ -27,19 +28,30 @@ def describe_differences(conditions: Counter[Condition]) -> str:
         for condition, n_tasks in conditions.most_common()
     )
     names = " and ".join(_NAMES[name] for name in fields)
+    effects = [_EFFECTS[name] for name in _EFFECTS if name in fields]
     return (
-        f"Results of this study come from different {names}: {kinds}. "
-        "They may differ in their last digits for that alone. To compare them, run all with the same values "
-        "and image into another --store."
+        f"Results of this study come from different {names}: {kinds}. {' '.join(dict.fromkeys(effects))} "
+        "To compare them, run all with the same values and image into another --store."
     )
 
 
-_NAMES = {"threads": "numbers of native threads", "environment": "environments"}
+_NAMES = {
+    "threads": "numbers of native threads",
+    "environment": "environments",
+    "reseeded": "ways to seed generators",
+}
+_LAST_DIGITS = "They may differ in their last digits for that alone."
+_EFFECTS = {
+    "threads": _LAST_DIGITS,
+    "environment": _LAST_DIGITS,
+    "reseeded": "A model that makes a generator when it is imported draws other numbers from it.",
+}
 
 
 def _describe(condition: Condition, fields: list[str]) -> list[str]:
     descriptions = {
         "threads": f"{condition.threads or 'any number of'} thread{'' if condition.threads == 1 else 's'}",
         "environment": f"environment {condition.environment[:12] or 'unknown'}",
+        "reseeded": f"{'' if condition.reseeded else 'not '}reseeded before each task",
     }
     return [descriptions[name] for name in fields]

@@ -1,7 +1,10 @@
 """Fold the parts of a study into one state per task.
 
 parts (any order, any repeats) -> State: ok if any row is ok, else poisoned if any row says so,
-                                  else failed once the attempts are spent, else pending
+                                  else failed once the attempts are spent, or two failed alike (failures.py),
+                                  else pending
+
+Where tasks were run again, only rows of a task's highest generation count (generations.py).
 
 What is still to do is the plan less this state. Two ok rows of a task whose outputs differ are a conflict:
 both are kept and it is reported. Torn and foreign files in parts/ are named and passed over; rows of tasks
@@ -14,7 +17,7 @@ Reads only the columns it needs. Does not write, retry or read a clock: parts.py
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -25,18 +28,24 @@ import pyarrow.compute as pc
 from modelops_dask.plan.plan import ABSENT, FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.conditions import Condition
+from modelops_dask.store.failures import without_numbers
 from modelops_dask.store.files import Store
+from modelops_dask.store.generations import Generations, expect_redo
+from modelops_dask.store.redo import read_redos
 
 MAX_ATTEMPTS = 4  # one and three retries
 CLEARLY_LESS = 0.8  # of the memory: what is left for a task varies a little with its neighbours
+MOST_KINDS = 100  # of failures that are counted each by itself
 _TASK = ("set", "replicate")
+_UNSUCCESSFUL = ("status", "reason", "message", "error_digest")  # columns by which failures are counted
 _UINT64_MAX = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Tasks that are not ok and share a reason; `set` and `replicate` name one, to be tried by hand, and
-    `message` is the last line of its error, where that was looked up.
+    """Tasks that are not ok and failed alike, numbers in their messages apart; `set` and `replicate` name
+    one, to be tried by hand, `message` is the line of its error that has the exception's type, and `details`
+    are the lines after it: the rest of the message, and notes.
     """
 
     reason: str
@@ -45,10 +54,11 @@ class Failure:
     set: int
     replicate: int
     message: str = ""
+    details: tuple[str, ...] = ()
 
     @property
     def why(self) -> str:
-        """The reason and the message. Python's own last line begins with the exception's type."""
+        """The reason and the message, which mostly begins with the exception's type."""
         return (
             self.message
             if self.reason in self.message
@@ -69,6 +79,9 @@ class State:
     files: int = 0  # in parts/, those that could be read
     conditions: Counter[Condition] = field(default_factory=Counter)  # -> ok rows made under them
     fallbacks: Counter[str] = field(default_factory=Counter)  # why another executor ran tasks -> ok rows
+    generations: Generations | None = None  # of the tasks; None: no task was run again
+    # Of tasks that are pending: (task index, error_digest) of each row that has one.
+    failed_before: Sequence[tuple[int, int]] = ()
 
     def counts(self) -> dict[str, int]:
         """Tasks by state (ok, failed, poisoned, pending); they add up to the plan's n_tasks."""
@@ -103,8 +116,9 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     conditions: Counter[Condition] = Counter()
     fallbacks: Counter[str] = Counter()
     outside = n_files = 0
-    columns = ["status", "reason", "limit_bytes", "fallback", *Condition._fields]
-    for file_rows in _study_rows(store, plan, columns, skipped):
+    columns = [*_UNSUCCESSFUL, "limit_bytes", "fallback", *Condition._fields]
+    generations = read_generations(store, plan)
+    for file_rows in counting_rows(store, plan, generations, study_rows(store, plan, columns, skipped)):
         rows = file_rows.table
         if task_bytes:
             rows = rows.filter(pc.invert(_had_less_memory(rows, task_bytes)))
@@ -125,22 +139,85 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
         flat_codes[ok_tasks] = OK
         if not is_ok.all():
             unsuccessful.append(
-                rows.select(["status", "reason"]).append_column("index", pa.array(index)).filter(~is_ok)
+                rows.select(_UNSUCCESSFUL).append_column("index", pa.array(index)).filter(~is_ok)
             )
+    failures, failed_before = _settle(flat_codes, flat_attempts, unsuccessful, plan, max_attempts)
     return State(
         codes=codes,
         attempts=attempts,
-        failures=_settle(flat_codes, flat_attempts, unsuccessful, plan, max_attempts),
-        conflicts=_conflicts(store, plan, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)),
+        failures=failures,
+        conflicts=_conflicts(
+            store, plan, generations, np.unique(np.concatenate(repeated)) if repeated else np.empty(0)
+        ),
         skipped=skipped,
         outside=outside,
         files=n_files,
         conditions=conditions,
         fallbacks=fallbacks,
+        generations=generations,
+        failed_before=failed_before,
     )
 
 
-def _study_rows(
+def read_generations(store: Store, plan: Plan) -> Generations | None:
+    """The generation of each task of a plan; None for a store in which nothing was run again. Damaged."""
+    redos = read_redos(store)
+    if not redos:
+        return None
+    generations = Generations(redos, plan)
+    for rows in study_rows(store, plan, []):
+        if rows.generations is not None:
+            generations.add(_index(rows.table, plan), rows.generations)
+    return generations
+
+
+def counting_rows(
+    store: Store, plan: Plan, generations: Generations | None, scanned: Iterable[parts.Rows]
+) -> Iterator[parts.Rows]:
+    """Yield the rows that count, of some files none; those of tasks that the plan does not have count.
+
+    Args:
+        store: The store.
+        plan: The tasks.
+        generations: As read_generations() returned them for this plan.
+        scanned: As parts.scan() yields them, with the columns of _TASK.
+
+    Raises:
+        Damaged: Rows have a generation, and its redo is missing.
+    """
+    last_generation = len(generations.redos) if generations else 0
+    highest = 0
+    for rows in scanned:
+        if generations is None and rows.generations is None:
+            yield rows
+            continue
+        if rows.generations is not None:
+            highest = max(highest, int(rows.generations.max()))
+        mask = counts(rows, plan, generations)
+        yield rows if mask.all() else _select(rows, mask)
+    if highest > last_generation:  # of a redo that began after this one had looked
+        expect_redo(store, highest)
+
+
+def counts(rows: parts.Rows, plan: Plan, generations: Generations | None) -> np.ndarray:
+    """Which rows are of the generation that counts of their task, bool (n,)."""
+    if generations:
+        return generations.count(_index(rows.table, plan), rows.generations)
+    return np.ones(len(rows.order), bool) if rows.generations is None else rows.generations == 0
+
+
+def _select(rows: parts.Rows, mask: np.ndarray) -> parts.Rows:
+    """The rows that a mask, bool (n,), selects; `parts` stay, though rows of them may be missing."""
+    return replace(
+        rows,
+        row_numbers=rows.row_numbers[mask],
+        order=rows.order[mask],
+        table=rows.table.filter(pa.array(mask)),
+        generations=None if rows.generations is None else rows.generations[mask],
+    )
+
+
+def study_rows(
     store: Store, plan: Plan, columns: Sequence[str], skipped: dict[str, str] | None = None
 ) -> Iterator[parts.Rows]:
     """As parts.scan, with the columns of _TASK, and without parts in which a task has another's seed."""
@@ -156,14 +233,7 @@ def _study_rows(
         is_valid = np.repeat([number not in problems for number in range(len(counts))], counts)
         valid_parts = tuple(part for number, part in enumerate(rows.parts) if number not in problems)
         if is_valid.any():
-            table = rows.table.filter(pa.array(is_valid))
-            yield parts.Rows(
-                file=rows.file,
-                row_numbers=rows.row_numbers[is_valid],
-                order=rows.order[is_valid],
-                table=table,
-                parts=valid_parts,
-            )
+            yield replace(_select(rows, is_valid), parts=valid_parts)
 
 
 def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
@@ -197,6 +267,8 @@ def _count_fallbacks(fallbacks: Counter[str], column: pa.ChunkedArray) -> None:
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     if not rows.num_rows:
         return
+    reseeded = pc.fill_null(rows["reseeded"], False)  # all rows of earlier versions lack it
+    rows = rows.set_column(rows.column_names.index("reseeded"), "reseeded", reseeded)
     first = Condition(*(rows[name][0].as_py() for name in Condition._fields))
     if None not in first and all(
         pc.all(pc.equal(rows[name], value)).as_py()
@@ -207,7 +279,8 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     for group in (
         rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")]).to_pylist()
     ):
-        conditions[Condition(group["threads"] or 0, group["environment"] or "")] += group["count_all"]
+        condition = Condition(group["threads"] or 0, group["environment"] or "", group["reseeded"])
+        conditions[condition] += group["count_all"]
 
 
 def _had_less_memory(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
@@ -226,10 +299,12 @@ def _index(rows: pa.Table, plan: Plan) -> np.ndarray:
 
 def _settle(
     codes: np.ndarray, attempts: np.ndarray, unsuccessful: list[pa.Table], plan: Plan, max_attempts: int
-) -> list[Failure]:
-    """Set FAILED and POISONED, and return the failures by reason, most frequent first. A task counts once."""
+) -> tuple[list[Failure], list[tuple[int, int]]]:
+    """Set FAILED and POISONED, and return the failures, most frequent first, and State.failed_before. A task
+    counts once.
+    """
     if not unsuccessful:
-        return []
+        return [], []
     rows = pa.concat_tables(unsuccessful)
     index = rows["index"].to_numpy()
     poisoned = pc.equal(rows["status"], "poisoned").to_numpy(zero_copy_only=False)
@@ -237,18 +312,42 @@ def _settle(
     codes[index[is_open & poisoned]] = POISONED
     exhausted = index[is_open & (codes[index] == PENDING) & (attempts[index] >= max_attempts)]
     codes[exhausted] = FAILED
+    has_digest = (codes[index] == PENDING) & pc.is_valid(rows["error_digest"]).to_numpy(zero_copy_only=False)
+    digest_index = index[has_digest]
+    digests = pc.fill_null(rows["error_digest"], 0).to_numpy()[has_digest]
+    order = np.lexsort((digests, digest_index))
+    digest_index, digests = digest_index[order], digests[order]
+    is_repeated = (digest_index[1:] == digest_index[:-1]) & (digests[1:] == digests[:-1])
+    codes[digest_index[1:][is_repeated]] = FAILED
+    is_pending = codes[digest_index] == PENDING
+    failed_before = list(zip(digest_index[is_pending].tolist(), digests[is_pending].tolist(), strict=True))
     counted_rows = np.flatnonzero(
         is_open & (poisoned | (codes[index] != POISONED))
     )  # of a poisoned task, what poisoned it
     order = counted_rows[np.argsort(index[counted_rows], kind="stable")]
     _, last = np.unique(index[order][::-1], return_index=True)
     last_rows = order[::-1][last]
-    return _by_reason(index[last_rows], rows["reason"].take(pa.array(last_rows)), codes, plan)
+    return _by_reason(index[last_rows], rows.take(pa.array(last_rows)), codes, plan), failed_before
 
 
-def _by_reason(index: np.ndarray, reasons: pa.ChunkedArray, codes: np.ndarray, plan: Plan) -> list[Failure]:
-    table = pa.table({"index": index, "reason": reasons, "code": codes[index]})
-    groups = table.group_by(["reason", "code"]).aggregate([("index", "count"), ("index", "min")]).to_pylist()
+def _by_reason(index: np.ndarray, rows: pa.Table, codes: np.ndarray, plan: Plan) -> list[Failure]:
+    """`index`, int64 (n,), is the task of each row, rising."""
+    messages = pc.fill_null(rows["message"], "")
+    by_task = pa.table(
+        {
+            "index": index,
+            "reason": rows["reason"],
+            "code": codes[index],
+            "message": without_numbers(messages),
+        }
+    )
+    kinds = by_task.group_by(["reason", "code", "message"]).aggregate([("index", "count"), ("index", "min")])
+    kinds = kinds.sort_by([("index_count", "descending"), ("index_min", "ascending")])
+    grouped = kinds.slice(MOST_KINDS).group_by(["reason", "code"])
+    others = grouped.aggregate([("index_count", "sum"), ("index_min", "min")])
+    others = others.rename_columns(["reason", "code", "index_count", "index_min"])
+    groups = kinds.slice(0, MOST_KINDS).drop_columns("message").to_pylist() + others.to_pylist()
+    texts = [messages[int(np.searchsorted(index, group["index_min"]))].as_py() for group in groups]
     failures = [
         Failure(
             reason=group["reason"] or "",
@@ -256,19 +355,23 @@ def _by_reason(index: np.ndarray, reasons: pa.ChunkedArray, codes: np.ndarray, p
             count=group["index_count"],
             set=group["index_min"] // plan.replicates,
             replicate=group["index_min"] % plan.replicates,
+            message=text.partition("\n")[0],
+            details=tuple(text.split("\n")[1:]),
         )
-        for group in groups
+        for group, text in zip(groups, texts, strict=True)
     ]
     return sorted(failures, key=lambda failure: (-failure.count, failure.reason, failure.state))
 
 
-def _conflicts(store: Store, plan: Plan, repeated: np.ndarray) -> list[tuple[int, int]]:
+def _conflicts(
+    store: Store, plan: Plan, generations: Generations | None, repeated: np.ndarray
+) -> list[tuple[int, int]]:
     """Find tasks with several ok rows whose outputs differ. This second pass is seldom needed."""
     if not len(repeated):
         return []
     digest_by_task: dict[int, bytes] = {}
     conflicting: set[int] = set()
-    for part in _study_rows(store, plan, ["status", "digest"]):
+    for part in counting_rows(store, plan, generations, study_rows(store, plan, ["status", "digest"])):
         rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
         rows = rows.filter(
             pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
@@ -288,14 +391,16 @@ class Winner(NamedTuple):
     table: pa.Table
 
 
-def winners(store: Store, plan: Plan, columns: Sequence[str]) -> Iterator[Winner]:
+def winners(
+    store: Store, plan: Plan, columns: Sequence[str], generations: Generations | None
+) -> Iterator[Winner]:
     """Yield the ok rows that count. A later row of a task replaces an earlier one.
 
     Of several ok rows of a task one is chosen by the names of their parts, so that merging changes nothing.
     """
     best = np.full(plan.absent.size, _UINT64_MAX)
     flat_absent = plan.absent.ravel()
-    for part in _study_rows(store, plan, ["status", *columns]):
+    for part in counting_rows(store, plan, generations, study_rows(store, plan, ["status", *columns])):
         index = _index(part.table, plan)
         is_ok = pc.equal(part.table["status"], "ok").to_numpy(zero_copy_only=False)
         candidates = np.flatnonzero(is_ok & (index >= 0))

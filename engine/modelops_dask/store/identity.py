@@ -10,7 +10,8 @@ its store was removed and begun again, is recognized, and so is a part copied fr
 
 Format 1, of mops-helm 0.1, has no uuid and no marks. It becomes format 2 when a new version first runs the
 study (`upgrade`); the uuid is then derived, and parts without a mark go on counting if their seeds fit. In a
-store that began with format 2 a part without a mark is foreign.
+store that began with format 2 a part without a mark is foreign. Format 3 is format 2 with redos (redo.py): a
+store gets it when its first redo begins.
 """
 
 import json
@@ -23,7 +24,8 @@ from typing import Any, NamedTuple
 from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.store.files import Store
 
-FORMAT = 2
+FORMAT = 2  # of a store that begins
+REDO_FORMAT = 3  # of a store with redos, the newest that is read
 FILE = "study.json"
 ACCEPTED = "accepted"
 _NAMESPACE = uuid.UUID("5b0a6a0e-6f0f-5e0c-9d53-0f3c0a5f8f11")  # of derived uuids; any fixed one would do
@@ -67,7 +69,8 @@ class PartMark(NamedTuple):
 class StudyIdentity:
     """study.json: what all results of a store have in common, and the bundles accepted since.
 
-    `upgraded` is true for a study that began in format 1.
+    `upgraded` is true for a study that began in format 1. `reseeds`: generators that the model keeps at
+    module level are seeded before each task; false for studies of versions that did not.
     """
 
     bundle: str  # digest
@@ -75,6 +78,7 @@ class StudyIdentity:
     uuid: str = ""
     upgraded: bool = False
     format: int = FORMAT
+    reseeds: bool = False
     accepted: tuple[str, ...] = field(default=(), compare=False)  # digests
 
     def refusal(self, mark: PartMark | None) -> str:
@@ -94,15 +98,16 @@ class StudyIdentity:
 
 def new_study(bundle: str, entrypoint: str) -> StudyIdentity:
     """Make the identity of a study that begins now."""
-    return StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex)
+    return StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex, reseeds=True)
 
 
 def study_json(study: StudyIdentity) -> bytes:
     """The content of study.json."""
     values = asdict(study)
     del values["accepted"]
-    if not study.upgraded:
-        del values["upgraded"]
+    for name in ("upgraded", "reseeds"):
+        if not values[name]:
+            del values[name]
     return encode_json(values)
 
 
@@ -118,9 +123,9 @@ def read_study(store: Store) -> StudyIdentity:
         raise Damaged(store.location(FILE), f"no {error}") from error
     if type(number) is not int or number < 1:
         raise Damaged(store.location(FILE), f"format {number!r} does not exist")
-    if number > FORMAT:
+    if number > REDO_FORMAT:
         raise BadInput(
-            f"{store.location()} has format {number}, this version reads up to {FORMAT}: "
+            f"{store.location()} has format {number}, this version reads up to {REDO_FORMAT}: "
             "use a newer mops-helm"
         )
     if number == 1:
@@ -129,8 +134,14 @@ def read_study(store: Store) -> StudyIdentity:
             bundle=bundle, entrypoint=entrypoint, uuid=derived_uuid, upgraded=True, format=1
         )
     elif isinstance(raw.get("uuid"), str) and raw["uuid"]:
-        is_upgraded = raw.get("upgraded") is True
-        study = StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=raw["uuid"], upgraded=is_upgraded)
+        study = StudyIdentity(
+            bundle=bundle,
+            entrypoint=entrypoint,
+            uuid=raw["uuid"],
+            upgraded=raw.get("upgraded") is True,
+            reseeds=raw.get("reseeds") is True,
+            format=number,
+        )
     else:
         raise Damaged(store.location(FILE), "no 'uuid'")
     names = store.list(ACCEPTED)
@@ -150,10 +161,13 @@ def _derived_uuid(bundle: str, entrypoint: str) -> str:
     return uuid.uuid5(_NAMESPACE, f"{bundle} {entrypoint}").hex
 
 
-def upgrade(store: Store, study: StudyIdentity) -> StudyIdentity:
-    """Give a store of format 1 the present format. Runs that do so at once write the same bytes."""
-    upgraded = replace(study, format=FORMAT)
-    store.put(FILE, study_json(upgraded))
+def upgrade(store: Store, study: StudyIdentity, number: int = FORMAT) -> StudyIdentity:
+    """Give a store a later format; values that this version does not know stay.
+
+    Runs that do so at once write the same bytes.
+    """
+    upgraded = replace(study, format=number)
+    store.put(FILE, encode_json({**read_json(store, FILE), **json.loads(study_json(upgraded))}))
     return upgraded
 
 

@@ -13,6 +13,7 @@ class Manifest(TypedDict, total=False):
     bundle: str
     entrypoint: str
     tasks: dict[str, int]
+    redo_pending: int  # of the pending tasks: those that are to be run again
     problems: list[str]
     files: list[str]
     sizes: dict[str, int]

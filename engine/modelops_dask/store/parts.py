@@ -42,6 +42,7 @@ import pyarrow.parquet as pq
 
 from modelops_dask import __version__
 from modelops_dask.errors import MopsError
+from modelops_dask.store.failures import error_digest, telling_lines
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import PartMark, StudyIdentity, study_of
 
@@ -52,6 +53,7 @@ MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
 HELD_METADATA = b"modelops_dask.parts_metadata"  # and their own metadata: {"distinct": [...], "of": [index]}
 MARK = "modelops_dask.part"  # in a part's own metadata: a PartMark as a JSON object
+GENERATION = "modelops_dask.generation"  # the highest of its rows, in a part that has rows above 0
 ROW_GROUP = 4096  # rows; compaction reads a row group at a time
 _READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
 _IN_A_ROW = 16  # small files that a reader reads: to hand over each by itself takes as long as reading it
@@ -80,7 +82,11 @@ SCHEMA = pa.schema(
         ("runner_task", pa.uint32()),  # the task's number in that process's life, from 1
         ("generation", pa.uint32()),  # of rows of one task the highest counts; null is 0
         ("engine", pa.string()),  # version of modelops_dask; null: 0.1
+        ("reseeded", pa.bool_()),  # whether the model's own generators were seeded; null: no
         ("fallback", pa.string()),  # why another executor ran the task than was asked for
+        ("failure", pa.string()),  # what failed: start, model or transient; "" for other ends
+        ("message", pa.string()),  # what the error says, without the traceback; null for ok rows
+        ("error_digest", pa.uint64()),  # of failures that count by store/failures.py, else null
         ("resumed", pa.bool_()),  # from a checkpoint
         ("origin", pa.string()),  # the store that the row was copied from
         ("outputs", OUTPUTS),
@@ -90,8 +96,9 @@ SCHEMA = pa.schema(
 _FLAT = list(SCHEMA)[:-1]  # fields of all columns but the outputs
 REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
 # Read by every fold: a column of a hundred numbers takes longer to decompress than to read as it is.
-_QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment")
-_NAMES = ("executor", "preset", "runner", "engine", "fallback")  # few different ones
+_QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment", "error_digest")
+_FLAGS = ("reseeded",)  # as quick, and Parquet has no dictionaries of them
+_NAMES = ("executor", "preset", "runner", "engine", "fallback", "failure", "message")  # few different ones
 T = TypeVar("T")
 Columns = Mapping[str, Sequence[Any]]  # the fields of Attempt; the values of each have a type of their own
 
@@ -102,10 +109,11 @@ class Attempt(NamedTuple):
 
     ok: `outputs` holds the model's bytes. failed: the model raised. died: the process that ran it is gone.
     poisoned: it died alone, so it is the task that kills. `reason` is short and the same for like failures,
-    `error` the traceback, `log` the end of what the model printed. `threads` is the BLAS thread count and
-    `environment` a digest of the packages, for both change a result's bytes. 0 bytes: not known, or no limit.
-    `ended` is when, in seconds since the epoch by the writer's clock, 0 for when it is written: for people,
-    nothing is decided by it.
+    `error` the traceback, `failure` what failed (failures.py), `log` the end of what the model printed.
+    `threads` is the BLAS thread count and `environment` a digest of the packages, for both change a result's
+    bytes. 0 bytes: not known, or no limit. `ended` is when, in seconds since the epoch by the writer's clock,
+    0 for when it is written: for people, nothing is decided by it. `generation` is that of the last redo of
+    the task (generations.py).
     """
 
     set: int
@@ -117,6 +125,7 @@ class Attempt(NamedTuple):
     error: str = ""
     seconds: float = 0.0
     peak_bytes: int = 0
+    failure: str = ""
     log: str = ""
     threads: int = 0
     environment: str = ""
@@ -127,6 +136,7 @@ class Attempt(NamedTuple):
     executor: str = ""
     preset: str = ""
     ended: float = 0.0
+    generation: int = 0
 
 
 def write(store: Store, attempts: Sequence[Attempt], mark: PartMark | None = None) -> str:
@@ -162,13 +172,16 @@ def columns(attempts: Sequence[Attempt]) -> Columns:
 class Encoder:
     """Makes the bytes of a part from attempts as they come, so that few are held at a time."""
 
-    def __init__(self, mark: PartMark | None = None) -> None:
+    def __init__(self, mark: PartMark | None = None, reseeded: bool | None = None) -> None:
+        """reseeded: whether the model's own generators were seeded before each of these tasks."""
+        self._reseeded = reseeded
         self._sink = pa.BufferOutputStream()
         self._schema = SCHEMA
         if mark:
             text = json.dumps(mark._asdict())
             self._schema = SCHEMA.with_metadata({**(SCHEMA.metadata or {}), MARK.encode(): text.encode()})
         self._writer = pq.ParquetWriter(self._sink, self._schema, **writer_options(self._schema))
+        self._generation = 0
 
     def add(self, attempts: Columns) -> None:
         """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
@@ -178,13 +191,17 @@ class Encoder:
             outputs_digest(outputs) if status == "ok" else None
             for outputs, status in zip(attempts["outputs"], attempts["status"], strict=True)
         ]
-        values = {
+        values: dict[str, Sequence[Any]] = {
             **attempts,
             "ended": ended,
             "digest": digests,
             "output_digests": _output_digests(attempts["outputs"], digests),
         }
-        constants = {"engine": __version__, "generation": 0}
+        if any(attempts["failure"]) or any(attempts["error"]):
+            values |= _describe_failures(attempts)
+        if any(attempts["generation"]):
+            self._generation = max(self._generation, *attempts["generation"])
+        constants = {"engine": __version__, "reseeded": self._reseeded}
         arrays = [
             _column(values[field.name], field.type)
             if field.name in values
@@ -195,8 +212,23 @@ class Encoder:
 
     def end(self) -> bytes:
         """The whole part; nothing can be added any more."""
+        if self._generation:
+            self._writer.add_key_value_metadata({GENERATION: str(self._generation)})
         self._writer.close()
         return self._sink.getvalue().to_pybytes()
+
+
+def _describe_failures(attempts: Columns) -> dict[str, Sequence[Any]]:
+    """The columns that follow from how attempts failed."""
+    errors = zip(*(attempts[name] for name in ("status", "reason", "error")), strict=True)
+    failures = zip(*(attempts[name] for name in ("failure", "reason", "error")), strict=True)
+    return {
+        "message": [
+            telling_lines(reason, error) or None if status != "ok" else None
+            for status, reason, error in errors
+        ],
+        "error_digest": [error_digest(*failure) for failure in failures],
+    }
 
 
 def writer_options(schema: pa.Schema) -> dict[str, object]:
@@ -205,7 +237,7 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     for field in schema:
         is_map = pa.types.is_map(field.type)
         leaves += [f"{field.name}.key_value.{leaf}" for leaf in ("key", "value")] if is_map else [field.name]
-    codecs = {leaf: "none" if leaf in _QUICK else "zstd" for leaf in leaves}
+    codecs = {leaf: "none" if leaf in (*_QUICK, *_FLAGS) else "zstd" for leaf in leaves}
     return {
         "compression": codecs,
         "compression_level": {leaf: 1 for leaf, codec in codecs.items() if codec == "zstd"},
@@ -348,6 +380,11 @@ class PartEntry(NamedTuple):
         """The part's mark; None for a part of mops-helm 0.1."""
         return _mark(self.metadata.get(MARK))
 
+    @property
+    def has_generations(self) -> bool:
+        """Whether rows may have a generation above 0, so that the column must be read."""
+        return GENERATION in self.metadata
+
 
 @lru_cache(maxsize=64)  # the parts of a study have one or two
 def _mark(text: str | None) -> PartMark | None:
@@ -393,7 +430,7 @@ class Rows:
     """Rows of a file in parts/: `row_numbers` are int64 (n,), in the file; `table` has n rows.
 
     `order`, uint64 (n,), follows from the name of each row's part and so does not change when it is merged.
-    `parts` are those that have rows here, in their order.
+    `parts` are those that have rows here, in their order. `generations` are int (n,); None: all are 0.
     """
 
     file: str
@@ -401,6 +438,7 @@ class Rows:
     order: np.ndarray
     table: pa.Table
     parts: tuple[PartEntry, ...]
+    generations: np.ndarray | None = None
 
 
 def scan(
@@ -438,11 +476,16 @@ def scan(
 
 def _read(
     store: Store, name: str, columns: Sequence[str]
-) -> tuple[list[PartEntry], pa.Table] | NotAPart | None:
-    """Read the parts in a file of parts/ and some of its columns; None when the file is gone."""
+) -> tuple[list[PartEntry], pa.Table, np.ndarray | None] | NotAPart | None:
+    """Read the parts in a file of parts/, some of its columns, and the generation of each row, None where all
+    are 0. None when the file is gone.
+    """
     try:
         with open_part_file(store, name) as file:
-            return list_parts(file, name), read_columns(file, columns)
+            entries, table = list_parts(file, name), read_columns(file, columns)
+            if not any(part.has_generations for part in entries):
+                return entries, table, None
+            return entries, table, numbers_or_zero(read_columns(file, ["generation"]), "generation")
     except FileNotFoundError:
         return None
     except NotAPart as error:
@@ -453,6 +496,7 @@ def _new_rows(
     name: str,
     parts: list[PartEntry],
     table: pa.Table,
+    generations: np.ndarray | None,
     part_names: set[str],
     study: StudyIdentity | None,
     skipped: dict[str, str],
@@ -477,6 +521,7 @@ def _new_rows(
             order=order[row_numbers],
             table=table if len(row_numbers) == len(table) else table.take(row_numbers),
             parts=new_parts,
+            generations=None if generations is None else generations[row_numbers],
         )
 
 
@@ -534,27 +579,41 @@ def find(store: Store, part: str) -> pa.Table | None:
     return None
 
 
-def largest_oom_limit(store: Store, number: int, replicate: int) -> int:
-    """Return the largest limit, in bytes, under which a task ran out of memory; 0 when it never did."""
+def largest_oom_limit(
+    store: Store, number: int, replicate: int, does_count: Callable[[Rows], np.ndarray] | None = None
+) -> int:
+    """Return the largest limit, in bytes, under which a task ran out of memory; 0 when it never did.
+
+    does_count() returns which rows are looked at, bool (n,); without it all are.
+    """
     largest_bytes = 0
     for file_rows in scan(store, ["set", "replicate", "reason", "limit_bytes"]):
         task = (pc.field("set") == number) & (pc.field("replicate") == replicate)
-        rows = file_rows.table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
+        table = file_rows.table.filter(pa.array(does_count(file_rows))) if does_count else file_rows.table
+        rows = table.filter(task & (pc.field("reason") == OUT_OF_MEMORY))
         largest_bytes = max([largest_bytes, *numbers_or_zero(rows, "limit_bytes").tolist()])
     return largest_bytes
 
 
-def read_errors(store: Store, tasks: Collection[tuple[int, int]]) -> dict[tuple[int, int], str]:
+def read_errors(
+    store: Store,
+    tasks: Collection[tuple[int, int]],
+    does_count: Callable[[Rows], np.ndarray] | None = None,
+) -> dict[tuple[int, int], str]:
     """Read the errors of tasks, (set, replicate), from one row of each task that did not end ok.
 
     Only row groups that have one of them are read, for tracebacks are long and there may be millions.
+    does_count() returns which rows are looked at, bool (n,); without it all are.
     """
     task_keys = np.array([number << 32 | replicate for number, replicate in tasks], np.int64)
     errors_by_task: dict[tuple[int, int], str] = {}
     for rows in scan(store, ["set", "replicate", "status"]):
         numbers, replicates = (rows.table[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
         ok = pc.equal(rows.table["status"], "ok").to_numpy(zero_copy_only=False)
-        hits = np.flatnonzero(np.isin(numbers << 32 | replicates, task_keys) & ~ok)
+        is_hit = np.isin(numbers << 32 | replicates, task_keys) & ~ok
+        if does_count and is_hit.any():
+            is_hit &= does_count(rows)
+        hits = np.flatnonzero(is_hit)
         if len(hits):
             texts = _read_error_rows(store, rows.file, rows.row_numbers[hits].tolist())
             pairs = zip(numbers[hits].tolist(), replicates[hits].tolist(), strict=True)

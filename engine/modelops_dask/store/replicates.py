@@ -12,6 +12,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from modelops_dask.plan.plan import ABSENT, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
+from modelops_dask.store.fold import counting_rows, read_generations
 from modelops_dask.store.tables import as_table
 
 MANY_SETS, SOME_SEEDS = 3, 3  # that must be equal before it is said of a study
@@ -68,6 +70,15 @@ class Variation:
         return n_sets >= MANY_SETS or max(counts.values(), default=0) >= MANY_SEEDS
 
 
+class SeededTask(Protocol):
+    """A task, or a row of one."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def replicate(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class _Row:
     """An ok row: what it says of its task, and where its outputs are."""
@@ -101,11 +112,12 @@ def compare_replicates(
 
 
 def _ok_rows(store: Store, plan: Plan) -> Iterator[_Row]:
-    """One ok row of each task of the plan."""
+    """One ok row, of those that count, of each task of the plan."""
     codes = plan.blank()
     is_first = np.ones(codes.shape, bool)
     columns = ["set", "replicate", "seed", "status", "digest", "output_digests"]
-    for file_rows in parts.scan(store, columns):
+    generations = read_generations(store, plan)
+    for file_rows in counting_rows(store, plan, generations, parts.scan(store, columns)):
         is_ok = pc.equal(file_rows.table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
         for start in range(0, len(is_ok), _ROWS_AT_ONCE):  # the first may be enough
             ok = start + np.flatnonzero(is_ok[start : start + _ROWS_AT_ONCE])
@@ -184,8 +196,8 @@ class _Comparison:
 
     def _differs(self, first: _Row, other: _Row, name: str) -> bool:
         """Whether an output differs by more than the seeds and replicates of its tasks."""
-        contents = [_content(self._outputs(row).get(name, b"")) for row in (first, other)]
-        if _alike(contents[0], contents[1], first, other):
+        contents = [read_content(self._outputs(row).get(name, b"")) for row in (first, other)]
+        if is_same_result(contents[0], contents[1], first, other):
             return False
         self._trusted.add(name)
         return True
@@ -210,7 +222,7 @@ def _read_outputs(store: Store, name: str, row_number: int) -> Mapping[str, byte
     return {}
 
 
-def _content(data: bytes) -> object:
+def read_content(data: bytes) -> object:
     """An output as values: a table by its columns, JSON as it is read, anything else as bytes."""
     table = as_table(data)
     if table is not None:
@@ -222,19 +234,22 @@ def _content(data: bytes) -> object:
         return data
 
 
-def _alike(value: object, other: object, row: _Row, other_row: _Row) -> bool:
+def is_same_result(value: object, other: object, row: SeededTask, other_row: SeededTask) -> bool:
     """Whether values are equal, or in both places the task's own seed, or its own replicate."""
     if isinstance(value, dict) and isinstance(other, dict):
         return value.keys() == other.keys() and all(
-            _alike(value[key], other[key], row, other_row) for key in value
+            is_same_result(value[key], other[key], row, other_row) for key in value
         )
     if isinstance(value, list) and isinstance(other, list):
         return len(value) == len(other) and all(
-            _alike(item, other_item, row, other_row) for item, other_item in zip(value, other, strict=True)
+            is_same_result(item, other_item, row, other_row)
+            for item, other_item in zip(value, other, strict=True)
         )
     if value == other or (value != value and other != other):  # NaN
         return type(value) is type(other)
     own, other_own = (
         (str(row.seed), str(other_row.seed)) if isinstance(value, str) else (row.seed, other_row.seed)
     )
+    if type(value) is not type(own) or type(other) is not type(own):  # False is 0, and no replicate
+        return False
     return (value, other) in ((own, other_own), (row.replicate, other_row.replicate))

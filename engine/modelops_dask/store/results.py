@@ -94,6 +94,7 @@ class Tables:
     last: bool
     outputs: dict[str, Output]
     tasks: dict[str, int]
+    redo_pending: int = 0  # pending tasks that are to be run again; their older results are left out
 
     def output(self, name: str | None = None) -> Output:
         """One output; the name may be left out when the model has only one. NoOutput."""
@@ -152,6 +153,7 @@ def _build_tables(store: Store, plan: Plan, results_store: Store) -> Tables:
         last=results_store is store,
         outputs=tables,
         tasks=manifest.get("tasks", {}),
+        redo_pending=manifest.get("redo_pending", 0),
     )
 
 

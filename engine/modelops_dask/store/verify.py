@@ -1,9 +1,11 @@
 """Check that a store is what it must be, by other means than those that wrote it.
 
     study.json, spec.json, sets/ -> Tasks: what there is to do   (verify_tasks.py)
+    redo/                        -> Redos: what was run again    (verify_redo.py)
     parts/, every byte           -> StoredAttempts: what was done (verify_parts.py)
     both, and results/           -> Defects in a Report          (verify_results.py)
     some tasks run again         -> Defects too                  (verify_sample.py)
+    both                         -> replicates that are equal    (verify_replicates.py)
 
 Shares no code with the rest of the engine but the errors: a mistake there must not be made here again. It
 reads with Arrow alone and derives ids, seeds, digests and states from docs/studies.md. It is slower for it.
@@ -19,6 +21,8 @@ from collections.abc import Collection
 
 from modelops_dask.errors import BadInput
 from modelops_dask.store.verify_parts import Membership, read_parts
+from modelops_dask.store.verify_redo import read_redos
+from modelops_dask.store.verify_replicates import compare_replicates
 from modelops_dask.store.verify_results import check_results
 from modelops_dask.store.verify_sample import Rerunner, check_sample, check_self_checks
 from modelops_dask.store.verify_tasks import Report, Request, StoreReader, read_tasks
@@ -30,13 +34,14 @@ def verify(
     rerunner: Rerunner | None = None,
     request: Request | None = None,
     *,
-    volatile: Collection[str] | None = None,
+    deterministic: bool = False,
+    volatile: Collection[str] = (),
 ) -> Report:
     """Check a store, a folder or URL. BadInput when there is no study at all.
 
-    `rerunner` runs `sample` ok tasks again, whose outputs are compared, but for the `volatile`
-    ones (verify_sample.py).
+    `rerunner` runs `sample` ok tasks again, whose outputs are compared (verify_sample.py).
     `request` is whose tasks to check, else the last one's; results/ is checked only if it is kept for these.
+    deterministic and volatile are what the study file of that request states; the last one's are read.
     """
     reader, report = StoreReader(store), Report(store)
     if "study.json" not in reader.names(""):
@@ -45,7 +50,10 @@ def verify(
     tasks = read_tasks(reader, report, request)
     if tasks is None:
         return report
-    ledger = read_parts(reader, tasks, membership, report)
+    if request:
+        tasks.deterministic, tasks.volatile = deterministic, frozenset(volatile)
+    redos = read_redos(reader, tasks, membership.format, report)
+    ledger = read_parts(reader, tasks, membership, redos, report)
     states = Counter({"ok": 0, "failed": 0, "poisoned": 0, "pending": 0})
     for number, replicate in tasks.all():
         state = ledger.state(number, replicate)
@@ -53,11 +61,12 @@ def verify(
         if state == "pending":
             report.add("UNFINISHED", f"{number}/{replicate}", "has not ended: run the study again")
     report.tasks = dict(states)
+    compare_replicates(reader, tasks, ledger, report)
     if report.tables:
         check_results(reader, tasks, ledger, report)
     check_self_checks(reader, tasks, ledger, report)
     if sample and rerunner:
-        check_sample(reader, tasks, ledger, report, n_tasks=sample, rerunner=rerunner, volatile=volatile)
+        check_sample(reader, tasks, ledger, report, n_tasks=sample, rerunner=rerunner)
     return report
 
 
@@ -68,8 +77,9 @@ def check_study(reader: StoreReader, report: Report) -> Membership:
     try:
         study = json.loads(reader.read("study.json"))
         report.bundle, report.entrypoint = study["bundle"], study["entrypoint"]
-        is_valid = bool(re.fullmatch(r"sha256:[0-9a-f]{64}", report.bundle)) and study["format"] in (1, 2)
-        if study["format"] == 2:
+        is_valid = bool(re.fullmatch(r"sha256:[0-9a-f]{64}", report.bundle)) and study["format"] in (1, 2, 3)
+        membership.format = study["format"]
+        if study["format"] > 1:
             membership.uuid, membership.upgraded = study["uuid"], study.get("upgraded") is True
             is_valid = is_valid and bool(re.fullmatch(r"[0-9a-f]{32}", membership.uuid))
     except (ValueError, KeyError, TypeError):

@@ -2,7 +2,8 @@
 
     parts/ + Tasks -> StoredAttempts: what became of each task, and Defects for a Report
 
-A file counts for nothing when any of it cannot be read. Each part counts once, wherever it lies.
+A file counts for nothing when any of it cannot be read. Each part counts once, wherever it lies. Of the rows
+of a task those of its highest generation count, unless a redo of a higher one names it: then none does.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from modelops_dask.store.verify_redo import RESTORE, Redos
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, line
 
 ATTEMPTS = 4
@@ -23,6 +25,7 @@ AFFECTED = (
     "isolated_fork",
     "isolated_warm",
 )  # in 0.1 tasks could change others
+OPTIONAL = ("executor", "engine", "generation", "reason", "error", "error_digest")
 TYPES = {  # how the names of the types begin
     "set": "uint32",
     "replicate": "uint32",
@@ -35,21 +38,28 @@ TYPES = {  # how the names of the types begin
 
 @dataclass
 class StoredAttempts:
-    """What parts say. Arrays are (n_sets, replicates); `place` is file, row group and row of an ok row."""
+    """What parts say. Arrays are (n_sets, replicates); `repeated`: two attempts failed alike; `place` is
+    file, row group and row of an ok row.
+    """
 
     attempts: np.ndarray
     poisoned: np.ndarray
+    repeated: np.ndarray
     place: np.ndarray  # int32 (n_sets, replicates, 3); -1: no ok row
+    generation: np.ndarray  # of the rows that the others are of; at first of the last redo
+    n_redos: int = 0
     files: list[str] = field(default_factory=list)
     digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
     conflicts: set[tuple[int, int]] = field(default_factory=set)
+    errors: set[tuple[int, int, int, int]] = field(default_factory=set)  # set, replicate, generation, digest
 
     def state(self, number: int, replicate: int) -> str:
         if self.place[number, replicate, 0] >= 0:
             return "ok"
         if self.poisoned[number, replicate]:
             return "poisoned"
-        return "failed" if self.attempts[number, replicate] >= ATTEMPTS else "pending"
+        has_ended = self.attempts[number, replicate] >= ATTEMPTS or self.repeated[number, replicate]
+        return "failed" if has_ended else "pending"
 
 
 @dataclass
@@ -59,6 +69,7 @@ class Membership:
     uuid: str = ""
     upgraded: bool = False  # begun in format 1: parts that say nothing count
     bundles: set[str] = field(default_factory=set)  # digests
+    format: int = 1
 
     def problem(self, metadata: dict[str, str]) -> str:
         """Why a part of this metadata does not belong; "" when it does."""
@@ -77,13 +88,18 @@ class Membership:
         )
 
 
-def read_parts(reader: StoreReader, tasks: Tasks, membership: Membership, report: Report) -> StoredAttempts:
+def read_parts(
+    reader: StoreReader, tasks: Tasks, membership: Membership, redos: Redos, report: Report
+) -> StoredAttempts:
     """Every row of parts/, each part once wherever it lies, every digest computed again."""
     shape = (len(tasks.ids), tasks.replicates)
     ledger = StoredAttempts(
         attempts=np.zeros(shape, np.int32),
         poisoned=np.zeros(shape, bool),
+        repeated=np.zeros(shape, bool),
         place=np.full((*shape, 3), -1, np.int32),
+        generation=redos.least,
+        n_redos=redos.count,
     )
     row_digests: dict[str, str] = {}  # part -> a digest of its rows
     for name in reader.names("parts"):
@@ -110,6 +126,9 @@ def read_parts(reader: StoreReader, tasks: Tasks, membership: Membership, report
         except (ValueError, OSError) as error:
             kind = f"is torn ({line(error)}): move it out of the store and run the study again"
             report.add("TORN", path, kind)
+    for number, replicate in sorted(ledger.conflicts):
+        message = "has two results that differ: the model depends on more than parameters and seed"
+        report.add("CONFLICT", f"{number}/{replicate}", f"{message} (mops-helm study try shows one)")
     return ledger
 
 
@@ -187,7 +206,7 @@ def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
         outputs = table["outputs"]
-        names = [name for name in (*TYPES, "executor", "engine") if name in table.column_names]
+        names = [name for name in (*TYPES, *OPTIONAL) if name in table.column_names]
         for row_number, row in enumerate(
             table.select([name for name in names if name != "outputs"]).to_pylist()
         ):
@@ -218,20 +237,50 @@ def _count_row(
         return
     if status == "ok" and row["digest"] != outputs_digest(dict(row["outputs"] or [])):
         report.add("DIGEST", path, f"has other outputs of task {task} than its digest says: {advice}")
+    error = row.get("error_digest")
+    if error is not None and error != failure_digest(row.get("reason") or "", row.get("error") or ""):
+        report.add("DIGEST", path, f"has another error of task {task} than its digest says: {advice}")
     if not tasks.is_requested(number, replicate):
         return  # of an earlier request, which went further
+    generation = row.get("generation") or 0
+    if generation > ledger.n_redos:
+        name = f"redo/{generation:06}.json"
+        report.add("REDO", path, f"has rows of generation {generation}, and there is no {name}: {RESTORE}")
+        return
+    if generation < ledger.generation[number, replicate]:
+        return  # of results that were replaced
+    if generation > ledger.generation[number, replicate]:
+        _forget(ledger, number, replicate, generation)
     ledger.attempts[number, replicate] += 1
     ledger.poisoned[number, replicate] |= status == "poisoned"
     if status != "ok":
+        if error is not None:
+            failure = (number, replicate, generation, error)
+            ledger.repeated[number, replicate] |= failure in ledger.errors
+            ledger.errors.add(failure)
         return
     if row.get("engine") is None and row.get("executor") in AFFECTED:
         report.affected[row["executor"]] += 1
     if ledger.digests.setdefault((number, replicate), row["digest"]) != row["digest"]:
         ledger.conflicts.add((number, replicate))
-        message = "has two results that differ: the model depends on more than parameters and seed"
-        report.add("CONFLICT", task, f"{message} (mops-helm study try shows one)")
     if ledger.place[number, replicate, 0] < 0:
         ledger.place[number, replicate] = place
+
+
+def _forget(ledger: StoredAttempts, number: int, replicate: int, generation: int) -> None:
+    """Begin a task again with rows of a higher generation."""
+    task = number, replicate
+    ledger.generation[task] = generation
+    ledger.attempts[task], ledger.poisoned[task], ledger.repeated[task] = 0, False, False
+    ledger.place[task] = -1
+    ledger.digests.pop(task, None)
+    ledger.conflicts.discard(task)
+
+
+def failure_digest(reason: str, error: str) -> int:
+    """64 bits of BLAKE2b over REASON, a line feed and ERROR, big-endian."""
+    text = (reason + "\n" + error).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def outputs_digest(outputs: dict[str, bytes]) -> bytes:

@@ -36,6 +36,7 @@ class Sampled:
     executor: str
     threads: int
     environment: str
+    reseeded: bool = False  # whether the model's own generators were seeded before it
     runner_task: int = 0  # its number in its process's life, from 1; 0: not known
 
     @property
@@ -74,19 +75,14 @@ def check_sample(
     *,
     n_tasks: int,
     rerunner: Rerunner,
-    volatile: Collection[str] | None = None,
 ) -> None:
-    """Run some ok tasks again and compare bytes. The same store gives the same sample.
-
-    `volatile` outputs are not compared; None: those that the last request lists.
-    """
+    """Run some ok tasks again and compare bytes. The same store gives the same sample."""
     sample = _Sample(
         reader=reader,
         tasks=tasks,
         ledger=ledger,
         report=report,
         rerunner=rerunner,
-        volatile=_read_volatile(reader) if volatile is None else volatile,
         processors=_read_processors(reader),
     )
     chosen = choose(reader, tasks, ledger, report.bundle, n_tasks)
@@ -141,7 +137,6 @@ class _Sample:
     ledger: StoredAttempts
     report: Report
     rerunner: Rerunner
-    volatile: Collection[str]
     processors: Collection[str]  # kinds on which the study ran, as far as they are on record
 
     def read(self, task: Task) -> "_Stored":
@@ -155,6 +150,7 @@ class _Sample:
             executor=row.get("executor") or "",
             threads=row.get("threads") or 0,
             environment=row.get("environment") or "",
+            reseeded=row.get("reseeded") is True,
             runner_task=row.get("runner_task") or 0,
         )
         return _Stored(sampled, dict(row["outputs"]))
@@ -229,7 +225,7 @@ class _Sample:
     def report_order(self, stored: "_Stored", different: Sequence[str], message: str) -> None:
         """Report a task that others change, and find out whether isolation would make replicates equal."""
         if not self.report.changed:
-            self.report.equal_replicates = self.has_equal_replicate(stored, different)
+            self.report.equal_alone = self.has_equal_replicate(stored, different)
         self.report.changed[stored.sampled.executor] += 1
         stored.is_reported = True
         self.report.add("ORDER", stored.sampled.name, message)
@@ -247,7 +243,7 @@ class _Sample:
 
     def differing(self, first: Rerun, second: Rerun) -> list[str]:
         """Names of outputs that differ, without volatile ones."""
-        names = (first.outputs.keys() | second.outputs.keys()) - set(self.volatile)
+        names = (first.outputs.keys() | second.outputs.keys()) - self.tasks.volatile
         return sorted(name for name in names if first.outputs.get(name) != second.outputs.get(name))
 
     def find_difference_of_conditions(self, stored: "_Stored") -> str:
@@ -318,12 +314,3 @@ def _read_comparisons(reader: StoreReader) -> list[dict[str, Any]]:
 def _read_processors(reader: StoreReader) -> set[str]:
     lists = [check.get("processors") for check in _read_checks(reader)]
     return {processor for processors in lists if isinstance(processors, list) for processor in processors}
-
-
-def _read_volatile(reader: StoreReader) -> tuple[str, ...]:
-    """Outputs that the last request lists as volatile."""
-    try:
-        spec = json.loads(reader.read("spec.json")).get("spec", {})
-        return tuple(map(str, spec.get("volatile") or ()))
-    except (ValueError, AttributeError, TypeError, FileNotFoundError):
-        return ()

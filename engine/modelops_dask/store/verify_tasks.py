@@ -43,11 +43,14 @@ class Report:
     rows: int = 0  # of parts, each digest computed again
     rerun: int = 0  # tasks that ran again
     not_comparable: list[tuple[str, str]] = field(default_factory=list)  # of them: task, and why
-    notes: list[str] = field(default_factory=list)  # what is not wrong, and worth knowing
     changed: Counter[str] = field(default_factory=Counter)  # executor -> tasks whose results others change
-    equal_replicates: bool = False  # whether replicates of such a task are equal when each runs alone
+    equal_alone: bool = False  # whether replicates of such a task are equal when each runs alone
     tables: bool = True  # whether results/ is of these tasks, and was checked; else it is of another request
     findings: list[Defect] = field(default_factory=list)
+    warning: str = ""  # on replicates that are equal in the whole study, or differ against what was stated
+    notes: list[str] = field(default_factory=list)  # what is not wrong, and worth knowing
+    # Of outputs: the sets in which all seeds, three or more, have given the same.
+    equal_replicates: dict[str, list[int]] = field(default_factory=dict)
     affected: Counter[str] = field(default_factory=Counter)  # executor -> ok rows of mops-helm 0.1
     _counted: Counter[str] = field(default_factory=Counter)
 
@@ -92,6 +95,8 @@ class Tasks:
     seeds: list[int | None]
     in_request: np.ndarray  # bool (n_sets,): asked for by the last request
     replicates: int
+    deterministic: bool = False  # as the study file states of its model
+    volatile: frozenset[str] = frozenset()  # outputs that are never compared
 
     def exists(self, number: int, replicate: int) -> bool:
         """Whether any request can have asked for the task."""
@@ -138,7 +143,10 @@ def read_tasks(reader: StoreReader, report: Report, request: Request | None = No
             tasks.seeds.append(row["seed"])
     try:
         last = _last_request(reader, len(tasks.ids))
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        source = json.loads(reader.read("spec.json")).get("spec") or {}
+        tasks.deterministic = source.get("deterministic") is True
+        tasks.volatile = frozenset(map(str, source.get("volatile") or ()))
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
         report.add("SPEC", "spec.json", f"is damaged ({line(error)}): run the study again, which writes it")
         return None
     report.tables = request in (None, last)

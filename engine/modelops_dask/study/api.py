@@ -110,6 +110,7 @@ def run(
     shape: Shape | None = None,
     retry: Collection[str] = (),
     check: int = N_TASKS,
+    redo: str = "",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Result:
     """Run what is pending of a study, and build its tables.
@@ -117,8 +118,9 @@ def run(
     `store` is a folder or a URL, out/NAME by default. Tasks run on the workers of `client`, which then are as
     they were started (ClusterFailed when they cannot run studies), or on worker processes of this machine:
     `settings` from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of
-    failed and poisoned, whose tasks are tried again. `check` tasks run again at the end, each alone in a new
-    process; what that came to is Result.summary.self_check, and a difference is a warning.
+    failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose results are replaced:
+    "executor=KIND", tasks as "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone
+    in a new process; what that came to is Result.summary.self_check, and a difference is a warning.
 
     Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
     results from different environments, is a warning. Raises MopsError: AlreadyRunning,
@@ -155,6 +157,7 @@ def run(
         connect,
         retry=retry,
         n_checks=check,
+        redo=redo,
         memory=task_memory,
         watcher=watcher,
     )

@@ -13,7 +13,7 @@ Does not know workers or Dask: dispatch.py asks.
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from modelops_dask.study.batch import Range
@@ -31,7 +31,7 @@ class Backlog:
     def __init__(self, ranges: Iterable[Range]) -> None:
         self._ranges = deque(ranges)
         self._count = count(self._ranges)
-        self._resting: list[tuple[float, Sequence[Range]]] = []  # a heap
+        self._resting: list[tuple[float, bool, Sequence[Range]]] = []  # a heap
 
     def __len__(self) -> int:
         """Tasks, not ranges, that can be taken now."""
@@ -55,6 +55,24 @@ class Backlog:
             self._count -= cut - start
         return tuple(taken)
 
+    def bring_forward(self, n_tasks: int) -> tuple[int, ...]:
+        """Move n_tasks tasks to the front, evenly from all over and the last one among them; return them."""
+        chosen = spread(self._ranges, n_tasks + 1)
+        chosen = chosen[-n_tasks:]
+        starts = deque(start for start, _ in chosen)
+        rest: deque[Range] = deque()
+        for start, stop in self._ranges:
+            while starts and start <= starts[0] < stop:
+                index = starts.popleft()
+                if start < index:
+                    rest.append((start, index))
+                start = index + 1
+            if start < stop:
+                rest.append((start, stop))
+        rest.extendleft(reversed(chosen))
+        self._ranges = rest
+        return tuple(index for index, _ in chosen)
+
     def put_first(self, ranges: Sequence[Range]) -> None:
         """Return tasks that were taken and not run."""
         self._ranges.extendleft(reversed(ranges))
@@ -65,14 +83,15 @@ class Backlog:
         self._ranges.extend(ranges)
         self._count += count(ranges)
 
-    def put_later(self, ranges: Sequence[Range], due: float) -> None:
-        """Add tasks to be tried again, not before a time."""
-        heapq.heappush(self._resting, (due, ranges))
+    def put_later(self, ranges: Sequence[Range], due: float, first: bool = False) -> None:
+        """Add tasks to be tried again, not before a time; then before all others, or after them."""
+        heapq.heappush(self._resting, (due, first, ranges))
 
     def wake(self, now: float) -> None:
         """Let tasks be taken whose time has come."""
         while self._resting and self._resting[0][0] <= now:
-            self.put_last(heapq.heappop(self._resting)[1])
+            _, first, ranges = heapq.heappop(self._resting)
+            (self.put_first if first else self.put_last)(ranges)
 
     def rest_seconds(self, now: float) -> float:
         """Until wake() will do something."""
@@ -125,7 +144,7 @@ def count(ranges: Iterable[Range]) -> int:
     return sum(stop - start for start, stop in ranges)
 
 
-def spread(ranges: Sequence[Range], n_tasks: int) -> tuple[Range, ...]:
+def spread(ranges: Collection[Range], n_tasks: int) -> tuple[Range, ...]:
     """n_tasks of the tasks, evenly from the first to the last; all when there are no more."""
     total = count(ranges)
     n_tasks = min(n_tasks, total)

@@ -14,14 +14,14 @@ import gc
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle, FetchFailed, fetch
@@ -34,6 +34,7 @@ from modelops_dask.plan.plan import Plan, PlannedTask, Request
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, runners
 from modelops_dask.store import parts
+from modelops_dask.store.failures import error_digest, failing_line
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy, PartMark, read_study
 from modelops_dask.store.parts import Attempt
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
 PIECE_SECONDS = 0.02  # longer, and runners side by side would wait for one another at the end
 FLUSH_BYTES = 16 * MIB  # of outputs that wait to be encoded
 PART_BYTES = 64 * MIB  # of outputs in a part; then no further task is begun, for all of it is in memory
+FALLBACK = "cold"  # the executor that runs tasks where forking is unsafe
 WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,10 @@ class RunContext:
 @dataclass(frozen=True)
 class Batch:
     """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
-    poisoned. `alone` are those that died of want of memory. `needed_bytes` is what a task should need, 0 if
-    that is not known; one that held `most_bytes` and ran out of memory had all that there is.
+    poisoned. `alone` are those that died of want of memory, `fresh` those that failed: they get a new process
+    each. `needed_bytes` is what a task should need, 0 if that is not known; one that held `most_bytes` and
+    ran out of memory had all that there is. `generations` are those of the rows of tasks that are run again:
+    (start, stop, generation).
     """
 
     context: RunContext
@@ -78,8 +83,10 @@ class Batch:
     seconds: float  # after which no further task is begun
     died: frozenset[int] = frozenset()
     alone: frozenset[int] = frozenset()
+    fresh: frozenset[int] = frozenset()
     needed_bytes: int = 0
     most_bytes: int = 0  # 0: not known
+    generations: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def n_tasks(self) -> int:
@@ -88,13 +95,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Failed:
-    """A task that did not end ok: its index, how (failed, died or poisoned) and why; 0 bytes: not known."""
+    """A task that did not end ok: its index, how (failed, died or poisoned) and why; 0 bytes: not known.
+    `failure` and `error_digest` are as in its row, `line` is where the model failed (FILE:LINE).
+    """
 
     index: int
     status: str
     reason: str
     peak_bytes: int = 0
     limit_bytes: int = 0
+    failure: str = ""
+    error_digest: int | None = None
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,8 @@ class Receipt:
 
     `seconds` is the time the tasks took on the clock, storing them not included. `empty` counts, by name,
     outputs of 0 bytes of tasks that ended ok. `files` is what tasks did to the
-    bundle's files: where some are shared, nothing was stored and all is left.
+    bundle's files: where some are shared, nothing was stored and all is left. `fallbacks` are why another
+    executor ran tasks, how many, and the seconds that they took beside the model's own.
     """
 
     failed: tuple[Failed, ...] = ()
@@ -112,6 +125,7 @@ class Receipt:
     peak_bytes: int = 0
     empty: tuple[tuple[str, int], ...] = ()
     files: FileChanges = field(default_factory=FileChanges)
+    fallbacks: tuple[tuple[str, int, float], ...] = ()
 
 
 def run_batch(batch: Batch) -> Receipt:
@@ -127,9 +141,16 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     assert executor is not None, "workers of type none are refused before a study begins (workers/remote.py)"
     plan = _plan(context.store, context.request, context.run)
     bundle = study_bundle(context, runtime.settings)
-    pieces = _Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone))
+    pieces = Pieces(plan.tasks(batch.ranges), batch.seconds, single=bool(batch.alone or batch.fresh))
     assert context.mark is not None, "__post_init__ reads it"
-    rows = _Rows(plan, kind, context.mark)
+    rows = _Rows(
+        plan,
+        kind,
+        context.mark,
+        folder=str(bundle.path),
+        generations=batch.generations,
+        reseeded=is_reseeding(bundle, runtime),
+    )
     n_runners, n_threads, limit_bytes = share(context.request, runtime)
     entrypoint, preset = plan.entrypoint, runtime.settings.preset
     start = time.monotonic()
@@ -138,7 +159,10 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         while piece := pieces.take():
             began = time.monotonic()
             outcomes = executor.run_all([call(task) for task in piece])
-            pieces.record(len(piece), time.monotonic() - began)
+            took_seconds = time.monotonic() - began
+            pieces.record(len(piece), took_seconds)
+            if outcomes[-1].fallback:
+                rows.note_fallback(outcomes, took_seconds)
             rows.add([attempt(task, outcome) for task, outcome in zip(piece, outcomes, strict=True)])
             del outcomes  # or their outputs would stay until the next piece is done
             if rows.output_bytes >= PART_BYTES:
@@ -154,6 +178,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             threads=n_threads,
             alone=bool(batch.alone) and _index(task, plan) in batch.alone,
             needed_bytes=batch.needed_bytes,
+            fresh=bool(batch.fresh) and _index(task, plan) in batch.fresh,
         )
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
@@ -189,6 +214,9 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         peak_bytes=rows.peak_bytes,
         empty=empty,
         files=files,
+        fallbacks=tuple(
+            (reason, count, rows.fallback_seconds[reason]) for reason, count in rows.fallbacks.items()
+        ),
     )
 
 
@@ -198,7 +226,9 @@ def make_attempt(task: PlannedTask, outcome: Outcome, executor: str, preset: str
     By position: naming all fields would take 0.8 us more of the 14 us that a task costs a worker. A test
     fails when a field is added.
     """
-    return Attempt(task.set, task.replicate, task.seed, *outcome, executor, preset)
+    return Attempt(
+        task.set, task.replicate, task.seed, *outcome, FALLBACK if outcome.fallback else executor, preset
+    )
 
 
 def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
@@ -218,20 +248,25 @@ def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
     return n_runners, 0, runtime.runner_limit_bytes
 
 
-class _Pieces:
+def is_reseeding(bundle: Bundle, runtime: "Runtime") -> bool:
+    """Whether a worker seeds the model's own generators before each task; threads of one process cannot."""
+    return bundle.reseeds and not (runtime.settings.executor_type == "direct" and runtime.threads > 1)
+
+
+class Pieces(Generic[T]):
     """The tasks of a batch, in pieces that take about PIECE_SECONDS: each is one call of the executor.
 
     Any thread may take one. After `seconds` there are no more, but for the first.
     """
 
-    def __init__(self, tasks: Iterator[PlannedTask], seconds: float, single: bool) -> None:
+    def __init__(self, tasks: Iterator[T], seconds: float, single: bool) -> None:
         """`single`: every task is a piece."""
         self.left = tasks  # those that nobody took
         self._single, self._size = single, 1
         self._begun, self._end = False, time.monotonic() + seconds
         self._lock = threading.Lock()
 
-    def take(self) -> list[PlannedTask]:
+    def take(self) -> list[T]:
         """The next piece, empty at the end."""
         with self._lock:
             if self._begun and time.monotonic() > self._end:
@@ -253,13 +288,28 @@ class _Pieces:
 class _Rows:
     """The rows of a batch as any thread has them: counted and encoded a row group at a time, then let go."""
 
-    def __init__(self, plan: Plan, kind: str, mark: PartMark) -> None:
-        self._plan, self._kind = plan, kind
+    def __init__(
+        self,
+        plan: Plan,
+        kind: str,
+        mark: PartMark,
+        *,
+        folder: str,
+        generations: Sequence[tuple[int, int, int]],
+        reseeded: bool,
+    ) -> None:
+        """`folder` is the bundle's."""
+        self._plan, self._kind, self._folder = plan, kind, folder
+        self._generations = {
+            index: generation for start, stop, generation in generations for index in range(start, stop)
+        }
         self.failures: list[Failed] = []
         self.peak_bytes = 0
         self.output_bytes = 0
         self.empty: Counter[str] = Counter()
-        self._part = parts.Encoder(mark)
+        self.fallbacks: Counter[str] = Counter()  # why -> tasks
+        self.fallback_seconds: defaultdict[str, float] = defaultdict(float)
+        self._part = parts.Encoder(mark, reseeded)
         self._waiting: list[Attempt] = []
         self._waiting_bytes = 0
         self._lock = threading.Lock()
@@ -273,6 +323,13 @@ class _Rows:
             if len(self._waiting) >= parts.ROW_GROUP or self._waiting_bytes >= FLUSH_BYTES:
                 self._flush()
 
+    def note_fallback(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Record tasks that another executor ran in so many seconds, of which the model took a part."""
+        reason = outcomes[-1].fallback
+        with self._lock:
+            self.fallbacks[reason] += len(outcomes)
+            self.fallback_seconds[reason] += seconds - sum(outcome.seconds for outcome in outcomes)
+
     def end(self) -> bytes:
         """The part."""
         if self._waiting:
@@ -282,9 +339,13 @@ class _Rows:
 
     def _flush(self) -> None:
         rows, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._generations:
+            rows = [
+                row._replace(generation=self._generations.get(_index(row, self._plan), 0)) for row in rows
+            ]
         columns = parts.columns(rows)
         _count(columns, self._kind)
-        self.failures += _failures(rows, self._plan)
+        self.failures += _failures(rows, self._plan, self._folder)
         for outputs in columns["outputs"]:
             if not all(outputs.values()):
                 self.empty.update(name for name, data in outputs.items() if not data)
@@ -311,11 +372,11 @@ def recover_receipt(batch: Batch, plan: Plan) -> Receipt | None:
     if part is None:
         return None
     columns = ["set", "replicate", "seed", "status", "reason", "peak_bytes", "limit_bytes", "seconds"]
-    rows = [Attempt(**row) for row in part.select(columns).to_pylist()]
+    rows = [Attempt(**row) for row in part.select([*columns, "failure", "error"]).to_pylist()]
     stored = {_index(row, plan) for row in rows}
     left = (index for start, stop in batch.ranges for index in range(start, stop) if index not in stored)
     return Receipt(
-        failed=_failures(rows, plan),
+        failed=_failures(rows, plan, str(batch.context.bundle.path)),
         left=as_ranges(left),
         seconds=sum(row.seconds for row in rows),
         peak_bytes=max(row.peak_bytes for row in rows),
@@ -333,7 +394,7 @@ def as_ranges(indices: Iterable[int]) -> tuple[Range, ...]:
     return tuple(ranges)
 
 
-def _failures(rows: Iterable[Attempt], plan: Plan) -> tuple[Failed, ...]:
+def _failures(rows: Iterable[Attempt], plan: Plan, folder: str) -> tuple[Failed, ...]:
     return tuple(
         Failed(
             index=_index(row, plan),
@@ -341,6 +402,9 @@ def _failures(rows: Iterable[Attempt], plan: Plan) -> tuple[Failed, ...]:
             reason=row.reason,
             peak_bytes=row.peak_bytes,
             limit_bytes=row.limit_bytes,
+            failure=row.failure,
+            error_digest=error_digest(row.failure, row.reason, row.error),
+            line=failing_line(row.error, folder),
         )
         for row in rows
         if row.status != "ok"
@@ -374,9 +438,10 @@ def _store_not_seen(store: Store) -> BadInput:
 
 @lru_cache(maxsize=2)
 def study_bundle(context: RunContext, settings: Settings) -> Bundle:
-    """This worker's copy of the bundle, with the packages that its study installs."""
+    """This worker's copy of the bundle, with the packages that its study installs, and as it seeds."""
     bundle = fetch_bundle(context.bundle, settings.bundles_cache_dir)
     try:
+        bundle = replace(bundle, reseeds=read_study(context.store).reseeds)
         return packages.pin(context.store, bundle, settings)
     except NoStudy:
         raise _store_not_seen(context.store) from None

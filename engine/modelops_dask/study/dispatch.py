@@ -7,7 +7,8 @@ is known what it was running: its oldest batches, one a thread. Those are suspec
 go back. A suspect runs on a worker that holds nothing else, and when that dies too it is halved, until one
 task is left. A task that was lost twice, alone, is poisoned. A batch that was stored before its worker died
 counts as done. A worker that is drained (drain.py) finishes what it runs, gives back what waits, and is
-blamed for nothing. A task that failed is tried again, each time after a longer pause.
+blamed for nothing. A task that failed is tried again, each time after a longer pause, and in a new process;
+as long as no task has ended ok, a few from all over the study go first (common_cause.py).
 
 One thread, the caller's, owns all state and reads events (events.py) from one inbox. Worker losses come from
 the scheduler's own events, never from waiting for KilledWorker.
@@ -27,12 +28,14 @@ from typing import TYPE_CHECKING, Literal
 from modelops_dask.errors import MopsError
 from modelops_dask.plan.plan import Plan
 from modelops_dask.store import parts
+from modelops_dask.store.failures import START, TRANSIENT
 from modelops_dask.store.fold import CLEARLY_LESS, MAX_ATTEMPTS, State
 from modelops_dask.store.parts import Attempt
 from modelops_dask.study import events
 from modelops_dask.study.backlog import Backlog, Pace, count
 from modelops_dask.study.batch import Batch, Failed, Range, Receipt, RunContext, as_ranges, recover_receipt
 from modelops_dask.study.breaker import Breaker, NoWorkers
+from modelops_dask.study.common_cause import SCOUTS, CommonCause
 from modelops_dask.study.fleet import Fleet, SentBatch, Worker
 from modelops_dask.study.ledger import Ledger
 from modelops_dask.study.losses import Losses, LostTask
@@ -114,11 +117,13 @@ class _Dispatcher:
         self.fleet, self.context, self.plan, self.limits = fleet, context, plan, limits
         self.inbox, self.on_progress = inbox, on_progress
         self.ledger = Ledger(plan, state, limits.max_attempts)
+        self.generations = state.generations
         self.backlog = backlog
         self.suspects = Suspects()
         self.losses = Losses(limits.reason_seconds)
         self.pace = Pace(limits.batch_seconds)
         self.breaker = Breaker(completed_before=self.ledger.counts["ok"] > 0)
+        self.cause = CommonCause(completed_before=self.ledger.counts["ok"] > 0)
         self.start = time.monotonic()
         self.last_worker_seen = self.start
         self.stopping = False
@@ -130,6 +135,7 @@ class _Dispatcher:
         while self.backlog.unfinished or self.suspects or self.losses or self.fleet.busy:
             for loss in self.losses.take_known(time.monotonic()):
                 self._settle_lost_task(loss)
+            self._stop_if_useless()
             if self.inbox.empty():  # what is known first, then what to do about it
                 self._feed()
             try:
@@ -182,9 +188,13 @@ class _Dispatcher:
         work.
         """
         self.backlog.wake(time.monotonic())
+        if self._is_useless:
+            return
         workers = self.fleet.workers.values()
         avoided = self.suspects.find_avoided({worker.host for worker in workers})
         available = [worker for worker in workers if not worker.draining and worker.host not in avoided]
+        if self.cause.is_looking:  # a second try tells more on another worker
+            available = [worker for worker in available if not worker.has_failed_start] or available
         by_load = sorted(available, key=lambda worker: (not worker.suspect, len(worker.sent)))
         n_reserved = min(len(self.suspects), max(1, len(by_load) // 2) if self.backlog else len(by_load))
         for worker in by_load[:n_reserved]:
@@ -212,8 +222,10 @@ class _Dispatcher:
             seconds=self.limits.overdue_seconds,
             died=self.ledger.find_lost_before(ranges),
             alone=self.ledger.find_too_large(ranges),
+            fresh=self.ledger.find_failed_before(ranges),
             needed_bytes=self.ledger.needed_bytes(ranges),
             most_bytes=int(CLEARLY_LESS * self.limits.task_bytes),
+            generations=self.generations.runs(ranges) if self.generations else (),
         )
         self.fleet.send(worker, batch, suspect)
 
@@ -226,11 +238,13 @@ class _Dispatcher:
             self._put_back([sent])
             return
         ok, retry_indices = self.ledger.settle(batch, receipt)
-        self.pace.learn(batch.n_tasks - count(receipt.left), receipt.seconds)
-        self.backlog.put_first(receipt.left)
-        self._try_again(retry_indices)
         if ok:
             self.breaker.record_completion()
+            self.cause.record_completion()
+        self.backlog.put_first(receipt.left)
+        self._try_again(self._look_for_cause(sent, receipt, retry_indices))
+        if not self.cause.is_looking:  # else one task at a time: they may all fail
+            self.pace.learn(batch.n_tasks - count(receipt.left), receipt.seconds)
         for failed in receipt.failed:
             if (failed.status, failed.reason) == ("poisoned", parts.OUT_OF_MEMORY):
                 self.breaker.record_out_of_memory(self._name(failed.index), failed)
@@ -239,14 +253,49 @@ class _Dispatcher:
             logger.warning("workers on %s died again and again, no task being to blame: avoiding it", host)
         self.on_progress(self._progress())
 
-    def _try_again(self, indices: Collection[int]) -> None:
+    def _look_for_cause(
+        self, sent: SentBatch, receipt: Receipt, retry_indices: Collection[int]
+    ) -> Collection[int]:
+        """Record failures as long as no task has ended ok. Returns the tasks that may wait for a retry."""
+        if not (receipt.failed and self.cause.is_looking):
+            return retry_indices
+        if self.cause.needs_scouts:
+            self.cause.choose([receipt.failed[0].index, *self.backlog.bring_forward(SCOUTS - 1)])
+        waiting = set(retry_indices)
+        for failed in receipt.failed:
+            self.cause.record_failure(failed, sent.address, is_final=failed.index not in waiting)
+            if failed.failure == START and (worker := self.fleet.workers.get(sent.address)):
+                worker.has_failed_start = True
+            if failed.index in waiting and self.cause.is_scout(failed.index):
+                waiting.discard(failed.index)
+                if failed.failure == TRANSIENT:
+                    self._try_again([failed.index], first=True)
+                else:
+                    self.backlog.put_first([(failed.index, failed.index + 1)])
+        return sorted(waiting)
+
+    @property
+    def _is_useless(self) -> bool:
+        """Whether all that is left will fail, as far as is known."""
+        return self.cause.is_alike or self.cause.starts_fail(len(self.fleet.workers))
+
+    def _stop_if_useless(self) -> None:
+        """Raise the verdict once nothing runs any more that could end ok."""
+        is_unfinished = self.backlog.unfinished or self.suspects
+        if self._is_useless and is_unfinished and not self.fleet.busy:
+            pending = self.ledger.counts["pending"]
+            n_workers = len(self.fleet.workers)
+            if verdict := self.cause.verdict(self.context.store, self.plan.replicates, pending, n_workers):
+                raise verdict
+
+    def _try_again(self, indices: Collection[int], first: bool = False) -> None:
         """Queue failed tasks again, after a pause that grows from attempt to attempt."""
         by_attempts: dict[int, list[int]] = {}
         for index in indices:
             by_attempts.setdefault(self.ledger.attempts(index), []).append(index)
         for attempts, group in by_attempts.items():
             pause_seconds = self.limits.retry_seconds * 2 ** (attempts - 1)
-            self.backlog.put_later(as_ranges(group), time.monotonic() + pause_seconds)
+            self.backlog.put_later(as_ranges(group), time.monotonic() + pause_seconds, first)
 
     def _give_back_broken(self, batch: Batch, error: BaseException) -> None:
         """A batch was not stored although its worker lives: queue it again, unless no worker can run it."""
@@ -321,9 +370,12 @@ class _Dispatcher:
             reason=loss.reason,
             error=memory_text,
             limit_bytes=self.limits.task_bytes if memory_text else 0,
+            generation=self.generations.of_task(index) if self.generations else 0,
         )
         parts.write(self.context.store, [row], self.context.mark)
-        to_retry = self.ledger.record_failure(Failed(index, status, loss.reason))
+        failed = Failed(index, status, loss.reason)
+        to_retry = self.ledger.record_failure(failed)
+        self.cause.record_failure(failed, "", is_final=not to_retry)
         self.breaker.record_death(
             f"{self._name(index)} ({loss.reason})", self.fleet.most_workers, memory_text
         )

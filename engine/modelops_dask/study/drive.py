@@ -31,11 +31,13 @@ from modelops_dask.store.fold import State, fold
 from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.requests import is_last
+from modelops_dask.store.selection import begin_redo, parse_selection
 from modelops_dask.store.study import OtherStudy, begin, check_same, read_plan
 from modelops_dask.study import check, dispatch, events, packages, profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
+from modelops_dask.study.common_cause import FailsAlike
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed_bytes
 from modelops_dask.study.prepare import prepare
@@ -78,6 +80,8 @@ def drive(
     connect: Callable[[], AbstractContextManager["Client"]],
     *,
     retry: Collection[str] = (),
+    redo: str = "",
+    redo_request: str = "",
     pilot: int | None = None,
     share: Chunk | None = None,
     n_checks: int = check.N_TASKS,
@@ -89,16 +93,18 @@ def drive(
 ) -> Summary:
     """Run what is pending of a study and compact the results.
 
-    `retry` names states, of failed and poisoned, whose tasks are tried again. With `pilot`, run only so many
-    of the pending tasks, from all over the study, and write no tables. At its end a run checks `n_checks` of
-    its tasks (study/check.py), a pilot none. With `share`, run a chunk: the
+    `retry` names states, of failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose
+    results are replaced (store/selection.py); with a `redo_request`, once for all runs of that request. With
+    `pilot`, run only so many of the pending tasks, from all over the study, and write no tables. At its end a
+    run checks `n_checks` of its tasks (study/check.py), a pilot none. With `share`, run a chunk: the
     Summary is of its tasks, or, where these were the last, of the study. `memory` is what the workers have,
     if that is known: with it a run in which no task fits stops early, and its verdict has values. `inbox`
     takes events from others, such as Stop. `was_disrupted` is for a run that nobody typed, such as the next
     pod of a Job: whether the cluster ended the pod before it for reasons of its own. If it did not, and that
     pod was killed while it merged or wrote tables, the same is not tried again. Raises TablesNeedMemory,
-    AlreadyRunning, OtherStudy, CannotFit, and what dispatch.run raises.
+    AlreadyRunning, OtherStudy, BadSelection, CannotFit, and what dispatch.run raises.
     """
+    selection = parse_selection(redo) if redo else None
     if memory:
         limits = replace(limits, memory=memory)
     chunk = share.number if share else None
@@ -118,6 +124,8 @@ def drive(
         )
         try:
             plan = begin(store, spec, bundle.digest, watcher.note)
+            if selection:
+                begin_redo(store, plan, selection, request=redo_request, note=watcher.note)
             return study_run.run(plan, share, retry, pilot)
         except OtherStudy as error:
             error.changes = _changes(bundle, error)
@@ -125,6 +133,9 @@ def drive(
         except (CannotFit, OutOfMemory) as error:
             if memory:
                 error.remedy = memory.remedy(error.needed_bytes)
+            raise
+        except FailsAlike as error:
+            error.hint = packages.hint(bundle, [error.reason])
             raise
 
 
@@ -180,7 +191,8 @@ class _StudyRun:
             run_progress = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
             profile.save(self.store)
             state = self.fold(plan)
-            if pilot or run_progress.done < run_progress.total:
+            # Also when a redo began meanwhile: what it names is pending again.
+            if pilot or run_progress.done < run_progress.total or state.counts()["pending"]:
                 return replace(self.summary(plan, state, run_progress), interrupted=not pilot)
         if not share:
             return self.tables(plan, state, run_progress)
@@ -354,6 +366,13 @@ class _StudyRun:
             self.phase("running")
         self.presence.progress(progress)
         self.watcher.progress(progress)
+        for reason, _, seconds in progress.fallbacks:
+            if reason not in self.sent_notes:
+                self.sent_notes.add(reason)
+                self.watcher.note(
+                    "isolated_fork cannot fork this model, so each task starts a new interpreter, which "
+                    f"takes {seconds:.2g} s a task: {reason}. What can be done: docs/executors.md"
+                )
         if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.sent_notes:
             self.sent_notes.add("none ok")
             self.watcher.note(

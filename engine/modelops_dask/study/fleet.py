@@ -36,6 +36,7 @@ class SentBatch:
     batch: Batch
     future: "Future"
     suspect: Suspect | None  # then nothing else is sent to its worker
+    address: str = ""  # of the worker
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Worker:
     threads: int  # that run batches: with resources as many as those allow
     sent: dict[str, SentBatch] = field(default_factory=dict)  # by part, oldest first
     draining: bool = False
+    has_failed_start: bool = False  # of processes of the model
 
     @property
     def suspect(self) -> bool:
@@ -137,7 +139,7 @@ class Fleet:
             pure=False,
             resources=self._resources or None,
         )
-        worker.sent[batch.part] = SentBatch(batch, future, suspect)
+        worker.sent[batch.part] = SentBatch(batch, future, suspect, worker.address)
         loop = self._client.loop
         assert loop is not None, "a connected client has one"
         loop.add_callback(self._watch, batch.part, future)

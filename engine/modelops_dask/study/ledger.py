@@ -18,6 +18,7 @@ from modelops_dask.study.progress import Progress
 
 MOST_NAMES = 20  # of files that tasks write
 MORE = 1.2  # times what a task held when it ran out of memory, its neighbours should need
+CONFIRMED = 5  # failures of one type and line that came again in new processes: further ones need none
 LOSSES_TO_POISON = 2  # one loss can be anybody's fault: a node that went, an operator
 
 
@@ -29,10 +30,16 @@ class Ledger:
         self._codes, self._attempts = state.codes.ravel().copy(), state.attempts.ravel().copy()
         self.counts = state.counts()
         self.losses: Counter[int] = Counter()
+        self._failed_before: dict[int, set[int]] = {}  # pending tasks -> error_digests of theirs
+        for index, digest in state.failed_before:
+            self._failed_before.setdefault(index, set()).add(digest)
+        self._kinds: dict[int, tuple[str, str]] = {}  # of tasks in _failed_before: type and line, if known
+        self._confirmed: Counter[tuple[str, str]] = Counter()
         self._too_large: set[int] = set()
         self._needs = Needs(plan.replicates)
         self._ended_here = self._peak_bytes = self._not_ok = 0
         self._empty: Counter[str] = Counter()
+        self._fallbacks: dict[str, tuple[int, float]] = {}  # why -> tasks, seconds beside the model's
         self._written: dict[str, None] = {}  # names in the order in which they were heard
         self._shared: dict[str, None] = {}
 
@@ -41,10 +48,15 @@ class Ledger:
         self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
         self._needs.learn(batch.ranges[0][0], receipt.peak_bytes)
         self._empty.update(dict(receipt.empty))
+        for reason, n_tasks, seconds in receipt.fallbacks:
+            before_tasks, before_seconds = self._fallbacks.get(reason, (0, 0.0))
+            self._fallbacks[reason] = before_tasks + n_tasks, before_seconds + seconds
         for start, stop in batch.ranges:
             self._codes[start:stop] = OK
         for start, stop in receipt.left:
             self._codes[start:stop] = PENDING
+        if batch.fresh:
+            self._note_recovered(batch, receipt)
         ok = batch.n_tasks - sum(stop - start for start, stop in receipt.left) - len(receipt.failed)
         self._count("ok", ok)
         return ok, [failed.index for failed in receipt.failed if self.record_failure(failed)]
@@ -69,20 +81,47 @@ class Ledger:
             self._too_large.add(index)
         if failed.reason == parts.OUT_OF_MEMORY:
             self._needs.learn(index, int(MORE * failed.peak_bytes))
+        digests, kind = self._failed_before.pop(index, set()), (failed.reason, failed.line)
+        if digests:
+            is_same = failed.error_digest in digests
+            self._confirmed[self._kinds.pop(index, kind)] += 1 if is_same else -CONFIRMED
         if failed.status == "poisoned":
             self._codes[index] = POISONED
-        elif self._attempts[index] >= self._max_attempts:
+        elif self._attempts[index] >= self._max_attempts or failed.error_digest in digests:
             self._codes[index] = FAILED
         else:
+            if failed.error_digest is not None:
+                digests.add(failed.error_digest)
+            if digests:
+                self._failed_before[index], self._kinds[index] = digests, kind
             self._codes[index] = PENDING
             return True
         self._count(STATES[self._codes[index]], 1)
         return False
 
+    def _note_recovered(self, batch: Batch, receipt: Receipt) -> None:
+        """Tasks that failed before ended ok in a new process."""
+        not_begun = {index for start, stop in receipt.left for index in range(start, stop)}
+        for index in batch.fresh - not_begun - {failed.index for failed in receipt.failed}:
+            self._failed_before.pop(index, None)
+            self._confirmed[self._kinds.pop(index, ("", ""))] -= CONFIRMED
+
     def find_lost_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
         """Tasks of these ranges that are poisoned if their process is lost once more."""
         return frozenset(
             i for i in _select_within(self.losses, ranges) if self.losses[i] + 1 >= LOSSES_TO_POISON
+        )
+
+    def find_failed_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
+        """Tasks of these ranges that failed, and are failed for good if they do so alike once more. Where new
+        processes confirmed CONFIRMED failures of a type and line, those like them are left out: a start may
+        take a thousand times as long as a task.
+        """
+        if not self._failed_before:
+            return frozenset()
+        failed_before = _select_within(self._failed_before, ranges)
+        return frozenset(
+            i for i in failed_before if self._confirmed[self._kinds.get(i, ("", ""))] < CONFIRMED
         )
 
     def find_too_large(self, ranges: tuple[Range, ...]) -> frozenset[int]:
@@ -108,6 +147,9 @@ class Ledger:
             empty=tuple(self._empty.items()),
             written_files=tuple(self._written),
             shared_files=tuple(self._shared),
+            fallbacks=tuple(
+                (reason, n_tasks, seconds / n_tasks) for reason, (n_tasks, seconds) in self._fallbacks.items()
+            ),
         )
 
     def _count(self, state: str, n_tasks: int) -> None:

@@ -88,7 +88,10 @@ def hint(bundle: Bundle, reasons: Iterable[str]) -> str:
     if "ModuleNotFoundError" not in reasons:
         return ""
     try:
+        lockfile.check(bundle)
         return elsewhere.hint_on_missing_module(bundle)
+    except lockfile.StaleLock as error:
+        return str(error)
     except BadInput:  # told when the environment was to be built
         return ""
 

@@ -17,8 +17,8 @@ from modelops_dask.environments import venv
 from modelops_dask.errors import MopsError
 from modelops_dask.executors import native_threads
 from modelops_dask.store.conditions import Condition
-from modelops_dask.study import packages
-from modelops_dask.study.batch import RunContext, share, study_bundle
+from modelops_dask.study import jax_keys, packages
+from modelops_dask.study.batch import RunContext, is_reseeding, share, study_bundle
 from modelops_dask.workers.remote import SchedulerLost, asking
 
 if TYPE_CHECKING:
@@ -82,11 +82,14 @@ def build(context: RunContext) -> Prepared:
     runtime = current_runtime()
     settings = runtime.settings
     bundle = study_bundle(context, settings)
-    notes = packages.notes(bundle, settings)
+    notes, reseeds = packages.notes(bundle, settings), is_reseeding(bundle, runtime)
+    if keys := jax_keys.describe_keys(bundle):
+        notes = (*notes, keys)
     if settings.executor_type == "direct":
-        return Prepared(Condition(native_threads(), venv.digest_of_process()), notes)
+        return Prepared(Condition(native_threads(), venv.digest_of_process(), reseeds), notes)
     if settings.force_fresh_venv:
         return Prepared(None, notes)
     _, n_threads, _ = share(context.request, runtime)
-    condition = Condition(n_threads or native_threads(1), venv.environment(bundle, settings).digest)
+    environment = venv.environment(bundle, settings).digest
+    condition = Condition(n_threads or native_threads(1), environment, reseeds)
     return Prepared(condition, notes)

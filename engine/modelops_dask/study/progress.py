@@ -30,6 +30,8 @@ class Progress:
     empty: tuple[tuple[str, int], ...] = ()  # outputs of 0 bytes of tasks that ended ok in this run, by name
     written_files: tuple[str, ...] = ()  # a few of those of the bundle, or beside them, that tasks wrote
     shared_files: tuple[str, ...] = ()  # those that they wrote through links: their batches ran again
+    # Why new interpreters ran tasks, not forks; how many; seconds that each took beside the model's own.
+    fallbacks: tuple[tuple[str, int, float], ...] = ()
 
     @property
     def done(self) -> int:

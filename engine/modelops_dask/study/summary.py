@@ -11,15 +11,20 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
 from modelops_dask.store.checks import SelfCheck, read_self_check
 from modelops_dask.store.conditions import describe_differences
+from modelops_dask.store.failures import telling_lines
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, fold
+from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, counts, fold
+from modelops_dask.store.generations import RedoProgress
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
+from modelops_dask.store.separation import find_separation
+from modelops_dask.store.variation import describe_warning
 from modelops_dask.study.presence import RunningDriver, find_running
 from modelops_dask.study.progress import Progress
 
 INTERRUPTED = 130
 MESSAGES = 10  # failures whose error is looked up
+SEPARATIONS = 3  # parameters that are named
 MESSAGE_LIMIT = 200  # characters
 
 
@@ -39,6 +44,8 @@ class Summary:
     problem: str = ""  # outputs that fit no table
     mixed: str = ""  # results from different conditions, in words
     fallbacks: dict[str, int] = field(default_factory=dict)  # why another executor ran tasks -> how many
+    separation: tuple[str, ...] = ()  # what failed tasks have and ok ones have not, in words
+    redos: tuple[RedoProgress, ...] = ()  # tasks whose results were, or are being, replaced
     variation: str = ""  # replicates that are equal, or differ against what was stated, in words
     self_check: SelfCheck | None = None  # None: there was none
     interrupted: bool = False
@@ -65,14 +72,16 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         entrypoint=plan.entrypoint,
         total=plan.n_tasks,
         counts=state.counts(),
-        failures=_with_messages(store, state.failures),
+        failures=_with_messages(store, plan, state),
         conflicts=state.conflicts,
         skipped=state.skipped,
         share=plan.share,
         mixed=describe_differences(state.conditions),
         fallbacks=dict(state.fallbacks.most_common()),
+        redos=state.generations.progress(state.codes) if state.generations else (),
         variation=_describe_variation(store, plan),
         self_check=read_self_check(store, plan),
+        separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
     )
 
 
@@ -80,39 +89,31 @@ def _describe_variation(store: Store, plan: Plan) -> str:
     """What is wrong with how replicates vary; "" if nothing is, or too few have ended to say so."""
     request = plan.request
     variation = compare_replicates(store, plan, ignored=request.volatile, until_varied=True)
-    varying = ", ".join(name for name, output in variation.outputs.items() if output.varies)
-    if request.deterministic and varying:
-        return (
-            "Warning: the study file states deterministic: true, but replicates differ in "
-            f"{varying}. Remove that line, or list outputs such as time stamps under `volatile`."
-        )
-    if request.deterministic or not variation.is_seed_unused:
-        return ""
-    n_sets = max(len(output.constant_sets) for output in variation.outputs.values())
-    return (
-        f"Warning: replicates are equal. Each of {n_sets:,} parameter sets has the same "
-        f"{', '.join(variation.outputs)} for all of its seeds, so chance does not come from the seed. Draw "
-        "from generators that are made from the seed that the wire function is given. If the model has no "
-        "chance, state deterministic: true in the study file."
-    )
+    return describe_warning(variation, request.deterministic)
 
 
-def _with_messages(store: Store, failures: list[Failure]) -> list[Failure]:
-    """The failures, the most frequent ones with the last line of their task's error."""
+def _with_messages(store: Store, plan: Plan, state: State) -> list[Failure]:
+    """The failures, with the message of their task's error: rows of earlier versions do not have it, so it is
+    looked up for the most frequent ones.
+    """
+    failures = state.failures
     first = failures[:MESSAGES]
-    if not first:
-        return failures
-    texts = parts.read_errors(store, {(failure.set, failure.replicate) for failure in first})
-    with_messages = [
-        replace(failure, message=_last_line(texts.get((failure.set, failure.replicate), "")))
-        for failure in first
-    ]
-    return [*with_messages, *failures[MESSAGES:]]
+    if all(failure.message for failure in first):
+        return [_shorten(failure) for failure in failures]
+    tasks = {(failure.set, failure.replicate) for failure in first}
+    texts = parts.read_errors(store, tasks, lambda rows: counts(rows, plan, state.generations))
+    with_messages = []
+    for failure in first:
+        error = texts.get((failure.set, failure.replicate), "")
+        message, *details = telling_lines(failure.reason, error).split("\n")
+        if not failure.message:
+            failure = replace(failure, message=message, details=tuple(details))
+        with_messages.append(_shorten(failure))
+    return [*with_messages, *map(_shorten, failures[MESSAGES:])]
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].strip()[:MESSAGE_LIMIT] if lines else ""
+def _shorten(failure: Failure) -> Failure:
+    return replace(failure, message=failure.message[:MESSAGE_LIMIT])
 
 
 def read_summary(store: Store, max_attempts: int = MAX_ATTEMPTS, spec: Spec | None = None) -> Summary:
@@ -134,6 +135,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
             {
                 "reason": failure.reason,
                 "why": failure.why,
+                "details": list(failure.details),
                 "state": failure.state,
                 "count": failure.count,
                 "task": f"{failure.set}/{failure.replicate}",
@@ -152,11 +154,22 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
             "empty_outputs": dict(summary.run_progress.empty),
             "files_written": list(summary.run_progress.written_files),
             "large_files_written": list(summary.run_progress.shared_files),
+            "fallback_seconds": {reason: round(s, 3) for reason, _, s in summary.run_progress.fallbacks},
         },
         "interrupted": summary.interrupted,
         "driver": summary.driver and asdict(summary.driver),
         "mixed": summary.mixed,
         "fallbacks": summary.fallbacks,
+        "redos": [
+            {
+                "generation": redo.generation,
+                "redo": redo.selection,
+                "tasks": redo.n_tasks,
+                "pending": redo.n_pending,
+            }
+            for redo in summary.redos
+        ],
+        "separation": list(summary.separation),
         "variation": summary.variation,
         "self_check": summary.self_check and summary.self_check.as_json(),
         "problem": summary.problem,

@@ -1,5 +1,6 @@
 """A model whose parameters say how it behaves: `raises`, `kills`, `hangs` and `hungry` list the x that do so,
-`seconds` is its work, `rests` seconds of sleep, and `until` names a file that it waits for.
+`lonely` those that find nobody to connect to, `seconds` is its work, `rests` seconds of sleep, and `until`
+names a file that it waits for.
 
 `forks`, `babbles` and `forges` list the x that answer out of turn: by a child that comes back from wire() as
 the task, by bytes of their own on the task's connection, by a child that writes a perfect answer there.
@@ -17,6 +18,8 @@ def wire(entrypoint, params, seed):  # noqa: ARG001
     if x in params.get("raises", []):
         print(f"x is {x}, and that is too much")
         raise ValueError("unlucky")
+    if x in params.get("lonely", []):
+        raise ConnectionError("nobody answers")
     if x in params.get("kills", []):
         os._exit(7)
     if x in params.get("hungry", []):
@@ -65,6 +68,6 @@ def connection_and_turn():
 
 def answer(number, nonce):
     """A perfect answer, "forged", in the turn of a task."""
-    head, body = b'["ok",{"y":6},"","",0,0]', b"forged"
+    head, body = b'["ok",{"y":6},"","",0,0,""]', b"forged"
     lengths = len(head).to_bytes(4, "big") + len(body).to_bytes(8, "big")
     return number.to_bytes(8, "big") + nonce + lengths + head + body

@@ -10,6 +10,7 @@ import builtins
 import contextvars
 import copyreg
 import csv
+import ctypes
 import decimal
 import gc
 import importlib.metadata
@@ -156,13 +157,34 @@ if has_numpy():  # imported by the task, for that may be a task's first import o
         return numpy.random.random(2).tolist(), numpy.random.normal()
 
 
-OWN = random.Random(7)
-START = OWN.getstate()
+OWN, OWN_LEFT = random.Random(7), {}
 
 
-@leaves("the state of a generator of its own", lambda seed: OWN.getstate() != START)
+@leaves("the state of a generator of its own", lambda seed: OWN.getstate() == OWN_LEFT.get("state"))
 def _(seed):
-    return (OWN.random(),)
+    drawn = OWN.random()
+    OWN_LEFT["state"] = OWN.getstate()
+    return (drawn,)
+
+
+C = ctypes.CDLL(None)
+C.seed48.restype, C.drand48.restype = ctypes.POINTER(ctypes.c_ushort), ctypes.c_double
+C.srand48(7)
+
+
+def read_c_state():
+    words = ctypes.c_ushort * 3
+    state = C.seed48(words())[:3]
+    C.seed48(words(*state))
+    return state
+
+
+C_START = read_c_state()
+
+
+@leaves("the state of a C library's generator", lambda seed: read_c_state() != C_START)
+def _(seed):
+    return (C.drand48(),)
 
 
 @leaves("a thread", lambda seed: "left" in {thread.name for thread in threading.enumerate()})

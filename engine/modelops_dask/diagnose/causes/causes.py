@@ -7,24 +7,27 @@ growth.py; what a probe looks at in probe.py.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from statistics import median
 
 from modelops_dask.diagnose.causes import growth as growing
-from modelops_dask.diagnose.causes import polluter, script, sources
+from modelops_dask.diagnose.causes import polluter, script, sources, surroundings
+from modelops_dask.diagnose.causes.surroundings import Axis
 from modelops_dask.diagnose.result import Leak, Pollution, SourceRef, TaskRef
 from modelops_dask.diagnose.trials import worker_calls
 from modelops_dask.diagnose.trials.arms import find_arm
 from modelops_dask.diagnose.trials.probe import Change, ProbeRequest, ProbeResult
 from modelops_dask.diagnose.trials.runs import Runs
+from modelops_dask.diagnose.trials.work_folder import path_of
 from modelops_dask.diagnose.trials.workers import OutOfTime, WorkerLost
 from modelops_dask.diagnose.verdict.comparison import TIMEOUT, TaskRun, digest_outputs
 from modelops_dask.executors.process import Call
 from modelops_dask.executors.wire import find_wire
 
 END_SECONDS = 5.0  # that a probe may take to end its process
+AXES_TASKS = 8  # that are run with another hash seed, locale, clock
 GROWTH_SECONDS = 4.0
 GROWTH_TASKS = (40, 400)  # the least that tells growth, and the most
 NOTHING = ProbeRequest()  # but outputs and memory
@@ -68,7 +71,7 @@ def measure_growth(runs: Runs) -> growing.Growth | None:
         count = least
     if count < least:
         return None
-    tasks = [number % len(runs.tasks) for number in range(count)]
+    tasks = [runs.core[number % len(runs.core)] for number in range(count)]
     growth = None
     with suppress(OutOfTime):
         growth = growing.fit(run_probe(runs, tasks, ProbeRequest(memory=True)).resident_bytes)
@@ -82,7 +85,7 @@ def find_pollution(runs: Runs) -> Pollution | None:
     first = runs.tallies["single-process"].first
     if first is None:
         return None
-    before, victim = first[0], first[1].task
+    before, victim, expected = first[0], first[1].task, runs.expected
     hang_seconds = SOON_SECONDS if first[1].reason == TIMEOUT else 0.0
 
     def fails(sequence: Sequence[int], last: int) -> bool:
@@ -90,7 +93,7 @@ def find_pollution(runs: Runs) -> Pollution | None:
             result = run_probe(runs, [*sequence, last], hang_seconds=hang_seconds)
         except OutOfTime:
             return False
-        return _describe_last_run(result, last).key != runs.reference[last].key
+        return _describe_last_run(result, last, runs.volatile).key != expected[last].key
 
     deadline = time.monotonic() + SEARCH_SHARE * runs.workers.remaining_seconds()
     search_result = polluter.find(before, victim, fails, deadline=deadline)
@@ -134,7 +137,7 @@ def find_changed_files(runs: Runs) -> tuple[str, ...]:
 
 def find_sources(runs: Runs) -> tuple[SourceRef, ...]:
     """Where a model that differs in new processes takes its chance from."""
-    tasks = runs.tallies["cold"].suspects[:2]
+    tasks = (runs.tallies["cold"].suspects or list(runs.core))[:2]
     deadline = time.monotonic() + SEARCH_SHARE * runs.workers.remaining_seconds()
     chance_sources = sources.find(lambda request: run_probe(runs, tasks, request), deadline=deadline)
     return tuple(
@@ -149,13 +152,41 @@ def find_sources(runs: Runs) -> tuple[SourceRef, ...]:
     )
 
 
+def find_axes(runs: Runs) -> tuple[Axis, ...] | None:
+    """What of the machine and the day results depend on; None: it cannot be told."""
+    return surroundings.find_axes(lambda request: run_probe(runs, runs.core[:AXES_TASKS], request))
+
+
+def find_shared_files(runs: Runs) -> tuple[SourceRef, ...]:
+    """Files, ports and their like that tasks share with processes beside theirs: those outside of their own
+    folders that they write, and connections.
+    """
+    result = run_probe(runs, _pick_two(runs), ProbeRequest(trace=True))
+    own = str(path_of("")), f"{runs.bundle.path}/"
+    shared = [
+        use
+        for use in result.uses
+        if use.kind == "network"
+        or (use.call.startswith("write /") and not use.call.removeprefix("write ").startswith(own))
+    ]
+    return tuple(
+        SourceRef(kind=use.kind, call=use.call, file=use.file, line=use.line, confirmed=False)
+        for use in sorted(shared, key=lambda use: -use.times)
+    )
+
+
+def _pick_two(runs: Runs) -> list[int]:
+    """Two tasks that differ beside others, or any."""
+    return [*runs.tallies["baseline"].suspects, *runs.core][:2]
+
+
 def make_task_ref(runs: Runs, number: int) -> TaskRef:
     """A task of the sample, as a person names it."""
     task = runs.tasks[number]
     return TaskRef(f"{task.set}/{task.replicate}", task.params, task.seed)
 
 
-def _describe_last_run(result: ProbeResult, task: int) -> TaskRun:
+def _describe_last_run(result: ProbeResult, task: int, volatile: Collection[str]) -> TaskRun:
     """How the last task of a probe ended: as an answer, or with the process."""
     if result.reason:
         return TaskRun(lane=0, task=task, status="died", reason=result.reason)
@@ -166,5 +197,5 @@ def _describe_last_run(result: ProbeResult, task: int) -> TaskRun:
         status=answer.status,
         reason=answer.reason,
         error=answer.error,
-        digests=digest_outputs(answer.outputs),
+        digests=digest_outputs({name: data for name, data in answer.outputs.items() if name not in volatile}),
     )

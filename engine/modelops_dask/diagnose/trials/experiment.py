@@ -1,9 +1,12 @@
-"""The experiment: the reference first, then one arm after another, until the causes are told apart.
+"""The experiment: two opposite orders, the reference, then one arm after another, until the causes are told
+apart.
 
-tasks -> cold, twice -> the other arms, each compared with it; what is in doubt again -> facts
+tasks -> one process in two orders -> cold, twice, for some -> the other arms, each compared with it; what is
+in doubt again; more tasks while they are too few -> facts
 
-An arm runs only if it can still decide something, and for a share of the time that is left. Does not say what
-facts mean (verdict.py), nor look for what is behind a cause (causes.py).
+Two orders need no reference, and two starts of a process are enough for many tasks. An arm runs only if it
+can still decide something, and for a share of the time that is left. Does not say what facts mean
+(verdict.py), nor look for what is behind a cause (causes.py).
 """
 
 from collections.abc import Sequence
@@ -11,29 +14,44 @@ from dataclasses import replace
 
 from modelops_dask.diagnose.causes import causes
 from modelops_dask.diagnose.causes.growth import Growth
-from modelops_dask.diagnose.trials import worker_calls
+from modelops_dask.diagnose.causes.surroundings import Axis
+from modelops_dask.diagnose.trials import coverage, worker_calls
 from modelops_dask.diagnose.trials.arms import find_arm
-from modelops_dask.diagnose.trials.runs import FEW, ROUNDS, SURE_ENOUGH, Runs
-from modelops_dask.diagnose.trials.sample import LEAST, choose_tasks, make_orders
+from modelops_dask.diagnose.trials.runs import FEW, REUSING, ROUNDS, SURE_ENOUGH, Runs
+from modelops_dask.diagnose.trials.sample import LEAST, make_orders
 from modelops_dask.diagnose.trials.workers import OutOfTime, WorkerLost
 from modelops_dask.diagnose.verdict import confidence
 from modelops_dask.diagnose.verdict.comparison import TIMEOUT
+from modelops_dask.diagnose.verdict.seed_use import Part, SeedUse, compare_seeds, find_drawn_parts
 from modelops_dask.diagnose.verdict.tally import Tally
 from modelops_dask.diagnose.verdict.verdict import Fact
 
 # A task hangs that takes longer than this, and so many times as long as the first one.
 FIRST_HANG_SECONDS, FIRST_HANG_TIMES = 30.0, 100
+SEED_SHARE = 0.15  # of the time, that new processes for other seeds may take
+PAIRS = 3  # of replicates, whose results no seed changes, that are worth a closer look
+DRAWS = 8  # runs of one task in a process: one that draws goes up and down in them
+LEAST_DEAR = 3  # tasks that new processes run where a start takes long
 REFERENCE_SHARE = 0.25  # of the budget, that the reference may take
+ORDER_SHARE = 0.2  # of the time, that tasks in two orders may take
 
 
 class Experiment:
-    """Runs the arms of these names, in `repeats` orders where the order counts; facts() tells the outcome."""
+    """Runs the arms of these names, in `repeats` orders where the order counts; facts() tells the outcome.
 
-    def __init__(self, runs: Runs, arm_names: Sequence[str], repeats: int) -> None:
+    n_core of the tasks are for all arms, the others for orders in one process, and to become surer.
+    """
+
+    def __init__(self, runs: Runs, arm_names: Sequence[str], repeats: int, n_core: int = 24) -> None:
         self.runs, self._arm_names, self.repeats = runs, arm_names, max(2, repeats)
+        self.runs.core = self.runs.core[: max(LEAST, n_core)]
         self.lines: list[str] = []  # what a person should know besides
         self.growth: Growth | None = None
         self.too_big = False  # a task alone needs more memory than it may have
+        self.seed_use = SeedUse()
+        self.axes: tuple[Axis, ...] | None = None  # of the machine and the day, that results depend on
+        self.drawn_parts: list[Part] = []  # of outputs, from a generator that nobody seeds
+        self._hang_seconds = FIRST_HANG_SECONDS
         self._failing = False
         self._missing_packages: tuple[str, ...] = ()  # packages of the bundle that the worker lacks
 
@@ -43,6 +61,7 @@ class Experiment:
         arms = (
             self._run_fresh_venv,
             self._run_single_process,
+            self._compare_seeds,
             self._measure_memory,
             self._run_baseline,
             self._run_cold_concurrent,
@@ -51,19 +70,32 @@ class Experiment:
             self._run_threads,
             self._run_native_threads,
         )
+        tells_apart = (self._run_single_process, self._compare_seeds, self._run_isolated_fork)
         try:
             self._prepare()
+            self._run_first()
+            is_ok = self.runs.reference[0].status == "ok"
+            if is_ok:
+                self._run_orders()
             self._run_reference()
             if self._failing:
                 return self._skip("every task fails in a new process")
+            if not is_ok:
+                self._run_orders()
+                self.runs.count_orders()
             for arm in arms:
                 if cold.n_differing:
                     break
-                arm()
+                if arm in tells_apart or not self._is_proven_and_dear():
+                    arm()
             if cold.n_differing:
                 self._tell_apart()
                 self._skip("the model differs from run to run, also in new processes")
+            else:
+                self._run_more()
+                self._run_surroundings()
         except OutOfTime:
+            self.runs.count_orders()
             self.lines.append("The budget was used up before all was run.")
             self._skip("the budget was used up")
 
@@ -89,13 +121,38 @@ class Experiment:
             "fresh": cold if self._has_one_environment else self._judge_unshared(self.runs.fresh_tally),
             "cold": cold,
             "venv": False if self._has_one_environment else None if cold else fact("fresh-venv"),
+            "seed": self._judge_seeds(reuse),
             "reuse": reuse,
             "concurrency": side,
+            "few": coverage.confidence_of_healthy(self.runs) < confidence.STATED,
             "fork": fact("isolated-fork"),
             "direct": in_process("direct"),
             "threads": True if True in threads else threads[0],
             "memory": memory,
+            "surroundings": None if self.axes is None else any(not axis.is_fixed for axis in self.axes),
         }
+
+    def _judge_seeds(self, reuse: Fact) -> Fact:
+        """Whether results are the same for all seeds. Where a process that is used again gives others, that
+        alone does not say that chance plays a part: it may be what earlier tasks left.
+        """
+        if self.drawn_parts:
+            return True
+        if self.runs.is_deterministic or not self.seed_use.n_pairs:
+            return False if self.runs.is_deterministic else None
+        return False if reuse is True or self.seed_use.n_pairs < PAIRS else self.seed_use.is_unused
+
+    def _is_proven_and_dear(self) -> bool:
+        """Whether process-reuse is proven, and starts take so long that the search for its cause needs the
+        rest of the time.
+        """
+        runs = self.runs
+        if not (runs.is_start_dear and runs.judge_arm("single-process")):
+            return False
+        for tally in runs.tallies.values():
+            if not tally.n_tasks and tally.arm.name != "isolated-fork":
+                tally.skip_reason = tally.skip_reason or "it decides nothing any more, and starts take long"
+        return True
 
     def _judge_unshared(self, tally: Tally) -> Fact:
         """Whether runs that share less than those of cold differ.
@@ -141,8 +198,8 @@ class Experiment:
             raise OutOfTime from None
         runs.bundle = replace(runs.bundle, packages=pinned_packages)
 
-    def _run_reference(self) -> None:
-        """cold, twice, backwards the second time; fewer tasks where they take long."""
+    def _run_first(self) -> None:
+        """One task in a new process: how long it takes says what else can be run."""
         runs, most = self.runs, REFERENCE_SHARE * self.runs.workers.remaining_seconds()
         self._begin_arm("cold")
         first = runs.run_trial("cold", [(0,)], most, hang_seconds=most)
@@ -153,21 +210,44 @@ class Experiment:
             )
             raise OutOfTime
         runs.cold_seconds = first.seconds
-        fitting = max(LEAST, int(most / (2 * runs.cold_seconds)))
-        if fitting < len(runs.tasks):
-            runs.tasks = choose_tasks(runs.plan, fitting)
-            runs.say(f"a task takes {runs.cold_seconds:.1f} s in a new process: {len(runs.tasks)} tasks")
-        plan = tuple(range(len(runs.tasks)))
-        hang_seconds = min(most, max(FIRST_HANG_SECONDS, FIRST_HANG_TIMES * first.task_runs[0].seconds))
-        runs.run_trial("cold", [plan[1:]], runs.workers.remaining_seconds(), hang_seconds)
+        runs.start_seconds = max(0.0, first.seconds - first.task_runs[0].seconds)
+        self._hang_seconds = min(most, max(FIRST_HANG_SECONDS, FIRST_HANG_TIMES * first.task_runs[0].seconds))
+
+    def _run_orders(self) -> None:
+        """One process in two opposite orders, as many tasks as there is time for."""
+        runs = self.runs
+        if "single-process" not in self._arm_names:
+            return
+        tasks = [number for number in range(len(runs.tasks)) if number not in runs.left_out]
+        runs.say(f"single-process: {len(tasks)} tasks in one process, in two opposite orders")
+        seconds = ORDER_SHARE * runs.workers.remaining_seconds()
+        coverage.compare_orders(runs, tasks, seconds, self._hang_seconds)
+
+    def _run_reference(self) -> None:
+        """cold, twice, backwards the second time; fewer tasks where they take long. Those that differ in two
+        orders come first.
+        """
+        runs, most = self.runs, REFERENCE_SHARE * self.runs.workers.remaining_seconds()
+        least = LEAST_DEAR if runs.is_start_dear else LEAST
+        fitting = max(least, int(most / (2 * runs.cold_seconds)))
+        suspects = runs.order_tally.suspects[: max(LEAST, len(runs.core) // 2)]
+        runs.core = tuple(dict.fromkeys((*suspects, *runs.core)))[: min(fitting, len(runs.core))]
+        if fitting <= len(runs.core) < len(runs.tasks):
+            runs.say(f"a task takes {runs.cold_seconds:.1f} s in a new process: {len(runs.core)} tasks")
+        known = runs.reference.keys() & runs.core
+        rest = tuple(number for number in runs.core if number not in known)
+        seconds = runs.workers.remaining_seconds()
+        if rest:
+            runs.run_trial("cold", [rest], seconds, self._hang_seconds)
         if hanging := [number for number, task_run in runs.reference.items() if task_run.reason == TIMEOUT]:
             task = causes.make_task_ref(runs, hanging[0]).task
             self.lines.append(
-                f"{len(hanging)} of {len(plan)} tasks do not end within {hang_seconds:.0f} seconds, also "
-                f"alone in a new process, and were left out; one is {task}."
+                f"{len(hanging)} of {len(runs.core)} tasks do not end within {self._hang_seconds:.0f} "
+                f"seconds, also alone in a new process, and were left out; one is {task}."
             )
             runs.leave_out(hanging)
-        runs.run_trial("cold", [tuple(range(len(runs.tasks)))[::-1]], runs.workers.remaining_seconds())
+        runs.run_trial("cold", [runs.core[::-1]], runs.workers.remaining_seconds())
+        runs.count_orders()
         task_runs = runs.reference.values()
         self.too_big = any(task_run.was_out_of_memory for task_run in task_runs)
         endings = {(task_run.status, task_run.reason) for task_run in task_runs}
@@ -178,20 +258,49 @@ class Experiment:
         runs = self.runs
         skip_reason = "executor.environment is image: there is one environment"
         if self._begin_arm("fresh-venv", skip_reason if self._has_one_environment else ""):
-            runs.run_fresh_trial(_select_few(len(runs.tasks)), 0.2 * runs.workers.remaining_seconds())
+            runs.run_fresh_trial(_select_few(runs.core), 0.2 * runs.workers.remaining_seconds())
             if suspects := runs.tallies["fresh-venv"].suspects:
                 runs.repeat_cold(suspects)
                 runs.run_fresh_trial(suspects[:FEW], 0.2 * runs.workers.remaining_seconds())
 
     def _run_single_process(self) -> None:
-        """single-process: each order in a process of its own, more than once."""
+        """single-process: further orders, each in a process of its own, more than once."""
         if self._begin_arm("single-process"):
             runs = self.runs
-            orders = make_orders(len(runs.tasks), self.repeats, runs.seed)
+            orders = make_orders(runs.core, self.repeats, runs.seed)
             share = 0.4 * runs.workers.remaining_seconds() / len(orders)
-            for order in orders:
+            for order in () if self._is_proven_and_dear() else orders[2:]:  # two have run
                 runs.run_trial("single-process", [order * runs.count_passes(share)], share)
             self._run_lane_until_sure("single-process", share)
+
+    def _compare_seeds(self) -> None:
+        """Not an arm: whether new processes give other results for other seeds. Where one that is used again
+        gives others, a task runs again and again in it: what goes up and down is drawn there.
+        """
+        runs = self.runs
+        if runs.is_deterministic:
+            return
+        self.seed_use = compare_seeds(
+            (runs.tasks[number], task_run) for number, task_run in runs.expected.items()
+        )
+        if runs.judge_arm("single-process") is not True:
+            return
+        seconds = SEED_SHARE * runs.workers.remaining_seconds()
+        if missing := runs.list_replicates():
+            runs.run_trial("cold", [missing], seconds)
+        self.seed_use = compare_seeds(
+            (runs.tasks[number], task_run) for number, task_run in runs.reference.items()
+        )
+        if self.seed_use.constant and self.seed_use.n_pairs >= PAIRS:
+            runs.say("single-process: one task, again and again")
+            number = next(number for number, run in runs.reference.items() if run.status == "ok")
+            result = runs.run_trial("single-process", [(number,) * DRAWS], seconds)
+            results = [
+                task_run if task_run.outputs else task_run._replace(outputs=runs.reference[number].outputs)
+                for task_run in result.task_runs
+                if task_run.outputs or task_run.key == runs.reference[number].key
+            ]
+            self.drawn_parts = find_drawn_parts(results, self.seed_use.constant)
 
     def _measure_memory(self) -> None:
         """Not an arm: one process for long, its memory looked at after each task."""
@@ -204,7 +313,7 @@ class Experiment:
         if not self._begin_arm("baseline"):
             return
         runs, share = self.runs, 0.3 * self.runs.workers.remaining_seconds()
-        lanes = runs.make_lanes("baseline", share)
+        lanes = runs.make_lanes("baseline", share, numbers=coverage.select_for_baseline(runs))
         runs.run_trial("baseline", lanes, share)
         single = runs.tallies["single-process"]
         if single.n_compared and not single.n_differing:
@@ -228,7 +337,7 @@ class Experiment:
     def _run_isolated_fork(self) -> None:
         if self._begin_arm("isolated-fork"):
             runs, share = self.runs, 0.15 * self.runs.workers.remaining_seconds()
-            for order in make_orders(len(runs.tasks), 2, runs.seed):
+            for order in make_orders(runs.core, 1 if runs.is_start_dear else 2, runs.seed):
                 runs.run_trial("isolated-fork", [order], share)
             self._run_lane_until_sure("isolated-fork", share)
 
@@ -238,7 +347,7 @@ class Experiment:
         if not self._begin_arm("direct", skip_reason if runs.judge_arm("single-process") else ""):
             return
         share = 0.15 * runs.workers.remaining_seconds()
-        for order in make_orders(len(runs.tasks), 2, runs.seed):
+        for order in make_orders(runs.core, 2, runs.seed):
             runs.run_trial("direct", [order * 2], share)
         if self._missing_packages and tally.n_differing:
             names = ", ".join(self._missing_packages[:5])
@@ -259,11 +368,34 @@ class Experiment:
         runs, share = self.runs, 0.3 * self.runs.workers.remaining_seconds()
         skip_reason = "" if runs.native_threads > 1 else "the study's tasks have one thread of native code"
         if self._begin_arm("native-threads", skip_reason):
-            runs.run_trial("native-threads", [tuple(range(len(runs.tasks)))], share)
+            runs.run_trial("native-threads", [runs.core], share)
             self._run_lane_until_sure("native-threads", share)
 
     def _run_lane_until_sure(self, name: str, share: float) -> None:
         self.runs.repeat_until_sure(name, lambda lane: self.runs.run_trial(name, [lane], share))
+
+    def _run_more(self) -> None:
+        """More tasks, while nothing differs and that is not sure enough. A difference needs a reference."""
+        runs = self.runs
+        while (
+            {*REUSING} <= {*self._arm_names}
+            and not self._has_differences()
+            and coverage.run_more(runs, self._hang_seconds)
+        ):
+            pass
+        if runs.order_tally.n_differing > runs.tallies["single-process"].n_differing == 0:
+            self._run_reference()
+        runs.count_orders()
+
+    def _run_surroundings(self) -> None:
+        """Not an arm: the same tasks with another hash seed, locale, time zone, order of listings, clock."""
+        if "single-process" in self._arm_names and not self._has_differences():
+            self.runs.say("hash seed, locale, time zone, order of listings, clock: others")
+            self.axes = causes.find_axes(self.runs)
+
+    def _has_differences(self) -> bool:
+        tallies = self.runs.order_tally, *self.runs.tallies.values()
+        return any(tally.n_differing for tally in tallies)
 
     def _tell_apart(self) -> None:
         """cold differs from itself: for files that tasks leave, for its environment, or is it the model?"""
@@ -280,7 +412,8 @@ class Experiment:
                     return
 
 
-def _select_few(count: int) -> list[int]:
-    """Numbers of a few of `count` tasks, the first and the last among them."""
-    n_selected = min(count, FEW)
-    return sorted({round(index * (count - 1) / max(1, n_selected - 1)) for index in range(n_selected)})
+def _select_few(numbers: Sequence[int]) -> list[int]:
+    """A few of the numbers, the first and the last among them."""
+    last, n_selected = len(numbers) - 1, min(len(numbers), FEW)
+    places = {round(index * last / max(1, n_selected - 1)) for index in range(n_selected)}
+    return [numbers[place] for place in sorted(places)]

@@ -20,6 +20,7 @@ from modelops_dask.executors.messages import Answer
 from modelops_dask.executors.process import Call, Runner, RunnerLost
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.settings import Settings
+from modelops_dask.workers.local import environment as set_variables
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ProbeRequest:
     it. memory: collect garbage before memory is read. trace: uses of sources of chance; with lines (slow), by
     whatever line draws from the global generators. frozen: the sources answer the same in every process; but
     `shifted`, a kind or KIND@FILE:LINE of a Use, has another answer. files: contents that files are to have
-    before the start (None: no such file), as in ProbeResult.files_before.
+    before the start (None: no such file), as in ProbeResult.files_before. variables of the process,
+    besides the usual ones. reverses_listings of directories. clears: the folder is cleared before.
     """
 
     changes: bool = False
@@ -40,6 +42,9 @@ class ProbeRequest:
     frozen: bool = False
     shifted: str = ""
     files: dict[str, bytes | None] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    reverses_listings: bool = False
+    clears: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,19 +108,22 @@ def run(
 
     After timeout_seconds, start and all tasks together, the process and all that it started are killed; what
     it said before is kept. A task that fails does not end the run. threads of native code: as in
-    executors.Task. Global generators are seeded if settings.seed_globals says so. Raises BadInput: no wire
-    function, no environment.
+    executors.Task. Global generators are seeded if settings.seed_globals says so, those of the model if
+    bundle.reseeds does. Raises BadInput: no wire function, no environment.
     """
     deadline = time.monotonic() + timeout_seconds
-    probe = Probe(
-        venv.environment(bundle, settings).python,
-        bundle.path,
-        find_wire(bundle.path),
-        seed_globals=settings.seed_globals,
-        keep_pythonpath=settings.executor_environment == "image",
-        threads=threads,
-        numba_cache=Path(f"{bundle.path}.numba"),
-    )
+    python = venv.environment(bundle, settings).python
+    with set_variables(request.variables):
+        probe = Probe(
+            python,
+            bundle.path,
+            find_wire(bundle.path),
+            seed_globals=settings.seed_globals,
+            reseeds=bundle.reseeds,
+            keep_pythonpath=settings.executor_environment == "image",
+            threads=threads,
+            numba_cache=Path(f"{bundle.path}.numba"),
+        )
     return probe.execute(calls, request, deadline)
 
 

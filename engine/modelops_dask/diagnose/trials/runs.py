@@ -6,7 +6,7 @@ Does not choose what runs: experiment.py does.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -22,8 +22,10 @@ from modelops_dask.diagnose.verdict.tally import Tally
 from modelops_dask.diagnose.verdict.verdict import Fact
 from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.settings import Settings
+from modelops_dask.store.replicates import MANY_SETS, SOME_SEEDS
 
 SURE, SURE_ENOUGH = 0.99, 0.9  # confidence at which repeating ends, and below which nothing is called
+DEAR_SHARE = 0.02  # of the budget: where a start takes more, only what decides something is run
 ROUNDS = 5  # of repeating what is in doubt
 FEW = 4  # tasks of those in doubt, that are run anew
 AGAIN = 5  # times that the reference runs each of them, in each round
@@ -39,11 +41,16 @@ CONTROLS = {
     "threads": ("single-process", "direct"),
 }
 
+REUSING = ("single-process", "baseline")  # whose processes run more than one task
+
 Order = tuple[int, ...]
 
 
 class Runs:
-    """The trials of one experiment. `tallies` by arm; `reference` by number of the task in `tasks`."""
+    """The trials of one experiment. `tallies` by arm; `reference` by number of the task in `tasks`.
+
+    `core` are the numbers of those tasks that all arms run; one process in two orders runs more of them.
+    """
 
     def __init__(
         self,
@@ -56,15 +63,26 @@ class Runs:
         seed: int = 0,
         native_threads: int = 0,
         runners: int = 1,
+        is_deterministic: bool = False,
+        volatile: tuple[str, ...] = (),
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """native_threads of a task, runners that share a worker process's memory: as batches have them."""
+        """native_threads of a task, runners that share a worker process's memory: as batches have them.
+        is_deterministic: the study states that the seed does not count; volatile: outputs not to compare.
+        """
+        self.is_deterministic, self.volatile = is_deterministic, volatile
         self.workers, self.plan, self.bundle, self.settings = workers, plan, bundle, settings
         self.tasks, self.seed, self.native_threads, self.runners = tasks, seed, native_threads, runners
+        self.core = tuple(range(len(tasks)))
         self.say = say
         self.cold_seconds = 1.0  # of one task in a new process, its start included
+        self.start_seconds = 0.0  # of that, before the task begins
         self.reference: dict[int, TaskRun] = {}
+        self.left_out: set[int] = set()  # tasks that do not end
         self.tallies = {name: Tally(find_arm(name)) for name in NAMES}
+        self.ordered: dict[int, TaskRun] = {}  # the first result of a task in the first of two orders
+        self.order_tally = Tally(find_arm("single-process"))  # further ones, compared with the first
+        self._order_trials: list[tuple[Trial, TrialResult]] = []
         self.fresh: dict[int, TaskRun] = {}  # the first result of a task in an environment of its own
         self.fresh_tally = Tally(find_arm("fresh-venv"))  # further ones, compared with the first
         self.alone_tally = Tally(find_arm("cold"))  # where files were removed: compared among them
@@ -77,11 +95,29 @@ class Runs:
         self, name: str, lanes: Sequence[Order], seconds: float, hang_seconds: float = 0.0
     ) -> TrialResult:
         """Run lanes of an arm and count what differs. cold adds what the reference lacks."""
-        trial, result = self._run_lanes(name, lanes, seconds, hang_seconds)
-        self.tallies[name].add(
-            trial, result, self.reference, not self.workers.remaining_seconds(), learns=name == "cold"
-        )
+        is_cold = name == "cold"
+        expected = self.reference if is_cold else self.expected
+        trial, result = self._run_lanes(name, lanes, seconds, hang_seconds, expected=expected)
+        self.tallies[name].add(trial, result, expected, not self.workers.remaining_seconds(), learns=is_cold)
         return result
+
+    def run_order(self, order: Order, seconds: float, hang_seconds: float) -> TrialResult:
+        """Tasks in one process: compared with those of an earlier order, and with the reference once
+        count_orders() is called.
+        """
+        trial, result = self._run_lanes(
+            "single-process", [order], seconds, hang_seconds, expected=self.ordered
+        )
+        late = not self.workers.remaining_seconds()
+        self.order_tally.add(trial, result, self.ordered, late, learns=True)
+        self._order_trials.append((trial, result))
+        return result
+
+    def count_orders(self) -> None:
+        """Count the orders that have run as runs of single-process."""
+        late = not self.workers.remaining_seconds()
+        while self._order_trials:
+            self.tallies["single-process"].add(*self._order_trials.pop(0), self.reference, late)
 
     def run_fresh_trial(self, tasks: Sequence[int], seconds: float) -> None:
         """A new environment for each of these tasks: compared with the reference, and with one another."""
@@ -105,8 +141,9 @@ class Runs:
         repeat(order) runs the arm; the order is that of a lane that differed.
         """
         tally = self.tallies[name]
+        sure = SURE_ENOUGH if self.is_start_dear else SURE
         for _ in range(ROUNDS):
-            if not tally.n_differing or self.confidence_of(name) >= SURE or self.tallies["cold"].n_differing:
+            if not tally.n_differing or self.confidence_of(name) >= sure or self.tallies["cold"].n_differing:
                 return
             self.say(f"{name}: {tally.n_differing} of {tally.n_compared} results differ; once more")
             self.repeat_cold(tally.suspects)
@@ -118,8 +155,14 @@ class Runs:
         lanes: Sequence[Order],
         seconds: float,
         hang_seconds: float = 0.0,
+        *,
+        expected: Mapping[int, TaskRun] | None = None,
         clears: bool = False,
     ) -> tuple[Trial, TrialResult]:
+        """`seconds` are those of tasks: the start of a process comes on top. Differing outputs are returned,
+        and those of tasks that are not `expected` (default: the reference).
+        """
+        seconds += self.start_seconds
         arm = find_arm(name)
         hang = hang_seconds or self.hang_seconds
         settings = arm.isolate_settings(self.settings)
@@ -133,9 +176,13 @@ class Runs:
             lanes=tuple(lanes),
             seconds=min(seconds, self.workers.remaining_seconds()),
             busy_seconds=BUSY_SECONDS + self.cold_seconds,
-            expected={task: task_run.key for task, task_run in self.reference.items()},
+            expected={
+                task: task_run.key
+                for task, task_run in (self.reference if expected is None else expected).items()
+            },
             threads=arm.threads,
             clears=clears,
+            volatile=self.volatile,
             native_threads=1 if name == "native-threads" else self.native_threads,
             runners=self.runners,
             needed_bytes=int(1.25 * peak_bytes),
@@ -171,25 +218,58 @@ class Runs:
             positions[task_run.lane] += 1
 
     def leave_out(self, numbers: Collection[int]) -> None:
-        """Go on without these tasks; the others are numbered anew."""
-        remaining = [number for number in range(len(self.tasks)) if number not in numbers]
-        self.tasks = [self.tasks[number] for number in remaining]
-        task_runs = {new: self.reference.get(old) for new, old in enumerate(remaining)}
-        self.reference = {new: task_run._replace(task=new) for new, task_run in task_runs.items() if task_run}
+        """Go on without these tasks, as if they had not been run."""
+        self.core = tuple(number for number in self.core if number not in numbers)
+        self.left_out |= set(numbers)
+        for number in numbers:
+            self.reference.pop(number, None)
+            self.ordered.pop(number, None)
 
     # Lanes
 
-    def make_lanes(self, name: str, seconds: float, passes: int = 0) -> list[Order]:
+    def make_lanes(
+        self, name: str, seconds: float, passes: int = 0, numbers: Sequence[int] | None = None
+    ) -> list[Order]:
         """The same tasks in every lane of an arm, each in an order of its own, again and again."""
-        count = find_arm(name).lanes
+        count, numbers = find_arm(name).lanes, self.core if numbers is None else numbers
         passes = passes or self.count_passes(seconds)
-        return [order * passes for order in make_orders(len(self.tasks), 2 + count, self.seed)[2:]]
+        return [order * passes for order in make_orders(numbers, 2 + count, self.seed)[2:]]
+
+    def list_replicates(self) -> Order:
+        """Tasks that the reference lacks of the first sets, to have as many seeds in as many sets as it takes
+        to say that none counts.
+        """
+        by_set: dict[int, list[int]] = {}
+        for number, task in enumerate(self.tasks):
+            by_set.setdefault(task.set, []).append(number)
+        several = [numbers[:SOME_SEEDS] for numbers in by_set.values() if len(numbers) > 1][:MANY_SETS]
+        return tuple(number for numbers in several for number in numbers if number not in self.reference)
 
     def count_passes(self, seconds: float) -> int:
-        """How often a lane goes over the tasks: twice, or as long as it is useful and there is time."""
-        pace = len(self.tasks) * median(task_run.seconds for task_run in self.reference.values())
+        """How often a lane goes over the core: twice, or as long as it is useful and there is time."""
+        pace = len(self.core) * median(task_run.seconds for task_run in self.reference.values())
         useful = min(seconds, BUSY_SECONDS)
         return max(2, min(MOST_PASSES, int(useful / max(pace, 1e-6))))
+
+    @property
+    def expected(self) -> dict[int, TaskRun]:
+        """What arms are compared with: the reference, and where it lacks a task, its result in two orders
+        that agree.
+        """
+        if self.order_tally.n_differing:  # what agrees may be wrong in both
+            return self.reference
+        agreed = self.order_tally.by_task.keys() & self.ordered.keys()
+        return {task: self.ordered[task] for task in agreed} | self.reference
+
+    @property
+    def is_start_dear(self) -> bool:
+        """Whether the start of a process takes much of the budget."""
+        return self.start_seconds > DEAR_SHARE * self.workers.budget_seconds
+
+    def list_reused(self) -> set[int]:
+        """Tasks whose result after other tasks of the same process was compared."""
+        ordered = set(self.order_tally.by_task) if self.order_tally.reusing_tasks else set()
+        return ordered | self.tallies["single-process"].reusing_tasks
 
     @property
     def limit_bytes(self) -> int:
@@ -212,6 +292,8 @@ class Runs:
         if name == "cold":
             return confidence.MOST if tally.n_differing else 0.0
         others = [self.tallies[other] for other in CONTROLS.get(name, ())]
+        if name == "baseline":
+            others.append(self.order_tally)
         controls = [self.tallies["cold"], *(other for other in others if not other.n_differing)]
 
         def among(tasks: Sequence[int]) -> float:
@@ -222,14 +304,22 @@ class Runs:
                 sum(control.by_task[task] for control in controls for task in tasks),
             )
 
-        return max(among(range(len(self.tasks))), among(tally.suspects))
+        in_orders = 0.0
+        if name == "single-process" and tally.n_differing:
+            orders, cold = self.order_tally, self.tallies["cold"]
+            in_orders = confidence.of_difference(orders.n_differing, orders.n_compared, 0, cold.n_compared)
+        return max(among(list(tally.by_task)), among(tally.suspects), in_orders)
 
     def judge_arm(self, name: str) -> Fact:
         """Whether an arm differs; None when it cannot be judged, or too little of it was run."""
         tally = self.tallies[name]
         if tally.skip_reason or not tally.n_compared:
             return None
+        if name in REUSING and not (tally.reusing_tasks or tally.n_differing):
+            return None
+        if name == "single-process" and self.order_tally.n_differing > tally.n_differing == 0:
+            return None  # two orders differ, and no run of them from the reference
         if tally.n_differing:
             return True if self.confidence_of(name) >= SURE_ENOUGH else None
-        enough = 1 if name == "fresh-venv" else len(self.tasks) // 2
+        enough = 1 if name == "fresh-venv" else len(self.core) // 2
         return False if tally.n_compared >= enough else None

@@ -23,6 +23,7 @@ from modelops_dask.diagnose.verdict.comparison import TIMEOUT, RunKey, TaskRun, 
 from modelops_dask.executors import Executor, Task, create
 from modelops_dask.settings import Settings
 from modelops_dask.shape import runner_limit
+from modelops_dask.study.batch import Pieces
 
 JOURNAL = "journal"  # a file in the folder of the diagnosis
 MEET_SECONDS = 60.0  # that a lane waits for the others to have imported the model
@@ -34,10 +35,10 @@ KEPT, KEPT_BYTES = 8, 32 * 2**20  # outputs of so many tasks that differ are kep
 class Trial:
     """Lanes that begin together; a lane is numbers of `tasks`, which are (params, seed).
 
-    `threads`: lanes are threads of this worker's process. `clears`: the folder is cleared before each task.
-    No task is begun after `seconds`, nor after `busy_seconds` once a lane ran twice as many as there are. One
-    that takes longer than the settings' limit ends its lane, but not one of cold. Outputs are returned of
-    tasks whose key is not as in `expected`.
+    As in a study, many short tasks go to a process in one message. `threads`: lanes are threads of this
+    worker's process. `clears`: the folder is cleared before each task. No task is begun after `seconds`, nor
+    after `busy_seconds` once a lane ran each of its tasks twice. One that takes longer than the settings'
+    limit ends its lane, but not one of cold. Outputs are returned of tasks whose key is not as in `expected`.
     """
 
     settings: Settings
@@ -50,6 +51,7 @@ class Trial:
     expected: Mapping[int, RunKey] = field(default_factory=dict)
     threads: bool = False
     clears: bool = False
+    volatile: tuple[str, ...] = ()  # names of outputs that are not compared
     native_threads: int = 0
     runners: int = 1  # that share the worker's memory
     needed_bytes: int = 0
@@ -69,6 +71,7 @@ def run_trial(folder_name: str, trial: Trial) -> list[TaskRun]:
     clear(folder_name, trial.bundle, trial.settings)
     bundle, settings = enter(folder_name, trial.bundle, trial.settings)
     if trial.in_process:
+        os.chdir(bundle.path)  # as a runner; not where the command was typed
         _silence_output()
     if trial.threads:
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -101,32 +104,45 @@ def run_trial(folder_name: str, trial: Trial) -> list[TaskRun]:
         shared = start_executor() if trial.threads else None
         executors = [shared or start_executor() for _ in trial.lanes]
 
+        def make_task(number: int) -> Task:
+            params, seed = trial.tasks[number]
+            return Task(
+                bundle=bundle,
+                entrypoint=trial.entrypoint,
+                params=params,
+                seed=seed,
+                threads=trial.native_threads,
+                needed_bytes=trial.needed_bytes,
+            )
+
         def run_lane(number: int) -> None:
             try:
-                for position, task_number in enumerate(trial.lanes[number]):
-                    twice = position >= 2 * len(trial.tasks)
-                    if time.monotonic() - began > (trial.busy_seconds if twice else trial.seconds):
+                lane, n_ended = trial.lanes[number], 0
+                n_twice = 2 * len(set(lane))
+                # A worker that the model ends must not take the results of earlier tasks along.
+                single = trial.clears or trial.in_process
+                pieces = Pieces(iter(lane), trial.seconds, single)
+                while piece := pieces.take():
+                    passed_seconds = time.monotonic() - began
+                    if n_ended and passed_seconds > (
+                        trial.busy_seconds if n_ended >= n_twice else trial.seconds
+                    ):
                         return
-                    if trial.clears and position:
+                    if trial.clears and n_ended:
                         clear(folder_name, trial.bundle, trial.settings)
-                    params, seed = trial.tasks[task_number]
-                    task = Task(
-                        bundle=bundle,
-                        entrypoint=trial.entrypoint,
-                        params=params,
-                        seed=seed,
-                        threads=trial.native_threads,
-                        needed_bytes=trial.needed_bytes,
-                    )
-                    task_run = output_filter.filter(
-                        record_outcome(number, task_number, executors[number].run(task))
-                    )
-                    note(task_run)
-                    if task_run.reason == TIMEOUT and settings.executor_type != "cold":
-                        return  # the next might wait for the same
-                    if position == 0:  # the model is imported: from here on they run side by side
+                    outcomes = executors[number].run_all([make_task(task_number) for task_number in piece])
+                    pieces.record(len(piece), time.monotonic() - began - passed_seconds)
+                    for task_number, outcome in zip(piece, outcomes, strict=True):
+                        task_run = output_filter.filter(
+                            record_outcome(number, task_number, outcome, trial.volatile)
+                        )
+                        note(task_run)
+                        if task_run.reason == TIMEOUT and settings.executor_type != "cold":
+                            return  # the next might wait for the same
+                    if not n_ended:  # the model is imported: from here on they run side by side
                         with suppress(threading.BrokenBarrierError):
                             meeting.wait(MEET_SECONDS)
+                    n_ended += len(piece)
             finally:
                 meeting.abort()
 

@@ -14,7 +14,7 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.diagnose.causes import packages
 from modelops_dask.diagnose.trials import probe as probes
 from modelops_dask.diagnose.trials.probe import ProbeRequest, ProbeResult
-from modelops_dask.diagnose.trials.work_folder import enter
+from modelops_dask.diagnose.trials.work_folder import clear, enter
 from modelops_dask.environments import venv
 from modelops_dask.executors.process import Call
 from modelops_dask.settings import Settings
@@ -56,6 +56,8 @@ def run_probe(
     threads: int,
 ) -> ProbeResult:
     """probe.run() on this worker."""
+    if request.clears:
+        clear(folder_name, bundle, settings)
     bundle, settings = enter(folder_name, bundle, settings)
     return probes.run(bundle, settings, calls, request, timeout_seconds=timeout_seconds, threads=threads)
 

@@ -32,6 +32,7 @@ LOOK_SECONDS = 0.5  # between looks at whether the worker is still there
 START_SECONDS = 120.0  # that a new worker may take, on a busy machine
 LEAVE_SECONDS = 5.0  # to remove what was written
 ANSWER_SECONDS = 10.0  # to fetch a result that is there
+GRACE_SHARE = 0.03  # of the budget, at most, that each of the two takes when the deadline has come
 
 
 class OutOfTime(Exception):
@@ -79,6 +80,7 @@ class TrialWorkers:
     def __init__(self, client: "Client", budget_seconds: float, stopped: Callable[[], bool]) -> None:
         self._client = client
         self._is_stopped = stopped
+        self.budget_seconds = budget_seconds
         self.started = time.monotonic()
         self.deadline = self.started + budget_seconds
         self._folder_name = uuid.uuid4().hex
@@ -92,7 +94,11 @@ class TrialWorkers:
         if self._running:
             self._end(*self._running)
         with suppress(OutOfTime, TimeoutError, WorkerLost, ClusterFailed, OSError):
-            self._call(LEAVE_SECONDS, work_folder.leave, grace_seconds=self.elapsed_seconds() + LEAVE_SECONDS)
+            grace_seconds = self._grace(LEAVE_SECONDS)
+            self._call(grace_seconds, work_folder.leave, grace_seconds=self.elapsed_seconds() + grace_seconds)
+
+    def _grace(self, seconds: float) -> float:
+        return max(1.0, min(seconds, GRACE_SHARE * self.budget_seconds))
 
     def elapsed_seconds(self) -> float:
         """Seconds since the start."""
@@ -122,8 +128,9 @@ class TrialWorkers:
             ending = "lost"
         seconds = time.monotonic() - began
         if ending != "done":
+            grace_seconds = self._grace(ANSWER_SECONDS)
             try:
-                task_runs = self._call(ANSWER_SECONDS, read_journal, grace_seconds=ANSWER_SECONDS)
+                task_runs = self._call(grace_seconds, read_journal, grace_seconds=grace_seconds)
             except (OutOfTime, TimeoutError, WorkerLost):
                 task_runs = []
         return TrialResult(tuple(task_runs), ending, seconds)

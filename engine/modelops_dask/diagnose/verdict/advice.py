@@ -20,8 +20,11 @@ EXECUTORS = {  # what each isolation preset states of `executor`
 
 
 def recommend_preset(verdict: str, facts: Mapping[str, Fact], too_big: bool = False) -> str:
-    """The preset that lives with the cause; for a model that differs by itself there is none but baseline."""
-    if verdict == "process-reuse":
+    """The preset that lives with the cause; for a model that differs by itself there is none but baseline.
+
+    Where the cause is not known, it is the safest isolation: a process for each task.
+    """
+    if verdict in ("process-reuse", "inconclusive"):
         return "isolated-fork" if facts.get("fork") is False else "cold"
     if verdict == "memory" and too_big:
         return "memory-heavy"

@@ -9,7 +9,7 @@ Bytes decide; tables and JSON are only read to say where. Does not judge what a 
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -53,19 +53,20 @@ class TaskRun(NamedTuple):
         return self.status != "ok" and self.reason in OF_MEMORY
 
 
-def record_outcome(lane: int, task: int, outcome: Outcome) -> TaskRun:
-    """A TaskRun with what an outcome is compared by, and with its outputs."""
+def record_outcome(lane: int, task: int, outcome: Outcome, volatile: Collection[str] = ()) -> TaskRun:
+    """A TaskRun with what an outcome is compared by, and with its outputs, but for the volatile ones."""
+    outputs = {name: data for name, data in outcome.outputs.items() if name not in volatile}
     return TaskRun(
         lane=lane,
         task=task,
         status=outcome.status,
         reason=outcome.reason,
         error=outcome.error.strip().rpartition("\n")[2][:1000],
-        digests=digest_outputs(outcome.outputs),
+        digests=digest_outputs(outputs),
         seconds=outcome.seconds,
         peak_bytes=outcome.peak_bytes,
         limit_bytes=outcome.limit_bytes,
-        outputs=outcome.outputs,
+        outputs=outputs,
     )
 
 
@@ -75,7 +76,7 @@ def digest_outputs(outputs: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def find_example(task: str, expected: TaskRun, actual: TaskRun) -> Example:
-    """Where two runs of a task that do not agree differ first."""
+    """Where two runs of a task that do not agree differ: of tables and JSON, where they differ most."""
     if (expected.status, expected.reason) != (actual.status, actual.reason):
         return Example(
             task=task,
@@ -148,8 +149,8 @@ def _compare_tables(task: str, output: str, expected: pa.Table, actual: pa.Table
         return build_example("different", ", ".join(names), ", ".join(others))
     if expected.num_rows != actual.num_rows:
         return build_example("different", f"{expected.num_rows} rows", f"{actual.num_rows} rows")
-    first: tuple[str, int, object, object] | None = None
-    largest = 0.0
+    largest: tuple[str, int, object, object] | None = None
+    relative = -1.0
     for name in dict.fromkeys(expected.column_names):
         expected_column, actual_column = expected[name], actual[name]
         if expected_column.equals(actual_column):
@@ -157,15 +158,15 @@ def _compare_tables(task: str, output: str, expected: pa.Table, actual: pa.Table
         are_equal = _equal_rows(expected_column, actual_column)
         for row in [row for row, is_equal in enumerate(are_equal) if not is_equal]:
             expected_value, actual_value = expected_column[row].as_py(), actual_column[row].as_py()
-            first = first or (name, row, expected_value, actual_value)
-            largest = max(largest, _relative_difference(expected_value, actual_value))
-    if first is None:
+            difference = _relative_difference(expected_value, actual_value)
+            if difference > relative:
+                relative, largest = difference, (name, row, expected_value, actual_value)
+    if largest is None:
         return build_example("different", "a table", "the same table in other bytes")
-    column, row, expected_value, actual_value = first
-    kind = "rounding" if largest <= ROUNDING else "different"
-    relative = largest if math.isfinite(largest) else None
+    column, row, expected_value, actual_value = largest
+    kind = "rounding" if relative <= ROUNDING else "different"
     example = build_example(kind, expected_value, actual_value)
-    return replace(example, column=column, row=row, relative=relative)
+    return replace(example, column=column, row=row, relative=relative if math.isfinite(relative) else None)
 
 
 def _equal_rows(left: pa.ChunkedArray, right: pa.ChunkedArray) -> list[bool]:
@@ -193,8 +194,10 @@ def _compare_json(task: str, output: str, expected: object, actual: object) -> E
             found="the same JSON in other bytes",
             kind="different",
         )
-    path, expected_value, actual_value = differences[0]
-    largest = max(_relative_difference(left, right) for _, left, right in differences)
+    path, expected_value, actual_value = max(
+        differences, key=lambda difference: _relative_difference(*difference[1:])
+    )
+    largest = _relative_difference(expected_value, actual_value)
     return Example(
         task=task,
         output=output,

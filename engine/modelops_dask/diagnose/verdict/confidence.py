@@ -1,6 +1,7 @@
 """How sure a difference is, and how sure that there is none.
 
 Counts of differing comparisons, in an arm and in what it is compared with -> a number in [0, 1]
+Different tasks that agree, of all tasks of the study -> a number in [0, 1]
 
 Fisher's exact test, one-sided: R. A. Fisher, "The Design of Experiments" (1935), chapter 2.
 """
@@ -8,7 +9,8 @@ Fisher's exact test, one-sided: R. A. Fisher, "The Design of Experiments" (1935)
 from math import comb
 
 MOST = 0.999  # nothing here is ever certain
-RARE = 0.1  # the share of comparisons that a bug touches at least, which healthy speaks of
+RARE = 0.1  # the share of a study's tasks that a bug touches at least, which healthy speaks of
+STATED = 0.95  # confidence below which nothing is called healthy
 
 
 def of_difference(differing: int, compared: int, control_differing: int, control: int) -> float:
@@ -24,6 +26,20 @@ def of_difference(differing: int, compared: int, control_differing: int, control
     return min(MOST, 1 - tail / comb(total, in_all))
 
 
-def of_healthy(compared: int) -> float:
-    """How likely a bug that touches one in ten comparisons would have been seen in so many."""
-    return min(MOST, 1 - (1 - RARE) ** compared)
+def of_healthy(compared: int, total: int) -> float:
+    """How likely a bug that touches one in ten of `total` tasks touches one of the `compared` different ones.
+
+    Running a task again does not count: it would not show what other parameters do.
+    """
+    touched = max(1, round(RARE * total))
+    return min(MOST, 1 - comb(total - touched, compared) / comb(total, compared)) if total else 0.0
+
+
+def of_equal_pairs(pairs: int) -> float:
+    """How unlikely it is that the results of so many pairs of seeds agree by chance, if half of all do."""
+    return min(MOST, 1 - 0.5**pairs)
+
+
+def n_tasks_needed(total: int) -> int:
+    """The fewest different tasks whose agreement is healthy with STATED confidence."""
+    return next((count for count in range(total) if of_healthy(count, total) >= STATED), total)

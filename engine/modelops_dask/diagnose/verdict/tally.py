@@ -21,8 +21,9 @@ class Tally:
     """The counts of one arm.
 
     `by_task` and `differing_by_task` count comparisons, `out_of_memory` those where one of the two ended for
-    want of memory; `workers_lost` under a task are among those that differ. `first` is the difference with
-    the fewest tasks before it: those tasks, and the run that differs.
+    want of memory; `workers_lost` under a task are among those that differ. `reusing_tasks` were compared
+    after other tasks of the same process. `first` is the difference with the fewest tasks before it: those
+    tasks, and the run that differs.
     """
 
     arm: Arm
@@ -36,6 +37,7 @@ class Tally:
     peak_bytes: int = 0
     by_task: Counter[int] = field(default_factory=Counter)
     differing_by_task: Counter[int] = field(default_factory=Counter)
+    reusing_tasks: set[int] = field(default_factory=set)
     first: tuple[TaskOrder, TaskRun] | None = None
     differing_lanes: list[TaskOrder] = field(default_factory=list)
     skip_reason: str = ""  # it was not run, or cannot be judged
@@ -90,6 +92,8 @@ class Tally:
             self.n_out_of_memory += 1
             return
         self.by_task[task_run.task] += 1
+        if before:
+            self.reusing_tasks.add(task_run.task)
         if differs:
             self.differing_by_task[task_run.task] += 1
             if self.first is None or len(before) < len(self.first[0]):

@@ -18,16 +18,20 @@ FACTS = {
     "fresh": "two runs that share nothing, not even an environment, differ",
     "cold": "two runs with a new interpreter for each task differ (cold)",
     "venv": "the cached environment gives other results than a new one (cold, fresh-venv)",
+    "seed": "replicates with different seeds are equal in new processes; not where the study states that",
     "reuse": "a process that ran other tasks before gives other results (single-process)",
     "concurrency": "processes side by side give other results (baseline, cold-concurrent), alone they do not",
+    "few": "too few different tasks were compared to be sure that none differs",
     "fork": "a fork of the imported model gives other results (isolated-fork)",
     "direct": "the Dask worker's own process gives other results (direct)",
     "threads": "threads give other results (threads, native-threads)",
     "memory": "a process grows from task to task, or a task needs more memory than it may have",
+    "surroundings": "results depend on the order of directory listings, or on the clock",
 }
 VERDICTS = (
     "healthy",
     "model-nondeterministic",
+    "seed-unused",
     "process-reuse",
     "shared-process",
     "cached-environment",
@@ -40,12 +44,14 @@ VERDICTS = (
 OPEN = {
     "fresh": "cached-environment: no two runs in new environments were compared",
     "venv": "cached-environment: it was not compared with a new environment",
-    "reuse": "process-reuse: no process that ran other tasks before was compared",
-    "concurrency": "concurrency: nothing ran side by side that tells it from the rest",
+    "seed": "seed-unused: too few replicates with different seeds were compared in new processes",
+    "reuse": "process-reuse: no process that had run other tasks was compared",
+    "concurrency": "concurrency: no processes side by side, each with several tasks, were compared",
     "fork": "forking: isolated-fork was not compared",
     "direct": "shared-process: direct was not compared",
     "threads": "threads: nothing ran in threads of one process",
     "memory": "memory: too few tasks ran in one process to see it grow",
+    "surroundings": "hash seed, locale, time zone, order of directory listings, clock: no others were tried",
 }
 DIFFERS = frozenset({True})
 SAME = frozenset({False})
@@ -66,6 +72,16 @@ class VerdictRule:
         return all(facts.get(name) in allowed for name, allowed in self.facts.items())
 
 
+NOTHING_DIFFERS = {
+    "cold": SAME,
+    "seed": NOT_SEEN,
+    "reuse": SAME,
+    "concurrency": SAME,
+    "fork": NOT_SEEN,
+    "direct": NOT_SEEN,
+    "venv": NOT_SEEN,
+    "surroundings": NOT_SEEN,
+}
 TABLE = (
     VerdictRule(
         {"failing": DIFFERS},
@@ -103,6 +119,11 @@ TABLE = (
         ("fresh-venv", "cold"),
     ),
     VerdictRule(
+        {"cold": SAME, "seed": DIFFERS},
+        "seed-unused",
+        "chance does not come from the seed: replicates with different seeds are equal in new processes",
+    ),
+    VerdictRule(
         {"cold": SAME, "reuse": DIFFERS},
         "process-reuse",
         "results depend on which tasks the process ran before",
@@ -133,20 +154,23 @@ TABLE = (
         ("single-process", "cold"),
     ),
     VerdictRule(
+        {"cold": SAME, "surroundings": DIFFERS},
+        "model-nondeterministic",
+        "results depend on the machine or the day: the same parameters and seed do not decide them",
+    ),
+    VerdictRule(
         {"cold": SAME, "reuse": SAME, "concurrency": SAME, "direct": NOT_SEEN, "fork": DIFFERS},
         "inconclusive",
-        "only forks differ: the model is not safe to fork; use baseline",
+        "only forks differ: the model is not safe to fork",
         ("isolated-fork", "cold"),
     ),
     VerdictRule(
-        {
-            "cold": SAME,
-            "reuse": SAME,
-            "concurrency": SAME,
-            "fork": NOT_SEEN,
-            "direct": NOT_SEEN,
-            "venv": NOT_SEEN,
-        },
+        NOTHING_DIFFERS | {"few": DIFFERS},
+        "inconclusive",
+        "nothing differs, but too few different tasks were compared to call it healthy",
+    ),
+    VerdictRule(
+        NOTHING_DIFFERS,
         "healthy",
         "all that was run gives the same results",
     ),

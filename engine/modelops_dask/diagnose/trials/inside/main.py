@@ -1,6 +1,6 @@
 """The process of a probe: runs tasks one after another, and reports what the request asks for.
 
-    python main.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS
+    python main.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS
     (calls, request) -> ready -> an answer and the resident memory for each task -> what was requested
 
 A runner with more to say: its functions, messages and end are executors/runner.py's. Does not limit its time:
@@ -42,7 +42,7 @@ def _import_engine(*names: str) -> list[Any]:
     return modules
 
 
-def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: bool) -> int:
+def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds: bool, reseeds: bool) -> int:
     """Run the calls of the request on the socket, report what it asks for, and end."""
     calls, request = _read_request(socket_fd)
     (messages,) = _import_engine("executors.messages")
@@ -56,6 +56,9 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
         output.flush()
         connection.send_frame(messages.pack(messages.START, json.dumps(message), *contents))
 
+    if request["reverses_listings"]:
+        (listings,) = _import_engine("diagnose.trials.inside.listings")
+        listings.reverse_listings()
     trace: Any = None
     changes: Any = None
     if request["trace"] or request["frozen"]:
@@ -68,7 +71,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     if request["frozen"]:
         runner.seeding.seed_globals(4242 + (request["shifted"] == "random"))
     try:
-        wire = runner.load_model(bundle, reference, seeds)
+        wire, generators = runner.load_model(bundle, reference, seeds, reseeds)
     except BaseException as error:
         send("failed")
         connection.send(messages.START, runner.failed_answer(error))
@@ -80,6 +83,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, seeds: b
     def call(task_call: tuple) -> Any:
         if seeds:
             runner.seeding.seed_globals(task_call[2])
+        if generators:
+            generators.seed(task_call[2])
         memory.lift()  # each is measured: how long a task took must not decide what is allocated after it
         return runner.call(wire, *task_call, memory)
 
@@ -154,4 +159,13 @@ def _read_resident_bytes() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "1"))
+    sys.exit(
+        main(
+            int(sys.argv[1]),
+            int(sys.argv[2]),
+            sys.argv[3],
+            sys.argv[4],
+            seeds=sys.argv[5] == "1",
+            reseeds=sys.argv[7] == "1",
+        )
+    )

@@ -1,0 +1,52 @@
+"""What is said of replicates that are equal, and of those that differ against what a study states.
+
+Variation (replicates.py) -> a warning of the whole study, or notes on single sets and outputs
+"""
+
+from modelops_dask.store.replicates import SOME_SEEDS, Variation
+
+_SHOWN = 3  # sets
+
+
+def describe_warning(variation: Variation, deterministic: bool) -> str:
+    """What is wrong with how replicates vary; "" if nothing is, or too few have ended to say so.
+
+    Args:
+        variation: As far as it was compared.
+        deterministic: What the study file states of its model.
+    """
+    varying = ", ".join(name for name, output in variation.outputs.items() if output.varies)
+    if deterministic and varying:
+        return (
+            "Warning: the study file states deterministic: true, but replicates differ in "
+            f"{varying}. Remove that line, or list outputs such as time stamps under `volatile`."
+        )
+    if deterministic or not variation.is_seed_unused:
+        return ""
+    n_sets = max(len(output.constant_sets) for output in variation.outputs.values())
+    return (
+        f"Warning: replicates are equal. Each of {n_sets:,} parameter sets has the same "
+        f"{', '.join(variation.outputs)} for all of its seeds, so chance does not come from the seed. Draw "
+        "from generators that are made from the seed that the wire function is given. If the model has no "
+        "chance, state deterministic: true in the study file."
+    )
+
+
+def describe_constant_outputs(variation: Variation, deterministic: bool) -> list[str]:
+    """Notes on outputs that are equal in some sets, or in all, while others vary."""
+    if deterministic or not any(output.varies for output in variation.outputs.values()):
+        return []
+    notes = []
+    for name, output in variation.outputs.items():
+        constant = sorted(n for n, n_seeds in output.constant_sets.items() if n_seeds >= SOME_SEEDS)
+        if not constant:
+            continue
+        if not output.varies:
+            notes.append(f"Output {name} is the same for all seeds of a set, in every set; others vary.")
+            continue
+        examples = ", ".join(map(str, constant[:_SHOWN])) + (", …" if len(constant) > _SHOWN else "")
+        notes.append(
+            f"Output {name} is the same for all seeds in {len(constant):,} of {output.n_sets:,} parameter "
+            f"sets ({examples}). That is right where, for instance, an epidemic always dies out."
+        )
+    return notes

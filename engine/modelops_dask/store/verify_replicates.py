@@ -1,0 +1,211 @@
+"""The part of verify.py that compares replicates: where all seeds give the same, chance is not from them.
+
+Tasks + StoredAttempts -> for each output, the sets in which it varies and those in which it does not -> notes
+
+Digests tell what is equal. Where they differ, contents are read until an output is known to vary by more than
+its task's own seed and replicate, as a column or in JSON.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modelops_dask.store.verify_parts import StoredAttempts
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
+
+MANY_SETS, SOME_SEEDS, MANY_SEEDS = (
+    3,
+    3,
+    10,
+)  # three sets of three seeds, or ten seeds in one: see docs/studies.md
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Of an ok task: what its row says but for the outputs, and where that is."""
+
+    seed: int
+    replicate: int
+    digest: bytes
+    output_digests: dict[str, bytes] | None
+    place: tuple[int, int, int]  # file, row group, row
+
+
+@dataclass
+class _Sets:
+    """Of an output: seeds of each set that was compared, and the sets in which it varies."""
+
+    seeds: dict[int, int] = field(default_factory=dict)
+    varying: set[int] = field(default_factory=set)
+
+
+def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, report: Report) -> None:
+    """Note in the report which outputs are equal for all seeds of a set, and a warning if that is everything.
+
+    A study that is stated to be deterministic is warned of when it is not.
+    """
+    sets_by_output = _Comparison(reader, ledger, tasks.volatile).compare(tasks)
+    constant = {
+        name: {number: seeds for number, seeds in sets.seeds.items() if number not in sets.varying}
+        for name, sets in sets_by_output.items()
+    }
+    varying = [name for name, sets in sets_by_output.items() if sets.varying]
+    if tasks.deterministic:
+        if varying:
+            report.warning = (
+                "Warning: the study file states deterministic: true, but replicates differ in "
+                f"{', '.join(varying)}. Remove that line, or list outputs such as time stamps under "
+                "`volatile`."
+            )
+        return
+    report.equal_replicates = {
+        name: sorted(n for n, seeds in sets.items() if seeds >= SOME_SEEDS) for name, sets in constant.items()
+    }
+    if not varying:
+        counts: dict[int, int] = defaultdict(int)
+        for sets in constant.values():
+            for number, seeds in sets.items():
+                counts[number] = max(counts[number], seeds)
+        many = sum(seeds >= SOME_SEEDS for seeds in counts.values()) >= MANY_SETS
+        if many or max(counts.values(), default=0) >= MANY_SEEDS:
+            report.warning = (
+                f"Warning: replicates are equal. Each of {len(counts):,} parameter sets has the same "
+                f"{', '.join(constant)} for all of its seeds, so chance does not come from the seed: see "
+                "Replicates that are equal in docs/studies.md"
+            )
+        return
+    for name, numbers in report.equal_replicates.items():
+        if not numbers:
+            continue
+        where = f"in {len(numbers):,} of {len(sets_by_output[name].seeds):,} sets, such as {numbers[0]}"
+        report.notes.append(f"output {name} is the same for all seeds {where}, while others vary")
+
+
+class _Comparison:
+    """Compares each ok task of a set with the first one."""
+
+    def __init__(self, reader: StoreReader, ledger: StoredAttempts, volatile: frozenset[str]) -> None:
+        self._reader, self._ledger, self._volatile = reader, ledger, volatile
+        self._proven: set[str] = set()  # outputs that were seen to vary by more than seeds and replicates
+        self._file: tuple[int, pq.ParquetFile] | None = None
+        self._group: tuple[tuple[int, int], pa.Table] | None = None
+
+    def compare(self, tasks: Tasks) -> dict[str, _Sets]:
+        """By name of output, in order."""
+        first: dict[int, _Row] = {}
+        seeds: dict[int, set[int]] = defaultdict(set)
+        varying: dict[int, set[str]] = defaultdict(set)
+        names: set[str] = set()
+        for number, row in self._rows(tasks):
+            one = first.setdefault(number, row)
+            is_new = row.seed not in seeds[number]
+            seeds[number].add(row.seed)
+            if one is row or not is_new or one.digest == row.digest:
+                continue
+            differing = self._find_differing(one, row, names)
+            varying[number] |= {
+                name
+                for name in differing - varying[number]
+                if name in self._proven or self._differs(one, row, name)
+            }
+        compared = {number: len(seen) for number, seen in seeds.items() if len(seen) > 1}
+        if compared and not names:
+            names |= self._read(first[min(compared)]).keys() - self._volatile
+        return {
+            name: _Sets(dict(compared), {n for n, of_set in varying.items() if name in of_set})
+            for name in sorted(names)
+        }
+
+    def _rows(self, tasks: Tasks) -> Iterator[tuple[int, _Row]]:
+        """The ok row that counts of each task, file by file, without its outputs."""
+        places: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
+        for number, replicate in tasks.all():
+            file, group, row_number = self._ledger.place[number, replicate].tolist()
+            if file >= 0:
+                places[file, group].append((row_number, number, replicate))
+        for (file, group), entries in sorted(places.items()):
+            parquet = self._open(file)
+            columns = [n for n in ("seed", "digest", "output_digests") if n in parquet.schema_arrow.names]
+            rows = parquet.read_row_group(group, columns=columns, use_threads=False).to_pylist()
+            for row_number, number, replicate in sorted(entries):
+                row = rows[row_number]
+                digests = row.get("output_digests")
+                yield (
+                    number,
+                    _Row(
+                        seed=row["seed"],
+                        replicate=replicate,
+                        digest=row["digest"],
+                        output_digests=None if digests is None else dict(digests),
+                        place=(file, group, row_number),
+                    ),
+                )
+
+    def _find_differing(self, one: _Row, other: _Row, names: set[str]) -> set[str]:
+        """The outputs whose bytes differ; all names are added to `names`."""
+        if one.output_digests is None or other.output_digests is None:
+            contents, others = self._read(one), self._read(other)
+        else:
+            contents, others = one.output_digests, other.output_digests
+        all_names = (contents.keys() | others.keys()) - self._volatile
+        names |= all_names
+        return {name for name in all_names if contents.get(name) != others.get(name)}
+
+    def _differs(self, one: _Row, other: _Row, name: str) -> bool:
+        """Whether an output differs by more than what the tasks are."""
+        values = [_parse(self._read(row).get(name, b"")) for row in (one, other)]
+        if _is_same(values[0], values[1], one, other):
+            return False
+        self._proven.add(name)
+        return True
+
+    def _read(self, row: _Row) -> dict[str, bytes]:
+        file, group, row_number = row.place
+        if self._group is None or self._group[0] != (file, group):
+            table = self._open(file).read_row_group(group, columns=["outputs"], use_threads=False)
+            self._group = (file, group), table
+        return dict(self._group[1]["outputs"][row_number].as_py())
+
+    def _open(self, file: int) -> pq.ParquetFile:
+        if self._file is None or self._file[0] != file:
+            self._file = file, self._reader.parquet(f"parts/{self._ledger.files[file]}")
+        return self._file[1]
+
+
+def _parse(data: bytes) -> Any:
+    """A table by its columns, JSON as values, anything else as it is."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        pass
+    for read in (pq.read_table, lambda source: pa.ipc.open_stream(source).read_all(), _read_ipc_file):
+        try:
+            return read(pa.BufferReader(data)).to_pydict()
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+    return data
+
+
+def _read_ipc_file(source: pa.BufferReader) -> pa.Table:
+    return pa.ipc.open_file(source).read_all()
+
+
+def _is_same(value: Any, other: Any, row: _Row, other_row: _Row) -> bool:
+    """Whether two values are equal, or each is its own task's seed, or each its own replicate."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(
+            _is_same(value[key], other[key], row, other_row) for key in value
+        )
+    if isinstance(value, list) and isinstance(other, list):
+        pairs = zip(value, other, strict=False)
+        return len(value) == len(other) and all(_is_same(*pair, row, other_row) for pair in pairs)
+    if type(value) is type(other) and (value == other or (value != value and other != other)):
+        return True
+    is_seed = [str(item) == str(of.seed) for item, of in ((value, row), (other, other_row))]
+    is_replicate = type(value) is int and (value, other) == (row.replicate, other_row.replicate)
+    return type(value) is type(other) and (all(is_seed) or is_replicate)
