@@ -31,7 +31,7 @@ from modelops_dask.executors.process import HASH_SEED, THREAD_VARIABLES
 from modelops_dask.plan import spec as specs
 from modelops_dask.store.checks import describe
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import winners
+from modelops_dask.store.fold import read_generations, winners
 from modelops_dask.store.requests import plan_of
 from modelops_dask.study.drive import SILENT
 from mops_helm.study import studies, verification
@@ -382,7 +382,7 @@ def count_wrong(store: Store, bundle: Path, model: Model, folder: Path) -> int:
         check=True,
     )
     stored = {}
-    for winner in winners(store, plan, ["outputs"]):
+    for winner in winners(store, plan, ["outputs"], read_generations(store, plan)):
         stored |= dict(zip(winner.tasks.tolist(), winner.table["outputs"].to_pylist(), strict=True))
     volatile = json.loads(model.volatile)
     n_wrong = 0

@@ -95,14 +95,6 @@ retry = click.option(
     help="Try tasks of these states again: failed,poisoned.",
 )
 
-redo = click.option(
-    "--redo",
-    metavar="TASKS",
-    default="",
-    callback=check_redo,
-    help="Replace results that are there: executor=KIND (those that it made), SET/REPLICATE,… or all.",
-)
-
 check = click.option(
     "--check",
     "n_checks",
@@ -111,6 +103,14 @@ check = click.option(
     default=3,
     show_default=True,
     help="At the end, run N tasks again, each alone in a new process, and compare; 0: none.",
+)
+
+redo = click.option(
+    "--redo",
+    metavar="TASKS",
+    default="",
+    callback=check_redo,
+    help="Replace results that are there: executor=KIND (those that it made), SET/REPLICATE,… or all.",
 )
 
 sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="One value, as in helm.")

@@ -107,7 +107,7 @@ def test_tasks_that_others_changed_are_told_apart_by_what_is_stored(files, study
     study(extra=lambda task: b"polluted" if task.set == 2 else b"")
     report, findings = found(files, Model())
     assert findings == [("ORDER", "2/0"), ("ORDER", "2/1")] and report.changed == {"isolated_warm": 2}
-    assert "changed by tasks before it" in report.findings[-1].message and not report.equal_replicates
+    assert "changed by tasks before it" in report.findings[-1].message and not report.equal_alone
 
 
 def test_what_is_stored_may_be_right_where_another_order_is_not(files, study):
@@ -193,7 +193,7 @@ def test_isolation_that_would_make_replicates_equal_is_noticed(files, study):
             return [self.alone(task) for task in tasks]
 
     report, findings = found(files, Constant())
-    assert {code for code, _ in findings[1:]} == {"ORDER"} and report.equal_replicates
+    assert {code for code, _ in findings[1:]} == {"ORDER"} and report.equal_alone
 
 
 def test_a_difference_that_the_run_found_counts_while_its_row_does(files, study):

@@ -106,8 +106,8 @@ def plan(
     help="Use the workers of a Dask scheduler, such as tcp://HOST:8786.",
 )
 @options.retry
-@options.redo
 @options.check
+@options.redo
 @click.option(
     "--progress",
     "progress_format",
@@ -128,8 +128,8 @@ def run(
     store: str | None,
     scheduler: str,
     retry: Sequence[str],
-    redo: str,
     n_checks: int,
+    redo: str,
     progress_format: "ProgressFormat",
     output: OutputFormat,
 ) -> None:
@@ -159,8 +159,8 @@ def run(
                 workers,
                 watcher=progress.watch_with(reporter),
                 retry=retry,
-                redo=redo,
                 n_checks=n_checks,
+                redo=redo,
             )
         except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
             same_command = " ".join(filter(None, (command, command_line.format_flags([("--redo", redo)]))))

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     help="Where results are kept, as pods see it.  [default: NAME-DIGEST in studies.store of the release]",
 )
 @options.retry
-@options.redo
 @options.check
+@options.redo
 @click.option("--watch", is_flag=True, help="Follow it, and end with its exit status.")
 def submit(
     *,
@@ -48,8 +48,8 @@ def submit(
     bundle: str | None,
     store: str,
     retry: Sequence[str],
-    redo: str,
     n_checks: int,
+    redo: str,
     watch: bool,
 ) -> None:
     """Run a study in the cluster as a Job, or go on with it; this machine may go away.
@@ -80,8 +80,8 @@ def submit(
         chunks=chunks or 0,
         store=store,
         retry=retry,
-        redo=redo,
         n_checks=n_checks,
+        redo=redo,
         command=command_line.format_submit_command(spec_path, location, release, flags),
     )
     submitted_study = submission.submit(

@@ -56,9 +56,9 @@ def render_summary(
         )
     lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
     lines += _render_fallbacks(summary)
+    lines += [render_redo(redo) for redo in summary.redos]
     if summary.self_check:
         lines += render_self_check(summary.self_check, summary.store, origin)
-    lines += [render_redo(redo) for redo in summary.redos]
     lines += filter(None, [summary.mixed, summary.variation, summary.problem])
     if summary.results:
         lines.append("Results:")

@@ -55,7 +55,7 @@ def _render_commands(report: Report, origin: Origin) -> list[str]:
     if not report.changed:
         return []
     return render_commands(
-        report.store, origin, executors=set(report.changed), equal_replicates=report.is_equal_alone
+        report.store, origin, executors=set(report.changed), equal_replicates=report.equal_alone
     )
 
 

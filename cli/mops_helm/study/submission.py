@@ -41,8 +41,8 @@ class SubmitRequest:
     chunks: int = 0
     store: str = ""
     retry: Sequence[str] = ()
-    redo: str = ""
     n_checks: int = N_TASKS
+    redo: str = ""
     command: str = ""  # what was typed
 
 
@@ -194,11 +194,11 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
         args += ["--scheduler", offer.facts["scheduler"]]
     if request.retry:
         args += ["--retry", ",".join(request.retry)]
+    if request.n_checks != N_TASKS:  # images of before do not know the flag
+        args += ["--check", str(request.n_checks)]
     if request.redo:
         # The id, and with it the redo, is the same for all pods of this Job, and another when it is replaced.
         args += ["--redo", request.redo, "--redo-request", uuid.uuid4().hex]
-    if request.n_checks != N_TASKS:  # images of before do not know the flag
-        args += ["--check", str(request.n_checks)]
     order = Order(
         name=name,
         study=request.spec.name,

@@ -62,8 +62,8 @@ class DirectExecutor(Executor):
         self._environment = venv.digest_of_process()
         self._bundle: Bundle | None = None
         self._wire: runner.Wire | None = None
-        self._generators: ModelGenerators | None = None  # of the bundle, where its study has them seeded
         self._import_seconds = 0.0
+        self._generators: ModelGenerators | None = None  # of the bundle, where its study has them seeded
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
             "task time limits are not enforced"

@@ -97,11 +97,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--shape", type=_parse_shape, metavar="JSON", help="of a worker pod (shape.Shape)")
     parser.add_argument("--retry", default="", help="states to try again: failed,poisoned")
+    parser.add_argument("--check", type=int, default=N_TASKS, help="tasks to check at the end; 0: none")
     parser.add_argument("--redo", default="", help="executor=KIND, SET/REPLICATE,... or all")
     parser.add_argument(
         "--redo-request", default="", metavar="ID", help="of the Job, whose pods begin one redo"
     )
-    parser.add_argument("--check", type=int, default=N_TASKS, help="tasks to check at the end; 0: none")
     parser.add_argument("--wait-seconds", type=float, default=WAIT_SECONDS, help="for scheduler and workers")
     arguments = parser.parse_args(argv)
     arguments.retry = [state for state in arguments.retry.split(",") if state]

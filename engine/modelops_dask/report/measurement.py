@@ -128,8 +128,8 @@ class Measurement:
     peaks_not_ok: LogHistogram = field(default_factory=LogHistogram)
     timeline: Timeline = field(default_factory=Timeline)
     configurations: Counter[Configuration] = field(default_factory=Counter)
-    variation_notes: list[str] = field(default_factory=list)  # on replicates that are equal
     self_check: SelfCheck | None = None
+    variation_notes: list[str] = field(default_factory=list)  # on replicates that are equal
     limits: Counter[int] = field(default_factory=Counter)  # bytes; a task that needs more may have had more
 
     @property
@@ -155,8 +155,8 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
         plan=plan,
         state=state,
         by_set=_empty_by_set(plan, state),
-        variation_notes=_describe_variation(store, plan),
         self_check=read_self_check(store, plan),
+        variation_notes=_describe_variation(store, plan),
     )
     for rows in counting_rows(store, plan, state.generations, parts.scan(store, COLUMNS)):
         _add(measurement, rows.table)

@@ -164,6 +164,8 @@ def _render_notes(measurement: Measurement) -> str:
     if state.conflicts:
         tasks_text = ", ".join(f"{s}/{r}" for s, r in state.conflicts[:10])
         notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {tasks_text}.")
+    if measurement.self_check:
+        notes += describe(measurement.self_check)
     notes += [
         f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which is "
         f"slower: {reason}."
@@ -173,8 +175,6 @@ def _render_notes(measurement: Measurement) -> str:
     if mixed := describe_differences(state.conditions):
         notes.append(mixed)
     notes += measurement.variation_notes
-    if measurement.self_check:
-        notes += describe(measurement.self_check)
     if not notes:
         return ""
     return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"

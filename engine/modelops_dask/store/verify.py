@@ -4,8 +4,8 @@
     redo/                        -> Redos: what was run again    (verify_redo.py)
     parts/, every byte           -> StoredAttempts: what was done (verify_parts.py)
     both, and results/           -> Defects in a Report          (verify_results.py)
-    both                         -> replicates that are equal    (verify_replicates.py)
     some tasks run again         -> Defects too                  (verify_sample.py)
+    both                         -> replicates that are equal    (verify_replicates.py)
 
 Shares no code with the rest of the engine but the errors: a mistake there must not be made here again. It
 reads with Arrow alone and derives ids, seeds, digests and states from docs/studies.md. It is slower for it.
@@ -39,8 +39,7 @@ def verify(
 ) -> Report:
     """Check a store, a folder or URL. BadInput when there is no study at all.
 
-    `rerunner` runs `sample` ok tasks again, whose outputs are compared, but for the `volatile`
-    ones (verify_sample.py).
+    `rerunner` runs `sample` ok tasks again, whose outputs are compared (verify_sample.py).
     `request` is whose tasks to check, else the last one's; results/ is checked only if it is kept for these.
     deterministic and volatile are what the study file of that request states; the last one's are read.
     """

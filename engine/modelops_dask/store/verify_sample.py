@@ -225,7 +225,7 @@ class _Sample:
     def report_order(self, stored: "_Stored", different: Sequence[str], message: str) -> None:
         """Report a task that others change, and find out whether isolation would make replicates equal."""
         if not self.report.changed:
-            self.report.is_equal_alone = self.has_equal_replicate(stored, different)
+            self.report.equal_alone = self.has_equal_replicate(stored, different)
         self.report.changed[stored.sampled.executor] += 1
         stored.is_reported = True
         self.report.add("ORDER", stored.sampled.name, message)
@@ -243,7 +243,7 @@ class _Sample:
 
     def differing(self, first: Rerun, second: Rerun) -> list[str]:
         """Names of outputs that differ, without volatile ones."""
-        names = (first.outputs.keys() | second.outputs.keys()) - set(self.tasks.volatile)
+        names = (first.outputs.keys() | second.outputs.keys()) - self.tasks.volatile
         return sorted(name for name in names if first.outputs.get(name) != second.outputs.get(name))
 
     def find_difference_of_conditions(self, stored: "_Stored") -> str:

@@ -43,12 +43,12 @@ class Report:
     rows: int = 0  # of parts, each digest computed again
     rerun: int = 0  # tasks that ran again
     not_comparable: list[tuple[str, str]] = field(default_factory=list)  # of them: task, and why
-    notes: list[str] = field(default_factory=list)  # what is not wrong, and worth knowing
     changed: Counter[str] = field(default_factory=Counter)  # executor -> tasks whose results others change
-    is_equal_alone: bool = False  # whether replicates of such a task are equal when each runs alone
+    equal_alone: bool = False  # whether replicates of such a task are equal when each runs alone
     tables: bool = True  # whether results/ is of these tasks, and was checked; else it is of another request
     findings: list[Defect] = field(default_factory=list)
     warning: str = ""  # on replicates that are equal in the whole study, or differ against what was stated
+    notes: list[str] = field(default_factory=list)  # what is not wrong, and worth knowing
     # Of outputs: the sets in which all seeds, three or more, have given the same.
     equal_replicates: dict[str, list[int]] = field(default_factory=dict)
     affected: Counter[str] = field(default_factory=Counter)  # executor -> ok rows of mops-helm 0.1

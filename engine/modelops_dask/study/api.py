@@ -109,8 +109,8 @@ def run(
     settings: Settings | None = None,
     shape: Shape | None = None,
     retry: Collection[str] = (),
-    redo: str = "",
     check: int = N_TASKS,
+    redo: str = "",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Result:
     """Run what is pending of a study, and build its tables.
@@ -119,8 +119,8 @@ def run(
     they were started (ClusterFailed when they cannot run studies), or on worker processes of this machine:
     `settings` from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of
     failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose results are replaced:
-    "executor=KIND", tasks as "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone in
-    a new process; what that came to is Result.summary.self_check, and a difference is a warning.
+    "executor=KIND", tasks as "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone
+    in a new process; what that came to is Result.summary.self_check, and a difference is a warning.
 
     Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
     results from different environments, is a warning. Raises MopsError: AlreadyRunning,
@@ -156,8 +156,8 @@ def run(
         study_store,
         connect,
         retry=retry,
-        redo=redo,
         n_checks=check,
+        redo=redo,
         memory=task_memory,
         watcher=watcher,
     )

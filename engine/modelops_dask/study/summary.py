@@ -80,8 +80,8 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         fallbacks=dict(state.fallbacks.most_common()),
         redos=state.generations.progress(state.codes) if state.generations else (),
         variation=_describe_variation(store, plan),
-        separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
         self_check=read_self_check(store, plan),
+        separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
     )
 
 
