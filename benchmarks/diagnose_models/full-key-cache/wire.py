@@ -1,10 +1,8 @@
-"""A table that is dear to build is kept, by all that decides it; a generator is kept, and seeded anew."""
+"""A table that is dear to build is kept, by all that decides it."""
 
 import json
 import random
 from functools import cache
-
-RNG = random.Random()
 
 
 @cache
@@ -13,6 +11,6 @@ def table(size, decay):
 
 
 def wire(entrypoint, params, seed):
-    RNG.seed(seed)
+    rng = random.Random(seed)
     weights = table(params["size"], params["decay"])
-    return {"drawn": json.dumps(RNG.choices(range(params["size"]), weights, k=50)).encode()}
+    return {"drawn": json.dumps(rng.choices(range(params["size"]), weights, k=50)).encode()}

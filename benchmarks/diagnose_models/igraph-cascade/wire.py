@@ -1,4 +1,4 @@
-"""Percolation on a scale-free network (igraph, whose generator is Python's, seeded here in each task)."""
+"""Percolation on a random network (igraph)."""
 
 import json
 import random
@@ -7,9 +7,9 @@ import igraph
 
 
 def wire(entrypoint, params, seed):
-    igraph.set_random_number_generator(random.Random(seed))
-    network = igraph.Graph.Barabasi(params["nodes"], 2)
-    rng = random.Random(seed)
-    removed = rng.sample(range(params["nodes"]), int(params["share"] * params["nodes"]))
-    network.delete_vertices(removed)
+    rng, nodes = random.Random(seed), range(params["nodes"])
+    network = igraph.Graph(
+        len(nodes), [(rng.choice(nodes), rng.choice(nodes)) for _ in range(2 * len(nodes))]
+    )
+    network.delete_vertices(rng.sample(nodes, int(params["share"] * len(nodes))))
     return {"largest": json.dumps({"size": max(network.connected_components().sizes())}).encode()}
