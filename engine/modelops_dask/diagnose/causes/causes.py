@@ -14,7 +14,7 @@ from statistics import median
 
 from modelops_dask.diagnose.causes import growth as growing
 from modelops_dask.diagnose.causes import polluter, script, sources, surroundings
-from modelops_dask.diagnose.causes.surroundings import Axis
+from modelops_dask.diagnose.causes.surroundings import Surrounding
 from modelops_dask.diagnose.result import Leak, Pollution, SourceRef, TaskRef
 from modelops_dask.diagnose.trials import worker_calls
 from modelops_dask.diagnose.trials.arms import find_arm
@@ -152,7 +152,7 @@ def find_sources(runs: Runs) -> tuple[SourceRef, ...]:
     )
 
 
-def find_axes(runs: Runs) -> tuple[Axis, ...] | None:
+def find_axes(runs: Runs) -> tuple[Surrounding, ...] | None:
     """What of the machine and the day results depend on; None: it cannot be told."""
     return surroundings.find_axes(lambda request: run_probe(runs, runs.core[:AXES_TASKS], request))
 

@@ -16,7 +16,7 @@ PLAIN = ProbeRequest(clears=True)
 
 
 @dataclass(frozen=True)
-class Axis:
+class Surrounding:
     """Something that is not the same everywhere. is_fixed: all workers of a study have it alike."""
 
     name: str
@@ -25,16 +25,18 @@ class Axis:
 
 
 AXES = (
-    Axis("hash seed (PYTHONHASHSEED)", replace(PLAIN, variables={"PYTHONHASHSEED": "271"}), is_fixed=True),
-    Axis(
+    Surrounding(
+        "hash seed (PYTHONHASHSEED)", replace(PLAIN, variables={"PYTHONHASHSEED": "271"}), is_fixed=True
+    ),
+    Surrounding(
         "locale (LC_ALL)",
         replace(PLAIN, variables={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
         is_fixed=True,
     ),
-    Axis("time zone (TZ)", replace(PLAIN, variables={"TZ": "XST-12:45"}), is_fixed=True),
-    Axis("order of directory listings", replace(PLAIN, reverses_listings=True), is_fixed=False),
+    Surrounding("time zone (TZ)", replace(PLAIN, variables={"TZ": "XST-12:45"}), is_fixed=True),
+    Surrounding("order of directory listings", replace(PLAIN, reverses_listings=True), is_fixed=False),
 )
-CLOCK = Axis("clock", replace(PLAIN, frozen=True, shifted="clock"), is_fixed=False)
+CLOCK = Surrounding("clock", replace(PLAIN, frozen=True, shifted="clock"), is_fixed=False)
 ALL = replace(
     PLAIN,
     variables={name: value for axis in AXES for name, value in axis.request.variables.items()},
@@ -42,10 +44,10 @@ ALL = replace(
 )
 
 
-def find_axes(run: Callable[[ProbeRequest], ProbeResult]) -> tuple[Axis, ...] | None:
+def find_axes(run: Callable[[ProbeRequest], ProbeResult]) -> tuple[Surrounding, ...] | None:
     """The axes that results depend on; None where probes as they are differ, so that nothing can be told."""
     plain = _results(run(PLAIN))
-    axes: list[Axis] = []
+    axes: list[Surrounding] = []
     if _results(run(ALL)) != plain:
         axes = [axis for axis in AXES if _results(run(axis.request)) != plain]
         if _results(run(PLAIN)) != plain:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from modelops_dask.diagnose.causes import causes
 from modelops_dask.diagnose.causes.growth import Growth
-from modelops_dask.diagnose.causes.surroundings import Axis
+from modelops_dask.diagnose.causes.surroundings import Surrounding
 from modelops_dask.diagnose.trials import coverage, worker_calls
 from modelops_dask.diagnose.trials.arms import find_arm
 from modelops_dask.diagnose.trials.runs import FEW, REUSING, ROUNDS, SURE_ENOUGH, Runs
@@ -49,7 +49,7 @@ class Experiment:
         self.growth: Growth | None = None
         self.too_big = False  # a task alone needs more memory than it may have
         self.seed_use = SeedUse()
-        self.axes: tuple[Axis, ...] | None = None  # of the machine and the day, that results depend on
+        self.axes: tuple[Surrounding, ...] | None = None  # of the machine and the day, that results depend on
         self.drawn_parts: list[Part] = []  # of outputs, from a generator that nobody seeds
         self._hang_seconds = FIRST_HANG_SECONDS
         self._failing = False
