@@ -14,8 +14,8 @@ from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.kube import jobs
 from modelops_dask.plan import spec
+from modelops_dask.store import profile
 from modelops_dask.store.files import Store
-from modelops_dask.study import profile
 from mops_helm.study.studies import make_plan
 from mops_helm.study.submission import SubmitRequest, TooLong, check_duration, choose_store, make_order
 from study_helpers import KNOBS

@@ -5,13 +5,12 @@ import pytest
 from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, Shape
-from modelops_dask.store import parts
+from modelops_dask.store import parts, profile
 from modelops_dask.store.files import Store
+from modelops_dask.store.profile import Profile
 from modelops_dask.store.study import begin
-from modelops_dask.study import profile
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.estimate import MARGIN, estimate
-from modelops_dask.study.profile import Profile
 from study_helpers import write_spec
 
 SHAPE = Shape(replicas=2, processes=4, threads=1, pod_memory_bytes=(4 * 1024 + 96) * MIB)
@@ -34,7 +33,7 @@ def store(tmp_path):
 
 
 def test_a_profile_is_measured_and_found_again(store, tmp_path):
-    profile.save(store)
+    profile.save(store, {})
     found = profile.find(store, "digest", "knobs.wire/any")
     assert (found.tasks, found.executor, found.out_of_memory) == (20, "cold", 1)
     assert found.mean_seconds == pytest.approx(0.975)
@@ -57,7 +56,7 @@ def test_nothing_measured_no_profile(tmp_path):
     files = Store(str(tmp_path / "store"))
     begin(files, spec.load(write_spec(tmp_path, n=2)), "digest")
     assert profile.measure(files) is None
-    profile.save(files)
+    profile.save(files, {})
     assert not (tmp_path / "store" / profile.FILE).exists()
 
 

@@ -55,7 +55,7 @@ def render_summary(
             "output depends on more than its parameters and seed"
         )
     lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
-    lines += _render_fallbacks(summary)
+    lines += summary.fallback_notes
     lines += [render_redo(redo) for redo in summary.redos]
     if summary.self_check:
         lines += render_self_check(summary.self_check, summary.store, origin)
@@ -75,17 +75,6 @@ def render_redo(redo: RedoProgress) -> str:
             "results do not count. `mops-helm study run` goes on"
         )
     return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results are on record and do not count"
-
-
-def _render_fallbacks(summary: Summary) -> list[str]:
-    progress = summary.run_progress
-    prices = {reason: seconds for reason, _, seconds in progress.fallbacks} if progress else {}
-    return [
-        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which "
-        + (f"took {prices[reason]:.2g} s more for each" if reason in prices else "is slower")
-        + f": {reason}. What can be done: docs/executors.md"
-        for reason, count in summary.fallbacks.items()
-    ]
 
 
 def _render_run(progress: Progress) -> list[str]:

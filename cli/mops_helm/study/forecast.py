@@ -9,8 +9,8 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.errors import MopsError
 from modelops_dask.plan.spec import Spec
 from modelops_dask.shape import fit
+from modelops_dask.store import profile
 from modelops_dask.store.files import Store
-from modelops_dask.study import profile
 from modelops_dask.study.drive import find_refusal
 from modelops_dask.study.estimate import Estimate, estimate
 from modelops_dask.workers.local import machine

@@ -24,8 +24,8 @@ from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.jobs import Offer, Order
 from modelops_dask.kube.study_jobs import StudyJob
 from modelops_dask.plan.spec import Spec
+from modelops_dask.store import profile
 from modelops_dask.store.files import Store
-from modelops_dask.study import profile
 from modelops_dask.study.check import N_TASKS
 from mops_helm.study.progress import format_duration
 

@@ -22,6 +22,7 @@ from modelops_dask.store.checks import SelfCheck, read_self_check
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import State, counting_rows, fold
 from modelops_dask.store.identity import StudyIdentity, read_study
+from modelops_dask.store.profile import describe_fallbacks
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import plan_of
 from modelops_dask.store.variation import describe_constant_outputs, describe_warning
@@ -130,6 +131,7 @@ class Measurement:
     configurations: Counter[Configuration] = field(default_factory=Counter)
     self_check: SelfCheck | None = None
     variation_notes: list[str] = field(default_factory=list)  # on replicates that are equal
+    fallback_notes: tuple[str, ...] = ()  # on tasks that another executor ran than was asked for
     limits: Counter[int] = field(default_factory=Counter)  # bytes; a task that needs more may have had more
 
     @property
@@ -157,6 +159,7 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
         by_set=_empty_by_set(plan, state),
         self_check=read_self_check(store, plan),
         variation_notes=_describe_variation(store, plan),
+        fallback_notes=describe_fallbacks(store, state.fallbacks),
     )
     for rows in counting_rows(store, plan, state.generations, parts.scan(store, COLUMNS)):
         _add(measurement, rows.table)

@@ -166,11 +166,7 @@ def _render_notes(measurement: Measurement) -> str:
         notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {tasks_text}.")
     if measurement.self_check:
         notes += describe(measurement.self_check)
-    notes += [
-        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which is "
-        f"slower: {reason}."
-        for reason, count in state.fallbacks.items()
-    ]
+    notes += measurement.fallback_notes
     notes += [str(separation) for separation in find_separation(measurement.plan, state.codes)]
     if mixed := describe_differences(state.conditions):
         notes.append(mixed)

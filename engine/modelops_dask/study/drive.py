@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from modelops_dask.bundle import Bundle, describe_changes
 from modelops_dask.plan.plan import FAILED, POISONED, Chunk, Plan
 from modelops_dask.plan.spec import Spec
-from modelops_dask.store import checks, parts
+from modelops_dask.store import checks, parts, profile
 from modelops_dask.store.claim import hold_claim
 from modelops_dask.store.compact import MixedOutputs, compact
 from modelops_dask.store.conditions import Condition, describe_differences
@@ -33,7 +33,7 @@ from modelops_dask.store.merge import merge
 from modelops_dask.store.requests import is_last
 from modelops_dask.store.selection import begin_redo, parse_selection
 from modelops_dask.store.study import OtherStudy, begin, check_same, read_plan
-from modelops_dask.study import check, dispatch, events, packages, profile
+from modelops_dask.study import check, dispatch, events, packages
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
@@ -189,7 +189,7 @@ class _StudyRun:
         if pending:
             self.expect_room(plan, pending)
             run_progress = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
-            profile.save(self.store)
+            profile.save(self.store, {reason: seconds for reason, _, seconds in run_progress.fallbacks})
             state = self.fold(plan)
             # Also when a redo began meanwhile: what it names is pending again.
             if pilot or run_progress.done < run_progress.total or state.counts()["pending"]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape, runner_limit, runners
-from modelops_dask.study.profile import Profile
+from modelops_dask.store.profile import Profile
 
 MARGIN = 1.2  # times the highest peak seen: among more tasks some are larger
 

@@ -15,6 +15,7 @@ from modelops_dask.store.failures import telling_lines
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, Failure, State, counts, fold
 from modelops_dask.store.generations import RedoProgress
+from modelops_dask.store.profile import describe_fallbacks
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
 from modelops_dask.store.separation import find_separation
@@ -44,6 +45,7 @@ class Summary:
     problem: str = ""  # outputs that fit no table
     mixed: str = ""  # results from different conditions, in words
     fallbacks: dict[str, int] = field(default_factory=dict)  # why another executor ran tasks -> how many
+    fallback_notes: tuple[str, ...] = ()  # the same, with what it takes, in words
     separation: tuple[str, ...] = ()  # what failed tasks have and ok ones have not, in words
     redos: tuple[RedoProgress, ...] = ()  # tasks whose results were, or are being, replaced
     variation: str = ""  # replicates that are equal, or differ against what was stated, in words
@@ -78,6 +80,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         share=plan.share,
         mixed=describe_differences(state.conditions),
         fallbacks=dict(state.fallbacks.most_common()),
+        fallback_notes=describe_fallbacks(store, state.fallbacks),
         redos=state.generations.progress(state.codes) if state.generations else (),
         variation=_describe_variation(store, plan),
         self_check=read_self_check(store, plan),

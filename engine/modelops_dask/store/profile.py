@@ -7,7 +7,8 @@ estimate.py does.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -39,6 +40,8 @@ class Profile:
     least_peak_bytes: int = 0
     first_set: int = 0  # of those that ended ok
     last_set: int = 0
+    # Why tasks ran in new interpreters instead of forks -> seconds that each took beside the model's own.
+    fallback_seconds: dict[str, float] = field(default_factory=dict)
 
 
 def measure(store: Store) -> Profile | None:
@@ -78,10 +81,30 @@ def measure(store: Store) -> Profile | None:
     )
 
 
-def save(store: Store) -> None:
-    """Write profile.json, if a task has ended ok."""
+def save(store: Store, fallback_seconds: Mapping[str, float]) -> None:
+    """Write profile.json, if a task has ended ok; fallback_seconds are of this run, and earlier ones stay."""
     if profile := measure(store):
+        before = load(store)
+        prices = {**(before.fallback_seconds if before else {}), **fallback_seconds}
+        profile = replace(profile, fallback_seconds=prices)
         store.put(FILE, (json.dumps(asdict(profile), indent=1) + "\n").encode())
+
+
+def describe_fallbacks(store: Store, fallbacks: Mapping[str, int]) -> tuple[str, ...]:
+    """Describe tasks that had new interpreters instead of forks, a sentence for each reason.
+
+    Args:
+        store: Whose profile tells what it took.
+        fallbacks: Reason -> ok tasks.
+    """
+    profile = load(store) if fallbacks else None
+    prices = profile.fallback_seconds if profile else {}
+    return tuple(
+        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which "
+        + (f"took {prices[reason]:.2g} s more for each" if reason in prices else "is slower")
+        + f": {reason}. What can be done: docs/executors.md"
+        for reason, count in fallbacks.items()
+    )
 
 
 def find(store: Store, bundle: str, entrypoint: str) -> Profile | None:
