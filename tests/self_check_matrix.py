@@ -129,14 +129,10 @@ MODELS = {
         "import ctypes\nlibc = ctypes.CDLL(None)\ndef model(x, seed, params):\n    return libc.rand(), seed",
         later=True,
     ),
-    "generator of the module": Model(
-        "rng = random.Random(2024)\ndef model(x, seed, params):\n    return rng.random(), x", later=True
-    ),
-    "NumPy generator of the module": Model(
-        "import numpy as np\nrng = np.random.default_rng(2024)\n"
-        "def model(x, seed, params):\n    return float(rng.random()), seed",
+    "generator out of reach": Model(
+        "draws = iter(random.Random(2024).random, None)\n"
+        "def model(x, seed, params):\n    return next(draws), x",
         later=True,
-        packages=True,
     ),
     "NumPy print options": Model(
         "import numpy as np\ndef model(x, seed, params):\n    text = str(np.array([1 / 3]))\n"
@@ -164,11 +160,23 @@ MODELS = {
         later=True,
     ),
     # Chance
-    "generator without a seed": Model(
-        "rng = random.Random()\ndef model(x, seed, params):\n    return rng.random()", later=True
+    "chance of the system": Model(
+        "def model(x, seed, params):\n    return random.SystemRandom().random()", later=True
     ),
     "clock": Model("def model(x, seed, params):\n    return time.time_ns(), seed", later=True),
     # Healthy
+    "generator of the module": Model(
+        "rng = random.Random(2024)\ndef model(x, seed, params):\n    return rng.random(), x", healthy=True
+    ),
+    "NumPy generator of the module": Model(
+        "import numpy as np\nrng = np.random.default_rng(2024)\n"
+        "def model(x, seed, params):\n    return float(rng.random()), seed",
+        healthy=True,
+        packages=True,
+    ),
+    "generator without a seed": Model(
+        "rng = random.Random()\ndef model(x, seed, params):\n    return rng.random()", healthy=True
+    ),
     "pure": Model("def model(x, seed, params):\n    return random.Random(seed).random() * x", healthy=True),
     "global generators": Model(
         "def model(x, seed, params):\n    return [random.random() for _ in range(5)]", healthy=True
@@ -233,6 +241,7 @@ folder, tasks, names = json.loads(sys.stdin.read())
 sys.path.insert(0, folder)
 os.chdir(folder)
 def run(params, seed):
+    seeding.watch_model(folder)
     wire = importlib.import_module("wire").wire
     seeding.seed_task(seed)
     outputs = wire("m.f/s", params, seed)
