@@ -5,7 +5,7 @@ What the store says is compared with a reader that goes through all rows one by 
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -99,7 +99,8 @@ def state_of(rows: list[dict]) -> str:
         return "ok"
     if "poisoned" in statuses:
         return "poisoned"
-    return "failed" if len(rows) >= 4 else "pending"
+    alike = Counter((row["reason"], row["error"]) for row in rows if row["failure"] == "model")
+    return "failed" if len(rows) >= 4 or max(alike.values(), default=0) > 1 else "pending"
 
 
 def tasks_of(plan: Plan) -> list[tuple[int, int]]:
@@ -225,6 +226,7 @@ class History:
             return [attempt(run.plan, number, replicate, **ok)]
         if chance < 0.75:
             return [attempt(run.plan, number, replicate, "poisoned", **more)]
+        more["failure"] = self.rng.choice(("model", "transient", "start", ""))
         n_rows = 4 if chance < 0.9 else self.rng.randint(1, 3)
         return [attempt(run.plan, number, replicate, "failed", **more)] * n_rows
 
