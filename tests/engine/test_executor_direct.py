@@ -54,6 +54,16 @@ def test_a_failure_is_an_outcome(executor, chosen, fault, reason):
     assert executor.run(task(FAULTS, chosen)).status == "ok"
 
 
+@pytest.mark.parametrize(("name", "is_there"), [("data/pop.csv", True), ("data/none.csv", False)])
+def test_a_relative_path_that_the_bundle_has_is_explained(executor, chosen, tmp_path, name, is_there):
+    source = f"def wire(entrypoint, params, seed):\n    return {{'x': open({name!r}, 'rb').read()}}\n"
+    folder = write_bundle(tmp_path / "model", {"wire.py": source, "data/pop.csv": "1\n"})
+    outcome = executor.run(task(folder, chosen))
+    assert (outcome.status, outcome.reason) == ("failed", "FileNotFoundError")
+    *_, last = outcome.error.splitlines()
+    assert ("leaves the working directory" in last and name in last) == is_there
+
+
 def test_the_peak_of_a_task_is_measured(executor, chosen):
     large = executor.run(task(FAULTS, chosen, "allocates", mib=200)).peak_bytes
     after = executor.run(task(FAULTS, chosen, "allocates", mib=1)).peak_bytes

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -127,11 +128,12 @@ class DirectExecutor(Executor):
         if self._generators:
             self._generators.seed(task.seed)
         try:
-            return runner.call(
+            answer = runner.call(
                 wire, task.entrypoint, task.params, task.seed, self._memory, let_through=PERSONS
             )
         finally:
             self._end_copy()
+        return _explain_missing_file(answer, task.bundle) if answer.reason == "FileNotFoundError" else answer
 
     def _end_copy(self) -> None:
         """End a child that a model forked: a copy of the worker, it would store results of its own."""
@@ -199,6 +201,20 @@ class DirectExecutor(Executor):
 def _failed_start(answer: Answer) -> Answer:
     """Of a model whose import failed."""
     return answer if answer.failure == TRANSIENT else answer._replace(failure=START_FAILURE)
+
+
+def _explain_missing_file(answer: runner.Answer, bundle: Bundle) -> runner.Answer:
+    """Add to the error where a relative path led, if the bundle has such a file."""
+    paths = re.findall(r"'([^/'][^']*)'", answer.error.rpartition("FileNotFoundError")[2])
+    own = next((path for path in paths if (bundle.path / path).exists()), None)
+    if own is None:
+        return answer
+    # Without the folder, so that two attempts fail word for word alike.
+    note = (
+        f"The bundle has {own}, but executor direct leaves the working directory as the worker has it. Open "
+        "it by Path(__file__).parent, or choose another executor."
+    )
+    return answer._replace(error=f"{answer.error.rstrip()}\n{note}\n")
 
 
 def _umask() -> int:
