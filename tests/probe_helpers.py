@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from executor_helpers import settings, write_bundle
@@ -19,11 +20,13 @@ def probed(
     timeout_seconds: float = 120,
     **files: str,
 ) -> probe.ProbeResult:
-    """Tasks of these seeds in one process; wire is the text of wire.py, files those of other modules."""
+    """Tasks of these seeds in one process, nothing seeded before them; wire is the text of wire.py, files
+    those of other modules.
+    """
     chosen = settings(folder, executor_environment="image", seed_globals=False)
     texts = {f"{name}.py": textwrap.dedent(text) for name, text in {"wire": wire, **files}.items()}
     source = write_bundle(folder / "source", texts)
-    one = bundle.fetch(str(source), chosen.bundles_cache_dir)
+    one = replace(bundle.fetch(str(source), chosen.bundles_cache_dir), reseeds=False)
     calls = [("model/scenario", {"beta": 0.1}, seed) for seed in seeds]
     return probe.run(one, chosen, calls, ask, timeout_seconds=timeout_seconds)
 

@@ -94,7 +94,7 @@ class ModelGenerators:
 
     def is_own(self, module: ModuleType) -> bool:
         """Whether a module's file is the bundle's."""
-        file = getattr(module, "__file__", None)
+        file = _get(module, "__file__")
         return isinstance(file, str) and file.startswith(self._prefixes) and "/site-packages/" not in file
 
     def begin_import(self, name: str) -> None:
@@ -174,7 +174,7 @@ class ModelGenerators:
     def _is_borrowed(self, name: str, steps: tuple[Step, ...], value: object) -> bool:
         """Whether a name of a module was imported from an installed package, whose generator it then is."""
         return not steps and any(
-            getattr(module, "__dict__", {}).get(name) is value
+            (_get(module, "__dict__") or {}).get(name) is value
             for module_name, module in list(sys.modules.items())
             if module_name not in self._modules and module_name not in self._importing
             if module_name != "__main__" and not self.is_own(module)
@@ -183,17 +183,18 @@ class ModelGenerators:
     def _children(self, value: Any) -> Iterator[tuple[Callable[[Any, Any], Any], Any, str, Any]]:
         """What a value holds: how to get at it, with which argument, what that is called, and it itself."""
         kind = type(value)
-        if issubclass(kind, dict):
-            if len(value) <= MOST_ENTRIES:
+        container = next((base for base in (dict, list, tuple, deque) if issubclass(kind, base)), None)
+        if container is dict:
+            if dict.__len__(value) <= MOST_ENTRIES:
                 for number, (key, child) in enumerate(list(dict.items(value))):
                     yield dict.get, key, f"[{key!r}]" if type(key) in _ATOMS else f"[#{number}]", child
-        elif issubclass(kind, (list, tuple, deque)):
-            if len(value) <= MOST_ENTRIES:
-                for number, child in enumerate(list(value)):
-                    yield _get_item, number, f"[{number}]", child
+        elif container:
+            if container.__len__(value) <= MOST_ENTRIES:
+                for number, child in enumerate(list(container.__iter__(value))):
+                    yield container.__getitem__, number, f"[{number}]", child
         elif issubclass(kind, type):
-            if self._is_own_name(value.__module__):
-                for name, child in list(value.__dict__.items()):
+            if self._is_own_name(_get(value, "__module__")):
+                for name, child in list(_get(value, "__dict__").items()):
                     if type(child) is FunctionType or not name.startswith("__"):
                         yield _get_member, name, f".{name}", child
             return
@@ -206,8 +207,8 @@ class ModelGenerators:
             yield from _attributes(value, ("__self__",))
         elif kind in _WRAPPERS:
             yield from _attributes(value, _WRAPPERS[kind])
-        elif kind is SimpleNamespace or self._is_own_name(kind.__module__):
-            members = getattr(value, "__dict__", None)
+        elif kind is SimpleNamespace or self._is_own_name(_get(kind, "__module__")):
+            members = _get(value, "__dict__")
             if type(members) is dict:
                 for name, child in list(members.items()):
                     yield _get_member, name, f".{name}", child
@@ -280,23 +281,25 @@ def _watch_imports(generators: ModelGenerators) -> Callable[[Any, Any], None]:
 # Values
 
 
-def _get_item(container: Any, key: Any) -> Any:
-    return container[key]
+def _get(holder: Any, name: str) -> Any:
+    """An attribute, without running code of the model; None where there is none."""
+    look_up = type.__getattribute__ if issubclass(type(holder), type) else object.__getattribute__
+    try:
+        return look_up(holder, name)
+    except (AttributeError, ValueError):  # such as an empty slot or cell
+        return None
 
 
 def _get_member(holder: Any, name: str) -> Any:
-    return holder.__dict__[name]  # not getattr(): no code of the model runs
+    return _get(holder, "__dict__")[name]
 
 
 def _attributes(
     value: Any, names: tuple[str, ...]
 ) -> Iterator[tuple[Callable[[Any, Any], Any], Any, str, Any]]:
     for name in names:
-        try:
-            child = getattr(value, name)
-        except (AttributeError, ValueError):  # an empty slot or cell
-            continue
-        yield getattr, name, f".{name}", child
+        if (child := _get(value, name)) is not None:
+            yield _get, name, f".{name}", child
 
 
 def _slots(kind: type) -> tuple[str, ...]:
@@ -356,7 +359,7 @@ def _find_seeder(kind: type) -> Seeder | None:
 def _core_id(generator: Any) -> int:
     """The same for all objects that draw from one state."""
     for name in ("bit_generator", "_bit_generator"):
-        core = getattr(generator, name, None)
+        core = _get(generator, name)
         if core is not None:
             return id(core)
     return id(generator)

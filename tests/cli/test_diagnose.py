@@ -101,9 +101,9 @@ def test_the_folder_keeps_what_was_seen(sick):
     assert json.loads((folder / "kept" / "diagnosis.json").read_text()) == json.loads(done.stdout)
     rows = pq.read_table(folder / "kept" / "observations.parquet").to_pylist()
     cold = [row for row in rows if row["arm"] == "cold"]
-    assert {row["task"] for row in cold} == {row["task"] for row in rows}
+    assert {row["task"] for row in cold} <= {row["task"] for row in rows if row["arm"] == "single-process"}
     assert (
-        len({(row["task"], str(row["outputs"])) for row in cold}) == len({row["task"] for row in cold}) == 4
+        len({(row["task"], str(row["outputs"])) for row in cold}) == len({row["task"] for row in cold}) >= 4
     )
     warm = {(row["task"], str(row["outputs"])) for row in rows if row["arm"] == "single-process"}
     assert len(warm) > 4

@@ -32,11 +32,11 @@ class Case:
         content = {"name": "s", "entrypoint": "m.f/s", "bundle": "model", "grid": {"x": [1, 2, 3]}}
         (self.folder / "study.yaml").write_text(json.dumps({**content, "replicates": replicates}))
 
-    def run(self, kind: str, *flags: str) -> str:
+    def run(self, kind: str, *flags: str, status: int = 0) -> str:
         done = mops_helm(
             "study", "run", "study.yaml", *SMALL, "--set", f"executor.type={kind}", *flags, cwd=self.folder
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         return done.stdout + done.stderr
 
     def drop_reseeding(self) -> None:
@@ -107,6 +107,7 @@ def test_results_of_both_kinds_in_one_store_are_named(case):
     assert again.returncode == 0, "each runs again as it was run: " + again.stdout
 
 
-def test_threads_of_one_process_cannot_and_the_rows_say_so(case):
-    case.run("direct", "--set", "workers.processes=1,workers.threads=2")
+def test_threads_of_one_process_cannot_and_the_rows_and_the_self_check_say_so(case):
+    printed = case.run("direct", "--set", "workers.processes=1,workers.threads=2", status=3)
+    assert "3 tasks compared with a run alone in a new process, 3 different" in printed
     assert {row["reseeded"] for row in case.rows()} == {False}

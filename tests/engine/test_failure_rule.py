@@ -18,6 +18,7 @@ from modelops_dask.store.failures import (
 from modelops_dask.store.fold import MAX_ATTEMPTS, fold
 from modelops_dask.store.verify import check_study, verify
 from modelops_dask.store.verify_parts import read_parts
+from modelops_dask.store.verify_redo import read_redos
 from modelops_dask.store.verify_tasks import Report, StoreReader, read_tasks
 from modelops_dask.study.batch import Failed
 from modelops_dask.study.ledger import Ledger
@@ -93,7 +94,8 @@ def test_fold_verify_and_ledger_agree_on_random_rows(files, tmp_path, seed):
     reader, report = StoreReader(location), Report(location)
     membership = check_study(reader, report)
     tasks = read_tasks(reader, report, None)
-    stored = read_parts(reader, tasks, membership, report)
+    redos = read_redos(reader, tasks, membership.format, report)
+    stored = read_parts(reader, tasks, membership, redos, report)
     assert {task: stored.state(*task) for task in expected} == expected
     assert not [defect for defect in report.findings if defect.code != "CONFLICT"]
 

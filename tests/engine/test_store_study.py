@@ -126,6 +126,6 @@ def test_no_study_and_a_later_format(files, tmp_path):
     with pytest.raises(BadInput, match="no study"):
         study.read_plan(files)
     begin(files, tmp_path)
-    files.put("study.json", json.dumps({"bundle": "b", "entrypoint": "e", "format": 3}).encode())
+    files.put("study.json", json.dumps({"bundle": "b", "entrypoint": "e", "format": 4}).encode())
     with pytest.raises(BadInput, match="newer"):
         study.read_plan(files)
