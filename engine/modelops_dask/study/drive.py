@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from modelops_dask.bundle import Bundle, describe_changes
+from modelops_dask.errors import BadInput
 from modelops_dask.plan.plan import FAILED, POISONED, Chunk, Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store import checks, parts, profile
@@ -277,16 +278,20 @@ class _StudyRun:
                     self.watcher.note(note)
                 self.compare(state, prepared.condition)
             self.phase("canary")
-            run_progress = dispatch.run(
-                client,
-                context,
-                plan,
-                state,
-                ranges=ranges,
-                limits=self.limits,
-                inbox=self.inbox,
-                on_progress=self.progress,
-            )
+            try:
+                run_progress = dispatch.run(
+                    client,
+                    context,
+                    plan,
+                    state,
+                    ranges=ranges,
+                    limits=self.limits,
+                    inbox=self.inbox,
+                    on_progress=self.progress,
+                )
+            except BadInput:  # of a worker that no longer finds the store, perhaps
+                self.expect_same_study(context)
+                raise
             self.expect_same_study(context)
             if self.n_checks and run_progress.done == run_progress.total:
                 self.check(client, context, plan, run_progress.seconds, files_before)
