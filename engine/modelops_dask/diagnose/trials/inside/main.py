@@ -49,6 +49,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
     if request["frozen"] and request["shifted"] != "process":
         _fix_addresses(messages, (socket_fd, lifeline_fd))
     os.environ.pop(AGAIN, None)
+    if request["frozen"]:  # two processes are compared: the second must not read what the first compiled
+        sys.dont_write_bytecode = True
     (runner,) = _import_engine("executors.runner")
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle)
 
