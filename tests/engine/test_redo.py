@@ -134,7 +134,7 @@ def check(files: Store, plan: Plan) -> None:
         for failure in summary.failures:
             errors = [row["error"] for row in rows[failure.set, failure.replicate]]
             assert not failure.message or any(failure.message in error for error in errors), failure
-    variation = compare_replicates(files, plan)
+    variation = compare_replicates(files, plan, read_generations(files, plan))
     varying = {
         number
         for number in {task[0] for task in ok}
@@ -538,7 +538,7 @@ def test_a_redo_that_is_damaged_or_gone_is_never_passed_over(damage, tmp_path):
         lambda: read_summary(files),
         lambda: measure(files),
         lambda: compact(files, plan, results_store=Store(str(tmp_path / "elsewhere"))),
-        lambda: compare_replicates(files, plan),
+        lambda: compare_replicates(files, plan, read_generations(files, plan)),
         lambda: begin_redo(files, plan, parse_selection("all")),
     )
     for number, reader in enumerate(readers):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from modelops_dask.store import parts
+from modelops_dask.store.fold import read_generations
 from modelops_dask.store.merge import merge
 from modelops_dask.store.replicates import compare_replicates
 from store_helpers import attempt, begin, parquet
@@ -38,7 +39,7 @@ def constant(number, *_):
 @pytest.mark.parametrize("until_varied", [False, True])
 def test_results_that_vary_are_not_reported(files, tmp_path, until_varied):
     plan = store_of(files, tmp_path, drawn)
-    variation = compare_replicates(files, plan, until_varied=until_varied)
+    variation = compare_replicates(files, plan, read_generations(files, plan), until_varied=until_varied)
     assert variation.outputs["y"].varies and not variation.is_seed_unused
     assert variation.complete is not until_varied
 
@@ -46,7 +47,7 @@ def test_results_that_vary_are_not_reported(files, tmp_path, until_varied):
 @pytest.mark.parametrize("until_varied", [False, True])
 def test_results_that_never_vary_are_reported(files, tmp_path, until_varied):
     plan = store_of(files, tmp_path, constant)
-    variation = compare_replicates(files, plan, until_varied=until_varied)
+    variation = compare_replicates(files, plan, read_generations(files, plan), until_varied=until_varied)
     assert variation.is_seed_unused and variation.complete
     assert variation.outputs["y"].constant_sets == {0: 4, 1: 4, 2: 4, 3: 4}
 
@@ -65,13 +66,13 @@ def test_the_seed_in_an_output_does_not_hide_that_nothing_was_drawn(files, tmp_p
     def outputs(number, seed, replicate):
         return constant(number) | {"metadata": identity(seed, replicate)}
 
-    variation = compare_replicates(files, store_of(files, tmp_path, outputs), until_varied=True)
+    variation = compare_replicates(files, store_of(files, tmp_path, outputs), None, until_varied=True)
     assert variation.is_seed_unused and set(variation.outputs) == {"y", "metadata"}
 
 
 def test_an_output_that_varies_beside_one_that_does_not_is_told_apart(files, tmp_path):
     plan = store_of(files, tmp_path, lambda *task: constant(*task) | {"z": drawn(*task)["y"]})
-    variation = compare_replicates(files, plan)
+    variation = compare_replicates(files, plan, read_generations(files, plan))
     assert not variation.is_seed_unused
     assert not variation.outputs["y"].varies and variation.outputs["z"].varies
 
@@ -80,7 +81,7 @@ def test_sets_that_die_out_are_rightly_equal(files, tmp_path):
     plan = store_of(
         files, tmp_path, lambda number, *task: (constant if number == 1 else drawn)(number, *task)
     )
-    variation = compare_replicates(files, plan)
+    variation = compare_replicates(files, plan, read_generations(files, plan))
     assert not variation.is_seed_unused and variation.outputs["y"].constant_sets == {1: 4}
 
 
@@ -90,23 +91,23 @@ def test_sets_that_die_out_are_rightly_equal(files, tmp_path):
 )
 def test_how_much_must_be_equal_before_it_is_said(files, tmp_path, sets, replicates, is_enough):
     plan = store_of(files, tmp_path, constant, sets=sets, replicates=replicates)
-    assert compare_replicates(files, plan).is_seed_unused is is_enough
+    assert compare_replicates(files, plan, read_generations(files, plan)).is_seed_unused is is_enough
 
 
 def test_an_output_that_may_vary_by_itself_is_left_out(files, tmp_path):
     plan = store_of(files, tmp_path, lambda *task: constant(*task) | {"log": drawn(*task)["y"]})
-    assert not compare_replicates(files, plan).is_seed_unused
-    assert compare_replicates(files, plan, ignored=["log"]).is_seed_unused
+    assert not compare_replicates(files, plan, read_generations(files, plan)).is_seed_unused
+    assert compare_replicates(files, plan, read_generations(files, plan), ignored=["log"]).is_seed_unused
 
 
 def test_merged_parts_say_the_same(files, tmp_path):
     plan = store_of(files, tmp_path, constant, parts_of=1)
-    before = compare_replicates(files, plan)
+    before = compare_replicates(files, plan, read_generations(files, plan))
     merge(files, max_files=1)
-    assert compare_replicates(files, plan) == before
+    assert compare_replicates(files, plan, read_generations(files, plan)) == before
 
 
 def test_a_task_that_is_there_twice_is_one_seed(files, tmp_path):
     plan = store_of(files, tmp_path, constant, sets=3, replicates=2)
     parts.write(files, [attempt(plan, number, 0, outputs=constant(number)) for number in range(3)])
-    assert not compare_replicates(files, plan).is_seed_unused
+    assert not compare_replicates(files, plan, read_generations(files, plan)).is_seed_unused

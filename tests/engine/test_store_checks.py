@@ -8,6 +8,7 @@ import pytest
 from modelops_dask.store import checks, parts
 from modelops_dask.store.checks import Comparison, RunCheck, describe, read_self_check
 from modelops_dask.store.files import Store
+from modelops_dask.store.fold import read_generations
 from store_helpers import attempt, begin
 
 
@@ -50,11 +51,11 @@ def test_fields_of_later_versions_and_files_that_are_none_are_passed_over(files,
     for name, text in {"torn": "{", "list": "[]", "other": '{"comparisons": [1]}', "empty": "{}"}.items():
         files.put(f"checks/{name}.json", text.encode())
     assert len(checks.read(files)) == 2
-    assert read_self_check(files, plan).n_equal == 1, "of one task"
+    assert read_self_check(files, plan, read_generations(files, plan)).n_equal == 1, "of one task"
 
 
 def test_without_a_check_nothing_is_said(files, plan):
-    assert read_self_check(files, plan) is None
+    assert read_self_check(files, plan, read_generations(files, plan)) is None
 
 
 def test_a_difference_counts_as_long_as_its_row_does(files, plan):
@@ -66,22 +67,22 @@ def test_a_difference_counts_as_long_as_its_row_does(files, plan):
         replace(comparison(plan, 0, 1), outcome="different", set=70),
     ):
         checks.write(files, RunCheck((other,)))
-        self_check = read_self_check(files, plan)
+        self_check = read_self_check(files, plan, read_generations(files, plan))
         assert self_check is None or self_check.different == ()
     checks.write(files, RunCheck((different, comparison(plan, 1, 1))))
     checks.write(files, RunCheck((replace(different, outcome="equal", outputs=(), cause=""),)))
-    self_check = read_self_check(files, plan)
+    self_check = read_self_check(files, plan, read_generations(files, plan))
     assert self_check.different == (different,), "an equal run of a later check does not settle it"
     assert self_check.n_equal == 1 and self_check.n_compared == 2
 
 
 def test_the_words_name_what_was_compared_tasks_outputs_and_causes(files, plan):
     checks.write(files, RunCheck((), skipped="a task alone takes 90 s"))
-    assert describe(read_self_check(files, plan)) == [
+    assert describe(read_self_check(files, plan, read_generations(files, plan))) == [
         "Self-check: no task was compared: a task alone takes 90 s."
     ]
     checks.write(files, RunCheck((comparison(plan, 0, 0),)))
-    (line,) = describe(read_self_check(files, plan))
+    (line,) = describe(read_self_check(files, plan, read_generations(files, plan)))
     assert line == "Self-check: 1 task compared with a run alone in a new process, all equal."
     checks.write(
         files,
@@ -93,7 +94,7 @@ def test_the_words_name_what_was_compared_tasks_outputs_and_causes(files, plan):
             )
         ),
     )
-    first, order, seed, last = describe(read_self_check(files, plan))
+    first, order, seed, last = describe(read_self_check(files, plan, read_generations(files, plan)))
     assert first == "Self-check: 3 tasks compared with a run alone in a new process, 2 different."
     assert order.startswith("1/0 (raw): alone the task always returns the same")
     assert seed.startswith("1/1 (it failed: KeyError): ") and "does not come from the seed" in seed

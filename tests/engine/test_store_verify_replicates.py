@@ -8,6 +8,7 @@ import pytest
 
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
+from modelops_dask.store.fold import read_generations
 from modelops_dask.store.merge import merge
 from modelops_dask.store.replicates import SOME_SEEDS, compare_replicates
 from modelops_dask.store.variation import describe_constant_outputs, describe_warning
@@ -71,7 +72,7 @@ def test_verify_and_the_engine_agree(tmp_path, _):
     seed = random.randrange(2**32)
     print("seed", seed)
     plan, names = random_store(files, tmp_path, random.Random(seed))
-    variation = compare_replicates(files, plan)
+    variation = compare_replicates(files, plan, read_generations(files, plan))
     report = verify(files.location())
     expected = {
         name: sorted(n for n, n_seeds in output.constant_sets.items() if n_seeds >= SOME_SEEDS)
@@ -91,7 +92,7 @@ def test_a_value_that_is_like_the_replicate_but_no_number_of_it_varies(tmp_path,
         for task in plan.tasks([(0, plan.n_tasks)])
     ]
     parts.write(files, rows)
-    assert compare_replicates(files, plan).outputs["y"].varies
+    assert compare_replicates(files, plan, read_generations(files, plan)).outputs["y"].varies
     assert verify(files.location()).equal_replicates == {"y": []}
 
 

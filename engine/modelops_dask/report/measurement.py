@@ -157,8 +157,8 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
         plan=plan,
         state=state,
         by_set=_empty_by_set(plan, state),
-        self_check=read_self_check(store, plan),
-        variation_notes=_describe_variation(store, plan),
+        self_check=read_self_check(store, plan, state.generations),
+        variation_notes=_describe_variation(store, plan, state),
         fallback_notes=describe_fallbacks(store, state.fallbacks),
     )
     for rows in counting_rows(store, plan, state.generations, parts.scan(store, COLUMNS)):
@@ -166,10 +166,10 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
     return measurement
 
 
-def _describe_variation(store: Store, plan: Plan) -> list[str]:
+def _describe_variation(store: Store, plan: Plan, state: State) -> list[str]:
     """The warning of the whole study, if it has one, and notes on single sets and outputs."""
     request = plan.request
-    variation = compare_replicates(store, plan, ignored=request.volatile)
+    variation = compare_replicates(store, plan, state.generations, ignored=request.volatile)
     warning = describe_warning(variation, request.deterministic)
     notes = describe_constant_outputs(variation, request.deterministic)
     return [warning, *notes] if warning else notes

@@ -20,7 +20,7 @@ import pyarrow as pa
 from modelops_dask import __version__
 from modelops_dask.plan.plan import Plan
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import read_generations, winners
+from modelops_dask.store.fold import winners
 from modelops_dask.store.generations import Generations
 from modelops_dask.store.identity import encode_json
 
@@ -158,15 +158,14 @@ def _known_fields(kind: type[T], values: dict[str, Any]) -> T:
     return kind(**known)
 
 
-def read_self_check(store: Store, plan: Plan) -> SelfCheck | None:
-    """Read what the self-checks of a plan's tasks came to; None if there was none."""
+def read_self_check(store: Store, plan: Plan, generations: Generations | None) -> SelfCheck | None:
+    """Read what the self-checks of a plan's tasks came to, of rows that count; None if there was none."""
     checks = read(store)
     comparisons = [
         comparison for check in checks for comparison in check.comparisons if _is_planned(comparison, plan)
     ]
     if not comparisons and not any(check.skipped for check in checks):
         return None
-    generations = read_generations(store, plan)
     # Without a redo only a difference is worth a look at the parts: whether its row counts.
     doubtful = {each.key for each in comparisons if generations or each.outcome == "different"}
     settled = doubtful - _rows_that_count(store, plan, doubtful, generations)

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from modelops_dask.plan.plan import ABSENT, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
-from modelops_dask.store.fold import counting_rows, read_generations
+from modelops_dask.store.fold import counting_rows
+from modelops_dask.store.generations import Generations
 from modelops_dask.store.tables import as_table
 
 MANY_SETS, SOME_SEEDS = 3, 3  # that must be equal before it is said of a study
@@ -93,30 +94,35 @@ class _Row:
 
 
 def compare_replicates(
-    store: Store, plan: Plan, *, ignored: Collection[str] = (), until_varied: bool = False
+    store: Store,
+    plan: Plan,
+    generations: Generations | None,
+    *,
+    ignored: Collection[str] = (),
+    until_varied: bool = False,
 ) -> Variation:
     """Compare the ok replicates of every set of a plan, output by output.
 
     Args:
         store: The store of the study.
         plan: The tasks that count.
+        generations: As fold.read_generations() returned them for this plan; a State has them.
         ignored: Outputs that vary for reasons of their own, such as time stamps.
         until_varied: End at the first output that varies; nearly always that is the first pair of rows.
     """
     comparison = _Comparison(store, frozenset(ignored))
-    for row in _ok_rows(store, plan):
+    for row in _ok_rows(store, plan, generations):
         comparison.add(row)
         if until_varied and comparison.has_varied:
             return Variation(comparison.variations(), complete=False)
     return Variation(comparison.variations())
 
 
-def _ok_rows(store: Store, plan: Plan) -> Iterator[_Row]:
+def _ok_rows(store: Store, plan: Plan, generations: Generations | None) -> Iterator[_Row]:
     """One ok row, of those that count, of each task of the plan."""
     codes = plan.blank()
     is_first = np.ones(codes.shape, bool)
     columns = ["set", "replicate", "seed", "status", "digest", "output_digests"]
-    generations = read_generations(store, plan)
     for file_rows in counting_rows(store, plan, generations, parts.scan(store, columns)):
         is_ok = pc.equal(file_rows.table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
         for start in range(0, len(is_ok), _ROWS_AT_ONCE):  # the first may be enough

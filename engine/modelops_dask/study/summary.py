@@ -82,16 +82,18 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         fallbacks=dict(state.fallbacks.most_common()),
         fallback_notes=describe_fallbacks(store, state.fallbacks),
         redos=state.generations.progress(state.codes) if state.generations else (),
-        variation=_describe_variation(store, plan),
-        self_check=read_self_check(store, plan),
+        variation=_describe_variation(store, plan, state),
+        self_check=read_self_check(store, plan, state.generations),
         separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
     )
 
 
-def _describe_variation(store: Store, plan: Plan) -> str:
+def _describe_variation(store: Store, plan: Plan, state: State) -> str:
     """What is wrong with how replicates vary; "" if nothing is, or too few have ended to say so."""
     request = plan.request
-    variation = compare_replicates(store, plan, ignored=request.volatile, until_varied=True)
+    variation = compare_replicates(
+        store, plan, state.generations, ignored=request.volatile, until_varied=True
+    )
     return describe_warning(variation, request.deterministic)
 
 
