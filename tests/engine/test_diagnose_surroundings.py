@@ -15,7 +15,8 @@ MODELS = {
     "locale (LC_ALL)": "locale.getpreferredencoding(False)",
     "time zone (TZ)": "str(time.localtime(0).tm_hour)",
     "order of directory listings": "str([path.name for path in pathlib.Path('wards').iterdir()])",
-    "clock": "str(datetime.date.today().month)",
+    # In UTC: near the end of a month, the local date does depend on the time zone.
+    "clock": "str(datetime.datetime.now(datetime.timezone.utc).month)",
 }
 
 
