@@ -12,6 +12,7 @@ from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import functions
 from modelops_dask.executors.wire import find_wire
+from modelops_dask.store.tables import as_table
 
 KINDS = ["isolated_warm", "isolated_fork", "cold", "direct"]
 
@@ -165,12 +166,12 @@ def test_two_functions_of_a_bundle_and_two_scenarios_of_a_function(folder, tmp_p
                 assert outcome.outputs["result"].decode() == f"{entrypoint[6]} {entrypoint[8]}", outcome.error
 
 
-def test_a_generator_yields_records(monkeypatch):
-    function = functions.make_wire("m.f", lambda n: ({"day": day} for day in range(n)))
-    seen = []
-    monkeypatch.setattr(functions.values, "to_outputs", lambda value: seen.append(value) or {"result": b"1"})
-    assert function("m.f/baseline", {"n": 2}, 1) == {"result": b"1"}
-    assert seen == [[{"day": 0}, {"day": 1}]]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generator_yields_records(folder, tmp_path, kind):
+    code = "def simulate(n):\n    for day in range(n):\n        yield {'day': day, 'x': 0.5}"
+    outcome = run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind=kind, n=2)
+    assert outcome.status == "ok", outcome.error
+    assert as_table(outcome.outputs["result"]).to_pylist() == [{"day": 0, "x": 0.5}, {"day": 1, "x": 0.5}]
 
 
 def test_an_output_named_error_is_an_output(folder, tmp_path):
