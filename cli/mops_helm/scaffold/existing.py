@@ -16,9 +16,9 @@ from pathlib import Path
 
 from modelops_dask.bundle import source
 from modelops_dask.bundle.source import Absent, Definition
+from modelops_dask.environments.imports import list_packages
 from modelops_dask.errors import BadInput
 from modelops_dask.executors.functions import PASSED, explain_kind, explain_unknown
-from mops_helm.scaffold.imports import list_packages
 
 STUDY, PROJECT = "study.yaml", "pyproject.toml"
 # Files that declare packages, or may: nothing is written beside them.
