@@ -22,6 +22,7 @@ from modelops_dask.store.files import Store
 from modelops_dask.store.fold import counts, read_generations
 from modelops_dask.store.requests import plan_of
 from modelops_dask.study import packages
+from modelops_dask.study.calls import describe_call
 from modelops_dask.workers.local import environment
 from mops_helm.study import studies
 from mops_helm.study.studies import Workers
@@ -70,7 +71,7 @@ def try_task(
     if Path(source).is_file():
         spec = specs.load(Path(source))
         reference = studies.find_reference(spec, bundle)
-        plan, model = studies.make_plan(spec), bundles.fetch(reference, settings.bundles_cache_dir)
+        plan, model = studies.make_plan(spec), studies.fetch_bundle(spec, reference, settings)
     else:
         store = Store(source)
         plan = plan_of(store, request)
@@ -80,6 +81,7 @@ def try_task(
     limit_bytes = _find_limit(store, plan, task) if store else 0
     if store is None:
         packages.check(model, settings)
+    say(str(describe_call(model, plan.entrypoint)))
     for note in packages.notes(model, settings):
         say(note)
     with (

@@ -29,7 +29,7 @@ from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_o
 from modelops_dask.executors.messages import LOST_CONNECTION, START_FAILURE, TRANSIENT, Answer
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.warm import WarmExecutor
-from modelops_dask.executors.wire import find_wire
+from modelops_dask.executors.wire import References
 from modelops_dask.generators import ModelGenerators
 from modelops_dask.settings import Settings
 
@@ -61,7 +61,9 @@ class DirectExecutor(Executor):
         self._id, self._numbers = uuid.uuid4().hex[:8], itertools.count(1)
         self._threads = native_threads()
         self._environment = venv.digest_of_process()
+        self._references = References()
         self._bundle: Bundle | None = None
+        self._reference = ""
         self._wire: runner.Wire | None = None
         self._import_seconds = 0.0
         self._generators: ModelGenerators | None = None  # of the bundle, where its study has them seeded
@@ -82,7 +84,7 @@ class DirectExecutor(Executor):
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run tasks that differ in params and seed only, one after another."""
         try:
-            wire = self._enter(tasks[0].bundle)
+            wire = self._enter(tasks[0].bundle, tasks[0].entrypoint)
         except (BadInput, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -153,22 +155,23 @@ class DirectExecutor(Executor):
     ) -> None:
         self._forget()
 
-    def _enter(self, bundle: Bundle) -> "runner.Wire":
+    def _enter(self, bundle: Bundle, entrypoint: str) -> "runner.Wire":
         """The wire function. Two bundles may have modules of the same name, so they take turns in a
-        process.
+        process; so do two functions of a bundle.
         """
+        reference = self._references.find(bundle, entrypoint)
         with self._turn:
-            while self._running and self._bundle != bundle:
+            while self._running and (self._bundle, self._reference) != (bundle, reference):
                 self._turn.wait()
-            if self._bundle != bundle:
+            if (self._bundle, self._reference) != (bundle, reference):
                 self._forget()
-                self._bundle, self._wire = bundle, None
+                self._bundle, self._reference, self._wire = bundle, reference, None
             if self._wire is None:
                 started = time.monotonic()
                 try:
                     # expect_numpy() was called when this began.
                     self._wire, self._generators = runner.load_model(
-                        str(bundle.path), find_wire(bundle.path), False, bundle.reseeds and self._alone
+                        str(bundle.path), reference, False, bundle.reseeds and self._alone
                     )
                     self._import_seconds = time.monotonic() - started
                 except runner.WireNotFound as error:

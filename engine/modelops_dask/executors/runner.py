@@ -54,8 +54,12 @@ except ImportError:
 
 if __package__:  # in the worker
     from modelops_dask import seeding
-    from modelops_dask.executors import messages
+    from modelops_dask.executors import functions, messages
     from modelops_dask.executors import outputs as outputs_of
+
+    def _functions() -> Any:
+        return functions
+
 else:  # by path, under names that no model has: this folder is not on sys.path
 
     def _sibling(name: str, folder: str = "") -> Any:
@@ -65,6 +69,10 @@ else:  # by path, under names that no model has: this folder is not on sys.path
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
+
+    def _functions() -> Any:
+        _sibling("values")
+        return _sibling("functions")
 
     messages, outputs_of, seeding = _sibling("messages"), _sibling("outputs"), _sibling("seeding", os.pardir)
 
@@ -90,14 +98,21 @@ class WireNotFound(Exception):
 
 
 def load_wire(bundle: str, reference: str) -> Wire:
-    """The function that a reference names, imported from the bundle; "" asks the installed packages.
+    """The function that a reference of wire.find_wire() names, imported from the bundle.
 
-    Puts the bundle's tree and its src/ first on sys.path. Raises WireNotFound, or what importing raises.
+    "" asks the installed packages. So does "package.module.function()", which without an answer is a function
+    to call by its name. Puts the bundle's tree and its src/ first on sys.path. Raises WireNotFound, or what
+    importing raises.
     """
     for path in (bundle, os.path.join(bundle, "src")):
         if os.path.isdir(path) and path not in sys.path:
             sys.path.insert(0, path)
     importlib.invalidate_caches()
+    if reference.endswith("()"):
+        by_name = _functions()
+        if not by_name.has_installed_wire():
+            return _load_function(by_name, bundle, reference[:-2])
+        reference = ""
     reference = reference or _installed()
     target, _, name = reference.partition(":")
     module = _import_file(bundle, target) if target.endswith(".py") else importlib.import_module(target)
@@ -108,6 +123,15 @@ def load_wire(bundle: str, reference: str) -> Wire:
     if not callable(attribute):
         raise WireNotFound(f"{reference} is not a function")
     wire: Wire = attribute
+    return wire
+
+
+def _load_function(by_name: Any, bundle: str, path: str) -> Wire:
+    """The wire function that calls the function package.module.function."""
+    try:
+        wire: Wire = by_name.make_wire(path, by_name.load(path, bundle))
+    except by_name.NoFunction as problem:
+        raise WireNotFound(str(problem)) from None
     return wire
 
 
@@ -122,7 +146,8 @@ def _installed() -> str:
         raise WireNotFound(f"the environment has several entry points of {GROUP}: {', '.join(references)}")
     if not references:
         raise WireNotFound(
-            "no wire function found. Give the bundle one of\n"
+            "no wire function found. Name a function in the study file (model: module.function), or give the "
+            "bundle one of\n"
             '  pyproject.toml: [project.entry-points."modelops.wire"] with NAME = "module:function"\n'
             '  .modelops/manifest.json: {"wire": "module:function"}\n'
             '  .modelops/modelops.toml: [modelops] wire = "module:function"\n'
@@ -246,10 +271,9 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text
-    try:
-        kind = messages.TRANSIENT if outputs_of.is_transient(error) else messages.MODEL
-    except Exception:  # an attribute of the model's exception that itself fails
-        kind = messages.MODEL
+    kind = messages.START_FAILURE if isinstance(error, messages.CannotCall) else messages.MODEL
+    with contextlib.suppress(Exception):  # an attribute of the model's exception that itself fails
+        kind = messages.TRANSIENT if outputs_of.is_transient(error) else kind
     return Answer("failed", {}, type(error).__name__, text, seconds, peak_bytes, kind)
 
 
