@@ -47,6 +47,10 @@ test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
 test-stores: dev tools $(STORES)  ## Test what every store must keep on more object stores: rclone and s3s-fs (needs cargo)
 	STORES="$(notdir $(STORES))" $(VENV)/pytest tests/engine/test_store_contract.py $(PYTEST_ARGS)
 
+.PHONY: test-versions
+test-versions: dev  ## Compare what becomes of return values with old and new Python, NumPy, pandas, polars and pyarrow
+	$(VENV)/python tests/value_versions.py
+
 .PHONY: lint
 lint: dev tools  ## Check code style and types, that generated files are up to date, and the chart with ct lint
 	$(VENV)/ruff check

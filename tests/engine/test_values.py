@@ -26,6 +26,8 @@ import pydantic
 import pytest
 import scipy.sparse
 
+import value_cases
+import value_versions
 from modelops_dask.executors import values
 from modelops_dask.executors.values import to_outputs
 from modelops_dask.store.tables import as_table
@@ -676,3 +678,24 @@ def test_it_needs_the_standard_library_alone_and_little_of_that():
     outputs, modules = done.stdout.splitlines()
     assert outputs == str(to_outputs({"a": 1.5, "b": [1, None], "c": "x", "d": [{"e": 1}]}))
     assert not {"json", "typing", "ctypes", "dataclasses", "inspect", "re", "enum"} & set(modules.split())
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_every_python_makes_the_same_bytes(version):
+    """`make test-versions` compares versions of the libraries as well."""
+    python = value_versions.find_python(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    digests, versions = value_versions.read(python, [])
+    assert versions["python"].startswith(f"{version}.")
+    expected, _ = value_cases.digests(to_outputs, ["numpy", "pandas", "polars", "pyarrow"])
+    assert digests.items() <= expected.items()
+
+
+def test_libraries_agree_on_cases_of_one_name():
+    digests, _ = value_cases.digests(to_outputs, ["numpy", "pandas", "polars", "pyarrow"])
+    assert value_versions.differences({"these": digests}) == []
+
+
+def test_a_digest_that_differs_is_noticed():
+    assert len(value_versions.differences({"a": {"pandas:x": "1"}, "b": {"polars:x:y": "2"}})) == 1
