@@ -280,3 +280,26 @@ def test_a_python_version_file_is_not_read_and_that_is_told(tmp_path):
     same = fetch(write_model(tmp_path / "same", ">=3.9", **{".python-version": f"{OWN}\n"}), values)
     assert packages.notes(same, values) == ()
     assert packages.notes(one, replace(values, executor_environment="image")) == ()
+
+
+@needs_other
+def test_a_store_of_workers_with_another_python_is_verified_with_that(tmp_path):
+    own, other = interpreters.own_interpreter(), OTHERS[0]
+    kind = own.kind.replace(f"cp{OWN.replace('.', '')}-", f"cp{other.replace('.', '')}-")
+    values, store = settings(tmp_path), Store(str(tmp_path / "store"))
+    one = fetch(write_model(tmp_path / "source", ">=3.9", '"tiny"'), values)
+    store.put(f"{packages.FOLDER}/{kind}.txt", b"# of a cluster\n")
+    pinned = packages.read_pinned(store, one, values)
+    assert (pinned.python, pinned.packages) == (other, "# of a cluster\n")
+    assert interpreters.find_python(pinned, values).minor_version == other
+    store.put(f"{packages.FOLDER}/cp330-{kind.partition('-')[2]}.txt", b"# of another one\n")
+    assert packages.read_pinned(store, one, values) == one, "which of the two is not known"
+
+
+@pytest.mark.parametrize("content", [b"3.30\n", b"2.7", b"\xff", b"", b"../x"])
+def test_a_version_in_the_store_that_is_not_here_or_not_one_is_no_reason_to_fail(tmp_path, content):
+    values, store = settings(tmp_path), Store(str(tmp_path / "store"))
+    one = fetch(write_model(tmp_path / "source", ">=3.9"), values)
+    store.put(packages.PYTHON, content)
+    pinned = packages.read_pinned(store, one, values)
+    assert interpreters.find_python(pinned, values) == interpreters.own_interpreter()
