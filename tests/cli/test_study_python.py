@@ -42,7 +42,7 @@ def test_a_study_runs_checks_itself_and_is_verified_with_the_python_that_its_mod
     assert summary["ok"] == 4
     assert (summary["self_check"]["equal"], summary["self_check"]["different"]) == (3, [])
     assert f"Python {OTHERS[0]}." in ran.stderr
-    assert "1 packages" in ran.stderr
+    assert "1 package" in ran.stderr
     (built,) = [
         line for line in ran.stderr.splitlines() if line.startswith("Built the model's environment in")
     ]

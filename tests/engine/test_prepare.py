@@ -45,7 +45,7 @@ def test_a_driver_hears_what_its_own_worker_builds_and_what_it_built(tmp_path, m
                 client.submit(prepare.build, impossible, "of another run", pure=False).result()
             assert stages == [], "what others build on the same scheduler"
             prepared = client.submit(prepare.build, context, run, pure=False).result()
-            assert stages == ["choosing packages", "installing 1 packages"]
+            assert stages == ["choosing packages", "installing 1 package"]
         assert prepared.built.startswith("Built the model's environment in ")
         again = prepare.prepare(client, context, SimpleQueue())
         assert again is not None

@@ -7,17 +7,27 @@ Models run in copies: what they change is changed neither in uv's cache nor in a
 """
 
 import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+
+BATCH = 64  # files that a thread copies at once
+MOST_THREADS = 4  # the kernel does the work, and these wait for it
 
 
 def copy(template: Path, folder: Path) -> None:
     """Copy a relocatable environment to a folder that is not there yet. Raises OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _copy_folder(str(template), str(folder))
+    files = list(_copy_folders(str(template), str(folder)))
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    with ThreadPoolExecutor(min(MOST_THREADS, len(os.sched_getaffinity(0)))) as pool:
+        for _ in pool.map(_copy_files, batches):  # which raises what they raise
+            pass
 
 
-def _copy_folder(source: str, target: str) -> None:
+def _copy_folders(source: str, target: str) -> Iterator[tuple[str, str]]:
+    """Make the folders and links of a tree; yield its files, and where their copies are to be."""
     Path(target).mkdir()
     with os.scandir(source) as entries:
         for entry in entries:
@@ -25,9 +35,14 @@ def _copy_folder(source: str, target: str) -> None:
             if entry.is_symlink():
                 Path(path).symlink_to(Path(entry.path).readlink())
             elif entry.is_dir():
-                _copy_folder(entry.path, path)
+                yield from _copy_folders(entry.path, path)
             else:
-                _copy_file(entry.path, path)
+                yield entry.path, path
+
+
+def _copy_files(files: Sequence[tuple[str, str]]) -> None:
+    for source, target in files:
+        _copy_file(source, target)
 
 
 def _copy_file(source: str, target: str) -> None:

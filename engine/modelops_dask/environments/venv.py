@@ -211,7 +211,7 @@ def _build(recipe: _Recipe, folder: Path, settings: Settings) -> str:
     logger.info("environment %s: %d packages in %.1f s", folder.name, len(installed), seconds)
     return (
         f"Built the model's environment in {seconds:.1f} s: Python {recipe.python.version}, "
-        f"{len(installed)} packages ({recipe.key})"
+        f"{_count(len(installed))} ({recipe.key})"
     )
 
 
@@ -250,9 +250,13 @@ def _install(recipe: _Recipe, folder: Path, *venv_options: str, **variables: str
         run_uv("sync", *options, folder=bundle.path, UV_PROJECT_ENVIRONMENT=str(folder), **variables)
     elif recipe.packages:
         n_packages = len(re.findall(r"^[\w.-]+ ?[=@]", recipe.packages, re.MULTILINE))
-        tell(f"installing {n_packages} packages")
+        tell(f"installing {_count(n_packages)}")
         arguments = ("pip", "sync", "--python", str(folder), "-")
         run_uv(*arguments, folder=bundle.path, stdin=_to_install(recipe), **variables)
+
+
+def _count(n_packages: int) -> str:
+    return "1 package" if n_packages == 1 else f"{n_packages} packages"
 
 
 def _write_record(folder: Path, installed: list[str], seconds: float) -> None:
