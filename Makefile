@@ -116,8 +116,8 @@ tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform,
 tools-oldest: $(OLDEST:%=.tools/bin/%)  ## Build the oldest helms that are supported too, for the tests that compare them
 
 .PHONY: image
-image:  ## Build the worker image IMAGE with docker, podman or buildah, or with the command in IMAGE_BUILDER
-	sh image/build.sh $(IMAGE)
+image:  ## Build the worker image IMAGE with docker, podman, buildah or IMAGE_BUILDER; PYTHONS="3.10 3.13" adds Pythons
+	PYTHONS="$(PYTHONS)" sh image/build.sh $(IMAGE)
 IMAGE ?= localhost/modelops-dask:dev
 
 .PHONY: lock

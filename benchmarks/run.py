@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("help_time", "study_rate", "executors", "reseeding", "self_check", "previous")
+BENCHMARKS = ("help_time", "study_rate", "executors", "environments", "reseeding", "self_check", "previous")
 
 
 def main() -> int:

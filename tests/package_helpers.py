@@ -12,9 +12,17 @@ from pathlib import Path
 
 
 def write_wheel(
-    folder: Path, name: str, version: str = "1.0", requires: Sequence[str] = (), content: bytes = b""
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    requires: Sequence[str] = (),
+    content: bytes = b"",
+    script: str = "",
 ) -> Path:
-    """A package of one module, which has VERSION, and `content` after it."""
+    """A package of one module, which has VERSION, and `content` after it.
+
+    A script has the name of its function.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
@@ -23,6 +31,8 @@ def write_wheel(
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}".encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
+    if script:
+        files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{script} = {name}:{script}\n".encode()
     digests = {
         path: base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         for path, data in files.items()

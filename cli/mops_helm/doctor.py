@@ -54,7 +54,18 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, in the order in which a study needs them."""
-    return [python(), *packages(), uv(), variables(), *caches(), machine(), executors(), helm(), kubectl()]
+    return [
+        python(),
+        *packages(),
+        uv(),
+        *pythons(),
+        variables(),
+        *caches(),
+        machine(),
+        executors(),
+        helm(),
+        kubectl(),
+    ]
 
 
 def healthy(checks: list[Check]) -> bool:
@@ -130,6 +141,18 @@ def uv() -> Check:
     if version is None:
         return Check("uv", "missing", "", purpose, advice)
     return _check_version("uv", version.removeprefix("uv "), MIN_UV, purpose, advice)
+
+
+def pythons() -> Iterator[Check]:
+    """The Pythons that models can run with here, for those that need another than this one."""
+    try:
+        from modelops_dask.environments.interpreters import list_installed
+
+        versions = dict.fromkeys(each.version for each in list_installed(Path.cwd()))
+    except (ImportError, MopsError):
+        return  # packages() and uv() have said so
+    detail = ", ".join(versions) or "none that uv finds"
+    yield Check("Pythons", "ok", detail, "for models that need another", required=False)
 
 
 def variables() -> Check:

@@ -6,6 +6,7 @@ holds or is refused: a variable of ModelOps that has no effect here, and one tha
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 EXECUTOR_TYPES = ("isolated_warm", "isolated_fork", "cold", "direct", "none")
 ENVIRONMENTS = ("bundle", "image")
+PYTHON_VERSION = re.compile(r"(3\.(9|[1-9][0-9])(\.[0-9]{1,3})?)?")
 
 # What ModelOps reads and nothing here does, with what to use instead.
 ELSEWHERE = {
@@ -51,6 +53,8 @@ class Settings:
     preset: str = _setting("PRESET", "")
     executor_type: str = _setting("EXECUTOR_TYPE", "isolated_warm")
     executor_environment: str = _setting("EXECUTOR_ENVIRONMENT", "bundle")
+    executor_python: str = _setting("PYTHON_VERSION", "")
+    python_downloads: bool = _setting("PYTHON_DOWNLOADS", False)
     worker_memory_bytes: int = _setting("WORKER_MEMORY_BYTES", 160 * MIB)
     max_warm_processes: int = _setting("MAX_WARM_PROCESSES", 128)
     subprocess_pool_size: int = _setting("SUBPROCESS_POOL_SIZE", 0)
@@ -84,9 +88,16 @@ class Settings:
             if name in values and values[name] not in allowed:
                 variable = cls.__dataclass_fields__[name].metadata["env"]
                 problems.append(f"{variable}={values[name]!r}: expected one of {', '.join(allowed)}")
+        if not PYTHON_VERSION.fullmatch(python := values.get("executor_python", "")):
+            problems.append(f"MODELOPS_PYTHON_VERSION={python!r}: expected 3.9 or newer, as 3.12 or 3.12.4")
         if problems:
             raise BadInput("\n".join(problems))
         return cls(**values)
+
+    @property
+    def builds_environment(self) -> bool:
+        """Whether models run in an environment that is built for their bundle."""
+        return self.executor_type != "direct" and self.executor_environment == "bundle"
 
     def to_env(self) -> dict[str, str]:
         """The variables that from_env reads back as these settings."""

@@ -268,3 +268,26 @@ def test_notes_say_what_runs_and_what_to_type_next():
 @pytest.mark.parametrize("name", ["direct", "debug-isolated"])
 def test_notes_warn_of_direct(name):
     assert "carries all state" in notes("-f", ROOT / "values" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "variables"),
+    [
+        ({}, {"MODELOPS_PYTHON_VERSION": "", "UV_PYTHON_DOWNLOADS": "never"}),
+        (
+            {"executor": {"python": "3.12", "pythonDownloads": True}},
+            {"MODELOPS_PYTHON_VERSION": "3.12", "MODELOPS_PYTHON_DOWNLOADS": "true"},
+        ),
+        ({"workers": {"env": {"UV_PYTHON_DOWNLOADS": "manual"}}}, {"UV_PYTHON_DOWNLOADS": "manual"}),
+        ({"executor": {"type": "none"}}, {"UV_PYTHON_DOWNLOADS": None}),
+    ],
+    ids=["default", "a python", "an own setting", "plain dask"],
+)
+def test_no_pod_downloads_a_python_unless_a_value_lets_it(tmp_path, values, variables):
+    found = env(workers(render("helm", *stated(values, tmp_path / "mine.yaml"))))
+    assert {name: found.get(name) for name in variables} == variables
+
+
+@pytest.mark.parametrize("version", ["3.8", "3", "2.7", "3.12.x", "3.12+", "4.0"])
+def test_a_python_that_cannot_be_meant_is_refused_by_the_schema(tmp_path, version):
+    assert "executor" in refusal("helm", *stated({"executor": {"python": version}}, tmp_path / "mine.yaml"))

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from mops_helm import doctor
 from mops_helm.main import main
+from python_helpers import OTHERS
 
 
 @pytest.fixture
@@ -81,6 +82,16 @@ def test_old_and_missing_packages(monkeypatch):
     assert states["scipy"].state == "missing"
     assert states["Dask"].state == "wrong" and states["Dask"].advice.endswith("distributed==2026.8.0")
     assert not doctor.healthy(list(states.values()))
+
+
+def test_the_pythons_that_models_can_run_with_are_listed(monkeypatch, tmp_path):
+    (check,) = doctor.pythons()
+    assert all(f"{version}." in check.detail for version in OTHERS)
+    assert "3.8." not in check.detail
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
+    assert [check.detail for check in doctor.pythons()] == ["none that uv finds"]
 
 
 def test_every_requirement_of_ours_can_be_read():

@@ -1,9 +1,11 @@
 """How far a run is, for programs and from another shell; who runs a study, and a second run beside it."""
 
+import io
 import json
 import os
 import signal
 import subprocess
+import termios
 import time
 from dataclasses import asdict, replace
 
@@ -13,7 +15,13 @@ from helpers import wait_for
 from modelops_dask.store.files import Store
 from modelops_dask.study.presence import FILE, STALE_SECONDS, AlreadyRunning, Presence, find_running
 from modelops_dask.study.progress import Meter, Progress
-from mops_helm.study.progress import describe_progress
+from mops_helm.study.progress import (
+    LINE_SECONDS,
+    JsonLines,
+    ProgressLines,
+    choose_reporter,
+    describe_progress,
+)
 from study_helpers import SMALL, below, finish, mops_helm, parts_in, start, write_spec
 
 DIRECT = ["--preset", "direct", *SMALL]
@@ -181,3 +189,39 @@ def test_the_rate_is_that_of_the_last_half_minute_and_nothing_is_said_of_the_fir
     for second in range(22, 100):
         shown = at(second, 102 + 10 * (second - 21))
     assert shown.rate == pytest.approx(10)
+
+
+def test_off_a_terminal_a_stage_is_a_line_every_ten_seconds():
+    stream = io.StringIO()
+    lines = ProgressLines(stream)
+    for number in range(3):
+        lines.stage(f"downloading {number}")
+        lines._last_line -= LINE_SECONDS * (number == 1)  # ten seconds later
+    assert stream.getvalue() == "  downloading 2\n"
+
+
+def test_on_a_terminal_stages_are_one_line_that_ends_with_the_phase():
+    reader, writer = os.openpty()
+    termios.tcsetwinsize(writer, (24, 30))
+    with os.fdopen(writer, "w") as stream:
+        bar = choose_reporter(stream)
+        bar.phase("environment")
+        bar.stage("choosing packages")
+        bar.stage("downloading a-package-with-a-long-name (33.7MiB)")
+        bar.say("Built it")
+        bar.close()
+        text = ""
+        while "Built it" not in text:
+            text += os.read(reader, 4096).decode()
+    os.close(reader)
+    shown = [line.rpartition("\033[K")[2] for line in text.replace("\r\n", "\n").strip().split("\n")]
+    assert shown == ["Preparing the model's environment", "Built it"]
+    assert max(len(part.strip()) for part in text.split("\033[K")[1:]) < 30, (
+        "a longer one would begin a new line"
+    )
+
+
+def test_a_stage_as_json_is_an_event():
+    stream = io.StringIO()
+    JsonLines(stream).stage("choosing packages")
+    assert json.loads(stream.getvalue()) == {"event": "stage", "text": "choosing packages"}

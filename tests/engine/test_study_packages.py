@@ -13,6 +13,7 @@ import pytest
 from executor_helpers import settings, task, write_bundle
 from modelops_dask import bundle, executors
 from modelops_dask.environments import lockfile, venv
+from modelops_dask.environments.interpreters import own_interpreter
 from modelops_dask.plan import spec
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy
@@ -20,6 +21,7 @@ from modelops_dask.store.study import begin
 from modelops_dask.study import packages
 from package_helpers import serve, write_index, write_wheel
 
+KIND = own_interpreter().kind
 WIRE = "import tiny\ndef wire(e, p, s):\n    return {'version': tiny.VERSION.encode()}\n"
 
 
@@ -80,7 +82,7 @@ def place(tmp_path, monkeypatch):
 def test_a_worker_that_joins_later_installs_what_the_first_one_chose(place):
     first = place.worker("first")
     one = first.pinned()
-    name = f"{packages.FOLDER}/{packages.worker_kind()}.txt"
+    name = f"{packages.FOLDER}/{KIND}.txt"
     text = place.files.read(name).decode()
     assert "tiny==1.0" in text
     assert "--hash=sha256:" in text
@@ -156,7 +158,7 @@ def test_a_worker_of_another_kind_chooses_for_itself_and_says_so(place, caplog):
     with caplog.at_level(logging.WARNING, "distributed.modelops"):
         assert "tiny==1.0" in place.worker("first").pinned().packages
     assert "the study also has cp39-win32" in caplog.text
-    assert packages.list_kinds(place.files) == sorted([packages.worker_kind(), "cp39-win32"])
+    assert packages.list_kinds(place.files) == sorted([KIND, "cp39-win32"])
 
 
 def test_a_worker_that_sees_no_store_begins_none(place):

@@ -1,6 +1,7 @@
 """Environments: built once by uv from what a bundle declares, and again when they are not what they were."""
 
 import logging
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,8 +12,8 @@ from uv import find_uv_bin
 
 from executor_helpers import settings, task, write_bundle
 from modelops_dask import bundle, executors
-from modelops_dask.environments import declaration, venv
-from modelops_dask.errors import BadInput
+from modelops_dask.environments import declaration, uv, venv
+from package_helpers import write_wheel
 
 USES = "import iniconfig\ndef wire(e, p, s):\n    return {'from': iniconfig.__file__.encode()}\n"
 PYPROJECT = '[project]\nname = "model"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = [%s]\n'
@@ -227,14 +228,146 @@ def test_a_failed_build_says_what_uv_said_without_passwords(tmp_path, monkeypatc
     assert not [path for path in chosen.venvs_dir.iterdir() if path.is_dir()]
 
 
-@pytest.mark.parametrize(
-    ("required", "said"),
-    [("<3.10", "the bundle requires Python <3.10; this worker has 3"), ("3.x", "requires-python: Invalid")],
-)
-def test_a_bundle_for_another_python_is_refused(tmp_path, required, said):
-    text = PYPROJECT.replace(">=3.11", required) % ""
+# Environments are copies of a template
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """Wheels of tiny, with a script, and of other; uv has an empty cache, and no network."""
+    hello = b"import sys\ndef hello():\n    print(sys.prefix)\n"
+    write_wheel(tmp_path / "wheels", "tiny", content=hello, script="hello")
+    write_wheel(tmp_path / "wheels", "other")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    return tmp_path / "wheels"
+
+
+def installed_files(environment):
+    return [
+        path
+        for path in environment.python.parents[1].rglob("*")
+        if path.is_file() and not path.is_symlink() and path.name != venv.RECORD
+    ]
+
+
+def test_a_second_environment_of_the_same_packages_is_a_copy_that_asks_uv_for_nothing(
+    tmp_path, wheels, monkeypatch
+):
     chosen = settings(tmp_path)
-    one = fetch(write_bundle(tmp_path / "source", {"pyproject.toml": text, "wire.py": USES}), chosen)
-    with pytest.raises(BadInput, match=said):
-        venv.environment(one, chosen)
-    assert not [path for path in chosen.venvs_dir.iterdir() if path.is_dir()]
+    one, same, more = (
+        fetch(write_bundle(tmp_path / name, {**PLAIN, "requirements.txt": text}), chosen)
+        for name, text in (("one", "tiny\n"), ("same", "tiny  # again\n"), ("more", "tiny\nother\n"))
+    )
+    first = venv.environment(one, chosen)
+    assert venv.resolve(same, chosen) == venv.resolve(one, chosen)
+    runs = []
+    monkeypatch.setattr(venv, "run_uv", lambda *arguments, **_: runs.append(arguments) or "")
+    second = venv.environment(same, chosen)
+    with venv.fresh_environment(one, chosen) as fresh:
+        assert {fresh.digest, second.digest} == {first.digest}
+        assert fresh.python.exists()
+    assert first.key != second.key
+    assert runs == []
+    monkeypatch.undo()
+    monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    assert venv.environment(more, chosen).digest != first.digest, "other packages are another template"
+
+
+def test_no_file_of_an_environment_is_shared_with_uvs_cache_or_another_environment(tmp_path, wheels):  # noqa: ARG001
+    chosen = settings(tmp_path)
+    one = fetch(write_bundle(tmp_path / "one", {**PLAIN, "requirements.txt": "tiny\n"}), chosen)
+    built = venv.environment(one, chosen)
+    files = installed_files(built)
+    assert files
+    assert {path.stat().st_nlink for path in files} == {1}
+    for path in files:  # as a model may do it
+        path.chmod(0o644)
+        with path.open("a") as file:
+            file.write("# changed\n")
+    with venv.fresh_environment(one, chosen) as fresh:
+        assert not [path for path in installed_files(fresh) if path.read_bytes().endswith(b"# changed\n")]
+
+
+@pytest.mark.parametrize("form", ["requirements.txt", "uv.lock"])
+def test_programs_of_a_copied_environment_run_in_it(tmp_path, wheels, form):  # noqa: ARG001
+    chosen = settings(tmp_path)
+    source = write_bundle(tmp_path / "one", {**PLAIN, "requirements.txt": "tiny\n"})
+    if form == "uv.lock":
+        write_bundle(source, {"pyproject.toml": PYPROJECT % '"tiny"'})
+        subprocess.run([find_uv_bin(), "lock", "-q", "--python", sys.executable], cwd=source, check=True)
+    one = fetch(source, chosen)
+    with venv.fresh_environment(one, chosen) as fresh:
+        for environment in (venv.environment(one, chosen), fresh):
+            program = environment.python.with_name("hello")
+            done = subprocess.run([program], capture_output=True, text=True, check=True)
+            assert Path(done.stdout.strip()) == environment.python.parents[1]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda template: (template / venv.RECORD).unlink(),
+        lambda template: (template / "bin/python").unlink(),
+        lambda template: next(template.glob("lib/*/site-packages")).joinpath("x-1.dist-info").mkdir(),
+    ],
+    ids=["torn", "no interpreter", "a package more"],
+)
+def test_a_template_that_is_not_as_built_is_built_again(tmp_path, wheels, harm):  # noqa: ARG001
+    chosen = settings(tmp_path)
+    one = fetch(write_bundle(tmp_path / "one", {**PLAIN, "requirements.txt": "tiny\n"}), chosen)
+    built = venv.environment(one, chosen)
+    (template,) = (path for path in (chosen.venvs_dir / "templates").iterdir() if path.is_dir())
+    harm(template)
+    with venv.fresh_environment(one, chosen) as fresh:
+        assert fresh.digest == built.digest
+        assert subprocess.run([fresh.python, "-c", "import tiny"]).returncode == 0
+
+
+def test_bytecode_of_a_template_is_used_in_its_copies(tmp_path, wheels, monkeypatch):  # noqa: ARG001
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
+    chosen = settings(tmp_path)
+    one = fetch(write_bundle(tmp_path / "one", {**PLAIN, "requirements.txt": "tiny\n"}), chosen)
+    python = venv.environment(one, chosen).python
+    done = subprocess.run([python, "-v", "-c", "import tiny"], capture_output=True, text=True, check=True)
+    assert re.search(r"code object from '\S+/site-packages/__pycache__/tiny", done.stderr), done.stderr[
+        -2000:
+    ]
+
+
+def test_what_is_built_is_told_stage_by_stage(tmp_path, wheels):  # noqa: ARG001
+    chosen, stages = settings(tmp_path), []
+    one = fetch(write_bundle(tmp_path / "one", {**PLAIN, "requirements.txt": "tiny\nother\n"}), chosen)
+    with uv.listening(stages.append):
+        built = venv.environment(one, chosen)
+        again = venv.environment(one, chosen)
+    assert stages == ["choosing packages", "installing 2 packages"]
+    assert re.match(r"Built the model's environment in \d+\.\d s: Python 3\.\S+, 2 packages \(", built.built)
+    assert again.built == ""
+    venv.environment(fetch(write_bundle(tmp_path / "two", PLAIN), chosen), chosen)
+    assert len(stages) == 2, "nobody listens any more"
+
+
+def test_downloads_are_counted_down_as_uv_tells_them(tmp_path):
+    program = tmp_path / "uv"
+    lines = [
+        "Downloading a (2.0MiB)",
+        "Downloading b (1.0MiB)",
+        " Downloaded a",
+        " Downloaded b",
+        "Prepared 2 packages in 1s",
+    ]
+    program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}' >&2\n" for line in lines) + "cat\nexit 3\n")
+    program.chmod(0o755)
+    stages = []
+    with pytest.MonkeyPatch.context() as patch, uv.listening(stages.append):
+        patch.setattr("uv.find_uv_bin", lambda: str(program))
+        done = uv.try_uv("pip", "sync", folder=tmp_path, stdin="list")
+    assert (done.returncode, done.stdout) == (3, "list")
+    assert stages == [
+        "downloading a (2.0MiB)",
+        "downloading a (2.0MiB) and 1 more",
+        "downloading b (1.0MiB)",
+        "installing 2 downloaded packages",
+    ]

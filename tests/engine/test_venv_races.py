@@ -48,7 +48,11 @@ def test_fifty_workers_build_one_environment_once(tmp_path, locked):
     assert sum(builds for _, builds in found) == 1
     with executors.create(chosen) as executor:
         assert executor.run(task(locked, chosen)).status == "ok"
-    (folder,) = (path for path in chosen.venvs_dir.iterdir() if path.is_dir() and path.name != "fresh")
+    (folder,) = (
+        path
+        for path in chosen.venvs_dir.iterdir()
+        if path.is_dir() and path.name not in ("fresh", "templates")
+    )
     assert found[0][0].python.parents[1] == folder
 
 
@@ -104,7 +108,11 @@ def test_a_full_disk_is_a_failed_build_and_leaves_nothing(tmp_path, locked, smal
             build(one, full)
         assert "No space left on device" in str(failed.value)
         assert failed.value.command
-    left = [path for path in full.venvs_dir.rglob("*") if path.suffix != ".lock" and path.name != "fresh"]
+    left = [
+        path
+        for path in full.venvs_dir.rglob("*")
+        if path.suffix != ".lock" and path.name not in ("fresh", "templates")
+    ]
     assert left == []
     (small_disk / "full").unlink()
     with executors.create(replace(full, bundles_cache_dir=chosen.bundles_cache_dir)) as executor:

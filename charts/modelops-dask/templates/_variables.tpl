@@ -6,6 +6,8 @@ modelops-dask.variables: YAML, variable of the workers: the value it comes from.
 MODELOPS_PRESET: preset
 MODELOPS_EXECUTOR_TYPE: executor.type
 MODELOPS_EXECUTOR_ENVIRONMENT: executor.environment
+MODELOPS_PYTHON_VERSION: executor.python
+MODELOPS_PYTHON_DOWNLOADS: executor.pythonDownloads
 MODELOPS_WORKER_MEMORY_BYTES: executor.workerMemory
 MODELOPS_MAX_WARM_PROCESSES: executor.maxWarmProcesses
 MODELOPS_SUBPROCESS_POOL_SIZE: executor.subprocessPoolSize

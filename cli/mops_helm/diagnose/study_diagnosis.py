@@ -78,7 +78,7 @@ def diagnose_here(
     arms.select_arms(options.arms)  # an unknown arm is refused before any worker is started
     settings, shape = workers_here.settings, workers_here.local_shape
     model = studies.add_packages(
-        studies.open_store(study, None), studies.fetch_bundle(study, bundle, settings)
+        studies.open_store(study, None), studies.fetch_bundle(study, bundle, settings), settings
     )
     for note in packages.notes(model, settings):
         say(note)

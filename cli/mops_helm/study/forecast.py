@@ -6,6 +6,7 @@ Spec, bundle, store, Workers -> the model's profile -> Forecast -> StudyPreview:
 from dataclasses import dataclass, replace
 
 from modelops_dask.bundle import Bundle
+from modelops_dask.environments import interpreters
 from modelops_dask.errors import MopsError
 from modelops_dask.plan.document import BadDocument
 from modelops_dask.plan.spec import Spec
@@ -64,6 +65,8 @@ def preview_study(spec: Spec, bundle: str | None, store: Store, workers: Workers
         model = studies.fetch_bundle(spec, reference, workers.settings)
         call = describe_call(model, spec.entrypoint)
         reason = find_refusal(spec, model, store)
+        if reason is None:
+            interpreters.check_machine(model, workers.settings)
     except BadDocument:
         raise
     except MopsError as error:  # also a store that does not answer: nothing is run here

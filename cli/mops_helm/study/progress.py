@@ -2,7 +2,7 @@
 
 Phase, Progress (of the engine) -> Bar, ProgressLines or JsonLines
 
-All three take the same calls: phase(...), progress(...), say(...), close().
+All three take the same calls: phase(...), stage(...), progress(...), say(...), close().
 """
 
 import json
@@ -45,6 +45,11 @@ class ProgressLines:
     def phase(self, phase: "Phase") -> None:
         self.say(PHASES[phase])
 
+    def stage(self, text: str) -> None:
+        if time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"  {text}")
+
     def progress(self, progress: "Progress") -> None:
         tenth = 10 * progress.done // progress.total
         now = time.monotonic()
@@ -66,6 +71,7 @@ class Bar:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._bar: Any = None
+        self._has_stage = False
 
     def phase(self, phase: "Phase") -> None:
         if phase == "compacting":
@@ -73,9 +79,21 @@ class Bar:
         if self._bar is None and phase != "running":
             self.say(PHASES[phase])
 
+    def stage(self, text: str) -> None:
+        if self._bar is None:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+            print(f"\r\033[K{text[: columns - 1]}", end="", file=self._stream, flush=True)
+            self._has_stage = True
+
+    def _end_stage(self) -> None:
+        if self._has_stage:
+            print("\r\033[K", end="", file=self._stream, flush=True)
+            self._has_stage = False
+
     def progress(self, progress: "Progress") -> None:
         from tqdm import tqdm
 
+        self._end_stage()
         if self._bar is None:
             self._bar = tqdm(
                 total=progress.total,
@@ -91,12 +109,14 @@ class Bar:
             self.close()
 
     def say(self, text: str) -> None:
+        self._end_stage()
         if self._bar is None:
             print(text, file=self._stream, flush=True)
         else:
             self._bar.write(text, file=self._stream)
 
     def close(self) -> None:
+        self._end_stage()
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()
@@ -104,7 +124,9 @@ class Bar:
 
 
 class JsonLines:
-    """An object a line, with `event`: phase, progress (one a second, and the last), message or error."""
+    """An object a line, with `event`: phase, stage (of it), progress (one a second, and the last), message or
+    error.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -112,6 +134,9 @@ class JsonLines:
 
     def phase(self, phase: "Phase") -> None:
         self._put("phase", phase=phase)
+
+    def stage(self, text: str) -> None:
+        self._put("stage", text=text)
 
     def progress(self, progress: "Progress") -> None:
         now = time.monotonic()
@@ -144,7 +169,9 @@ def watch_with(reporter: Reporter) -> "Watcher":
     """A Watcher of the engine that passes everything on to a Reporter."""
     from modelops_dask.study.drive import Watcher
 
-    return Watcher(reporter.phase, reporter.progress, reporter.say)
+    return Watcher(
+        reporter.phase, reporter.progress, reporter.say, stage=reporter.stage, announce=reporter.say
+    )
 
 
 @contextmanager

@@ -102,16 +102,16 @@ def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:
     return bundles.fetch(find_bundle(store, digest) or digest, settings.bundles_cache_dir, digest)
 
 
-def add_packages(store: Store, bundle: bundles.Bundle) -> bundles.Bundle:
+def add_packages(store: Store, bundle: bundles.Bundle, settings: Settings) -> bundles.Bundle:
     """The bundle as a store's study runs it, if there is one: whether its generators are seeded and, if it is
-    of this very bundle, the packages that it installed.
+    of this very bundle, the Python and the packages that it used.
     """
     try:
         study = read_study(store)
     except NoStudy:
         return bundle
     bundle = replace(bundle, reseeds=study.reseeds)
-    return packages.read_pinned(store, bundle) if study.bundle == bundle.digest else bundle
+    return packages.read_pinned(store, bundle, settings) if study.bundle == bundle.digest else bundle
 
 
 def run_study(

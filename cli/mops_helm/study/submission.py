@@ -18,12 +18,14 @@ from typing import Any, Literal
 from modelops_dask.bundle import Bundle
 from modelops_dask.bundle.pack import pack
 from modelops_dask.bundle.reference import parse
+from modelops_dask.environments.interpreters import check_request
 from modelops_dask.errors import BadInput
 from modelops_dask.kube import jobs, study_jobs
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.kube.jobs import Offer, Order
 from modelops_dask.kube.study_jobs import StudyJob
 from modelops_dask.plan.spec import Spec
+from modelops_dask.settings import Settings
 from modelops_dask.store import profile
 from modelops_dask.store.files import Store
 from modelops_dask.study.check import N_TASKS
@@ -96,8 +98,10 @@ def submit(
     """Create the Job of a study, or find that it is there.
 
     `send(offer, store, digest, data)` puts a bundle into the store, one that is too large for the Job to
-    carry. Raises NoStudies, TooManyStudies, TooLong, BadInput, and Refused with what the API server says.
+    carry. Raises NoPython, NoStudies, TooManyStudies, TooLong, BadInput, and Refused with what the API
+    server says.
     """
+    check_request(request.bundle, Settings())
     offer = jobs.read_offer(cluster, release)
     store = choose_store(offer, request)
     order, packed_bundle = make_order(offer, request, store)

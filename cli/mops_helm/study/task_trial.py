@@ -76,7 +76,7 @@ def try_task(
         store = Store(source)
         plan = plan_of(store, request)
         other = bundles.fetch(bundle, settings.bundles_cache_dir) if bundle else None
-        model = studies.add_packages(store, other or studies.fetch_stored_bundle(store, settings))
+        model = studies.add_packages(store, other or studies.fetch_stored_bundle(store, settings), settings)
     task = plan.task(_task_index(plan, task_id))
     limit_bytes = _find_limit(store, plan, task) if store else 0
     if store is None:
@@ -95,7 +95,7 @@ def try_task(
     return TaskTrial(
         task,
         outcome._replace(error=outcome.error.replace(f"{model.path}/", folder)),
-        packages.hint(model, [outcome.reason]) if packages.builds_environment(settings) else "",
+        packages.hint(model, [outcome.reason]) if settings.builds_environment else "",
     )
 
 

@@ -28,7 +28,7 @@ class Bundle:
 
     `source` is the reference by which another machine gets the same tree, "" if there is only the path.
     `packages` is the list that its study installs, in the form of a requirements file; None: each machine
-    chooses for itself.
+    chooses for itself. `python` is the version that its study runs with, such as 3.12; "": any that fits.
     `reseeds`: generators that the model keeps at module level are seeded before each task, unless its study
     began without that. `origin` is the folder or archive, on this machine, that the tree was copied from, if
     any. `stamps` are
@@ -39,6 +39,7 @@ class Bundle:
     digest: str
     source: str = field(default="", compare=False, repr=False)
     packages: str | None = field(default=None, repr=False)
+    python: str = field(default="", repr=False)
     reseeds: bool = field(default=True, repr=False)
     origin: str = field(default="", compare=False, repr=False)
     stamps: Stamps = field(default_factory=dict, compare=False, repr=False)

@@ -55,13 +55,15 @@ class Declaration:
     """What a bundle declares.
 
     source: the file that uv reads: uv.lock, pyproject.toml, requirements.txt, or "" for none. digest: of all
-    that decides the packages, in hexadecimal digits. options: lines of requirements files that say where
+    that decides the packages, in hexadecimal digits; settings_digest: of what does so beside the declaration,
+    such as uv's settings. options: lines of requirements files that say where
     packages come from, paths in them absolute. passwords: of URLs in requirements files, by host. included:
     the requirements files that are read. missing: requirements by a path where nothing is, with their places.
     """
 
     source: str
     digest: str
+    settings_digest: str
     options: tuple[str, ...] = field(default=(), repr=False)
     passwords: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     included: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ def read(bundle: Bundle) -> Declaration:
     source, deciding = _source(bundle.path, project), _PackageDigest(bundle)
     deciding.add("source", source)
     deciding.settings(project)
+    settings_digest = deciding.digest()
     if source == REQUIREMENTS:
         deciding.requirements(bundle.path / REQUIREMENTS)
     elif source:
@@ -83,6 +86,7 @@ def read(bundle: Bundle) -> Declaration:
     return Declaration(
         source,
         deciding.digest(),
+        settings_digest,
         options=tuple(deciding.options),
         passwords=deciding.passwords,
         included=tuple(deciding.included),

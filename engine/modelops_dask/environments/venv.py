@@ -1,37 +1,36 @@
 """The Python environment that a bundle asks for, built by uv.
 
+    requires-python, executor.python -> interpreters.py -> a Python
     uv.lock (exactly that) | pyproject.toml | requirements.txt -> a list of packages
       -> a key of all that decides them -> venvs_dir/KEY, built once, shared by all workers
 
 Builders wait for one another under a file lock; an environment without its record was not finished and is
 built again. Without uv.lock the packages are chosen once, with their hashes: the list of a study comes with
 its bundle (Bundle.packages), any other is kept in venvs_dir, so that rebuilding changes nothing. The bundle
-itself is not installed: the runner puts its tree on sys.path.
+itself is not installed: the runner puts its tree on sys.path. On Linux an environment is a copy of a
+template (templates.py), so that the second one with the same packages is quick.
 """
 
 import hashlib
 import json
 import logging
-import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle
-from modelops_dask.bundle.reference import redact
-from modelops_dask.environments.declaration import LOCK, Declaration, read, read_project
+from modelops_dask.environments import templates
+from modelops_dask.environments.declaration import LOCK, Declaration, read
+from modelops_dask.environments.interpreters import Interpreter, find_python, own_interpreter
+from modelops_dask.environments.uv import BuildFailed, run_uv, tell
 from modelops_dask.errors import BadInput
 from modelops_dask.scratch import own_folder, sweep
 from modelops_dask.settings import Settings
@@ -39,37 +38,27 @@ from modelops_dask.settings import Settings
 logger = logging.getLogger("distributed.modelops.venv")  # below `distributed`, whose messages Dask shows
 
 RECORD = ".modelops-record.json"  # written last: what was installed
-LAST_LINES = 25  # of uv's own words in an error
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An interpreter; a key, equal for equal declarations; a digest of its Python version and packages."""
+    """An interpreter; a key, equal for equal declarations; a digest of its Python version and packages.
+
+    built says in words what was built; "" where the environment was there.
+    """
 
     python: Path
     key: str
     digest: str
-
-
-class BuildFailed(BadInput):
-    """uv could not build the environment of a bundle; `output` is the end of what it said, without
-    passwords.
-    """
-
-    def __init__(self, command: str, output: str) -> None:
-        super().__init__(command, output)
-        self.command, self.output = command, output
-
-    def __str__(self) -> str:
-        return f"the bundle's environment cannot be built: {self.command}\n{self.output}"
+    built: str = field(default="", compare=False)
 
 
 def environment(bundle: Bundle, settings: Settings) -> Environment:
-    """The environment for a bundle, built if it is not there. Raises BuildFailed, BadInput."""
+    """The environment for a bundle, built if it is not there. Raises BuildFailed, NoPython, BadInput."""
     if settings.executor_environment == "image":
         return Environment(Path(sys.executable), "image", digest_of_process())
     recipe = _recipe(bundle, settings)
-    folder = settings.venvs_dir / recipe.key
+    folder, built = settings.venvs_dir / recipe.key, ""
     with _disk(folder):
         settings.venvs_dir.mkdir(parents=True, exist_ok=True)
         sweep(_private(settings))
@@ -79,8 +68,10 @@ def environment(bundle: Bundle, settings: Settings) -> Environment:
             if problem:
                 logger.info("environment %s: %s; building", recipe.key, problem)
                 _clear(folder, settings)
-                _build(recipe, folder)
-    return Environment(folder / "bin" / "python", recipe.key, _digest(_installed(folder)))
+                built = _build(recipe, folder, settings)
+    return Environment(
+        folder / "bin" / "python", recipe.key, _digest(recipe.python, _installed(folder)), built
+    )
 
 
 def resolve(bundle: Bundle, settings: Settings) -> str | None:
@@ -93,22 +84,23 @@ def resolve(bundle: Bundle, settings: Settings) -> str | None:
     declaration = read(bundle)
     if declaration.source in ("", LOCK):
         return None
-    packages_file = settings.venvs_dir / f"{_key(declaration)}.txt"
+    python = find_python(bundle, settings)
+    packages_file = settings.venvs_dir / f"{_key(declaration, python)}.txt"
     with _disk(packages_file):
         settings.venvs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{packages_file}.lock"):
             if not packages_file.exists():
-                _check_python(bundle)
                 _check_paths(declaration)
                 new = packages_file.with_suffix(".new")
-                new.write_text(_choose(bundle, declaration), "utf-8")
+                new.write_text(_choose(bundle, declaration, python), "utf-8")
                 new.replace(packages_file)
             return packages_file.read_text("utf-8")
 
 
 def digest_of_process() -> str:
     """The digest of this process's own environment."""
-    return _digest({path.stem for place in sys.path for path in Path(place).glob("*.dist-info")})
+    installed = {path.stem for place in sys.path for path in Path(place).glob("*.dist-info")}
+    return _digest(own_interpreter(), installed)
 
 
 @contextmanager
@@ -120,8 +112,9 @@ def fresh_environment(bundle: Bundle, settings: Settings) -> Iterator[Environmen
     with ExitStack() as stack:
         with _disk(settings.venvs_dir):
             folder = stack.enter_context(own_folder(_private(settings))) / "venv"
-            _build(recipe, folder)
-        yield Environment(folder / "bin" / "python", recipe.key, _digest(_installed(folder)))
+            built = _build(recipe, folder, settings)
+        digest = _digest(recipe.python, _installed(folder))
+        yield Environment(folder / "bin" / "python", recipe.key, digest, built)
 
 
 def _private(settings: Settings) -> Path:
@@ -153,6 +146,8 @@ class _Recipe:
     uv.lock has it there. `key` names all of it, with the Python version and the platform.
     """
 
+    python: Interpreter
+
     bundle: Bundle
     declaration: Declaration
     packages: str
@@ -160,22 +155,18 @@ class _Recipe:
 
 
 def _recipe(bundle: Bundle, settings: Settings) -> _Recipe:
-    declaration = read(bundle)
+    declaration, python = read(bundle), find_python(bundle, settings)
     packages = bundle.packages if bundle.packages is not None else resolve(bundle, settings)
+    key = _key(declaration, python)
     if declaration.source in ("", LOCK) or not packages:
-        return _Recipe(bundle, declaration, "", _key(declaration))
+        return _Recipe(python, bundle, declaration, "", key)
     packages_digest = hashlib.sha256(packages.encode()).hexdigest()[:8]
-    return _Recipe(bundle, declaration, packages, f"{_key(declaration)}-{packages_digest}")
+    return _Recipe(python, bundle, declaration, packages, f"{key}-{packages_digest}")
 
 
-def _key(declaration: Declaration) -> str:
+def _key(declaration: Declaration, python: Interpreter) -> str:
     """A name for what a bundle declares, with the Python version and platform that it is built for."""
-    return f"{declaration.digest[:16]}-{_platform()}"
-
-
-def _platform() -> str:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return f"{sys.implementation.name[0]}p{version}-{sysconfig.get_platform()}".replace("/", "_")
+    return f"{declaration.digest[:16]}-{python.tag}"
 
 
 def _problem(folder: Path, validate: bool) -> str:
@@ -198,44 +189,85 @@ def _installed(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("lib/python*/site-packages/*.dist-info"))
 
 
-def _digest(installed: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join([_platform(), *sorted(installed)]).encode()).hexdigest()[:16]
+def _digest(python: Interpreter, installed: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join([python.tag, *sorted(installed)]).encode()).hexdigest()[:16]
 
 
-def _build(recipe: _Recipe, folder: Path) -> None:
-    """Build in place, the record last."""
-    started, bundle = time.monotonic(), recipe.bundle
+def _build(recipe: _Recipe, folder: Path, settings: Settings) -> str:
+    """Build in place, the record last; what was built, in words."""
+    started = time.monotonic()
     try:
-        if recipe.declaration.source == LOCK:
-            _uv(
-                "sync",
-                "--frozen",
-                "--no-install-project",
-                "--no-dev",
-                "--no-editable",
-                "--python",
-                sys.executable,
-                bundle=bundle,
-                UV_PROJECT_ENVIRONMENT=str(folder),
-            )
-        else:
-            _check_python(bundle)
-            _uv("venv", "--no-project", "--python", sys.executable, str(folder), bundle=bundle)
-            if recipe.packages:
-                _uv("pip", "sync", "--python", str(folder), "-", bundle=bundle, stdin=_to_install(recipe))
+        if sys.platform == "linux":
+            with _template(recipe, settings) as template:
+                templates.copy(template, folder)
+        else:  # uv itself clones files there
+            _install(recipe, folder)
         installed, seconds = _installed(folder), round(time.monotonic() - started, 3)
-        (folder / RECORD).write_text(json.dumps({"installed": installed, "seconds": seconds}), "utf-8")
+        _write_record(folder, installed, seconds)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     metrics.observe("environment_build_seconds", [seconds])
     logger.info("environment %s: %d packages in %.1f s", folder.name, len(installed), seconds)
+    return (
+        f"Built the model's environment in {seconds:.1f} s: Python {recipe.python.version}, "
+        f"{_count(len(installed))} ({recipe.key})"
+    )
 
 
-def _choose(bundle: Bundle, declaration: Declaration) -> str:
-    """The packages as uv chooses them for this Python, without paths of this machine and passwords."""
-    form = ("--generate-hashes", "--no-header", "--no-annotate", "--python", sys.executable)
-    text = _uv("pip", "compile", "-q", *form, declaration.source, bundle=bundle)
+@contextmanager
+def _template(recipe: _Recipe, settings: Settings) -> Iterator[Path]:
+    """An environment with the packages of a recipe in which nothing ever runs, to be copied."""
+    folder = settings.venvs_dir / "templates" / _template_key(recipe)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if _problem(folder, validate=True):
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                _install(recipe, folder, "--relocatable", UV_LINK_MODE="hardlink")
+                _write_record(folder, _installed(folder), 0.0)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+    yield folder
+
+
+def _template_key(recipe: _Recipe) -> str:
+    """A name for what is installed: equal for bundles that declare the same packages in other words."""
+    if not recipe.packages or "${PROJECT_ROOT}" in recipe.packages or "file:" in recipe.packages:
+        return recipe.key
+    settings = "\n".join([recipe.declaration.settings_digest, *recipe.declaration.options, recipe.packages])
+    return f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}-{recipe.python.tag}"
+
+
+def _install(recipe: _Recipe, folder: Path, *venv_options: str, **variables: str) -> None:
+    """Have uv make an environment and install its packages."""
+    bundle, python = recipe.bundle, recipe.python.path
+    run_uv("venv", "--no-project", *venv_options, "--python", python, str(folder), folder=bundle.path)
+    if recipe.declaration.source == LOCK:
+        tell("installing the packages of uv.lock")
+        options = ("--frozen", "--no-install-project", "--no-dev", "--no-editable", "--python", python)
+        run_uv("sync", *options, folder=bundle.path, UV_PROJECT_ENVIRONMENT=str(folder), **variables)
+    elif recipe.packages:
+        n_packages = len(re.findall(r"^[\w.-]+ ?[=@]", recipe.packages, re.MULTILINE))
+        tell(f"installing {_count(n_packages)}")
+        arguments = ("pip", "sync", "--python", str(folder), "-")
+        run_uv(*arguments, folder=bundle.path, stdin=_to_install(recipe), **variables)
+
+
+def _count(n_packages: int) -> str:
+    return "1 package" if n_packages == 1 else f"{n_packages} packages"
+
+
+def _write_record(folder: Path, installed: list[str], seconds: float) -> None:
+    (folder / RECORD).write_text(json.dumps({"installed": installed, "seconds": seconds}), "utf-8")
+
+
+def _choose(bundle: Bundle, declaration: Declaration, python: Interpreter) -> str:
+    """The packages as uv chooses them for a Python, without paths of this machine and passwords."""
+    tell("choosing packages")
+    form = ("--generate-hashes", "--no-header", "--no-annotate", "--python", python.path)
+    text = run_uv("pip", "compile", "-q", *form, declaration.source, folder=bundle.path)
     text = re.sub("^-e ", "", text, flags=re.MULTILINE)  # a copy of it, as with uv.lock
     text = text.replace(str(bundle.path), "${PROJECT_ROOT}")
     for host, user in declaration.passwords.items():
@@ -251,17 +283,6 @@ def _to_install(recipe: _Recipe) -> str:
     return "\n".join([*recipe.declaration.options, text])
 
 
-def _check_python(bundle: Bundle) -> None:
-    """Refuse a bundle that excludes this Python: without a lock, uv would install for it all the same."""
-    required = read_project(bundle.path).get("project", {}).get("requires-python", "")
-    try:
-        if platform.python_version() in SpecifierSet(required):
-            return
-    except InvalidSpecifier as error:
-        raise BadInput(f"pyproject.toml of the bundle: requires-python: {error}") from None
-    raise BadInput(f"the bundle requires Python {required}; this worker has {platform.python_version()}")
-
-
 def _check_paths(declaration: Declaration) -> None:
     """Refuse paths of the machine where a list was made; uv would say no more than that nothing is there."""
     if lost := declaration.missing:
@@ -270,40 +291,3 @@ def _check_paths(declaration: Declaration) -> None:
             f"{lost[0]}{rest}: nothing is at that path on the workers. pip freeze writes such paths in a "
             "conda environment; list versions instead: pip list --format=freeze > requirements.txt"
         )
-
-
-def _uv(*arguments: str, bundle: Bundle, stdin: str = "", **variables: str) -> str:
-    """Run uv, and return what it printed; where it fails, once more with what its cache has, for the index
-    may be out of reach.
-    """
-    process = _run(arguments, bundle, stdin, variables)
-    if not process.returncode:
-        return process.stdout
-    offline = _run(arguments, bundle, stdin, variables | {"UV_OFFLINE": "1"})
-    if not offline.returncode:
-        logger.warning("uv %s: only uv's cache could be used", arguments[0])
-        return offline.stdout
-    lines = redact(process.stderr).strip().splitlines()
-    raise BuildFailed(f"uv {' '.join(arguments)}", "\n".join(lines[-LAST_LINES:]))
-
-
-def _run(
-    arguments: tuple[str, ...], bundle: Bundle, stdin: str, variables: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
-    from uv import find_uv_bin
-
-    inherited = {
-        name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")
-    }
-    if sys.platform == "linux":  # elsewhere uv does not link: what is changed in one would be so in all
-        inherited.setdefault("UV_LINK_MODE", "copy")
-    return subprocess.run(
-        [find_uv_bin(), *arguments],
-        cwd=bundle.path,
-        env=inherited | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"} | variables,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )

@@ -110,6 +110,13 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._logged = now
             logger.info("%d of %d tasks done, %.3g a second", progress.done, progress.total, progress.rate)
 
+    def stage(self, text: str) -> None:
+        """What the phase is at, which is told again and again."""
+        now = time.monotonic()
+        if now - self._logged > LOG_SECONDS:
+            self._logged = now
+            self.note(text)
+
     def note(self, text: str) -> None:
         """Log a line and show it with the progress."""
         if text != self._state["note"]:

@@ -158,7 +158,14 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
                 memory=arguments.shape and memory_of(arguments.shape, settings),
                 limits=limits,
                 inbox=inbox,
-                watcher=Watcher(reporter.phase, reporter.progress, reporter.note, lambda: reporter.stopping),
+                watcher=Watcher(
+                    reporter.phase,
+                    reporter.progress,
+                    reporter.note,
+                    lambda: reporter.stopping,
+                    stage=reporter.stage,
+                    announce=reporter.note,
+                ),
                 was_disrupted=reporter.was_disrupted,
             )
             if summary.failures:

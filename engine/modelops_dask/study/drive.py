@@ -20,9 +20,11 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from modelops_dask.bundle import Bundle, describe_changes
+from modelops_dask.environments.interpreters import check_request
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.plan import FAILED, POISONED, Chunk, Plan
 from modelops_dask.plan.spec import Spec
+from modelops_dask.settings import Settings
 from modelops_dask.store import checks, parts, profile
 from modelops_dask.store.claim import hold_claim
 from modelops_dask.store.compact import MixedOutputs, compact
@@ -62,13 +64,16 @@ RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
 class Watcher:
     """Callbacks of a run: `phase` when one begins, `progress` after each batch, `note` for a line to read.
 
-    `stopping` returns whether the run was asked to end.
+    `stopping` returns whether the run was asked to end. `stage` is told again and again what a phase is at,
+    `announce` what it came to.
     """
 
     phase: Callable[[Phase], None] = lambda _: None
     progress: Callable[[Progress], None] = lambda _: None
     note: Callable[[str], None] = lambda _: None
     stopping: Callable[[], bool] = lambda: False
+    stage: Callable[[str], None] = lambda _: None
+    announce: Callable[[str], None] = lambda _: None
 
 
 SILENT = Watcher()
@@ -103,8 +108,9 @@ def drive(
     takes events from others, such as Stop. `was_disrupted` is for a run that nobody typed, such as the next
     pod of a Job: whether the cluster ended the pod before it for reasons of its own. If it did not, and that
     pod was killed while it merged or wrote tables, the same is not tried again. Raises TablesNeedMemory,
-    AlreadyRunning, OtherStudy, BadSelection, CannotFit, and what dispatch.run raises.
+    AlreadyRunning, OtherStudy, NoPython, BadSelection, CannotFit, and what dispatch.run raises.
     """
+    check_request(bundle, Settings())
     selection = parse_selection(redo) if redo else None
     if memory:
         limits = replace(limits, memory=memory)
@@ -273,7 +279,9 @@ class _StudyRun:
         files_before = self.store.list(parts.FOLDER)
         with self.connect() as client:
             self.phase("environment")
-            if prepared := prepare(client, context, self.inbox):
+            if prepared := prepare(client, context, self.inbox, self.watcher.stage):
+                if prepared.built:
+                    self.watcher.announce(prepared.built)
                 for note in prepared.notes:
                     self.watcher.note(note)
                 self.compare(state, prepared.condition)

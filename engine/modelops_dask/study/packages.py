@@ -1,6 +1,6 @@
 """The packages of a study: chosen once for each kind of worker, kept in its store, installed by all.
 
-    a worker -> its kind (cp311-linux_x86_64) -> environments/KIND.txt of the store
+    a worker, the bundle's Python -> its kind (cp311-linux_x86_64) -> environments/KIND.txt of the store
              -> none yet: uv chooses, and the list is put there unless another worker was first
              -> the bundle with that list, from which venv.py builds
 
@@ -10,27 +10,24 @@ here. Resolving runs the bundle's build backend, so a worker does it, never the 
 """
 
 import logging
-import sys
-import sysconfig
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.environments import declaration, elsewhere, lockfile, venv
+from modelops_dask.environments import declaration, elsewhere, interpreters, lockfile, venv
+from modelops_dask.environments.interpreters import Interpreter, NoPython
 from modelops_dask.errors import BadInput
-from modelops_dask.settings import Settings
+from modelops_dask.settings import PYTHON_VERSION, Settings
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
 
 logger = logging.getLogger("distributed.modelops.packages")  # below `distributed`, whose messages Dask shows
 
 FOLDER = "environments"
-
-
-def worker_kind() -> str:
-    """The Python version and platform for which a list holds: cp311-linux_x86_64."""
-    version = f"{sys.implementation.name[0]}p{sys.version_info[0]}{sys.version_info[1]}"
-    return f"{version}-{sysconfig.get_platform().replace('-', '_')}".replace("/", "_")
+PYTHON = (
+    f"{FOLDER}/python"  # in the store: the version of the study's Python, where it is not the workers' own
+)
 
 
 def list_kinds(store: Store) -> list[str]:
@@ -39,47 +36,97 @@ def list_kinds(store: Store) -> list[str]:
 
 
 def pin(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
-    """On a worker: return the bundle with the packages that its study installs, chosen now if none are.
+    """On a worker: return the bundle with the Python and the packages that its study uses, chosen now if none
+    are.
 
-    Raises NoStudy where the worker does not see the store, StaleLock unless the store is of mops-helm 0.1,
-    which did not look, BuildFailed, BadInput, StoreFailed.
+    Raises NoStudy where the worker does not see the store, NoPython and StaleLock unless the store is of
+    mops-helm 0.1, which did not look, BuildFailed, BadInput, StoreFailed.
     """
-    if not builds_environment(settings):
-        return bundle
     try:
-        lockfile.check(bundle)
-    except lockfile.StaleLock:
+        check(bundle, settings)
+    except (lockfile.StaleLock, NoPython):
         if not read_study(store).upgraded:
             raise
+    if not settings.builds_environment:
+        return bundle
+    bundle, python = _choose_python(store, bundle, settings)
     if declaration.read(bundle).source in ("", declaration.LOCK):
         return bundle
-    name = f"{FOLDER}/{worker_kind()}.txt"
+    name = f"{FOLDER}/{python.kind}.txt"
     try:
         text = store.read(name)
     except FileNotFoundError:
         read_study(store)  # a worker that sees no store must not begin one
-        store.create(name, _add_title(venv.resolve(bundle, settings) or "").encode())
+        chosen = venv.resolve(bundle, settings) or ""
+        store.create(name, _add_title(chosen, python.kind).encode())
         text = store.read(name)  # it may be another worker's
-        if others := sorted({*list_kinds(store)} - {worker_kind()}):
+        if others := sorted({*list_kinds(store)} - {python.kind}):
             logger.warning(
-                "%s: packages chosen for it; the study also has %s", worker_kind(), ", ".join(others)
+                "%s: packages chosen for it; the study also has %s", python.kind, ", ".join(others)
             )
     return replace(bundle, packages=text.decode())
 
 
-def read_pinned(store: Store, bundle: Bundle) -> Bundle:
-    """The bundle with the packages that a study installed, where its store has them for this kind of machine;
-    nothing is chosen, and the store is not written.
+def _choose_python(store: Store, bundle: Bundle, settings: Settings) -> tuple[Bundle, Interpreter]:
+    """The bundle with the Python that its study uses; noted in the store by the first worker that does not
+    use its own. Raises NoPython, BadInput.
     """
+    bundle = _read_python(store, bundle)
+    python = interpreters.find_python(bundle, settings)
+    if not bundle.python and python != interpreters.own_interpreter():
+        read_study(store)
+        store.create(PYTHON, python.minor_version.encode())
+        bundle = _read_python(store, bundle)
+        python = interpreters.find_python(bundle, settings)
+    return bundle, python
+
+
+def _read_python(store: Store, bundle: Bundle) -> Bundle:
     try:
-        return replace(bundle, packages=store.read(f"{FOLDER}/{worker_kind()}.txt").decode())
+        version = store.read(PYTHON).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return bundle
+    return replace(bundle, python=version) if PYTHON_VERSION.fullmatch(version) else bundle
+
+
+def read_pinned(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
+    """The bundle with the Python and the packages that a study uses, where its store has them for this kind
+    of machine; nothing is chosen, and the store is not written. Raises NoPython, BadInput.
+    """
+    if not settings.builds_environment:
+        return bundle
+    bundle = _read_python(store, bundle)
+    if not bundle.python and (version := _find_listed_version(store)):
+        bundle = replace(bundle, python=version)
+    if declaration.read(bundle).source in ("", declaration.LOCK):
+        return bundle
+    python = interpreters.find_python(bundle, settings)
+    try:
+        return replace(bundle, packages=store.read(f"{FOLDER}/{python.kind}.txt").decode())
     except FileNotFoundError:
         return bundle
 
 
+def _find_listed_version(store: Store) -> str:
+    """The version that a study's workers ran with, if it was one that this process has not; else ""."""
+    own = interpreters.own_interpreter()
+    platform = own.kind.partition("-")[2]
+    kinds = [kind for kind in list_kinds(store) if kind.partition("-")[2] == platform]
+    if len(kinds) != 1 or own.kind in kinds or not (match := re.fullmatch(r"cp3(\d+)-.*", kinds[0])):
+        return ""
+    return f"3.{match[1]}"
+
+
 def check(bundle: Bundle, settings: Settings) -> None:
-    """Raises StaleLock when a bundle's environment would be built from a uv.lock that does not fit it."""
-    if builds_environment(settings):
+    """Refuse a bundle whose environment would be built from a uv.lock that does not fit it, and one whose
+    Python no machine has or, where models run with this process's own, this one is not.
+
+    Raises StaleLock, NoPython, BadInput.
+    """
+    if settings.executor_type == "none":
+        return
+    interpreters.check_own(interpreters.check_request(bundle, settings), settings)
+    if settings.builds_environment:
         lockfile.check(bundle)
 
 
@@ -98,9 +145,9 @@ def hint(bundle: Bundle, reasons: Iterable[str]) -> str:
 
 def notes(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     """Notes about a bundle's packages to show before anything runs. Raises BadInput."""
-    if not builds_environment(settings):
+    if not settings.builds_environment:
         return ()
-    lines = [elsewhere.hint(bundle)]
+    lines = [elsewhere.hint(bundle), _note_python(bundle, settings)]
     try:
         lockfile.check(bundle)
     except lockfile.StaleLock as error:
@@ -108,11 +155,20 @@ def notes(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     return tuple(filter(None, lines))
 
 
-def builds_environment(settings: Settings) -> bool:
-    """Whether models run in an environment that is built for their bundle."""
-    return settings.executor_type != "direct" and settings.executor_environment == "bundle"
+def _note_python(bundle: Bundle, settings: Settings) -> str:
+    """A line where the bundle's .python-version names another Python than models run with; else ""."""
+    path = bundle.path / ".python-version"
+    version = path.read_text("utf-8", "replace").strip() if path.is_file() else ""
+    if not (version and PYTHON_VERSION.fullmatch(version)):
+        return ""
+    python = interpreters.find_python(bundle, settings)
+    if f"{python.version}.".startswith(f"{version}."):
+        return ""
+    return (
+        f"The bundle's .python-version names {version}, and models run with Python {python.version}: only "
+        f"requires-python in pyproject.toml decides. To run with {version}: --set executor.python={version}"
+    )
 
 
-def _add_title(text: str) -> str:
-    kind = worker_kind()
+def _add_title(text: str, kind: str) -> str:
     return f"# Chosen by uv for {kind}; every worker of this kind installs exactly these packages.\n{text}"

@@ -1,6 +1,7 @@
 """Build the model's environment before the first task needs it.
 
 RunContext -> one worker: bundle, list of packages, environment
+       -> what it does at the moment, by events of Dask -> the driver's `stage`
        -> whatever cannot be built is said at once, and not as a batch
        -> Prepared: the Condition under which this run makes its results, and what a person should know
 
@@ -9,11 +10,14 @@ their first batch.
 """
 
 import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from modelops_dask.environments import venv
+from modelops_dask.environments import uv, venv
 from modelops_dask.errors import MopsError
 from modelops_dask.executors import native_threads
 from modelops_dask.store.conditions import Condition
@@ -28,37 +32,50 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 1.0  # between looks at whether there is still a worker
+TOPIC = "modelops-environment"  # of Dask's events: what a worker builds
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a worker with the environment reports. condition is None where each process has its own."""
+    """What a worker with the environment reports. condition is None where each process has its own.
+
+    built says what it built; "" where the environment was there.
+    """
 
     condition: Condition | None
     notes: tuple[str, ...] = ()
+    built: str = ""
 
 
-def prepare(client: "Client", context: RunContext, inbox: "SimpleQueue[Event]") -> Prepared | None:
+def prepare(
+    client: "Client",
+    context: RunContext,
+    inbox: "SimpleQueue[Event]",
+    on_stage: Callable[[str], object] = lambda _: None,
+) -> Prepared | None:
     """Wait until a worker has the environment, or until an event comes that dispatch should handle first.
 
-    Returns None when no worker has reported.
+    on_stage is called every second with what the worker does. Returns None when no worker has reported.
 
     Raises what makes the bundle useless to every worker: BadInput, BuildFailed. Anything else is left for
     dispatch, which knows what to do about workers that die.
     """
     if not _has_workers(client):
         return None
-    future, checked_at = client.submit(build, context, pure=False), time.monotonic()
-    while not future.done():
-        try:
-            inbox.put(inbox.get(timeout=POLL_SECONDS))
-            return None
-        except Empty:
-            pass
-        if time.monotonic() - checked_at > LOOK_SECONDS:
-            if not _has_workers(client):  # the last one died: Dask would wait for ever
+    with _stages(client) as (run, stages):
+        future, checked_at = client.submit(build, context, run, pure=False), time.monotonic()
+        while not future.done():
+            try:
+                inbox.put(inbox.get(timeout=POLL_SECONDS))
                 return None
-            checked_at = time.monotonic()
+            except Empty:
+                pass
+            if time.monotonic() - checked_at > LOOK_SECONDS:
+                if not _has_workers(client):  # the last one died: Dask would wait for ever
+                    return None
+                checked_at = time.monotonic()
+                if stages:
+                    on_stage(stages[-1])
     error = future.exception() if future.status == "error" else None
     if isinstance(error, MopsError):
         raise error
@@ -73,10 +90,41 @@ def _has_workers(client: "Client") -> bool:
         return False
 
 
-def build(context: RunContext) -> Prepared:
+@contextmanager
+def _stages(client: "Client") -> Iterator[tuple[str, list[str]]]:
+    """An id for a worker's stages, and the list that they are added to for as long as the `with` lasts."""
+    run, stages = uuid.uuid4().hex, list[str]()
+
+    def add(event: tuple[float, dict[str, str]]) -> None:
+        message = event[1]
+        if message["run"] == run:  # others build on the same scheduler
+            stages.append(message["stage"])
+
+    with asking(client):
+        client.subscribe_topic(TOPIC, add)
+    try:
+        yield run, stages
+    finally:
+        with suppress(SchedulerLost), asking(client):
+            client.unsubscribe_topic(TOPIC)
+
+
+def build(context: RunContext, run: str) -> Prepared:
     """On a worker: have the bundle and its packages and, where its executor uses one that is shared, its
-    environment.
+    environment. What is done at the moment goes out as events with the id `run`.
     """
+    from distributed import get_worker
+
+    worker = get_worker()
+
+    def send(stage: str) -> None:
+        worker.log_event(TOPIC, {"run": run, "stage": stage})
+
+    with uv.listening(send):
+        return _build(context)
+
+
+def _build(context: RunContext) -> Prepared:
     from modelops_dask.workers.runtime import current_runtime
 
     runtime = current_runtime()
@@ -90,6 +138,6 @@ def build(context: RunContext) -> Prepared:
     if settings.force_fresh_venv:
         return Prepared(None, notes)
     _, n_threads, _ = share(context.request, runtime)
-    environment = venv.environment(bundle, settings).digest
-    condition = Condition(n_threads or native_threads(1), environment, reseeds)
-    return Prepared(condition, notes)
+    environment = venv.environment(bundle, settings)
+    condition = Condition(n_threads or native_threads(1), environment.digest, reseeds)
+    return Prepared(condition, notes, environment.built)

@@ -1,7 +1,8 @@
 {{- /*
 modelops-dask.worker.env: variables of a pool's workers, as a map. Takes (dict "root" $ "pool" VALUES).
 MODELOPS_ names and the values they come from are those of _variables.tpl; names in _BYTES are quantities. Plain Dask
-(executor none) has none of them: its image may read some in its own way, and then workers.env states them.
+(executor none) has none of them: its image may read some in its own way, and then workers.env states them. No pod
+downloads a Python unless executor.pythonDownloads, or UV_PYTHON_DOWNLOADS in workers.env, lets it.
 */}}
 {{- define "modelops-dask.worker.env" -}}
 {{- $env := include "modelops-dask.baseEnv" .root | fromYaml }}
@@ -16,7 +17,7 @@ MODELOPS_ names and the values they come from are those of _variables.tpl; names
 {{- $_ := set $env $variable ($bytes | ternary (include "modelops-dask.bytes" $value) $value) }}
 {{- end }}
 {{- end }}
-{{- merge $env .pool.env | toYaml }}
+{{- merge $env .pool.env (ne .root.Values.executor.type "none" | ternary (dict "UV_PYTHON_DOWNLOADS" "never") dict) | toYaml }}
 {{- end }}
 
 {{- /*

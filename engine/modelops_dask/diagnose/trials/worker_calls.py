@@ -16,28 +16,31 @@ from modelops_dask.diagnose.trials import probe as probes
 from modelops_dask.diagnose.trials.probe import ProbeRequest, ProbeResult
 from modelops_dask.diagnose.trials.work_folder import clear, enter
 from modelops_dask.environments import venv
+from modelops_dask.environments.interpreters import find_python
 from modelops_dask.executors.process import Call
 from modelops_dask.settings import Settings
-from modelops_dask.study.packages import check as check_lock
+from modelops_dask.study.packages import check as check_packages
 
 
 def prepare(folder_name: str, bundle: Bundle, settings: Settings) -> tuple[tuple[str, ...], str | None]:
     """Build the bundle's environment.
 
-    Returns NAME-VERSION of each package that it has and this process lacks, and its packages as in
-    Bundle.packages, so that all workers install the same. Raises BadInput.
+    Returns NAME-VERSION of each package that it has and this process lacks, its Python among them, and its
+    packages as in Bundle.packages, so that all workers install the same. Raises BadInput.
     """
     bundle, settings = enter(folder_name, bundle, settings)
+    check_packages(bundle, settings)
     if settings.executor_environment == "image":
         return (), None
-    check_lock(bundle, settings)
     pinned_packages = bundle.packages if bundle.packages is not None else venv.resolve(bundle, settings)
     python = venv.environment(replace(bundle, packages=pinned_packages), settings).python
+    release = find_python(bundle, settings).release
+    pythons = set() if release == sys.version_info[:3] else {f"python-{'.'.join(map(str, release))}"}
     bundle_packages = {
         path.stem for path in python.parent.parent.glob("lib/python*/site-packages/*.dist-info")
     }
     worker_packages = {path.stem for folder in sys.path for path in Path(folder).glob("*.dist-info")}
-    return tuple(sorted(bundle_packages - worker_packages)), pinned_packages
+    return (*pythons, *sorted(bundle_packages - worker_packages)), pinned_packages
 
 
 def list_changed_files(folder_name: str, bundle: Bundle, settings: Settings) -> tuple[str, ...]:
