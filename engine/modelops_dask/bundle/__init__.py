@@ -27,6 +27,7 @@ class Bundle:
     """A tree in the cache and its digest, "sha256:" and 64 hexadecimal digits.
 
     `source` is the reference by which another machine gets the same tree, "" if there is only the path.
+    `program` is what its study runs instead of a function of Python (plan/program.py), "" for none.
     `packages` is the list that its study installs, in the form of a requirements file; None: each machine
     chooses for itself.
     `reseeds`: generators that the model keeps at module level are seeded before each task, unless its study
@@ -40,6 +41,7 @@ class Bundle:
     source: str = field(default="", compare=False, repr=False)
     packages: str | None = field(default=None, repr=False)
     reseeds: bool = field(default=True, repr=False)
+    program: str = field(default="", repr=False)
     origin: str = field(default="", compare=False, repr=False)
     stamps: Stamps = field(default_factory=dict, compare=False, repr=False)
 

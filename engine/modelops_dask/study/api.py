@@ -28,6 +28,7 @@ from modelops_dask.store import results
 from modelops_dask.store.checks import describe
 from modelops_dask.store.files import Store
 from modelops_dask.study.check import N_TASKS
+from modelops_dask.study.commands import find_folder
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
@@ -133,7 +134,7 @@ def run(
     if client is not None:
         remote.check(client, study.spec.resources)  # before anything is written
     study_store = Store(str(store) if store else f"out/{study.spec.name}")
-    reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent))
+    reference = study.spec.bundle or find_folder(study.spec)
     bundle = bundles.fetch(reference, settings.bundles_cache_dir)
 
     @contextmanager

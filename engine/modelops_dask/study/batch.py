@@ -441,7 +441,8 @@ def study_bundle(context: RunContext, settings: Settings) -> Bundle:
     """This worker's copy of the bundle, with the packages that its study installs, and as it seeds."""
     bundle = fetch_bundle(context.bundle, settings.bundles_cache_dir)
     try:
-        bundle = replace(bundle, reseeds=read_study(context.store).reseeds)
+        study = read_study(context.store)
+        bundle = replace(bundle, reseeds=study.reseeds, program=study.program)
         return packages.pin(context.store, bundle, settings)
     except NoStudy:
         raise _store_not_seen(context.store) from None

@@ -38,6 +38,7 @@ from modelops_dask.study import check, dispatch, events, packages
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
+from modelops_dask.study.commands import check_program
 from modelops_dask.study.common_cause import FailsAlike
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed_bytes
@@ -106,6 +107,7 @@ def drive(
     AlreadyRunning, OtherStudy, BadSelection, CannotFit, and what dispatch.run raises.
     """
     selection = parse_selection(redo) if redo else None
+    check_program(replace(bundle, program=spec.program))
     if memory:
         limits = replace(limits, memory=memory)
     chunk = share.number if share else None
@@ -154,7 +156,7 @@ def _check_killed_run(
 def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
     """Return what drive() would raise at once, because the store belongs to another bundle or entrypoint."""
     try:
-        check_same(store, bundle.digest, spec.entrypoint)
+        check_same(store, bundle.digest, spec)
     except NoStudy:
         return None
     except OtherStudy as error:
