@@ -67,7 +67,7 @@ def test_a_command_is_read_with_all_that_belongs_to_it(tmp_path):
     contract.check_entrypoint(study.entrypoint)
     assert study.entrypoint.startswith("command.sha_") and study.entrypoint.endswith("/high")
     assert is_entrypoint_of(study.entrypoint, study.program)
-    assert load(tmp_path).entrypoint.endswith("/default")
+    assert load(tmp_path).entrypoint.endswith("/baseline")
 
 
 def test_another_command_is_another_study_and_other_parameters_are_not(tmp_path):

@@ -12,7 +12,7 @@ from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.plan.spec import Spec
 from modelops_dask.shape import MIB
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
-from mops_helm.study.forecast import Forecast
+from mops_helm.study.forecast import Forecast, StudyPreview
 from mops_helm.study.progress import format_duration
 
 SHOWN_WARNINGS = 10
@@ -21,8 +21,9 @@ PROCESS_A_TASK = {"cold": "and what the model imports", "isolated_fork": "a fork
 UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
 
 
-def render_plan(spec: Spec, bundle: str, store: str, forecast: Forecast | None, output: OutputFormat) -> str:
+def render_plan(spec: Spec, preview: StudyPreview, store: str, output: OutputFormat) -> str:
     """What a study asks for, and what it will take."""
+    bundle, forecast = preview.bundle, preview.forecast
     fields: dict[str, Any] = {
         "study": spec.name,
         "entrypoint": spec.entrypoint,
@@ -34,7 +35,9 @@ def render_plan(spec: Spec, bundle: str, store: str, forecast: Forecast | None, 
     }
     if output != "table":
         warnings = [asdict(finding) for finding in spec.warnings]
-        return render_data(fields | {"expected": _forecast_fields(forecast), "warnings": warnings}, output)
+        call = asdict(preview.call) if preview.call else None
+        expected = _forecast_fields(forecast)
+        return render_data(fields | {"calls": call, "expected": expected, "warnings": warnings}, output)
     fields["bundle"] = shorten_path(bundle) if bundle else "none"
     fields |= _describe_forecast(forecast) if forecast else {}
     return "\n".join(

@@ -23,6 +23,7 @@ from modelops_dask.store.fold import counts, read_generations
 from modelops_dask.store.identity import read_study
 from modelops_dask.store.requests import plan_of
 from modelops_dask.study import packages
+from modelops_dask.study.calls import describe_call
 from modelops_dask.study.commands import check_program
 from modelops_dask.workers.local import environment
 from mops_helm.study import studies
@@ -72,7 +73,7 @@ def try_task(
     if Path(source).is_file():
         spec = specs.load(Path(source))
         reference = studies.find_reference(spec, bundle)
-        plan, model = studies.make_plan(spec), studies.fetch_bundle(spec, bundle, settings)
+        plan, model = studies.make_plan(spec), studies.fetch_bundle(spec, reference, settings)
     else:
         store = Store(source)
         plan = plan_of(store, request)
@@ -84,6 +85,7 @@ def try_task(
     limit_bytes = _find_limit(store, plan, task) if store else 0
     if store is None:
         packages.check(model, settings)
+    say(str(describe_call(model, plan.entrypoint)))
     for note in packages.notes(model, settings):
         say(note)
     with (

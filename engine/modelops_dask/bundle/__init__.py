@@ -115,7 +115,7 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
 
             unpack_archive(archive.get(reference, scratch), into, scratch)
         into.finish()
-        top = _top(scratch / "tree")
+        top = _top(scratch / "tree", expected or reference.digest)
         try:
             return _keep(top, reference, cache, expected)
         except FetchFailed:
@@ -124,12 +124,14 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
             raise FetchFailed(str(reference), str(error).replace(f"{top}/", "")) from None
 
 
-def _top(folder: Path) -> Path:
-    """What was unpacked, or the one folder in it: many archives have such a folder of their own."""
+def _top(folder: Path, expected: str) -> Path:
+    """What was unpacked, or the one folder in it: many archives have such a folder of their own. A bundle may
+    be nothing but a package, so the digest that is expected, if any, decides.
+    """
     inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
-    if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink() and not is_bundle(folder):
-        return inside[0]
-    return folder
+    if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink() or is_bundle(folder):
+        return folder
+    return folder if expected and digest(folder) == expected else inside[0]
 
 
 def _keep(folder: Path, reference: Reference, cache: Cache, expected: str) -> Bundle:

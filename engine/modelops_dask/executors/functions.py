@@ -66,6 +66,7 @@ def explain_names(path: str, signature: Signature, names: Iterable[str]) -> list
     """What is wrong with a call by these parameters: (the parameter, "" if it is missing; what to do)."""
     parameters = (*signature.by_position, *signature.by_name)
     own = [name for name in parameters if name not in PASSED]
+    missing = set(signature.required.difference(names, PASSED))
     problems = []
     for name in names:
         if name in PASSED:
@@ -73,7 +74,7 @@ def explain_names(path: str, signature: Signature, names: Iterable[str]) -> list
         elif name not in own and not signature.takes_any:
             offer = _offer(name, own, "takes no parameters")
             problems.append((name, f"{path} has no parameter {name}; {offer}"))
-    missing = signature.required.difference(names, PASSED)
+            missing -= {other for other in missing if offer.endswith(f"did you mean {other}?")}
     return problems + [("", _explain_missing(path, name)) for name in parameters if name in missing]
 
 

@@ -31,7 +31,6 @@ from modelops_dask.plan.sampling import Explicit, Grid, Sampling
 NAMES = ("command", "environment", "parameters_file", "outputs")
 TASK_NAMES = ("seed", "scenario", "threads")  # placeholders that every task has
 PARAMETERS_FILE = "parameters_file"  # the placeholder of that file's path
-SCENARIO = "default"  # of a study that names none
 STDOUT = "-"  # in the place of an output's file: what the program prints
 FORMATS = ("csv", "json", "parquet", "raw")
 MOST_BYTES = 64 * 1024  # of a program: a runner gets it as an argument

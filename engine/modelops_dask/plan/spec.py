@@ -56,6 +56,7 @@ MODELOPS_NAMES = (
     "targets",
 )
 _VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")  # of the chart
+DEFAULT_SCENARIO = "baseline"
 MAX_REPLICATES = 10**6
 MAX_SETS = 10**7
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -77,10 +78,14 @@ class Spec:
     resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
     deterministic: bool = False  # results do not depend on the seed, and that is meant
     volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
-    program: str = field(
-        default="", repr=False
-    )  # what runs instead of a model (program.py); "": a model does
+    program: str = field(default="", repr=False)  # what runs instead of a model (program.py)
+    names_scenario: bool = True  # False: the file has none, and the entrypoint has DEFAULT_SCENARIO
     warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
+
+    @property
+    def model(self) -> str:
+        """The MODEL of the entrypoint."""
+        return self.entrypoint.partition("/")[0]
 
     @property
     def n_sets(self) -> int:
@@ -145,7 +150,7 @@ def _spec(fields: Fields) -> Spec | None:
     fields.check_names(raw, (), MODELOPS_NAMES if modelops else NAMES, closed=not modelops)
     name = _name(fields, raw, path)
     runs_program = not modelops and any(name in raw for name in program.NAMES)
-    entrypoint = None if runs_program else _entrypoint(fields, raw)
+    entrypoint = None if runs_program else _entrypoint(fields, raw, modelops)
     replicates = fields.integer(
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
     )
@@ -179,6 +184,7 @@ def _spec(fields: Fields) -> Spec | None:
         deterministic=deterministic,
         volatile=volatile,
         program=program_text,
+        names_scenario="scenario" in raw or "entrypoint" in raw,
     )
 
 
@@ -202,13 +208,15 @@ def _bundle(fields: Fields, raw: dict[str, object], folder: Path) -> str | None:
         return None
 
 
-def _entrypoint(fields: Fields, raw: dict[str, object]) -> str | None:
+def _entrypoint(fields: Fields, raw: dict[str, object], modelops: bool) -> str | None:
     if "entrypoint" in raw:
         for name in ("model", "scenario"):
             if name in raw:
                 fields.note((name,), "CHOICE", f"entrypoint says it already; remove {name} or entrypoint")
         return fields.checked_text(raw, "entrypoint", contract.check_entrypoint)
     model = fields.checked_text(raw, "model", contract.check_model)
+    if "scenario" not in raw and not modelops:
+        return f"{model}/{DEFAULT_SCENARIO}"
     scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
     return f"{model}/{scenario}"
 
@@ -220,11 +228,11 @@ def _program(
     if "command" not in raw:
         name = next(name for name in program.NAMES if name in raw)
         fields.note((name,), "CHOICE", f"{name} belongs to a command; add command, or remove {name}")
-        return "", _entrypoint(fields, raw)
+        return "", _entrypoint(fields, raw, False)
     for name in ("model", "entrypoint"):
         if name in raw:
             fields.note((name,), "CHOICE", f"command says what runs; remove {name} or command")
-    scenario: str | None = program.SCENARIO
+    scenario: str | None = DEFAULT_SCENARIO
     if "scenario" in raw:
         scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
     text = program.read_program(fields, raw, sampling, fixed)

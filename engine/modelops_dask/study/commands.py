@@ -15,12 +15,19 @@ from modelops_dask.placeholders import list_names
 from modelops_dask.plan.spec import Spec
 
 
-def find_folder(spec: Spec) -> str:
+def find_bundle_of(spec: Spec) -> str:
     """The bundle of a study file that names none: of a study with a command its own folder, of others the
     nearest folder above it that is a bundle. Raises BadInput.
     """
     folder = spec.path.resolve().parent
-    return str(folder) if spec.program else str(bundles.find(folder))
+    if not spec.program:
+        return str(bundles.find(folder, spec.model))
+    if folder in (Path.home().resolve(), Path(folder.anchor)):
+        raise BadInput(
+            f"{folder} would be the bundle, with all that is in it; move the program and the study file into "
+            "a folder of their own, or name the bundle (bundle: in the study file, or --bundle)"
+        )
+    return str(folder)
 
 
 def check_program(bundle: Bundle) -> None:

@@ -38,7 +38,6 @@ from modelops_dask.study import check, dispatch, events, packages
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
-from modelops_dask.study.commands import check_program
 from modelops_dask.study.common_cause import FailsAlike
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
 from modelops_dask.study.estimate import needed_bytes
@@ -107,7 +106,6 @@ def drive(
     AlreadyRunning, OtherStudy, BadSelection, CannotFit, and what dispatch.run raises.
     """
     selection = parse_selection(redo) if redo else None
-    check_program(replace(bundle, program=spec.program))
     if memory:
         limits = replace(limits, memory=memory)
     chunk = share.number if share else None
