@@ -143,13 +143,12 @@ COMMAND = """\
             token = r"\\{{\\{{|\\}}\\}}|\\{{([^{{}}]*)\\}}"
             return re.sub(token, lambda match: values[match[1]] if match[1] else match[0][0], template)
 
+        files = {{name: fill(output["file"]) for name, output in program["outputs"].items()}}
+        for path in [*files.values(), values["parameters_file"]]:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if values["parameters_file"]:
             with open(values["parameters_file"], "w") as file:
                 json.dump(params, file)
-        files = {{name: fill(output["file"]) for name, output in program["outputs"].items()}}
-        for path in files.values():
-            if path != "-":
-                os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         environment = {{name: fill(value) for name, value in program.get("environment", {{}}).items()}}
         command = [fill(argument) for argument in program["command"]]
         done = subprocess.run(command, env=dict(os.environ, **environment), stdout=subprocess.PIPE)
