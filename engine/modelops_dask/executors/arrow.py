@@ -118,11 +118,19 @@ def is_arrow(value: object) -> bool:
     ) or (kind.__module__.startswith("pyarrow.") and hasattr(kind, "iterchunks"))
 
 
-def columns_of_arrow(table: object) -> list[tuple[str, neutral.Column]]:
-    """The columns of a table; one called value of an array or a Series. Raises Refused."""
+def column_of_arrow(array: object) -> neutral.Column:
+    """The values of an array, or of a Series of polars. Raises Refused."""
+    with _Source(array) as source:
+        return _decode(source.schema, source.spans)
+
+
+def columns_of_arrow(table: object, name: str) -> list[tuple[str, neutral.Column]]:
+    """The columns of a table; of an array or a Series, one by the other name. Raises Refused."""
     with _Source(table) as source:
         if source.schema.format != b"+s":
-            return [("value", _decode(source.schema, source.spans))]
+            return [(name, _decode(source.schema, source.spans))]
+        if any(0 in (_mask(*span) or b"") for span in source.spans):
+            raise neutral.Refused("has structs that are null as a whole, which rows cannot be: drop these")
         fields = []
         for number in range(source.schema.n_children):
             schema = source.schema.children[number].contents
@@ -227,6 +235,11 @@ def _of_child(spans: list[_Span], number: int) -> list[_Span]:
 def _decode(schema: Any, spans: list[_Span]) -> neutral.Column:
     kind = schema.format.decode()
     spans = spans or [(None, 0, 0)]
+    extension = _extension_of(schema)
+    if extension not in ("", "arrow.uuid", "arrow.json"):
+        raise neutral.Refused(
+            f"is of the type {extension}, an extension of Arrow's: cast it to numbers or text"
+        )
     if schema.dictionary:
         return _decode_dictionary(schema, spans)
     for start, reason in _REFUSED.items():
@@ -237,12 +250,29 @@ def _decode(schema: Any, spans: list[_Span]) -> neutral.Column:
     if kind == "n":
         return neutral.Column("null", sum([length for _, _, length in spans]))
     raw = columns.join([_read_span(kind, *span) for span in spans])
+    if extension == "arrow.uuid":
+        return _as_uuids(raw)
     if kind.startswith(("ts", "tt", "tD")):
         name = {"s": "timestamp", "t": "time", "D": "duration"}[kind[1]]
         zone = kind[4:] if kind[1] == "s" else ""
         suffix = f",{columns.zone_name(zone)}" if zone else ""
         return columns.from_counts(f"{name}[{{}}{suffix}]", raw.values, _UNITS[kind[2]], raw.mask)
     return raw
+
+
+def _extension_of(schema: Any) -> str:
+    """The name of an extension type, which means more than the values that it is stored as; else ""."""
+    if not schema.metadata:
+        return ""
+    address, pairs = schema.metadata + 4, {}
+    for _ in range(struct.unpack("<i", string_at(schema.metadata, 4))[0]):
+        pair = []
+        for _ in ("key", "value"):
+            (size,) = struct.unpack("<i", string_at(address, 4))
+            pair.append(string_at(address + 4, size))
+            address += 4 + size
+        pairs[pair[0]] = pair[1]
+    return pairs.get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
 
 
 def _mask(array: Any, start: int, length: int) -> bytes | None:
@@ -292,6 +322,19 @@ def _read_span(kind: str, array: Any, start: int, length: int) -> neutral.Column
     if kind.startswith("d:"):
         return _read_decimals(kind, array, start, length)
     return _read_variable(kind, array, start, length)
+
+
+def _as_uuids(raw: neutral.Column) -> neutral.Column:
+    """Text, as a UUID of Python's becomes."""
+    from uuid import UUID
+
+    flags = raw.mask or b"\1" * raw.n_rows
+    data, texts, at = bytes(raw.values), [], 0
+    for flag in flags:
+        texts.append(str(UUID(bytes=data[at : at + 16])) if flag else "")
+        at += 16 * flag
+    text = "".join(texts).encode()
+    return neutral.Column("text", raw.n_rows, text, mask=raw.mask, lengths=list(map(len, texts)))
 
 
 def _read_dates(data: bytes, mask: bytes | None, length: int) -> neutral.Column:

@@ -205,7 +205,7 @@ def _from_integers(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
         except struct.error:
             continue
     largest = max(integers, key=abs)
-    advice = "return text, str(VALUE), or a float"
+    advice = "return text, str(value), or a float"
     digits = f"{largest:,}" if abs(largest) < 10**30 else f"of {largest.bit_length()} bits"
     raise neutral.Refused(
         f"has the integer {digits}, which does not fit into 64 bits with the others: {advice}"
@@ -317,7 +317,7 @@ def _from_decimals(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
     units = [0 if value is None else int(value.scaleb(scale, _context())) for value in values]
     precision = max([scale, *[len(str(abs(unit))) for unit in units]])
     if precision > 38:
-        raise neutral.Refused("has Decimals of more than 38 digits: return text, str(VALUE), or floats")
+        raise neutral.Refused("has Decimals of more than 38 digits: return text, str(value), or floats")
     data = b"".join([unit.to_bytes(16, "little", signed=True) for unit in units])
     return neutral.Column(f"decimal({precision},{scale})", len(values), data, mask=mask)
 

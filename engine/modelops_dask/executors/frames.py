@@ -100,7 +100,7 @@ def column_of_series(series: Any) -> neutral.Column:
         column.kind = column.kind.replace("]", f",{zone}]")
         return column
     if "Arrow" in type(values).__name__:
-        return columns.null_nans(arrow.columns_of_arrow(values.__arrow_array__())[0][1])
+        return columns.null_nans(arrow.column_of_arrow(values.__arrow_array__()))
     if kind == "SparseDtype":
         return column_of_series(series.sparse.to_dense())
     missing = series.isna().to_numpy()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
 MAGIC = b"\x89table1\n"
 LENGTH = struct.Struct("<I")
 MOST_BYTES = 2**31 - 1  # of the text, the bytes or the items of lists in one column
+MOST_NESTED = 8  # lists in lists
 WIDTHS = {"i1": 1, "i2": 2, "i4": 4, "i8": 8, "u1": 1, "u2": 2, "u4": 4, "u8": 8, "f4": 4, "f8": 8, "date": 4}
 _DIGITS = bytes.maketrans(b"\0\1", b"01")
 _ALL_BITS = bytes.maketrans(b"\1", b"\xff")
@@ -111,10 +112,11 @@ def quote(name: str) -> str:
     return dumps(name, ensure_ascii=False)
 
 
-def _encode_column(column: Column, buffers: list[Buffer]) -> str:
+def _encode_column(column: Column, buffers: list[Buffer], depth: int = 0) -> str:
     """Add a column's buffers, and return its type, and ",1" if it has nulls, as the head has them."""
     kind = column.kind
     if kind == "null":
+        _add(buffers, bytes((column.n_rows + 7) // 8))
         return '"null"'
     nulls = ""
     if column.mask is not None:
@@ -123,7 +125,9 @@ def _encode_column(column: Column, buffers: list[Buffer]) -> str:
     if kind in ("text", "bytes", "list"):
         _add(buffers, _pack_offsets(column.lengths))
     if column.items is not None:
-        return f"[{_encode_column(column.items, buffers)}]{nulls}"
+        if depth == MOST_NESTED:
+            raise Refused(f"holds lists in lists in lists, more than {MOST_NESTED} deep")
+        return f"[{_encode_column(column.items, buffers, depth + 1)}]{nulls}"
     _add(buffers, pack_bits(column.values) if kind == "bool" else column.values)
     return f"{quote(kind)}{nulls}"
 

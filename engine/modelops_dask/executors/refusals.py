@@ -48,7 +48,8 @@ def refuse(value: object) -> neutral.Refused:
     """The refusal of a value."""
     kind = type(value)
     name = "path" if hasattr(kind, "__fspath__") else kind.__name__.lower()
-    advice = _advise(value).replace("VALUE", name if kind.__module__ != "builtins" else "value")
+    is_pythons_own = kind.__module__ in ("builtins", "_io", "io")
+    advice = _advise(value).replace("VALUE", "value" if is_pythons_own else name)
     return neutral.Refused(f"is {describe_type(value)}, which is not stored: {advice}")
 
 

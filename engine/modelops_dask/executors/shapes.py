@@ -47,6 +47,12 @@ def is_column(value: object) -> bool:
     return cells.dimensions_of(value) == 1 and getattr(getattr(value, "dtype", None), "names", None) is None
 
 
+def is_array(value: object) -> bool:
+    """Whether a value is an array with one dimension and nothing beside its values, such as an index."""
+    is_pandas = type(value).__module__.partition(".")[0] in _OWN_TABLES
+    return not is_pandas and is_column(value) and cells.dimensions_of(value) == 1
+
+
 def samples(values: Sequence[object]) -> list[object]:
     """An item of each type in a list."""
     return list({type(value): value for value in values}.values())
@@ -89,7 +95,7 @@ def _read_fields(value: Any) -> Mapping[Any, object] | None:
     if hasattr(kind, "model_fields") or (hasattr(kind, "parse_obj") and hasattr(kind, "__fields__")):
         return dict(value)  # pydantic, 2 or 1
     if kind.__module__ == "types" and kind.__name__ == "SimpleNamespace":
-        return vars(value)
+        return dict(vars(value))
     names = getattr(getattr(value, "dtype", None), "names", None)
     if names and cells.dimensions_of(value) == 0:  # a row of a structured array
         return {name: value[name] for name in names}

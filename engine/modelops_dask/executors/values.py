@@ -156,8 +156,8 @@ def _outputs_of_mapping(mapping: Mapping[str, object]) -> dict[str, bytes]:
         name = SCALARS if RESULT in outputs else RESULT
         if name in outputs:
             raise TypeError(
-                f"outputs {RESULT!r} and {SCALARS!r} are both taken, and {', '.join(scalars)} would be stored as "
-                "one of them: return these as a dict in an entry of its own"
+                f"outputs {RESULT!r} and {SCALARS!r} are both taken, and {', '.join(scalars)} would be "
+                "stored as one of them: return these as a dict in an entry of its own"
             )
         outputs[name] = _encode(name, scalars)
     return outputs
@@ -194,8 +194,8 @@ def _table_of_mapping(mapping: Mapping[str, object]) -> _Table:
         return _table_of_columns(entries)
     name, item = next((name, item) for name, item in entries.items() if not cells.is_scalar(item))
     raise neutral.Refused(
-        f"is a dict whose entry {name!r} is {refusals.describe_type(item)}. A dict inside a dict holds scalars "
-        f"alone or lists alone: return {name!r} as an entry of the outer dict"
+        f"is a dict whose entry {name!r} is {refusals.describe_type(item)}. A dict inside a dict holds "
+        f"scalars alone or lists alone: return {name!r} as an entry of the outer dict"
     )
 
 
@@ -222,13 +222,20 @@ def _named(name: str, make: Callable[[Any], neutral.Column], value: object) -> n
 
 
 def _column_of(value: Any) -> neutral.Column:
-    """The column of what shapes.is_column() is true of."""
+    """The column of what is_column() is true of."""
+    column: neutral.Column
+    if type(value).__module__.partition(".")[0] == "polars":
+        value = _as_arrow(value)
+        value = next(iter(value.values())) if isinstance(value, dict) else value
     if isinstance(value, (list, tuple)):
-        return cells.column_of(value)
-    if cells.is_instance(value, "pandas", "Series"):
-        column: neutral.Column = _sibling_frames().column_of_series(value)
-        return column
-    return _table_of(value)[-1][1]
+        column = cells.column_of(value)
+    elif cells.is_instance(value, "pandas", "Series"):
+        column = _sibling_frames().column_of_series(value)
+    elif _sibling("arrow").is_arrow(value):
+        column = _sibling("arrow").column_of_arrow(value)
+    else:
+        column = _table_of(value)[-1][1]
+    return column
 
 
 def _table_of_list(values: Sequence[Any]) -> _Table:
@@ -242,13 +249,13 @@ def _table_of_list(values: Sequence[Any]) -> _Table:
     if not any(records):
         if all(cells.is_scalar(sample) or isinstance(sample, shapes.BYTES) for sample in samples):
             return [(VALUE, cells.column_of(values))]
-        if all(isinstance(sample, (list, tuple)) or cells.dimensions_of(sample) == 1 for sample in samples):
+        if all(isinstance(sample, (list, tuple)) or shapes.is_array(sample) for sample in samples):
             return _table_of_rows([row if isinstance(row, (list, tuple)) else row.tolist() for row in values])
     for sample in samples:
-        if cells.dimensions_of(sample) > 1:
+        if cells.dimensions_of(sample) > 0:
             raise neutral.Refused(
-                f"is a list of {refusals.describe_type(sample)}, each with {cells.dimensions_of(sample)} "
-                "dimensions: return a dict of them, or join them to one table with a column that tells them apart"
+                f"is a list whose items are each {refusals.describe_type(sample)}: return a dict of them, or "
+                "one table with a column that tells them apart"
             )
         if not (
             cells.is_scalar(sample)
@@ -272,8 +279,8 @@ def _table_of_rows(rows: list[Sequence[object]]) -> _Table:
     widths = sorted(set(map(len, rows)))
     if len(widths) > 1:
         raise neutral.Refused(
-            f"is a list of lists of {widths[0]} to {widths[-1]} items: return a dict of names and lists, or a "
-            "list of dicts"
+            f"is a list of lists of {widths[0]} to {widths[-1]} items: return a dict of names and lists, or "
+            "a list of dicts"
         )
     table = []
     for number, values in enumerate(zip(*rows)):
@@ -323,21 +330,32 @@ def _table_of_pandas(value: Any) -> _Table | None:
 
 def _table_of_arrow(value: Any) -> _Table | None:
     """Of polars, pyarrow and whatever else has Arrow's C interface."""
-    package = type(value).__module__.partition(".")[0]
-    if package == "polars" and hasattr(type(value), "collect"):  # a LazyFrame
-        value = value.collect()
-    name = (getattr(value, "name", None) if package == "polars" else None) or VALUE
+    is_polars = type(value).__module__.partition(".")[0] == "polars"
+    if is_polars:
+        value = _as_arrow(value)
     arrow = _sibling("arrow")
-    if package == "polars" and not arrow.is_arrow(value):  # before 1.3
-        try:
-            value = value.to_arrow()
-        except ImportError:  # which takes pyarrow
-            columns = value.to_dict(as_series=False) if hasattr(value, "to_dict") else {name: value.to_list()}
-            return _table_of_columns(columns)
     if not arrow.is_arrow(value):
-        return None
-    table: _Table = arrow.columns_of_arrow(value)
-    return [(name, table[0][1])] if cells.dimensions_of(value) < 2 and shapes.is_column(value) else table
+        return _table_of_columns(value) if is_polars else None
+    name = getattr(value, "name", "") if is_polars else ""
+    table: _Table = arrow.columns_of_arrow(value, name or VALUE)
+    return table
+
+
+def _as_arrow(value: Any) -> Any:
+    """A table or Series of polars with Arrow's interface, or as lists by name."""
+    if hasattr(type(value), "collect"):  # a LazyFrame
+        value = value.collect()
+    schema = value.schema if hasattr(value, "schema") else {value.name: value.dtype}
+    for name, dtype in schema.items():
+        if "Object" in str(dtype):  # which polars would export as addresses
+            raise neutral.Refused(f"column {name!r} holds objects of Python's: make them numbers or text")
+    if _sibling("arrow").is_arrow(value):
+        return value
+    try:  # before 1.3
+        return value.to_arrow()
+    except ImportError:  # without pyarrow
+        lists = value.to_dict(as_series=False) if hasattr(value, "schema") else {value.name: value.to_list()}
+        return {name or VALUE: items for name, items in lists.items()}
 
 
 def _table_of_array(value: Any) -> _Table | None:
