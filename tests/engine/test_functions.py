@@ -10,8 +10,8 @@ from executor_helpers import settings, write_bundle
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
-from modelops_dask.executors import functions
 from modelops_dask.executors.wire import find_wire
+from modelops_dask.store.tables import as_table
 
 KINDS = ["isolated_warm", "isolated_fork", "cold", "direct"]
 
@@ -47,7 +47,12 @@ def test_parameters_go_by_name_and_what_a_study_has_goes_where_the_signature_has
     assert outcome.status == "ok", outcome.error
     draw = random.Random(5).random()  # the shared generator is seeded, as for a wire function
     expected = [1, [2], 3, [], None, "five", 5, "high", {"x": {"y": 1}}, draw]
-    assert json.loads(outcome.outputs["result"]) == expected
+    assert json.loads(value_of(outcome)) == expected
+
+
+def value_of(outcome):
+    """The single value that a function returned."""
+    return as_table(outcome.outputs["result"])["value"][0].as_py()
 
 
 # Bodies of model.py, and what model.simulate(x=2), of a task with seed 5, returns as the output `result`.
@@ -94,7 +99,7 @@ def test_forms(folder, tmp_path, code, expected):
     bundle = write_bundle(tmp_path / "bundle", {"model.py": code, "other.py": other})
     outcome = run(folder, bundle, x=2)
     assert outcome.status == "ok", outcome.error
-    assert outcome.outputs["result"].decode() == expected
+    assert str(value_of(outcome)) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,13 +126,13 @@ PLACES = {
 def test_places(folder, tmp_path, files, path, kind):
     outcome = run(folder, write_bundle(tmp_path / "bundle", files), f"{path}/baseline", kind)
     assert outcome.status == "ok", outcome.error
-    assert outcome.outputs["result"] == b"here"
+    assert value_of(outcome) == "here"
 
 
 def test_an_installed_module_can_be_called(folder, tmp_path):
     bundle = write_bundle(tmp_path / "bundle", {"data.csv": "1"})
     outcome = run(folder, bundle, "textwrap.indent/baseline", text="a", prefix="  ")
-    assert (outcome.status, outcome.outputs) == ("ok", {"result": b"  a"}), outcome.error
+    assert (outcome.status, value_of(outcome)) == ("ok", "  a"), outcome.error
 
 
 WIRE = "def wire(entrypoint, params, seed): return {'result': b'wire'}"
@@ -162,21 +167,21 @@ def test_two_functions_of_a_bundle_and_two_scenarios_of_a_function(folder, tmp_p
         for _ in range(2):
             for entrypoint in ("model.f/a", "model.g/a", "model.f/b"):
                 outcome = executor.run(executors.Task(model, entrypoint, {}, 1))
-                assert outcome.outputs["result"].decode() == f"{entrypoint[6]} {entrypoint[8]}", outcome.error
+                assert value_of(outcome) == f"{entrypoint[6]} {entrypoint[8]}", outcome.error
 
 
-def test_a_generator_yields_records(monkeypatch):
-    function = functions.make_wire("m.f", lambda n: ({"day": day} for day in range(n)))
-    seen = []
-    monkeypatch.setattr(functions.values, "to_outputs", lambda value: seen.append(value) or {"result": b"1"})
-    assert function("m.f/baseline", {"n": 2}, 1) == {"result": b"1"}
-    assert seen == [[{"day": 0}, {"day": 1}]]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generator_yields_records(folder, tmp_path, kind):
+    code = "def simulate(n):\n    for day in range(n):\n        yield {'day': day, 'x': 0.5}"
+    outcome = run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind=kind, n=2)
+    assert outcome.status == "ok", outcome.error
+    assert as_table(outcome.outputs["result"]).to_pylist() == [{"day": 0, "x": 0.5}, {"day": 1, "x": 0.5}]
 
 
 def test_an_output_named_error_is_an_output(folder, tmp_path):
     """ModelOps' conventions are those of its wire functions."""
     bundle = write_bundle(
-        tmp_path / "bundle", {"model.py": "def simulate(x): return {'error': 'x', 'metadata': ''}"}
+        tmp_path / "bundle", {"model.py": "def simulate(x): return {'error': b'x', 'metadata': b''}"}
     )
     for kind in KINDS:
         outcome = run(folder, bundle, kind=kind, x=1)

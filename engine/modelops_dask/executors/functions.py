@@ -286,7 +286,7 @@ def make_wire(
     path: str, function: Callable[..., object]
 ) -> Callable[[str, dict[str, object], int], outputs.NamedOutputs]:
     """The wire function that calls a function by the names of its parameters, and makes outputs of what it
-    returns; of a generator, of the list of what it yields.
+    returns or, of a generator, yields.
 
     wire raises CannotCall, before the function is entered, where a task's parameters do not fit. Raises
     NoFunction.
@@ -296,7 +296,6 @@ def make_wire(
     allowed = frozenset((*by_position, *by_name))
     needed, passed = required.difference(PASSED), allowed.intersection(PASSED)
     default_rng = _import_default_rng(path) if "rng" in passed else None
-    generator = type(_ for _ in ())
 
     def wire(entrypoint: str, params: dict[str, object], seed: int) -> outputs.NamedOutputs:
         names = params.keys()
@@ -311,10 +310,7 @@ def make_wire(
             if "scenario" in passed:
                 params["scenario"] = entrypoint.rpartition("/")[2]
         positional = [params.pop(name) if name in params else defaults[name] for name in by_position]
-        value = function(*positional, **params)
-        if type(value) is generator:
-            value = list(value)
-        return outputs.NamedOutputs(values.to_outputs(value))
+        return outputs.NamedOutputs(values.to_outputs(function(*positional, **params)))
 
     return wire
 

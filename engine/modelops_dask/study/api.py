@@ -77,8 +77,8 @@ class Study:
         return study
 
     def with_model(self, function: Callable[..., Any]) -> "Study":
-        """This study, of a function that is defined in a module: the folder that holds the module is the bundle,
-        unless the study names one. Raises BadInput for a function that cannot be imported.
+        """This study, of a function that is defined in a module: the module's folder is the bundle, unless
+        the study names one. Raises BadInput for a function that cannot be imported.
         """
         content = self._content | {"name": self.spec.name} | _name_function(function, self.spec.bundle)
         if content.pop("entrypoint", None):

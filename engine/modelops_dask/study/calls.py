@@ -8,6 +8,7 @@ same words when it starts (executors/functions.py).
 """
 
 import ast
+import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -74,8 +75,17 @@ def describe_call(bundle: Bundle, entrypoint: str) -> Call:
     place = definition.place if definition else ""
     if not reference.endswith("()"):
         return Call(reference or "of an installed package", is_wire=True, other=place)
-    arguments = definition.arguments if definition else None
-    return Call(path, is_wire=False, parameters=ast.unparse(arguments) if arguments else None, place=place)
+    parameters = _render_parameters(definition.arguments) if definition and definition.arguments else None
+    return Call(path, is_wire=False, parameters=parameters, place=place)
+
+
+def _render_parameters(arguments: ast.arguments) -> str:
+    """As in the source, without annotations."""
+    plain = copy.deepcopy(arguments)
+    for node in ast.walk(plain):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return ast.unparse(plain)
 
 
 def check_call(spec: Spec, bundle: Bundle, settings: Settings) -> None:
