@@ -35,7 +35,7 @@ printf 'day,value\\n1,%s\\n2,%s\\n' "$1" "$2" > out/table.csv
 echo "$1 $2"
 """
 COMMAND = ["./model", "{x}", "{seed}"]
-OUTPUTS = {"table": {"file": "out/table.csv", "format": "raw"}, "said": "-"}
+OUTPUTS = {"table": "out/table.csv", "said": "-"}
 
 
 def write_study(folder: Path, model: str = MODEL, **changes: object) -> Path:
@@ -64,7 +64,9 @@ def test_a_study_of_a_program_runs_checks_itself_and_is_run_again(tmp_path):
     tasks = list(plan_of(Store(str(store))).tasks([(0, 6)]))
     said = [f"{json.dumps(task.params['x'])} {task.seed}\n".encode() for task in tasks]
     assert raw_outputs(store, "said") == said
-    assert raw_outputs(store, "table")[0].startswith(b"day,value\n1,0.5\n")
+    table = pq.read_table(store / "results" / "model_outputs" / "table.parquet")
+    values = [float(value) for task in tasks for value in (task.params["x"], task.seed)]  # of two types
+    assert (table["day"].to_pylist(), table["value"].to_pylist()) == ([1, 2] * 6, values)
 
     redone = mops_helm("study", "run", path, "--redo", "0/0,2/1", "-o", "json", *SMALL, cwd=tmp_path)
     assert redone.returncode == 0, redone.stderr
@@ -79,7 +81,7 @@ def test_a_study_of_a_program_runs_checks_itself_and_is_run_again(tmp_path):
 
 
 def test_failures_and_chance_that_is_not_the_seeds_are_reported(tmp_path):
-    model = f"{MODEL}\ndate +%N > out/table.csv\n"
+    model = f"{MODEL}\n(echo time; date +%N) > out/table.csv\n"
     path = write_study(tmp_path, model, grid={"x": [1, 3]}, replicates=3)
     done = mops_helm("study", "run", path, "--check", "1", *SMALL, cwd=tmp_path)
     assert done.returncode == 3
@@ -218,8 +220,8 @@ def test_a_program_has_the_threads_that_its_task_owns(threads, tmp_path):
 
 def test_a_job_gets_the_command_with_its_study_and_runs_it(tmp_path):
     """The document of a Job's pod, and a chunk of it by the pod's own program. The model ignores its seed."""
-    model = '#!/bin/sh\necho "$1" > out/table.csv\n'
-    spec = load(write_study(tmp_path, model, grid={"x": [1, 2, 3]}, replicates=3))
+    model = '#!/bin/sh\necho "$1"\n'
+    spec = load(write_study(tmp_path, model, outputs={"said": "-"}, grid={"x": [1, 2, 3]}, replicates=3))
     (tmp_path / "pod").mkdir()
     (tmp_path / "pod" / "spec.json").write_text(json.dumps(submission.make_document(spec)))
     assert packed.load(tmp_path / "pod" / "spec.json").entrypoint == spec.entrypoint
@@ -244,6 +246,6 @@ def test_a_job_gets_the_command_with_its_study_and_runs_it(tmp_path):
     )
     done = finish(pod)
     assert done.returncode == 0, done.stderr
-    assert raw_outputs(tmp_path / "store", "table") == [b"1\n"] * 3 + [b"2\n"] * 3 + [b"3\n"] * 3
+    assert raw_outputs(tmp_path / "store", "said") == [b"1\n"] * 3 + [b"2\n"] * 3 + [b"3\n"] * 3
     summary = read_summary(Store(str(tmp_path / "store")))
     assert "equal" in summary.variation, summary.variation

@@ -48,8 +48,7 @@ def test_a_probe_runs_programs_one_after_another(tmp_path):
     source, study = write(tmp_path, COUNTING)
     chosen = settings(tmp_path, executor_environment="image")
     model = replace(bundles.fetch(str(source), chosen.bundles_cache_dir), program=study.program)
-    request = probe.ProbeRequest(changes=True)
-    result = probe.run(model, chosen, calls_of(study, [7, 8]), request, timeout_seconds=120)
+    result = probe.run(model, chosen, calls_of(study, [7, 8]), timeout_seconds=120)
     assert result.reason == "", result.error
     assert [answer.outputs["n"] for answer in result.answers] == [b"it's 0 {7}\n", b"it's 1 {8}\n"]
     assert [answer.outputs["said"] for answer in result.answers] == [b"printed\n"] * 2

@@ -164,8 +164,14 @@ def test_two_failures_of_one_kind_are_word_for_word_alike(run):
     assert first.error == second.error
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        *((kind, signal.SIGSEGV) for kind in KINDS),
+        ("isolated_warm", signal.SIGKILL),
+        ("cold", signal.SIGTERM),
+    ],
+)
 def test_a_program_that_is_killed_is_a_death(kind, number, run):
     outcome = run(kind, f"echo dying >&2; kill -{number.value} $$")
     assert (outcome.status, outcome.reason) == ("died", f"killed by signal {number.value}")
@@ -201,9 +207,13 @@ def test_what_a_program_leaves_running_ends_with_it_and_is_not_waited_for(kind, 
 
 
 @pytest.mark.parametrize(
-    "words", ["Cannot allocate memory", "std::bad_alloc", "java.lang.OutOfMemoryError: heap"]
+    ("kind", "words"),
+    [
+        ("isolated_warm", "Cannot allocate memory"),
+        ("isolated_fork", "std::bad_alloc"),
+        ("cold", "java.lang.OutOfMemoryError: heap"),
+    ],
 )
-@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
 def test_a_program_that_gets_no_memory_died_of_that_where_there_is_a_limit(kind, words, run):
     script = f"echo 'x: {words}' >&2; exit 1"
     limited = run(kind, script, limit_bytes=1 << 30)
@@ -213,7 +223,7 @@ def test_a_program_that_gets_no_memory_died_of_that_where_there_is_a_limit(kind,
 
 
 @pytest.mark.skipif(not CC, reason="no C compiler")
-@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork"])
 def test_the_limit_of_memory_and_its_peak_are_the_programs(kind, run, tmp_path):
     source = (
         "#include <stdlib.h>\n#include <string.h>\nint main(int n, char **words) {"
