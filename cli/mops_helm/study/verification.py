@@ -44,6 +44,7 @@ def verify_study(
         return verify(store.location(), request=tasks, deterministic=deterministic, volatile=volatile)
     other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle) if bundle else None
     model = add_packages(store, other or fetch_stored_bundle(store, workers.settings), workers.settings)
+    model = replace(model, program=study.program)
     with ExitStack() as stack:
         rerunner = _Rerunner(model, study.entrypoint, workers.settings, stack)
         return verify(

@@ -27,6 +27,7 @@ class Bundle:
     """A tree in the cache and its digest, "sha256:" and 64 hexadecimal digits.
 
     `source` is the reference by which another machine gets the same tree, "" if there is only the path.
+    `program` is what its study runs instead of a function of Python (plan/program.py), "" for none.
     `packages` is the list that its study installs, in the form of a requirements file; None: each machine
     chooses for itself. `python` is the version that its study runs with, such as 3.12; "": any that fits.
     `reseeds`: generators that the model keeps at module level are seeded before each task, unless its study
@@ -41,6 +42,7 @@ class Bundle:
     packages: str | None = field(default=None, repr=False)
     python: str = field(default="", repr=False)
     reseeds: bool = field(default=True, repr=False)
+    program: str = field(default="", repr=False)
     origin: str = field(default="", compare=False, repr=False)
     stamps: Stamps = field(default_factory=dict, compare=False, repr=False)
 

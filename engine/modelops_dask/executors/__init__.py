@@ -158,7 +158,7 @@ def create(
     if settings.executor_type == "direct":
         from modelops_dask.executors.direct import DirectExecutor
 
-        return DirectExecutor(settings, threads)
+        return DirectExecutor(settings, threads, echo)
     if settings.force_fresh_venv and settings.executor_environment == "image":
         raise BadInput(
             "executor.forceFreshVenv needs executor.environment: bundle; the image's environment is shared"

@@ -19,6 +19,7 @@ from pathlib import Path
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle
 from modelops_dask.environments import venv
+from modelops_dask.errors import BadInput
 from modelops_dask.executors import Task
 from modelops_dask.executors.copies import Copies, Slot
 from modelops_dask.executors.messages import Answer
@@ -220,6 +221,11 @@ class Pool:
     def _slot(self, bundle: Bundle, numba_cache: Path | None, stack: ExitStack) -> Slot | None:
         """Where a runner has its own copy of the bundle; None: nowhere, it works in the one of all."""
         if not self.copies:
+            if bundle.program:
+                raise BadInput(
+                    "executor.privateFiles is false, and a command needs files of its own: tasks at the "
+                    "same time would write the same output files. Set executor.privateFiles: true"
+                )
             return None
         slot = stack.enter_context(self.copies.slot(bundle, tells=self._settings.max_process_reuse != 1))
         if numba_cache:

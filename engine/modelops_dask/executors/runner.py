@@ -97,6 +97,14 @@ class WireNotFound(Exception):
     """The bundle does not say which function to call; str() is for the bundle's author."""
 
 
+class ProgramDied(Exception):
+    """The program of a study with a command was killed: its task has died, as if this process had."""
+
+    def __init__(self, reason: str, error: str) -> None:
+        super().__init__(reason, error)
+        self.reason, self.error = reason, error
+
+
 # The wire function
 
 
@@ -104,9 +112,11 @@ def load_wire(bundle: str, reference: str) -> Wire:
     """The function that a reference of wire.find_wire() names, imported from the bundle.
 
     "" asks the installed packages. So does "package.module.function()", which without an answer is a function
-    to call by its name. Puts the bundle's tree and its src/ first on sys.path. Raises WireNotFound, or what
-    importing raises.
+    to call by its name. JSON is the program of a study with a command. Puts the bundle's tree and its src/
+    first on sys.path. Raises WireNotFound, or what importing raises.
     """
+    if reference.startswith("{"):
+        return _load_program(bundle, reference)
     for path in (bundle, os.path.join(bundle, "src")):
         if os.path.isdir(path) and path not in sys.path:
             sys.path.insert(0, path)
@@ -136,6 +146,27 @@ def _load_function(by_name: Any, bundle: str, path: str) -> Wire:
     except by_name.NoFunction as problem:
         raise WireNotFound(str(problem)) from None
     return wire
+
+
+def _load_program(bundle: str, text: str) -> Wire:
+    """The program of a study, as a wire function."""
+    if __package__:
+        from modelops_dask.executors import programs
+    else:
+        _sibling("placeholders", os.pardir)
+        _sibling("children")
+        _sibling("values")
+        _sibling("program_outputs")
+        _sibling("program_start")
+        programs = _sibling("programs")
+    program: Wire = programs.Program(text, bundle, ProgramDied)
+    return program
+
+
+def make_meter(wire: Wire, own: PeakMeter) -> MemoryMeter:
+    """The meter of the memory of tasks: of this process and, where a program runs in another, of that too."""
+    measure_peak = getattr(wire, "measure_peak", None)
+    return MemoryMeter(measure_peak(own) if measure_peak else own)
 
 
 def _installed() -> str:
@@ -208,7 +239,10 @@ def call(
         limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
         seconds = _perf_counter() - started
         answer = failed_answer(error, seconds, memory.end(seconds))
-        judged: Answer = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
+        if isinstance(error, ProgramDied):
+            judged = answer._replace(status="died", reason=error.reason, error=error.error, failure="")
+        else:
+            judged = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
         error.__traceback__ = None  # its frames hold what filled the memory
         return judged
     seconds = _perf_counter() - started
@@ -407,10 +441,12 @@ def main(
     connection, output = begin(socket_fd, lifeline_fd, bundle, crash_fd=crash_fd)
     try:
         wire, generators = load_model(bundle, reference, seeds, reseeds)
-        memory = MemoryMeter(Peak())
+        memory = make_meter(wire, Peak())
         files: Workspace | None = None
         if source:
-            files = _sibling("workspace").begin_workspace(bundle, source, stays=True)
+            is_program = reference.startswith("{")  # to look is quick, beside its start
+            begin_workspace = _sibling("workspace").begin_workspace
+            files = begin_workspace(bundle, source, stays=True, always_looks=is_program)
     except BaseException as error:
         output.flush()
         connection.send(messages.START, failed_answer(error))

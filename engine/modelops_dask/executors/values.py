@@ -69,6 +69,11 @@ def to_outputs(value: object) -> dict[str, bytes]:
     return {RESULT: _encode(RESULT, value)} if mapping is None else _outputs_of_mapping(mapping)
 
 
+def to_output(name: str, value: object) -> bytes:
+    """One output, for a value that stands under its name. Raises TypeError for what is not stored."""
+    return bytes(value) if isinstance(value, shapes.BYTES) else _encode(name, shapes.settle(value))
+
+
 def to_table(columns: Mapping[str, object]) -> bytes:
     """A table in the neutral form from lists or arrays by name. Raises TypeError for what is not stored."""
     try:

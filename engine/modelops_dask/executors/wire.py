@@ -65,7 +65,9 @@ class References:
         self._references: dict[tuple[Path, str], str] = {}
 
     def find(self, bundle: Bundle, entrypoint: str) -> str:
-        """As find_wire()."""
+        """As find_wire(); of a study with a command its program."""
+        if bundle.program:
+            return bundle.program
         key = (bundle.path, entrypoint)
         reference = self._references.get(key)
         if reference is None:

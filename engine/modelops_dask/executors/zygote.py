@@ -268,7 +268,7 @@ class ZygoteProcess:
         if self._generators:
             self._generators.seed(seed)
         loaded = set(sys.modules) if self._learns else set()
-        memory = runner.MemoryMeter(self)
+        memory = runner.make_meter(self._wire, self)
         answer = runner.call(self._wire, entrypoint, params, seed, memory, limit_bytes=limit_bytes)
         connection.hold()
         try:

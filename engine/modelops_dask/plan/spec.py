@@ -23,7 +23,7 @@ from modelops_dask.bundle.reference import anchor
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
 from modelops_dask.errors import BadInput
-from modelops_dask.plan import contract, document, explicit
+from modelops_dask.plan import contract, document, explicit, program
 from modelops_dask.plan.document import BadDocument
 from modelops_dask.plan.fields import Fields
 from modelops_dask.plan.plan import MAX_TASKS, tabulate
@@ -35,6 +35,7 @@ NAMES = (
     "model",
     "scenario",
     "entrypoint",
+    *program.NAMES,
     "bundle",
     "replicates",
     "resources",
@@ -77,6 +78,7 @@ class Spec:
     resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
     deterministic: bool = False  # results do not depend on the seed, and that is meant
     volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
+    program: str = field(default="", repr=False)  # what runs instead of a model (program.py)
     names_scenario: bool = True  # False: the file has none, and the entrypoint has DEFAULT_SCENARIO
     warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
 
@@ -147,12 +149,16 @@ def _spec(fields: Fields) -> Spec | None:
     modelops = "parameter_sets" in raw or "sampling_method" in raw
     fields.check_names(raw, (), MODELOPS_NAMES if modelops else NAMES, closed=not modelops)
     name = _name(fields, raw, path)
-    entrypoint = _entrypoint(fields, raw, modelops)
+    runs_program = not modelops and any(name in raw for name in program.NAMES)
+    entrypoint = None if runs_program else _entrypoint(fields, raw, modelops)
     replicates = fields.integer(
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
     )
     fixed = _fixed(fields, raw)
     sampling = explicit.read_sets(fields, raw, "parameter_sets") if modelops else _sampling(fields, raw)
+    program_text = ""
+    if runs_program:
+        program_text, entrypoint = _program(fields, raw, sampling, fixed)
     bundle = _bundle(fields, raw, path.parent)
     metadata = _metadata(fields, raw, modelops)
     resources = {} if modelops else _resources(fields, raw)
@@ -177,6 +183,7 @@ def _spec(fields: Fields) -> Spec | None:
         resources=resources,
         deterministic=deterministic,
         volatile=volatile,
+        program=program_text,
         names_scenario="scenario" in raw or "entrypoint" in raw,
     )
 
@@ -212,6 +219,24 @@ def _entrypoint(fields: Fields, raw: dict[str, object], modelops: bool) -> str |
         return f"{model}/{DEFAULT_SCENARIO}"
     scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
     return f"{model}/{scenario}"
+
+
+def _program(
+    fields: Fields, raw: dict[str, object], sampling: Sampling | None, fixed: dict[str, object]
+) -> tuple[str, str | None]:
+    """The program that runs instead of a model, and its entrypoint; None where it cannot be used."""
+    if "command" not in raw:
+        name = next(name for name in program.NAMES if name in raw)
+        fields.note((name,), "CHOICE", f"{name} belongs to a command; add command, or remove {name}")
+        return "", _entrypoint(fields, raw, False)
+    for name in ("model", "entrypoint"):
+        if name in raw:
+            fields.note((name,), "CHOICE", f"command says what runs; remove {name} or command")
+    scenario: str | None = DEFAULT_SCENARIO
+    if "scenario" in raw:
+        scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
+    text = program.read_program(fields, raw, sampling, fixed)
+    return text or "", program.make_entrypoint(text, scenario) if text and scenario else None
 
 
 def _metadata(fields: Fields, raw: dict[str, object], modelops: bool) -> dict[str, object]:

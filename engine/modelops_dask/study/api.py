@@ -15,7 +15,7 @@ Does not know values files or presets, which are the command's: it takes Setting
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from modelops_dask.store.checks import describe
 from modelops_dask.store.files import Store
 from modelops_dask.study import calls
 from modelops_dask.study.check import N_TASKS
+from modelops_dask.study.commands import find_bundle_of
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.importable import find_folder, find_import_path
 from modelops_dask.study.progress import Progress
@@ -160,8 +161,8 @@ def run(
     if client is not None:
         remote.check(client, study.spec.resources)  # before anything is written
     study_store = Store(str(store) if store else f"out/{study.spec.name}")
-    reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent, study.spec.model))
-    bundle = bundles.fetch(reference, settings.bundles_cache_dir)
+    reference = study.spec.bundle or find_bundle_of(study.spec)
+    bundle = replace(bundles.fetch(reference, settings.bundles_cache_dir), program=study.spec.program)
     calls.check_call(study.spec, bundle, settings)
     if (call := calls.describe_call(bundle, study.spec.entrypoint)).other:
         warnings.warn(str(call), stacklevel=2)

@@ -11,7 +11,7 @@ import ast
 import copy
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelops_dask.bundle import Bundle, source
@@ -22,9 +22,11 @@ from modelops_dask.executors.functions import Signature
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.plan import document
 from modelops_dask.plan.document import NAME, BadDocument
+from modelops_dask.plan.program import render_command
 from modelops_dask.plan.sampling import Explicit
 from modelops_dask.plan.spec import DEFAULT_SCENARIO, SAMPLING_KEYS, Spec
 from modelops_dask.settings import Settings
+from modelops_dask.study.commands import check_program
 
 NodePath = tuple[str | int, ...]  # of a value in the study file
 MOST_FINDINGS = 20
@@ -42,6 +44,7 @@ class Call:
         parameters: Of a function that is called by its name: as its source has them; None: not known.
         place: FILE:LINE of it in the bundle; "" where that is not known.
         other: FILE:LINE of the function that the study names, where the wire function is called instead.
+        command: Of a study that runs a program, as a person types it; there is then no function.
     """
 
     function: str
@@ -49,8 +52,11 @@ class Call:
     parameters: str | None = None
     place: str = ""
     other: str = ""
+    command: str = ""
 
     def __str__(self) -> str:
+        if self.command:
+            return f"Runs {self.command}"
         if self.is_wire:
             other = f" ({self.other}, which the study names, is not called)" if self.other else ""
             return f"Calls the wire function {self.function}{other}"
@@ -61,6 +67,8 @@ class Call:
 
 def describe_call(bundle: Bundle, entrypoint: str) -> Call:
     """What tasks of an entrypoint call, as far as the bundle's files tell. Raises BadInput."""
+    if bundle.program:
+        return Call("", is_wire=False, command=render_command(bundle.program))
     reference, path = find_wire(bundle.path, entrypoint), entrypoint.partition("/")[0]
     definition = source.read_function(bundle.path, path)
     definition = definition if isinstance(definition, Definition) else None
@@ -85,8 +93,11 @@ def check_call(spec: Spec, bundle: Bundle, settings: Settings) -> None:
 
     Raises:
         BadDocument: Something does not fit; with all findings, at their places in the study file.
-        BadInput: A file of the bundle cannot be used.
+        BadInput: A file of the bundle cannot be used, or is not a program that can be started.
     """
+    if spec.program:
+        check_program(replace(bundle, program=spec.program))
+        return
     findings = list(_find_problems(spec, bundle, settings))
     if findings:
         path = spec.path

@@ -121,6 +121,45 @@ FILE = """\
     module = sys.modules["bundle_wire"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return reduce(getattr, {names!r}.split("."), module)"""
+COMMAND = """\
+    import json
+    import re
+
+    program = json.loads({program!r})
+
+    def text(value):
+        return value if isinstance(value, str) else json.dumps(value)
+
+    def wire(entrypoint, params, seed):
+        values = {{name: text(value) for name, value in params.items()}}
+        values.update(
+            seed=str(seed),
+            scenario=entrypoint.partition("/")[2],
+            threads=os.environ["OMP_NUM_THREADS"],
+            parameters_file=program.get("parameters_file", ""),
+        )
+
+        def fill(template):
+            token = r"\\{{\\{{|\\}}\\}}|\\{{([^{{}}]*)\\}}"
+            return re.sub(token, lambda match: values[match[1]] if match[1] else match[0][0], template)
+
+        files = {{name: fill(output["file"]) for name, output in program["outputs"].items()}}
+        for path in [*files.values(), values["parameters_file"]]:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if values["parameters_file"]:
+            with open(values["parameters_file"], "w") as file:
+                json.dump(params, file)
+        environment = {{name: fill(value) for name, value in program.get("environment", {{}}).items()}}
+        command = [fill(argument) for argument in program["command"]]
+        done = subprocess.run(command, env=dict(os.environ, **environment), stdout=subprocess.PIPE)
+        if done.returncode:
+            raise RuntimeError("exit status %d" % done.returncode)
+        outputs = {{}}
+        for name, path in files.items():
+            outputs[name] = done.stdout if path == "-" else open(path, "rb").read()
+        return outputs
+
+    return wire"""
 INSTALLED = """\
     from importlib.metadata import entry_points
 
@@ -191,6 +230,8 @@ def _format_literal(value: object) -> str:
 
 def _render_load(wire: str) -> str:
     """As runner.load_wire does."""
+    if wire.startswith("{"):
+        return COMMAND.format(program=wire)
     target, _, names = wire.partition(":")
     if not target:
         return INSTALLED
