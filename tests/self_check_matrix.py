@@ -233,12 +233,14 @@ MODELS = {
     ),
 }
 
-# Fresh processes, quickly: forks of an interpreter that has imported nothing of the model. Each has empty
-# folders: what another wrote it does not see.
+# Fresh processes, quickly: forks of an interpreter that has imported nothing of the model but its packages.
+# Each has empty folders: it does not see what another wrote.
 FRESH = """
 import importlib, json, os, sys, tempfile
 from modelops_dask import seeding
-folder, tasks = json.loads(sys.stdin.read())
+folder, tasks, packages = json.loads(sys.stdin.read())
+for package in packages:
+    importlib.import_module(package)
 sys.path.insert(0, folder)
 os.chdir(folder)
 def run(params, seed):
@@ -377,7 +379,8 @@ def count_wrong(store: Store, bundle: Path, model: Model, folder: Path) -> int:
     tasks = list(plan.tasks([(0, plan.absent.size)]))
     scratch = folder / "fresh"
     scratch.mkdir()
-    request = json.dumps([str(bundle), [[task.params, task.seed] for task in tasks]])
+    packages = ["numpy", "pandas"] if model.packages else []
+    request = json.dumps([str(bundle), [[task.params, task.seed] for task in tasks], packages])
     environment = {
         **os.environ,
         **dict.fromkeys(THREAD_VARIABLES, "1"),
