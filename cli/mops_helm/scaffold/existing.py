@@ -51,7 +51,7 @@ class Parameter:
 
 
 def create_study(text: str, folder: Path | None) -> NewStudy:
-    """Write a study of FILE:FUNCTION into the folder, by default that of FILE or of the package that it is in.
+    """Write a study of FILE:FUNCTION into the folder, by default that of FILE or of its package.
 
     FILE alone is enough where it has one function. Raises BadInput.
     """
