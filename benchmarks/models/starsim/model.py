@@ -4,13 +4,7 @@ import starsim as ss
 
 
 def simulate(beta, seed, people=500, years=5):
-    sim = ss.Sim(
-        n_agents=people,
-        diseases=ss.SIS(beta=beta),
-        networks="random",
-        dur=years,
-        rand_seed=seed % 2**31,
-        verbose=0,
-    )
-    sim.run()
+    seed = seed % 2**31
+    sim = ss.Sim(diseases=ss.SIS(beta=beta), networks="random", n_agents=people, dur=years, rand_seed=seed)
+    sim.run(verbose=0)
     return sim.to_df()
