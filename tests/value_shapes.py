@@ -11,6 +11,7 @@ import uuid
 import zoneinfo
 
 import attrs
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -209,6 +210,8 @@ ARRAYS = {
         np.ma.array([[1.0, 2.0]], mask=[[0, 1]]),
         one(column_0=[1.0], column_1=[None]),
     ),
+    "matrix": (np.matrix([[1, 2]]), one(column_0=[1], column_1=[2])),
+    "records of a structured": (np.rec.array([(1, 0.5)], names="a,b"), one(a=[1], b=[0.5])),
     "no rows": (np.empty((0, 2)), one(column_0=[], column_1=[])),
 }
 PANDAS = {
@@ -334,6 +337,7 @@ POLARS = {
     ),
 }
 ARROW = {
+    "relation of DuckDB": (duckdb.sql("select 1::bigint as x, 'a' as s"), one(x=[1], s=["a"])),
     "table": (pa.table({"x": [1, None], "s": ["a", None]}), one(x=[1, None], s=["a", None])),
     "slice": (pa.table({"x": [1, 2, 3], "b": [True, None, False]}).slice(1), one(x=[2, 3], b=[None, False])),
     "batch": (pa.record_batch({"x": [1, 2]}).slice(1), one(x=[2])),

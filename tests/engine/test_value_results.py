@@ -43,6 +43,12 @@ def stored(tmp_path_factory):
     return store_values(tmp_path_factory.mktemp("values") / "store", [made])
 
 
+@pytest.fixture(scope="module")
+def connection():
+    with duckdb.connect(config={"autoinstall_known_extensions": "false", "threads": 1}) as connection:
+        yield connection
+
+
 def parquet_of(files, output):
     return files.location(table_path(files, f"model_outputs/{file_name(output)}.parquet"))
 
@@ -79,7 +85,7 @@ def is_equal(value, other):
 
 
 @pytest.mark.parametrize("group", sorted({name.partition(":")[0] for name in TABLES}))
-def test_every_shape_is_right_in_duckdb_and_pandas(stored, group):
+def test_every_shape_is_right_in_duckdb_and_pandas(stored, connection, group):
     cases = [
         (name, output, columns)
         for name, (_, expected) in TABLES.items()
@@ -88,8 +94,7 @@ def test_every_shape_is_right_in_duckdb_and_pandas(stored, group):
     ]
     for name, output, columns in cases:
         path = parquet_of(stored, f"{name}/{output}")
-        with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
-            table = connection.sql(f"select * from '{path}'").to_arrow_table()
+        table = connection.sql(f"select * from '{path}'").to_arrow_table()
         assert table.column_names == [*IDENTITY, *columns]
         for column, expected in columns.items():
             pairs = zip(table[column].to_pylist(), expected, strict=True)

@@ -129,7 +129,9 @@ def scalar_of(value: Any) -> object:
     ):
         return str(value)
     if dimensions_of(value) == 0 and not unit_of(value):
-        return scalar_of(value.item())
+        return scalar_of(
+            value.item() if hasattr(kind, "item") else sys.modules["numpy"].asarray(value).item()
+        )
     return NOT_SCALAR
 
 
