@@ -50,7 +50,7 @@ CASES = {
     "covasim": Case("covasim", RECORDS),
     "gillespy2": Case("gillespy2", "[dict(zip(value, row)) for row in zip(*map(list, value.values()))]"),
     "jax": Case("jax", "[{'price': price} for price in value['price'].tolist()]"),
-    "libroadrunner": Case("roadrunner", "[dict(zip(value.colnames, row)) for row in value.tolist()]"),
+    "libroadrunner": Case("roadrunner", "[dict(zip(value, row)) for row in zip(*map(list, value.values()))]"),
     "mesa": Case("mesa", RECORDS),
     "msprime": Case(
         "msprime", "[{'position': x} for x in value['sites']['position'].tolist()]", SEED, "sites"

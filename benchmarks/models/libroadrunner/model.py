@@ -1,4 +1,4 @@
-"""A gene that is read by chance, of libRoadRunner: its named array."""
+"""A gene that is read by chance, of libRoadRunner: its course by the names of its columns."""
 
 from pathlib import Path
 
@@ -10,4 +10,5 @@ def simulate(make, seed, until=20):
     gene.setIntegrator("gillespie")
     gene.getIntegrator().setValue("seed", seed)
     gene["make"] = make
-    return gene.simulate(0, until, until + 1)
+    course = gene.simulate(0, until, until + 1)
+    return {name: course[name] for name in course.colnames}
