@@ -240,6 +240,20 @@ def test_a_misspelt_module_lists_those_of_the_bundle(folder, tmp_path):
         run(folder, bundle, "modle.sub.f/baseline")
 
 
+def test_a_module_that_hides_behind_one_of_python_is_named(folder, tmp_path):
+    bundle = write_bundle(tmp_path / "bundle", {"signal.py": "def simulate(): return 1"})
+    with pytest.raises(
+        BadInput, match=r"signal has no function simulate.*not signal\.py of the bundle.*rename"
+    ):
+        run(folder, bundle, "signal.simulate/baseline")
+
+
+def test_prepare_is_not_called(folder, tmp_path):
+    code = "def prepare(data=1): raise ValueError\ndef simulate(): return 1"
+    outcome = run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind="isolated_fork")
+    assert (outcome.status, value_of(outcome), outcome.fallback) == ("ok", 1, ""), outcome.error
+
+
 def test_what_the_models_import_lacks_is_a_failure_to_start(folder, tmp_path):
     bundle = write_bundle(tmp_path / "bundle", {"model.py": "import nowhere_at_all\ndef simulate(): pass"})
     outcome = run(folder, bundle)
@@ -255,11 +269,13 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize(("params", "message"), MISFITS.values(), ids=MISFITS.keys())
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "misfit"), [("isolated_warm", name) for name in MISFITS] + [(kind, "near") for kind in KINDS[1:]]
+)
 def test_parameters_that_do_not_fit_are_a_failure_before_the_function_is_entered(
-    folder, tmp_path, kind, params, message
+    folder, tmp_path, kind, misfit
 ):
+    params, message = MISFITS[misfit]
     code = "def simulate(x, y=1, *, seed):\n    print('entered')\n    return x"
     bundle = write_bundle(tmp_path / "bundle", {"model.py": code})
     outcome = run_task(folder, bundle, "model.simulate/baseline", kind, params)
