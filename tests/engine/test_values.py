@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import datetime
 import decimal
 import fractions
 import io
@@ -118,6 +119,7 @@ REFUSALS = {
     "large and negative integers": ([2**63, -1], "does not fit into 64 bits"),
     "an integer that no float is": ([0.5, 2**53 + 1], "mixes floats with the integer 9007199254740993"),
     "numbers and text": ([1, "a"], "mixes integers and text"),
+    "NaN for missing text": ({"s": ["a", NAN]}, "return None in its place"),
     "truth and numbers": ({"x": [True, 2]}, "column 'x' mixes integers and truth values"),
     "objects of two types": (
         pd.DataFrame({"o": [1, "a"]}, dtype=object),
@@ -217,6 +219,38 @@ def test_the_outputs_do_not_depend_on_how_much_there_is():
         lambda n: {"a": np.zeros((n, 2)), "b": np.zeros(n)},
     ):
         assert len({tuple(to_outputs(build(n))) for n in (0, 1, 2, 50)}) == 1
+
+
+ZONES = {
+    "Europe/Berlin": BERLIN,
+    "UTC": datetime.UTC,
+    "+02:00": datetime.timezone(datetime.timedelta(hours=2), "a name that means nothing elsewhere"),
+    "-03:30": datetime.timezone(-datetime.timedelta(hours=3, minutes=30)),
+}
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_zones_are_names_or_offsets_of_the_same_moment(name):
+    moment = NOON.replace(tzinfo=ZONES[name])
+    for value in (
+        [moment],
+        pd.Series([moment]),
+        pl.Series([moment]) if name in ("Europe/Berlin", "UTC") else [moment],
+    ):
+        column = as_table(to_outputs(value)["result"])["value"]
+        assert column.type.tz == name and column[0].as_py() == moment
+
+
+def test_a_zone_of_the_models_own_is_utc():
+    class Own(datetime.tzinfo):
+        def utcoffset(self, when):
+            return datetime.timedelta(hours=when.month) if when else None
+
+        def dst(self, when):
+            return None
+
+    column = as_table(to_outputs(NOON.replace(tzinfo=Own()))["result"])["value"]
+    assert column.type.tz == "UTC" and column[0].as_py() == NOON.replace(tzinfo=Own())
 
 
 EQUAL = {

@@ -48,6 +48,8 @@ def column_of(values: Sequence[object]) -> neutral.Column:
     if names == {"int", "float"}:
         values, names = _as_floats(values), {"float"}
     if len(names) > 1:
+        if "float" in names and all(value != value for value in values if type(value) is float):
+            raise neutral.Refused("has a NaN, which is a float, among other values: return None in its place")
         mixed = " and ".join(sorted([_NAMES.get(name, name) for name in names]))
         raise neutral.Refused(f"mixes {mixed}: write all of its values as one type, such as text")
     name = names.pop()
