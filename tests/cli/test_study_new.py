@@ -1,14 +1,14 @@
 """`study new`: what it writes, what it refuses, and that its model runs."""
 
 import importlib
-import io
 import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from modelops_dask.executors.functions import make_wire
+from modelops_dask.store.tables import as_table
 from mops_helm.commands.study_new import new
 from mops_helm.main import main
 
@@ -24,7 +24,7 @@ def test_lists_its_files_and_the_next_commands(tmp_path):
     assert [Path(line).name for line in result.stdout.splitlines()] == sorted(
         path.name for path in folder.iterdir()
     )
-    assert {"model.py", "wire.py", "pyproject.toml", "study.yaml"} <= {path.name for path in folder.iterdir()}
+    assert {"model.py", "pyproject.toml", "study.yaml"} <= {path.name for path in folder.iterdir()}
     assert f"mops-helm study run {folder / 'study.yaml'}" in result.stderr
     assert "mops-helm study results out/measles" in result.stderr
 
@@ -54,20 +54,22 @@ def test_refuses_a_file_and_an_unwritable_place(tmp_path):
 
 @pytest.fixture
 def wire(tmp_path, monkeypatch):
+    """The model's function as a runner calls it."""
     folder = tmp_path / "new"
     CliRunner().invoke(new, [str(folder)], catch_exceptions=False)
     monkeypatch.syspath_prepend(str(folder))
-    yield importlib.import_module("wire").wire
-    for name in ("wire", "model"):
-        sys.modules.pop(name, None)
+    yield make_wire("model.outbreak", importlib.import_module("model").outbreak)
+    sys.modules.pop("model", None)
 
 
 def test_the_model_runs_and_its_seed_decides(wire):
-    params = {"r0": 2.0, "population": 1000}
-    outputs = wire("model.outbreak/baseline", params, 3)
-    assert outputs == wire("model.outbreak/baseline", params, 3)
-    summary = pq.read_table(io.BytesIO(outputs["summary"])).to_pylist()[0]
-    cases = pq.read_table(io.BytesIO(outputs["generations"]))["cases"].to_pylist()
+    def run():
+        return wire("model.outbreak/baseline", {"r0": 2.0, "population": 1000}, 3)
+
+    outputs = run()
+    assert outputs == run()
+    summary = as_table(outputs["summary"]).to_pylist()[0]
+    cases = as_table(outputs["generations"])["cases"].to_pylist()
     assert summary == {"total_cases": sum(cases), "generations": len(cases) - 1}
     assert 1 <= sum(cases) <= 1000
 
@@ -75,6 +77,6 @@ def test_the_model_runs_and_its_seed_decides(wire):
 def test_vaccination_protects(wire):
     def total(scenario: str) -> int:
         runs = [wire(f"model.outbreak/{scenario}", {"r0": 2.5}, seed) for seed in range(40)]
-        return sum(pq.read_table(io.BytesIO(run["summary"]))["total_cases"][0].as_py() for run in runs)
+        return sum(as_table(run["summary"])["total_cases"][0].as_py() for run in runs)
 
     assert total("vaccinated") < total("baseline") / 2

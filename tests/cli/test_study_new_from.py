@@ -135,6 +135,7 @@ REFUSED = {
     "a decorator": ("many.py:h", "write a plain def that calls it"),
     "not a name": ("my-model.py:f", "rename it, to my_model perhaps"),
     "a module of Python": ("random.py:f", "standard library"),
+    "a notebook": ("work.ipynb:f", "%%writefile model.py"),
     "bad syntax": ("broken.py:f", "cannot be read"),
 }
 FILES = {

@@ -41,3 +41,14 @@ def test_the_same_tree_packs_to_the_same_bytes(tmp_path):
     one, other = fetch(str(KNOBS), tmp_path / "one"), fetch(str(KNOBS), tmp_path / "other")
     os.utime(other.path / "wire.py", (1, 1))
     assert pack(one) == pack(other)
+
+
+def test_a_bundle_that_is_nothing_but_a_package_comes_back_whole(tmp_path):
+    """An archive with one folder is looked through, unless that folder is the bundle's only one."""
+    (tmp_path / "source" / "models").mkdir(parents=True)
+    (tmp_path / "source" / "models" / "sir.py").write_text("def simulate(): return 1\n")
+    bundle = fetch(str(tmp_path / "source"), tmp_path / "cache")
+    archive = tmp_path / "bundle.tar.gz"
+    archive.write_bytes(pack(bundle))
+    again = fetch(str(archive), tmp_path / "elsewhere", bundle.digest)
+    assert (again.digest, (again.path / "models" / "sir.py").is_file()) == (bundle.digest, True)

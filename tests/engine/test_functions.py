@@ -240,6 +240,20 @@ def test_a_misspelt_module_lists_those_of_the_bundle(folder, tmp_path):
         run(folder, bundle, "modle.sub.f/baseline")
 
 
+def test_a_module_that_hides_behind_one_of_python_is_named(folder, tmp_path):
+    bundle = write_bundle(tmp_path / "bundle", {"signal.py": "def simulate(): return 1"})
+    with pytest.raises(
+        BadInput, match=r"signal has no function simulate.*not signal\.py of the bundle.*rename"
+    ):
+        run(folder, bundle, "signal.simulate/baseline")
+
+
+def test_prepare_is_not_called(folder, tmp_path):
+    code = "def prepare(data=1): raise ValueError\ndef simulate(): return 1"
+    outcome = run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind="isolated_fork")
+    assert (outcome.status, value_of(outcome), outcome.fallback) == ("ok", 1, ""), outcome.error
+
+
 def test_what_the_models_import_lacks_is_a_failure_to_start(folder, tmp_path):
     bundle = write_bundle(tmp_path / "bundle", {"model.py": "import nowhere_at_all\ndef simulate(): pass"})
     outcome = run(folder, bundle)

@@ -16,7 +16,11 @@ import click
     "pyproject.toml if nothing declares packages. No file is overwritten.",
 )
 def new(folder: Path | None, function: str | None) -> None:
-    """Start a study: of an example model in a new folder DIR or, with --from, of your own function."""
+    """Start a study of an example or your own code.
+
+    Without --from, DIR is a new folder for an example that runs at once. With it, DIR is the folder that
+    becomes the bundle, by default that of FILE or of the package that FILE is in.
+    """
     from mops_helm import scaffold
     from mops_helm.scaffold import existing
 

@@ -51,7 +51,7 @@ class Parameter:
 
 
 def create_study(text: str, folder: Path | None) -> NewStudy:
-    """Write a study of FILE:FUNCTION into the folder, by default that of FILE or of the package that it is in.
+    """Write a study of FILE:FUNCTION into the folder, by default that of FILE or of its package.
 
     FILE alone is enough where it has one function. Raises BadInput.
     """
@@ -97,6 +97,11 @@ def suggest_functions(folder: Path) -> list[str]:
 
 def _split(text: str) -> tuple[Path, str]:
     name, _, function = text.partition(".py:")
+    if ".ipynb" in name:
+        raise BadInput(
+            f"{name} is a notebook, which cannot be imported: write the function into a file, by a cell that "
+            "begins with %%writefile model.py"
+        )
     file = Path(name if name.endswith(".py") else f"{name}.py")
     if not file.is_file():
         raise BadInput(f"{file}: there is no such file; write FILE:FUNCTION, such as model.py:simulate")

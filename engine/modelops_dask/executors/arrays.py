@@ -29,7 +29,7 @@ def as_numpy(value: Any) -> Any:
         )
     numpy = columns.loaded_numpy()
     if numpy and isinstance(value, numpy.ndarray):
-        return value
+        return value if cells.is_instance(value, "numpy.ma", "MaskedArray") else numpy.asarray(value)
     if kind.__module__.partition(".")[0] == "torch":
         value = value.detach().cpu()
         if value.is_sparse:
@@ -52,8 +52,7 @@ def column_of_array(array: Any) -> neutral.Column:
         return cells.column_of(array)
     numpy = sys.modules["numpy"]
     valid = None
-    masked = getattr(getattr(numpy, "ma", None), "MaskedArray", None)
-    if masked and isinstance(array, masked):
+    if cells.is_instance(array, "numpy.ma", "MaskedArray"):
         valid = (~numpy.ma.getmaskarray(array)).tobytes()
         array = array.data
     array = numpy.asarray(array)

@@ -1,89 +1,30 @@
-"""Columns from tables of Arrow's kind, through Arrow's C interface: pyarrow, polars, DuckDB and others.
+"""Columns from tables of Arrow's kind, which pyarrow, polars, DuckDB and others have.
 
-    an object with __arrow_c_stream__ or __arrow_c_array__ -> pointers -> Column of each field
+    an object -> ArrowData -> pointers -> Column of each field
 
-The interface is the same for all of them and for all their versions: https://arrow.apache.org/docs/format/
-CDataInterface.html. Versions of pyarrow and polars that came before it have methods of their own. Standard
-library only: see neutral.py.
+pointers.py has the interface by which they are read. Standard library only: see neutral.py.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from ctypes import (
-    CFUNCTYPE,
-    POINTER,
-    Structure,
-    addressof,
-    c_char_p,
-    c_int,
-    c_int64,
-    c_void_p,
-    py_object,
-    pythonapi,
-    string_at,
-)
+from ctypes import addressof, string_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     from typing import Any
 
-    _Span = tuple[Any, int, int]  # an array, the first of its rows, and how many
+    from modelops_dask.executors.pointers import Span
 
 if __package__:
-    from modelops_dask.executors import columns, neutral
+    from modelops_dask.executors import columns, neutral, pointers
 else:  # by path, which loads those first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
+    pointers = sys.modules["_modelops_pointers"]
 
 
-class _Schema(Structure):
-    pass
-
-
-class _Array(Structure):
-    pass
-
-
-class _Stream(Structure):
-    pass
-
-
-_Schema._fields_ = [
-    ("format", c_char_p),
-    ("name", c_char_p),
-    ("metadata", c_void_p),
-    ("flags", c_int64),
-    ("n_children", c_int64),
-    ("children", POINTER(POINTER(_Schema))),
-    ("dictionary", POINTER(_Schema)),
-    ("release", c_void_p),
-    ("private_data", c_void_p),
-]
-_Array._fields_ = [
-    ("length", c_int64),
-    ("null_count", c_int64),
-    ("offset", c_int64),
-    ("n_buffers", c_int64),
-    ("n_children", c_int64),
-    ("buffers", POINTER(c_void_p)),
-    ("children", POINTER(POINTER(_Array))),
-    ("dictionary", POINTER(_Array)),
-    ("release", c_void_p),
-    ("private_data", c_void_p),
-]
-_Stream._fields_ = [
-    ("get_schema", c_void_p),
-    ("get_next", c_void_p),
-    ("get_last_error", c_void_p),
-    ("release", c_void_p),
-    ("private_data", c_void_p),
-]
 _PIECE = 1 << 30  # bytes, which string_at() takes at once
-_Release = CFUNCTYPE(None, c_void_p)
-_Get = CFUNCTYPE(c_int, c_void_p, c_void_p)
-_LastError = CFUNCTYPE(c_char_p, c_void_p)
-
 # Formats of a fixed width -> our type and, of times, the unit
 _NUMBERS = {
     "c": "i1",
@@ -121,13 +62,13 @@ def is_arrow(value: object) -> bool:
 
 def column_of_arrow(array: object) -> neutral.Column:
     """The values of an array, or of a Series of polars. Raises Refused."""
-    with _Source(array) as source:
+    with pointers.ArrowData(array) as source:
         return _decode(source.schema, source.spans)
 
 
 def columns_of_arrow(table: object, name: str) -> list[tuple[str, neutral.Column]]:
     """The columns of a table; of an array or a Series, one by the other name. Raises Refused."""
-    with _Source(table) as source:
+    with pointers.ArrowData(table) as source:
         if source.schema.format != b"+s":
             return [(name, _decode(source.schema, source.spans))]
         if any(0 in (_mask(*span) or b"") for span in source.spans):
@@ -143,97 +84,16 @@ def columns_of_arrow(table: object, name: str) -> list[tuple[str, neutral.Column
         return fields
 
 
-class _Source:
-    """What an object holds, through the C interface: a schema, and spans of arrays. Used in a `with`."""
-
-    def __init__(self, value: object) -> None:
-        self.schema = _Schema()
-        self.spans: list[_Span] = []
-        self._value = value
-        self._capsules: list[object] = []
-        self._arrays: list[_Array] = []
-
-    def __enter__(self) -> _Source:
-        value: Any = self._value
-        kind = type(value)
-        if sys.byteorder != "little":
-            raise neutral.Refused(
-                "is a table of Arrow's, on a processor with the other order of bytes: return pandas'"
-            )
-        if hasattr(kind, "__arrow_c_array__"):
-            self._capsules += value.__arrow_c_array__()
-            schema, array = self._capsules
-            self.schema = _Schema.from_address(_pointer(schema, b"arrow_schema"))
-            self._add(_Array.from_address(_pointer(array, b"arrow_array")))
-        elif hasattr(kind, "__arrow_c_stream__"):
-            self._capsules.append(value.__arrow_c_stream__())
-            self._read(_Stream.from_address(_pointer(self._capsules[0], b"arrow_array_stream")))
-        else:
-            stream = _Stream()
-            _as_old_table(value).to_reader()._export_to_c(addressof(stream))
-            try:
-                self._read(stream)
-            finally:
-                _release(stream)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for array in self._arrays:
-            _release(array)
-        if not hasattr(type(self._value), "__arrow_c_array__"):  # whose capsule does
-            _release(self.schema)
-
-    def _read(self, stream: Any) -> None:
-        self._check(stream, _Get(stream.get_schema)(addressof(stream), addressof(self.schema)))
-        while True:
-            array = _Array()
-            self._check(stream, _Get(stream.get_next)(addressof(stream), addressof(array)))
-            if not array.release:
-                return
-            self._arrays.append(array)
-            self._add(array)
-
-    def _add(self, array: Any) -> None:
-        self.spans.append((array, array.offset, array.length))
-
-    def _check(self, stream: Any, code: int) -> None:
-        if code:
-            error = _LastError(stream.get_last_error)(addressof(stream)) or b"no reason"
-            raise neutral.Refused(f"cannot be read as Arrow: {error.decode('utf-8', 'replace')}")
-
-
-def _as_old_table(value: Any) -> Any:
-    """A Table of pyarrow before 14, which has no __arrow_c_stream__, from whatever that has."""
-    pyarrow = sys.modules["pyarrow"]
-    if hasattr(type(value), "to_reader"):
-        return value
-    if isinstance(value, pyarrow.RecordBatch):
-        return pyarrow.Table.from_batches([value])
-    return pyarrow.Table.from_arrays([value], ["value"])
-
-
-def _pointer(capsule: object, name: bytes) -> int:
-    get_pointer = pythonapi.PyCapsule_GetPointer
-    get_pointer.restype, get_pointer.argtypes = c_void_p, [py_object, c_char_p]
-    address: int = get_pointer(capsule, name)
-    return address
-
-
-def _release(structure: Any) -> None:
-    if structure.release:
-        _Release(structure.release)(addressof(structure))
-
-
 # Decoding: a schema, and spans of arrays of that schema -> one neutral.Column
 
 
-def _of_child(spans: list[_Span], number: int) -> list[_Span]:
+def _of_child(spans: list[Span], number: int) -> list[Span]:
     """The spans of a struct's child."""
     children = [(array.children[number].contents, start, length) for array, start, length in spans]
     return [(child, child.offset + start, length) for child, start, length in children]
 
 
-def _decode(schema: Any, spans: list[_Span]) -> neutral.Column:
+def _decode(schema: Any, spans: list[Span]) -> neutral.Column:
     kind = schema.format.decode()
     spans = spans or [(None, 0, 0)]
     extension = _extension_of(schema)
@@ -416,7 +276,7 @@ def _read_views(array: Any, start: int, length: int, mask: bytes | None) -> list
     return pieces
 
 
-def _decode_dictionary(schema: Any, spans: list[_Span]) -> neutral.Column:
+def _decode_dictionary(schema: Any, spans: list[Span]) -> neutral.Column:
     code = _CODES[schema.format.decode()]
     width = struct.calcsize(f"<{code}")
     pieces = []
@@ -429,10 +289,10 @@ def _decode_dictionary(schema: Any, spans: list[_Span]) -> neutral.Column:
     return columns.join(pieces)
 
 
-def _decode_lists(schema: Any, kind: str, spans: list[_Span]) -> neutral.Column:
+def _decode_lists(schema: Any, kind: str, spans: list[Span]) -> neutral.Column:
     lengths: list[int] = []
     masks: list[bytes] = []
-    items: list[_Span] = []
+    items: list[Span] = []
     for array, start, length in spans:
         mask = _mask(array, start, length) or b"\1" * length
         if kind.startswith("+w:"):
@@ -450,7 +310,7 @@ def _decode_lists(schema: Any, kind: str, spans: list[_Span]) -> neutral.Column:
     return neutral.Column("list", len(lengths), mask=b"".join(masks), lengths=lengths, items=child)
 
 
-def _add_items(items: list[_Span], child: Any, first: int, size: int) -> None:
+def _add_items(items: list[Span], child: Any, first: int, size: int) -> None:
     """Add the items of one list, to the last span where they follow it."""
     first += child.offset
     if items and addressof(items[-1][0]) == addressof(child) and items[-1][1] + items[-1][2] == first:

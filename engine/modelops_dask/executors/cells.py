@@ -26,6 +26,7 @@ else:  # by path, which loads those first
 NOT_SCALAR = object()
 _SCALARS = frozenset((bool, int, float, str, complex, type(None)))
 _PLAIN = _SCALARS | {bytes, list}
+_NO_SCALARS = frozenset((bytes, bytearray, memoryview, list, tuple, dict, set, frozenset))
 _TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is a date too
 _MISSING = ("NAType", "NaTType", "MaskedConstant")
 _NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "truth values"}
@@ -47,6 +48,8 @@ def column_of(values: Sequence[object]) -> neutral.Column:
     if names == {"int", "float"}:
         values, names = _as_floats(values), {"float"}
     if len(names) > 1:
+        if "float" in names and all(value != value for value in values if type(value) is float):
+            raise neutral.Refused("has a NaN, which is a float, among other values: return None in its place")
         mixed = " and ".join(sorted([_NAMES.get(name, name) for name in names]))
         raise neutral.Refused(f"mixes {mixed}: write all of its values as one type, such as text")
     name = names.pop()
@@ -59,7 +62,7 @@ def is_scalar(value: object) -> bool:
     """Whether a value is a number, text, a date, a time and the like, or nothing. Bytes are not."""
     if type(value) in _SCALARS:
         return True
-    if type(value) in _PLAIN or dimensions_of(value) > 0:
+    if type(value) in _NO_SCALARS or dimensions_of(value) > 0:
         return False
     try:
         return scalar_of(value) is not NOT_SCALAR
@@ -128,7 +131,9 @@ def scalar_of(value: Any) -> object:
     ):
         return str(value)
     if dimensions_of(value) == 0 and not unit_of(value):
-        return scalar_of(value.item())
+        return scalar_of(
+            value.item() if hasattr(kind, "item") else sys.modules["numpy"].asarray(value).item()
+        )
     return NOT_SCALAR
 
 

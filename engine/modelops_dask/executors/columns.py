@@ -17,6 +17,7 @@ if __package__:
 else:  # by path, which loads that first
     neutral = sys.modules["_modelops_neutral"]
 
+_ZONE_SIGNS = dict.fromkeys(map(ord, "/_+-:"))  # in names such as Etc/GMT+1, and offsets
 _SCALES = {"s": (10**6, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # to microseconds
 
 
@@ -172,13 +173,19 @@ def from_numpy_times(array: Any) -> neutral.Column:
     )
 
 
-def zone_name(zone: object) -> str:
-    """The name of a time zone, an offset such as +02:00, or UTC, in which moments are the same."""
-    name = str(getattr(zone, "key", None) or getattr(zone, "zone", None) or zone)
-    if name.startswith("UTC") and name[3:4] in ("+", "-"):
-        name = name[3:]
-    is_name = (
-        name.isascii() and name.replace("/", "").replace("_", "").replace("-", "").replace("+", "").isalnum()
-    )
-    is_offset = name[:1] in ("+", "-") and len(name) == 6 and name[3] == ":"
-    return name if is_name or is_offset else "UTC"
+def zone_name(zone: Any) -> str:
+    """The name of a time zone, else its offset, such as +02:00, else UTC, in which moments are the same."""
+    name = zone if isinstance(zone, str) else getattr(zone, "key", None) or getattr(zone, "zone", None)
+    if not name:
+        return _offset_name(zone)
+    is_plain = name.isascii() and name.translate(_ZONE_SIGNS).isalnum()
+    return name if is_plain else "UTC"
+
+
+def _offset_name(zone: Any) -> str:
+    """The offset of a zone that has only one, as Python's timezone; UTC for 0 and for other zones."""
+    offset = zone.utcoffset(None) if hasattr(zone, "utcoffset") else None
+    minutes, seconds = divmod(0 if offset is None else offset.days * 86_400 + offset.seconds, 60)
+    if seconds or not minutes:
+        return "UTC"
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"

@@ -183,11 +183,21 @@ def _find(path: str, bundle: str) -> Any:
             try:
                 value = getattr(value, part)
             except AttributeError:
-                raise NoFunction(
-                    explain_unknown(".".join(parts[:number]), part, _list_functions(value))
-                ) from None
+                problem = explain_unknown(".".join(parts[:number]), part, _list_functions(value))
+                raise NoFunction(problem + _explain_other_module(parts[0], bundle)) from None
         return value
     raise NoFunction(explain_no_module(".".join(parts[:-1]), parts[0], _list_modules(bundle)))
+
+
+def _explain_other_module(name: str, bundle: str) -> str:
+    """What to say where a module of the bundle has the name of another, which was imported; "" elsewhere."""
+    file = getattr(sys.modules[name], "__file__", None) or ""
+    has_own = any(os.path.isfile(os.path.join(folder, f"{name}.py")) for folder in (bundle, f"{bundle}/src"))
+    if not has_own or file.startswith(bundle):
+        return ""
+    return (
+        f". This {name} is not {name}.py of the bundle, but another module of that name; rename the bundle's"
+    )
 
 
 def _list_functions(owner: Any) -> list[str]:

@@ -210,7 +210,7 @@ def _table_of_columns(entries: Mapping[str, object]) -> _Table:
                 "has Series with different indexes: return them as entries of a dict in a dict, or as one "
                 "DataFrame, pandas.DataFrame({'a': a, 'b': b})"
             )
-        table = _sibling_frames().columns_of_index(first.index, entries)
+        table = _load_frames().columns_of_index(first.index, entries)
     return table + [(name, _named(name, _column_of, value)) for name, value in entries.items()]
 
 
@@ -230,9 +230,9 @@ def _column_of(value: Any) -> neutral.Column:
     if isinstance(value, (list, tuple)):
         column = cells.column_of(value)
     elif cells.is_instance(value, "pandas", "Series"):
-        column = _sibling_frames().column_of_series(value)
-    elif _sibling("arrow").is_arrow(value):
-        column = _sibling("arrow").column_of_arrow(value)
+        column = _load_frames().column_of_series(value)
+    elif _load_arrow().is_arrow(value):
+        column = _load_arrow().column_of_arrow(value)
     else:
         column = _table_of(value)[-1][1]
     return column
@@ -296,9 +296,15 @@ def _table_of_rows(rows: list[Sequence[object]]) -> _Table:
 # Tables of other libraries
 
 
-def _sibling_frames() -> Any:
-    _sibling("arrow"), _sibling("arrays")
+def _load_frames() -> Any:
+    _load_arrow()
+    _sibling("arrays")
     return _sibling("frames")
+
+
+def _load_arrow() -> Any:
+    _sibling("pointers")
+    return _sibling("arrow")
 
 
 def _table_of_pandas(value: Any) -> _Table | None:
@@ -314,7 +320,7 @@ def _table_of_pandas(value: Any) -> _Table | None:
         value = value.to_dataframe()
     if "pandas" not in sys.modules:
         return None
-    frames = _sibling_frames()
+    frames = _load_frames()
     if cells.is_instance(value, "pandas", "DataFrame"):
         table = frames.columns_of_frame(value)
     elif cells.is_instance(value, "pandas", "Series"):
@@ -333,7 +339,7 @@ def _table_of_arrow(value: Any) -> _Table | None:
     is_polars = type(value).__module__.partition(".")[0] == "polars"
     if is_polars:
         value = _as_arrow(value)
-    arrow = _sibling("arrow")
+    arrow = _load_arrow()
     if not arrow.is_arrow(value):
         return _table_of_columns(value) if is_polars else None
     name = getattr(value, "name", "") if is_polars else ""
@@ -349,7 +355,7 @@ def _as_arrow(value: Any) -> Any:
     for name, dtype in schema.items():
         if "Object" in str(dtype):  # which polars would export as addresses
             raise neutral.Refused(f"column {name!r} holds objects of Python's: make them numbers or text")
-    if _sibling("arrow").is_arrow(value):
+    if _load_arrow().is_arrow(value):
         return value
     try:  # before 1.3
         return value.to_arrow()
@@ -362,7 +368,7 @@ def _table_of_array(value: Any) -> _Table | None:
     """Of NumPy, and of libraries whose arrays become NumPy's."""
     if cells.dimensions_of(value) < 0 and not hasattr(type(value), "__array__"):
         return None
-    arrays = (_sibling_frames(), _sibling("arrays"))[1]
+    arrays = _sibling("arrays")
     array = arrays.as_numpy(value)
     if isinstance(array, list):
         return _table_of_list(array)

@@ -1,12 +1,13 @@
-"""Your model: functions of a scenario, a seed and parameters. Replace `outbreak` by your own."""
+"""Your model: a function of parameters and a seed. Replace `outbreak` by your own."""
 
 import numpy as np
 
 
-def outbreak(scenario: str, seed: int, *, r0: float, population: int = 1000) -> dict:
+def outbreak(r0: float, population: int = 1000, *, scenario: str, seed: int) -> dict:
     """Reed-Frost epidemic: each generation infects the next by chance, until one infects nobody.
 
-    Returns tables by name. A table is a dict of columns, or a DataFrame if pyproject.toml names pandas.
+    The study gives the parameters by their names, and a seed and a scenario to functions that have these.
+    Returns tables by name. A table is a dict of columns, a list of records, or a DataFrame.
     """
     rng = np.random.default_rng(seed)  # all chance comes from the seed: run again, a task gives the same
     susceptible = population - 1

@@ -1,0 +1,14 @@
+"""A gene that is read by chance, of libRoadRunner: its course by the names of its columns."""
+
+from pathlib import Path
+
+import roadrunner
+
+
+def simulate(make, seed, until=20):
+    gene = roadrunner.RoadRunner(Path(__file__).with_name("gene.xml").read_text())
+    gene.setIntegrator("gillespie")
+    gene.getIntegrator().setValue("seed", seed)
+    gene["make"] = make
+    course = gene.simulate(0, until, until + 1)
+    return {name: course[name] for name in course.colnames}
