@@ -137,6 +137,16 @@ def xarray_cases(xr):
     }
 
 
+def jax_cases(jax):
+    jnp = jax.numpy
+    return {
+        "matrix": lambda: jnp.arange(4, dtype="int32").reshape(2, 2),
+        "row": lambda: {"a": jnp.float32(1.5), "b": jnp.int32(2), "c": jnp.bool_(True), "d": "x", "e": None},
+        "short floats": lambda: jnp.ones(2, "bfloat16"),
+        "key": lambda: jax.random.key(0),
+    }
+
+
 def load(path):
     spec = importlib.util.spec_from_file_location("_modelops_values", path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -147,7 +157,7 @@ def load(path):
 def digests(to_outputs, libraries):
     """{library:case: digest of its outputs, or the refusal} and {library: version}."""
     makers = {"numpy": numpy_cases, "pandas": pandas_cases, "polars": polars_cases}
-    makers.update({"pyarrow": pyarrow_cases, "xarray": xarray_cases})
+    makers.update({"pyarrow": pyarrow_cases, "xarray": xarray_cases, "jax": jax_cases})
     cases = {f"python:{name}": build for name, build in python_cases().items()}
     versions = {"python": sys.version.split()[0]}
     for library in libraries:

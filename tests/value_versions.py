@@ -15,15 +15,16 @@ ROOT = Path(__file__).parents[1]
 UV = Path(sys.executable).with_name("uv")
 CASES = ROOT / "tests" / "value_cases.py"
 VALUES = ROOT / "engine" / "modelops_dask" / "executors" / "values.py"
-LIBRARIES = ("numpy", "pandas", "polars", "pyarrow", "xarray")
+LIBRARIES = ("numpy", "pandas", "polars", "pyarrow", "xarray", "jax")
 OLD = ["numpy==1.26.4", "pandas==1.5.3", "pyarrow==14.0.2", "polars==0.20.31", "xarray==2023.12.0"]
 OLDEST = ["numpy<2", "pandas==2.0.3", "pyarrow==10.0.1", "polars==0.19.19", "xarray==2023.6.0"]
 ENVIRONMENTS = {  # Python, and what is installed
-    "newest": ("3.11", [*LIBRARIES]),
+    "newest": ("3.11", ["numpy", "pandas", "polars", "pyarrow", "xarray"]),
     "numpy before 2": ("3.11", OLD),
     "no pyarrow": ("3.11", ["numpy==1.26.4", "pandas==2.1.4", "polars==1.9.0"]),
     "Python 3.9": ("3.9", OLDEST),
     "polars alone": ("3.13", ["polars"]),
+    "jax": ("3.12", ["jax"]),
     "pyarrow alone": ("3.13", ["pyarrow"]),
 }
 

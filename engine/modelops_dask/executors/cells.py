@@ -131,9 +131,11 @@ def scalar_of(value: Any) -> object:
     ):
         return str(value)
     if dimensions_of(value) == 0 and not unit_of(value):
-        return scalar_of(
-            value.item() if hasattr(kind, "item") else sys.modules["numpy"].asarray(value).item()
-        )
+        try:
+            item = value.item() if hasattr(kind, "item") else sys.modules["numpy"].asarray(value).item()
+        except NotImplementedError:  # a key of jax
+            raise refusals.refuse(value) from None
+        return scalar_of(item)
     return NOT_SCALAR
 
 
