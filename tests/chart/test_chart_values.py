@@ -276,7 +276,11 @@ def test_notes_warn_of_direct(name):
         ({}, {"MODELOPS_PYTHON_VERSION": "", "UV_PYTHON_DOWNLOADS": "never"}),
         (
             {"executor": {"python": "3.12", "pythonDownloads": True}},
-            {"MODELOPS_PYTHON_VERSION": "3.12", "MODELOPS_PYTHON_DOWNLOADS": "true"},
+            {
+                "MODELOPS_PYTHON_VERSION": "3.12",
+                "MODELOPS_PYTHON_DOWNLOADS": "true",
+                "UV_PYTHON_DOWNLOADS": "automatic",
+            },
         ),
         ({"workers": {"env": {"UV_PYTHON_DOWNLOADS": "manual"}}}, {"UV_PYTHON_DOWNLOADS": "manual"}),
         ({"executor": {"type": "none"}}, {"UV_PYTHON_DOWNLOADS": None}),

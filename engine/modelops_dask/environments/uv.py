@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Thread
@@ -107,11 +107,13 @@ def try_uv(
         reader.start()
         assert process.stdin is not None and process.stdout is not None
         try:
-            process.stdin.write(stdin)
-            process.stdin.close()
-        except BrokenPipeError:  # it ended before it read that: its words say why
-            pass
-        output = process.stdout.read()
+            with suppress(BrokenPipeError):  # it ended before it read that: its words say why
+                process.stdin.write(stdin)
+                process.stdin.close()
+            output = process.stdout.read()
+        except BaseException:  # Ctrl-C
+            process.kill()
+            raise
         reader.join()
     return subprocess.CompletedProcess(command, process.wait(), output, "".join(words))
 

@@ -17,7 +17,10 @@ downloads a Python unless executor.pythonDownloads, or UV_PYTHON_DOWNLOADS in wo
 {{- $_ := set $env $variable ($bytes | ternary (include "modelops-dask.bytes" $value) $value) }}
 {{- end }}
 {{- end }}
-{{- merge $env .pool.env (ne .root.Values.executor.type "none" | ternary (dict "UV_PYTHON_DOWNLOADS" "never") dict) | toYaml }}
+{{- if and (ne .root.Values.executor.type "none") (not (hasKey .pool.env "UV_PYTHON_DOWNLOADS")) }}
+{{- $_ := set $env "UV_PYTHON_DOWNLOADS" (.root.Values.executor.pythonDownloads | ternary "automatic" "never") }}
+{{- end }}
+{{- merge $env .pool.env | toYaml }}
 {{- end }}
 
 {{- /*
