@@ -125,8 +125,11 @@ class Connection:
         return bytes(data)
 
     def _close(self) -> None:
+        """In a forked process. Once: in what that forks in turn, the number may be another file's."""
+        descriptor, self._descriptor = self._descriptor, -1
         try:
-            os.close(self._descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
         except OSError:  # the model has
             return
 
