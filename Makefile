@@ -96,6 +96,10 @@ bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: abo
 bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: half an hour, as root
 	$(VENV)/python benchmarks/run.py incident
 
+.PHONY: bench-models
+bench-models: dev  ## Compare models of twelve packages, called by name, with plain loops: minutes, 4 GB of packages
+	$(VENV)/python benchmarks/models.py $(MODELS)
+
 .PHONY: bench-diagnose
 bench-diagnose: dev  ## Diagnose models whose cause is known, and healthy ones 20 times: error rates, half an hour
 	$(VENV)/python benchmarks/diagnose.py
