@@ -407,7 +407,8 @@ def test_every_code_is_documented():
     table = re.findall(r"^\| ([A-Z_]+) \|", section, re.MULTILINE)
     folder = ROOT / "engine" / "modelops_dask" / "plan"
     code = "".join(
-        (folder / f"{name}.py").read_text() for name in ("document", "explicit", "fields", "scalars", "spec")
+        (folder / f"{name}.py").read_text()
+        for name in ("document", "explicit", "fields", "modelops_files", "scalars", "spec")
     )
     words = {"TRUE", "FALSE", "NULL", "YAML_"}
     assert set(table) == set(re.findall(r'"([A-Z][A-Z_]+)"', code)) - words

@@ -84,7 +84,16 @@ def plan(
             watcher = progress.watch_with(reporter)
             studies.run_study(spec, model, study_store, workers, watcher=watcher, pilot=pilot)
     preview = preview_study(spec, bundle, study_store, workers)
-    click.echo(study_plan.render_plan(spec, preview.bundle, study_store.url, preview.forecast, output))
+    click.echo(
+        study_plan.render_plan(
+            spec,
+            preview.bundle,
+            study_store.url,
+            forecast=preview.forecast,
+            output=output,
+            settings=workers.settings,
+        )
+    )
     if preview.refusal:
         click.echo(f"`mops-helm study run` would refuse: {preview.refusal}", err=True)
     if advice := study_plan.render_pilot_advice(spec, preview.forecast):

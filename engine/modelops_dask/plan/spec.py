@@ -23,10 +23,11 @@ from modelops_dask.bundle.reference import anchor
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
 from modelops_dask.errors import BadInput
-from modelops_dask.plan import contract, document, explicit
+from modelops_dask.plan import contract, document, explicit, modelops_files
 from modelops_dask.plan.document import BadDocument
+from modelops_dask.plan.duration import parse_duration
 from modelops_dask.plan.fields import Fields
-from modelops_dask.plan.plan import MAX_TASKS, tabulate
+from modelops_dask.plan.plan import MAX_TASKS, Request, tabulate
 from modelops_dask.plan.sampling import Explicit, Grid, Range, Sample, Sampling, SetRow
 
 SAMPLING_KEYS = ("sets", "grid", "latin-hypercube", "sobol")
@@ -40,19 +41,11 @@ NAMES = (
     "resources",
     "deterministic",
     "volatile",
+    "outputs",
+    "timeout",
     "fixed",
     *SAMPLING_KEYS,
     "metadata",
-)
-MODELOPS_NAMES = (
-    "model",
-    "scenario",
-    "parameter_sets",
-    "sampling_method",
-    "n_replicates",
-    "outputs",
-    "metadata",
-    "targets",
 )
 _VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")  # of the chart
 MAX_REPLICATES = 10**6
@@ -76,6 +69,8 @@ class Spec:
     resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
     deterministic: bool = False  # results do not depend on the seed, and that is meant
     volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
+    outputs: tuple[str, ...] = ()  # the only ones that are stored; (): all
+    timeout_seconds: float = 0  # of each task; 0: as the workers' settings say
     warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
 
     @property
@@ -90,6 +85,18 @@ class Spec:
     def table(self) -> pa.Table:
         """A row per parameter set (plan.SETS_SCHEMA), in order."""
         return tabulate(self.sampling.chunks(self.fixed))
+
+    def request(self, sets: tuple[tuple[int, int], ...]) -> Request:
+        """The request of this study in a store where its sets have the numbers in these half-open ranges."""
+        return Request(
+            replicates=self.replicates,
+            sets=sets,
+            resources=tuple(sorted(self.resources.items())),
+            deterministic=self.deterministic,
+            volatile=self.volatile,
+            outputs=self.outputs,
+            timeout_seconds=self.timeout_seconds,
+        )
 
     def sets(self) -> Iterator[SetRow]:
         """(params, seed or None) of every set."""
@@ -133,12 +140,14 @@ def _spec(fields: Fields) -> Spec | None:
             (), "EMPTY", "no study here; write model, scenario and one of " + ", ".join(SAMPLING_KEYS)
         )
         return None
-    if not set(raw) & {*NAMES, *MODELOPS_NAMES} and set(raw) & set(_VALUES):
+    if modelops_files.note_other_document(fields, raw):
+        return None
+    if not set(raw) & {*NAMES, *modelops_files.STUDY_NAMES} and set(raw) & set(_VALUES):
         message = f"no study here but values of the chart: mops-helm values check {shlex.quote(str(path))}"
         fields.note((), "EMPTY", message)
         return None
     modelops = "parameter_sets" in raw or "sampling_method" in raw
-    fields.check_names(raw, (), MODELOPS_NAMES if modelops else NAMES, closed=not modelops)
+    fields.check_names(raw, (), modelops_files.STUDY_NAMES if modelops else NAMES, closed=not modelops)
     name = _name(fields, raw, path)
     entrypoint = _entrypoint(fields, raw)
     replicates = fields.integer(
@@ -151,8 +160,11 @@ def _spec(fields: Fields) -> Spec | None:
     resources = {} if modelops else _resources(fields, raw)
     deterministic = False if modelops else fields.boolean(raw, (), "deterministic")
     volatile = () if modelops else _volatile(fields, raw)
+    outputs, timeout_seconds = _outputs(fields, raw), _timeout(fields, raw)
     if sampling:
         _check_sets(fields, raw, sampling, fixed, replicates or 1)
+    if modelops:
+        modelops_files.note_differences(fields, raw)
     if fields.findings or name is None or entrypoint is None or replicates is None or sampling is None:
         return None
     if sampling.seeded == sampling.count:
@@ -170,6 +182,8 @@ def _spec(fields: Fields) -> Spec | None:
         resources=resources,
         deterministic=deterministic,
         volatile=volatile,
+        outputs=outputs,
+        timeout_seconds=timeout_seconds,
     )
 
 
@@ -210,12 +224,6 @@ def _metadata(fields: Fields, raw: dict[str, object], modelops: bool) -> dict[st
     if not modelops:
         return metadata
     fields.text(raw, (), "sampling_method", default=None)
-    for key in ("outputs", "targets"):
-        value = raw.get(key)
-        if value is not None and not (
-            isinstance(value, list) and all(isinstance(item, str) for item in value)
-        ):
-            fields.note((key,), "TYPE", f"{key} must be a list of names, or null")
     return metadata | {key: raw[key] for key in ("sampling_method", "outputs", "targets") if raw.get(key)}
 
 
@@ -225,6 +233,30 @@ def _volatile(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
         fields.note(("volatile",), "TYPE", "volatile must be a list of names of outputs, such as [metadata]")
         return ()
     return tuple(dict.fromkeys(names))
+
+
+def _outputs(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
+    """The names under `outputs`, which are the only ones to be stored; () for all."""
+    names = raw.get("outputs")
+    if names is None:
+        return ()
+    if isinstance(names, list) and all(isinstance(name, str) and name for name in names):
+        if not names:
+            fields.note(("outputs",), "EMPTY", "outputs is empty; name what is to be stored, or remove it")
+        return tuple(dict.fromkeys(names))
+    message = "outputs must be a list of names of outputs, the only ones to be stored, such as [incidence]"
+    fields.note(("outputs",), "TYPE", message)
+    return ()
+
+
+def _timeout(fields: Fields, raw: dict[str, object]) -> float:
+    if raw.get("timeout") is None:
+        return 0
+    try:
+        return parse_duration(raw["timeout"])
+    except ValueError as error:
+        fields.note(("timeout",), "DURATION", f"timeout: {error}")
+        return 0
 
 
 def _resources(fields: Fields, raw: dict[str, object]) -> dict[str, float]:
