@@ -188,10 +188,14 @@ def test_a_shell_that_says_its_program_was_killed_is_a_death_too(run):
 def test_the_time_limit_ends_the_program_and_all_that_it_started(kind, run, tmp_path):
     pids = tmp_path / "pids"
     script = f"sh -c 'echo $$ >> {pids}; setsid sleep 600' & sleep 600 & echo $$ $! >> {pids}; wait"
-    outcome = run(kind, script, chosen={"task_timeout_seconds": 0.5})
-    assert (outcome.status, outcome.reason) == ("died", "TaskTimeout")
-    numbers = [int(word) for word in pids.read_text().split()]
-    assert len(numbers) == 3
+    numbers: list[int] = []
+    for seconds in (0.5, 4.0, 32.0):  # on a busy machine the program needs longer to begin
+        outcome = run(kind, script, chosen={"task_timeout_seconds": seconds})
+        assert (outcome.status, outcome.reason) == ("died", "TaskTimeout")
+        numbers = [int(word) for word in pids.read_text().split()] if pids.exists() else []
+        if len(numbers) >= 3:
+            break
+    assert len(numbers) >= 3
     for pid in numbers:
         wait_for(lambda pid=pid: is_gone(pid), f"end of process {pid}")
 
