@@ -178,7 +178,7 @@ def test_in_the_cluster_the_study_file_is_the_jobs():
 
 def test_a_submission_beside_another_that_writes_the_same_store_says_so(monkeypatch):
     """Both Jobs run: neither is refused, for each ends with its own results."""
-    mine = submission.SubmitRequest(None, None)
+    mine = submission.SubmitRequest(None, None, store=STUDY.store)
     order = jobs.Order("study-mine", "sir", STUDY.store, "", "", (), {})
     others = [STUDY, replace(STUDY, job="study-elsewhere", store="/shared/other"), replace(STUDY, ended=True)]
     facts = {"release": "epi", "maxActive": 5}

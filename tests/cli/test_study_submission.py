@@ -12,12 +12,19 @@ import pytest
 from chart.rendering import one, render
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
-from modelops_dask.kube import jobs
+from modelops_dask.kube import jobs, study_jobs
 from modelops_dask.plan import spec
 from modelops_dask.store import profile
 from modelops_dask.store.files import Store
 from mops_helm.study.studies import make_plan
-from mops_helm.study.submission import SubmitRequest, TooLong, check_duration, choose_store, make_order
+from mops_helm.study.submission import (
+    SubmitRequest,
+    TooLong,
+    check_duration,
+    choose_store,
+    find_earlier_store,
+    make_order,
+)
 from study_helpers import KNOBS
 
 SHARED = ["--set", "sharedVolume.enabled=true,studies.store=/shared/studies"]
@@ -93,6 +100,75 @@ def test_the_store_is_that_of_the_model_and_stays_when_the_study_grows(offered, 
     assert store == f"/shared/studies/knobs-{bundle.digest[7:15]}"
     grown = study(tmp_path, "grid: {x: [1, 2, 3, 4]}\nreplicates: 9\n")
     assert choose_store(offered, SubmitRequest(grown, bundle)) == store
+
+
+def test_another_command_has_another_store(offered, bundle, tmp_path):
+    def store(command):
+        path = tmp_path / "study.yaml"
+        path.write_text(
+            json.dumps({"command": command, "outputs": {"y": "-"}, "grid": {"x": [1]}, "name": "p"})
+        )
+        return choose_store(offered, SubmitRequest(spec.load(path), bundle))
+
+    first = store(["./model", "{x}"])
+    assert store(["./model", "{x}", "-v"]) != first == store(["./model", "{x}"])
+    assert first.endswith(bundle.digest[7:15])
+
+
+def earlier_job(store, digest, created=1.0):
+    """A Job that was submitted before, as the cluster lists it."""
+    manifest = {
+        "metadata": {
+            "name": f"study-{created:012.0f}",
+            "uid": "u",
+            "creationTimestamp": f"2026-11-{int(created):02}T10:00:00Z",
+            "labels": {"modelops.io/release": "epi", "modelops.io/study": "knobs"},
+            "annotations": {"modelops.io/store": store, "modelops.io/bundle": digest},
+        },
+        "spec": {"template": {}},
+        "status": {},
+    }
+    return study_jobs.parse_job(manifest)
+
+
+def changed_bundle(folder, **files):
+    """The model with other files beside it, in the cache in which it was before."""
+    model = folder / "model"
+    shutil.copytree(KNOBS, model, dirs_exist_ok=True)
+    for name, text in files.items():
+        (model / name.replace("__", ".")).write_text(text)
+    return fetch(str(model), folder / "cache")
+
+
+def test_a_bundle_with_one_more_study_goes_on_in_the_store_of_the_job_before(offered, tmp_path):
+    first = changed_bundle(tmp_path)
+    store = choose_store(offered, SubmitRequest(study(tmp_path), first))
+    job = earlier_job(store, first.digest)
+    second = changed_bundle(tmp_path, more__yaml="model: m.f\nscenario: b\ngrid: {x: [1]}\n")
+    request = SubmitRequest(study(tmp_path), second)
+    assert choose_store(offered, request) != store
+    chosen, note = find_earlier_store(offered, request, [job])
+    assert chosen == store and "added more.yaml (a study)" in note and job.job in note
+    third = changed_bundle(tmp_path, again__yaml="model: m.f\nscenario: b\ngrid: {x: [2]}\n")
+    later = earlier_job(store, second.digest, 2.0)
+    assert find_earlier_store(offered, SubmitRequest(study(tmp_path), third), [later])[0] == store
+    own = SubmitRequest(study(tmp_path), second, store="/shared/own")
+    assert find_earlier_store(offered, own, [job]) == ("/shared/own", "")
+
+
+def test_a_model_that_changed_gets_a_store_of_its_own_and_a_line(offered, tmp_path):
+    first = changed_bundle(tmp_path)
+    store = choose_store(offered, SubmitRequest(study(tmp_path), first))
+    second = changed_bundle(tmp_path, data__csv="1\n")
+    request = SubmitRequest(study(tmp_path), second)
+    chosen, note = find_earlier_store(offered, request, [earlier_job(store, first.digest)])
+    assert chosen == choose_store(offered, request) != store
+    assert "added data.csv" in note and f"the results before are in {store}" in note
+    unknown = earlier_job(f"{store[:-8]}01234567", "sha256:" + "0" * 64)
+    assert find_earlier_store(offered, request, [unknown])[0] == chosen
+    elsewhere = ("/shared/studies/other-01234567", "s3://bucket/knobs", f"{store}0")
+    others = [earlier_job(location, first.digest) for location in elsewhere]
+    assert find_earlier_store(offered, request, others) == (chosen, "")
 
 
 def test_the_pod_reads_the_same_tasks_as_this_machine(offered, bundle, tmp_path):

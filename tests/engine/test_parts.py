@@ -52,7 +52,8 @@ def test_round_trip(files):
     assert digests == [parts.outputs_digest(ROWS[0].outputs), None, None, None]
     assert [row.pop("output_digests") for row in rows] == [list(each.items()), None, None, None]
     assert {(row.pop("engine"), row.pop("generation")) for row in rows} == {(__version__, 0)}
-    assert {(row.pop("resumed"), row.pop("origin"), row.pop("reseeded")) for row in rows} == {(None,) * 3}
+    nothing = ("resumed", "origin", "reseeded", "left_out")
+    assert {tuple(row.pop(name) for name in nothing) for row in rows} == {(None,) * 4}
     assert [row.pop("message") for row in rows] == [None, "ValueError: unlucky", None, None]
     assert [row.pop("error_digest") for row in rows] == [
         None,

@@ -188,10 +188,14 @@ def test_a_shell_that_says_its_program_was_killed_is_a_death_too(run):
 def test_the_time_limit_ends_the_program_and_all_that_it_started(kind, run, tmp_path):
     pids = tmp_path / "pids"
     script = f"sh -c 'echo $$ >> {pids}; setsid sleep 600' & sleep 600 & echo $$ $! >> {pids}; wait"
-    outcome = run(kind, script, chosen={"task_timeout_seconds": 0.5})
-    assert (outcome.status, outcome.reason) == ("died", "TaskTimeout")
-    numbers = [int(word) for word in pids.read_text().split()]
-    assert len(numbers) == 3
+    numbers: list[int] = []
+    for seconds in (0.5, 4.0, 32.0):  # on a busy machine the program needs longer to begin
+        outcome = run(kind, script, chosen={"task_timeout_seconds": seconds})
+        assert (outcome.status, outcome.reason) == ("died", "TaskTimeout")
+        numbers = [int(word) for word in pids.read_text().split()] if pids.exists() else []
+        if len(numbers) >= 3:
+            break
+    assert len(numbers) >= 3
     for pid in numbers:
         wait_for(lambda pid=pid: is_gone(pid), f"end of process {pid}")
 
@@ -274,7 +278,9 @@ def test_an_output_that_the_bundle_has_is_not_a_result(kind, run):
 def test_folders_of_outputs_are_there_and_undeclared_files_are_noted(kind, run, executor_of, models):
     outcome = run(kind, "echo 1 > a/b/c.txt; echo 2 > other.txt", outputs={"out": "a/b/c.txt"})
     assert output(outcome) == b"1\n"
-    assert executor_of(kind)[0].file_changes(models[0]).written_files == ("other.txt",)
+    executor = executor_of(kind)[0]  # a zygote puts files back when it has answered
+    written_files = wait_for(lambda: executor.file_changes(models[0]).written_files, "the note")
+    assert written_files == ("other.txt",)
 
 
 def test_a_value_in_a_files_name_does_not_lead_out_of_the_folder(run, tmp_path):

@@ -54,4 +54,5 @@ def test_make_attempt_fills_each_field_from_its_own_argument():
         **OF_WORKER,
         "ended": 0.0,
         "generation": 0,
+        "left_out": {},
     }

@@ -94,7 +94,7 @@ def results(
             study_tables.write_output(tables, name, file_format, sys.stdout.buffer)
         else:
             click.echo(study_results.render_results(tables, name, output))
-        if line := study_tables.describe_missing_tasks(tables):
+        for line in filter(None, (study_tables.describe_missing_tasks(tables), tables.missing_note)):
             click.echo(line, err=True)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from modelops_dask.plan.duration import format_limit
 from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.plan.spec import Spec
+from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
 from mops_helm.study.forecast import Forecast, StudyPreview
@@ -21,8 +23,10 @@ PROCESS_A_TASK = {"cold": "and what the model imports", "isolated_fork": "a fork
 UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
 
 
-def render_plan(spec: Spec, preview: StudyPreview, store: str, output: OutputFormat) -> str:
-    """What a study asks for, and what it will take."""
+def render_plan(
+    spec: Spec, preview: StudyPreview, store: str, output: OutputFormat, settings: Settings
+) -> str:
+    """What a study asks for, and what it will take with these settings of the workers."""
     bundle, forecast = preview.bundle, preview.forecast
     fields: dict[str, Any] = {
         "study": spec.name,
@@ -32,6 +36,8 @@ def render_plan(spec: Spec, preview: StudyPreview, store: str, output: OutputFor
         "tasks": spec.n_tasks,
         "bundle": bundle,
         "store": store,
+        **({"outputs": list(spec.outputs)} if spec.outputs else {}),
+        "timeout_seconds": _limit_seconds(spec, settings),
     }
     if output != "table":
         warnings = [asdict(finding) for finding in spec.warnings]
@@ -39,11 +45,31 @@ def render_plan(spec: Spec, preview: StudyPreview, store: str, output: OutputFor
         expected = _forecast_fields(forecast)
         return render_data(fields | {"calls": call, "expected": expected, "warnings": warnings}, output)
     fields["bundle"] = shorten_path(bundle) if bundle else "none"
+    if spec.outputs:
+        fields["outputs"] = f"{', '.join(spec.outputs)}; all others are left out"
+    del fields["timeout_seconds"]
+    fields["limit"] = _describe_limit(spec, settings)
     fields |= _describe_forecast(forecast) if forecast else {}
     return "\n".join(
         f"{name:<12}{value:,}" if isinstance(value, int) else f"{name:<12}{value}"
         for name, value in fields.items()
     )
+
+
+def _limit_seconds(spec: Spec, settings: Settings) -> float | None:
+    """The time limit of each task; None: there is none."""
+    if settings.executor_type == "direct":
+        return None
+    return spec.timeout_seconds or settings.task_timeout_seconds or None
+
+
+def _describe_limit(spec: Spec, settings: Settings) -> str:
+    source = "timeout of the study file" if spec.timeout_seconds else "executor.taskTimeoutSeconds"
+    if seconds := _limit_seconds(spec, settings):
+        return f"{format_limit(seconds)} for a task ({source})"
+    if settings.executor_type == "direct":
+        return f"none: executor direct cannot end a task ({source})"
+    return f"none ({source} is 0)"
 
 
 def render_warnings(spec: Spec) -> Iterator[str]:

@@ -59,7 +59,7 @@ def render_summary(
     lines += [render_redo(redo) for redo in summary.redos]
     if summary.self_check:
         lines += render_self_check(summary.self_check, summary.store, origin)
-    lines += filter(None, [summary.mixed, summary.variation, summary.problem])
+    lines += filter(None, [summary.mixed, summary.variation, summary.problem, summary.missing_outputs])
     if summary.results:
         lines.append("Results:")
         lines += [f"  {shorten_path(path)}" for path in summary.results]

@@ -186,7 +186,9 @@ def render_submission(submission: "Submission") -> str:
         "running": f"{submission.job} runs already: the same study, model and release. Nothing was changed.",
         "continued": f"Submitted again as {submission.job}; it goes on in {submission.store}",
     }
-    return "\n".join([messages[submission.outcome], *map(_render_other_study, submission.other_studies)])
+    notes = [submission.store_note] if submission.store_note else []
+    lines = [*notes, messages[submission.outcome], *map(_render_other_study, submission.other_studies)]
+    return "\n".join(lines)
 
 
 def _render_other_study(other: StudyJob) -> str:

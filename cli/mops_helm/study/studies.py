@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
 from modelops_dask.errors import BadInput
-from modelops_dask.plan.plan import Plan, Request
+from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
@@ -110,14 +110,14 @@ def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:
 
 def add_packages(store: Store, bundle: bundles.Bundle, settings: Settings) -> bundles.Bundle:
     """The bundle as a store's study runs it, if there is one: whether its generators are seeded and, if it is
-    of this very bundle, the Python and the packages that it used.
+    of this bundle, the Python and the packages that it used.
     """
     try:
         study = read_study(store)
     except NoStudy:
         return bundle
     bundle = replace(bundle, reseeds=study.reseeds)
-    return packages.read_pinned(store, bundle, settings) if study.bundle == bundle.digest else bundle
+    return packages.read_pinned(store, bundle, settings) if bundle.digest in study.bundles else bundle
 
 
 def run_study(
@@ -194,4 +194,4 @@ def _cluster(
 
 def make_plan(spec: Spec) -> Plan:
     """The plan of a spec that has no store yet: its sets in its own order."""
-    return Plan(spec.entrypoint, spec.table, Request(spec.replicates, ((0, spec.n_sets),)))
+    return Plan(spec.entrypoint, spec.table, spec.request(((0, spec.n_sets),)))

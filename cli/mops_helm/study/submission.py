@@ -10,6 +10,7 @@ that can refuse it was request. Prints nothing.
 import gzip
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.store import profile
 from modelops_dask.store.files import Store
+from modelops_dask.study.acceptance import are_harmless, compare_cached, shorten
 from modelops_dask.study.check import N_TASKS
 from mops_helm.study.progress import format_duration
 
+_SHOWN_DIGITS = 8  # of a bundle's digest, in the name of a store
 SHARED = "/shared"  # where pods have the release's shared volume
 
 
@@ -56,6 +59,7 @@ class Submission:
     store: str
     outcome: Literal["submitted", "running", "continued"]  # running: it was there already
     other_studies: tuple[StudyJob, ...] = ()  # other studies that write the same store now
+    store_note: str = ""  # why the store is, or is not, that of an earlier Job with another bundle
 
 
 class TooManyStudies(BadInput):
@@ -103,18 +107,17 @@ def submit(
     """
     check_request(request.bundle, Settings())
     offer = jobs.read_offer(cluster, release)
-    store = choose_store(offer, request)
+    studies = study_jobs.list_study_jobs(cluster)
+    store, store_note = find_earlier_store(offer, request, studies)
     order, packed_bundle = make_order(offer, request, store)
     job, config_map = jobs.build(offer, order)
     existing_job = jobs.read(cluster, order.name)
     existing_study = study_jobs.parse_job(existing_job) if existing_job else None
     if existing_study and not existing_study.ended and existing_study.state != "cancelled":
         jobs.create(cluster, job, config_map)  # its files, if who submitted it was cut off before
-        return Submission(order.name, store, "running")
+        return Submission(order.name, store, "running", store_note=store_note)
     check_duration(offer, request)
-    active_studies = [
-        study for study in study_jobs.list_study_jobs(cluster) if not study.ended and study.job != order.name
-    ]
+    active_studies = [study for study in studies if not study.ended and study.job != order.name]
     _check_active(offer, active_studies, cluster.namespace)
     jobs.dry_run(cluster, job, config_map)
     if packed_bundle:
@@ -122,13 +125,47 @@ def submit(
     if existing_study:
         jobs.remove(cluster, order.name, existing_study.uid)
     if not jobs.create(cluster, job, config_map):
-        return Submission(order.name, store, "running")
+        return Submission(order.name, store, "running", store_note=store_note)
     other_studies = tuple(study for study in active_studies if study.store == store)
-    return Submission(order.name, store, "continued" if existing_study else "submitted", other_studies)
+    outcome: Literal["submitted", "continued"] = "continued" if existing_study else "submitted"
+    return Submission(order.name, store, outcome, other_studies, store_note)
+
+
+def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[StudyJob]) -> tuple[str, str]:
+    """Choose the store, and say what follows from an earlier Job of this study that had another bundle.
+
+    The store of the newest one whose bundle differs in nothing that the model reads, as far as this machine
+    has that bundle in its cache; else that of choose_store().
+    """
+    store = choose_store(offer, request)
+    if request.store:
+        return store, ""
+    earlier = [
+        study
+        for study in sorted(studies, key=lambda study: study.created, reverse=True)
+        if study.bundle != request.bundle.digest
+        and study.store != store
+        and re.fullmatch(f"{re.escape(store[:-_SHOWN_DIGITS])}[0-9a-f]{{{_SHOWN_DIGITS}}}", study.store)
+    ]
+    for study in earlier:
+        changes = compare_cached(request.bundle, study.bundle)
+        if are_harmless(changes):
+            return study.store, (
+                f"The bundle differs from that of {study.job} in nothing that the model reads, so the store "
+                f"is the same: {shorten(changes)}"
+            )
+    if not earlier:
+        return store, ""
+    changes = compare_cached(request.bundle, earlier[0].bundle)
+    what = f": {shorten(changes)}" if changes else ""
+    return store, (
+        f"The bundle is not that of {earlier[0].job}{what}. So this is a new study, in a store of its own; "
+        f"the results before are in {earlier[0].store}"
+    )
 
 
 def choose_store(offer: Offer, request: SubmitRequest) -> str:
-    """--store, else a folder of the release's: a changed model is a new study there."""
+    """--store, else a folder of the release's: a changed model, or another command, is a new study there."""
     if not request.store:
         base = offer.facts["store"].rstrip("/")
         if not base:
@@ -136,8 +173,10 @@ def choose_store(offer: Offer, request: SubmitRequest) -> str:
                 f"Release {offer.release} has no place for results: name one with --store URL, or set "
                 "studies.store in its values, s3://BUCKET/studies or /shared/studies (sharedVolume.enabled)"
             )
-        digest = request.bundle.digest.removeprefix("sha256:")
-        return f"{base}/{jobs.as_label(request.spec.name)}-{digest[:8]}"
+        digest, label = request.bundle.digest.removeprefix("sha256:"), jobs.as_label(request.spec.name)
+        if request.spec.program:
+            label += f"-{request.spec.model.rpartition('_')[2][:_SHOWN_DIGITS]}"
+        return f"{base}/{label}-{digest[:_SHOWN_DIGITS]}"
     mounts = {
         mount["mountPath"]
         for container in offer.job["spec"]["template"]["spec"]["containers"]

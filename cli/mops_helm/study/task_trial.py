@@ -93,7 +93,16 @@ def try_task(
         executors.create(settings, echo=echo) as executor,
         redirect_stdout(_Echo(echo)),
     ):
-        outcome = executor.run(Task(model, plan.entrypoint, task.params, task.seed, limit_bytes))
+        outcome = executor.run(
+            Task(
+                bundle=model,
+                entrypoint=plan.entrypoint,
+                params=task.params,
+                seed=task.seed,
+                limit_bytes=limit_bytes,
+                timeout_seconds=plan.request.timeout_seconds,
+            )
+        )
     # Its files as a person knows them, not their copies in the cache, which are not to be edited.
     folder = f"{reference}/" if reference and Path(reference).is_dir() else ""
     return TaskTrial(

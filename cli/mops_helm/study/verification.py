@@ -4,19 +4,23 @@ STUDY -> store/verify.py -> Report;   a sampled task -> alone in a new process, 
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
 from modelops_dask.bundle import Bundle
 from modelops_dask.environments import venv
+from modelops_dask.errors import MopsError
 from modelops_dask.executors import Executor, Outcome, Task
+from modelops_dask.plan.plan import Request
 from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
 from modelops_dask.store.requests import plan_of
+from modelops_dask.store.study import last_request
 from modelops_dask.store.verify import verify
 from modelops_dask.store.verify_sample import Rerun, Sampled
 from modelops_dask.store.verify_tasks import Report
@@ -40,24 +44,42 @@ def verify_study(
     study = read_study(store)
     tasks = (request.replicates, request.sets) if request else None
     deterministic, volatile = (request.deterministic, request.volatile) if request else (False, ())
+    check = partial(
+        verify,
+        store.location(),
+        request=tasks,
+        deterministic=deterministic,
+        volatile=volatile,
+        outputs=request.outputs if request else (),
+    )
     if not n_samples:
-        return verify(store.location(), request=tasks, deterministic=deterministic, volatile=volatile)
-    other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle) if bundle else None
+        return check()
+    other = bundles.fetch(bundle, workers.settings.bundles_cache_dir) if bundle else None
+    if bundle and other and other.digest not in study.bundles:
+        other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle)  # says what it is
     model = add_packages(store, other or fetch_stored_bundle(store, workers.settings), workers.settings)
     model = replace(model, program=study.program)
     with ExitStack() as stack:
-        rerunner = _Rerunner(model, study.entrypoint, workers.settings, stack)
-        return verify(
-            store.location(), n_samples, rerunner, tasks, deterministic=deterministic, volatile=volatile
-        )
+        rerunner = _Rerunner(model, study.entrypoint, workers.settings, stack, _time_limit(store, request))
+        return check(sample=n_samples, rerunner=rerunner)
+
+
+def _time_limit(store: Store, request: Request | None) -> float:
+    """The time limit of the study file, in seconds; 0 if it has none, or the last one cannot be read."""
+    with suppress(MopsError):  # what is wrong with the store is in the report
+        return (request or last_request(store)).timeout_seconds
+    return 0
 
 
 class _Rerunner:
     """Runs tasks on this machine, with the packages and threads of their rows as far as it can."""
 
-    def __init__(self, model: Bundle, entrypoint: str, settings: Settings, stack: ExitStack) -> None:
+    def __init__(
+        self, model: Bundle, entrypoint: str, settings: Settings, stack: ExitStack, timeout_seconds: float
+    ) -> None:
         self.processor = processor_kind()
         self._model, self._entrypoint, self._stack = model, entrypoint, stack
+        self._timeout_seconds = timeout_seconds
         # One process for `together`, whose end would only hide what tasks leave in it.
         self._settings = replace(
             settings,
@@ -78,7 +100,14 @@ class _Rerunner:
 
     def _task(self, task: Sampled) -> Task:
         model = replace(self._model, reseeds=task.reseeded)
-        return Task(model, self._entrypoint, task.params, task.seed, threads=task.threads)
+        return Task(
+            bundle=model,
+            entrypoint=self._entrypoint,
+            params=task.params,
+            seed=task.seed,
+            threads=task.threads,
+            timeout_seconds=self._timeout_seconds,
+        )
 
     def _executor(self, kind: str, task: Sampled) -> Executor:
         # `direct`, and executor.environment: image, have the packages of the worker's interpreter.

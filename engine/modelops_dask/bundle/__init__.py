@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelops_dask import metrics
-from modelops_dask.bundle.cache import Cache, Stamps, describe_changes, list_contents
+from modelops_dask.bundle.cache import Cache, Stamps, list_contents
 from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference, parse
 from modelops_dask.bundle.tree import digest, digest_of, find, is_bundle
 from modelops_dask.bundle.unpack import Unpacking, UnpackRefused, unpack_archive
 from modelops_dask.errors import BadInput
 
-__all__ = ["Bundle", "FetchFailed", "describe_changes", "digest", "fetch", "find"]
+__all__ = ["Bundle", "FetchFailed", "digest", "fetch", "find"]
 
 
 @dataclass(frozen=True)

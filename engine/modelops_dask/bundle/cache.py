@@ -130,23 +130,12 @@ def read_listing(path: Path) -> list[PurePosixPath]:
     return [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
 
 
-def describe_changes(path: Path, before: str) -> list[str]:
-    """Describe how a tree of the cache differs from the one of the digest `before`.
-
-    Returns lines such as "added x", "changed y" and "removed z"; [] if the earlier tree is gone.
-    """
-    old = path.with_name(before.removeprefix("sha256:"))
-    try:
-        was, now = set(read_listing(old)), set(read_listing(path))
-        changes = {
-            name: "changed"
-            for name in was & now
-            if tree.digest_of(old, [name]) != tree.digest_of(path, [name])
-        }
-    except (OSError, ValueError):
-        return []
-    changes |= dict.fromkeys(now - was, "added") | dict.fromkeys(was - now, "removed")
-    return [f"{changes[name]} {name}" for name in sorted(changes) if str(name) != tree.IGNORE_FILE]
+def read_digests(path: Path) -> dict[str, str]:
+    """The files of a tree in the cache, each with a digest of kind, name and content. OSError, ValueError."""
+    digests = json.loads(_listing(path).read_text("utf-8"))
+    if isinstance(digests, dict):
+        return digests
+    return {name: tree.digest_of(path, [PurePosixPath(name)]) for name in digests}  # of 0.1.0: names alone
 
 
 def find_differing(path: Path, names: Iterable[str], digest: str) -> list[str]:

@@ -144,6 +144,15 @@ def list_files(folder: Path) -> list[PurePosixPath]:
     return sorted(paths, key=os.fsencode)
 
 
+def is_left_out(folder: Path, name: PurePosixPath) -> bool:
+    """Whether the rules of a folder leave a file out, or a folder above it, if it were there. BadInput."""
+    rules = _rules(folder)
+    parents = list(name.parents)[:-1]
+    return _is_ignored(name, rules, folder=False) or any(
+        _is_ignored(parent, rules, folder=True) for parent in parents
+    )
+
+
 def _is_store(folder: Path) -> bool:
     """Whether a folder holds a study: with its first task the bundle would be another one."""
     return all((folder / name).exists() for name in ("study.json", "spec.json", "sets"))

@@ -5,6 +5,7 @@ spec, bundle, a Dask client -> Experiment -> facts -> verdict.judge -> causes ->
 The budget holds for all of it. Does not print; `say` hears what is under way.
 """
 
+import math
 import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -26,7 +27,7 @@ from modelops_dask.diagnose.verdict.comparison import find_example
 from modelops_dask.diagnose.verdict.seed_use import describe_part
 from modelops_dask.diagnose.verdict.tally import Tally
 from modelops_dask.diagnose.verdict.verdict import SAME, Fact, VerdictRule, judge, list_open_causes
-from modelops_dask.plan.plan import Plan, Request
+from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import runners
@@ -70,14 +71,14 @@ def diagnose(
     arm_names = select_arms(arms)
     bundle = replace(bundle, program=spec.program)
     check_program(bundle)
-    plan = Plan(spec.entrypoint, spec.table, Request(spec.replicates, ((0, spec.n_sets),)))
+    plan = Plan(spec.entrypoint, spec.table, spec.request(((0, spec.n_sets),)))
     whole = WHOLE_PROCESS in spec.resources
     with TrialWorkers(client, budget_seconds, stopped) as workers:
         runs = Runs(
             workers,
             plan,
             bundle,
-            settings,
+            _limit_time(settings, spec.timeout_seconds),
             choose_tasks(plan, max(tasks, WIDE)),
             seed=seed,
             native_threads=threads if whole and threads > 1 else 0,
@@ -89,6 +90,13 @@ def diagnose(
         experiment = Experiment(runs, arm_names, repeats, tasks)
         experiment.run()
         return _conclude(experiment, spec.path, budget_seconds)
+
+
+def _limit_time(settings: Settings, timeout_seconds: float) -> Settings:
+    """The settings with the time limit of a study file, in whole seconds; 0: it has none."""
+    if not timeout_seconds:
+        return settings
+    return replace(settings, task_timeout_seconds=math.ceil(timeout_seconds))
 
 
 def _conclude(experiment: Experiment, spec: Path, budget_seconds: float) -> Diagnosis:

@@ -39,7 +39,7 @@ class Task(NamedTuple):
     when no other task of the pod runs, for it died of want of memory beside others. `needed_bytes` is what it
     should need; 0: not known. `threads` of native code are its own; 0: as the worker's variables say, else
     one. `direct` cannot change them. `fresh`: in a process that has run no task, for it failed before;
-    `direct` has none.
+    `direct` has none. `timeout_seconds` limits it in time; 0: as the settings say. `direct` cannot.
     """
 
     bundle: Bundle
@@ -51,6 +51,7 @@ class Task(NamedTuple):
     alone: bool = False
     needed_bytes: int = 0
     fresh: bool = False
+    timeout_seconds: float = 0.0
 
 
 class Outcome(NamedTuple):

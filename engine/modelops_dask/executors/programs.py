@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import resource
 import select
 import signal
@@ -45,13 +44,6 @@ TAIL_LINES = 40  # of them that an error shows
 LOOK_MS = 50  # how often a silent program is looked after: what it started may hold its output open
 BUSY_TRIES, BUSY_SECONDS = 50, 0.02  # of a start while another process still has the file open for writing
 STDOUT = "-"
-# What programs say when they get no memory: C, C++, Fortran, R, Julia, Java, JavaScript, Perl, Rust, awk.
-NO_MEMORY = re.compile(
-    r"out of memory|cannot allocate|could ?n[o']t allocate|failed to allocate|error allocating|bad_alloc"
-    r"|MemoryError|exceed memory limit|memory exhausted|not enough memory"
-    r"|memory allocation of \d+ bytes failed",
-    re.IGNORECASE,
-)
 CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)  # how programs end that do not expect to get none
 NEARLY = 0.8  # of its limit that a program held when it crashed: memory was the cause
 
@@ -137,7 +129,7 @@ class Program:
     def _run(self, arguments: list[str], values: dict[str, str], printed: BinaryIO | None) -> None:
         """Run the program to its end. Raises what its end means."""
         variables = {name: placeholders.fill(text, values) for name, text in self._variables.items()}
-        environment = {**os.environ, **variables}
+        environment = {**os.environ, "PWD": self._folder, **variables}
         path = program_start.find_program(arguments[0], self._folder, environment.get("PATH", os.defpath))
         process = self._start(path, arguments, environment, printed)
         tails = {"stderr": Tail(2), "stdout": Tail(1)}
@@ -185,7 +177,7 @@ class Program:
         held_much = number in CRASHES and self._peak_bytes >= NEARLY * limit_bytes
         lines = said.splitlines()
         text = "\n".join([f"command: {arguments!r}", *lines[-TAIL_LINES:]])
-        if limit_bytes != resource.RLIM_INFINITY and (held_much or NO_MEMORY.search(said)):
+        if held_much and limit_bytes != resource.RLIM_INFINITY:  # what it said of memory the runner reads
             return MemoryError(f"the program {how}, with {self._peak_bytes >> 20:,} MiB resident\n{text}")
         if number:
             return self._died(f"killed by signal {number}", f"{signal.strsignal(number)}\n{text}")

@@ -101,7 +101,7 @@ class ProgramDied(Exception):
     """The program of a study with a command was killed: its task has died, as if this process had."""
 
     def __init__(self, reason: str, error: str) -> None:
-        super().__init__(reason, error)
+        super().__init__(f"{reason}\n{error}")
         self.reason, self.error = reason, error
 
 
@@ -239,10 +239,9 @@ def call(
         limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
         seconds = _perf_counter() - started
         answer = failed_answer(error, seconds, memory.end(seconds))
-        if isinstance(error, ProgramDied):
-            judged = answer._replace(status="died", reason=error.reason, error=error.error, failure="")
-        else:
-            judged = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
+        judged: Answer = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
+        if isinstance(error, ProgramDied) and judged.status == "failed":
+            judged = judged._replace(status="died", reason=error.reason, error=error.error, failure="")
         error.__traceback__ = None  # its frames hold what filled the memory
         return judged
     seconds = _perf_counter() - started

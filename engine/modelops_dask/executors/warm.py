@@ -108,7 +108,7 @@ class WarmExecutor(Executor):
             with self._pool.lease(tasks[0], alone) as warm:
                 environment, runner = warm.environment.digest, warm.runner
                 calls = [(task.entrypoint, task.params, task.seed) for task in tasks[: self._room(warm)]]
-                timeout_seconds = self._settings.task_timeout_seconds or None
+                timeout_seconds = tasks[0].timeout_seconds or self._settings.task_timeout_seconds or None
                 for answer in runner.call(calls, timeout_seconds, tasks[0].limit_bytes):
                     add(answer, "" if answer.status == "ok" else runner.log)
                     started = time.monotonic()

@@ -22,7 +22,8 @@ from modelops_dask.plan import scalars
 NAME = -1  # as the last step of a path: the name itself, not its value
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LAST_COMMA = re.compile(r",\s*([}\]])")
-WARNINGS = ("SET_FORM", "YAML_NUMBER", "YAML_EMPTY", "NO_SEED")  # codes that do not refuse a file
+# Codes that do not refuse a file.
+WARNINGS = ("SET_FORM", "YAML_NUMBER", "YAML_EMPTY", "NO_SEED", "TARGETS", "TIME_LIMIT", "UNUSED")
 _OF_PARAMETERS = ("fixed", "sets")  # where a value may be null
 
 

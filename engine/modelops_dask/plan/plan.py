@@ -51,7 +51,8 @@ class Request:
 
     `sets` are half-open ranges of set numbers. `resources` of Dask are what a task needs of its worker.
     `deterministic` and `volatile` are what the study file states of results: that no seed changes them, and
-    outputs that may differ from run to run.
+    outputs that may differ from run to run. `outputs` are the only ones that are stored, () for all.
+    `timeout_seconds` limits each task, 0 as the workers' settings say.
     """
 
     replicates: int
@@ -59,6 +60,8 @@ class Request:
     resources: tuple[tuple[str, float], ...] = ()
     deterministic: bool = False
     volatile: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    timeout_seconds: float = 0
 
 
 class Chunk(NamedTuple):

@@ -23,10 +23,11 @@ from modelops_dask.bundle.reference import anchor
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
 from modelops_dask.errors import BadInput
-from modelops_dask.plan import contract, document, explicit, program
+from modelops_dask.plan import contract, document, explicit, modelops_files, program
 from modelops_dask.plan.document import BadDocument
+from modelops_dask.plan.duration import parse_duration
 from modelops_dask.plan.fields import Fields
-from modelops_dask.plan.plan import MAX_TASKS, tabulate
+from modelops_dask.plan.plan import MAX_TASKS, Request, tabulate
 from modelops_dask.plan.sampling import Explicit, Grid, Range, Sample, Sampling, SetRow
 
 SAMPLING_KEYS = ("sets", "grid", "latin-hypercube", "sobol")
@@ -41,19 +42,11 @@ NAMES = (
     "resources",
     "deterministic",
     "volatile",
+    "outputs",
+    "timeout",
     "fixed",
     *SAMPLING_KEYS,
     "metadata",
-)
-MODELOPS_NAMES = (
-    "model",
-    "scenario",
-    "parameter_sets",
-    "sampling_method",
-    "n_replicates",
-    "outputs",
-    "metadata",
-    "targets",
 )
 _VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")  # of the chart
 DEFAULT_SCENARIO = "baseline"
@@ -80,6 +73,8 @@ class Spec:
     volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
     program: str = field(default="", repr=False)  # what runs instead of a model (program.py)
     names_scenario: bool = True  # False: the file has none, and the entrypoint has DEFAULT_SCENARIO
+    outputs: tuple[str, ...] = ()  # the only ones that are stored; (): all
+    timeout_seconds: float = 0  # of each task; 0: as the workers' settings say
     warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
 
     @property
@@ -99,6 +94,18 @@ class Spec:
     def table(self) -> pa.Table:
         """A row per parameter set (plan.SETS_SCHEMA), in order."""
         return tabulate(self.sampling.chunks(self.fixed))
+
+    def request(self, sets: tuple[tuple[int, int], ...]) -> Request:
+        """The request of this study in a store where its sets have the numbers in these half-open ranges."""
+        return Request(
+            replicates=self.replicates,
+            sets=sets,
+            resources=tuple(sorted(self.resources.items())),
+            deterministic=self.deterministic,
+            volatile=self.volatile,
+            outputs=self.outputs,
+            timeout_seconds=self.timeout_seconds,
+        )
 
     def sets(self) -> Iterator[SetRow]:
         """(params, seed or None) of every set."""
@@ -142,14 +149,16 @@ def _spec(fields: Fields) -> Spec | None:
             (), "EMPTY", "no study here; write model, scenario and one of " + ", ".join(SAMPLING_KEYS)
         )
         return None
-    if not set(raw) & {*NAMES, *MODELOPS_NAMES} and set(raw) & set(_VALUES):
+    if modelops_files.note_other_document(fields, raw):
+        return None
+    if not set(raw) & {*NAMES, *modelops_files.STUDY_NAMES} and set(raw) & set(_VALUES):
         message = f"no study here but values of the chart: mops-helm values check {shlex.quote(str(path))}"
         fields.note((), "EMPTY", message)
         return None
     modelops = "parameter_sets" in raw or "sampling_method" in raw
-    fields.check_names(raw, (), MODELOPS_NAMES if modelops else NAMES, closed=not modelops)
+    fields.check_names(raw, (), modelops_files.STUDY_NAMES if modelops else NAMES, closed=not modelops)
     name = _name(fields, raw, path)
-    runs_program = not modelops and any(name in raw for name in program.NAMES)
+    runs_program = not modelops and any(name in raw for name in program.OWN_NAMES)
     entrypoint = None if runs_program else _entrypoint(fields, raw, modelops)
     replicates = fields.integer(
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
@@ -164,8 +173,12 @@ def _spec(fields: Fields) -> Spec | None:
     resources = {} if modelops else _resources(fields, raw)
     deterministic = False if modelops else fields.boolean(raw, (), "deterministic")
     volatile = () if modelops else _volatile(fields, raw)
+    outputs = () if "command" in raw else _outputs(fields, raw)
+    timeout_seconds = _timeout(fields, raw)
     if sampling:
         _check_sets(fields, raw, sampling, fixed, replicates or 1)
+    if modelops:
+        modelops_files.note_differences(fields, raw)
     if fields.findings or name is None or entrypoint is None or replicates is None or sampling is None:
         return None
     if sampling.seeded == sampling.count:
@@ -185,6 +198,8 @@ def _spec(fields: Fields) -> Spec | None:
         volatile=volatile,
         program=program_text,
         names_scenario="scenario" in raw or "entrypoint" in raw,
+        outputs=outputs,
+        timeout_seconds=timeout_seconds,
     )
 
 
@@ -226,7 +241,7 @@ def _program(
 ) -> tuple[str, str | None]:
     """The program that runs instead of a model, and its entrypoint; None where it cannot be used."""
     if "command" not in raw:
-        name = next(name for name in program.NAMES if name in raw)
+        name = next(name for name in program.OWN_NAMES if name in raw)
         fields.note((name,), "CHOICE", f"{name} belongs to a command; add command, or remove {name}")
         return "", _entrypoint(fields, raw, False)
     for name in ("model", "entrypoint"):
@@ -245,12 +260,6 @@ def _metadata(fields: Fields, raw: dict[str, object], modelops: bool) -> dict[st
     if not modelops:
         return metadata
     fields.text(raw, (), "sampling_method", default=None)
-    for key in ("outputs", "targets"):
-        value = raw.get(key)
-        if value is not None and not (
-            isinstance(value, list) and all(isinstance(item, str) for item in value)
-        ):
-            fields.note((key,), "TYPE", f"{key} must be a list of names, or null")
     return metadata | {key: raw[key] for key in ("sampling_method", "outputs", "targets") if raw.get(key)}
 
 
@@ -260,6 +269,33 @@ def _volatile(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
         fields.note(("volatile",), "TYPE", "volatile must be a list of names of outputs, such as [metadata]")
         return ()
     return tuple(dict.fromkeys(names))
+
+
+def _outputs(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
+    """The names under `outputs`, which are the only ones to be stored; () for all."""
+    names = raw.get("outputs")
+    if names is None:
+        return ()
+    if isinstance(names, list) and all(isinstance(name, str) and name for name in names):
+        if not names:
+            fields.note(("outputs",), "EMPTY", "outputs is empty; name what is to be stored, or remove it")
+        return tuple(dict.fromkeys(names))
+    message = (
+        "outputs must be a list of names of outputs, the only ones to be stored, such as [incidence]; "
+        "names of files are those of a command"
+    )
+    fields.note(("outputs",), "TYPE", message)
+    return ()
+
+
+def _timeout(fields: Fields, raw: dict[str, object]) -> float:
+    if raw.get("timeout") is None:
+        return 0
+    try:
+        return parse_duration(raw["timeout"])
+    except ValueError as error:
+        fields.note(("timeout",), "DURATION", f"timeout: {error}")
+        return 0
 
 
 def _resources(fields: Fields, raw: dict[str, object]) -> dict[str, float]:

@@ -19,13 +19,13 @@ Does not choose what is ok: fold.py does. tables.py parses and promotes, results
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypedDict
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,9 @@ from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, State, fold, winners
 from modelops_dask.store.generations import Generations
 from modelops_dask.store.identity import read_study
+from modelops_dask.store.left_out import list_names
 from modelops_dask.store.manifest import Manifest
+from modelops_dask.store.output_files import choose_stems, output_name
 from modelops_dask.store.redo import FOLDER as REDO_FOLDER
 from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
 
@@ -52,13 +54,17 @@ _VERSION = 2  # of the rules by which results/ follow from the parts; another on
 class TablesSummary(TypedDict):
     """What write_tables() has written: tasks by state, problems, and bytes by path, sorted by path.
 
-    `redo_pending` of the pending tasks are to be run again.
+    `redo_pending` of the pending tasks are to be run again. `names` are those of outputs by path of their
+    table; `left_out` and `missing` are as in the manifest.
     """
 
     tasks: dict[str, int]
     redo_pending: int
     problems: list[str]
     sizes: dict[str, int]
+    names: dict[str, str]
+    left_out: list[str]
+    missing: list[str]
 
 
 class MixedOutputs(BadInput):
@@ -146,25 +152,25 @@ def read_manifest(store: Store) -> Manifest | None:
     return manifest if isinstance(manifest, dict) and {"files", "problems"} <= manifest.keys() else None
 
 
-def file_name(output: str) -> str:
-    """Quote an output's name, all but letters, digits and - _ . ~, so that the file stays in its folder."""
-    name = quote(output, safe="")
-    return f"%2E{name[1:]}" if name.startswith(".") else name or "%"
-
-
-def output_name(file: str) -> str:
-    """The inverse of file_name."""
-    return "" if file == "%" else unquote(file)
+def table_names(manifest: Manifest) -> dict[str, str]:
+    """Map the tables of outputs, as in pieces(), to the outputs' names."""
+    folder = f"{manifest['stamp']}/" if manifest.get("stamp") else ""
+    tables = [name for name in pieces(manifest) if "/" in name.removeprefix(folder)]
+    names = manifest.get("names", {})
+    return {
+        table: names.get(table, output_name(table.rpartition("/")[2].removesuffix(".parquet")))
+        for table in tables
+    }
 
 
 def _sources(store: Store, plan: Plan, max_attempts: int) -> str:
     """A digest of all that results/ is built from, sizes included, because a part may be torn later."""
     sources = sorted(store.sizes(parts.FOLDER).items())
     rules = [_VERSION, read_study(store).accepted, max_attempts]
-    redos = store.list(REDO_FOLDER)  # of none, the digest is as it was before there were redos
-    sources_json = json.dumps(
-        [rules, sources, plan.request.replicates, plan.request.sets, *([redos] if redos else [])]
-    )
+    redos, outputs = store.list(REDO_FOLDER), sorted(plan.request.outputs)
+    # Without them the digest is as it was before there were any.
+    later = [*([redos] if redos or outputs else []), *([outputs] if outputs else [])]
+    sources_json = json.dumps([rules, sources, plan.request.replicates, plan.request.sets, *later])
     return blake2b(sources_json.encode(), digest_size=16).hexdigest()
 
 
@@ -183,9 +189,10 @@ def _is_whole(store: Store, manifest: Manifest) -> bool:
 def _build(store: Store, plan: Plan, max_attempts: int, sources: str, results_store: Store) -> Manifest:
     stamp = "" if results_store.folder else leftovers.new_stamp()
     with results_store.replacing(FOLDER, last=Path(MANIFEST).name) as folder:
-        tables = write_tables(store, plan, folder / stamp, max_attempts)
+        replaced = read_manifest(results_store)
+        tables = write_tables(store, plan, folder / stamp, max_attempts, _former_stems(replaced))
         sizes = {f"{stamp}/{name}".lstrip("/"): size for name, size in tables["sizes"].items()}
-        study, replaced = read_study(store), None
+        study = read_study(store)
         manifest: Manifest = {
             "built_from": sources,
             "bundle": study.bundle,
@@ -195,9 +202,12 @@ def _build(store: Store, plan: Plan, max_attempts: int, sources: str, results_st
             "problems": tables["problems"],
             "files": list(sizes),
             "sizes": sizes,
+            "names": {f"{stamp}/{table}".lstrip("/"): name for table, name in tables["names"].items()},
+            "outputs": sorted(plan.request.outputs),
+            "left_out": tables["left_out"],
+            "missing": tables["missing"],
         }
         if stamp:
-            replaced = read_manifest(results_store)
             manifest["stamp"], manifest["replaced"] = stamp, replaced["files"] if replaced else []
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     if stamp:
@@ -205,15 +215,35 @@ def _build(store: Store, plan: Plan, max_attempts: int, sources: str, results_st
     return manifest
 
 
-def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX_ATTEMPTS) -> TablesSummary:
-    """Write the tables of a plan into a new folder of this machine; `sizes` are by path below `folder`."""
+def _former_stems(manifest: Manifest | None) -> dict[str, str]:
+    """The file name of each output in the tables of a manifest, without its ending."""
+    tables = table_names(manifest) if manifest else {}
+    return {name: table.rpartition("/")[2].removesuffix(".parquet") for table, name in tables.items()}
+
+
+def write_tables(
+    store: Store,
+    plan: Plan,
+    folder: Path,
+    max_attempts: int = MAX_ATTEMPTS,
+    former_stems: Mapping[str, str] = MappingProxyType({}),
+) -> TablesSummary:
+    """Write the tables of a plan into a new folder of this machine; `sizes` and `names` are by path below it.
+
+    former_stems are file names that outputs keep (output_files.py).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = fold(store, plan, max_attempts)
     source = _Source(store, plan, state.generations)
     writer = _Writer(folder, plan)
+    requested = frozenset(plan.request.outputs)
+    others = set(source.left_out)
     for index, outputs in source.tasks():
+        if requested:
+            others.update(name for name, _ in outputs if name not in requested)
+            outputs = [(name, data) for name, data in outputs if name in requested]
         writer.add(index, outputs)
-    writer.close()
+    names = writer.close(former_stems)
     _write_replicates(folder / "replicates.parquet", plan, state, source)
     paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
@@ -223,6 +253,9 @@ def write_tables(store: Store, plan: Plan, folder: Path, max_attempts: int = MAX
         "redo_pending": sum(redo.n_pending for redo in redos),
         "problems": writer.problems,
         "sizes": dict(sorted(sizes.items())),
+        "names": names,
+        "left_out": sorted(others),
+        "missing": sorted(requested - set(names.values())) if source.has_tasks else [],
     }
 
 
@@ -236,13 +269,22 @@ class _Source:
         self._row = np.zeros(plan.absent.size, np.int32)
         self.seconds = np.full(plan.absent.size, np.nan)
         self.peak_bytes = np.zeros(plan.absent.size, np.int64)
-        for file, index, rows, table in winners(store, plan, ["seconds", "peak_bytes"], generations):
+        self.left_out: set[str] = set()  # outputs that tasks returned and that are not stored
+        columns = ["seconds", "peak_bytes", *(["left_out"] if plan.request.outputs else [])]
+        for file, index, rows, table in winners(store, plan, columns, generations):
+            if plan.request.outputs:
+                self.left_out |= list_names(table["left_out"])
             self._part[index], self._row[index] = len(self._names), rows
             self._names.append(file)
             self.seconds[index] = table["seconds"].to_numpy()
             self.peak_bytes[index] = parts.numbers_or_zero(table, "peak_bytes")
         self._group = lru_cache(_CACHED_GROUPS)(self._read_group)
         self._starts = lru_cache(None)(self._read_starts)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether any task is ok."""
+        return bool((self._part >= 0).any())
 
     def tasks(self) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
         """Index and outputs of every ok task, in order. Parts hold neighbours, so few are read twice."""
@@ -293,9 +335,16 @@ class _Writer:
                 file.flush()
             self._bytes = self._tasks = 0
 
-    def close(self) -> None:
-        for file in self._files.values():
+    def close(self, former_stems: Mapping[str, str]) -> dict[str, str]:
+        """Write what is left, name the tables' files, and return the outputs' names by their tables."""
+        stems = choose_stems(dict.fromkeys(name for _, name in self._files), former_stems)
+        names = {}
+        for (kind, name), file in self._files.items():
             file.close()
+            table = f"{kind}/{stems[name]}.parquet"
+            if file.path.exists():
+                file.path.rename(self._folder / table)
+                names[table] = name
         for name, indices in self._no_tables.items():
             if ("model_outputs", name) in self._files:  # their rows are missing there
                 number, replicate = divmod(indices[0], self._replicates)
@@ -304,10 +353,12 @@ class _Writer:
                     f"output {name} of {tasks} {number}/{replicate}: not a table, or a damaged one; other "
                     "tasks return tables"
                 )
+        return names
 
     def _file(self, kind: str, name: str) -> TableFile:
         if (kind, name) not in self._files:
-            path = self._folder / kind / f"{file_name(name)}.parquet"
+            # Which names differ only in case is known at the end.
+            path = self._folder / kind / f".{len(self._files):06}.parquet"
             path.parent.mkdir(exist_ok=True)
             self._files[kind, name] = TableFile(path, self._identity)
         return self._files[kind, name]

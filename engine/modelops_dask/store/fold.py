@@ -13,13 +13,16 @@ that the plan does not have (a request that was narrowed) are counted.
 A part in which a task has a seed that is not its own is foreign: its results are of other parameters. One row
 of each set is checked in a part that bears the mark of this study, every row in a part of mops-helm 0.1.
 
+An ok row that left out an output that the plan asks for does not count: its task is pending again.
+
 Reads only the columns it needs. Does not write, retry or read a clock: parts.py writes, dispatch.py retries.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +41,7 @@ CLEARLY_LESS = 0.8  # of the memory: what is left for a task varies a little wit
 MOST_KINDS = 100  # of failures that are counted each by itself
 _TASK = ("set", "replicate")
 _UNSUCCESSFUL = ("status", "reason", "message", "error_digest")  # columns by which failures are counted
+_NO_OUTPUTS = parts.outputs_digest({})  # of a row whose outputs are all left out
 _UINT64_MAX = np.uint64(2**64 - 1)
 
 
@@ -118,7 +122,10 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
     outside = n_files = 0
     columns = [*_UNSUCCESSFUL, "limit_bytes", "fallback", *Condition._fields]
     generations = read_generations(store, plan)
-    for file_rows in counting_rows(store, plan, generations, study_rows(store, plan, columns, skipped)):
+    partial: list[parts.Rows] = []
+    for file_rows in counting_rows(
+        store, plan, generations, study_rows(store, plan, columns, skipped), partial
+    ):
         rows = file_rows.table
         if task_bytes:
             rows = rows.filter(pc.invert(_had_less_memory(rows, task_bytes)))
@@ -141,6 +148,9 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
             unsuccessful.append(
                 rows.select(_UNSUCCESSFUL).append_column("index", pa.array(index)).filter(~is_ok)
             )
+    for file_rows in partial:
+        index = _index(file_rows.table, plan)
+        repeated.append(index[index >= 0])
     failures, failed_before = _settle(flat_codes, flat_attempts, unsuccessful, plan, max_attempts)
     return State(
         codes=codes,
@@ -172,15 +182,22 @@ def read_generations(store: Store, plan: Plan) -> Generations | None:
 
 
 def counting_rows(
-    store: Store, plan: Plan, generations: Generations | None, scanned: Iterable[parts.Rows]
+    store: Store,
+    plan: Plan,
+    generations: Generations | None,
+    scanned: Iterable[parts.Rows],
+    partial: list[parts.Rows] | None = None,
 ) -> Iterator[parts.Rows]:
     """Yield the rows that count, of some files none; those of tasks that the plan does not have count.
+
+    Rows that left out an output that the plan asks for do not count.
 
     Args:
         store: The store.
         plan: The tasks.
         generations: As read_generations() returned them for this plan.
         scanned: As parts.scan() yields them, with the columns of _TASK.
+        partial: Receives the rows that would count but for what they left out.
 
     Raises:
         Damaged: Rows have a generation, and its redo is missing.
@@ -188,13 +205,17 @@ def counting_rows(
     last_generation = len(generations.redos) if generations else 0
     highest = 0
     for rows in scanned:
-        if generations is None and rows.generations is None:
-            yield rows
-            continue
-        if rows.generations is not None:
-            highest = max(highest, int(rows.generations.max()))
-        mask = counts(rows, plan, generations)
-        yield rows if mask.all() else _select(rows, mask)
+        if generations is not None or rows.generations is not None:
+            if rows.generations is not None:
+                highest = max(highest, int(rows.generations.max()))
+            mask = counts(rows, plan, generations)
+            rows = rows if mask.all() else rows.select(mask)
+        lacking = rows.lacks(plan.request.outputs)
+        if lacking is not None and lacking.any():
+            if partial is not None:
+                partial.append(rows.select(lacking))
+            rows = rows.select(~lacking)
+        yield rows
     if highest > last_generation:  # of a redo that began after this one had looked
         expect_redo(store, highest)
 
@@ -204,17 +225,6 @@ def counts(rows: parts.Rows, plan: Plan, generations: Generations | None) -> np.
     if generations:
         return generations.count(_index(rows.table, plan), rows.generations)
     return np.ones(len(rows.order), bool) if rows.generations is None else rows.generations == 0
-
-
-def _select(rows: parts.Rows, mask: np.ndarray) -> parts.Rows:
-    """The rows that a mask, bool (n,), selects; `parts` stay, though rows of them may be missing."""
-    return replace(
-        rows,
-        row_numbers=rows.row_numbers[mask],
-        order=rows.order[mask],
-        table=rows.table.filter(pa.array(mask)),
-        generations=None if rows.generations is None else rows.generations[mask],
-    )
 
 
 def study_rows(
@@ -233,7 +243,7 @@ def study_rows(
         is_valid = np.repeat([number not in problems for number in range(len(counts))], counts)
         valid_parts = tuple(part for number, part in enumerate(rows.parts) if number not in problems)
         if is_valid.any():
-            yield replace(_select(rows, is_valid), parts=valid_parts)
+            yield replace(rows.select(is_valid), parts=valid_parts)
 
 
 def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
@@ -366,20 +376,42 @@ def _by_reason(index: np.ndarray, rows: pa.Table, codes: np.ndarray, plan: Plan)
 def _conflicts(
     store: Store, plan: Plan, generations: Generations | None, repeated: np.ndarray
 ) -> list[tuple[int, int]]:
-    """Find tasks with several ok rows whose outputs differ. This second pass is seldom needed."""
+    """Find tasks with several ok rows whose outputs differ. This second pass is seldom needed.
+
+    Rows that left outputs out are compared with the others output by output, by what is on record of each.
+    """
     if not len(repeated):
         return []
-    digest_by_task: dict[int, bytes] = {}
+    first_rows: dict[int, dict[str, Any]] = {}
     conflicting: set[int] = set()
-    for part in counting_rows(store, plan, generations, study_rows(store, plan, ["status", "digest"])):
+    columns = ["status", "digest", "output_digests"]
+    partial: list[parts.Rows] = []
+    counting = counting_rows(store, plan, generations, study_rows(store, plan, columns), partial)
+    for part in chain(counting, partial):  # in this order: `partial` is filled by the other
         rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
+        if part.left_out is not None:
+            rows = rows.append_column("left_out", part.left_out)
         rows = rows.filter(
             pc.and_(pc.is_in(rows["index"], pa.array(repeated)), pc.equal(rows["status"], "ok"))
         )
-        for task, digest in zip(rows["index"].to_pylist(), rows["digest"].to_pylist(), strict=True):
-            if digest_by_task.setdefault(task, digest) != digest:
-                conflicting.add(task)
+        for row in rows.to_pylist():
+            first = first_rows.setdefault(row["index"], row)
+            if first is not row and not _is_same_result(first, row):
+                conflicting.add(row["index"])
     return [divmod(task, plan.replicates) for task in sorted(conflicting)]
+
+
+def _is_same_result(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two ok rows have the same outputs, those that they left out among them."""
+    if not row.get("left_out") and not other.get("left_out"):
+        return bool(row["digest"] == other["digest"])
+    return _digests_of_all(row) == _digests_of_all(other)
+
+
+def _digests_of_all(row: dict[str, Any]) -> set[bytes]:
+    """The digests of all outputs that a task returned; one of an output is that of its name too."""
+    stored = dict(row["output_digests"] or ()).values() or {row["digest"]} - {_NO_OUTPUTS}
+    return {*stored, *dict(row.get("left_out") or ()).values()}
 
 
 class Winner(NamedTuple):

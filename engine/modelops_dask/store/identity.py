@@ -84,13 +84,18 @@ class StudyIdentity:
     program: str = ""
     accepted: tuple[str, ...] = field(default=(), compare=False)  # digests
 
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """The digests of all bundles whose results count, that of study.json first."""
+        return self.bundle, *self.accepted
+
     def refusal(self, mark: PartMark | None) -> str:
         """The reason why a part with this mark, or with none, does not count; "" when it does."""
         if mark is None:
             return "" if self.upgraded else "it does not say which study it belongs to"
         if mark.study != self.uuid:
             return "it belongs to another study"
-        if mark.bundle not in (self.bundle, *self.accepted):
+        if mark.bundle not in self.bundles:
             return f"it was made by bundle {mark.bundle}, which this store has not accepted"
         return ""
 
@@ -188,7 +193,7 @@ def upgrade(store: Store, study: StudyIdentity, number: int = FORMAT) -> StudyId
 
 
 def accept(store: Store, digest: str, differences: Sequence[str]) -> None:
-    """Note that results of a further bundle count, with the files in which it differs from the first.
+    """Note that results of a further bundle count, with the files in which it differs from one before.
 
     Args:
         store: The store.

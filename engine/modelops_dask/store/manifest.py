@@ -17,5 +17,9 @@ class Manifest(TypedDict, total=False):
     problems: list[str]
     files: list[str]
     sizes: dict[str, int]
+    names: dict[str, str]  # table, below results/ -> the output in it, as the model calls it
+    outputs: list[str]  # the only ones that the study stores; []: all
+    left_out: list[str]  # outputs that tasks returned and the study does not store
+    missing: list[str]  # outputs that the study names, and that no task returned
     stamp: str  # of an object store: the folder of results/ that holds the tables
     replaced: list[str]  # files of the manifest before

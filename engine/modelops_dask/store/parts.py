@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
@@ -45,6 +45,7 @@ from modelops_dask.errors import MopsError
 from modelops_dask.store.failures import error_digest, telling_lines
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import PartMark, StudyIdentity, study_of
+from modelops_dask.store.left_out import find_lacking
 
 FOLDER = "parts"
 OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
@@ -54,12 +55,14 @@ HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order
 HELD_METADATA = b"modelops_dask.parts_metadata"  # and their own metadata: {"distinct": [...], "of": [index]}
 MARK = "modelops_dask.part"  # in a part's own metadata: a PartMark as a JSON object
 GENERATION = "modelops_dask.generation"  # the highest of its rows, in a part that has rows above 0
+LEFT_OUT = "modelops_dask.left_out"  # in a part that has rows with left_out; its value is 1
 ROW_GROUP = 4096  # rows; compaction reads a row group at a time
 _READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
 _IN_A_ROW = 16  # small files that a reader reads: to hand over each by itself takes as long as reading it
 LARGE = 16 << 20  # bytes of a part
 _REQUESTS = 16  # at once to an object store, where each takes its time
 OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
+DIGESTS = pa.map_(pa.string(), pa.binary(16))
 SCHEMA = pa.schema(
     [
         ("set", pa.uint32()),
@@ -78,7 +81,7 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("ended", pa.float64()),
         ("digest", pa.binary(16)),
-        ("output_digests", pa.map_(pa.string(), pa.binary(16))),  # of each; null where there is only one
+        ("output_digests", DIGESTS),  # of each; null where there is only one
         ("runner", pa.string()),  # short id of the process that ran the task
         ("runner_task", pa.uint32()),  # the task's number in that process's life, from 1
         ("generation", pa.uint32()),  # of rows of one task the highest counts; null is 0
@@ -90,6 +93,7 @@ SCHEMA = pa.schema(
         ("error_digest", pa.uint64()),  # of failures that count by store/failures.py, else null
         ("resumed", pa.bool_()),  # from a checkpoint
         ("origin", pa.string()),  # the store that the row was copied from
+        ("left_out", DIGESTS),  # of outputs that the model returned and the study does not store; null: none
         ("outputs", OUTPUTS),
     ],
     metadata={"modelops_dask": "part 1"},
@@ -114,7 +118,7 @@ class Attempt(NamedTuple):
     `threads` is the BLAS thread count and `environment` a digest of the packages, for both change a result's
     bytes. 0 bytes: not known, or no limit. `ended` is when, in seconds since the epoch by the writer's clock,
     0 for when it is written: for people, nothing is decided by it. `generation` is that of the last redo of
-    the task (generations.py).
+    the task (generations.py). `left_out` has the digests of outputs that were returned and are not stored.
     """
 
     set: int
@@ -138,6 +142,7 @@ class Attempt(NamedTuple):
     preset: str = ""
     ended: float = 0.0
     generation: int = 0
+    left_out: Mapping[str, bytes] = MappingProxyType({})
 
 
 def write(store: Store, attempts: Sequence[Attempt], mark: PartMark | None = None) -> str:
@@ -183,6 +188,7 @@ class Encoder:
             self._schema = SCHEMA.with_metadata({**(SCHEMA.metadata or {}), MARK.encode(): text.encode()})
         self._writer = pq.ParquetWriter(self._sink, self._schema, **writer_options(self._schema))
         self._generation = 0
+        self._has_left_out = False
 
     def add(self, attempts: Columns) -> None:
         """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
@@ -202,6 +208,13 @@ class Encoder:
             values |= _describe_failures(attempts)
         if any(attempts["generation"]):
             self._generation = max(self._generation, *attempts["generation"])
+        has_left_out = any(attempts["left_out"])
+        values["left_out"] = (
+            [sorted(digests.items()) or None for digests in attempts["left_out"]]
+            if has_left_out
+            else [None] * len(ended)
+        )
+        self._has_left_out |= has_left_out
         constants = {"engine": __version__, "reseeded": self._reseeded}
         arrays = [
             _column(values[field.name], field.type)
@@ -215,6 +228,8 @@ class Encoder:
         """The whole part; nothing can be added any more."""
         if self._generation:
             self._writer.add_key_value_metadata({GENERATION: str(self._generation)})
+        if self._has_left_out:
+            self._writer.add_key_value_metadata({LEFT_OUT: "1"})
         self._writer.close()
         part = self._sink.getvalue()
         if part.size >= LARGE:
@@ -391,6 +406,11 @@ class PartEntry(NamedTuple):
         """Whether rows may have a generation above 0, so that the column must be read."""
         return GENERATION in self.metadata
 
+    @property
+    def has_left_out(self) -> bool:
+        """Whether rows may have outputs that are not stored, so that the column must be read."""
+        return LEFT_OUT in self.metadata
+
 
 @lru_cache(maxsize=64)  # the parts of a study have one or two
 def _mark(text: str | None) -> PartMark | None:
@@ -437,6 +457,7 @@ class Rows:
 
     `order`, uint64 (n,), follows from the name of each row's part and so does not change when it is merged.
     `parts` are those that have rows here, in their order. `generations` are int (n,); None: all are 0.
+    `left_out` is that column, of n rows; None: nothing is left out.
     """
 
     file: str
@@ -445,6 +466,27 @@ class Rows:
     table: pa.Table
     parts: tuple[PartEntry, ...]
     generations: np.ndarray | None = None
+    left_out: pa.ChunkedArray | None = None
+
+    def select(self, mask: np.ndarray) -> "Rows":
+        """The rows that a mask, bool (n,), selects; `parts` stay, though rows of them may be missing."""
+        chosen = pa.array(mask)
+        return replace(
+            self,
+            row_numbers=self.row_numbers[mask],
+            order=self.order[mask],
+            table=self.table.filter(chosen),
+            generations=None if self.generations is None else self.generations[mask],
+            left_out=None if self.left_out is None else self.left_out.filter(chosen),
+        )
+
+    def lacks(self, outputs: Collection[str]) -> np.ndarray | None:
+        """Which rows left out an output that is asked for, bool (n,); None: none of them.
+
+        Args:
+            outputs: The outputs that are asked for; () for all.
+        """
+        return None if self.left_out is None else find_lacking(self.left_out, outputs)
 
 
 def scan(
@@ -477,21 +519,31 @@ def scan(
             elif isinstance(content, NotAPart):
                 skipped[name] = content.reason
             else:
-                yield from _new_rows(name, *content, part_names, study, skipped)
+                yield from _new_rows(name, content, part_names, study, skipped)
 
 
-def _read(
-    store: Store, name: str, columns: Sequence[str]
-) -> tuple[list[PartEntry], pa.Table, np.ndarray | None] | NotAPart | None:
-    """Read the parts in a file of parts/, some of its columns, and the generation of each row, None where all
-    are 0. None when the file is gone.
+class _FileContent(NamedTuple):
+    """The parts in a file of parts/, some of its columns, and of each row the generation and what it left
+    out; None where no part has such rows.
     """
+
+    parts: list[PartEntry]
+    table: pa.Table
+    generations: np.ndarray | None = None
+    left_out: pa.ChunkedArray | None = None
+
+
+def _read(store: Store, name: str, columns: Sequence[str]) -> _FileContent | NotAPart | None:
+    """Read a file of parts/; None when it is gone."""
     try:
         with open_part_file(store, name) as file:
-            entries, table = list_parts(file, name), read_columns(file, columns)
-            if not any(part.has_generations for part in entries):
-                return entries, table, None
-            return entries, table, numbers_or_zero(read_columns(file, ["generation"]), "generation")
+            content = _FileContent(list_parts(file, name), read_columns(file, columns))
+            if any(part.has_generations for part in content.parts):
+                numbers = numbers_or_zero(read_columns(file, ["generation"]), "generation")
+                content = content._replace(generations=numbers)
+            if any(part.has_left_out for part in content.parts):
+                content = content._replace(left_out=read_columns(file, ["left_out"])["left_out"])
+            return content
     except FileNotFoundError:
         return None
     except NotAPart as error:
@@ -500,14 +552,13 @@ def _read(
 
 def _new_rows(
     name: str,
-    parts: list[PartEntry],
-    table: pa.Table,
-    generations: np.ndarray | None,
+    content: _FileContent,
     part_names: set[str],
     study: StudyIdentity | None,
     skipped: dict[str, str],
 ) -> Iterator[Rows]:
     """The rows of parts that belong to the study and are not among `part_names`, to which they are added."""
+    parts, table, generations, left_out = content
     is_new = []
     for part in parts:
         refusal = study.refusal(part.mark) if study else ""
@@ -528,6 +579,7 @@ def _new_rows(
             table=table if len(row_numbers) == len(table) else table.take(row_numbers),
             parts=new_parts,
             generations=None if generations is None else generations[row_numbers],
+            left_out=None if left_out is None else left_out.take(pa.array(row_numbers)),
         )
 
 

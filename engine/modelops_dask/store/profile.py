@@ -117,9 +117,19 @@ def find(store: Store, bundle: str, entrypoint: str) -> Profile | None:
         stores += [Store(str(path.parent)) for path in neighbour_paths]
     for candidate in stores:
         profile = load(candidate)
-        if profile and (profile.bundle, profile.entrypoint) == (bundle, entrypoint):
+        if profile and profile.entrypoint == entrypoint and _is_of(candidate, profile, bundle):
             return profile
     return None
+
+
+def _is_of(store: Store, profile: Profile, bundle: str) -> bool:
+    """Whether a store's profile is that of a bundle, or of one that counts as the same."""
+    if profile.bundle == bundle:
+        return True
+    try:
+        return bundle in read_study(store).bundles
+    except (OSError, MopsError):
+        return False
 
 
 def load(store: Store) -> Profile | None:

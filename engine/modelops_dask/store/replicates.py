@@ -9,7 +9,7 @@ Does not decide what a study makes of it: study/summary.py does.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Protocol
@@ -110,7 +110,7 @@ def compare_replicates(
         ignored: Outputs that vary for reasons of their own, such as time stamps.
         until_varied: End at the first output that varies; nearly always that is the first pair of rows.
     """
-    comparison = _Comparison(store, frozenset(ignored))
+    comparison = _Comparison(store, frozenset(ignored), frozenset(plan.request.outputs))
     for row in _ok_rows(store, plan, generations):
         comparison.add(row)
         if until_varied and comparison.has_varied:
@@ -149,8 +149,9 @@ def _ok_rows(store: Store, plan: Plan, generations: Generations | None) -> Itera
 class _Comparison:
     """What is known so far: of each set the first row, and which outputs were seen to vary."""
 
-    def __init__(self, store: Store, ignored: frozenset[str]) -> None:
-        self._ignored = ignored
+    def __init__(self, store: Store, ignored: frozenset[str], requested: frozenset[str]) -> None:
+        """`requested` are the only outputs that are compared; empty: all."""
+        self._ignored, self._requested = ignored, requested
         self._first: dict[int, _Row] = {}
         self._seeds: dict[int, set[int]] = {}
         self._varied: dict[int, set[str]] = {}  # set -> outputs
@@ -177,7 +178,7 @@ class _Comparison:
     def variations(self) -> dict[str, OutputVariation]:
         sets = {number: len(seeds) for number, seeds in self._seeds.items() if len(seeds) > 1}
         for number in list(sets)[:1]:
-            self._names |= self._outputs(self._first[number]).keys() - self._ignored
+            self._names |= self._compared(self._outputs(self._first[number]))
         return {
             name: OutputVariation(
                 n_sets=len(sets),
@@ -196,9 +197,13 @@ class _Comparison:
             digests, others = first.output_digests, other.output_digests
         else:
             digests, others = self._outputs(first), self._outputs(other)
-        names = (digests.keys() | others.keys()) - self._ignored
+        names = self._compared(digests) | self._compared(others)
         self._names |= names
         return {name for name in names if digests.get(name) != others.get(name)}
+
+    def _compared(self, names: Iterable[str]) -> set[str]:
+        compared = set(names) - self._ignored
+        return compared & self._requested if self._requested else compared
 
     def _differs(self, first: _Row, other: _Row, name: str) -> bool:
         """Whether an output differs by more than the seeds and replicates of its tasks."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelops_dask.errors import BadInput
-from modelops_dask.plan.plan import Plan, Request, keys
+from modelops_dask.plan.plan import Plan, keys
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
@@ -51,13 +51,7 @@ def plan_of(store: Store, spec: Spec | None = None) -> Plan:
             f"{spec.entrypoint}. Name a study file that was run there."
         )
     table = read_sets(store)
-    request = Request(
-        replicates=spec.replicates,
-        sets=ranges(_numbers(store, spec, table)),
-        deterministic=spec.deterministic,
-        volatile=spec.volatile,
-    )
-    return Plan(study.entrypoint, table, request)
+    return Plan(study.entrypoint, table, spec.request(ranges(_numbers(store, spec, table))))
 
 
 def numbers_in_spec(store: Store, spec: Spec, sets: Collection[int]) -> dict[int, int]:
@@ -76,6 +70,7 @@ def _numbers(store: Store, spec: Spec, table: pa.Table) -> np.ndarray:
 
 
 def is_last(store: Store, plan: Plan) -> bool:
-    """Whether the store's last request asks for the tasks of this plan. NoStudy, Damaged."""
-    last = last_request(store)
-    return (last.replicates, last.sets) == (plan.request.replicates, plan.request.sets)
+    """Whether the store's last request asks for the tasks and outputs of this plan. NoStudy, Damaged."""
+    last, request = last_request(store), plan.request
+    same_outputs = set(last.outputs) == set(request.outputs)
+    return same_outputs and (last.replicates, last.sets) == (request.replicates, request.sets)

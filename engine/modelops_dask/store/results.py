@@ -9,7 +9,7 @@ older than what the store holds, and which always has the tables of the last req
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,27 +21,62 @@ import pyarrow.parquet as pq
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
-from modelops_dask.store.compact import FOLDER, current_manifest, output_name, pieces, tables_folder
+from modelops_dask.store.compact import FOLDER, current_manifest, pieces, read_manifest, table_names
 from modelops_dask.store.files import Store
 from modelops_dask.store.requests import is_last, plan_of
 
 REPLICATES = "replicates"
+SHOWN_NAMES = 10  # of outputs, in a message
 
 
 class NoOutput(BadInput):
     """The study has no output of that name, or several and none was named."""
 
-    def __init__(self, location: str, name: str | None, names: list[str]) -> None:
-        self.location, self.name, self.names = location, name, names
-        super().__init__(location, name, names)
+    def __init__(
+        self, location: str, name: str | None, names: list[str], left_out: Collection[str] = ()
+    ) -> None:
+        self.location, self.name, self.names, self.left_out = location, name, names, left_out
+        super().__init__(location, name, names, left_out)
 
     def __str__(self) -> str:
         name_list = ", ".join(self.names)
         if self.name is None:
             return f"{self.location} has {len(self.names)} outputs; name one of {name_list}"
+        if self.name in self.left_out:
+            return (
+                f"{self.location} does not store output {self.name}: the study file names others under "
+                "`outputs`. Add it there and run the study again: its tasks are then run again"
+            )
         near = get_close_matches(self.name, self.names, 1)
         hint = f"did you mean {near[0]}?" if near else f"it has {name_list}"
         return f"{self.location} has no output {self.name}; {hint}"
+
+
+def describe_missing(missing: Collection[str], returned: Collection[str], tasks: str) -> str:
+    """Say that outputs which the study file names were not returned by these tasks; "" when none is missing.
+
+    `returned` has the names of outputs that tasks did return.
+    """
+    lines = []
+    for name in missing:
+        near = get_close_matches(name, sorted(returned), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        lines.append(f"{tasks} returned an output {name!r}, which the study file names under `outputs`{hint}")
+    if lines:
+        shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in sorted(returned)[:SHOWN_NAMES]]
+        n_hidden = len(returned) - len(shown)
+        remainder = f" and {n_hidden:,} more" if n_hidden else ""
+        lines.append(f"Returned were: {', '.join(map(repr, shown)) or 'none'}{remainder}")
+    return "\n".join(lines)
+
+
+def find_missing_outputs(store: Store, plan: Plan) -> str:
+    """Say which outputs that the study file names are in no table of results/; "" when all are there."""
+    manifest = read_manifest(store) if plan.request.outputs and is_last(store, plan) else None
+    if manifest is None or set(manifest.get("outputs", ())) != set(plan.request.outputs):
+        return ""
+    returned = {*table_names(manifest).values(), *manifest.get("left_out", ())}
+    return describe_missing(manifest.get("missing", ()), returned, "No task")
 
 
 @dataclass(frozen=True)
@@ -95,6 +130,13 @@ class Tables:
     outputs: dict[str, Output]
     tasks: dict[str, int]
     redo_pending: int = 0  # pending tasks that are to be run again; their older results are left out
+    left_out: tuple[str, ...] = ()  # outputs that tasks returned and the study does not store
+    missing: tuple[str, ...] = ()  # outputs that the study names, and that no task returned
+
+    @property
+    def missing_note(self) -> str:
+        """Which outputs that the study file names are not there, in words; "" when all are."""
+        return describe_missing(self.missing, {*self.outputs, *self.left_out} - {REPLICATES}, "No task")
 
     def output(self, name: str | None = None) -> Output:
         """One output; the name may be left out when the model has only one. NoOutput."""
@@ -104,7 +146,7 @@ class Tables:
                 raise NoOutput(self.store, None, names)
             name = names[0]
         if name not in self.outputs:
-            raise NoOutput(self.store, name, list(self.outputs))
+            raise NoOutput(self.store, name, list(self.outputs), self.left_out)
         return self.outputs[name]
 
 
@@ -142,18 +184,19 @@ def output(store: str | Path | Store, name: str | None = None) -> Output:
 def _build_tables(store: Store, plan: Plan, results_store: Store) -> Tables:
     """Build the tables of a plan as results/ of the store itself, or of a folder for an earlier request."""
     manifest = current_manifest(store, plan, results_store=results_store)
-    stamp = tables_folder(manifest).removeprefix(FOLDER).lstrip("/")
+    names = table_names(manifest)
     tables: dict[str, Output] = {}
-    for name, parts in pieces(manifest).items():  # model_outputs/, raw/, replicates
-        kind, _, file = name.removeprefix(f"{stamp}/").removesuffix(".parquet").rpartition("/")
-        table = Output(results_store, results_store.location(f"{FOLDER}/{name}"), tuple(parts))
-        tables.setdefault(output_name(file) if kind else REPLICATES, table)
+    for table, parts in pieces(manifest).items():  # model_outputs/, raw/, replicates
+        output = Output(results_store, results_store.location(f"{FOLDER}/{table}"), tuple(parts))
+        tables.setdefault(names.get(table, REPLICATES), output)
     return Tables(
         store=store.location(),
         last=results_store is store,
         outputs=tables,
         tasks=manifest.get("tasks", {}),
         redo_pending=manifest.get("redo_pending", 0),
+        left_out=tuple(manifest.get("left_out", ())),
+        missing=tuple(manifest.get("missing", ())),
     )
 
 

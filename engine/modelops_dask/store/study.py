@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelops_dask.errors import BadInput
+from modelops_dask.plan.duration import parse_duration
 from modelops_dask.plan.plan import SETS_SCHEMA, Plan, Request, keys
 from modelops_dask.plan.program import describe_difference
 from modelops_dask.plan.spec import Spec
@@ -62,7 +63,10 @@ class OtherStudy(BadInput):
         if self.changes:
             remainder = f" and {len(self.changes) - 10:,} more" if len(self.changes) > 10 else ""
             text += f"\nSince then: {', '.join(self.changes[:10])}{remainder}. "
-            text += "What the model does not read can be named in .modelopsignore, and then does not count."
+            text += (
+                "What the model does not read can be named in .modelopsignore: then it does not count, and "
+                "the same command goes on."
+            )
         return text
 
 
@@ -96,13 +100,7 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
                 "which mops-helm 0.1 refuses to read; nothing else in it has changed"
             )
     table, numbers = _add_sets(store, spec.table)
-    request = Request(
-        replicates=spec.replicates,
-        sets=ranges(numbers.to_numpy()),
-        resources=tuple(sorted(spec.resources.items())),
-        deterministic=spec.deterministic,
-        volatile=spec.volatile,
-    )
+    request = spec.request(ranges(numbers.to_numpy()))
     spec_json = encode_json({"spec": spec.source, "replicates": request.replicates, "sets": request.sets})
     try:
         changed = store.read("spec.json") != spec_json
@@ -116,7 +114,7 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
 def check_same(store: Store, bundle_digest: str, spec: Spec) -> StudyIdentity:
     """Read the study of a store; OtherStudy when it belongs to another bundle or entrypoint, NoStudy."""
     study = read_study(store)
-    if bundle_digest not in (study.bundle, *study.accepted):
+    if bundle_digest not in study.bundles:
         raise OtherStudy(store.location(), "bundle", study.bundle, bundle_digest)
     if spec.program != study.program:
         raise OtherStudy(store.location(), "command", *describe_difference(study.program, spec.program))
@@ -152,9 +150,17 @@ def last_request(store: Store) -> Request:
             sets=sets,
             deterministic=source.get("deterministic") is True,
             volatile=tuple(map(str, source.get("volatile", ()))),
+            outputs=_stored_outputs(source),
+            timeout_seconds=parse_duration(source["timeout"]) if source.get("timeout") is not None else 0,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(store.location("spec.json"), str(error)) from error
+
+
+def _stored_outputs(source: dict[str, Any]) -> tuple[str, ...]:
+    """The outputs that a study file stores, () for all; a mapping declares the files of a program."""
+    outputs = source.get("outputs")
+    return tuple(dict.fromkeys(map(str, outputs))) if isinstance(outputs, list) else ()
 
 
 def read_sets(store: Store) -> pa.Table:

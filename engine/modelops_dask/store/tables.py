@@ -115,7 +115,7 @@ class TableFile:
     """
 
     def __init__(self, path: Path, identity: Identity) -> None:
-        self._path, self._identity = path, identity
+        self.path, self._identity = path, identity
         self._schema: pa.Schema | None = None  # of the model's columns, promoted as tables come
         self._pieces: list[Path] = []
         self._writer: pq.ParquetWriter | None = None  # of the last piece, while it is open
@@ -146,8 +146,8 @@ class TableFile:
             table = table.append_column(rows.schema.field(name), rows[name])
         self._indices, self._tables = [], []
         if self._writer is None:
-            self._path.mkdir(exist_ok=True)
-            self._pieces.append(self._path / f"part-{len(self._pieces):05}.parquet")
+            self.path.mkdir(exist_ok=True)
+            self._pieces.append(self.path / f"part-{len(self._pieces):05}.parquet")
             self._writer = _writer(self._pieces[-1], table.schema)
         self._writer.write_table(table)
         if self._pieces[-1].stat().st_size >= PIECE_BYTES:
@@ -158,9 +158,9 @@ class TableFile:
         self.flush()
         self._end_piece()
         if len(self._pieces) == 1:
-            single_piece = self._pieces[0].rename(self._path.with_suffix(".alone"))
-            self._path.rmdir()
-            single_piece.rename(self._path)
+            single_piece = self._pieces[0].rename(self.path.with_suffix(".alone"))
+            self.path.rmdir()
+            single_piece.rename(self.path)
 
     def _end_piece(self) -> None:
         if self._writer is not None:

@@ -36,12 +36,14 @@ def verify(
     *,
     deterministic: bool = False,
     volatile: Collection[str] = (),
+    outputs: Collection[str] = (),
 ) -> Report:
     """Check a store, a folder or URL. BadInput when there is no study at all.
 
     `rerunner` runs `sample` ok tasks again, whose outputs are compared (verify_sample.py).
     `request` is whose tasks to check, else the last one's; results/ is checked only if it is kept for these.
-    deterministic and volatile are what the study file of that request states; the last one's are read.
+    deterministic, volatile and outputs are what the study file of that request states; the last one's are
+    read.
     """
     reader, report = StoreReader(store), Report(store)
     if "study.json" not in reader.names(""):
@@ -51,7 +53,9 @@ def verify(
     if tasks is None:
         return report
     if request:
+        report.tables &= frozenset(outputs) == tasks.outputs
         tasks.deterministic, tasks.volatile = deterministic, frozenset(volatile)
+        tasks.outputs = frozenset(outputs)
     redos = read_redos(reader, tasks, membership.format, report)
     ledger = read_parts(reader, tasks, membership, redos, report)
     states = Counter({"ok": 0, "failed": 0, "poisoned": 0, "pending": 0})

@@ -26,7 +26,16 @@ AFFECTED = (
     "isolated_fork",
     "isolated_warm",
 )  # in 0.1 tasks could change others
-OPTIONAL = ("executor", "engine", "generation", "reason", "error", "error_digest")
+OPTIONAL = (
+    "executor",
+    "engine",
+    "generation",
+    "reason",
+    "error",
+    "error_digest",
+    "output_digests",
+    "left_out",
+)
 TYPES = {  # how the names of the types begin
     "set": "uint32",
     "replicate": "uint32",
@@ -50,7 +59,7 @@ class StoredAttempts:
     generation: np.ndarray  # of the rows that the others are of; at first of the last redo
     n_redos: int = 0
     files: list[str] = field(default_factory=list)
-    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)  # of all that a task returned
     conflicts: set[tuple[int, int]] = field(default_factory=set)
     errors: set[tuple[int, int, int, int]] = field(default_factory=set)  # set, replicate, generation, digest
 
@@ -236,7 +245,8 @@ def _count_row(
     if status not in STATUSES:
         report.add("STATUS", path, f"says {status!r} of task {task}: {advice}")
         return
-    if status == "ok" and row["digest"] != outputs_digest(dict(row["outputs"] or [])):
+    outputs = dict(row["outputs"] or [])
+    if status == "ok" and not _has_own_digests(row, outputs):
         report.add("DIGEST", path, f"has other outputs of task {task} than its digest says: {advice}")
     if status == "ok":
         _check_tables(row["outputs"] or [], task, path, report)
@@ -254,6 +264,12 @@ def _count_row(
         return  # of results that were replaced
     if generation > ledger.generation[number, replicate]:
         _forget(ledger, number, replicate, generation)
+    if status == "ok":
+        returned = _digest_of_all(outputs, dict(row.get("left_out") or []))
+        if ledger.digests.setdefault((number, replicate), returned) != returned:
+            ledger.conflicts.add((number, replicate))
+        if any(map(tasks.stores, dict(row.get("left_out") or []))):
+            return  # it left out what is asked for, and does not count
     ledger.attempts[number, replicate] += 1
     ledger.poisoned[number, replicate] |= status == "poisoned"
     if status != "ok":
@@ -264,8 +280,6 @@ def _count_row(
         return
     if row.get("engine") is None and row.get("executor") in AFFECTED:
         report.affected[row["executor"]] += 1
-    if ledger.digests.setdefault((number, replicate), row["digest"]) != row["digest"]:
-        ledger.conflicts.add((number, replicate))
     if ledger.place[number, replicate, 0] < 0:
         ledger.place[number, replicate] = place
 
@@ -290,6 +304,20 @@ def _forget(ledger: StoredAttempts, number: int, replicate: int, generation: int
     ledger.place[task] = -1
     ledger.digests.pop(task, None)
     ledger.conflicts.discard(task)
+
+
+def _has_own_digests(row: dict[str, Any], outputs: dict[str, bytes]) -> bool:
+    """Whether the digests in an ok row, of all outputs and of each, are those of its outputs."""
+    each = row.get("output_digests")
+    return row["digest"] == outputs_digest(outputs) and (
+        each is None or dict(each) == {name: outputs_digest({name: data}) for name, data in outputs.items()}
+    )
+
+
+def _digest_of_all(outputs: dict[str, bytes], left_out: dict[str, bytes]) -> bytes:
+    """A digest of all that a task returned: of the digests of its outputs, those that are not stored too."""
+    digests = {outputs_digest({name: data}) for name, data in outputs.items()} | set(left_out.values())
+    return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).digest()
 
 
 def failure_digest(reason: str, error: str) -> int:

@@ -8,7 +8,7 @@ its task's own seed and replicate, as a column or in JSON.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,7 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
 
     A study that is stated to be deterministic is warned of when it is not.
     """
-    sets_by_output = _Comparison(reader, ledger, tasks.volatile).compare(tasks)
+    sets_by_output = _Comparison(reader, ledger, tasks).compare(tasks)
     constant = {
         name: {number: seeds for number, seeds in sets.seeds.items() if number not in sets.varying}
         for name, sets in sets_by_output.items()
@@ -90,8 +90,8 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
 class _Comparison:
     """Compares each ok task of a set with the first one."""
 
-    def __init__(self, reader: StoreReader, ledger: StoredAttempts, volatile: frozenset[str]) -> None:
-        self._reader, self._ledger, self._volatile = reader, ledger, volatile
+    def __init__(self, reader: StoreReader, ledger: StoredAttempts, tasks: Tasks) -> None:
+        self._reader, self._ledger, self._tasks = reader, ledger, tasks
         self._proven: set[str] = set()  # outputs that were seen to vary by more than seeds and replicates
         self._file: tuple[int, pq.ParquetFile] | None = None
         self._group: tuple[tuple[int, int], pa.Table] | None = None
@@ -116,7 +116,7 @@ class _Comparison:
             }
         compared = {number: len(seen) for number, seen in seeds.items() if len(seen) > 1}
         if compared and not names:
-            names |= self._read(first[min(compared)]).keys() - self._volatile
+            names |= self._compared(self._read(first[min(compared)]))
         return {
             name: _Sets(dict(compared), {n for n, of_set in varying.items() if name in of_set})
             for name in sorted(names)
@@ -153,9 +153,12 @@ class _Comparison:
             contents, others = self._read(one), self._read(other)
         else:
             contents, others = one.output_digests, other.output_digests
-        all_names = (contents.keys() | others.keys()) - self._volatile
+        all_names = self._compared(contents) | self._compared(others)
         names |= all_names
         return {name for name in all_names if contents.get(name) != others.get(name)}
+
+    def _compared(self, names: Iterable[str]) -> set[str]:
+        return {name for name in names if self._tasks.stores(name)} - self._tasks.volatile
 
     def _differs(self, one: _Row, other: _Row, name: str) -> bool:
         """Whether an output differs by more than what the tasks are."""

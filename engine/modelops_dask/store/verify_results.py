@@ -36,7 +36,8 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
         manifest = json.loads(reader.read("results/manifest.json"))
         counts, manifest_names = manifest["tasks"], set(manifest["files"])
         stamp = f"{manifest['stamp']}/" if manifest.get("stamp") else ""
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        names = {str(table): str(output) for table, output in manifest.get("names", {}).items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         report.add("RESULTS", "results/manifest.json", f"is missing or damaged: {REBUILD}")
         return
     if counts != report.tasks:
@@ -47,7 +48,7 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
     for name in sorted(table_names ^ manifest_names):
         message = "is not listed in the manifest" if name in table_names else "is missing"
         report.add("RESULTS", f"results/{name}", f"{message}: {REBUILD}")
-    source = _Outputs(reader, ledger)
+    source = _Outputs(reader, ledger, tasks)
     identity_columns = IDENTITY | {f"param_{key}" for text in tasks.params for key in json.loads(text)}
     returned: Counter[str] = Counter()
     replicates = 0
@@ -57,7 +58,7 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
             if table.startswith("replicates"):
                 replicates += _check_replicates(reader, name, tasks, ledger)
             else:
-                kind, output = _kind(table)
+                kind, output = _kind(table, stamp, names)
                 returned[output] += _check_output(
                     reader, name, kind, output, tasks, ledger, source, identity_columns
                 )
@@ -91,18 +92,21 @@ def _below(reader: StoreReader, folder: str, inside: str = "") -> Iterator[str]:
             yield path
 
 
-def _kind(name: str) -> tuple[str, str]:
-    """model_outputs/NAME.parquet, or model_outputs/NAME.parquet/part-00000.parquet -> its kind and output."""
+def _kind(name: str, stamp: str, names: dict[str, str]) -> tuple[str, str]:
+    """model_outputs/NAME.parquet, or model_outputs/NAME.parquet/part-00000.parquet -> its kind and output.
+
+    Tables that the manifest does not name, of earlier versions, are named by their output, quoted.
+    """
     kind, file, *_ = name.split("/")
     stem = file.removesuffix(".parquet")
-    return kind, "" if stem == "%" else unquote(stem)
+    return kind, names.get(f"{stamp}{kind}/{file}", "" if stem == "%" else unquote(stem))
 
 
 class _Outputs:
-    """What tasks returned, from their parts; a few row groups are kept, for neighbours lie together."""
+    """What tasks returned and the study stores, from their parts; a few row groups are kept."""
 
-    def __init__(self, reader: StoreReader, ledger: StoredAttempts) -> None:
-        self._ledger = ledger
+    def __init__(self, reader: StoreReader, ledger: StoredAttempts, tasks: Tasks) -> None:
+        self._ledger, self._tasks = ledger, tasks
         self._file = lru_cache(2)(lambda file: reader.parquet(f"parts/{ledger.files[file]}"))
         self._group = lru_cache(4)(
             lambda file, group: self._file(file).read_row_group(group, columns=["outputs"])["outputs"]
@@ -110,7 +114,8 @@ class _Outputs:
 
     def of(self, number: int, replicate: int) -> dict[str, bytes]:
         file, group, row = self._ledger.place[number, replicate].tolist()
-        return {} if file < 0 else dict(self._group(file, group)[row].as_py())
+        outputs = [] if file < 0 else self._group(file, group)[row].as_py()
+        return {name: data for name, data in outputs if self._tasks.stores(name)}
 
 
 def _check_replicates(reader: StoreReader, name: str, tasks: Tasks, ledger: StoredAttempts) -> int:

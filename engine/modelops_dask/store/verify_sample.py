@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
-from modelops_dask.store.verify_parts import StoredAttempts
+from modelops_dask.store.verify_parts import StoredAttempts, outputs_digest
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
 
 REUSING = ("isolated_warm", "direct")  # executors whose processes run many tasks
@@ -153,13 +153,13 @@ class _Sample:
             reseeded=row.get("reseeded") is True,
             runner_task=row.get("runner_task") or 0,
         )
-        return _Stored(sampled, dict(row["outputs"]))
+        return _Stored(sampled, dict(row["outputs"]), dict(row.get("left_out") or []))
 
     def check_alone(self, stored: "_Stored") -> bool:
         """Compare a row with its task run alone, and report; whether it returns the same each time alone."""
         sampled = stored.sampled
         stored.alone = self.rerunner.alone(sampled)
-        different = self.differing(stored.alone, Rerun(stored.outputs))
+        different = self.differing_from_stored(stored)
         if not different and not stored.alone.problem:
             return True
         if why := self.find_difference_of_conditions(stored):
@@ -241,6 +241,15 @@ class _Sample:
                 return bool(names) and not set(names) & set(self.differing(other, stored.alone))
         return False
 
+    def differing_from_stored(self, stored: "_Stored") -> list[str]:
+        """Names of outputs that differ from those of the row, or from the digests of what it left out."""
+        alone = stored.alone.outputs
+        names = set(self.differing(stored.alone, Rerun(stored.outputs))) - stored.left_out.keys()
+        for name in stored.left_out.keys() - self.tasks.volatile:
+            if name not in alone or outputs_digest({name: alone[name]}) != stored.left_out[name]:
+                names.add(name)
+        return sorted(names)
+
     def differing(self, first: Rerun, second: Rerun) -> list[str]:
         """Names of outputs that differ, without volatile ones."""
         names = (first.outputs.keys() | second.outputs.keys()) - self.tasks.volatile
@@ -265,6 +274,7 @@ class _Stored:
 
     sampled: Sampled
     outputs: Mapping[str, bytes]
+    left_out: Mapping[str, bytes]  # digests of what it returned too, by name
     alone: Rerun = field(default_factory=lambda: Rerun({}))
     is_reported: bool = False
 

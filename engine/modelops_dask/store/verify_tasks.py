@@ -97,6 +97,11 @@ class Tasks:
     replicates: int
     deterministic: bool = False  # as the study file states of its model
     volatile: frozenset[str] = frozenset()  # outputs that are never compared
+    outputs: frozenset[str] = frozenset()  # that the study stores; empty: all
+
+    def stores(self, output: str) -> bool:
+        """Whether the study stores an output of this name."""
+        return not self.outputs or output in self.outputs
 
     def exists(self, number: int, replicate: int) -> bool:
         """Whether any request can have asked for the task."""
@@ -146,6 +151,8 @@ def read_tasks(reader: StoreReader, report: Report, request: Request | None = No
         source = json.loads(reader.read("spec.json")).get("spec") or {}
         tasks.deterministic = source.get("deterministic") is True
         tasks.volatile = frozenset(map(str, source.get("volatile") or ()))
+        stored_outputs = source.get("outputs")  # a mapping declares the files of a program
+        tasks.outputs = frozenset(map(str, stored_outputs if isinstance(stored_outputs, list) else ()))
     except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
         report.add("SPEC", "spec.json", f"is damaged ({line(error)}): run the study again, which writes it")
         return None

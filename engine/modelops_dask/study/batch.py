@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -116,9 +116,10 @@ class Receipt:
     """What became of a batch: every task that is neither in `failed` nor in `left` (not begun) ended ok.
 
     `seconds` is the time the tasks took on the clock, storing them not included. `empty` counts, by name,
-    outputs of 0 bytes of tasks that ended ok. `files` is what tasks did to the
-    bundle's files: where some are shared, nothing was stored and all is left. `fallbacks` are why another
-    executor ran tasks, how many, and the seconds that they took beside the model's own.
+    outputs of 0 bytes of tasks that ended ok. `returned` has the names of their outputs, where the study
+    stores only some of them. `files` is what tasks did to the bundle's files: where some are shared,
+    nothing was stored and all is left. `fallbacks` are why another executor ran tasks, how many, and the
+    seconds that they took beside the model's own.
     """
 
     failed: tuple[Failed, ...] = ()
@@ -126,6 +127,7 @@ class Receipt:
     seconds: float = 0.0
     peak_bytes: int = 0
     empty: tuple[tuple[str, int], ...] = ()
+    returned: tuple[str, ...] = ()
     files: FileChanges = field(default_factory=FileChanges)
     fallbacks: tuple[tuple[str, int, float], ...] = ()
 
@@ -152,9 +154,11 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         folder=str(bundle.path),
         generations=batch.generations,
         reseeded=is_reseeding(bundle, runtime),
+        names_outputs=bool(context.request.outputs),
     )
     n_runners, n_threads, limit_bytes = share(context.request, runtime)
     entrypoint, preset = plan.entrypoint, runtime.settings.preset
+    timeout_seconds, stored_outputs = context.request.timeout_seconds, frozenset(context.request.outputs)
     start = time.monotonic()
 
     def work(_: int = 0) -> None:
@@ -181,10 +185,13 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             alone=bool(batch.alone) and _index(task, plan) in batch.alone,
             needed_bytes=batch.needed_bytes,
             fresh=bool(batch.fresh) and _index(task, plan) in batch.fresh,
+            timeout_seconds=timeout_seconds,
         )
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
         row = make_attempt(task, outcome, kind, preset)
+        if stored_outputs and outcome.status == "ok":
+            return leave_out(row, stored_outputs)
         if outcome.status != "died":
             return row
         had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes
@@ -215,6 +222,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         seconds=seconds,
         peak_bytes=rows.peak_bytes,
         empty=empty,
+        returned=tuple(sorted(rows.returned)),
         files=files,
         fallbacks=tuple(
             (reason, count, rows.fallback_seconds[reason]) for reason, count in rows.fallbacks.items()
@@ -230,6 +238,17 @@ def make_attempt(task: PlannedTask, outcome: Outcome, executor: str, preset: str
     """
     return Attempt(
         task.set, task.replicate, task.seed, *outcome, FALLBACK if outcome.fallback else executor, preset
+    )
+
+
+def leave_out(row: Attempt, stored_outputs: Collection[str]) -> Attempt:
+    """The row without the outputs that its study does not store, but with their digests."""
+    others = row.outputs.keys() - stored_outputs
+    if not others:
+        return row
+    return row._replace(
+        outputs={name: data for name, data in row.outputs.items() if name not in others},
+        left_out={name: parts.outputs_digest({name: row.outputs[name]}) for name in others},
     )
 
 
@@ -298,8 +317,9 @@ class _Rows:
         folder: str,
         generations: Sequence[tuple[int, int, int]],
         reseeded: bool,
+        names_outputs: bool,
     ) -> None:
-        """`folder` is the bundle's."""
+        """`folder` is the bundle's. names_outputs: whether `returned` is collected."""
         self._plan, self._kind, self._folder = plan, kind, folder
         self._generations = {
             index: generation for start, stop, generation in generations for index in range(start, stop)
@@ -308,6 +328,8 @@ class _Rows:
         self.peak_bytes = 0
         self.output_bytes = 0
         self.empty: Counter[str] = Counter()
+        self.returned: set[str] = set()  # names of outputs
+        self._names_outputs = names_outputs
         self.fallbacks: Counter[str] = Counter()  # why -> tasks
         self.fallback_seconds: defaultdict[str, float] = defaultdict(float)
         self._part = parts.Encoder(mark, reseeded)
@@ -361,6 +383,8 @@ class _Rows:
         for outputs in columns["outputs"]:
             if not all(outputs.values()):
                 self.empty.update(name for name, data in outputs.items() if not data)
+        if self._names_outputs:
+            self.returned.update(*columns["outputs"], *columns["left_out"])
         self.peak_bytes = max(self.peak_bytes, *columns["peak_bytes"])
         self._part.add(columns)
 

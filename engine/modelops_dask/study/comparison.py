@@ -6,8 +6,9 @@ Bytes are compared, by digests, output by output. A difference is never called o
 threads or the kind of processor can have made it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from modelops_dask.store.checks import Comparison
 from modelops_dask.study.late_rows import StoredRow
@@ -28,7 +29,7 @@ def compare(row: StoredRow, result: LoneResult | None, volatile: Collection[str]
     if result is None:
         return replace(comparison, reason="it did not end in time, or its worker was lost")
     if result.status == "ok":
-        names = _differing(values["digest"], values["output_digests"], result, volatile)
+        names = _differing(values, result, volatile)
         if names is None:
             return replace(comparison, reason="all of its outputs are listed as volatile")
         if not names:
@@ -45,17 +46,17 @@ def compare(row: StoredRow, result: LoneResult | None, volatile: Collection[str]
     return replace(comparison, outcome="different")
 
 
-def _differing(
-    digest: bytes,
-    output_digests: Sequence[tuple[str, bytes]] | None,
-    result: LoneResult,
-    volatile: Collection[str],
-) -> list[str] | None:
-    """Names of outputs whose bytes differ; None if none may be compared."""
+def _differing(values: Mapping[str, Any], result: LoneResult, volatile: Collection[str]) -> list[str] | None:
+    """Names of outputs whose bytes differ, those that the row left out among them; None if none may be
+    compared.
+    """
+    digest, left_out = values["digest"], dict(values["left_out"] or ())
     if digest == result.digest:
         return [] if set(result.digests) - set(volatile) else None
     # A row with a single output has no digest for it by name.
-    stored = dict(output_digests) if output_digests else dict.fromkeys(result.digests, digest)
+    output_digests = values["output_digests"]
+    single = dict.fromkeys(result.digests.keys() - left_out.keys(), digest)
+    stored = {**(dict(output_digests) if output_digests else single), **left_out}
     names = (stored.keys() | result.digests.keys()) - set(volatile)
     return sorted(name for name in names if stored.get(name) != result.digests.get(name)) if names else None
 

@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from modelops_dask.bundle import Bundle, describe_changes
+from modelops_dask.bundle import Bundle
 from modelops_dask.environments.interpreters import check_request
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.plan import FAILED, POISONED, Chunk, Plan
@@ -34,9 +35,11 @@ from modelops_dask.store.fold import State, fold
 from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.store.merge import merge
 from modelops_dask.store.requests import is_last
+from modelops_dask.store.results import describe_missing, find_missing_outputs
 from modelops_dask.store.selection import begin_redo, parse_selection
-from modelops_dask.store.study import OtherStudy, begin, check_same, read_plan
+from modelops_dask.store.study import OtherStudy, check_same, read_plan
 from modelops_dask.study import check, dispatch, events, packages
+from modelops_dask.study.acceptance import are_harmless, begin_with, compare_bundle
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
@@ -130,13 +133,10 @@ def drive(
             n_checks=0 if pilot else n_checks,
         )
         try:
-            plan = begin(store, spec, bundle.digest, watcher.note)
+            plan = begin_with(bundle, store, spec, watcher.note)
             if selection:
                 begin_redo(store, plan, selection, request=redo_request, note=watcher.note)
             return study_run.run(plan, share, retry, pilot)
-        except OtherStudy as error:
-            error.changes = _changes(bundle, error)
-            raise
         except (CannotFit, OutOfMemory) as error:
             if memory:
                 error.remedy = memory.remedy(error.needed_bytes)
@@ -164,13 +164,13 @@ def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
     except NoStudy:
         return None
     except OtherStudy as error:
-        error.changes = _changes(bundle, error)
-        return error
+        if error.kind != "bundle":
+            return error
+        changes = compare_bundle(store, bundle)
+        error.changes = list(map(str, changes))
+        is_refused = not are_harmless(changes) or spec.entrypoint != read_study(store).entrypoint
+        return error if is_refused else None
     return None
-
-
-def _changes(bundle: Bundle, error: OtherStudy) -> list[str]:
-    return describe_changes(bundle.path, error.stored_value) if error.kind == "bundle" else []
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,8 @@ class _StudyRun:
             results = tuple(self.compact(plan))
         except MixedOutputs as error:
             problem = str(error)
-        return replace(self.summary(plan, state, run_progress), results=results, problem=problem)
+        summary = replace(self.summary(plan, state, run_progress), results=results, problem=problem)
+        return replace(summary, missing_outputs=find_missing_outputs(self.store, plan))
 
     def summary(self, plan: Plan, state: State, run_progress: Progress | None) -> Summary:
         hint = packages.hint(self.bundle, [failure.reason for failure in state.failures])
@@ -295,7 +296,7 @@ class _StudyRun:
                     ranges=ranges,
                     limits=self.limits,
                     inbox=self.inbox,
-                    on_progress=self.progress,
+                    on_progress=partial(self.progress, plan.request.outputs),
                 )
             except BadInput:  # of a worker that no longer finds the store, perhaps
                 self.expect_same_study(context)
@@ -373,7 +374,7 @@ class _StudyRun:
         """Tables are about to be written."""
         self.phase("compacting")
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, requested_outputs: Collection[str], progress: Progress) -> None:
         progress = self.meter(progress)
         if self.presence.driver.phase == "canary" and progress.ended_here:
             self.phase("running")
@@ -386,6 +387,11 @@ class _StudyRun:
                     "isolated_fork cannot fork this model, so each task starts a new interpreter, which "
                     f"takes {seconds:.2g} s a task: {reason}. What can be done: docs/executors.md"
                 )
+        if requested_outputs and progress.returned and "outputs" not in self.sent_notes:
+            self.sent_notes.add("outputs")
+            missing = [name for name in requested_outputs if name not in progress.returned]
+            if note := describe_missing(missing, progress.returned, "None of the first tasks"):
+                self.watcher.note(note)
         if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.sent_notes:
             self.sent_notes.add("none ok")
             self.watcher.note(

@@ -34,6 +34,7 @@ _COLUMNS = (
     "generation",
     "digest",
     "output_digests",
+    "left_out",
 )
 
 

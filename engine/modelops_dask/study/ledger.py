@@ -40,6 +40,7 @@ class Ledger:
         self._needs = Needs(plan.replicates)
         self._ended_here = self._peak_bytes = self._not_ok = 0
         self._empty: Counter[str] = Counter()
+        self._returned: set[str] = set()
         self._fallbacks: dict[str, tuple[int, float]] = {}  # why -> tasks, seconds beside the model's
         self._written: dict[str, None] = {}  # names in the order in which they were heard
         self._shared: dict[str, None] = {}
@@ -49,6 +50,7 @@ class Ledger:
         self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
         self._needs.learn(batch.ranges[0][0], receipt.peak_bytes)
         self._empty.update(dict(receipt.empty))
+        self._returned.update(receipt.returned)
         for reason, n_tasks, seconds in receipt.fallbacks:
             before_tasks, before_seconds = self._fallbacks.get(reason, (0, 0.0))
             self._fallbacks[reason] = before_tasks + n_tasks, before_seconds + seconds
@@ -159,6 +161,7 @@ class Ledger:
             peak_bytes=self._peak_bytes,
             not_ok=self._not_ok,
             empty=tuple(self._empty.items()),
+            returned=tuple(sorted(self._returned)),
             written_files=tuple(self._written),
             shared_files=tuple(self._shared),
             fallbacks=tuple(

@@ -75,6 +75,7 @@ def run_lone(request: LoneRequest) -> LoneResult:
             limit_bytes=max(limit_bytes, request.limit_bytes) if limit_bytes else 0,
             threads=n_threads,
             needed_bytes=request.needed_bytes,
+            timeout_seconds=context.request.timeout_seconds,
         )
     )
     result = LoneResult(

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from modelops_dask.study.events import Event
 
 POLL_SECONDS = 0.05
+NO_TIME_LIMIT = (
+    "The time limit of the study file (timeout) is not enforced: executor direct runs tasks in its own "
+    "process and cannot end one. Every other executor can"
+)
 LOOK_SECONDS = 1.0  # between looks at whether there is still a worker
 TOPIC = "modelops-environment"  # of Dask's events: what a worker builds
 
@@ -134,6 +138,8 @@ def _build(context: RunContext) -> Prepared:
     if keys := jax_keys.describe_keys(bundle):
         notes = (*notes, keys)
     if settings.executor_type == "direct":
+        if context.request.timeout_seconds:
+            notes = (*notes, NO_TIME_LIMIT)
         return Prepared(Condition(native_threads(), venv.digest_of_process(), reseeds), notes)
     if settings.force_fresh_venv:
         return Prepared(None, notes)

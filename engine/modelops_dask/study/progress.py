@@ -28,6 +28,7 @@ class Progress:
     not_ok: int = 0  # attempts of this run that did not end ok, those that are tried again among them
     recent_rate: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
     empty: tuple[tuple[str, int], ...] = ()  # outputs of 0 bytes of tasks that ended ok in this run, by name
+    returned: tuple[str, ...] = ()  # names of outputs, of a study that stores only some of them
     written_files: tuple[str, ...] = ()  # a few of those of the bundle, or beside them, that tasks wrote
     shared_files: tuple[str, ...] = ()  # those that they wrote through links: their batches ran again
     # Why new interpreters ran tasks, not forks; how many; seconds that each took beside the model's own.

@@ -18,6 +18,7 @@ from modelops_dask.store.generations import RedoProgress
 from modelops_dask.store.profile import describe_fallbacks
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import is_last, plan_of
+from modelops_dask.store.results import find_missing_outputs
 from modelops_dask.store.separation import find_separation
 from modelops_dask.store.variation import describe_warning
 from modelops_dask.study.presence import RunningDriver, find_running
@@ -54,6 +55,7 @@ class Summary:
     driver: RunningDriver | None = None  # who runs it now
     share: Chunk | None = None  # of a chunk; None: all of the study
     hint: str = ""  # what may be behind failures, in words
+    missing_outputs: str = ""  # outputs that the study file names and no task returned, in words
 
     @property
     def exit_code(self) -> int:
@@ -126,7 +128,11 @@ def read_summary(store: Store, max_attempts: int = MAX_ATTEMPTS, spec: Spec | No
     plan = plan_of(store, spec)
     # The driver of another request of the store does not run these tasks.
     driver = find_running(store) if is_last(store, plan) else None
-    return replace(summarize(store, plan, fold(store, plan, max_attempts)), driver=driver)
+    return replace(
+        summarize(store, plan, fold(store, plan, max_attempts)),
+        driver=driver,
+        missing_outputs=find_missing_outputs(store, plan),
+    )
 
 
 def summary_fields(summary: Summary) -> dict[str, Any]:
@@ -179,5 +185,6 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
         "self_check": summary.self_check and summary.self_check.as_json(),
         "problem": summary.problem,
         "hint": summary.hint,
+        "missing_outputs": summary.missing_outputs,
         "results": list(summary.results),
     }

@@ -1,0 +1,123 @@
+"""Files of ModelOps: which are no studies, and what of a study JSON nothing here acts on.
+
+a document's top level -> note_other_document() -> a finding, for a calibration, a job, a registry, ...
+a study JSON           -> note_differences()    -> warnings: targets, the time limit, names without effect
+
+The table in docs/modelops.md lists the same files for people; a test compares the two.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelops_dask.plan.document import NAME
+from modelops_dask.plan.fields import Fields
+
+STUDY_NAMES = (
+    "model",
+    "scenario",
+    "parameter_sets",
+    "sampling_method",
+    "n_replicates",
+    "outputs",
+    "timeout",
+    "metadata",
+    "targets",
+)
+_SETTING = "executor.taskTimeoutSeconds"
+
+
+@dataclass(frozen=True)
+class OtherDocument:
+    """A file of ModelOps that is not a study: its name, the names that tell it, and what to do with it."""
+
+    name: str
+    names: frozenset[str]  # a document that has all of them is one
+    advice: str
+
+
+# In this order: the first that fits names the document.
+OTHER_DOCUMENTS = (
+    OtherDocument(
+        "CalibrationSpec",
+        frozenset({"algorithm", "target_data"}),
+        "nothing here searches for parameters. Run parameter sets as a study (sets, grid, latin-hypercube or "
+        "sobol), or run the search in Python and call modelops_dask.study.run for each of its proposals",
+    ),
+    OtherDocument(
+        "CalibrationJob",
+        frozenset({"algorithm", "job_id"}),
+        "nothing here searches for parameters. Run parameter sets as a study (sets, grid, latin-hypercube or "
+        "sobol)",
+    ),
+    OtherDocument(
+        "adaptive infrastructure",
+        frozenset({"algorithm", "central_store"}),
+        "nothing here needs it: searches for parameters run in Python (modelops_dask.study.run)",
+    ),
+    OtherDocument(
+        "SimJob",
+        frozenset({"job_id", "bundle_ref"}),
+        "a job is made from a study. Run the study JSON that it was made from; or list its tasks as "
+        "sets: [{params: {…}, seed: …}, …], with `values` of a task's params as params",
+    ),
+    OtherDocument(
+        "bundle registry",
+        frozenset({"models", "targets", "version"}),
+        "it describes the models of a bundle. Write a study of one of them: model, scenario and its sets",
+    ),
+    OtherDocument(
+        "bundle manifest",
+        frozenset({"models", "bundle_id"}),
+        "it describes the models of a bundle. Write a study of one of them: model, scenario and its sets",
+    ),
+    OtherDocument(
+        "workspace",
+        frozenset({"apiVersion", "kind", "spec"}),
+        "it describes a cluster: mops-helm values convert {file}",
+    ),
+)
+
+
+def note_other_document(fields: Fields, raw: Mapping[str, object]) -> bool:
+    """Note a document that is another file of ModelOps than a study, and return whether it is one."""
+    if "parameter_sets" in raw:
+        return False
+    for document in OTHER_DOCUMENTS:
+        if document.names <= raw.keys():
+            advice = document.advice.replace("{file}", shlex.quote(str(fields.document.path)))
+            fields.note((), "NOT_A_STUDY", f"this is a {document.name} of ModelOps: {advice}")
+            return True
+    return False
+
+
+def note_differences(fields: Fields, raw: Mapping[str, object]) -> None:
+    """Note what a study JSON asks for and does not get, and a time limit that is not that of ModelOps.
+
+    Of a file that is refused only what is wrong is noted.
+    """
+    targets = raw.get("targets")
+    if targets is not None and not (
+        isinstance(targets, list) and all(isinstance(item, str) for item in targets)
+    ):
+        fields.note(("targets",), "TYPE", "targets must be a list of names, or null")
+    if fields.findings:
+        return
+    if targets:
+        fields.note(
+            ("targets", NAME),
+            "TARGETS",
+            "targets are kept with the study and not evaluated: no losses are computed. Compute them from "
+            "the tables (docs/modelops.md)",
+        )
+    if raw.get("timeout") is None:
+        fields.note(
+            (),
+            "TIME_LIMIT",
+            f"no timeout, so a task is ended after {_SETTING}, 300 s unless the values say otherwise; in "
+            'ModelOps it is 1800 s. To have that: "timeout": 1800',
+        )
+    unused = [name for name in raw if name not in STUDY_NAMES]
+    if unused:
+        message = f"nothing here acts on {', '.join(unused)}; what only people read goes under metadata"
+        fields.note((unused[0], NAME), "UNUSED", message)

@@ -1,0 +1,67 @@
+"""Names of the files that hold outputs, whatever a model calls its outputs.
+
+names of outputs -> choose_stems() -> the name of each one's file, without its ending
+
+A name becomes a file's name by quoting, as in a URL: letters, digits and - _ . ~ stay, of everything else the
+bytes in UTF-8 are %XX. Names that file systems cannot keep apart, or have no room for, end in ~ and a digest:
+
+    longer than MOST_BYTES when quoted             the beginning, ~ and 16 hexadecimal digits
+    another output's but for upper and lower case  the name, ~ and 16 hexadecimal digits
+    one that itself ends in ~ and 16 such digits   the same, so that no two outputs share a file
+    what Windows reserves (con, nul, com1, ...)    its first letter is quoted
+
+The manifest of results/ says which output a file holds. A file keeps the name that it has there before.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from urllib.parse import quote, unquote
+
+MOST_BYTES = 200  # a file system has 255, and programs add endings of their own
+_DIGEST_BYTES = 8
+_HAS_DIGEST = re.compile(r"~[0-9a-f]{16}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
+
+def choose_stems(outputs: Iterable[str], former_stems: Mapping[str, str]) -> dict[str, str]:
+    """Choose a file name, without its ending, for each output; no two are equal in any file system.
+
+    Args:
+        outputs: Names as the model returned them.
+        former_stems: The file names that outputs have in the tables before; they keep them.
+    """
+    stems = {output: former_stems.get(output) or _stem(output) for output in outputs}
+    counts = Counter(stem.casefold() for stem in stems.values())
+    return {
+        output: _with_digest(output) if counts[stem.casefold()] > 1 and output not in former_stems else stem
+        for output, stem in stems.items()
+    }
+
+
+def output_name(stem: str) -> str:
+    """The output of a file of a store without names in its manifest, which no digest was ever added to."""
+    return "" if stem == "%" else unquote(stem)
+
+
+def _stem(output: str) -> str:
+    quoted = _quote(output)
+    has_room = len(quoted) <= MOST_BYTES and not _HAS_DIGEST.fullmatch(quoted[-17:])
+    return quoted if has_room else _with_digest(output)
+
+
+def _with_digest(output: str) -> str:
+    digest = blake2b(output.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    room = MOST_BYTES - 1 - len(digest)
+    beginning = output[:room]
+    while len(_quote(beginning)) > room:  # by whole characters
+        beginning = beginning[:-1]
+    return f"{_quote(beginning)}~{digest}"
+
+
+def _quote(output: str) -> str:
+    quoted = quote(output, safe="")
+    if quoted.startswith(".") or _RESERVED.match(quoted):
+        quoted = f"%{ord(quoted[0]):02X}{quoted[1:]}"
+    return quoted or "%"

@@ -1,0 +1,281 @@
+"""A store goes on with a bundle that differs only in files that the model does not read, no other."""
+
+import json
+import shutil
+
+import pytest
+
+from modelops_dask import bundle as bundles
+from modelops_dask.plan.spec import load
+from modelops_dask.store import parts
+from modelops_dask.store.files import Store
+from modelops_dask.store.fold import fold
+from modelops_dask.store.identity import read_study
+from modelops_dask.store.merge import merge
+from modelops_dask.store.study import OtherStudy
+from modelops_dask.store.verify import verify
+from modelops_dask.study.acceptance import begin_with, compare_bundle, compare_cached
+from modelops_dask.study.drive import find_refusal
+from store_helpers import attempt
+
+STUDY = {"model": "m.run", "scenario": "baseline", "parameter_sets": [{"x": 1}, {"x": 2}], "n_replicates": 2}
+YAML = "model: m.run\nscenario: baseline\ngrid: {x: [1, 2]}\n"
+WIRE = "def wire(entrypoint, params, seed):\n    return {'y': b'1'}\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A bundle with a study that is not called study*, which counts for its digest."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "wire.py").write_text(WIRE)
+    (folder / "sweep.json").write_text(json.dumps(STUDY))
+    (folder / "notes.txt").write_text("first\n")
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path):
+    return Store(str(tmp_path / "store"))
+
+
+def fetch(folder, tmp_path):
+    return bundles.fetch(str(folder), tmp_path / "cache")
+
+
+def begin(folder, tmp_path, files, notes=None):
+    """The plan of a run of sweep.json with the bundle as it is now."""
+    path = folder / "sweep.json"
+    if not path.is_file() or "model" not in path.read_text():
+        path = tmp_path / "sweep.json"
+        path.write_text(json.dumps(STUDY))
+    notes = [] if notes is None else notes
+    return begin_with(fetch(folder, tmp_path), files, load(path), notes.append)
+
+
+def write_part(files, plan, digest, *tasks):
+    """Results of a bundle, as its workers would write them."""
+    mark = read_study(files).mark(digest)
+    parts.write(files, [attempt(plan, *task) for task in tasks], mark)
+
+
+def grow(folder):
+    (folder / "sweep.json").write_text(json.dumps(STUDY | {"n_replicates": 3}))
+
+
+def add_study(folder):
+    (folder / "m").mkdir()
+    (folder / "m" / "x.yaml").write_text(YAML)
+
+
+def remove_study(folder):
+    (folder / "sweep.json").unlink()
+
+
+def ignore(folder):
+    (folder / ".modelopsignore").write_text("sweep.json\nnotes.txt\n")
+
+
+def ignore_folder(folder):
+    (folder / ".modelopsignore").write_text("*.txt\n")
+
+
+HARMLESS = [grow, add_study, remove_study, ignore, ignore_folder]
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_a_store_goes_on_and_says_so(folder, files, tmp_path, change):
+    plan = begin(folder, tmp_path, files)
+    first = fetch(folder, tmp_path)
+    write_part(files, plan, first.digest, (0, 0), (0, 1))
+    change(folder)
+    second, notes = fetch(folder, tmp_path), []
+    assert second.digest != first.digest, "the digest of a bundle stays what it is"
+    assert find_refusal(load(folder / "sweep.json"), second, files) is None if change is grow else True
+    plan = begin(folder, tmp_path, files, notes)
+    assert len(notes) == 1 and "goes on" in notes[0]
+    assert read_study(files).bundles == (first.digest, second.digest)
+    write_part(files, plan, second.digest, (1, 0))
+    merge(files, max_files=0)
+    state = fold(files, plan)
+    assert state.counts()["ok"] == 3 and not state.skipped
+    assert {finding.code for finding in verify(files.location()).findings} == {"UNFINISHED"}
+    again: list[str] = []
+    begin(folder, tmp_path, files, again)
+    assert again == [], "it is accepted once"
+
+
+def test_the_case_of_a_study_that_is_ignored_after_it_was_refused(folder, files, tmp_path):
+    """Grown, then named in .modelopsignore, then put back: the results count all along."""
+    begin(folder, tmp_path, files)
+    for change in (grow, ignore, lambda folder: (folder / ".modelopsignore").unlink(), add_study):
+        change(folder)
+        begin(folder, tmp_path, files)
+    assert len(read_study(files).bundles) == 4
+
+
+def change_code(folder):
+    (folder / "wire.py").write_text(WIRE + "\n")
+
+
+def change_data(folder):
+    (folder / "notes.txt").write_text("second\n")
+
+
+def remove_data(folder):
+    (folder / "notes.txt").unlink()
+
+
+def add_data(folder):
+    (folder / "more.csv").write_text("1\n")
+
+
+def make_executable(folder):
+    (folder / "wire.py").chmod(0o755)
+
+
+def turn_study_into_data(folder):
+    (folder / "sweep.json").write_text('{"beta": 1}')
+
+
+def add_what_is_no_study(folder):
+    (folder / "x.yaml").write_text(YAML + "nonsense: 1\n")
+
+
+def grow_and_change_data(folder):
+    grow(folder)
+    change_data(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_code,
+        change_data,
+        remove_data,
+        add_data,
+        make_executable,
+        turn_study_into_data,
+        add_what_is_no_study,
+        grow_and_change_data,
+    ],
+)
+def test_a_bundle_that_may_return_other_results_is_refused(folder, files, tmp_path, change):
+    begin(folder, tmp_path, files)
+    change(folder)
+    with pytest.raises(OtherStudy, match="Since then") as caught:
+        begin(folder, tmp_path, files)
+    assert "modelopsignore" in str(caught.value)
+    assert read_study(files).accepted == ()
+    assert find_refusal(load(_study(tmp_path)), fetch(folder, tmp_path), files) is not None
+
+
+def _study(tmp_path):
+    path = tmp_path / "any.json"
+    path.write_text(json.dumps(STUDY))
+    return path
+
+
+READERS = {
+    "by its name": "open('sweep.json')",
+    "by a pattern": "Path().glob('*.json')",
+    "by its ending": "[p for p in files if p.suffix == '.json']",
+    "by a name that is put together": "open(f'{name}.json')",
+    "by an old format": "open('%s.json' % name)",
+    "from a list of the folder": "os.listdir('.')",
+    "by walking": "for p in Path('.').iterdir(): pass",
+    "by any pattern": "glob('*')",
+    "by half a pattern": "glob.glob('*.j*')",
+}
+
+
+@pytest.mark.parametrize(
+    "name, code",
+    [
+        *(pytest.param("helper.py", code, id=reader) for reader, code in READERS.items()),
+        *(pytest.param(name, READERS["by its name"], id=name) for name in ("model.R", "list.txt", "program")),
+    ],
+)
+def test_a_study_that_another_file_may_read_counts(folder, files, tmp_path, code, name):
+    (folder / name).write_text(code)
+    begin(folder, tmp_path, files)
+    grow(folder)
+    with pytest.raises(OtherStudy, match=f"a study, but {name} may read it"):
+        begin(folder, tmp_path, files)
+    ignore(folder)
+    notes: list[str] = []
+    begin(folder, tmp_path, files, notes)
+    assert len(notes) == 1, "what the person says settles it"
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("README.md", "mops-helm study run sweep.json"),
+        ("model.py", "import json\njson.dumps({})\nopen('data.json5')\nglob('*.csv')"),
+        ("data.csv", "a,b\n1,2\n"),
+    ],
+)
+def test_what_only_mentions_studies_reads_none(folder, files, tmp_path, name, text):
+    (folder / name).write_text(text)
+    begin(folder, tmp_path, files)
+    grow(folder)
+    begin(folder, tmp_path, files)
+
+
+def test_another_entrypoint_is_refused_and_its_bundle_not_accepted(folder, files, tmp_path):
+    begin(folder, tmp_path, files)
+    (folder / "sweep.json").write_text(json.dumps(STUDY | {"scenario": "other"}))
+    with pytest.raises(OtherStudy):
+        begin(folder, tmp_path, files)
+    assert read_study(files).accepted == ()
+
+
+def test_a_part_of_a_bundle_that_was_not_accepted_stays_foreign(folder, files, tmp_path):
+    plan = begin(folder, tmp_path, files)
+    grow(folder)
+    plan = begin(folder, tmp_path, files)
+    write_part(files, plan, "sha256:" + "0" * 64, (0, 0))
+    state = fold(files, plan)
+    assert state.counts()["ok"] == 0 and "has not accepted" in next(iter(state.skipped.values()))
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+def test_a_store_of_before_is_compared_by_the_bundle_in_the_cache(folder, files, tmp_path, has_cache):
+    """Stores that keep no list of files; without the bundle nothing is known, and it is refused as before."""
+    begin(folder, tmp_path, files)
+    shutil.rmtree(files.folder / "bundles")
+    if not has_cache:
+        shutil.rmtree(tmp_path / "cache")
+    grow(folder)
+    if has_cache:
+        begin(folder, tmp_path, files)
+    else:
+        assert compare_bundle(files, fetch(folder, tmp_path)) == []
+        with pytest.raises(OtherStudy):
+            begin(folder, tmp_path, files)
+
+
+def test_another_machine_compares_by_the_list_in_the_store(folder, files, tmp_path):
+    begin(folder, tmp_path, files)
+    shutil.rmtree(tmp_path / "cache")
+    grow(folder)
+    begin(folder, tmp_path, files)
+    assert len(read_study(files).bundles) == 2
+
+
+def test_a_damaged_list_accepts_nothing(folder, files, tmp_path):
+    begin(folder, tmp_path, files)
+    (name,) = files.list("bundles")
+    (files.folder / "bundles" / name).write_text('{"files": {}, "studies": 3}')
+    grow(folder)
+    with pytest.raises(OtherStudy):
+        begin(folder, tmp_path, files)
+
+
+def test_bundles_of_one_cache_are_compared_without_a_store(folder, tmp_path):
+    first = fetch(folder, tmp_path)
+    add_study(folder)
+    second = fetch(folder, tmp_path)
+    assert list(map(str, compare_cached(second, first.digest))) == ["added m/x.yaml (a study)"]
+    assert compare_cached(second, "sha256:" + "0" * 64) == []
