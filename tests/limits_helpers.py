@@ -1,10 +1,10 @@
-"""A cgroup with a limit on memory, for processes of a test."""
+"""A cgroup with a limit on memory or on processes, for processes of a test."""
 
 import os
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,19 +15,27 @@ from modelops_dask.limits import cgroup, pod
 JOIN = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); os.execvp(sys.argv[2], sys.argv[2:])"
 
 
-@contextmanager
-def cgroup_of_memory(limit_bytes: int) -> Iterator[list[str]]:
+def cgroup_of_memory(limit_bytes: int) -> AbstractContextManager[list[str]]:
     """The beginning of a command line that runs the rest in a new cgroup inside of our own."""
-    version, levels = cgroup._levels(Path("/"))
-    name = {1: "memory.limit_in_bytes", 2: "memory.max"}.get(version)
+    return _cgroup("memory", {1: "memory.limit_in_bytes", 2: "memory.max"}, limit_bytes)
+
+
+def cgroup_of_processes(most: int) -> AbstractContextManager[list[str]]:
+    """As cgroup_of_memory, with a limit on processes and threads."""
+    return _cgroup("pids", {1: "pids.max", 2: "pids.max"}, most)
+
+
+@contextmanager
+def _cgroup(controller: str, names: dict[int, str], limit: int) -> Iterator[list[str]]:
+    version, levels = cgroup.find_levels(Path("/"), controller)
     folder = levels[0] / f"modelops-test-{uuid.uuid4().hex[:8]}" if levels else Path()
     try:
         folder.mkdir()
-        (folder / name).write_text(str(limit_bytes))
-    except (OSError, TypeError) as error:
+        (folder / names[version]).write_text(str(limit))
+    except (OSError, KeyError) as error:
         with suppress(OSError):
             folder.rmdir()
-        pytest.skip(f"no cgroup of memory can be made here: {error!r}")
+        pytest.skip(f"no cgroup of {controller} can be made here: {error!r}")
     try:
         yield [sys.executable, "-c", JOIN, str(folder / "cgroup.procs")]
     finally:

@@ -233,14 +233,18 @@ MODELS = {
     ),
 }
 
-# Fresh processes, quickly: forks of an interpreter that has imported nothing of the model.
+# Fresh processes, quickly: forks of an interpreter that has imported nothing of the model. Each has empty
+# folders: what another wrote it does not see.
 FRESH = """
-import importlib, json, os, sys
+import importlib, json, os, sys, tempfile
 from modelops_dask import seeding
-folder, tasks, names = json.loads(sys.stdin.read())
+folder, tasks = json.loads(sys.stdin.read())
 sys.path.insert(0, folder)
 os.chdir(folder)
 def run(params, seed):
+    for variable in ("TMPDIR", "ELSEWHERE"):
+        os.environ[variable] = tempfile.mkdtemp(dir=os.environ[variable])
+    tempfile.tempdir = None
     seeding.watch_model(folder)
     wire = importlib.import_module("wire").wire
     seeding.seed_task(seed)
@@ -373,7 +377,7 @@ def count_wrong(store: Store, bundle: Path, model: Model, folder: Path) -> int:
     tasks = list(plan.tasks([(0, plan.absent.size)]))
     scratch = folder / "fresh"
     scratch.mkdir()
-    request = json.dumps([str(bundle), [[task.params, task.seed] for task in tasks], []])
+    request = json.dumps([str(bundle), [[task.params, task.seed] for task in tasks]])
     environment = {
         **os.environ,
         **dict.fromkeys(THREAD_VARIABLES, "1"),

@@ -32,6 +32,7 @@ GROUND = {
     "seeding": {"generators"},
     "generators": set(),
     "metrics": {"shape"},
+    "placeholders": set(),
     "signals": set(),
 }
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -152,13 +153,15 @@ def test_the_root_folders_hold_few_modules():
 
 def test_the_runner_needs_only_the_standard_library():
     """It is started by path with the bundle's Python, which has none of our packages."""
-    files = "start.py", "runner.py", "messages.py", "mailbox.py", "outputs.py", "workspace.py"
+    files = "start.py", "runner.py", "messages.py", "mailbox.py", "outputs.py", "workspace.py", "functions.py"
     of_zygotes = "zygote.py", "children.py", "replay.py", "inherited.py"
-    own = [ENGINE / name for name in ("seeding.py", "generators.py")]
-    for path in (*own, *(ENGINE / "executors" / name for name in files + of_zygotes)):
+    of_programs = "programs.py", "program_start.py", "program_outputs.py"
+    own = [ENGINE / name for name in ("seeding.py", "generators.py", "placeholders.py")]
+    for path in (*own, *(ENGINE / "executors" / name for name in files + of_zygotes + of_programs)):
         for name in imports(path, for_types=False):
-            # Those two are modules of the worker, too.
-            if path.name not in ("runner.py", "mailbox.py") or not name.startswith("modelops_dask."):
+            # Those are modules of the worker, too.
+            is_shared = path.name in ("runner.py", "mailbox.py", "functions.py", *of_programs)
+            if not is_shared or not name.startswith("modelops_dask."):
                 assert name.partition(".")[0] in sys.stdlib_module_names, name
 
 

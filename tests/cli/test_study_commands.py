@@ -264,7 +264,7 @@ def test_words_that_may_not_be_meant_are_warned_of_in_a_line_each(tmp_path):
         'write 120000.0 or "12E4"\n'
     )
     planned = mops_helm("study", "plan", "study.yaml", "-o", "json", cwd=tmp_path)
-    assert (planned.returncode, planned.stderr) == (0, said)
+    assert (planned.returncode, planned.stderr) == (0, f"{said}Calls the wire function wire.py:wire\n")
     (warning,) = json.loads(planned.stdout)["warnings"]
     assert (warning["line"], warning["column"], warning["code"]) == (1, column, "YAML_NUMBER")
     listed = mops_helm("study", "plan", "study.yaml", "--tasks", "-o", "json", cwd=tmp_path)
@@ -277,7 +277,7 @@ def test_words_that_may_not_be_meant_are_warned_of_in_a_line_each(tmp_path):
     words = ", ".join(f"{number}E4" for number in range(10, 40))
     spec.write_text(spec.read_text().replace("12E4", f"[{words}]"))
     planned = mops_helm("study", "plan", "study.yaml", cwd=tmp_path)
-    assert len(planned.stderr.splitlines()) == 11
+    assert len(planned.stderr.splitlines()) == 12
     assert "study.yaml: 20 more warnings like these" in planned.stderr
 
 

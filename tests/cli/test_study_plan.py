@@ -31,7 +31,7 @@ def test_a_large_study_of_which_nothing_is_known_should_begin_with_a_pilot(call,
     assert "--pilot 20" in done.stderr and "adaptive" in done.stderr and "time " not in done.stdout
     assert json.loads(call("-o", "json").stdout)["expected"] is None
     write_spec(tmp_path, n=1000)
-    assert not call().stderr
+    assert call().stderr == "Calls the wire function wire.py:wire\n"
 
 
 def test_a_pilot_runs_some_tasks_and_later_plans_know_what_they_took(call, tmp_path):

@@ -28,7 +28,7 @@ def call(beta: float, seed: int) -> tuple[str, dict, int]:
 
 def run(folder, bundle, polluters, victim) -> subprocess.CompletedProcess:
     path = folder / "reproduce.py"
-    path.write_text(script.render_script(bundle, find_wire(bundle), polluters, victim))
+    path.write_text(script.render_script(bundle, find_wire(bundle, victim[0]), polluters, victim))
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
         [sys.executable, "-I", path], cwd=folder, env=variables, capture_output=True, text=True

@@ -131,6 +131,28 @@ def test_a_zygote_keeps_nothing_of_its_children(executor, chosen):
     )
 
 
+DESCRIPTORS = """
+import os
+
+def wire(entrypoint, params, seed):
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]  # some get numbers that the zygote uses
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for file in files:
+                os.fstat(file)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return {"out": str(os.waitpid(pid, 0)[1])}
+"""
+
+
+def test_what_a_task_opens_is_open_in_its_own_children(chosen, folder, executor):
+    source = write_bundle(folder / "forks", {"wire.py": DESCRIPTORS})
+    assert executor.run(task(source, chosen)).outputs == {"out": b"0"}
+
+
 def test_the_peak_of_a_task_leaves_out_what_it_shares(executor, chosen):
     small, large, after = (
         executor.run(task(FAULTS, chosen, "allocates", mib=mib)).peak_bytes >> 20 for mib in (1, 200, 1)

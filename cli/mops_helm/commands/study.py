@@ -84,16 +84,9 @@ def plan(
             watcher = progress.watch_with(reporter)
             studies.run_study(spec, model, study_store, workers, watcher=watcher, pilot=pilot)
     preview = preview_study(spec, bundle, study_store, workers)
-    click.echo(
-        study_plan.render_plan(
-            spec,
-            preview.bundle,
-            study_store.url,
-            forecast=preview.forecast,
-            output=output,
-            settings=workers.settings,
-        )
-    )
+    if preview.call:
+        click.echo(preview.call, err=True)
+    click.echo(study_plan.render_plan(spec, preview, study_store.url, workers.settings, output))
     if preview.refusal:
         click.echo(f"`mops-helm study run` would refuse: {preview.refusal}", err=True)
     if advice := study_plan.render_pilot_advice(spec, preview.forecast):
@@ -147,6 +140,7 @@ def run(
     Workers are started on this machine in the shape of the values, as far as they fit.
     """
     from modelops_dask.plan.spec import load
+    from modelops_dask.study.calls import describe_call
     from modelops_dask.study.common_cause import FailsAlike
     from mops_helm.render import study_plan, study_summary
     from mops_helm.render.self_check import Origin
@@ -161,9 +155,11 @@ def run(
             reporter.say(line)
         workers = studies.choose_workers(preset_names, files, sets, scheduler)
         try:
+            model = studies.fetch_bundle(spec, bundle, workers.settings)
+            reporter.say(str(describe_call(model, spec.entrypoint)))
             summary = studies.run_study(
                 spec,
-                studies.fetch_bundle(spec, bundle, workers.settings),
+                model,
                 studies.open_store(spec, store),
                 workers,
                 watcher=progress.watch_with(reporter),

@@ -59,6 +59,7 @@ def submit(
     from modelops_dask.kube import connect, study_jobs
     from modelops_dask.plan.spec import load
     from modelops_dask.settings import Settings
+    from modelops_dask.study.calls import describe_call
     from modelops_dask.study.check import N_TASKS
     from mops_helm.render import study_plan, submitted_studies
     from mops_helm.study import command_line, pod_reader, studies, submission
@@ -70,6 +71,7 @@ def submit(
     for line in study_plan.render_warnings(spec):
         say(line)
     model = studies.fetch_bundle(spec, bundle, Settings.from_env())
+    say(str(describe_call(model, spec.entrypoint)))
     cluster = connect.connect(context, namespace)
     location = submitted_studies.render_location_flags(cluster.namespace, context)
     check_flag = ("--check", "" if n_checks == N_TASKS else str(n_checks))

@@ -7,13 +7,34 @@ import click
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def new(folder: Path) -> None:
-    """Start a bundle and a study in a new folder. They run at once; model.py is the place for yours."""
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "function",
+    metavar="FILE:FUNCTION",
+    help="Start from a function that exists, such as model.py:simulate: write a study file beside it, and "
+    "pyproject.toml if nothing declares packages. No file is overwritten.",
+)
+def new(folder: Path | None, function: str | None) -> None:
+    """Start a study: of an example model in a new folder DIR or, with --from, of your own function."""
     from mops_helm import scaffold
+    from mops_helm.scaffold import existing
 
-    for path in scaffold.create(folder):
+    if function:
+        study = existing.create_study(function, folder)
+        for note in study.notes:
+            click.echo(note, err=True)
+        _show(study.files, ("try", study.files[0]), ("run", study.files[0]))
+    elif folder:
+        results = Path("out") / folder.resolve().name
+        _show(scaffold.create(folder), ("run", folder / "study.yaml"), ("results", results))
+    else:
+        raise click.UsageError("Name a new folder, or a function that exists: --from FILE:FUNCTION")
+
+
+def _show(files: list[Path], *commands: tuple[str, Path]) -> None:
+    """What was written, and what to type next."""
+    for path in files:
         click.echo(path)
-    spec = shlex.quote(str(folder / "study.yaml"))
-    results = shlex.quote(str(Path("out") / folder.resolve().name))
-    click.echo(f"\nNext:\n  mops-helm study run {spec}\n  mops-helm study results {results}", err=True)
+    lines = [f"  mops-helm study {name} {shlex.quote(str(path))}" for name, path in commands]
+    click.echo("\n".join(["", "Next:", *lines]), err=True)

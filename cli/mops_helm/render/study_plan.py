@@ -14,7 +14,7 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
-from mops_helm.study.forecast import Forecast
+from mops_helm.study.forecast import Forecast, StudyPreview
 from mops_helm.study.progress import format_duration
 
 SHOWN_WARNINGS = 10
@@ -24,15 +24,10 @@ UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
 
 
 def render_plan(
-    spec: Spec,
-    bundle: str,
-    store: str,
-    *,
-    forecast: Forecast | None,
-    output: OutputFormat,
-    settings: Settings,
+    spec: Spec, preview: StudyPreview, store: str, settings: Settings, output: OutputFormat
 ) -> str:
     """What a study asks for, and what it will take with these settings of the workers."""
+    bundle, forecast = preview.bundle, preview.forecast
     fields: dict[str, Any] = {
         "study": spec.name,
         "entrypoint": spec.entrypoint,
@@ -46,7 +41,9 @@ def render_plan(
     }
     if output != "table":
         warnings = [asdict(finding) for finding in spec.warnings]
-        return render_data(fields | {"expected": _forecast_fields(forecast), "warnings": warnings}, output)
+        call = asdict(preview.call) if preview.call else None
+        expected = _forecast_fields(forecast)
+        return render_data(fields | {"calls": call, "expected": expected, "warnings": warnings}, output)
     fields["bundle"] = shorten_path(bundle) if bundle else "none"
     if spec.outputs:
         fields["outputs"] = f"{', '.join(spec.outputs)}; all others are left out"

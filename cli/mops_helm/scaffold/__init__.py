@@ -5,10 +5,12 @@
 Fills in nothing: the study is named after its folder, and the model's name is in the study file.
 """
 
+import shlex
 import shutil
 from pathlib import Path
 
 from modelops_dask.errors import BadInput
+from mops_helm.scaffold import existing
 
 FILES = Path(__file__).parent / "files"
 
@@ -18,7 +20,10 @@ def create(folder: Path) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file: name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise BadInput(f"{folder} is not empty: name a new folder")
+        functions = existing.suggest_functions(folder)
+        ways = "\n".join(f"  mops-helm study new --from {shlex.quote(name)}" for name in functions)
+        hint = f", or start from a function that is there:\n{ways}" if ways else ""
+        raise BadInput(f"{folder} is not empty: name a new folder{hint}")
     # Not copytree: installers put __pycache__ beside the sources, and may make them read-only.
     sources = sorted(path for path in FILES.iterdir() if path.is_file())
     try:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.errors import MopsError
+from modelops_dask.plan.document import BadDocument
 from modelops_dask.plan.spec import Spec
 from modelops_dask.shape import fit
 from modelops_dask.store import profile
 from modelops_dask.store.files import Store
+from modelops_dask.study.calls import Call, describe_call
 from modelops_dask.study.drive import find_refusal
 from modelops_dask.study.estimate import Estimate, estimate
 from modelops_dask.workers.local import machine
@@ -38,27 +40,35 @@ class Forecast:
 class StudyPreview:
     """What is known of a study before it is run.
 
-    `bundle` is its reference, "" when none was found. `forecast` is None while nothing was measured.
-    `refusal` is why `study run` would end at once.
+    `bundle` is its reference, "" when none was found, and `call` what its tasks call. `forecast` is None
+    while nothing was measured. `refusal` is why `study run` would end at once.
     """
 
     bundle: str
     forecast: Forecast | None
     refusal: MopsError | None
+    call: Call | None = None
 
 
 def preview_study(spec: Spec, bundle: str | None, store: Store, workers: Workers) -> StudyPreview:
-    """What running a study would take, and what is in its way. Runs nothing."""
+    """What running a study would take, and what is in its way. Runs nothing.
+
+    Raises BadDocument where the study does not fit its bundle.
+    """
     reference = ""
+    call: Call | None = None
     model: Bundle | None = None
     reason: MopsError | None = None
     try:
         reference = studies.find_reference(spec, bundle)
         model = studies.fetch_bundle(spec, reference, workers.settings)
+        call = describe_call(model, spec.entrypoint)
         reason = find_refusal(spec, model, store)
+    except BadDocument:
+        raise
     except MopsError as error:  # also a store that does not answer: nothing is run here
         reason = error
-    return StudyPreview(reference, forecast(spec, model, store, workers), reason)
+    return StudyPreview(reference, forecast(spec, model, store, workers), reason, call)
 
 
 def forecast(spec: Spec, bundle: Bundle | None, store: Store, workers: Workers) -> Forecast | None:

@@ -25,8 +25,9 @@ from modelops_dask.signals import stop_on_signals
 from modelops_dask.store.bundles import find_bundle
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy, read_study
-from modelops_dask.study import events, packages
+from modelops_dask.study import calls, events, packages
 from modelops_dask.study.check import N_TASKS
+from modelops_dask.study.commands import find_bundle_of
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.summary import Summary
 from modelops_dask.workers import memory
@@ -85,13 +86,20 @@ def open_store(spec: Spec, store: str | None) -> Store:
 
 
 def find_reference(spec: Spec, bundle: str | None) -> str:
-    """--bundle, else the spec's, else the nearest folder above it that is one. BadInput."""
-    return bundle or spec.bundle or str(bundles.find(spec.path.resolve().parent))
+    """--bundle, else the spec's, else the nearest folder above it that is one; of a study with a command the
+    study file's own folder. BadInput.
+    """
+    return bundle or spec.bundle or find_bundle_of(spec)
 
 
 def fetch_bundle(spec: Spec, bundle: str | None, settings: Settings) -> bundles.Bundle:
-    """The bundle of find_reference(), copied into the cache."""
-    return bundles.fetch(find_reference(spec, bundle), settings.bundles_cache_dir)
+    """The bundle of find_reference(), in the cache. Raises BadDocument where the study does not fit it, and
+    BadInput where its program cannot start.
+    """
+    fetched = bundles.fetch(find_reference(spec, bundle), settings.bundles_cache_dir)
+    model = replace(fetched, program=spec.program)
+    calls.check_call(spec, model, settings)
+    return model
 
 
 def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:

@@ -193,6 +193,8 @@ def make_document(spec: Spec) -> dict[str, Any]:
     """A study's content as a pod gets it: named, and without the bundle, which travels by itself."""
     document = {**spec.source, "name": spec.name}
     document.pop("bundle", None)
+    if not spec.names_scenario:  # images of before need one
+        document["scenario"] = spec.entrypoint.partition("/")[2]
     return document
 
 

@@ -7,7 +7,7 @@ Stores nothing and prints nothing.
 
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelops_dask import bundle as bundles
@@ -20,8 +20,11 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import counts, read_generations
+from modelops_dask.store.identity import read_study
 from modelops_dask.store.requests import plan_of
 from modelops_dask.study import packages
+from modelops_dask.study.calls import describe_call
+from modelops_dask.study.commands import check_program
 from modelops_dask.workers.local import environment
 from mops_helm.study import studies
 from mops_helm.study.studies import Workers
@@ -70,16 +73,19 @@ def try_task(
     if Path(source).is_file():
         spec = specs.load(Path(source))
         reference = studies.find_reference(spec, bundle)
-        plan, model = studies.make_plan(spec), bundles.fetch(reference, settings.bundles_cache_dir)
+        plan, model = studies.make_plan(spec), studies.fetch_bundle(spec, reference, settings)
     else:
         store = Store(source)
         plan = plan_of(store, request)
         other = bundles.fetch(bundle, settings.bundles_cache_dir) if bundle else None
         model = studies.add_packages(store, other or studies.fetch_stored_bundle(store, settings))
+        model = replace(model, program=read_study(store).program)
+        check_program(model)
     task = plan.task(_task_index(plan, task_id))
     limit_bytes = _find_limit(store, plan, task) if store else 0
     if store is None:
         packages.check(model, settings)
+    say(str(describe_call(model, plan.entrypoint)))
     for note in packages.notes(model, settings):
         say(note)
     with (

@@ -58,6 +58,7 @@ def verify_study(
     if bundle and other and other.digest not in study.bundles:
         other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle)  # says what it is
     model = add_packages(store, other or fetch_stored_bundle(store, workers.settings))
+    model = replace(model, program=study.program)
     with ExitStack() as stack:
         rerunner = _Rerunner(model, study.entrypoint, workers.settings, stack, _time_limit(store, request))
         return check(sample=n_samples, rerunner=rerunner)

@@ -27,6 +27,7 @@ class Bundle:
     """A tree in the cache and its digest, "sha256:" and 64 hexadecimal digits.
 
     `source` is the reference by which another machine gets the same tree, "" if there is only the path.
+    `program` is what its study runs instead of a function of Python (plan/program.py), "" for none.
     `packages` is the list that its study installs, in the form of a requirements file; None: each machine
     chooses for itself.
     `reseeds`: generators that the model keeps at module level are seeded before each task, unless its study
@@ -40,6 +41,7 @@ class Bundle:
     source: str = field(default="", compare=False, repr=False)
     packages: str | None = field(default=None, repr=False)
     reseeds: bool = field(default=True, repr=False)
+    program: str = field(default="", repr=False)
     origin: str = field(default="", compare=False, repr=False)
     stamps: Stamps = field(default_factory=dict, compare=False, repr=False)
 
@@ -113,7 +115,7 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
 
             unpack_archive(archive.get(reference, scratch), into, scratch)
         into.finish()
-        top = _top(scratch / "tree")
+        top = _top(scratch / "tree", expected or reference.digest)
         try:
             return _keep(top, reference, cache, expected)
         except FetchFailed:
@@ -122,12 +124,14 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
             raise FetchFailed(str(reference), str(error).replace(f"{top}/", "")) from None
 
 
-def _top(folder: Path) -> Path:
-    """What was unpacked, or the one folder in it: many archives have such a folder of their own."""
+def _top(folder: Path, expected: str) -> Path:
+    """What was unpacked, or the one folder in it: many archives have such a folder of their own. A bundle may
+    be nothing but a package, so the digest that is expected, if any, decides.
+    """
     inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
-    if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink() and not is_bundle(folder):
-        return inside[0]
-    return folder
+    if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink() or is_bundle(folder):
+        return folder
+    return folder if expected and digest(folder) == expected else inside[0]
 
 
 def _keep(folder: Path, reference: Reference, cache: Cache, expected: str) -> Bundle:

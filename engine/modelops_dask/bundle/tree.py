@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from modelops_dask.bundle.source import has_model
 from modelops_dask.errors import BadInput
 
 IGNORE_FILE = ".modelopsignore"
@@ -44,17 +45,35 @@ IGNORED = [
     "/study*.json",
     "/report.html",
 ]
-_MARKS = (".modelops-bundle", ".modelops", "wire.py")
+# ModelOps keeps settings of its own in .modelops of the home folder.
+_MARKS = (".modelops-bundle", ".modelops/manifest.json", ".modelops/modelops.toml", "wire.py")
 
 
-def find(start: Path) -> Path:
-    """The nearest folder, start or one above it, that is a bundle. Raises BadInput when none is."""
-    for folder in (start.resolve(), *start.resolve().parents):
-        if is_bundle(folder):
+def find(start: Path, model: str = "") -> Path:
+    """The nearest folder, start or one above it, that is a bundle; start also if it has a model's module.
+
+    Args:
+        start: The folder of the study file.
+        model: What the study calls, package.module.function; "" for what is not known.
+
+    Raises:
+        BadInput: There is none, or it would be the home folder or the root of all folders.
+    """
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if is_bundle(folder) or (folder == start and model and has_model(folder, model)):
+            if folder in (Path.home().resolve(), Path(folder.anchor)):
+                raise BadInput(
+                    f"{folder} would be the bundle, with all that is in it; move the model and the study "
+                    "file into a folder of their own, or name the bundle (bundle: in the study file, or "
+                    "--bundle)"
+                )
             return folder
+    module = f"the module of {model} or " if model else ""
     raise BadInput(
-        f"no bundle in {start.resolve()} or above it: expected .modelops-bundle/, .modelops/, wire.py, "
-        "or a pyproject.toml with an entry point of group modelops.wire"
+        f"no bundle in {start} or above it. Beside the study file {module}a wire function is expected "
+        "(wire.py, .modelops/, .modelops-bundle/, or a pyproject.toml with an entry point of group "
+        "modelops.wire); if it is elsewhere, name that folder (bundle: in the study file, or --bundle)"
     )
 
 

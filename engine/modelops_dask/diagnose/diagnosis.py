@@ -32,6 +32,7 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import runners
 from modelops_dask.study.batch import WHOLE_PROCESS
+from modelops_dask.study.commands import check_program
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -68,6 +69,8 @@ def diagnose(
     task can be run; ClusterFailed; KeyboardInterrupt when stopped.
     """
     arm_names = select_arms(arms)
+    bundle = replace(bundle, program=spec.program)
+    check_program(bundle)
     plan = Plan(spec.entrypoint, spec.table, spec.request(((0, spec.n_sets),)))
     whole = WHOLE_PROCESS in spec.resources
     with TrialWorkers(client, budget_seconds, stopped) as workers:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
 
 TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all but `none`, which is plain Dask
+# Somebody ended it, or the kernel for want of memory.
+NO_CRASH = ("killed by signal 9", "killed by signal 15")
 
 
 class Task(NamedTuple):
@@ -81,6 +83,11 @@ class Outcome(NamedTuple):
     runner: str = ""
     runner_task: int = 0
     fallback: str = ""
+
+
+def is_crash(reason: str) -> bool:
+    """Whether a process ended by a fault of its own, not because somebody ended it."""
+    return reason.startswith("killed by signal ") and reason not in NO_CRASH
 
 
 class FileChanges(NamedTuple):
@@ -152,7 +159,7 @@ def create(
     if settings.executor_type == "direct":
         from modelops_dask.executors.direct import DirectExecutor
 
-        return DirectExecutor(settings, threads)
+        return DirectExecutor(settings, threads, echo)
     if settings.force_fresh_venv and settings.executor_environment == "image":
         raise BadInput(
             "executor.forceFreshVenv needs executor.environment: bundle; the image's environment is shared"

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import _exit, getpid  # a model may replace those of the module
 from types import ModuleType, TracebackType
@@ -29,7 +29,7 @@ from modelops_dask.executors import Executor, FileChanges, Outcome, Task, make_o
 from modelops_dask.executors.messages import LOST_CONNECTION, START_FAILURE, TRANSIENT, Answer
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.warm import WarmExecutor
-from modelops_dask.executors.wire import find_wire
+from modelops_dask.executors.wire import References
 from modelops_dask.generators import ModelGenerators
 from modelops_dask.settings import Settings
 
@@ -45,7 +45,10 @@ class DirectExecutor(Executor):
     the whole process.
     """
 
-    def __init__(self, settings: Settings, threads: int = 1) -> None:
+    def __init__(
+        self, settings: Settings, threads: int = 1, echo: Callable[[bytes], object] | None = None
+    ) -> None:
+        """echo receives what programs print."""
         self._settings = settings
         # A new process inherits these, and tasks may have changed them by then.
         self._lone_runner = type("LoneRunner", (Runner,), {"VARIABLES": dict(os.environ), "UMASK": _umask()})
@@ -61,10 +64,14 @@ class DirectExecutor(Executor):
         self._id, self._numbers = uuid.uuid4().hex[:8], itertools.count(1)
         self._threads = native_threads()
         self._environment = venv.digest_of_process()
+        self._references = References()
         self._bundle: Bundle | None = None
+        self._reference = ""
         self._wire: runner.Wire | None = None
         self._import_seconds = 0.0
         self._generators: ModelGenerators | None = None  # of the bundle, where its study has them seeded
+        self._programs: WarmExecutor | None = None  # runs those of studies with a command
+        self._n_threads, self._echo = threads, echo
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
             "task time limits are not enforced"
@@ -80,9 +87,14 @@ class DirectExecutor(Executor):
         return self.run_all([task])[0]
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Run tasks that differ in params and seed only, one after another."""
+        """Run tasks that differ in params and seed only, one after another.
+
+        A program has a process of its own in any case: it runs as under isolated_warm.
+        """
+        if tasks[0].bundle.program:
+            return self._warm_executor().run_all(tasks)
         try:
-            wire = self._enter(tasks[0].bundle)
+            wire = self._enter(tasks[0].bundle, tasks[0].entrypoint)
         except (BadInput, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -112,11 +124,22 @@ class DirectExecutor(Executor):
 
     def run_alone(self, task: Task) -> Outcome:
         """Run a task in a new process of this interpreter, with limits of time and memory."""
-        settings = replace(
-            self._settings, executor_environment="image", force_fresh_venv=False, max_process_reuse=1
-        )
+        settings = replace(self._image_settings, max_process_reuse=1)
         with WarmExecutor(settings, limit=1, kind=self._lone_runner) as executor:
             return executor.run_alone(task)
+
+    @property
+    def _image_settings(self) -> Settings:
+        """Settings for processes that have this interpreter."""
+        return replace(self._settings, executor_environment="image", force_fresh_venv=False)
+
+    def _warm_executor(self) -> WarmExecutor:
+        with self._turn:
+            if self._programs is None:
+                self._programs = WarmExecutor(
+                    self._image_settings, self._n_threads, self._echo, kind=self._lone_runner
+                )
+            return self._programs
 
     def start_seconds(self, bundle: Bundle) -> float:
         """How long the import of the model took in this process; 0 while that is not known."""
@@ -141,34 +164,37 @@ class DirectExecutor(Executor):
             _exit(LOST_CONNECTION)
 
     def pool(self) -> dict[str, int]:
-        """No processes."""
-        return {}
+        """No processes, but those of programs."""
+        return self._programs.pool() if self._programs else {}
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """Nothing: tasks share the files with this process, and nobody looks at them."""
-        return FileChanges()
+        """Nothing of models: tasks share the files with this process, and nobody looks at them."""
+        return self._programs.file_changes(bundle) if self._programs else FileChanges()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._programs:
+            self._programs.__exit__(kind, error, trace)
         self._forget()
 
-    def _enter(self, bundle: Bundle) -> "runner.Wire":
+    def _enter(self, bundle: Bundle, entrypoint: str) -> "runner.Wire":
         """The wire function. Two bundles may have modules of the same name, so they take turns in a
-        process.
+        process; so do two functions of a bundle.
         """
+        reference = self._references.find(bundle, entrypoint)
         with self._turn:
-            while self._running and self._bundle != bundle:
+            while self._running and (self._bundle, self._reference) != (bundle, reference):
                 self._turn.wait()
-            if self._bundle != bundle:
+            if (self._bundle, self._reference) != (bundle, reference):
                 self._forget()
-                self._bundle, self._wire = bundle, None
+                self._bundle, self._reference, self._wire = bundle, reference, None
             if self._wire is None:
                 started = time.monotonic()
                 try:
                     # expect_numpy() was called when this began.
                     self._wire, self._generators = runner.load_model(
-                        str(bundle.path), find_wire(bundle.path), False, bundle.reseeds and self._alone
+                        str(bundle.path), reference, False, bundle.reseeds and self._alone
                     )
                     self._import_seconds = time.monotonic() - started
                 except runner.WireNotFound as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.executors import Executor, FileChanges, Outcome, Task, messages
+from modelops_dask.executors import Executor, FileChanges, Outcome, Task, is_crash, messages
 from modelops_dask.executors.process import Call, Runner
 from modelops_dask.executors.runner import OUT_OF_MEMORY, Answer
 from modelops_dask.executors.warm import WarmExecutor
@@ -29,7 +29,7 @@ from modelops_dask.settings import Settings
 logger = logging.getLogger("distributed.modelops")
 
 LATE_SECONDS = 60  # a zygote may still import and compile what its first task told it to
-NO_CRASH = ("killed by signal 9", "killed by signal 15")  # somebody, or the kernel for want of memory
+END_WORDS = ("killed by signal ", "exited with status ")  # of a child; runner.describe_end() has them
 
 
 class Zygote(Runner):
@@ -49,6 +49,7 @@ class Zygote(Runner):
         its_turn = messages.turn(self._nonce, self.tasks)
         request = pickle.dumps((its_turn, entrypoint, params, seed, limit_bytes), protocol=4)
         self.runner_limit_bytes, self._out_of_memory, self._log = limit_bytes, None, b""
+        self._crashes.forget()
         self._send((self._nonce, self.tasks, (request, timeout_seconds)), late_seconds)
         answer = self._answer(late_seconds)
         self._drain()
@@ -56,7 +57,10 @@ class Zygote(Runner):
             answer = answer._replace(
                 reason=memory_end.reason, error=memory_end.error, peak_bytes=memory_end.peak_bytes
             )
-        yield answer
+        elif answer.reason.startswith(END_WORDS):
+            self._read_crash()
+            answer = self._judge_end(answer, self._crashes.crash)
+        yield self._judge_children(answer)
 
     @property
     def life(self) -> tuple[str, int]:
@@ -98,12 +102,12 @@ class ForkExecutor(Executor):
             outcome = self._zygotes.run(task)
             if outcome.reason == "ForkUnsafe":
                 self._give_up(task, outcome.error.rpartition("ForkUnsafe: ")[2].strip())
-            elif not (_is_crash(outcome) and self._is_first_crash(digest)):
+            elif not (is_crash(outcome.reason) and self._is_first_crash(digest)):
                 return outcome
             else:
                 reason = f"a task was {outcome.reason} in a child"
                 second_outcome = self._cold.run(task)
-                if not _is_crash(second_outcome):
+                if not is_crash(second_outcome.reason) and second_outcome.reason != OUT_OF_MEMORY:
                     reason += ", and not in a new interpreter"
                     self._give_up(task, reason)
                 return second_outcome._replace(fallback=reason)
@@ -171,10 +175,6 @@ class ForkExecutor(Executor):
                 task.bundle.path,
                 reason,
             )
-
-
-def _is_crash(outcome: Outcome) -> bool:
-    return outcome.reason.startswith("killed by signal ") and outcome.reason not in NO_CRASH
 
 
 def _merge(names: Sequence[str], more_names: Sequence[str]) -> tuple[str, ...]:

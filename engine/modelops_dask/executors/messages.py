@@ -34,6 +34,12 @@ class HeadTooLarge(Exception):
     """The names of a task's outputs take more than an answer can hold."""
 
 
+class CannotCall(Exception):
+    """A task's parameters do not fit the function that its study names, which was not entered."""
+
+    __module__ = "builtins"  # so that tracebacks name it alone, however this file was loaded
+
+
 class Answer(
     namedtuple(
         "Answer", "status outputs reason error seconds peak_bytes failure", defaults=("", "", 0.0, 0, "")
@@ -119,8 +125,11 @@ class Connection:
         return bytes(data)
 
     def _close(self) -> None:
+        """In a forked process. Once: in what that forks in turn, the number may be another file's."""
+        descriptor, self._descriptor = self._descriptor, -1
         try:
-            os.close(self._descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
         except OSError:  # the model has
             return
 

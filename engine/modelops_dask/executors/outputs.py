@@ -30,11 +30,19 @@ OF_NAMES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryErr
 MOST_CAUSES = 100  # of an exception, that are looked at
 
 
+class NamedOutputs(dict):  # type: ignore[type-arg]  # of str and bytes; Python 3.9 would make that at run time
+    """Outputs of what is no wire function: checked, and an output named `error` is one like others."""
+
+    __slots__ = ()
+
+
 def check_outputs(outputs: object) -> dict[str, bytes]:
     """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it.
 
     Raises TypeError, and UnicodeEncodeError for a name that cannot be stored.
     """
+    if type(outputs) is NamedOutputs:
+        return outputs
     if type(outputs) is not dict and not isinstance(outputs, Mapping):  # a dict, quickly: most are
         raise TypeError(f"wire returned {type(outputs).__name__}; expected a dict of bytes")
     copy = {}  # a model may return the same dict every time
@@ -54,6 +62,8 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     """(reason, error) where ModelOps takes checked outputs for a failed run; None where it does not."""
     if ERROR not in outputs and METADATA not in outputs and any(outputs.values()):
         return None  # quickly: most are
+    if type(outputs) is NamedOutputs:
+        return None
     if not any(outputs.values()):
         if not outputs:
             return NO_OUTPUTS, f"{NO_OUTPUTS}: wire returned no outputs"

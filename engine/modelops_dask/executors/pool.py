@@ -19,11 +19,12 @@ from pathlib import Path
 from modelops_dask import metrics
 from modelops_dask.bundle import Bundle
 from modelops_dask.environments import venv
+from modelops_dask.errors import BadInput
 from modelops_dask.executors import Task
 from modelops_dask.executors.copies import Copies, Slot
 from modelops_dask.executors.messages import Answer
 from modelops_dask.executors.process import Runner, RunnerLost, StartFailed
-from modelops_dask.executors.wire import find_wire
+from modelops_dask.executors.wire import References
 from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops")
@@ -58,6 +59,7 @@ class Pool:
         self._busy: set[Warm] = set()
         self._places = 0  # taken: idle, busy, starting or ending
         self._building = threading.Lock()
+        self._references = References()
         self._environments: dict[Bundle, venv.Environment] = {}
         self._start_seconds: dict[str, float] = {}  # by bundle: how long somebody waited for a first runner
 
@@ -140,7 +142,7 @@ class Pool:
         self._end(warm, "closed")
 
     def _take(self, task: Task, alone: bool) -> "Warm":
-        needs = (task.bundle, task.threads)
+        needs = (task.bundle, task.threads, self._references.find(task.bundle, task.entrypoint))
         while True:
             stale = None
             with self._changed:
@@ -172,9 +174,9 @@ class Pool:
             else:
                 self._end(idle, "unfit", kill=True)
 
-    def _start(self, bundle: Bundle, threads: int) -> "Warm":
+    def _start(self, bundle: Bundle, threads: int, wire: str) -> "Warm":
         """A new runner, its model imported, in a place that is already counted."""
-        warm = self._spawn(bundle, threads)
+        warm = self._spawn(bundle, threads, wire)
         try:
             with self._changed:
                 self._busy.add(warm)
@@ -189,10 +191,9 @@ class Pool:
         self._start_seconds[bundle.digest] = warm.runner.start_seconds
         return warm
 
-    def _spawn(self, bundle: Bundle, threads: int) -> "Warm":
+    def _spawn(self, bundle: Bundle, threads: int, wire: str) -> "Warm":
         """A process that begins to import the model, in a place that is already counted."""
         try:
-            wire = find_wire(bundle.path)
             with ExitStack() as stack:
                 environment = self._environment(bundle, stack)
                 # Compiled code outlives its process; a private environment's is of no use to another.
@@ -212,7 +213,7 @@ class Pool:
                 )
                 stack.callback(runner.close)
                 metrics.count("runner_starts")
-                return Warm(runner, (bundle, threads), environment, slot, stack.pop_all())
+                return Warm(runner, (bundle, threads, wire), environment, slot, stack.pop_all())
         except BaseException:
             self._free_place()
             raise
@@ -220,6 +221,11 @@ class Pool:
     def _slot(self, bundle: Bundle, numba_cache: Path | None, stack: ExitStack) -> Slot | None:
         """Where a runner has its own copy of the bundle; None: nowhere, it works in the one of all."""
         if not self.copies:
+            if bundle.program:
+                raise BadInput(
+                    "executor.privateFiles is false, and a command needs files of its own: tasks at the "
+                    "same time would write the same output files. Set executor.privateFiles: true"
+                )
             return None
         slot = stack.enter_context(self.copies.slot(bundle, tells=self._settings.max_process_reuse != 1))
         if numba_cache:
@@ -319,12 +325,14 @@ class Pool:
 
 
 class Warm:
-    """A runner, the bundle it imported and its native threads, where, and what ends with it."""
+    """A runner, what it serves (bundle, native threads, reference of what to call), where, and what ends
+    with it.
+    """
 
     def __init__(
         self,
         runner: Runner,
-        serves: tuple[Bundle, int],
+        serves: tuple[Bundle, int, str],
         environment: venv.Environment,
         slot: Slot | None,
         stack: ExitStack,

@@ -20,8 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from modelops_dask.executors import mailbox, messages, runner
+from modelops_dask.executors import mailbox, messages, runner, shortage
 from modelops_dask.executors.copies import Slot
+from modelops_dask.executors.crash import Crash, CrashReports
 from modelops_dask.limits import pod
 
 LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what a pipe holds
@@ -108,6 +109,7 @@ class Runner:
         self._nonce = bytes(8)  # of the latest request
         self._socket, runner_socket = socket.socketpair()
         self._mail = mailbox.Mailbox(self._socket)
+        self._crashes = CrashReports()
         self._output, output = os.pipe()
         lifeline, self._lifeline = os.pipe()
         try:
@@ -121,14 +123,20 @@ class Runner:
                 int(seed_globals),
                 source,
                 int(reseeds),
+                self._crashes.runner_descriptor,
             )
+            descriptors = (runner_socket.fileno(), lifeline, self._crashes.runner_descriptor)
             variables = {pod.MARK: self.mark, **({"TMPDIR": str(slot.temporary)} if slot else {})}
             self._process = subprocess.Popen(
                 [python, "-s", START, self.SCRIPT, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(runner_socket.fileno(), lifeline, *([slot.lock_fd] if slot else [])),
+                pass_fds=[
+                    descriptor
+                    for descriptor in (*descriptors, slot.lock_fd if slot else -1)
+                    if descriptor >= 0
+                ],
                 cwd=works_in,
                 env=_environment(self.VARIABLES, Path(python), keep_pythonpath, threads, numba_cache)
                 | variables,
@@ -150,6 +158,10 @@ class Runner:
         self._poll.register(self._output, select.POLLIN)
         self._quiet = select.poll()
         self._quiet.register(self._socket, select.POLLIN)
+        self._answers = self._socket.fileno()
+        if self._crashes.descriptor >= 0:
+            self._poll.register(self._crashes.descriptor, select.POLLIN)
+            self._quiet.register(self._crashes.descriptor, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -191,6 +203,7 @@ class Runner:
         """
         self.runner_limit_bytes = limit_bytes
         self._log = b""
+        self._crashes.forget()
         first, last = self.tasks + 1, self.tasks + len(calls)
         self.tasks = first
         self._request(first, [(*call, limit_bytes) for call in calls], timeout_seconds)
@@ -205,7 +218,7 @@ class Runner:
                 raise RunnerLost(answer.reason, answer.error, self.log, answer.peak_bytes)
             if answer.status != "ok" or number == last:
                 self._drain()
-                yield answer
+                yield self._judge_children(answer)
                 return
             yield answer
             # What was read before this answer, and without a mark, was printed by this task or before it.
@@ -230,12 +243,13 @@ class Runner:
     @property
     def broken(self) -> bool:
         """Whether an idle runner has ended, or says something unasked."""
-        unasked = not self._mail.is_empty or runner.is_readable(self._socket.fileno())
-        return unasked or self._process.poll() is not None
+        unasked = not self._mail.is_empty or self._quiet.poll(0)
+        return bool(unasked) or self._process.poll() is not None
 
     def hang_up(self) -> None:
         """Tell an idle runner to end; close() then waits for less."""
         self._socket.close()
+        self._crashes.close()
 
     def close(self) -> None:
         """End an idle runner: its model's exit handlers run, for at most a second."""
@@ -306,8 +320,9 @@ class Runner:
                 if self._process.poll() is not None:
                     raise self._lost()
                 self.peak_seen_bytes = self._peak_bytes()  # it cannot be asked for once the process is gone
-            if all(descriptor == self._output for descriptor, _ in ready):
+            if all(descriptor != self._answers for descriptor, _ in ready):
                 self._drain()
+                self._read_crash()
                 continue
             # What is there to be read of both: an answer comes before what the next task prints.
             try:
@@ -331,6 +346,13 @@ class Runner:
         if self._echo and text:
             self._echo(text)
 
+    def _read_crash(self) -> None:
+        """Read what is there of the report of a crash: its process, which waits, is looked at before."""
+        if report := self._crashes.read():
+            self._log = (self._log + report)[-LOG_BYTES:]
+            if self._echo:
+                self._echo(report)
+
     def _overdue(self, reason: str, error: str) -> RunnerLost:
         self.peak_seen_bytes = self._peak_bytes()
         self._signal(signal.SIGTERM)
@@ -348,10 +370,32 @@ class Runner:
         """Why the connection ended, from how the process did."""
         status = self._wait(GRACE_SECONDS)
         self._drain()
+        self._read_crash()
         self.kill()
         if memory_end := self._out_of_memory:
             return RunnerLost(memory_end.reason, memory_end.error, self.log, memory_end.peak_bytes)
-        return RunnerLost(*runner.describe_end(status), self.log, self.peak_seen_bytes)
+        reason, error = runner.describe_end(status)
+        crash = self._crashes.crash
+        own_crash = crash if crash and crash.pid == self.pid else None
+        peak_bytes = own_crash.peak_bytes if own_crash else self.peak_seen_bytes
+        answer = messages.Answer("died", {}, reason, error, 0.0, peak_bytes)
+        answer = self._judge_end(answer, own_crash)
+        return RunnerLost(answer.reason, answer.error, self.log, peak_bytes)
+
+    def _judge_end(self, answer: messages.Answer, crash: Crash | None) -> messages.Answer:
+        """The answer of a task whose process ended: TaskOOM where there is evidence of it."""
+        evidence = shortage.judge_end(answer.reason, self.log, self.runner_limit_bytes, crash)
+        if evidence:
+            return shortage.out_of_memory(answer, evidence)
+        return answer._replace(error=answer.error + shortage.describe_room(self.runner_limit_bytes, crash))
+
+    def _judge_children(self, answer: messages.Answer) -> messages.Answer:
+        """As _judge_end(), of a task that raised because a process that it had started ended."""
+        if answer.status == "failed" and shortage.CHILD_ENDED.search(answer.error):
+            self._read_crash()
+            judged = self._judge_end(answer, self._crashes.crash)
+            return judged if judged.status == "died" else answer
+        return answer
 
     def _wait(self, timeout_seconds: float) -> int | None:
         try:
@@ -372,6 +416,7 @@ class Runner:
 
     def _close_descriptors(self) -> None:
         self._socket.close()
+        self._crashes.close()
         descriptors = self._output, self._lifeline
         self._output = self._lifeline = -1
         for descriptor in descriptors:

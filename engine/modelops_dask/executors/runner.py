@@ -1,9 +1,9 @@
 """The process that runs a bundle's wire function: standard library only, one file, started by path.
 
-    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS
+    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES
     request -> wire(entrypoint, params, seed) -> Answer
     a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
-    with a limit of memory: what the model asks for beyond it raises MemoryError, and the task died of TaskOOM
+    with a limit of memory: what the model asks for beyond it is refused, and the task died of TaskOOM
 
 It runs with the bundle's own Python, which need not have modelops_dask, and keeps to Python 3.9's language.
 Messages (messages.py) use an inherited socket: stdout and stderr are the model's. process.py holds the other
@@ -52,19 +52,30 @@ try:
 except ImportError:
     from pickle import loads
 
+
+def _sibling(name: str, folder: str = "") -> Any:
+    """Load a module by path, under a name that no model has: this folder is not on sys.path."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder, f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
+    assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 if __package__:  # in the worker
     from modelops_dask import seeding
-    from modelops_dask.executors import messages
+    from modelops_dask.executors import functions, messages
     from modelops_dask.executors import outputs as outputs_of
-else:  # by path, under names that no model has: this folder is not on sys.path
 
-    def _sibling(name: str, folder: str = "") -> Any:
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder, f"{name}.py")
-        spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
-        assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
-        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+    def _functions() -> Any:
+        return functions
+
+else:
+
+    def _functions() -> Any:
+        _sibling("values")
+        return _sibling("functions")
 
     messages, outputs_of, seeding = _sibling("messages"), _sibling("outputs"), _sibling("seeding", os.pardir)
 
@@ -86,18 +97,35 @@ class WireNotFound(Exception):
     """The bundle does not say which function to call; str() is for the bundle's author."""
 
 
+class ProgramDied(Exception):
+    """The program of a study with a command was killed: its task has died, as if this process had."""
+
+    def __init__(self, reason: str, error: str) -> None:
+        super().__init__(f"{reason}\n{error}")
+        self.reason, self.error = reason, error
+
+
 # The wire function
 
 
 def load_wire(bundle: str, reference: str) -> Wire:
-    """The function that a reference names, imported from the bundle; "" asks the installed packages.
+    """The function that a reference of wire.find_wire() names, imported from the bundle.
 
-    Puts the bundle's tree and its src/ first on sys.path. Raises WireNotFound, or what importing raises.
+    "" asks the installed packages. So does "package.module.function()", which without an answer is a function
+    to call by its name. JSON is the program of a study with a command. Puts the bundle's tree and its src/
+    first on sys.path. Raises WireNotFound, or what importing raises.
     """
+    if reference.startswith("{"):
+        return _load_program(bundle, reference)
     for path in (bundle, os.path.join(bundle, "src")):
         if os.path.isdir(path) and path not in sys.path:
             sys.path.insert(0, path)
     importlib.invalidate_caches()
+    if reference.endswith("()"):
+        by_name = _functions()
+        if not by_name.has_installed_wire():
+            return _load_function(by_name, bundle, reference[:-2])
+        reference = ""
     reference = reference or _installed()
     target, _, name = reference.partition(":")
     module = _import_file(bundle, target) if target.endswith(".py") else importlib.import_module(target)
@@ -111,6 +139,36 @@ def load_wire(bundle: str, reference: str) -> Wire:
     return wire
 
 
+def _load_function(by_name: Any, bundle: str, path: str) -> Wire:
+    """The wire function that calls the function package.module.function."""
+    try:
+        wire: Wire = by_name.make_wire(path, by_name.load(path, bundle))
+    except by_name.NoFunction as problem:
+        raise WireNotFound(str(problem)) from None
+    return wire
+
+
+def _load_program(bundle: str, text: str) -> Wire:
+    """The program of a study, as a wire function."""
+    if __package__:
+        from modelops_dask.executors import programs
+    else:
+        _sibling("placeholders", os.pardir)
+        _sibling("children")
+        _sibling("values")
+        _sibling("program_outputs")
+        _sibling("program_start")
+        programs = _sibling("programs")
+    program: Wire = programs.Program(text, bundle, ProgramDied)
+    return program
+
+
+def make_meter(wire: Wire, own: PeakMeter) -> MemoryMeter:
+    """The meter of the memory of tasks: of this process and, where a program runs in another, of that too."""
+    measure_peak = getattr(wire, "measure_peak", None)
+    return MemoryMeter(measure_peak(own) if measure_peak else own)
+
+
 def _installed() -> str:
     import importlib.metadata  # here: few bundles need it, and every child of a zygote would pay for it
 
@@ -122,7 +180,8 @@ def _installed() -> str:
         raise WireNotFound(f"the environment has several entry points of {GROUP}: {', '.join(references)}")
     if not references:
         raise WireNotFound(
-            "no wire function found. Give the bundle one of\n"
+            "no wire function found. Name a function in the study file (model: module.function), or give the "
+            "bundle one of\n"
             '  pyproject.toml: [project.entry-points."modelops.wire"] with NAME = "module:function"\n'
             '  .modelops/manifest.json: {"wire": "module:function"}\n'
             '  .modelops/modelops.toml: [modelops] wire = "module:function"\n'
@@ -164,10 +223,10 @@ def call(
     """Call the wire function, with parameters of its own: what it does to them no other call sees. What it
     raises, SystemExit too, and what it returns for an error become failed Answers.
 
-    limit_bytes is what this process may hold meanwhile, 0 for no limit. MemoryError is then the death
-    TaskOOM, for what was under way when an allocation failed cannot be trusted. let_through are exceptions
-    that are no Answers: in direct KeyboardInterrupt, which may be a person's. In a runner, whose session has
-    no terminal, it is the model's.
+    limit_bytes is what this process may hold meanwhile, 0 for no limit. A refused allocation (shortage.py) is
+    then the death TaskOOM, for what was under way when it failed cannot be trusted. let_through are
+    exceptions that are no Answers: in direct KeyboardInterrupt, which may be a person's. In a runner, whose
+    session has no terminal, it is the model's.
     """
     memory.begin(limit_bytes)
     started = _perf_counter()
@@ -180,20 +239,29 @@ def call(
         limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
         seconds = _perf_counter() - started
         answer = failed_answer(error, seconds, memory.end(seconds))
-        if limited and isinstance(error, MemoryError):
-            explanation = f"an allocation failed: the task may hold {limit_bytes >> 20:,} MiB\n"
-            error_text = explanation + answer.error
-            answer = answer._replace(status="died", reason=OUT_OF_MEMORY, error=error_text, failure="")
+        judged: Answer = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
+        if isinstance(error, ProgramDied) and judged.status == "failed":
+            judged = judged._replace(status="died", reason=error.reason, error=error.error, failure="")
         error.__traceback__ = None  # its frames hold what filled the memory
-        return answer
+        return judged
     seconds = _perf_counter() - started
     if failure:
         reason, error_text = failure
         kind = messages.TRANSIENT if outputs_of.is_transient_name(reason) else messages.MODEL
-        peak_bytes = memory.end(seconds)
-        return Answer("failed", {}, reason, error_text, seconds, peak_bytes, kind)
+        limited = memory.lift()
+        answer = Answer("failed", {}, reason, error_text, seconds, memory.end(seconds), kind)
+        returned: Answer = _shortage().judge_returned(answer, limit_bytes if limited else 0)
+        return returned
     # By position: keywords would take 0.15 us more of every task. A test fails when a field is added.
     return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
+
+
+def _shortage() -> Any:
+    """The module shortage.py: few tasks fail, and every new interpreter would pay for it.
+
+    By path: a probe of diagnosis, which has loaded this as part of the engine, must not find the model's.
+    """
+    return sys.modules.get("_modelops_shortage") or _sibling("shortage")
 
 
 def _copy_value(value: Any) -> Any:
@@ -246,10 +314,9 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text
-    try:
-        kind = messages.TRANSIENT if outputs_of.is_transient(error) else messages.MODEL
-    except Exception:  # an attribute of the model's exception that itself fails
-        kind = messages.MODEL
+    kind = messages.START_FAILURE if isinstance(error, messages.CannotCall) else messages.MODEL
+    with contextlib.suppress(Exception):  # an attribute of the model's exception that itself fails
+        kind = messages.TRANSIENT if outputs_of.is_transient(error) else kind
     return Answer("failed", {}, type(error).__name__, text, seconds, peak_bytes, kind)
 
 
@@ -362,19 +429,23 @@ def main(
     seeds: bool,
     source: str,
     reseeds: bool,
+    crash_fd: int,
 ) -> int:
     """Import the model, then answer requests until the worker closes the socket.
 
     source is the checked copy of the bundle, by which tasks' changes are put back; "" leaves them to others.
-    seeds is of the global generators, reseeds of those that the model keeps at module level.
+    seeds is of the global generators, reseeds of those that the model keeps at module level. crash_fd: as in
+    begin().
     """
-    connection, output = begin(socket_fd, lifeline_fd, bundle)
+    connection, output = begin(socket_fd, lifeline_fd, bundle, crash_fd=crash_fd)
     try:
         wire, generators = load_model(bundle, reference, seeds, reseeds)
-        memory = MemoryMeter(Peak())
+        memory = make_meter(wire, Peak())
         files: Workspace | None = None
         if source:
-            files = _sibling("workspace").begin_workspace(bundle, source, stays=True)
+            is_program = reference.startswith("{")  # to look is quick, beside its start
+            begin_workspace = _sibling("workspace").begin_workspace
+            files = begin_workspace(bundle, source, stays=True, always_looks=is_program)
     except BaseException as error:
         output.flush()
         connection.send(messages.START, failed_answer(error))
@@ -411,17 +482,22 @@ def main(
 
 
 def begin(
-    socket_fd: int, lifeline_fd: int, bundle: str, oom_score: int = 1000
+    socket_fd: int, lifeline_fd: int, bundle: str, oom_score: int = 1000, *, crash_fd: int = -1
 ) -> tuple[messages.Connection, OutputCapture]:
     """Make this process a runner: its connection to the worker, and the model's output.
 
-    oom_score is how soon the kernel ends it when memory runs out: 1000 before everything else.
+    oom_score is how soon the kernel ends it when memory runs out: 1000 before everything else. crash_fd is
+    where a crash in C is reported (crash.py); -1: to stderr.
     """
     os.set_inheritable(socket_fd, False)
     os.set_inheritable(lifeline_fd, False)
     end_with(lifeline_fd)
     set_oom_score(oom_score)
-    faulthandler.enable()  # a crash in C leaves its Python stack in the task's log
+    if crash_fd >= 0:
+        os.set_inheritable(crash_fd, False)
+    faulthandler.enable(
+        crash_fd if crash_fd >= 0 else 2
+    )  # a crash in C leaves its Python stack in the task's log
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # the folder of this file: its modules would shadow the model's
     sys.argv[:] = [bundle]
@@ -527,5 +603,6 @@ if __name__ == "__main__":
             seeds=sys.argv[5] == "1",
             source=sys.argv[6],
             reseeds=sys.argv[7] == "1",
+            crash_fd=int(sys.argv[8]),
         )
     )

@@ -1,6 +1,7 @@
-"""Which function of a bundle a task calls, read from the bundle's files.
+"""Which function of a bundle a task calls, read from the bundle's files and the task's entrypoint.
 
     pyproject.toml | .modelops/manifest.json | .modelops/modelops.toml | wire.py -> "module:function"
+    none of them: MODEL/SCENARIO -> "package.module.function()", called by its name
 
 Imports nothing of the model: runner.py does, in the bundle's environment. A bundle's own files come before
 entry points of installed packages, which may belong to another model that the image holds.
@@ -13,16 +14,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 
 GROUP = "modelops.wire"
+OWN_FILE = "wire.py:wire"
 
 
-def find_wire(bundle: Path) -> str:
-    """What a bundle's files name as its wire function: "module:function", "path.py:function", or "" for none.
+def find_wire(bundle: Path, entrypoint: str) -> str:
+    """The reference by which runner.load_wire finds what to call for tasks of an entrypoint, MODEL/SCENARIO.
 
-    With "" runner.load_wire asks the installed packages. Raises BadInput for a file that cannot be used.
+    Returns:
+        "module:function" or "path.py:function", a wire function that the bundle's files name; else
+        "package.module.function()", the MODEL, for runners to ask the installed packages for a wire function
+        first; "" where the MODEL cannot be a function's name, and only the packages are asked.
+
+    Raises:
+        BadInput: A file cannot be used.
     """
+    model = entrypoint.partition("/")[0]
+    reference = _find_named(bundle)
+    if reference == OWN_FILE and model.startswith("wire.") and not _mentions_wire(bundle / "wire.py"):
+        reference = ""  # a module like others, which happens to have that name
+    return reference or (f"{model}()" if "." in model else "")
+
+
+def _find_named(bundle: Path) -> str:
+    """The wire function that a bundle's files name; "" for none."""
     points = _read(bundle / "pyproject.toml", tomllib.loads, "project", "entry-points", GROUP) or {}
     if len(points) > 1:
         names = ", ".join(sorted(points))
@@ -37,7 +55,29 @@ def find_wire(bundle: Path) -> str:
     settings = bundle / ".modelops" / "modelops.toml"
     if reference := _read(settings, tomllib.loads, "modelops", "wire"):
         return _reference(reference, settings)
-    return "wire.py:wire" if (bundle / "wire.py").is_file() else ""
+    return OWN_FILE if (bundle / "wire.py").is_file() else ""
+
+
+class References:
+    """find_wire() for one task after another: a bundle's files, which are a checked copy, are read once."""
+
+    def __init__(self) -> None:
+        self._references: dict[tuple[Path, str], str] = {}
+
+    def find(self, bundle: Bundle, entrypoint: str) -> str:
+        """As find_wire(); of a study with a command its program."""
+        if bundle.program:
+            return bundle.program
+        key = (bundle.path, entrypoint)
+        reference = self._references.get(key)
+        if reference is None:
+            reference = self._references[key] = find_wire(bundle.path, entrypoint)
+        return reference
+
+
+def _mentions_wire(path: Path) -> bool:
+    """Whether a file can have a function `wire`: by its text, for it may get it in any way."""
+    return bool(re.search(rb"\bwire\b|import\s*\*", path.read_bytes()))
 
 
 def _read(path: Path, parse: Callable[[str], Any], *keys: str) -> Any:

@@ -49,11 +49,20 @@ class Workspace:
     `problem` says what could not be put back; "" while all could.
     """
 
-    def __init__(self, folder: str, source: str, inside: bool = False, stays: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str,
+        source: str,
+        inside: bool = False,
+        stays: bool = False,
+        always_looks: bool = False,
+    ) -> None:
         """source is the checked copy, from which folder/b was made. inside: this is the process that works in
         it; its working directory is put back too, and the worker is told by notes beside the folder. stays:
-        it runs task after task, and what it started lives on between them.
+        it runs task after task, and what it started lives on between them. always_looks: also at contents of
+        files after each task, whatever that takes.
         """
+        self._always_looks = always_looks
         self._folder, self._source, self._inside, self._stays = folder, source, inside, stays
         self.bundle = os.path.join(folder, BUNDLE)
         self.changed: list[str] = []
@@ -116,6 +125,7 @@ class Workspace:
                 self._cwd_fd = -1
         earned = (_perf_counter() - self._looked_at_files) * SHARE
         files = earned >= self._look_at_files_seconds or (last and len(self._files) <= FEW_FILES)
+        files = files or self._always_looks
         try:
             suspects = self._find_suspects(files)
         except MemoryError:  # the task left nothing of what it may hold
@@ -447,9 +457,11 @@ class Workspace:
                 file.write(json.dumps(text) + "\n")
 
 
-def begin_workspace(bundle: str, source: str, stays: bool = False) -> Workspace:
+def begin_workspace(bundle: str, source: str, stays: bool = False, always_looks: bool = False) -> Workspace:
     """In a runner, whose bundle is folder/b: its workspace, begun."""
-    workspace = Workspace(os.path.dirname(bundle), source, inside=True, stays=stays)
+    workspace = Workspace(
+        os.path.dirname(bundle), source, inside=True, stays=stays, always_looks=always_looks
+    )
     workspace.begin()
     return workspace
 

@@ -1,6 +1,6 @@
 """The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
 
-    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS
+    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES
     (entrypoint, params, seed, limit_bytes) pickled, seconds -> a child -> Answer, passed on as it came
 
 Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
@@ -268,7 +268,7 @@ class ZygoteProcess:
         if self._generators:
             self._generators.seed(seed)
         loaded = set(sys.modules) if self._learns else set()
-        memory = runner.MemoryMeter(self)
+        memory = runner.make_meter(self._wire, self)
         answer = runner.call(self._wire, entrypoint, params, seed, memory, limit_bytes=limit_bytes)
         connection.hold()
         try:
@@ -330,12 +330,19 @@ def main(
     seeds: bool,
     source: str,
     reseeds: bool,
+    crash_fd: int,
 ) -> int:
     """Import the model, then fork a child for each request until the worker closes the socket.
 
-    source and reseeds: as in runner.py.
+    source, reseeds and crash_fd: as in runner.py.
     """
-    connection, output = runner.begin(socket_fd, lifeline_fd, bundle, oom_score=500)  # its children: 1000
+    connection, output = runner.begin(
+        socket_fd,
+        lifeline_fd,
+        bundle,
+        oom_score=500,  # its children: 1000
+        crash_fd=crash_fd,
+    )
     before = inherited.list_open_files()
     try:
         wire, generators = runner.load_model(bundle, reference, seeds, reseeds)
@@ -383,5 +390,6 @@ if __name__ == "__main__":
             seeds=sys.argv[5] == "1",
             source=sys.argv[6],
             reseeds=sys.argv[7] == "1",
+            crash_fd=int(sys.argv[8]),
         )
     )

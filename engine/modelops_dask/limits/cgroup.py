@@ -4,8 +4,11 @@
 
 In a container that is the container's limit; in a login session, a CI job or a test it may be that of a
 cgroup further up. Versions 1 and 2 of cgroups; where no cgroup has a limit, the machine's memory counts.
-Linux only. Does not act: admission.py and guard.py do.
+Linux only. Does not act: admission.py and guard.py do. Standard library only, in Python 3.9's language:
+shortage.py loads it by path where a model runs.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +91,7 @@ class MemoryLimit:
 def memory(root: Path = Path("/")) -> MemoryLimit:
     """The memory that counts for this process, as the files under `root` say. Raises OSError if none."""
     total_bytes = _fields(root / MACHINE)["MemTotal:"] * 1024
-    version, levels = _levels(root)
+    version, levels = find_levels(root)
     limits = [(limit, folder) for folder in levels if (limit := _limit(folder, version)) is not None]
     limit_bytes, limiting = min(limits, key=itemgetter(0), default=(total_bytes, root))
     if limit_bytes >= total_bytes:
@@ -96,16 +99,16 @@ def memory(root: Path = Path("/")) -> MemoryLimit:
     return MemoryLimit(limit_bytes, version, limiting, levels[0])
 
 
-def _levels(root: Path) -> tuple[int, list[Path]]:
-    """(version, folders of our own memory cgroup and of those around it, the innermost first)."""
+def find_levels(root: Path, controller: str = "memory") -> tuple[int, list[Path]]:
+    """(version, folders of our own cgroup of a controller and of those around it, the innermost first)."""
     cgroup_paths = {}
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
+        if controller in controllers.split(","):
             cgroup_paths[1] = path
         elif number == "0":
             cgroup_paths[2] = path
-    for version, mount_root, mount in sorted(_mounts(root)):
+    for version, mount_root, mount in sorted(_mounts(root, controller)):
         if version not in cgroup_paths:
             continue
         # In a container the mount may begin at our own cgroup, while the path is still the host's.
@@ -118,13 +121,13 @@ def _levels(root: Path) -> tuple[int, list[Path]]:
     return 0, []
 
 
-def _mounts(root: Path) -> Iterator[tuple[int, str, Path]]:
-    """(version, the cgroup that is mounted, where) of each hierarchy that may count memory."""
+def _mounts(root: Path, controller: str) -> Iterator[tuple[int, str, Path]]:
+    """(version, the cgroup that is mounted, where) of each hierarchy that may have a controller."""
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         mount, _, filesystem = line.partition(" - ")
         kind, _, options = filesystem.split(" ", 2)
         _, _, _, mount_root, mount_point, *_ = mount.split(" ")
-        if kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(",")):
+        if kind == "cgroup2" or (kind == "cgroup" and controller in options.split(",")):
             yield 2 if kind == "cgroup2" else 1, mount_root, root / mount_point.lstrip("/")
 
 

@@ -98,7 +98,7 @@ def check_value(value: object) -> None:
 def check_model(text: str) -> None:
     """ValueError unless the text is an import path such as models.seir."""
     if not _MODEL.fullmatch(text):
-        raise ValueError(f"{text!r} is not an import path; write e.g. models.seir")
+        raise ValueError(f"{text!r} is not an import path; write MODULE.FUNCTION, such as model.simulate")
 
 
 def check_scenario(text: str) -> None:

@@ -23,7 +23,7 @@ from modelops_dask.bundle.reference import anchor
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
 from modelops_dask.errors import BadInput
-from modelops_dask.plan import contract, document, explicit, modelops_files
+from modelops_dask.plan import contract, document, explicit, modelops_files, program
 from modelops_dask.plan.document import BadDocument
 from modelops_dask.plan.duration import parse_duration
 from modelops_dask.plan.fields import Fields
@@ -36,18 +36,19 @@ NAMES = (
     "model",
     "scenario",
     "entrypoint",
+    *program.NAMES,
     "bundle",
     "replicates",
     "resources",
     "deterministic",
     "volatile",
-    "outputs",
     "timeout",
     "fixed",
     *SAMPLING_KEYS,
     "metadata",
 )
 _VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")  # of the chart
+DEFAULT_SCENARIO = "baseline"
 MAX_REPLICATES = 10**6
 MAX_SETS = 10**7
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -71,7 +72,14 @@ class Spec:
     volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
     outputs: tuple[str, ...] = ()  # the only ones that are stored; (): all
     timeout_seconds: float = 0  # of each task; 0: as the workers' settings say
+    program: str = field(default="", repr=False)  # what runs instead of a model (program.py)
+    names_scenario: bool = True  # False: the file has none, and the entrypoint has DEFAULT_SCENARIO
     warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
+
+    @property
+    def model(self) -> str:
+        """The MODEL of the entrypoint."""
+        return self.entrypoint.partition("/")[0]
 
     @property
     def n_sets(self) -> int:
@@ -149,18 +157,22 @@ def _spec(fields: Fields) -> Spec | None:
     modelops = "parameter_sets" in raw or "sampling_method" in raw
     fields.check_names(raw, (), modelops_files.STUDY_NAMES if modelops else NAMES, closed=not modelops)
     name = _name(fields, raw, path)
-    entrypoint = _entrypoint(fields, raw)
+    runs_program = not modelops and _names_program(raw)
+    entrypoint = None if runs_program else _entrypoint(fields, raw, modelops)
     replicates = fields.integer(
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
     )
     fixed = _fixed(fields, raw)
     sampling = explicit.read_sets(fields, raw, "parameter_sets") if modelops else _sampling(fields, raw)
+    program_text = ""
+    if runs_program:
+        program_text, entrypoint = _program(fields, raw, sampling, fixed)
     bundle = _bundle(fields, raw, path.parent)
     metadata = _metadata(fields, raw, modelops)
     resources = {} if modelops else _resources(fields, raw)
     deterministic = False if modelops else fields.boolean(raw, (), "deterministic")
     volatile = () if modelops else _volatile(fields, raw)
-    outputs, timeout_seconds = _outputs(fields, raw), _timeout(fields, raw)
+    outputs, timeout_seconds = () if runs_program else _outputs(fields, raw), _timeout(fields, raw)
     if sampling:
         _check_sets(fields, raw, sampling, fixed, replicates or 1)
     if modelops:
@@ -184,6 +196,8 @@ def _spec(fields: Fields) -> Spec | None:
         volatile=volatile,
         outputs=outputs,
         timeout_seconds=timeout_seconds,
+        program=program_text,
+        names_scenario="scenario" in raw or "entrypoint" in raw,
     )
 
 
@@ -207,15 +221,35 @@ def _bundle(fields: Fields, raw: dict[str, object], folder: Path) -> str | None:
         return None
 
 
-def _entrypoint(fields: Fields, raw: dict[str, object]) -> str | None:
+def _entrypoint(fields: Fields, raw: dict[str, object], modelops: bool) -> str | None:
     if "entrypoint" in raw:
         for name in ("model", "scenario"):
             if name in raw:
                 fields.note((name,), "CHOICE", f"entrypoint says it already; remove {name} or entrypoint")
         return fields.checked_text(raw, "entrypoint", contract.check_entrypoint)
     model = fields.checked_text(raw, "model", contract.check_model)
+    if "scenario" not in raw and not modelops:
+        return f"{model}/{DEFAULT_SCENARIO}"
     scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
     return f"{model}/{scenario}"
+
+
+def _program(
+    fields: Fields, raw: dict[str, object], sampling: Sampling | None, fixed: dict[str, object]
+) -> tuple[str, str | None]:
+    """The program that runs instead of a model, and its entrypoint; None where it cannot be used."""
+    if "command" not in raw:
+        name = next(name for name in program.NAMES if name in raw)
+        fields.note((name,), "CHOICE", f"{name} belongs to a command; add command, or remove {name}")
+        return "", _entrypoint(fields, raw, False)
+    for name in ("model", "entrypoint"):
+        if name in raw:
+            fields.note((name,), "CHOICE", f"command says what runs; remove {name} or command")
+    scenario: str | None = DEFAULT_SCENARIO
+    if "scenario" in raw:
+        scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
+    text = program.read_program(fields, raw, sampling, fixed)
+    return text or "", program.make_entrypoint(text, scenario) if text and scenario else None
 
 
 def _metadata(fields: Fields, raw: dict[str, object], modelops: bool) -> dict[str, object]:
@@ -233,6 +267,12 @@ def _volatile(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
         fields.note(("volatile",), "TYPE", "volatile must be a list of names of outputs, such as [metadata]")
         return ()
     return tuple(dict.fromkeys(names))
+
+
+def _names_program(raw: dict[str, object]) -> bool:
+    """Whether a study runs a program, or says a part of one. A list of outputs is a filter, for any model."""
+    names = [name for name in program.NAMES if name in raw]
+    return names not in ([], ["outputs"]) or isinstance(raw.get("outputs"), dict)
 
 
 def _outputs(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:

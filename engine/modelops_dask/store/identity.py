@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from modelops_dask.errors import BadInput, MopsError
+from modelops_dask.plan import contract, program
 from modelops_dask.store.files import Store
 
 FORMAT = 2  # of a store that begins
@@ -70,7 +71,8 @@ class StudyIdentity:
     """study.json: what all results of a store have in common, and the bundles accepted since.
 
     `upgraded` is true for a study that began in format 1. `reseeds`: generators that the model keeps at
-    module level are seeded before each task; false for studies of versions that did not.
+    module level are seeded before each task; false for studies of versions that did not. `program` is what
+    runs instead of a model (plan/program.py), "" for none.
     """
 
     bundle: str  # digest
@@ -79,6 +81,7 @@ class StudyIdentity:
     upgraded: bool = False
     format: int = FORMAT
     reseeds: bool = False
+    program: str = ""
     accepted: tuple[str, ...] = field(default=(), compare=False)  # digests
 
     @property
@@ -101,18 +104,22 @@ class StudyIdentity:
         return PartMark(self.uuid, bundle)
 
 
-def new_study(bundle: str, entrypoint: str) -> StudyIdentity:
+def new_study(bundle: str, entrypoint: str, program: str = "") -> StudyIdentity:
     """Make the identity of a study that begins now."""
-    return StudyIdentity(bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex, reseeds=True)
+    return StudyIdentity(
+        bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex, reseeds=True, program=program
+    )
 
 
 def study_json(study: StudyIdentity) -> bytes:
     """The content of study.json."""
     values = asdict(study)
     del values["accepted"]
-    for name in ("upgraded", "reseeds"):
+    for name in ("upgraded", "reseeds", "program"):
         if not values[name]:
             del values[name]
+    if study.program:
+        values["program"] = json.loads(study.program)
     return encode_json(values)
 
 
@@ -146,11 +153,20 @@ def read_study(store: Store) -> StudyIdentity:
             upgraded=raw.get("upgraded") is True,
             reseeds=raw.get("reseeds") is True,
             format=number,
+            program=_read_program(store, raw),
         )
     else:
         raise Damaged(store.location(FILE), "no 'uuid'")
     names = store.list(ACCEPTED)
     return replace(study, accepted=tuple(f"sha256:{name.removesuffix('.json')}" for name in names))
+
+
+def _read_program(store: Store, raw: dict[str, Any]) -> str:
+    """The program of a study, which must be the one that its entrypoint names. Raises Damaged."""
+    text = contract.canonical(raw["program"]) if raw.get("program") else ""
+    if not program.is_entrypoint_of(str(raw["entrypoint"]), text):
+        raise Damaged(store.location(FILE), "its program is not the one that its entrypoint names")
+    return text
 
 
 def study_of(store: Store) -> StudyIdentity | None:

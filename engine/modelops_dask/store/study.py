@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.duration import parse_duration
 from modelops_dask.plan.plan import SETS_SCHEMA, Plan, Request, keys
+from modelops_dask.plan.program import describe_difference
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store.files import NoSpace, Store, StoreFailed
 from modelops_dask.store.identity import (
@@ -47,7 +48,7 @@ class OtherStudy(BadInput):
     """The store belongs to another bundle or entrypoint. `changes` are those of its files, if known."""
 
     def __init__(self, location: str, kind: str, stored_value: str, requested_value: str) -> None:
-        self.location, self.kind = location, kind  # bundle or entrypoint
+        self.location, self.kind = location, kind  # bundle, entrypoint or command
         self.stored_value, self.requested_value = stored_value, requested_value
         self.changes: list[str] = []
         super().__init__(location, kind, stored_value, requested_value)
@@ -81,7 +82,7 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
         NotExclusive: The object store replaces files that it was asked to leave.
     """
     store.require_exclusive()
-    study = new_study(bundle_digest, spec.entrypoint)
+    study = new_study(bundle_digest, spec.entrypoint, spec.program)
     try:
         created = store.create("study.json", study_json(study))
     except StoreFailed as error:
@@ -91,7 +92,7 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
             f"{store.location()} cannot be a store: {error.reason}. Name another by --store."
         ) from None
     if not created:
-        study = check_same(store, bundle_digest, spec.entrypoint)
+        study = check_same(store, bundle_digest, spec)
         if study.format < FORMAT:
             study = upgrade(store, study)
             note(
@@ -110,13 +111,15 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
     return Plan(spec.entrypoint, table, request)
 
 
-def check_same(store: Store, bundle_digest: str, entrypoint: str) -> StudyIdentity:
+def check_same(store: Store, bundle_digest: str, spec: Spec) -> StudyIdentity:
     """Read the study of a store; OtherStudy when it belongs to another bundle or entrypoint, NoStudy."""
     study = read_study(store)
     if bundle_digest not in study.bundles:
         raise OtherStudy(store.location(), "bundle", study.bundle, bundle_digest)
-    if entrypoint != study.entrypoint:
-        raise OtherStudy(store.location(), "entrypoint", study.entrypoint, entrypoint)
+    if spec.program != study.program:
+        raise OtherStudy(store.location(), "command", *describe_difference(study.program, spec.program))
+    if spec.entrypoint != study.entrypoint:
+        raise OtherStudy(store.location(), "entrypoint", study.entrypoint, spec.entrypoint)
     return study
 
 

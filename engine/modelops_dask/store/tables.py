@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from modelops_dask.plan import contract
 from modelops_dask.plan.plan import Plan
+from modelops_dask.store import neutral
 
 COLUMNS = ("set", "replicate", "seed", "param_id")
 PIECE_BYTES = 256 * 2**20
@@ -30,11 +31,14 @@ class Mixed(Exception):
 
 
 def as_table(data: bytes) -> pa.Table | None:
-    """A table from bytes of Arrow IPC (file or stream) or Parquet, as they begin; None if they are neither.
+    """A table from bytes in the neutral form, Arrow IPC (file or stream) or Parquet, as they begin; None for
+    others.
 
     Dictionaries and views become plain values, for they differ from task to task without meaning anything.
     """
     try:
+        if data[:8] == neutral.MAGIC:
+            return neutral.read_table(data)
         if data[:4] == b"PAR1":
             table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         elif data[:6] == b"ARROW1":
@@ -46,7 +50,7 @@ def as_table(data: bytes) -> pa.Table | None:
         table.validate(full=True)  # damaged offsets would else be followed
         fields = [field.with_type(_plain(field.type)) for field in table.schema]
         return table.cast(pa.schema(fields))  # a schema without metadata: pandas' would differ as well
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, neutral.DamagedTable):
         return None
 
 

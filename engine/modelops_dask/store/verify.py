@@ -2,7 +2,7 @@
 
     study.json, spec.json, sets/ -> Tasks: what there is to do   (verify_tasks.py)
     redo/                        -> Redos: what was run again    (verify_redo.py)
-    parts/, every byte           -> StoredAttempts: what was done (verify_parts.py)
+    parts/, every byte           -> StoredAttempts: what was done (verify_parts.py, verify_neutral.py)
     both, and results/           -> Defects in a Report          (verify_results.py)
     some tasks run again         -> Defects too                  (verify_sample.py)
     both                         -> replicates that are equal    (verify_replicates.py)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from modelops_dask.store.verify_neutral import NotCanonical, is_neutral, read_neutral
 from modelops_dask.store.verify_redo import RESTORE, Redos
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, line
 
@@ -247,6 +248,8 @@ def _count_row(
     outputs = dict(row["outputs"] or [])
     if status == "ok" and not _has_own_digests(row, outputs):
         report.add("DIGEST", path, f"has other outputs of task {task} than its digest says: {advice}")
+    if status == "ok":
+        _check_tables(row["outputs"] or [], task, path, report)
     error = row.get("error_digest")
     if error is not None and error != failure_digest(row.get("reason") or "", row.get("error") or ""):
         report.add("DIGEST", path, f"has another error of task {task} than its digest says: {advice}")
@@ -279,6 +282,18 @@ def _count_row(
         report.affected[row["executor"]] += 1
     if ledger.place[number, replicate, 0] < 0:
         ledger.place[number, replicate] = place
+
+
+def _check_tables(outputs: list[tuple[str, bytes]], task: str, path: str, report: Report) -> None:
+    """Check that tables in the neutral form are canonical: equal ones are to have equal digests."""
+    for name, data in outputs:
+        if not is_neutral(data):
+            continue
+        try:
+            read_neutral(data)
+        except NotCanonical as problem:
+            text = f"has a table as output {name} of task {task} that is not in the neutral form: {problem}"
+            report.add("TABLE", path, text)
 
 
 def _forget(ledger: StoredAttempts, number: int, replicate: int, generation: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelops_dask.store.verify_neutral import NotCanonical, is_neutral, read_neutral
 from modelops_dask.store.verify_parts import StoredAttempts
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
 
@@ -182,6 +183,11 @@ class _Comparison:
 
 def _parse(data: bytes) -> Any:
     """A table by its columns, JSON as values, anything else as it is."""
+    if is_neutral(data):
+        try:
+            return read_neutral(data).to_pydict()
+        except NotCanonical:
+            return data
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelops_dask.store.verify_neutral import NotCanonical, read_neutral
 from modelops_dask.store.verify_parts import StoredAttempts
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
 
@@ -192,15 +193,16 @@ def _by_task(file: pq.ParquetFile) -> Iterator[tuple[tuple[int, int], pa.Table]]
 
 
 def parse(data: bytes) -> pa.Table | None:
-    """The table in bytes of Arrow IPC or Parquet; None when they hold none."""
+    """The table in bytes of the neutral form, Arrow IPC or Parquet; None when they hold none."""
     readers = {
+        b"\x89tab": lambda: read_neutral(data),
         b"PAR1": lambda: pq.read_table(io.BytesIO(data), use_threads=False),
         b"ARRO": lambda: pa.ipc.open_file(io.BytesIO(data)).read_all(),
         b"\xff\xff\xff\xff": lambda: pa.ipc.open_stream(io.BytesIO(data)).read_all(),
     }
     try:
         return readers[data[:4]]()
-    except (KeyError, pa.ArrowException, OSError):
+    except (KeyError, pa.ArrowException, OSError, NotCanonical):
         return None
 
 

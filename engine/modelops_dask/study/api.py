@@ -15,20 +15,24 @@ Does not know values files or presets, which are the command's: it takes Setting
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
+from modelops_dask.errors import BadInput
 from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 from modelops_dask.store import results
 from modelops_dask.store.checks import describe
 from modelops_dask.store.files import Store
+from modelops_dask.study import calls
 from modelops_dask.study.check import N_TASKS
+from modelops_dask.study.commands import find_bundle_of
 from modelops_dask.study.drive import Watcher, drive
+from modelops_dask.study.importable import find_folder, find_import_path
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
 from modelops_dask.workers import memory, remote
@@ -38,11 +42,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from distributed import Client
 
+_OPEN_MODEL = "model.function"  # in place of one that run() is given
+
 
 class Study:
     """What to run: the fields of study.yaml as arguments, `latin_hypercube` with an underscore.
 
-    Values may be NumPy's. Paths are relative to the current folder. Raises BadDocument with every problem.
+    Values may be NumPy's. Paths are relative to the current folder. `model` is MODULE.FUNCTION, or a function
+    of a module; without it, run() is given one. Raises BadDocument with every problem, and BadInput for a
+    function that cannot be imported.
 
         >>> study = Study(entrypoint="models.sir/baseline", grid={"beta": [0.1, 0.2]}, replicates=10)
         >>> study.n_tasks
@@ -53,14 +61,29 @@ class Study:
         document = {
             "latin-hypercube" if name == "latin_hypercube" else name: value for name, value in content.items()
         }
-        self.spec = spec.from_content(_plain(document), Path.cwd())
+        if callable(document.get("model")):
+            document |= _name_function(document["model"], document.get("bundle"))
+        self._content = _plain(document)
+        self._is_open = not {"model", "entrypoint"} & {*document}
+        model = {"model": _OPEN_MODEL} if self._is_open else {}
+        self.spec = spec.from_content(model | self._content, Path.cwd())
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
         """Load a study.yaml, or ModelOps' study JSON. Raises BadDocument."""
         study = cls.__new__(cls)
         study.spec = spec.load(Path(path))
+        study._content, study._is_open = study.spec.source, False
         return study
+
+    def with_model(self, function: Callable[..., Any]) -> "Study":
+        """This study, of a function that is defined in a module: the module's folder is the bundle, unless
+        the study names one. Raises BadInput for a function that cannot be imported.
+        """
+        content = self._content | {"name": self.spec.name} | _name_function(function, self.spec.bundle)
+        if content.pop("entrypoint", None):
+            content["scenario"] = self.spec.entrypoint.partition("/")[2]
+        return Study(**content)
 
     @property
     def n_tasks(self) -> int:
@@ -105,6 +128,7 @@ def run(
     study: Study,
     store: str | Path | None = None,
     *,
+    model: Callable[..., Any] | None = None,
     client: "Client | None" = None,
     settings: Settings | None = None,
     shape: Shape | None = None,
@@ -115,26 +139,33 @@ def run(
 ) -> Result:
     """Run what is pending of a study, and build its tables.
 
-    `store` is a folder or a URL, out/NAME by default. Tasks run on the workers of `client`, which then are as
-    they were started (ClusterFailed when they cannot run studies), or on worker processes of this machine:
-    `settings` from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of
-    failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose results are replaced:
-    "executor=KIND", tasks as "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone
-    in a new process; what that came to is Result.summary.self_check, and a difference is a warning.
+    `model` is the function to call, which other processes must be able to import; see Study. `store` is a
+    folder or a URL, out/NAME by default. Tasks run on the workers of `client`, which then are as they were
+    started (ClusterFailed when they cannot run studies), or on worker processes of this machine: `settings`
+    from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of failed and
+    poisoned, whose tasks are tried again. `redo` chooses tasks whose results are replaced: "executor=KIND",
+    tasks as "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone in a new process;
+    what that came to is Result.summary.self_check, and a difference is a warning.
 
     Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
     results from different environments, is a warning. Raises MopsError: AlreadyRunning,
     OtherStudy, Stopped, ClusterFailed, BadInput. Interrupted, it goes on when it is called again. A script
     calls it below `if __name__ == "__main__":`, for worker processes import the script.
     """
+    study = study.with_model(model) if model is not None else study
+    if study._is_open:
+        raise BadInput("the study names no model: run(study, model=FUNCTION), or Study(model=..., ...)")
     settings, shape = settings or Settings.from_env(), shape or _whole_machine()
     for finding in study.spec.warnings:
         warnings.warn(str(finding), stacklevel=2)
     if client is not None:
         remote.check(client, study.spec.resources)  # before anything is written
     study_store = Store(str(store) if store else f"out/{study.spec.name}")
-    reference = study.spec.bundle or str(bundles.find(study.spec.path.resolve().parent))
-    bundle = bundles.fetch(reference, settings.bundles_cache_dir)
+    reference = study.spec.bundle or find_bundle_of(study.spec)
+    bundle = replace(bundles.fetch(reference, settings.bundles_cache_dir), program=study.spec.program)
+    calls.check_call(study.spec, bundle, settings)
+    if (call := calls.describe_call(bundle, study.spec.entrypoint)).other:
+        warnings.warn(str(call), stacklevel=2)
 
     @contextmanager
     def connect() -> Iterator["Client"]:
@@ -164,6 +195,14 @@ def run(
     if summary.self_check and summary.self_check.different:
         warnings.warn("\n".join(describe(summary.self_check)), stacklevel=2)
     return Result(summary, study)
+
+
+def _name_function(function: Callable[..., Any], bundle: Any) -> dict[str, Any]:
+    """The fields of a study that name a function: model, and bundle unless one is given. Raises BadInput."""
+    path, folder = find_import_path(function), find_folder(function)
+    if folder and not bundle:
+        bundle = str(bundles.find(folder, path))
+    return {"model": path} | ({"bundle": bundle} if bundle else {})
 
 
 def _whole_machine() -> Shape:

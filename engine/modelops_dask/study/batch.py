@@ -259,9 +259,8 @@ def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
     """
     n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
     if WHOLE_PROCESS in dict(request.resources):  # alone: Dask gives the resource to one batch at a time
-        n_threads = runtime.threads if runtime.threads > 1 else 0
         shares = 1 if runtime.settings.executor_type == "direct" else n_runners
-        return 1, n_threads, runtime.runner_limit_bytes * shares
+        return 1, runtime.threads, runtime.runner_limit_bytes * shares
     if runtime.settings.executor_type == "direct":  # in one interpreter more threads would only add surprises
         return 1, 0, runtime.runner_limit_bytes
     return n_runners, 0, runtime.runner_limit_bytes
@@ -465,7 +464,8 @@ def study_bundle(context: RunContext, settings: Settings) -> Bundle:
     """This worker's copy of the bundle, with the packages that its study installs, and as it seeds."""
     bundle = fetch_bundle(context.bundle, settings.bundles_cache_dir)
     try:
-        bundle = replace(bundle, reseeds=read_study(context.store).reseeds)
+        study = read_study(context.store)
+        bundle = replace(bundle, reseeds=study.reseeds, program=study.program)
         return packages.pin(context.store, bundle, settings)
     except NoStudy:
         raise _store_not_seen(context.store) from None

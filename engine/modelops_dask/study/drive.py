@@ -154,7 +154,7 @@ def _check_killed_run(
 def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
     """Return what drive() would raise at once, because the store belongs to another bundle or entrypoint."""
     try:
-        check_same(store, bundle.digest, spec.entrypoint)
+        check_same(store, bundle.digest, spec)
     except NoStudy:
         return None
     except OtherStudy as error:

@@ -8,7 +8,7 @@ Follows the rules of store/fold.py, so that what it counts is what a fold of the
 from collections import Counter
 from collections.abc import Collection
 
-from modelops_dask.executors import FileChanges
+from modelops_dask.executors import FileChanges, is_crash
 from modelops_dask.plan.plan import FAILED, OK, PENDING, POISONED, STATES, Plan
 from modelops_dask.store import parts
 from modelops_dask.store.fold import State
@@ -36,6 +36,7 @@ class Ledger:
         self._kinds: dict[int, tuple[str, str]] = {}  # of tasks in _failed_before: type and line, if known
         self._confirmed: Counter[tuple[str, str]] = Counter()
         self._too_large: set[int] = set()
+        self._crashes_alone = 0  # with all the memory of a pod
         self._needs = Needs(plan.replicates)
         self._ended_here = self._peak_bytes = self._not_ok = 0
         self._empty: Counter[str] = Counter()
@@ -81,6 +82,8 @@ class Ledger:
             self.losses[index] += 1
         if failed.reason in (parts.OUT_OF_MEMORY, parts.WORKER_MEMORY):
             self._too_large.add(index)
+        elif failed.limit_bytes and is_crash(failed.reason):
+            self._record_crash(index)
         if failed.reason == parts.OUT_OF_MEMORY:
             self._needs.learn(index, int(MORE * failed.peak_bytes))
         digests, kind = self._failed_before.pop(index, set()), (failed.reason, failed.line)
@@ -100,6 +103,15 @@ class Ledger:
             return True
         self._count(STATES[self._codes[index]], 1)
         return False
+
+    def _record_crash(self, index: int) -> None:
+        """A refused allocation may look like any other crash: the task runs alone the next time, with all
+        memory. After CONFIRMED that crashed then too, memory is hardly the reason of more.
+        """
+        if index in self._too_large:
+            self._crashes_alone += 1
+        elif self._crashes_alone < CONFIRMED:
+            self._too_large.add(index)
 
     def _note_recovered(self, batch: Batch, receipt: Receipt) -> None:
         """Tasks that failed before ended ok in a new process."""
@@ -127,7 +139,9 @@ class Ledger:
         )
 
     def find_too_large(self, ranges: tuple[Range, ...]) -> frozenset[int]:
-        """Tasks of these ranges that died of want of memory: the next time they run alone in a pod."""
+        """Tasks of these ranges that died of want of memory, or may have: the next time they run alone in a
+        pod.
+        """
         return _select_within(self._too_large, ranges)
 
     def needed_bytes(self, ranges: tuple[Range, ...]) -> int:

@@ -105,7 +105,8 @@ def find_pollution(runs: Runs) -> Pollution | None:
         changes = run_probe(runs, tasks, ProbeRequest(changes=True), hang_seconds).changes
     calls = _list_calls(runs, (*search_result.tasks, victim))
     bundle = runs.bundle.path
-    text = script.render_script(bundle, find_wire(bundle), calls[:-1], calls[-1], runs.native_threads)
+    wire = runs.bundle.program or find_wire(bundle, runs.plan.entrypoint)
+    text = script.render_script(bundle, wire, calls[:-1], calls[-1], runs.native_threads)
     return Pollution(
         tasks=tuple(make_task_ref(runs, task) for task in search_result.tasks),
         victim=make_task_ref(runs, victim),

@@ -24,6 +24,7 @@ packages:
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 
@@ -35,7 +36,7 @@ ENDED = "the process ended with status"
 
 
 def load(bundle):
-    """The bundle's wire function."""
+    """The bundle's wire function, or one that calls the model's function."""
     sys.path[:0] = [os.path.join(bundle, "src"), bundle]
 %(load)s
 
@@ -59,9 +60,22 @@ def attempt(wire, task):
 
 
 def show(name, data):
-    data = data.encode() if isinstance(data, str) else bytes(data)
+    data = data if isinstance(data, (bytes, bytearray, memoryview)) else words(data).encode()
+    data = bytes(data)
     text = repr(data[:60]) if len(data) <= 60 else "%%d bytes" %% len(data)
     return "%%s: %%s  sha256 %%s" %% (name, text, hashlib.sha256(data).hexdigest()[:16])
+
+
+def words(value):
+    """All of a value in words; no addresses, which are others in each process."""
+    if isinstance(value, str):
+        return value
+    for way in ("to_csv", "write_csv", "to_pydict", "tolist", "to_dict"):
+        if hasattr(value, way):
+            return repr(getattr(value, way)())
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].set_printoptions(threshold=sys.maxsize)
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 
 def started(bundle, how):
@@ -107,6 +121,45 @@ FILE = """\
     module = sys.modules["bundle_wire"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return reduce(getattr, {names!r}.split("."), module)"""
+COMMAND = """\
+    import json
+    import re
+
+    program = json.loads({program!r})
+
+    def text(value):
+        return value if isinstance(value, str) else json.dumps(value)
+
+    def wire(entrypoint, params, seed):
+        values = {{name: text(value) for name, value in params.items()}}
+        values.update(
+            seed=str(seed),
+            scenario=entrypoint.partition("/")[2],
+            threads=os.environ["OMP_NUM_THREADS"],
+            parameters_file=program.get("parameters_file", ""),
+        )
+
+        def fill(template):
+            token = r"\\{{\\{{|\\}}\\}}|\\{{([^{{}}]*)\\}}"
+            return re.sub(token, lambda match: values[match[1]] if match[1] else match[0][0], template)
+
+        files = {{name: fill(output["file"]) for name, output in program["outputs"].items()}}
+        for path in [*files.values(), values["parameters_file"]]:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if values["parameters_file"]:
+            with open(values["parameters_file"], "w") as file:
+                json.dump(params, file)
+        environment = {{name: fill(value) for name, value in program.get("environment", {{}}).items()}}
+        command = [fill(argument) for argument in program["command"]]
+        done = subprocess.run(command, env=dict(os.environ, **environment), stdout=subprocess.PIPE)
+        if done.returncode:
+            raise RuntimeError("exit status %d" % done.returncode)
+        outputs = {{}}
+        for name, path in files.items():
+            outputs[name] = done.stdout if path == "-" else open(path, "rb").read()
+        return outputs
+
+    return wire"""
 INSTALLED = """\
     from importlib.metadata import entry_points
 
@@ -114,6 +167,46 @@ INSTALLED = """\
     group = "modelops.wire"
     (found,) = points.select(group=group) if hasattr(points, "select") else points[group]
     return found.load()"""
+# As executors/functions.py calls it. What it returned is compared by its text, which needs nothing of ours.
+FUNCTION = """\
+    import importlib
+    import inspect
+    from importlib.metadata import entry_points
+
+    points = entry_points()
+    group = "modelops.wire"
+    installed = points.select(group=group) if hasattr(points, "select") else points.get(group, ())
+    for point in installed:
+        return point.load()
+    names = {path!r}.split(".")
+    for count in range(len(names) - 1, 0, -1):
+        try:
+            function = importlib.import_module(".".join(names[:count]))
+            break
+        except ModuleNotFoundError:
+            if count == 1:
+                raise
+    for name in names[count:]:
+        function = getattr(function, name)
+    parameters = inspect.signature(function).parameters
+
+    def wire(entrypoint, params, seed):
+        params = dict(params)
+        if "seed" in parameters:
+            params["seed"] = seed
+        if "scenario" in parameters:
+            params["scenario"] = entrypoint.rpartition("/")[2]
+        if "rng" in parameters:
+            from numpy.random import default_rng
+
+            params["rng"] = default_rng(seed)
+        first = [each for each in parameters.values() if each.kind is each.POSITIONAL_ONLY]
+        positional = [params.pop(each.name, each.default) for each in first]
+        value = function(*positional, **params)
+        value = list(value) if inspect.isgenerator(value) else value
+        return value if isinstance(value, dict) else {{"result": value}}
+
+    return wire"""
 
 
 def render_script(bundle: Path, wire: str, polluters: Sequence[Call], victim: Call, threads: int = 0) -> str:
@@ -137,9 +230,13 @@ def _format_literal(value: object) -> str:
 
 def _render_load(wire: str) -> str:
     """As runner.load_wire does."""
+    if wire.startswith("{"):
+        return COMMAND.format(program=wire)
     target, _, names = wire.partition(":")
     if not target:
         return INSTALLED
+    if wire.endswith("()"):
+        return FUNCTION.format(path=wire[:-2])
     if not target.endswith(".py"):
         return MODULE.format(module=target, names=names)
     parts = target.removesuffix(".py").removeprefix("./").removeprefix("src/").split("/")

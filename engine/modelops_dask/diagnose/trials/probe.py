@@ -117,7 +117,7 @@ def run(
         probe = Probe(
             python,
             bundle.path,
-            find_wire(bundle.path),
+            bundle.program or find_wire(bundle.path, calls[0][0]),
             seed_globals=settings.seed_globals,
             reseeds=bundle.reseeds,
             keep_pythonpath=settings.executor_environment == "image",

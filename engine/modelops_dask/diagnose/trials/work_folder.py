@@ -39,7 +39,10 @@ def enter(folder_name: str, bundle: Bundle, settings: Settings) -> tuple[Bundle,
     own_settings = replace(
         settings, bundles_cache_dir=worker_settings.bundles_cache_dir, venvs_dir=worker_settings.venvs_dir
     )
-    return Bundle(copy, bundle.digest, packages=bundle.packages, reseeds=bundle.reseeds), own_settings
+    own_bundle = Bundle(
+        copy, bundle.digest, packages=bundle.packages, reseeds=bundle.reseeds, program=bundle.program
+    )
+    return own_bundle, own_settings
 
 
 def clear(folder_name: str, bundle: Bundle, settings: Settings) -> None:

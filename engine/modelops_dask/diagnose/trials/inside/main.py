@@ -80,7 +80,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
         return 1
     if request["lines"]:
         trace.watch_lines()
-    memory = runner.MemoryMeter(runner.Peak())
+    memory = runner.make_meter(wire, runner.Peak())
 
     def call(task_call: tuple) -> Any:
         if seeds:

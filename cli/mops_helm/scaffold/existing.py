@@ -1,0 +1,285 @@
+"""A study of a function that exists: `study new --from FILE:FUNCTION`.
+
+FILE:FUNCTION -> its signature in the source -> study.yaml
+imports of FILE and of the modules beside it -> pyproject.toml, where nothing declares packages
+
+Imports and changes nothing, and overwrites no file.
+"""
+
+import ast
+import json
+import keyword
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelops_dask.bundle import source
+from modelops_dask.bundle.source import Absent, Definition
+from modelops_dask.errors import BadInput
+from modelops_dask.executors.functions import PASSED, explain_kind, explain_unknown
+from mops_helm.scaffold.imports import list_packages
+
+STUDY, PROJECT = "study.yaml", "pyproject.toml"
+# Files that declare packages, or may: nothing is written beside them.
+DECLARES = (PROJECT, "requirements*.txt", "uv.lock", "environment*.y*ml", "setup.py", "setup.cfg", "Pipfile")
+EXAMPLES: dict[str, list[object]] = {
+    "int": [1, 2],
+    "float": [0.1, 0.2],
+    "bool": [True, False],
+    "str": ["a", "b"],
+    "list": [[1, 2]],
+}
+MOST_VARIED = 2  # parameters with more than one example value: sets are their product
+
+
+@dataclass(frozen=True)
+class NewStudy:
+    """What was written, and what a person should know."""
+
+    files: list[Path]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the function. default is its source; None for a parameter without one."""
+
+    name: str
+    annotation: str
+    default: str | None
+
+
+def create_study(text: str, folder: Path | None) -> NewStudy:
+    """Write a study of FILE:FUNCTION into the folder, by default the current one or that of FILE.
+
+    FILE alone is enough where it has one function. Raises BadInput.
+    """
+    file, function = _split(text)
+    folder = _choose_folder(file, folder)
+    module = _name_module(file, folder)
+    definition = source.read_function(folder, f"{module}.{function}")
+    if isinstance(definition, Absent):
+        raise BadInput(explain_unknown(definition.owner, definition.name, definition.functions))
+    if definition is None or definition.arguments is None:
+        kind = definition.kind if definition else ""
+        problem = (
+            explain_kind(f"{module}.{function}", kind) if kind else f"{file} defines {function} in a way "
+        )
+        raise BadInput(problem if kind else f"{problem}that cannot be read; write a plain def that calls it")
+    if definition.kind != "function":
+        raise BadInput(explain_kind(f"{module}.{function}", definition.kind))
+    study_path = _choose_study(folder, function)
+    study_path.write_text(_render_study(f"{module}.{function}", file.name, definition, file))
+    packages = list_packages(file, folder)
+    files, notes = [study_path], list(_find_loose_code(file))
+    if packages and not any(True for rule in DECLARES for _ in folder.glob(rule)):
+        path = folder / PROJECT
+        path.write_text(_render_project(folder, file.name, packages))
+        files.append(path)
+        notes.append(f"{path} has the packages that {file.name} imports: check the list")
+    elif packages and not _declares_packages(folder):
+        notes.append(f"List the packages of {file.name} under [project] of {PROJECT}: {', '.join(packages)}")
+    return NewStudy(files, notes)
+
+
+def suggest_functions(folder: Path) -> list[str]:
+    """FILE:FUNCTION of the functions in a folder's modules, a few of them, for `--from`."""
+    found: list[str] = []
+    for file in sorted(folder.glob("*.py")):
+        try:
+            functions = source.read_functions(file)
+        except (OSError, SyntaxError, ValueError):
+            continue
+        found += [f"{file}:{node.name}" for node in functions if node.name[0] != "_"]
+    return found[:5]
+
+
+def _split(text: str) -> tuple[Path, str]:
+    name, _, function = text.partition(".py:")
+    file = Path(name if name.endswith(".py") else f"{name}.py")
+    if not file.is_file():
+        raise BadInput(f"{file}: there is no such file; write FILE:FUNCTION, such as model.py:simulate")
+    try:
+        functions = [node.name for node in source.read_functions(file) if node.name[0] != "_"]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read: {error}") from None
+    if not function and len(functions) != 1:
+        listed = f"it has {', '.join(functions)}" if functions else "it has none"
+        raise BadInput(
+            f"write which function of {file}, as in {file}:{(functions or ['simulate'])[0]}; {listed}"
+        )
+    return file, function or functions[0]
+
+
+def _choose_folder(file: Path, folder: Path | None) -> Path:
+    """The folder that becomes the bundle: as typed, else the current one or that of the file's package."""
+    path = file.resolve()
+    if folder is None:
+        top = path.parent
+        while (top / "__init__.py").is_file():
+            top = top.parent
+        is_below = path.is_relative_to(Path.cwd().resolve()) and not Path("__init__.py").is_file()
+        folder = Path() if is_below else top
+    if not path.is_relative_to(folder.resolve()):
+        raise BadInput(f"{file} is not in {folder}: name its folder, or one above it; all in it is the model")
+    if folder.resolve() in (Path.home().resolve(), Path(path.anchor)):
+        raise BadInput(
+            f"{folder.resolve()} would be the bundle, with all that is in it; move {file} to a folder of its "
+            "own"
+        )
+    return folder
+
+
+def _name_module(file: Path, folder: Path) -> str:
+    """The import path of a file in a bundle."""
+    parts = list(file.resolve().relative_to(folder.resolve()).with_suffix("").parts)
+    if parts[0] == "src" and len(parts) > 1:
+        del parts[0]
+    if parts[-1] == "__init__" and len(parts) > 1:
+        del parts[-1]
+    for part in parts:
+        if not part.isidentifier() or keyword.iskeyword(part):
+            better = "".join(letter if letter.isalnum() else "_" for letter in part)
+            raise BadInput(
+                f"Python cannot import {file}: {part} is not a name; rename it, to {better} perhaps"
+            )
+    if parts[0] in sys.stdlib_module_names:
+        raise BadInput(
+            f"{file}: {parts[0]} is a module of Python's standard library, which is imported instead; rename "
+            "it"
+        )
+    return ".".join(parts)
+
+
+def _choose_study(folder: Path, function: str) -> Path:
+    for path in (folder / STUDY, folder / f"study-{function}.yaml"):
+        if not path.exists():
+            return path
+    raise BadInput(f"{folder / STUDY} and {path} are there already; nothing was written")
+
+
+# The study file
+
+
+def _list_parameters(arguments: ast.arguments) -> list[Parameter]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    n_required = len(positional) - len(arguments.defaults)
+    defaults = [*[None] * n_required, *arguments.defaults, *arguments.kw_defaults]
+    return [
+        Parameter(
+            node.arg,
+            ast.unparse(node.annotation) if node.annotation else "",
+            ast.unparse(default) if default else None,
+        )
+        for node, default in zip([*positional, *arguments.kwonlyargs], defaults, strict=True)
+    ]
+
+
+def _render_study(path: str, file_name: str, definition: Definition, file: Path) -> str:
+    assert definition.arguments is not None  # it is a function
+    parameters = _list_parameters(definition.arguments)
+    names = {parameter.name for parameter in parameters}
+    own = [parameter for parameter in parameters if parameter.name not in PASSED]
+    has_chance = bool(names & {"seed", "rng"}) or "random" in file.read_text("utf-8", "replace")
+    name = path.rpartition(".")[2]
+    lines = [
+        f"# Which runs of {name} in {file_name} to make. `mops-helm study plan` says what they amount to.",
+        f"model: {path}",
+    ]
+    if "scenario" in names:
+        lines.append("scenario: baseline  # EDIT: what the function gets as its scenario")
+    if has_chance:
+        lines.append("replicates: 10  # runs of each parameter set, each with a seed of its own")
+    else:
+        lines.append(
+            f"deterministic: true  # {name} takes no seed; if it has chance, remove this and add one"
+        )
+    return "\n".join([*lines, *_render_parameters(own, name)]) + "\n"
+
+
+def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
+    """fixed: what has a default; grid: what has none, or else the first number."""
+    varied = [parameter for parameter in parameters if parameter.default is None]
+    values = {parameter.name: _format_default(parameter.default) for parameter in parameters}
+    if not varied:
+        numbers = [each for each in parameters if values[each.name].strip("-")[:1].isdigit()]
+        varied = (numbers or [each for each in parameters if values[each.name]])[:1]
+    fixed = [parameter for parameter in parameters if parameter not in varied]
+    if fixed:
+        yield f"fixed:  # the same in every run; what is left out has the default of {name}"
+        for each in fixed:
+            value = values[each.name]
+            yield (
+                f"  {each.name}: {value}"
+                if value
+                else f"  # {each.name}: left out; its default is {each.default}"
+            )
+        if not any(values[each.name] for each in fixed):
+            yield "  {}"
+    if not varied:
+        yield "sets: [{}]  # no parameter to vary"
+        return
+    yield "grid:  # every combination of these values; also {low: 0, high: 1, num: 5}"
+    for number, each in enumerate(varied):
+        value = values[each.name]
+        if value:
+            yield f"  {each.name}: [{value}]  # EDIT: its default, and what to compare it with"
+        else:
+            examples = EXAMPLES.get(each.annotation.partition("[")[0], EXAMPLES["int"])
+            examples = examples if number < MOST_VARIED else examples[:1]
+            yield f"  {each.name}: {json.dumps(examples)}  # EDIT: example values, {name} has no default"
+
+
+def _format_default(text: str | None) -> str:
+    """The value of a default's source, as YAML; "" where it cannot be a parameter's."""
+    try:
+        value = ast.literal_eval(text or "None")
+        written = json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError):
+        return ""
+    if value is None or isinstance(value, tuple | set):
+        return ""
+    is_short = isinstance(value, float) and "e" in written and "." not in written
+    return written.replace("e", ".0e") if is_short else written  # YAML 1.1 reads 1e-05 as text
+
+
+# Packages
+
+
+def _declares_packages(folder: Path) -> bool:
+    if not (folder / PROJECT).is_file() or any(True for rule in DECLARES[1:] for _ in folder.glob(rule)):
+        return True
+    return "dependencies" in (folder / PROJECT).read_text("utf-8", "replace")
+
+
+def _render_project(folder: Path, file_name: str, packages: list[str]) -> str:
+    name = "".join(
+        letter if letter.isalnum() and letter.isascii() else "-" for letter in folder.resolve().name
+    )
+    return (
+        f"# The packages that {file_name} imports, by their usual names: check the list. With exact\n"
+        "# versions (numpy==2.4.6) the study gives the same results next year.\n"
+        "[project]\n"
+        f'name = "{name.strip("-").lower() or "model"}"\n'
+        'version = "0.1.0"\n'
+        f"dependencies = {json.dumps(packages)}\n"
+    )
+
+
+def _find_loose_code(file: Path) -> Iterator[str]:
+    """What a module does when it is imported that only a program should do."""
+    tree = ast.parse(file.read_bytes())
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If):
+            continue
+        for node in ast.walk(statement):
+            called = node.func if isinstance(node, ast.Call) else None
+            name = getattr(called, "id", getattr(called, "attr", ""))
+            if name in own or name in ("parse_args", "input"):
+                yield (
+                    f"{file}:{statement.lineno} calls {name} whenever the file is imported: put it below `if "
+                    '__name__ == "__main__":`'
+                )
+                break

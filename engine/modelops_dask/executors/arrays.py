@@ -1,0 +1,104 @@
+"""Columns from arrays of NumPy, and of libraries whose arrays become such: jax, torch and others.
+
+Uses the object's own methods, and imports nothing that the model has not imported. Standard library only: see
+neutral.py.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
+
+if __package__:
+    from modelops_dask.executors import cells, columns, neutral, refusals
+else:  # by path, which loads those first
+    neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
+    refusals, cells = sys.modules["_modelops_refusals"], sys.modules["_modelops_cells"]
+
+
+def as_numpy(value: Any) -> Any:
+    """An array of any library as one of NumPy, or as nested lists where there is no NumPy. Raises Refused."""
+    kind = type(value)
+    if cells.unit_of(value):
+        raise neutral.Refused(
+            f"is {refusals.describe_type(value)} in the unit {cells.unit_of(value)}, which would be lost: "
+            "return its plain numbers, with the unit in the name"
+        )
+    numpy = columns.loaded_numpy()
+    if numpy and isinstance(value, numpy.ndarray):
+        return value
+    if kind.__module__.partition(".")[0] == "torch":
+        value = value.detach().cpu()
+        if value.is_sparse:
+            raise refusals.refuse(value)
+        if str(value.dtype) == "torch.bfloat16":
+            value = value.float()
+        value = value.resolve_conj().resolve_neg()
+    elif hasattr(kind, "get") and kind.__module__.partition(".")[0] == "cupy":
+        value = value.get()
+    if numpy and hasattr(kind, "__array__"):
+        return numpy.asarray(value)
+    if hasattr(kind, "tolist"):
+        return value.tolist()
+    raise refusals.refuse(value)
+
+
+def column_of_array(array: Any) -> neutral.Column:
+    """The column of an array with one dimension, masked or not; an array or a list. Raises Refused."""
+    if isinstance(array, list):
+        return cells.column_of(array)
+    numpy = sys.modules["numpy"]
+    valid = None
+    masked = getattr(getattr(numpy, "ma", None), "MaskedArray", None)
+    if masked and isinstance(array, masked):
+        valid = (~numpy.ma.getmaskarray(array)).tobytes()
+        array = array.data
+    array = numpy.asarray(array)
+    kind = array.dtype.kind
+    if kind in "mM":
+        column = columns.from_numpy_times(array)
+        return column if valid is None else _mask_more(column, valid)
+    if kind == "V" and array.dtype.names is None:  # bfloat16 and its kind, of jax
+        array = array.astype("f4")
+        kind = "f"
+    if kind in "biuf" and array.dtype.itemsize <= 8:
+        if kind == "b":
+            return neutral.Column("bool", len(array), _zeroed(array, valid), mask=valid)
+        size = max(4, array.dtype.itemsize) if kind == "f" else array.dtype.itemsize
+        name = f"{kind}{size}"
+        return columns.from_numbers(name, _bytes_of(array.astype(f"<{name}", copy=False)), valid)
+    if kind in "OUST":
+        values = array.tolist()
+        if valid is not None:
+            values = [value if flag else None for value, flag in zip(values, valid)]
+        return cells.column_of(values)
+    raise refusals.refuse(array[0] if len(array) else array.dtype.type(0))
+
+
+def _bytes_of(array: Any) -> Any:
+    """The bytes of a one-dimensional array of numbers, without a copy where they lie one after another."""
+    return memoryview(array).cast("B") if array.flags.c_contiguous and len(array) else array.tobytes()
+
+
+def _zeroed(array: Any, valid: bytes | None) -> Any:
+    data = array.tobytes()
+    return neutral.zero_nulls(data, valid, 1)
+
+
+def _mask_more(column: neutral.Column, valid: bytes) -> neutral.Column:
+    both = valid if column.mask is None else bytes(map(int.__and__, valid, column.mask))
+    values = neutral.zero_nulls(column.values, both, neutral.width_of(column.kind))
+    return neutral.Column(column.kind, column.n_rows, values, mask=both)
+
+
+def fields_of(array: Any) -> list[tuple[str, neutral.Column]]:
+    """The columns of a structured array with one dimension."""
+    return [(name, column_of_array(array[name])) for name in array.dtype.names]
+
+
+def columns_of_matrix(array: Any) -> list[tuple[str, neutral.Column]]:
+    """The columns column_0, column_1, ... of an array with two dimensions."""
+    return [(f"column_{number}", column_of_array(array[:, number])) for number in range(array.shape[1])]

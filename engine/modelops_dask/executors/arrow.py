@@ -1,0 +1,457 @@
+"""Columns from tables of Arrow's kind, through Arrow's C interface: pyarrow, polars, DuckDB and others.
+
+    an object with __arrow_c_stream__ or __arrow_c_array__ -> pointers -> Column of each field
+
+The interface is the same for all of them and for all their versions: https://arrow.apache.org/docs/format/
+CDataInterface.html. Versions of pyarrow and polars that came before it have methods of their own. Standard
+library only: see neutral.py.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    addressof,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_void_p,
+    py_object,
+    pythonapi,
+    string_at,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
+
+    _Span = tuple[Any, int, int]  # an array, the first of its rows, and how many
+
+if __package__:
+    from modelops_dask.executors import columns, neutral
+else:  # by path, which loads those first
+    neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
+
+
+class _Schema(Structure):
+    pass
+
+
+class _Array(Structure):
+    pass
+
+
+class _Stream(Structure):
+    pass
+
+
+_Schema._fields_ = [
+    ("format", c_char_p),
+    ("name", c_char_p),
+    ("metadata", c_void_p),
+    ("flags", c_int64),
+    ("n_children", c_int64),
+    ("children", POINTER(POINTER(_Schema))),
+    ("dictionary", POINTER(_Schema)),
+    ("release", c_void_p),
+    ("private_data", c_void_p),
+]
+_Array._fields_ = [
+    ("length", c_int64),
+    ("null_count", c_int64),
+    ("offset", c_int64),
+    ("n_buffers", c_int64),
+    ("n_children", c_int64),
+    ("buffers", POINTER(c_void_p)),
+    ("children", POINTER(POINTER(_Array))),
+    ("dictionary", POINTER(_Array)),
+    ("release", c_void_p),
+    ("private_data", c_void_p),
+]
+_Stream._fields_ = [
+    ("get_schema", c_void_p),
+    ("get_next", c_void_p),
+    ("get_last_error", c_void_p),
+    ("release", c_void_p),
+    ("private_data", c_void_p),
+]
+_PIECE = 1 << 30  # bytes, which string_at() takes at once
+_Release = CFUNCTYPE(None, c_void_p)
+_Get = CFUNCTYPE(c_int, c_void_p, c_void_p)
+_LastError = CFUNCTYPE(c_char_p, c_void_p)
+
+# Formats of a fixed width -> our type and, of times, the unit
+_NUMBERS = {
+    "c": "i1",
+    "C": "u1",
+    "s": "i2",
+    "S": "u2",
+    "i": "i4",
+    "I": "u4",
+    "l": "i8",
+    "L": "u8",
+    "f": "f4",
+    "g": "f8",
+    "tdD": "date",
+}
+_UNITS = {"s": "s", "m": "ms", "u": "us", "n": "ns"}
+_CODES = {"c": "b", "C": "B", "s": "h", "S": "H", "i": "i", "I": "I", "l": "q", "L": "Q"}  # of struct
+_VARIABLE = {"u": ("text", "i"), "U": ("text", "q"), "z": ("bytes", "i"), "Z": ("bytes", "q")}
+_REFUSED = {
+    "+s": "is a struct: make its fields columns, by unnest() of polars or flatten() of pyarrow",
+    "+m": "is a map: return lists of its keys and values",
+    "+u": "is a union of several types: make it one",
+    "+r": "is run-end encoded: cast it to its values",
+    "+v": "is a list view: cast it to a list",
+}
+
+
+def is_arrow(value: object) -> bool:
+    """Whether a value has Arrow's C interface, or is of a pyarrow that came before it."""
+    kind = type(value)
+    return any(
+        hasattr(kind, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "_export_to_c")
+    ) or (kind.__module__.startswith("pyarrow.") and hasattr(kind, "iterchunks"))
+
+
+def column_of_arrow(array: object) -> neutral.Column:
+    """The values of an array, or of a Series of polars. Raises Refused."""
+    with _Source(array) as source:
+        return _decode(source.schema, source.spans)
+
+
+def columns_of_arrow(table: object, name: str) -> list[tuple[str, neutral.Column]]:
+    """The columns of a table; of an array or a Series, one by the other name. Raises Refused."""
+    with _Source(table) as source:
+        if source.schema.format != b"+s":
+            return [(name, _decode(source.schema, source.spans))]
+        if any(0 in (_mask(*span) or b"") for span in source.spans):
+            raise neutral.Refused("has structs that are null as a whole, which rows cannot be: drop these")
+        fields = []
+        for number in range(source.schema.n_children):
+            schema = source.schema.children[number].contents
+            name = (schema.name or b"").decode()
+            try:
+                fields.append((name, _decode(schema, _of_child(source.spans, number))))
+            except neutral.Refused as refusal:
+                raise neutral.Refused(f"column {name!r} {refusal}") from None
+        return fields
+
+
+class _Source:
+    """What an object holds, through the C interface: a schema, and spans of arrays. Used in a `with`."""
+
+    def __init__(self, value: object) -> None:
+        self.schema = _Schema()
+        self.spans: list[_Span] = []
+        self._value = value
+        self._capsules: list[object] = []
+        self._arrays: list[_Array] = []
+
+    def __enter__(self) -> _Source:
+        value: Any = self._value
+        kind = type(value)
+        if sys.byteorder != "little":
+            raise neutral.Refused(
+                "is a table of Arrow's, on a processor with the other order of bytes: return pandas'"
+            )
+        if hasattr(kind, "__arrow_c_array__"):
+            self._capsules += value.__arrow_c_array__()
+            schema, array = self._capsules
+            self.schema = _Schema.from_address(_pointer(schema, b"arrow_schema"))
+            self._add(_Array.from_address(_pointer(array, b"arrow_array")))
+        elif hasattr(kind, "__arrow_c_stream__"):
+            self._capsules.append(value.__arrow_c_stream__())
+            self._read(_Stream.from_address(_pointer(self._capsules[0], b"arrow_array_stream")))
+        else:
+            stream = _Stream()
+            _as_old_table(value).to_reader()._export_to_c(addressof(stream))
+            try:
+                self._read(stream)
+            finally:
+                _release(stream)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for array in self._arrays:
+            _release(array)
+        if not hasattr(type(self._value), "__arrow_c_array__"):  # whose capsule does
+            _release(self.schema)
+
+    def _read(self, stream: Any) -> None:
+        self._check(stream, _Get(stream.get_schema)(addressof(stream), addressof(self.schema)))
+        while True:
+            array = _Array()
+            self._check(stream, _Get(stream.get_next)(addressof(stream), addressof(array)))
+            if not array.release:
+                return
+            self._arrays.append(array)
+            self._add(array)
+
+    def _add(self, array: Any) -> None:
+        self.spans.append((array, array.offset, array.length))
+
+    def _check(self, stream: Any, code: int) -> None:
+        if code:
+            error = _LastError(stream.get_last_error)(addressof(stream)) or b"no reason"
+            raise neutral.Refused(f"cannot be read as Arrow: {error.decode('utf-8', 'replace')}")
+
+
+def _as_old_table(value: Any) -> Any:
+    """A Table of pyarrow before 14, which has no __arrow_c_stream__, from whatever that has."""
+    pyarrow = sys.modules["pyarrow"]
+    if hasattr(type(value), "to_reader"):
+        return value
+    if isinstance(value, pyarrow.RecordBatch):
+        return pyarrow.Table.from_batches([value])
+    return pyarrow.Table.from_arrays([value], ["value"])
+
+
+def _pointer(capsule: object, name: bytes) -> int:
+    get_pointer = pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = c_void_p, [py_object, c_char_p]
+    address: int = get_pointer(capsule, name)
+    return address
+
+
+def _release(structure: Any) -> None:
+    if structure.release:
+        _Release(structure.release)(addressof(structure))
+
+
+# Decoding: a schema, and spans of arrays of that schema -> one neutral.Column
+
+
+def _of_child(spans: list[_Span], number: int) -> list[_Span]:
+    """The spans of a struct's child."""
+    children = [(array.children[number].contents, start, length) for array, start, length in spans]
+    return [(child, child.offset + start, length) for child, start, length in children]
+
+
+def _decode(schema: Any, spans: list[_Span]) -> neutral.Column:
+    kind = schema.format.decode()
+    spans = spans or [(None, 0, 0)]
+    extension = _extension_of(schema)
+    if extension not in ("", "arrow.uuid", "arrow.json"):
+        raise neutral.Refused(
+            f"is of the type {extension}, an extension of Arrow's: cast it to numbers or text"
+        )
+    if schema.dictionary:
+        return _decode_dictionary(schema, spans)
+    for start, reason in _REFUSED.items():
+        if kind.startswith(start):
+            raise neutral.Refused(reason)
+    if kind in ("+l", "+L") or kind.startswith("+w:"):
+        return _decode_lists(schema, kind, spans)
+    if kind == "n":
+        return neutral.Column("null", sum([length for _, _, length in spans]))
+    raw = columns.join([_read_span(kind, *span) for span in spans])
+    if extension == "arrow.uuid":
+        return _as_uuids(raw)
+    if kind.startswith(("ts", "tt", "tD")):
+        name = {"s": "timestamp", "t": "time", "D": "duration"}[kind[1]]
+        zone = kind[4:] if kind[1] == "s" else ""
+        suffix = f",{columns.zone_name(zone)}" if zone else ""
+        return columns.from_counts(f"{name}[{{}}{suffix}]", raw.values, _UNITS[kind[2]], raw.mask)
+    return raw
+
+
+def _extension_of(schema: Any) -> str:
+    """The name of an extension type, which means more than the values that it is stored as; else ""."""
+    if not schema.metadata:
+        return ""
+    address, pairs = schema.metadata + 4, {}
+    for _ in range(struct.unpack("<i", string_at(schema.metadata, 4))[0]):
+        pair = []
+        for _ in ("key", "value"):
+            (size,) = struct.unpack("<i", string_at(address, 4))
+            pair.append(string_at(address + 4, size))
+            address += 4 + size
+        pairs[pair[0]] = pair[1]
+    return pairs.get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
+
+
+def _mask(array: Any, start: int, length: int) -> bytes | None:
+    if array is None or array.null_count == 0 or not array.n_buffers or not array.buffers[0]:
+        return None
+    first = start // 8
+    bits = _bytes_at(array, 0, first, (start + length + 7) // 8 - first)
+    return neutral.unpack_bits(bits, start % 8, length)
+
+
+def _bytes_at(array: Any, number: int, start: int, size: int) -> bytes:
+    """`size` bytes of a buffer of an array, from byte `start` on."""
+    if not size:
+        return b""
+    pieces, address = [], array.buffers[number] + start
+    while size > 0:
+        pieces.append(string_at(address, min(size, _PIECE)))
+        address, size = address + _PIECE, size - _PIECE
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _read_span(kind: str, array: Any, start: int, length: int) -> neutral.Column:
+    """The rows of one array; times as their counts."""
+    mask = _mask(array, start, length)
+    if kind in _NUMBERS:
+        width = neutral.width_of(_NUMBERS[kind])
+        return columns.from_numbers(_NUMBERS[kind], _bytes_at(array, 1, start * width, length * width), mask)
+    if kind == "b":
+        first = start // 8
+        bits = _bytes_at(array, 1, first, (start + length + 7) // 8 - first) if length else b""
+        return neutral.Column(
+            "bool",
+            length,
+            neutral.zero_nulls(neutral.unpack_bits(bits, start % 8, length), mask, 1),
+            mask=mask,
+        )
+    if kind == "e":
+        halves = struct.unpack(f"<{length}e", _bytes_at(array, 1, start * 2, length * 2))
+        return columns.from_numbers("f4", struct.pack(f"<{length}f", *halves), mask)
+    if kind in ("tts", "ttm"):
+        counts = struct.unpack(f"<{length}i", _bytes_at(array, 1, start * 4, length * 4))
+        return columns.from_numbers("i8", struct.pack(f"<{length}q", *counts), mask)
+    if kind == "tdm":
+        return _read_dates(_bytes_at(array, 1, start * 8, length * 8), mask, length)
+    if kind[:2] in ("ts", "tt", "tD"):
+        return columns.from_numbers("i8", _bytes_at(array, 1, start * 8, length * 8), mask)
+    if kind.startswith("d:"):
+        return _read_decimals(kind, array, start, length)
+    return _read_variable(kind, array, start, length)
+
+
+def _as_uuids(raw: neutral.Column) -> neutral.Column:
+    """Text, as a UUID of Python's becomes."""
+    from uuid import UUID
+
+    flags = raw.mask or b"\1" * raw.n_rows
+    data, texts, at = bytes(raw.values), [], 0
+    for flag in flags:
+        texts.append(str(UUID(bytes=data[at : at + 16])) if flag else "")
+        at += 16 * flag
+    text = "".join(texts).encode()
+    return neutral.Column("text", raw.n_rows, text, mask=raw.mask, lengths=list(map(len, texts)))
+
+
+def _read_dates(data: bytes, mask: bytes | None, length: int) -> neutral.Column:
+    counts = struct.unpack(f"<{length}q", neutral.zero_nulls(data, mask, 8))
+    if any(count % 86_400_000 for count in counts):
+        raise neutral.Refused("has dates (date64) that are not whole days: cast them to timestamps")
+    return columns.from_numbers(
+        "date", struct.pack(f"<{length}i", *[count // 86_400_000 for count in counts]), mask
+    )
+
+
+def _read_decimals(kind: str, array: Any, start: int, length: int) -> neutral.Column:
+    precision, scale, bits = [*map(int, kind[2:].split(",")), 128][:3]
+    if precision > 38 or scale < 0:
+        raise neutral.Refused(
+            "has decimals of more than 38 digits or of a negative scale: cast them to float64"
+        )
+    width = bits // 8
+    data = _bytes_at(array, 1, start * width, length * width)
+    if width != 16:
+        units = [
+            int.from_bytes(data[i : i + width], "little", signed=True) for i in range(0, len(data), width)
+        ]
+        data = b"".join([unit.to_bytes(16, "little", signed=True) for unit in units])
+    return columns.from_numbers(f"decimal({precision},{scale})", data, _mask(array, start, length))
+
+
+def _read_variable(kind: str, array: Any, start: int, length: int) -> neutral.Column:
+    """Text and bytes."""
+    mask = _mask(array, start, length)
+    if kind.startswith("w:"):
+        width = int(kind[2:])
+        offsets: Any = range(0, (length + 1) * width, width) if width else [0] * (length + 1)
+        name, data = "bytes", _bytes_at(array, 1, start * width, length * width)
+    elif kind in _VARIABLE:
+        name, code = _VARIABLE[kind]
+        offsets = _offsets(array, code, start, length)
+        data = _bytes_at(array, 2, offsets[0], offsets[-1] - offsets[0])
+        offsets = [offset - offsets[0] for offset in offsets]
+    elif kind in ("vu", "vz"):
+        pieces = _read_views(array, start, length, mask)
+        return neutral.Column(
+            "text" if kind == "vu" else "bytes",
+            length,
+            b"".join(pieces),
+            mask=mask,
+            lengths=list(map(len, pieces)),
+        )
+    else:
+        raise neutral.Refused(
+            f"is of a type of Arrow that is not stored (format {kind}): cast it to a number or text"
+        )
+    lengths = [stop - begin for begin, stop in zip(offsets, offsets[1:])]
+    if mask is not None and any(size for size, valid in zip(lengths, mask) if not valid):
+        data = b"".join([data[at : at + size] for at, size, valid in zip(offsets, lengths, mask) if valid])
+        lengths = [size if valid else 0 for size, valid in zip(lengths, mask)]
+    return neutral.Column(name, length, data, mask=mask, lengths=lengths)
+
+
+def _offsets(array: Any, code: str, start: int, length: int) -> Any:
+    if not length:
+        return (0,)
+    width = struct.calcsize(f"<{code}")
+    return struct.unpack(f"<{length + 1}{code}", _bytes_at(array, 1, start * width, (length + 1) * width))
+
+
+def _read_views(array: Any, start: int, length: int, mask: bytes | None) -> list[bytes]:
+    """The values of Arrow's string views: 16 bytes each, which hold a short one, or point to a longer one."""
+    views = _bytes_at(array, 1, start * 16, length * 16)
+    pieces = []
+    for row, (size, _, number, at) in enumerate(struct.iter_unpack("<i4sii", views)):
+        if mask is not None and not mask[row]:
+            pieces.append(b"")
+        elif size <= 12:
+            pieces.append(views[row * 16 + 4 : row * 16 + 4 + size])
+        else:
+            pieces.append(_bytes_at(array, 2 + number, at, size))
+    return pieces
+
+
+def _decode_dictionary(schema: Any, spans: list[_Span]) -> neutral.Column:
+    code = _CODES[schema.format.decode()]
+    width = struct.calcsize(f"<{code}")
+    pieces = []
+    for array, start, length in spans:
+        dictionaries = [] if array is None else [array.dictionary.contents]
+        categories = _decode(schema.dictionary.contents, [(d, d.offset, d.length) for d in dictionaries])
+        mask = _mask(array, start, length)
+        rows = struct.unpack(f"<{length}{code}", _bytes_at(array, 1, start * width, length * width))
+        pieces.append(columns.take(categories, rows, mask))
+    return columns.join(pieces)
+
+
+def _decode_lists(schema: Any, kind: str, spans: list[_Span]) -> neutral.Column:
+    lengths: list[int] = []
+    masks: list[bytes] = []
+    items: list[_Span] = []
+    for array, start, length in spans:
+        mask = _mask(array, start, length) or b"\1" * length
+        if kind.startswith("+w:"):
+            width = int(kind[3:])
+            offsets: Any = [(start + row) * width for row in range(length + 1)]
+        else:
+            offsets = _offsets(array, "i" if kind == "+l" else "q", start, length)
+        masks.append(mask)
+        for row, valid in enumerate(mask):
+            size = offsets[row + 1] - offsets[row] if valid else 0
+            lengths.append(size)
+            if size:
+                _add_items(items, array.children[0].contents, offsets[row], size)
+    child = _decode(schema.children[0].contents, items)
+    return neutral.Column("list", len(lengths), mask=b"".join(masks), lengths=lengths, items=child)
+
+
+def _add_items(items: list[_Span], child: Any, first: int, size: int) -> None:
+    """Add the items of one list, to the last span where they follow it."""
+    first += child.offset
+    if items and addressof(items[-1][0]) == addressof(child) and items[-1][1] + items[-1][2] == first:
+        child, first, size = items[-1][0], items[-1][1], items.pop()[2] + size
+    items.append((child, first, size))

@@ -1,0 +1,359 @@
+"""Columns from Python values: numbers, text, dates and lists of them, whichever library's scalars they are.
+
+    [1, None, 2.5] -> column_of() -> Column
+
+A column has one type, which follows from the types of its values: integers among floats become floats if that
+changes none of them. None, and what pandas has for it, is null; a NaN stays one. Standard library only: see
+neutral.py.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
+
+if __package__:
+    from modelops_dask.executors import columns, neutral, refusals
+else:  # by path, which loads those first
+    neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
+    refusals = sys.modules["_modelops_refusals"]
+
+NOT_SCALAR = object()
+_SCALARS = frozenset((bool, int, float, str, complex, type(None)))
+_PLAIN = _SCALARS | {bytes, list}
+_TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is a date too
+_MISSING = ("NAType", "NaTType", "MaskedConstant")
+_NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "truth values"}
+
+
+def column_of(values: Sequence[object]) -> neutral.Column:
+    """A column of scalars, bytes or lists. Raises Refused."""
+    kinds = set(map(type, values))
+    names = {kind.__name__ for kind in kinds}
+    if not kinds <= _PLAIN:
+        values = [value if type(value) in _PLAIN else plain(value) for value in values]
+        names = set(map(_kind_of, values))
+    mask = None
+    if "NoneType" in names:
+        names.discard("NoneType")
+        mask = bytes([value is not None for value in values])
+    if not names:
+        return neutral.Column("null", len(values))
+    if names == {"int", "float"}:
+        values, names = _as_floats(values), {"float"}
+    if len(names) > 1:
+        mixed = " and ".join(sorted([_NAMES.get(name, name) for name in names]))
+        raise neutral.Refused(f"mixes {mixed}: write all of its values as one type, such as text")
+    name = names.pop()
+    if name not in _ENCODERS:
+        raise refusals.refuse(next(value for value in values if value is not None))
+    return _ENCODERS[name](values, mask)
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value is a number, text, a date, a time and the like, or nothing. Bytes are not."""
+    if type(value) in _SCALARS:
+        return True
+    if type(value) in _PLAIN or dimensions_of(value) > 0:
+        return False
+    try:
+        return scalar_of(value) is not NOT_SCALAR
+    except neutral.Refused:
+        return True  # of a kind that is not stored
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a truth value or a number that scalar_of() takes for one."""
+    return type(value) in (bool, int, float) or (
+        not isinstance(value, str) and is_scalar(value) and type(scalar_of(value)) in (bool, int, float)
+    )
+
+
+def dimensions_of(value: object) -> int:
+    """The number of dimensions of an array of whichever library; -1 for what is no array."""
+    kind: Any = type(value)
+    if hasattr(kind, "ndim") and (hasattr(kind, "tolist") or hasattr(kind, "__array__")):
+        n_dimensions = value.ndim  # type: ignore[attr-defined]  # what the type has, its instance has
+        return n_dimensions if isinstance(n_dimensions, int) else -1
+    return -1
+
+
+def plain(value: object) -> object:
+    """A value of a cell as one of few types: a scalar, bytes or a list. Raises Refused."""
+    scalar = scalar_of(value)
+    if scalar is not NOT_SCALAR:
+        return scalar
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, (list, tuple, range)) and not hasattr(value, "_fields"):
+        return list(value)
+    if dimensions_of(value) == 1 and hasattr(value, "tolist") and "pandas" not in type(value).__module__:
+        return value.tolist()
+    raise refusals.refuse(value)
+
+
+def scalar_of(value: Any) -> object:
+    """A scalar as one of Python's types or NumPy's times; NOT_SCALAR for anything else. Raises Refused."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    package = kind.__module__.partition(".")[0]
+    if is_instance(value, "enum", "Enum"):
+        return scalar_of(value.value)
+    if kind.__name__ in _MISSING and package in ("pandas", "numpy"):
+        return None
+    if is_instance(value, "numpy", "generic"):
+        return _scalar_of_numpy(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, complex):
+        return complex(value)
+    if any(is_instance(value, "datetime", name) for name in _TIMES) or is_instance(
+        value, "decimal", "Decimal"
+    ):
+        return value
+    if package == "pyarrow" and hasattr(kind, "as_py"):
+        return scalar_of(value.as_py())
+    if is_instance(value, "uuid", "UUID") or (
+        package == "pandas" and kind.__name__ in ("Period", "Interval")
+    ):
+        return str(value)
+    if dimensions_of(value) == 0 and not unit_of(value):
+        return scalar_of(value.item())
+    return NOT_SCALAR
+
+
+def name_of(label: object) -> str:
+    """A name as text; the parts of a tuple, a name in pandas, are joined by _, without empty ones."""
+    if type(label) is str:
+        return label
+    if isinstance(label, tuple):
+        return "_".join([name for name in map(name_of, label) if name])
+    scalar = scalar_of(label)
+    return str(label if scalar is NOT_SCALAR else scalar)
+
+
+def is_instance(value: object, module: str, name: str) -> bool:
+    """Return isinstance() for a class whose module the model may not have imported."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _scalar_of_numpy(value: Any) -> object:
+    kind = value.dtype.kind
+    if kind in "mM":
+        return value if value == value else None  # NaT
+    if kind == "f" and value.dtype.itemsize > 8:
+        raise refusals.refuse(value)
+    if kind in "biuf":
+        return value.item()
+    if kind == "c":
+        return complex(value)
+    if kind == "U":
+        return str(value)
+    return (
+        float(value)
+        if kind == "V" and value.dtype.names is None and hasattr(value, "__float__")
+        else NOT_SCALAR
+    )
+
+
+def _kind_of(value: object) -> str:
+    kind = type(value)
+    if kind not in _PLAIN:
+        for name in _TIMES:
+            if is_instance(value, "datetime", name):
+                return name
+    return kind.__name__
+
+
+def _as_floats(values: Sequence[Any]) -> list[float | None]:
+    floats = [None if value is None else float(value) for value in values]
+    for value, number in zip(values, floats):
+        if number is not None and number != value and value == value:
+            raise neutral.Refused(f"mixes floats with the integer {value}, which is not the same as a float")
+    return floats
+
+
+# Encoders: values of one type and None -> neutral.Column
+
+
+def _filled(values: Sequence[Any], mask: bytes | None, filling: object) -> Sequence[Any]:
+    return values if mask is None else [filling if value is None else value for value in values]
+
+
+def _from_booleans(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    return neutral.Column("bool", len(values), bytes(_filled(values, mask, False)), mask=mask)
+
+
+def _from_integers(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    integers = _filled(values, mask, 0)
+    for kind, code in (("i8", "q"), ("u8", "Q")):
+        try:
+            return neutral.Column(
+                kind, len(values), struct.pack(f"<{len(values)}{code}", *integers), mask=mask
+            )
+        except struct.error:
+            continue
+    largest = max(integers, key=abs)
+    advice = "return text, str(value), or a float"
+    digits = f"{largest:,}" if abs(largest) < 10**30 else f"of {largest.bit_length()} bits"
+    raise neutral.Refused(
+        f"has the integer {digits}, which does not fit into 64 bits with the others: {advice}"
+    )
+
+
+def _from_floats(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    data = struct.pack(f"<{len(values)}d", *_filled(values, mask, 0.0))
+    return columns.from_numbers("f8", data, mask)
+
+
+def _from_texts(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    texts = _filled(values, mask, "")
+    joined = "".join(texts)
+    try:
+        data = joined.encode()
+    except UnicodeEncodeError:
+        raise neutral.Refused(
+            "has text with a lone surrogate, which cannot be stored: return text.encode()"
+        ) from None
+    is_ascii = len(data) == len(joined)
+    lengths = list(map(len, texts)) if is_ascii else [len(text.encode()) for text in texts]
+    return neutral.Column("text", len(values), data, mask=mask, lengths=lengths)
+
+
+def _from_bytes(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    pieces = _filled(values, mask, b"")
+    return neutral.Column("bytes", len(values), b"".join(pieces), mask=mask, lengths=list(map(len, pieces)))
+
+
+def _from_lists(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    lists = _filled(values, mask, [])
+    try:
+        items = column_of([item for items in lists for item in items])
+    except neutral.Refused as refusal:
+        raise neutral.Refused(f"holds lists whose items are refused: such a list {refusal}") from None
+    return neutral.Column("list", len(values), mask=mask, lengths=list(map(len, lists)), items=items)
+
+
+def _from_dates(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    days = [0 if value is None else value.toordinal() - 719_163 for value in values]  # since 1970-01-01
+    return neutral.Column("date", len(values), struct.pack(f"<{len(days)}i", *days), mask=mask)
+
+
+def _from_times(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    if any(value is not None and value.tzinfo is not None for value in values):
+        raise neutral.Refused(
+            "has times of day with a time zone: return whole dates and times, or leave the zone out"
+        )
+    seconds = [
+        0 if value is None else (value.hour * 60 + value.minute) * 60 + value.second for value in values
+    ]
+    counts = [s * 10**6 + (0 if v is None else v.microsecond) for s, v in zip(seconds, values)]
+    return columns.from_counts("time[{}]", _pack(counts), "us", mask)
+
+
+def _from_timestamps(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    from datetime import datetime, timezone
+
+    stamps = [value for value in values if value is not None]
+    zones = {None if stamp.tzinfo is None else _zone(stamp) for stamp in stamps}
+    if None in zones and len(zones) > 1:
+        raise neutral.Refused("mixes times with a time zone and times without: give all of them one, or none")
+    zone = zones.pop() if len(zones) == 1 else "UTC"
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc if zone else None)  # noqa: UP017
+    deltas = [None if value is None else _as_python(value) - epoch for value in values]
+    kind = f"timestamp[{{}},{zone}]" if zone else "timestamp[{}]"
+    return _from_deltas(kind, deltas, [getattr(value, "nanosecond", 0) for value in values], mask)
+
+
+def _as_python(stamp: Any) -> Any:
+    """A datetime without nanoseconds, which pandas' own have."""
+    if not hasattr(stamp, "nanosecond"):
+        return stamp
+    return type(stamp).to_pydatetime(stamp, warn=False)
+
+
+def _zone(stamp: Any) -> str:
+    """The name of a datetime's time zone."""
+    return columns.zone_name(stamp.tzinfo)
+
+
+def _from_durations(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    return _from_deltas("duration[{}]", values, [getattr(value, "nanoseconds", 0) for value in values], mask)
+
+
+def _from_deltas(
+    kind: str, deltas: Sequence[Any], nanoseconds: list[int], mask: bytes | None
+) -> neutral.Column:
+    counts = [0 if d is None else (d.days * 86_400 + d.seconds) * 10**6 + d.microseconds for d in deltas]
+    if not any(nanoseconds):
+        return columns.from_counts(kind, _pack(counts), "us", mask)
+    counts = [count * 1000 + extra for count, extra in zip(counts, nanoseconds)]
+    return columns.from_counts(kind, _pack(counts), "ns", mask)
+
+
+def _pack(counts: list[int]) -> bytes:
+    try:
+        return struct.pack(f"<{len(counts)}q", *counts)
+    except struct.error:
+        raise neutral.Refused("has times that do not fit into 64 bits") from None
+
+
+def _from_decimals(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    numbers = [value.as_tuple() for value in values if value is not None]
+    if not all(isinstance(number.exponent, int) for number in numbers):
+        raise neutral.Refused("has a Decimal that is no number (NaN, Infinity): return None or floats")
+    scale = max([0, *[-number.exponent for number in numbers]])
+    units = [0 if value is None else int(value.scaleb(scale, _context())) for value in values]
+    precision = max([scale, *[len(str(abs(unit))) for unit in units]])
+    if precision > 38:
+        raise neutral.Refused("has Decimals of more than 38 digits: return text, str(value), or floats")
+    data = b"".join([unit.to_bytes(16, "little", signed=True) for unit in units])
+    return neutral.Column(f"decimal({precision},{scale})", len(values), data, mask=mask)
+
+
+def _context() -> Any:
+    from decimal import Context
+
+    return Context(prec=1000, Emax=999_999, Emin=-999_999)
+
+
+def _from_numpy_times(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    numpy = sys.modules["numpy"]
+    missing = type(next(value for value in values if value is not None))("NaT")
+    return columns.from_numpy_times(numpy.array(_filled(values, mask, missing)))
+
+
+_ENCODERS: dict[str, Callable[[Sequence[Any], Any], neutral.Column]] = {
+    "bool": _from_booleans,
+    "int": _from_integers,
+    "float": _from_floats,
+    "str": _from_texts,
+    "bytes": _from_bytes,
+    "list": _from_lists,
+    "date": _from_dates,
+    "datetime": _from_timestamps,
+    "time": _from_times,
+    "timedelta": _from_durations,
+    "Decimal": _from_decimals,
+    "datetime64": _from_numpy_times,
+    "timedelta64": _from_numpy_times,
+}
+
+
+def unit_of(value: object) -> str:
+    """The unit of a number or an array that has one (astropy, pint), else ""."""
+    for name in ("units", "unit"):
+        if hasattr(type(value), name) and hasattr(type(value), "to"):
+            return str(getattr(value, name)) or "1"
+    return ""

@@ -1,0 +1,184 @@
+"""Columns from buffers of numbers, and from other columns. Standard library only: see neutral.py."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
+
+    from modelops_dask.executors.neutral import Buffer
+
+if __package__:
+    from modelops_dask.executors import neutral
+else:  # by path, which loads that first
+    neutral = sys.modules["_modelops_neutral"]
+
+_SCALES = {"s": (10**6, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # to microseconds
+
+
+def from_numbers(kind: str, values: Buffer, mask: bytes | None = None) -> neutral.Column:
+    """A column from little-endian values of their type's width; what lies under nulls does not matter."""
+    width = neutral.width_of(kind)
+    values = neutral.zero_nulls(values, mask, width)
+    if kind in ("f4", "f8"):
+        values = _equal_nans(kind, values)
+    return neutral.Column(kind, memoryview(values).nbytes // width, values, mask=mask)
+
+
+def _equal_nans(kind: str, values: Buffer) -> Buffer:
+    """The same numbers, with one NaN without a sign for all: which one it was depends on the processor."""
+    numpy = loaded_numpy()
+    if numpy:
+        array = numpy.frombuffer(values, "<" + kind)
+        is_nan = array != array
+        if not is_nan.any():
+            return values
+        array = array.copy()
+        array[is_nan] = numpy.nan
+        data: bytes = array.tobytes()
+        return data
+    code = "d" if kind == "f8" else "f"
+    numbers = struct.unpack(f"<{memoryview(values).nbytes // neutral.width_of(kind)}{code}", values)
+    total = sum(numbers)
+    if total == total:  # one NaN would make it NaN
+        return values
+    nan = float("nan")
+    return struct.pack(f"<{len(numbers)}{code}", *[nan if number != number else number for number in numbers])
+
+
+def from_counts(kind: str, values: Buffer, unit: str, mask: bytes | None = None) -> neutral.Column:
+    """A column of times from int64 counts of s, ms, us or ns; kind has {} in the place of the unit.
+
+    They are stored in microseconds, or in nanoseconds where one of them needs it, whatever the unit was: that
+    of pandas has changed from version to version. Raises Refused for times that microseconds cannot hold.
+    """
+    values = neutral.zero_nulls(values, mask, 8)
+    factor, divisor = _SCALES[unit]
+    numpy = loaded_numpy()
+    n_rows = memoryview(values).nbytes // 8
+    counts: Any = numpy.frombuffer(values, "<i8") if numpy else struct.unpack(f"<{n_rows}q", values)
+    if divisor > 1:
+        fits = not (counts % divisor).any() if numpy else not any(count % divisor for count in counts)
+        if not fits:
+            return neutral.Column(kind.format("ns"), n_rows, values, mask=mask)
+    elif factor > 1 and n_rows:
+        low, high = (counts.min(), counts.max()) if numpy else (min(counts), max(counts))
+        if not -(2**63) <= int(low) * factor <= int(high) * factor < 2**63:
+            raise neutral.Refused(
+                "has times that do not fit into microseconds, which reach to the year 294247"
+            )
+    if (factor, divisor) != (1, 1):
+        if numpy:
+            values = (counts // divisor * factor).tobytes()
+        else:
+            values = struct.pack(f"<{n_rows}q", *[count // divisor * factor for count in counts])
+    return neutral.Column(kind.format("us"), n_rows, values, mask=mask)
+
+
+def loaded_numpy() -> Any:
+    """NumPy, if the model has imported it: it is quicker. This never imports it."""
+    numpy = sys.modules.get("numpy")
+    return numpy if hasattr(numpy, "frombuffer") else None
+
+
+def null_nans(column: neutral.Column) -> neutral.Column:
+    """A column of floats with null for NaN."""
+    if column.kind not in ("f4", "f8"):
+        return column
+    code = "d" if column.kind == "f8" else "f"
+    numbers = struct.unpack(f"<{column.n_rows}{code}", column.values)
+    valid = bytes([number == number for number in numbers])
+    if column.mask is not None:
+        valid = bytes(map(int.__and__, valid, column.mask))
+    return from_numbers(column.kind, column.values, valid)
+
+
+def join(pieces: Sequence[neutral.Column]) -> neutral.Column:
+    """One column of one or more of the same type."""
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+    mask = None
+    if any(piece.mask is not None for piece in pieces):
+        mask = b"".join([b"\1" * piece.n_rows if piece.mask is None else piece.mask for piece in pieces])
+    return neutral.Column(
+        first.kind,
+        sum([piece.n_rows for piece in pieces]),
+        b"".join([piece.values for piece in pieces]),
+        mask=mask,
+        lengths=[length for piece in pieces for length in piece.lengths],
+        items=None if first.items is None else join([piece.items for piece in pieces if piece.items]),
+    )
+
+
+def take(column: neutral.Column, rows: Sequence[int], mask: bytes | None = None) -> neutral.Column:
+    """The values in some rows of a column; null where the mask is 0, whatever the row is. Raises Refused."""
+    kind, width = column.kind, neutral.width_of(column.kind)
+    if kind == "list":
+        raise neutral.Refused("has lists as categories")
+    if kind == "null":
+        return neutral.Column("null", len(rows))
+    items = _split(column)
+    valid = [True] * len(items) if column.mask is None else [flag == 1 for flag in column.mask]
+    items.append(bytes(width))  # of nulls
+    valid.append(False)
+    if mask is not None:
+        rows = [row if flag else -1 for row, flag in zip(rows, mask)]
+    picked = [items[row] for row in rows]
+    return neutral.Column(
+        kind,
+        len(rows),
+        b"".join(picked),
+        mask=bytes([valid[row] for row in rows]),
+        lengths=[] if width else [len(item) for item in picked],
+    )
+
+
+def _split(column: neutral.Column) -> list[bytes]:
+    data, width = bytes(column.values), neutral.width_of(column.kind)
+    lengths = [width] * column.n_rows if width else column.lengths
+    items, start = [], 0
+    for length in lengths:
+        items.append(data[start : start + length])
+        start += length
+    return items
+
+
+def from_numpy_times(array: Any) -> neutral.Column:
+    """A column of an array of datetime64 or timedelta64; NaT is null, and whole days and longer are dates."""
+    numpy = sys.modules["numpy"]
+    unit, count = numpy.datetime_data(array.dtype)
+    letter = array.dtype.kind
+    array = array.astype("M8[us]" if unit == "generic" else array.dtype.newbyteorder("<"))
+    valid = array == array  # NaT does not equal itself
+    if letter == "M" and unit in ("Y", "M", "W", "D"):
+        days = array.astype("M8[D]").view("<i8")
+        if not ((days[valid] >= -(2**31)) & (days[valid] < 2**31)).all():
+            raise neutral.Refused("has dates that do not fit into 32 bits")
+        return from_numbers("date", days.astype("<i4").tobytes(), valid.tobytes())
+    if unit != "generic" and (count != 1 or unit not in _SCALES):
+        unit, times = ("s", "hms") if unit in ("W", "D", "h", "m", "s") else ("ns", unit)
+        exact = array.astype(f"<{letter}8[{unit}]")
+        if times in ("Y", "M") or not (exact == array)[valid].all():
+            raise neutral.Refused(f"has {array.dtype}: return numbers, with the unit in the name")
+        array = exact
+    kind = "duration[{}]" if letter == "m" else "timestamp[{}]"
+    return from_counts(
+        kind, array.view("<i8").tobytes(), "us" if unit == "generic" else unit, valid.tobytes()
+    )
+
+
+def zone_name(zone: object) -> str:
+    """The name of a time zone, an offset such as +02:00, or UTC, in which moments are the same."""
+    name = str(getattr(zone, "key", None) or getattr(zone, "zone", None) or zone)
+    if name.startswith("UTC") and name[3:4] in ("+", "-"):
+        name = name[3:]
+    is_name = (
+        name.isascii() and name.replace("/", "").replace("_", "").replace("-", "").replace("+", "").isalnum()
+    )
+    is_offset = name[:1] in ("+", "-") and len(name) == 6 and name[3] == ":"
+    return name if is_name or is_offset else "UTC"

@@ -1,0 +1,83 @@
+"""Why a value is not stored, and what to return instead. Standard library only: see neutral.py."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
+
+if __package__:
+    from modelops_dask.executors import neutral
+else:  # by path, which loads that first
+    neutral = sys.modules["_modelops_neutral"]
+
+# What a type has -> what to write instead, for a value called VALUE; the first that fits.
+_ADVICE = (
+    ("__fspath__", "return VALUE.read_bytes() for what the file holds, or str(VALUE) for its name"),
+    (
+        "savefig",
+        "save it with buffer = io.BytesIO(); VALUE.savefig(buffer), and return buffer.getvalue()",
+    ),
+    ("getvalue", "return VALUE.getvalue()"),
+    ("readline", "return VALUE.read()"),
+    (
+        "tocoo",
+        "return VALUE.toarray(), or row, col and data of VALUE.tocoo() as three columns",
+    ),
+    ("todense", "return VALUE.todense()"),
+    ("to_dense", "return VALUE.to_dense()"),
+    ("compute", "return VALUE.compute()"),
+    ("to_pandas", "return VALUE.to_pandas()"),
+    ("toPandas", "return VALUE.toPandas()"),
+    ("to_dataframe", "return VALUE.to_dataframe()"),
+    ("to_df", "return VALUE.to_df()"),
+    ("to_frame", "return VALUE.to_frame()"),
+    ("magnitude", "return VALUE.to(UNIT).magnitude, with the unit in the name of the output or column"),
+    ("to_dict", "return VALUE.to_dict()"),
+    ("as_dict", "return VALUE.as_dict()"),
+    ("to_numpy", "return VALUE.to_numpy()"),
+    ("toarray", "return VALUE.toarray()"),
+    ("tolist", "return VALUE.tolist()"),
+)
+_ANYTHING = "return what you need of it: numbers, text, bytes, a dict or a list of these, or a table"
+
+
+def refuse(value: object) -> neutral.Refused:
+    """The refusal of a value."""
+    kind = type(value)
+    name = "path" if hasattr(kind, "__fspath__") else kind.__name__.lower()
+    is_pythons_own = kind.__module__ in ("builtins", "_io", "io")
+    advice = _advise(value).replace("VALUE", "value" if is_pythons_own else name)
+    return neutral.Refused(f"is {describe_type(value)}, which is not stored: {advice}")
+
+
+def describe_type(value: object) -> str:
+    """A type's name with its package, such as "a Figure (matplotlib)"."""
+    kind = type(value)
+    if value is None:
+        return "None"
+    package = kind.__module__.partition(".")[0]
+    article = "an" if kind.__qualname__[:1] in "AEIOUaeiou" else "a"
+    return f"{article} {kind.__qualname__}" + ("" if package in ("builtins", "pathlib") else f" ({package})")
+
+
+def _advise(value: Any) -> str:
+    kind = type(value)
+    if isinstance(value, (set, frozenset)):
+        return "its order is not the same each time; return sorted(VALUE)"
+    if isinstance(value, complex) or "complex" in kind.__name__:
+        return "return {'real': VALUE.real, 'imag': VALUE.imag}"
+    if isinstance(value, BaseException):
+        return "raise it, and the task fails with it"
+    if isinstance(value, type) or (callable(value) and hasattr(kind, "__code__")):
+        return "call it, and return what it returns"
+    for attribute, advice in _ADVICE:
+        if hasattr(kind, attribute):
+            return advice
+    if callable(value):
+        return "call it, and return what it returns"
+    if hasattr(kind, "__float__"):
+        return "return float(VALUE)"
+    return _ANYTHING

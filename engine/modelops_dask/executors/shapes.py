@@ -1,0 +1,119 @@
+"""What a value is: a scalar, a list, a mapping of names, or a table, whichever library it is from.
+
+Decides by types alone, and asks objects for nothing but their fields. Standard library only: see neutral.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import ItemsView, KeysView, Mapping, Sequence, ValuesView
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+    from typing import Any
+
+if __package__:
+    from modelops_dask.executors import cells, neutral
+else:  # by path, which loads those first
+    neutral, cells = sys.modules["_modelops_neutral"], sys.modules["_modelops_cells"]
+
+BYTES = (bytes, bytearray, memoryview)
+_OWN_TABLES = ("pandas", "polars", "xarray")  # whose tables are mappings too, or have fields
+_SERIES = (
+    ("pandas", "Series"),
+    ("pandas", "Index"),
+    ("polars", "Series"),
+    ("pyarrow", "Array"),
+    ("pyarrow", "ChunkedArray"),
+)
+
+
+def is_row(entries: Mapping[str, object]) -> bool:
+    return all(map(cells.is_scalar, entries.values()))
+
+
+def is_columns(entries: Mapping[str, object]) -> bool:
+    return all(map(is_column, entries.values()))
+
+
+def is_column(value: object) -> bool:
+    """Whether a value has one dimension and no names inside: lists but of records, Series, arrays."""
+    if cells.is_instance(value, "xarray", "DataArray"):
+        return False
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return not any(map(is_mapping, samples(value)))
+    if any(cells.is_instance(value, *names) for names in _SERIES):
+        return getattr(value, "nlevels", 1) == 1 or not cells.is_instance(value, "pandas", "Index")
+    return cells.dimensions_of(value) == 1 and getattr(getattr(value, "dtype", None), "names", None) is None
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is an array with one dimension and nothing beside its values, such as an index."""
+    is_pandas = type(value).__module__.partition(".")[0] in _OWN_TABLES
+    return not is_pandas and is_column(value) and cells.dimensions_of(value) == 1
+
+
+def samples(values: Sequence[object]) -> list[object]:
+    """An item of each type in a list."""
+    return list({type(value): value for value in values}.values())
+
+
+def is_mapping(value: object) -> bool:
+    return _read_fields(value) is not None
+
+
+def as_mapping(value: object) -> dict[str, object] | None:
+    """The entries of a dict, dataclass, named tuple, attrs or pydantic object; None for others. Refused."""
+    fields = _read_fields(value)
+    if fields is None:
+        return None
+    mapping = {cells.name_of(name): item for name, item in fields.items()}
+    if len(mapping) < len(fields):
+        raise neutral.Refused(
+            "has two names that are the same as text, such as 1 and '1': rename one of them"
+        )
+    return mapping
+
+
+def _read_fields(value: Any) -> Mapping[Any, object] | None:
+    kind = type(value)
+    if kind is dict:
+        fields: Mapping[Any, object] = value
+        return fields
+    package = kind.__module__.partition(".")[0]
+    if package in _OWN_TABLES:
+        return None
+    if isinstance(value, Mapping):
+        return value
+    if package == "builtins":
+        return None
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return dict(zip(kind._fields, value))
+    for attribute in ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__"):
+        if hasattr(kind, attribute) and not isinstance(value, type):
+            return {name: getattr(value, name) for name in _field_names(kind, attribute)}
+    if hasattr(kind, "model_fields") or (hasattr(kind, "parse_obj") and hasattr(kind, "__fields__")):
+        return dict(value)  # pydantic, 2 or 1
+    if kind.__module__ == "types" and kind.__name__ == "SimpleNamespace":
+        return dict(vars(value))
+    names = getattr(getattr(value, "dtype", None), "names", None)
+    if names and cells.dimensions_of(value) == 0:  # a row of a structured array
+        return {name: value[name] for name in names}
+    return None
+
+
+def _field_names(kind: Any, attribute: str) -> list[str]:
+    if attribute == "__dataclass_fields__":
+        return [field.name for field in sys.modules["dataclasses"].fields(kind)]
+    return [name if isinstance(name, str) else name.name for name in getattr(kind, attribute)]
+
+
+def settle(value: Any) -> object:
+    """A list in the place of what yields its items once, or is a list by another name."""
+    kind = type(value)
+    if kind in (list, dict, float, int, str, bytes):
+        return value
+    is_iterator = hasattr(kind, "__next__") and not hasattr(kind, "readline")  # and no file
+    is_view = isinstance(value, (KeysView, ValuesView, ItemsView)) and not isinstance(value, Mapping)
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, *BYTES, tuple))
+    return list(value) if is_iterator or is_view or is_list or kind.__module__ == "array" else value

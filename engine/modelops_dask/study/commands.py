@@ -1,0 +1,48 @@
+"""A study with a command, before anything of it runs: where its program is, and whether it can be started.
+
+Spec -> the folder that is its bundle;   Bundle with a program -> BadInput with what to do, or nothing
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from modelops_dask import bundle as bundles
+from modelops_dask.bundle import Bundle
+from modelops_dask.errors import BadInput
+from modelops_dask.executors.program_start import find_problem
+from modelops_dask.placeholders import list_names
+from modelops_dask.plan.spec import Spec
+
+
+def find_bundle_of(spec: Spec) -> str:
+    """The bundle of a study file that names none: of a study with a command its own folder, of others the
+    nearest folder above it that is a bundle. Raises BadInput.
+    """
+    folder = spec.path.resolve().parent
+    if not spec.program:
+        return str(bundles.find(folder, spec.model))
+    if folder in (Path.home().resolve(), Path(folder.anchor)):
+        raise BadInput(
+            f"{folder} would be the bundle, with all that is in it; move the program and the study file into "
+            "a folder of their own, or name the bundle (bundle: in the study file, or --bundle)"
+        )
+    return str(folder)
+
+
+def check_program(bundle: Bundle) -> None:
+    """Refuse a bundle whose program is missing there, or cannot be executed on any machine.
+
+    A program that is not the bundle's, or whose name has placeholders, is looked for when a task runs: it may
+    be installed on the workers alone. Raises BadInput.
+    """
+    if not bundle.program:
+        return
+    name = json.loads(bundle.program)["command"][0]
+    if list_names(name) or Path(name).is_absolute():
+        return
+    if "/" in name:
+        if problem := find_problem(str(bundle.path / name), name):
+            raise BadInput(f"command: {problem}")
+    elif (bundle.path / name).is_file() and not shutil.which(name):
+        raise BadInput(f"command: {name} is looked for on the PATH, and not in the bundle; write ./{name}")

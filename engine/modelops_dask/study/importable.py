@@ -1,0 +1,70 @@
+"""A function of Python as a study names it: by its import path, in a bundle that runners can import it from.
+
+    function -> package.module.function, and the folder that the package or module is in
+
+Runners have processes of their own: what only this one has, such as a notebook's functions, they cannot call.
+"""
+
+import sys
+import sysconfig
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from modelops_dask.errors import BadInput
+
+
+def find_import_path(function: Callable[..., Any]) -> str:
+    """The import path of a function, package.module.function.
+
+    Raises:
+        BadInput: Another process cannot import it; with what to do.
+    """
+    module_name = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", "")
+    problem = _find_problem(module_name, name)
+    if problem:
+        short = name.rpartition(".")[2].strip("<>")
+        example = short if short and short != "lambda" else "simulate"
+        raise BadInput(
+            f"{short or function!r} {problem}, so it cannot be imported. Tasks run in processes of their "
+            "own, which import the function: write it with def, and with what it needs, into model.py (in a "
+            "notebook: a cell that begins with %%writefile model.py). Then:\n"
+            f"  from model import {example}\n  run(study, model={example})"
+        )
+    return f"{module_name}.{name}"
+
+
+def _find_problem(module_name: str | None, name: str) -> str:
+    """Why a function of this name in a module cannot be imported; "" if it can."""
+    if not module_name or not name:
+        return "has no name"
+    if "<lambda>" in name:
+        return "is a lambda function"
+    if "<locals>" in name:
+        return "is defined inside another function"
+    if module_name in ("__main__", "__mp_main__"):
+        return "is defined in this notebook, script or session"
+    try:
+        reduce(getattr, name.split("."), sys.modules[module_name])
+    except (AttributeError, KeyError):
+        return f"is not in {module_name}"
+    return ""
+
+
+def find_folder(function: Callable[..., Any]) -> Path | None:
+    """The folder to be the bundle: that of its top package or module, or what has it in src/. None for a
+    function of an installed package, which is in no bundle.
+    """
+    module_name = function.__module__
+    file = getattr(sys.modules[module_name], "__file__", None)
+    if not file:
+        return None
+    path = Path(file).resolve()
+    if {"site-packages", "dist-packages"} & {*path.parts} or path.is_relative_to(
+        sysconfig.get_path("stdlib")
+    ):
+        return None
+    folder = path.parents[len(module_name.split(".")) - (path.name != "__init__.py")]
+    return folder.parent if folder.name == "src" else folder
