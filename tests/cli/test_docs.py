@@ -2,6 +2,7 @@
 
 A block marked `console` is typed in, line by line, in one folder per document; `yaml values`, `yaml study`
 and `yaml workspace` are given to the command that reads them, `yaml study part` under a model and a scenario.
+`python FILE` is written to that file before.
 Blocks without a mark are pictures.
 """
 
@@ -80,6 +81,10 @@ def test_commands_run(path, tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "mine.yaml").write_text("workers:\n  replicas: 2\n")
     (tmp_path / "workspace.yaml").write_text(GUIDE_WORKSPACE)
+    for block in (block for block in blocks(path) if block.mark.startswith("python ")):
+        file = tmp_path / block.mark.removeprefix("python ")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(block.text)
     for block in (block for block in blocks(path) if block.mark == "console"):
         for line in block.text.splitlines():
             if not line.startswith("$ "):

@@ -32,7 +32,7 @@ def run(*args: str):
 def test_all_is_well_here():
     result = run()
     assert result.exit_code == 0, result.output
-    for name in ("Python", "Dask", "packages", "uv", "machine", "executors"):
+    for name in ("Python", "Dask", "packages", "uv", "machine", "processes", "executors"):
         assert f"ok       {name} " in result.stdout
     assert "CPUs" in result.stdout and "GiB free" in result.stdout
 

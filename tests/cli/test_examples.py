@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
+from modelops_dask.plan import spec
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCAFFOLD = EXAMPLES.parent / "cli" / "mops_helm" / "scaffold" / "files"
@@ -113,3 +116,21 @@ def test_versions_are_exact_and_those_of_the_lock_file(folder):
         assert "==" in dependency
         name = dependency.partition("==")[0]
         assert f"\n{dependency} " in locked or f"\n{name}==" not in locked, dependency
+
+
+def test_the_program_of_the_example_keeps_its_population_and_its_seed(tmp_path):
+    def run(seed: int) -> tuple[list[list[str]], dict]:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        command = [EXAMPLES / "command" / "model", "2.5", "5", "500", str(seed)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        rows = [line.split(",") for line in (tmp_path / "out" / "curve.csv").read_text().splitlines()]
+        return rows, json.loads(done.stdout)
+
+    (names, *rows), summary = run(7)
+    assert names == ["day", "susceptible", "infected", "recovered", "attack_rate"]
+    assert all(sum(map(int, row[1:4])) == 500 for row in rows)
+    assert summary["peak"] == max(int(row[2]) for row in rows) and summary["days"] == int(rows[-1][0])
+    assert run(7) == ([names, *rows], summary)
+    assert any(run(seed)[1] != summary for seed in range(8, 12))
+    study = spec.load(EXAMPLES / "command" / "study.yaml")
+    assert study.n_tasks == 100

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 from executor_helpers import write_bundle
 from modelops_dask.bundle import fetch
+from modelops_dask.environments.imports import list_packages
 from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.study.calls import check_call
 from mops_helm.main import main
-from mops_helm.scaffold.imports import list_packages
 from study_helpers import mops_helm
 
 MODEL = '''

@@ -15,11 +15,12 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.spec import load
 from modelops_dask.settings import Settings
+from modelops_dask.shape import Shape
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import Damaged, read_study, upgrade
 from modelops_dask.store.requests import plan_of
 from modelops_dask.store.study import OtherStudy, begin
-from modelops_dask.study import packed
+from modelops_dask.study import Study, packed, run
 from modelops_dask.study.drive import find_refusal
 from modelops_dask.study.summary import read_summary
 from mops_helm.study import studies, submission
@@ -216,6 +217,17 @@ def test_a_program_has_the_threads_that_its_task_owns(threads, tmp_path):
     done = mops_helm("study", "run", path, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(raw_outputs(tmp_path / "out" / "p", "said")) == {b"%d %d %d\n" % (threads, threads, threads)}
+
+
+def test_a_study_in_python_runs_a_program_also_under_direct(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_study(tmp_path).parent)
+    study = Study(command=COMMAND, outputs={"table": "out/table.csv"}, grid={"x": [1, 2]}, replicates=2)
+    settings = Settings(executor_type="direct", bundles_cache_dir=tmp_path / "cache")
+    result = run(study, tmp_path / "store", settings=settings, shape=Shape(1, 1, 2, 2**30), check=1)
+    assert result.ok and result.summary.self_check.n_equal == 1
+    assert result.table("table")["day"].to_pylist() == [1, 2] * 4
+    status = pq.read_table(tmp_path / "store" / "results" / "replicates.parquet")
+    assert set(status["status"].to_pylist()) == {"ok"}
 
 
 def test_a_job_gets_the_command_with_its_study_and_runs_it(tmp_path):

@@ -102,6 +102,19 @@ def test_the_store_is_that_of_the_model_and_stays_when_the_study_grows(offered, 
     assert choose_store(offered, SubmitRequest(grown, bundle)) == store
 
 
+def test_another_command_has_another_store(offered, bundle, tmp_path):
+    def store(command):
+        path = tmp_path / "study.yaml"
+        path.write_text(
+            json.dumps({"command": command, "outputs": {"y": "-"}, "grid": {"x": [1]}, "name": "p"})
+        )
+        return choose_store(offered, SubmitRequest(spec.load(path), bundle))
+
+    first = store(["./model", "{x}"])
+    assert store(["./model", "{x}", "-v"]) != first == store(["./model", "{x}"])
+    assert first.endswith(bundle.digest[7:15])
+
+
 def earlier_job(store, digest, created=1.0):
     """A Job that was submitted before, as the cluster lists it."""
     manifest = {

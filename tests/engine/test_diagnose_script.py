@@ -87,3 +87,25 @@ def test_it_keeps_to_python_39_and_says_what_it_is_for(tmp_path):
     tree = ast.parse(text, feature_version=(3, 9))
     assert "polluters" in ast.get_docstring(tree)
     assert "modelops" not in text.replace("modelops.wire", ""), "it needs nothing of ours"
+
+
+BY_NAME = """
+cache = {}
+def simulate(beta, name, more, /, *, seed, scenario, rng):
+    first = cache.setdefault(beta, seed)
+    yield {"frame": dict({"x": [first] * 1000}), "at": object.__new__(object), "n": len(more)}
+"""
+
+
+def test_a_function_that_is_called_by_its_name(tmp_path):
+    """Its results are compared whole, and without addresses, which differ from process to process."""
+    victim = ("model.simulate/high", {"beta": 0.1, "name": "x", "more": [1]}, 2)
+    polluter = ("model.simulate/high", {"beta": 0.1, "name": "x", "more": [1]}, 1)
+    bundle = write_bundle(tmp_path / "bundle", {"model.py": BY_NAME})
+    done = run(tmp_path, bundle, [polluter], victim)
+    assert (done.returncode, "the results differ" in done.stdout) == (1, True), done
+    healthy = write_bundle(
+        tmp_path / "healthy", {"model.py": BY_NAME.replace("cache.setdefault(beta, seed)", "seed")}
+    )
+    done = run(tmp_path, healthy, [polluter], victim)
+    assert (done.returncode, "the results are the same" in done.stdout) == (0, True), done

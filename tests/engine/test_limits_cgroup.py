@@ -5,29 +5,11 @@ import sys
 
 import pytest
 
-from limits_helpers import cgroup_of_memory
+from limits_helpers import V1, V2, cgroup_of_memory, tree
 from modelops_dask.limits import cgroup
 
 MIB = 1024 * 1024
 UNLIMITED = 9223372036854771712
-
-
-def tree(root, own, mounts, files, total_mib=8192, available_mib=6144):
-    """A root folder as the kernel would show it to a process."""
-    meminfo = f"MemTotal: {total_mib * 1024} kB\nMemFree: 1 kB\nMemAvailable: {available_mib * 1024} kB\n"
-    mountinfo = "".join(
-        f"{30 + i} 23 0:{i} {inside} {where} rw,nosuid shared:9 - {kind} {kind} {options}\n"
-        for i, (inside, where, kind, options) in enumerate(mounts)
-    )
-    shown = {"proc/self/cgroup": own, "proc/self/mountinfo": mountinfo, "proc/meminfo": meminfo, **files}
-    for name, text in shown.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(str(text))
-    return root
-
-
-V1 = [("/", "/sys/fs/cgroup/cpu", "cgroup", "rw,cpu"), ("/", "/sys/fs/cgroup/memory", "cgroup", "rw,memory")]
-V2 = [("/", "/sys/fs/cgroup", "cgroup2", "rw,nsdelegate")]
 
 
 def v1(path, limit, used=0, statistics="", kills=0):

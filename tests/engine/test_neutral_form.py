@@ -125,7 +125,8 @@ def test_each_fault_of_the_form_is_named(name):
 
 
 @pytest.mark.parametrize("files", ["folder"], indirect=True)
-def test_verify_reports_each_fault_and_the_output(files, tmp_path):
+def test_verify_reports_each_fault_and_the_output(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("modelops_dask.store.verify_tasks.SHOWN", len(FAULTS))
     plan = begin(files, tmp_path, sets="[{a: 1}]", replicates=2)
     faults = {f"fault: {name}": data for name, (data, _) in FAULTS.items()}
     parts.write(files, [attempt(plan, 0, 0, outputs={**faults, **CANONICAL, "raw": b"x"})])

@@ -127,7 +127,12 @@ BAD = {
     "awk": ({"command": ["awk", "{print $1}", "{r0}"]}, "command", "PLACEHOLDER", "written {{ or }}"),
     "brace": ({"command": ["./model", "{r0"]}, "command", "PLACEHOLDER", "stands alone"),
     "no file": ({"command": ["./m", "{parameters_file}", "{r0}"]}, "command", "PLACEHOLDER", "params.json"),
-    "unused": ({"fixed": {"days": 5}}, "fixed", "UNUSED", "days does not reach the program; write {days}"),
+    "unused": (
+        {"fixed": {"days": 5}},
+        "fixed",
+        "NOT_PASSED",
+        "days does not reach the program; write {days}",
+    ),
     "reserved": ({"fixed": {"seed": 5}}, "fixed", "PLACEHOLDER", "seed cannot be a parameter"),
     "list": ({"grid": {"r0": [[1, 2]]}}, "grid", "PLACEHOLDER", "parameters_file: params.json"),
     "mapping": ({"fixed": {"r0": {"a": 1}}, "grid": ..., "sets": [{}]}, "fixed", "PLACEHOLDER", "a mapping"),
@@ -171,9 +176,9 @@ def test_what_is_wrong_with_a_command_is_a_finding(changes, where, code, text, t
     assert lines[found[0].column - 1 :].startswith(("{", "[", '"', "null", "5")), (where, found[0].column)
 
 
-@pytest.mark.parametrize("name", ["environment", "parameters_file", "outputs"])
+@pytest.mark.parametrize("name", ["environment", "parameters_file"])
 def test_what_belongs_to_a_command_is_refused_without_one(name, tmp_path):
-    value = {"environment": {"A": "1"}, "parameters_file": "p.json", "outputs": {"a": "b.csv"}}[name]
+    value = {"environment": {"A": "1"}, "parameters_file": "p.json"}[name]
     rest = {"command": ..., "outputs": ..., "model": "models.sir", "scenario": "a"}
     found = findings(tmp_path, **{**rest, name: value})
     assert [finding.code for finding in found] == ["CHOICE"]

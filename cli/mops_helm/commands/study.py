@@ -86,7 +86,7 @@ def plan(
     preview = preview_study(spec, bundle, study_store, workers)
     if preview.call:
         click.echo(preview.call, err=True)
-    click.echo(study_plan.render_plan(spec, preview, study_store.url, workers.settings, output))
+    click.echo(study_plan.render_plan(spec, preview, study_store.url, output, workers.settings))
     if preview.refusal:
         click.echo(f"`mops-helm study run` would refuse: {preview.refusal}", err=True)
     if advice := study_plan.render_pilot_advice(spec, preview.forecast):

@@ -24,7 +24,7 @@ UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
 
 
 def render_plan(
-    spec: Spec, preview: StudyPreview, store: str, settings: Settings, output: OutputFormat
+    spec: Spec, preview: StudyPreview, store: str, output: OutputFormat, settings: Settings
 ) -> str:
     """What a study asks for, and what it will take with these settings of the workers."""
     bundle, forecast = preview.bundle, preview.forecast

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from modelops_dask.bundle import source
 from modelops_dask.bundle.source import Absent, Definition
+from modelops_dask.environments.imports import list_packages
 from modelops_dask.errors import BadInput
 from modelops_dask.executors.functions import PASSED, explain_kind, explain_unknown
-from mops_helm.scaffold.imports import list_packages
 
 STUDY, PROJECT = "study.yaml", "pyproject.toml"
 # Files that declare packages, or may: nothing is written beside them.
@@ -51,7 +51,7 @@ class Parameter:
 
 
 def create_study(text: str, folder: Path | None) -> NewStudy:
-    """Write a study of FILE:FUNCTION into the folder, by default the current one or that of FILE.
+    """Write a study of FILE:FUNCTION into the folder, by default that of FILE or of its package.
 
     FILE alone is enough where it has one function. Raises BadInput.
     """
@@ -113,14 +113,15 @@ def _split(text: str) -> tuple[Path, str]:
 
 
 def _choose_folder(file: Path, folder: Path | None) -> Path:
-    """The folder that becomes the bundle: as typed, else the current one or that of the file's package."""
+    """The folder that becomes the bundle: as typed, else what has the file, or the package that it is in."""
     path = file.resolve()
     if folder is None:
         top = path.parent
         while (top / "__init__.py").is_file():
             top = top.parent
-        is_below = path.is_relative_to(Path.cwd().resolve()) and not Path("__init__.py").is_file()
-        folder = Path() if is_below else top
+        top = top.parent if top.name == "src" else top
+        here = Path.cwd().resolve()
+        folder = Path(*top.relative_to(here).parts) if top.is_relative_to(here) else top
     if not path.is_relative_to(folder.resolve()):
         raise BadInput(f"{file} is not in {folder}: name its folder, or one above it; all in it is the model")
     if folder.resolve() in (Path.home().resolve(), Path(path.anchor)):

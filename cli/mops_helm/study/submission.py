@@ -161,7 +161,7 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
 
 
 def choose_store(offer: Offer, request: SubmitRequest) -> str:
-    """--store, else a folder of the release's: a changed model is a new study there."""
+    """--store, else a folder of the release's: a changed model, or another command, is a new study there."""
     if not request.store:
         base = offer.facts["store"].rstrip("/")
         if not base:
@@ -169,8 +169,10 @@ def choose_store(offer: Offer, request: SubmitRequest) -> str:
                 f"Release {offer.release} has no place for results: name one with --store URL, or set "
                 "studies.store in its values, s3://BUCKET/studies or /shared/studies (sharedVolume.enabled)"
             )
-        digest = request.bundle.digest.removeprefix("sha256:")
-        return f"{base}/{jobs.as_label(request.spec.name)}-{digest[:_SHOWN_DIGITS]}"
+        digest, label = request.bundle.digest.removeprefix("sha256:"), jobs.as_label(request.spec.name)
+        if request.spec.program:
+            label += f"-{request.spec.model.rpartition('_')[2][:_SHOWN_DIGITS]}"
+        return f"{base}/{label}-{digest[:_SHOWN_DIGITS]}"
     mounts = {
         mount["mountPath"]
         for container in offer.job["spec"]["template"]["spec"]["containers"]

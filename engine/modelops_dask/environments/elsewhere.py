@@ -10,6 +10,7 @@ from typing import Any
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.environments.declaration import PROJECT, REQUIREMENTS, read, read_project
+from modelops_dask.environments.imports import list_all_packages
 
 # Files of conda, pixi, pipenv, Poetry, PDM and pip that declare packages by being there.
 _FILES = (
@@ -84,9 +85,11 @@ def hint_on_missing_module(bundle: Bundle) -> str:
         return line
     if read(bundle).source:
         return ""
+    names = list_all_packages(bundle.path)
+    imported = f" Its files import {', '.join(names)}." if names else ""
     return (
         "The bundle declares no packages, so its environment has none: list them as dependencies in "
-        f"[project] of {PROJECT}, or in {REQUIREMENTS}."
+        f"[project] of {PROJECT}, or in {REQUIREMENTS}, a line for each.{imported}"
     )
 
 

@@ -113,9 +113,10 @@ _REFUSED = {
 def is_arrow(value: object) -> bool:
     """Whether a value has Arrow's C interface, or is of a pyarrow that came before it."""
     kind = type(value)
-    return any(
-        hasattr(kind, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "_export_to_c")
-    ) or (kind.__module__.startswith("pyarrow.") and hasattr(kind, "iterchunks"))
+    names = ["__arrow_c_stream__", "__arrow_c_array__"]
+    if kind.__module__.startswith("pyarrow."):
+        names += ["to_reader", "iterchunks", "_export_to_c"]
+    return any(hasattr(kind, name) for name in names)
 
 
 def column_of_arrow(array: object) -> neutral.Column:

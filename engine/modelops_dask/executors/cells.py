@@ -26,6 +26,7 @@ else:  # by path, which loads those first
 NOT_SCALAR = object()
 _SCALARS = frozenset((bool, int, float, str, complex, type(None)))
 _PLAIN = _SCALARS | {bytes, list}
+_NO_SCALARS = frozenset((bytes, bytearray, memoryview, list, tuple, dict, set, frozenset))
 _TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is a date too
 _MISSING = ("NAType", "NaTType", "MaskedConstant")
 _NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "truth values"}
@@ -59,7 +60,7 @@ def is_scalar(value: object) -> bool:
     """Whether a value is a number, text, a date, a time and the like, or nothing. Bytes are not."""
     if type(value) in _SCALARS:
         return True
-    if type(value) in _PLAIN or dimensions_of(value) > 0:
+    if type(value) in _NO_SCALARS or dimensions_of(value) > 0:
         return False
     try:
         return scalar_of(value) is not NOT_SCALAR

@@ -7,6 +7,8 @@ small pieces to a socket that holds about six of them, so the process waits unti
 shows it as it crashed. Linux only; elsewhere reports go to stderr. Does not judge: shortage.py does.
 """
 
+from __future__ import annotations
+
 import socket
 import sys
 from contextlib import suppress

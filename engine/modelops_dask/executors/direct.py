@@ -198,7 +198,7 @@ class DirectExecutor(Executor):
                     )
                     self._import_seconds = time.monotonic() - started
                 except runner.WireNotFound as error:
-                    raise BadInput(f"bundle {bundle.path}: {error}") from None
+                    raise BadInput(f"bundle {bundle.origin or bundle.path}: {error}") from None
                 finally:
                     self._end_copy()
             self._running += 1

@@ -102,7 +102,9 @@ class ForkExecutor(Executor):
             outcome = self._zygotes.run(task)
             if outcome.reason == "ForkUnsafe":
                 self._give_up(task, outcome.error.rpartition("ForkUnsafe: ")[2].strip())
-            elif not (is_crash(outcome.reason) and self._is_first_crash(digest)):
+            elif task.bundle.program or not (
+                is_crash(outcome.reason) and self._is_first_crash(digest)
+            ):  # whose crash is its own: it is no fork
                 return outcome
             else:
                 reason = f"a task was {outcome.reason} in a child"

@@ -18,9 +18,12 @@ if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
 
 ERROR, METADATA = "error", "metadata"  # names of outputs that ModelOps gives a meaning
 MODEL_ERROR, NO_OUTPUTS, EMPTY_OUTPUTS = "ModelError", "NoOutputs", "EmptyOutputs"
+TOO_LARGE = "OutputsTooLarge"
 EXCEPTION = r"(?:\w+\.)*([A-Z]\w{0,79})"  # a class, perhaps with its module
 READABLE = rb"[\t\n\r\x20-\x7e]{4,}"
 TEXT_LIMIT = 16 * 1024  # characters of what was returned that are kept
+MOST_NAMES, NAME_LIMIT = 3, 24  # of outputs, and characters of each, in a sentence
+STEP_BYTES = 64 << 20  # of memory that is suggested
 TRANSIENT_NAMES = {
     "ConnectionError",
     "TimeoutError",
@@ -28,6 +31,9 @@ TRANSIENT_NAMES = {
 # What a disk says of a name: it says the same the next time.
 OF_NAMES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 MOST_CAUSES = 100  # of an exception, that are looked at
+
+# Of outputs of a task, in bytes, that the worker can receive and store, and its own memory; 0: no limits.
+limits = (0, 0, 0)
 
 
 class NamedOutputs(dict):  # type: ignore[type-arg]  # of str and bytes; Python 3.9 would make that at run time
@@ -56,6 +62,41 @@ def check_outputs(outputs: object) -> dict[str, bytes]:
             data = _as_bytes(name, data)
         copy[name] = data
     return copy
+
+
+def total_bytes(outputs: Mapping[str, bytes]) -> int:
+    """The bytes of all outputs together."""
+    return sum(map(len, outputs.values()))
+
+
+def explain_size(outputs: Mapping[str, bytes], limits: tuple[int, int, int], is_received: bool) -> str:
+    """Explain that outputs are larger than a worker process can take, and what helps.
+
+    limits are the bytes of a task that it can receive and store, and its own: limits/worker_memory.py.
+    is_received: whether they have come that far, and cannot be stored.
+    """
+    most_received, most_stored, process_bytes = limits
+    sizes = sorted(((len(data), name) for name, data in outputs.items()), reverse=True)
+    total = total_bytes(outputs)
+    names = ", ".join(f"{name[:NAME_LIMIT]!r} {_mib(size)}" for size, name in sizes[:MOST_NAMES])
+    names += f" and {len(sizes) - MOST_NAMES} more" if len(sizes) > MOST_NAMES else ""
+    value = "more workers.memoryPerProcess"
+    if most_stored:  # in proportion: a little too much, for what the process itself takes does not grow
+        steps = -(-process_bytes * total // (most_stored * STEP_BYTES))
+        value = f"--set workers.memoryPerProcess={steps * STEP_BYTES >> 20}Mi"
+    if is_received:
+        task = f"can store {_mib(most_stored)} of a task"
+        less = "Return fewer rows or columns, name the outputs that you need (outputs: in the study file)"
+    else:
+        task, less = f"can receive {_mib(most_received)} of a task", "Return fewer outputs, rows or columns"
+    return (
+        f"{TOO_LARGE}: the outputs have {_mib(total)} ({names}), and a worker process of "
+        f"{_mib(process_bytes)} {task}\n{less}, or use {value} --retry failed"
+    )
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):,.0f} MiB"
 
 
 def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:

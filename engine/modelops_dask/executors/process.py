@@ -23,7 +23,7 @@ from typing import Any
 from modelops_dask.executors import mailbox, messages, runner, shortage
 from modelops_dask.executors.copies import Slot
 from modelops_dask.executors.crash import Crash, CrashReports
-from modelops_dask.limits import pod
+from modelops_dask.limits import pod, worker_memory
 
 LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what a pipe holds
 START_SECONDS = 120  # interpreter and model; starsim takes up to 19 s on a busy machine
@@ -124,6 +124,7 @@ class Runner:
                 source,
                 int(reseeds),
                 self._crashes.runner_descriptor,
+                ",".join(map(str, worker_memory.output_limits())),
             )
             descriptors = (runner_socket.fileno(), lifeline, self._crashes.runner_descriptor)
             variables = {pod.MARK: self.mark, **({"TMPDIR": str(slot.temporary)} if slot else {})}

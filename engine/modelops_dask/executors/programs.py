@@ -129,7 +129,7 @@ class Program:
     def _run(self, arguments: list[str], values: dict[str, str], printed: BinaryIO | None) -> None:
         """Run the program to its end. Raises what its end means."""
         variables = {name: placeholders.fill(text, values) for name, text in self._variables.items()}
-        environment = {**os.environ, **variables}
+        environment = {**os.environ, "PWD": self._folder, **variables}
         path = program_start.find_program(arguments[0], self._folder, environment.get("PATH", os.defpath))
         process = self._start(path, arguments, environment, printed)
         tails = {"stderr": Tail(2), "stdout": Tail(1)}

@@ -1,6 +1,6 @@
 """The process that runs a bundle's wire function: standard library only, one file, started by path.
 
-    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES
+    python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES LIMITS
     request -> wire(entrypoint, params, seed) -> Answer
     a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
     with a limit of memory: what the model asks for beyond it is refused, and the task died of TaskOOM
@@ -252,8 +252,12 @@ def call(
         answer = Answer("failed", {}, reason, error_text, seconds, memory.end(seconds), kind)
         returned: Answer = _shortage().judge_returned(answer, limit_bytes if limited else 0)
         return returned
+    peak_bytes = memory.end(seconds)
+    if seconds > memory.SHORT_SECONDS and 0 < outputs_of.limits[0] < outputs_of.total_bytes(outputs):
+        error_text = outputs_of.explain_size(outputs, outputs_of.limits, is_received=False)
+        return Answer("failed", {}, outputs_of.TOO_LARGE, error_text, seconds, peak_bytes, messages.MODEL)
     # By position: keywords would take 0.15 us more of every task. A test fails when a field is added.
-    return Answer("ok", outputs, "", "", seconds, memory.end(seconds))
+    return Answer("ok", outputs, "", "", seconds, peak_bytes)
 
 
 def _shortage() -> Any:
@@ -430,14 +434,15 @@ def main(
     source: str,
     reseeds: bool,
     crash_fd: int,
+    output_limits: str,
 ) -> int:
     """Import the model, then answer requests until the worker closes the socket.
 
     source is the checked copy of the bundle, by which tasks' changes are put back; "" leaves them to others.
-    seeds is of the global generators, reseeds of those that the model keeps at module level. crash_fd: as in
-    begin().
+    seeds is of the global generators, reseeds of those that the model keeps at module level. crash_fd and
+    output_limits: as in begin().
     """
-    connection, output = begin(socket_fd, lifeline_fd, bundle, crash_fd=crash_fd)
+    connection, output = begin(socket_fd, lifeline_fd, bundle, crash_fd=crash_fd, output_limits=output_limits)
     try:
         wire, generators = load_model(bundle, reference, seeds, reseeds)
         memory = make_meter(wire, Peak())
@@ -482,13 +487,21 @@ def main(
 
 
 def begin(
-    socket_fd: int, lifeline_fd: int, bundle: str, oom_score: int = 1000, *, crash_fd: int = -1
+    socket_fd: int,
+    lifeline_fd: int,
+    bundle: str,
+    oom_score: int = 1000,
+    *,
+    crash_fd: int = -1,
+    output_limits: str = "0,0,0",
 ) -> tuple[messages.Connection, OutputCapture]:
     """Make this process a runner: its connection to the worker, and the model's output.
 
     oom_score is how soon the kernel ends it when memory runs out: 1000 before everything else. crash_fd is
-    where a crash in C is reported (crash.py); -1: to stderr.
+    where a crash in C is reported (crash.py); -1: to stderr. output_limits are those of outputs.limits.
     """
+    received, stored, process = map(int, output_limits.split(","))
+    outputs_of.limits = received, stored, process
     os.set_inheritable(socket_fd, False)
     os.set_inheritable(lifeline_fd, False)
     end_with(lifeline_fd)
@@ -604,5 +617,6 @@ if __name__ == "__main__":
             source=sys.argv[6],
             reseeds=sys.argv[7] == "1",
             crash_fd=int(sys.argv[8]),
+            output_limits=sys.argv[9],
         )
     )

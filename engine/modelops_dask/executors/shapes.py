@@ -18,6 +18,7 @@ else:  # by path, which loads those first
     neutral, cells = sys.modules["_modelops_neutral"], sys.modules["_modelops_cells"]
 
 BYTES = (bytes, bytearray, memoryview)
+_NO_FIELDS = frozenset((int, float, str, bool, bytes, list, tuple, type(None)))
 _OWN_TABLES = ("pandas", "polars", "xarray")  # whose tables are mappings too, or have fields
 _SERIES = (
     ("pandas", "Series"),
@@ -38,10 +39,10 @@ def is_columns(entries: Mapping[str, object]) -> bool:
 
 def is_column(value: object) -> bool:
     """Whether a value has one dimension and no names inside: lists but of records, Series, arrays."""
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return _NO_FIELDS.issuperset(map(type, value)) or not any(map(is_mapping, samples(value)))
     if cells.is_instance(value, "xarray", "DataArray"):
         return False
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return not any(map(is_mapping, samples(value)))
     if any(cells.is_instance(value, *names) for names in _SERIES):
         return getattr(value, "nlevels", 1) == 1 or not cells.is_instance(value, "pandas", "Index")
     return cells.dimensions_of(value) == 1 and getattr(getattr(value, "dtype", None), "names", None) is None
@@ -80,6 +81,8 @@ def _read_fields(value: Any) -> Mapping[Any, object] | None:
     if kind is dict:
         fields: Mapping[Any, object] = value
         return fields
+    if kind in _NO_FIELDS:
+        return None
     package = kind.__module__.partition(".")[0]
     if package in _OWN_TABLES:
         return None

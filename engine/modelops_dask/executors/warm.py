@@ -115,7 +115,8 @@ class WarmExecutor(Executor):
         except StartFailed as failure:
             if failure.answer.reason == "WireNotFound":
                 problem = failure.answer.error.partition("WireNotFound: ")[2].strip()
-                raise BadInput(f"bundle {tasks[0].bundle.path}: {problem}") from None
+                folder = tasks[0].bundle.origin or tasks[0].bundle.path
+                raise BadInput(f"bundle {folder}: {problem}") from None
             is_transient = failure.answer.failure == TRANSIENT
             add(failure.answer._replace(failure=TRANSIENT if is_transient else START_FAILURE), failure.log)
         except RunnerLost as lost:

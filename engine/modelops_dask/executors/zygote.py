@@ -1,6 +1,6 @@
 """The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
 
-    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES
+    python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES LIMITS
     (entrypoint, params, seed, limit_bytes) pickled, seconds -> a child -> Answer, passed on as it came
 
 Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
@@ -331,10 +331,11 @@ def main(
     source: str,
     reseeds: bool,
     crash_fd: int,
+    output_limits: str,
 ) -> int:
     """Import the model, then fork a child for each request until the worker closes the socket.
 
-    source, reseeds and crash_fd: as in runner.py.
+    source, reseeds, crash_fd and output_limits: as in runner.py.
     """
     connection, output = runner.begin(
         socket_fd,
@@ -342,6 +343,7 @@ def main(
         bundle,
         oom_score=500,  # its children: 1000
         crash_fd=crash_fd,
+        output_limits=output_limits,
     )
     before = inherited.list_open_files()
     try:
@@ -391,5 +393,6 @@ if __name__ == "__main__":
             source=sys.argv[6],
             reseeds=sys.argv[7] == "1",
             crash_fd=int(sys.argv[8]),
+            output_limits=sys.argv[9],
         )
     )

@@ -1,6 +1,7 @@
 """What this worker process holds itself, beside its runners, and how it gives memory back.
 
-a part is stored -> release(): libraries return what they keep for later -> was_held_before(), of the rest
+    the limit of this process -> plan_outputs() -> output_limits(), of one task
+    a part is stored -> release(): libraries return what they keep for later -> was_held_before(), of the rest
 
 Arrow and the C library keep freed memory for the next time: after a table of 75 MiB that was 700 MiB, and
 whatever ran next in the pod had that much less. A release takes 2 to 30 ms when there is as much to give, so
@@ -12,7 +13,9 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
+from modelops_dask import shape
 from modelops_dask.limits.pod import own_bytes
 from modelops_dask.shape import MIB
 
@@ -23,6 +26,29 @@ SUBSTANTIAL_BYTES = 32 * MIB  # of growth; less is not worth a release, and blam
 
 _lock = threading.Lock()
 _kept_bytes = 0
+_process_bytes, _runner_count = 0, 1
+
+
+class OutputLimits(NamedTuple):
+    """What this process can take of one task's outputs, in bytes, and its own limit; 0: none."""
+
+    most_received: int
+    most_stored: int
+    process: int
+
+
+def plan_outputs(process_bytes: int, runner_count: int) -> None:
+    """Set the limit of this process, 0 for none, and how many runners it keeps busy side by side."""
+    global _process_bytes, _runner_count
+    _process_bytes, _runner_count = process_bytes, runner_count
+
+
+def output_limits() -> OutputLimits:
+    """What follows from the limit of this process."""
+    if not _process_bytes:
+        return OutputLimits(0, 0, 0)
+    sizes = _process_bytes, _runner_count
+    return OutputLimits(shape.most_received(*sizes), shape.most_stored(*sizes), _process_bytes)
 
 
 def held_bytes() -> int:

@@ -28,7 +28,8 @@ from modelops_dask.plan.document import NAME
 from modelops_dask.plan.fields import Fields
 from modelops_dask.plan.sampling import Explicit, Grid, Sampling
 
-NAMES = ("command", "environment", "parameters_file", "outputs")
+OWN_NAMES = ("command", "environment", "parameters_file")
+NAMES = (*OWN_NAMES, "outputs")  # which of a model are those that are stored
 TASK_NAMES = ("seed", "scenario", "threads")  # placeholders that every task has
 PARAMETERS_FILE = "parameters_file"  # the placeholder of that file's path
 STDOUT = "-"  # in the place of an output's file: what the program prints
@@ -254,7 +255,7 @@ def _check_placeholders(
                 f"{name} does not reach the program; write {{{name}}} in command or environment, or "
                 "parameters_file: params.json for a file that has all parameters"
             )
-            fields.note(_parameter_path(raw, name), "UNUSED", message)
+            fields.note(_parameter_path(raw, name), "NOT_PASSED", message)
     if "seed" not in used and raw.get("replicates", 1) != 1 and raw.get("deterministic") is not True:
         message = (
             "no {seed} reaches the program, so that all replicates of a set are likely to be equal; "

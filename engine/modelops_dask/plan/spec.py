@@ -42,6 +42,7 @@ NAMES = (
     "resources",
     "deterministic",
     "volatile",
+    "outputs",
     "timeout",
     "fixed",
     *SAMPLING_KEYS,
@@ -70,10 +71,10 @@ class Spec:
     resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
     deterministic: bool = False  # results do not depend on the seed, and that is meant
     volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
-    outputs: tuple[str, ...] = ()  # the only ones that are stored; (): all
-    timeout_seconds: float = 0  # of each task; 0: as the workers' settings say
     program: str = field(default="", repr=False)  # what runs instead of a model (program.py)
     names_scenario: bool = True  # False: the file has none, and the entrypoint has DEFAULT_SCENARIO
+    outputs: tuple[str, ...] = ()  # the only ones that are stored; (): all
+    timeout_seconds: float = 0  # of each task; 0: as the workers' settings say
     warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
 
     @property
@@ -157,7 +158,7 @@ def _spec(fields: Fields) -> Spec | None:
     modelops = "parameter_sets" in raw or "sampling_method" in raw
     fields.check_names(raw, (), modelops_files.STUDY_NAMES if modelops else NAMES, closed=not modelops)
     name = _name(fields, raw, path)
-    runs_program = not modelops and _names_program(raw)
+    runs_program = not modelops and any(name in raw for name in program.OWN_NAMES)
     entrypoint = None if runs_program else _entrypoint(fields, raw, modelops)
     replicates = fields.integer(
         raw, (), "n_replicates" if modelops else "replicates", 1, MAX_REPLICATES, default=1
@@ -172,7 +173,8 @@ def _spec(fields: Fields) -> Spec | None:
     resources = {} if modelops else _resources(fields, raw)
     deterministic = False if modelops else fields.boolean(raw, (), "deterministic")
     volatile = () if modelops else _volatile(fields, raw)
-    outputs, timeout_seconds = () if runs_program else _outputs(fields, raw), _timeout(fields, raw)
+    outputs = () if "command" in raw else _outputs(fields, raw)
+    timeout_seconds = _timeout(fields, raw)
     if sampling:
         _check_sets(fields, raw, sampling, fixed, replicates or 1)
     if modelops:
@@ -194,10 +196,10 @@ def _spec(fields: Fields) -> Spec | None:
         resources=resources,
         deterministic=deterministic,
         volatile=volatile,
-        outputs=outputs,
-        timeout_seconds=timeout_seconds,
         program=program_text,
         names_scenario="scenario" in raw or "entrypoint" in raw,
+        outputs=outputs,
+        timeout_seconds=timeout_seconds,
     )
 
 
@@ -239,7 +241,7 @@ def _program(
 ) -> tuple[str, str | None]:
     """The program that runs instead of a model, and its entrypoint; None where it cannot be used."""
     if "command" not in raw:
-        name = next(name for name in program.NAMES if name in raw)
+        name = next(name for name in program.OWN_NAMES if name in raw)
         fields.note((name,), "CHOICE", f"{name} belongs to a command; add command, or remove {name}")
         return "", _entrypoint(fields, raw, False)
     for name in ("model", "entrypoint"):
@@ -269,12 +271,6 @@ def _volatile(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _names_program(raw: dict[str, object]) -> bool:
-    """Whether a study runs a program, or says a part of one. A list of outputs is a filter, for any model."""
-    names = [name for name in program.NAMES if name in raw]
-    return names not in ([], ["outputs"]) or isinstance(raw.get("outputs"), dict)
-
-
 def _outputs(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
     """The names under `outputs`, which are the only ones to be stored; () for all."""
     names = raw.get("outputs")
@@ -284,7 +280,10 @@ def _outputs(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
         if not names:
             fields.note(("outputs",), "EMPTY", "outputs is empty; name what is to be stored, or remove it")
         return tuple(dict.fromkeys(names))
-    message = "outputs must be a list of names of outputs, the only ones to be stored, such as [incidence]"
+    message = (
+        "outputs must be a list of names of outputs, the only ones to be stored, such as [incidence]; "
+        "names of files are those of a command"
+    )
     fields.note(("outputs",), "TYPE", message)
     return ()
 

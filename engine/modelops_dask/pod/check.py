@@ -53,6 +53,7 @@ class ProcessReport:
     preset: str
     shape: ProcessShape
     answer: str
+    shortage: str = ""  # of processes and threads, in its pod
 
 
 def check(client: "Client", expected: dict[str, Any]) -> list[str]:
@@ -86,6 +87,7 @@ def check(client: "Client", expected: dict[str, Any]) -> list[str]:
     problems = [
         f"{worker}: {line}" for worker, report in reports.items() for line in differences(report, expected)
     ]
+    problems += sorted({report.shortage for report in reports.values() if report.shortage})
     present = Counter(report.shape for report in reports.values())
     for shape, count in expected_shapes.items():
         if present[shape] < count:
@@ -115,6 +117,7 @@ def probe() -> ProcessReport:
     """On a worker: report on it, with the result of a task that its executor runs."""
     from distributed import get_worker
 
+    from modelops_dask.workers import process_room
     from modelops_dask.workers.runtime import runtime_of
 
     worker = get_worker()
@@ -126,7 +129,8 @@ def probe() -> ProcessReport:
         answer = _compute(runtime.settings, runtime.executor)
     except MopsError as error:
         answer = str(error)
-    return ProcessReport(runtime.settings.executor_type, runtime.settings.preset, shape, answer)
+    shortage = process_room.check_pod(worker)
+    return ProcessReport(runtime.settings.executor_type, runtime.settings.preset, shape, answer, shortage)
 
 
 def _compute(settings: "Settings", executor: "Executor") -> str:

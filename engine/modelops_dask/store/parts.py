@@ -59,6 +59,7 @@ LEFT_OUT = "modelops_dask.left_out"  # in a part that has rows with left_out; it
 ROW_GROUP = 4096  # rows; compaction reads a row group at a time
 _READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
 _IN_A_ROW = 16  # small files that a reader reads: to hand over each by itself takes as long as reading it
+LARGE = 16 << 20  # bytes of a part
 _REQUESTS = 16  # at once to an object store, where each takes its time
 OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
 DIGESTS = pa.map_(pa.string(), pa.binary(16))
@@ -230,7 +231,10 @@ class Encoder:
         if self._has_left_out:
             self._writer.add_key_value_metadata({LEFT_OUT: "1"})
         self._writer.close()
-        return self._sink.getvalue().to_pybytes()
+        part = self._sink.getvalue()
+        if part.size >= LARGE:
+            pa.default_memory_pool().release_unused()  # what encoding took, before this copy
+        return part.to_pybytes()
 
 
 def _describe_failures(attempts: Columns) -> dict[str, Sequence[Any]]:
@@ -256,6 +260,8 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     return {
         "compression": codecs,
         "compression_level": {leaf: 1 for leaf, codec in codecs.items() if codec == "zstd"},
+        # Of outputs they would be copies of whole ones, four at a time, and nobody reads them.
+        "write_statistics": [leaf for leaf in codecs if not leaf.startswith("outputs.")],
         "use_dictionary": [*_QUICK, *_NAMES],
         "write_page_checksum": True,
     }

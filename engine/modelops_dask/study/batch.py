@@ -29,12 +29,13 @@ from modelops_dask.bundle.cache import MOST_NAMES, find_damaged
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import FileChanges, Outcome, Task
 from modelops_dask.executors.messages import OUT_OF_TURN
+from modelops_dask.executors.outputs import TOO_LARGE, explain_size, total_bytes
 from modelops_dask.limits import worker_memory
 from modelops_dask.plan.plan import Plan, PlannedTask, Request
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB, runners
 from modelops_dask.store import parts
-from modelops_dask.store.failures import error_digest, failing_line
+from modelops_dask.store.failures import MODEL, error_digest, failing_line
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy, PartMark, read_study
 from modelops_dask.store.parts import Attempt
@@ -50,6 +51,7 @@ PART_BYTES = 64 * MIB  # of outputs in a part; then no further task is begun, fo
 FALLBACK = "cold"  # the executor that runs tasks where forking is unsafe
 WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
+_encoding = threading.Lock()  # of many bytes, which takes several copies of them
 T = TypeVar("T")
 
 
@@ -336,9 +338,13 @@ class _Rows:
         self._lock = threading.Lock()
 
     def add(self, rows: Sequence[Attempt]) -> None:
+        limits = worker_memory.output_limits()
         with self._lock:
-            self._waiting += rows
             n_bytes = sum([len(data) for row in rows for data in row.outputs.values()])
+            if 0 < limits.most_stored < n_bytes:
+                rows = [_refuse_large(row, limits) for row in rows]
+                n_bytes = sum([total_bytes(row.outputs) for row in rows])
+            self._waiting += rows
             self.output_bytes += n_bytes
             self._waiting_bytes += n_bytes
             if len(self._waiting) >= parts.ROW_GROUP or self._waiting_bytes >= FLUSH_BYTES:
@@ -359,6 +365,13 @@ class _Rows:
         return self._part.end()
 
     def _flush(self) -> None:
+        if self._waiting_bytes < FLUSH_BYTES:
+            self._encode_waiting()
+            return
+        with _encoding:
+            self._encode_waiting()
+
+    def _encode_waiting(self) -> None:
         rows, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if self._generations:
             rows = [
@@ -374,6 +387,14 @@ class _Rows:
             self.returned.update(*columns["outputs"], *columns["left_out"])
         self.peak_bytes = max(self.peak_bytes, *columns["peak_bytes"])
         self._part.add(columns)
+
+
+def _refuse_large(row: Attempt, limits: worker_memory.OutputLimits) -> Attempt:
+    """The row; without its outputs, and failed, if they are larger than this worker process can store."""
+    if total_bytes(row.outputs) <= limits.most_stored:
+        return row
+    error = explain_size(row.outputs, limits, is_received=True)
+    return row._replace(status="failed", outputs={}, reason=TOO_LARGE, error=error, failure=MODEL)
 
 
 @lru_cache(maxsize=1)

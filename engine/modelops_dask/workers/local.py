@@ -21,6 +21,7 @@ from modelops_dask.errors import ClusterFailed
 from modelops_dask.limits import cgroup
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape, fit
+from modelops_dask.workers import process_room
 from modelops_dask.workers.dask_logs import ABOUT_CONNECTIONS, quieter
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def local_cluster(
     from distributed import Client, LocalCluster
 
     fitted, reduced = fit(shape, *machine())
-    for line in reduced:
+    shortage = process_room.check_here(fitted.processes, fitted.threads, settings, env or {})
+    for line in (*reduced, *filter(None, [shortage])):
         say(line)
     config = dask.config.merge(dask.config.config, _DEFAULT_CONFIG, dask_config or {}, _OWN_CONFIG)
     with (

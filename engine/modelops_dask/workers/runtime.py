@@ -30,6 +30,7 @@ from modelops_dask.errors import MopsError
 from modelops_dask.limits import worker_memory
 from modelops_dask.settings import Settings
 from modelops_dask.shape import runner_limit, runners
+from modelops_dask.workers import process_room
 
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
 
@@ -80,6 +81,8 @@ def dask_setup(worker: distributed.Worker) -> None:
         raise SystemExit(error.exit_code) from None
     setattr(worker, ATTRIBUTE, runtime)
     logger.info("%s", describe(runtime))
+    if shortage := process_room.check_pod(worker):
+        logger.warning("%s", shortage)
     if runtime.executor is not None:
         # A batch is pinned to its worker: one that Dask paused, and does not end, would keep it for ever.
         worker.memory_manager.memory_pause_fraction = False
@@ -123,8 +126,9 @@ def create_runtime(
     if settings.executor_type == "none":
         return Runtime(settings, None, threads, memory_limit_bytes, memory_limit_bytes)
     runner_limit_bytes = memory_limit_bytes
+    count = threads if settings.executor_type == "direct" else runners(threads, settings.subprocess_pool_size)
+    worker_memory.plan_outputs(memory_limit_bytes, count)
     if memory_limit_bytes and settings.executor_type != "direct":
-        count = runners(threads, settings.subprocess_pool_size)
         runner_limit_bytes = max(0, runner_limit(memory_limit_bytes, settings.worker_memory_bytes, count))
     executor = executors.create(
         settings, memory_limit_bytes, threads, runner_limit_bytes=runner_limit_bytes, restart=restart

@@ -48,8 +48,19 @@ NAMES = {
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }
+MOST_FILES = 100  # of a bundle that are looked through
 # Packages whose name is shared by several: the first two parts of the import decide.
 SHARED = {"google.protobuf": "protobuf", "google.cloud": "google-cloud-storage"}
+
+
+def list_all_packages(folder: Path) -> list[str]:
+    """As list_packages(), of all modules at the top of a bundle, its packages and its src/."""
+    files = [
+        file
+        for pattern in ("*.py", "src/*.py", "*/__init__.py", "src/*/*.py")
+        for file in folder.glob(pattern)
+    ]
+    return sorted({name for file in files[:MOST_FILES] for name in list_packages(file, folder)})
 
 
 def list_packages(file: Path, folder: Path) -> list[str]:

@@ -1,0 +1,13 @@
+"""A gene that is read by chance, of libRoadRunner: its named array."""
+
+from pathlib import Path
+
+import roadrunner
+
+
+def simulate(make, seed, until=20):
+    gene = roadrunner.RoadRunner(Path(__file__).with_name("gene.xml").read_text())
+    gene.setIntegrator("gillespie")
+    gene.getIntegrator().setValue("seed", seed)
+    gene["make"] = make
+    return gene.simulate(0, until, until + 1)
