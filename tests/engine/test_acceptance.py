@@ -208,6 +208,18 @@ def test_a_study_that_another_file_may_read_counts(folder, files, tmp_path, code
     assert len(notes) == 1, "what the person says settles it"
 
 
+def test_a_study_that_a_link_or_a_parameter_names_counts(folder, files, tmp_path):
+    (folder / "data.json").symlink_to("sweep.json")
+    begin(folder, tmp_path, files)
+    grow(folder)
+    with pytest.raises(OtherStudy, match=r"a study, but data\.json may read it"):
+        begin(folder, tmp_path, files)
+    (folder / "data.json").unlink()
+    (folder / "other.yaml").write_text(YAML + "fixed: {config: sweep.json}\n")
+    with pytest.raises(OtherStudy, match=r"a study, but other\.yaml may read it"):
+        begin(folder, tmp_path, files)
+
+
 @pytest.mark.parametrize(
     "name, text",
     [

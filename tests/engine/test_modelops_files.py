@@ -99,7 +99,7 @@ def test_outputs_and_timeout_are_honoured(tmp_path):
 def test_targets_and_names_without_effect_get_a_line_each(tmp_path):
     targets = ["targets.flu:score"]
     found = warnings(tmp_path, targets=targets, kind="SimulationStudy", priority=2, timeout=60)
-    assert set(found) == {"TARGETS", "UNUSED"} and "kind, priority" in found["UNUSED"]
+    assert set(found) == {"TARGETS", "NO_EFFECT"} and "kind, priority" in found["NO_EFFECT"]
     with pytest.raises(BadInput, match="targets must be a list") as caught:
         spec.load(write(tmp_path, STUDY | {"targets": {"a": 1}}))
     assert "TIME_LIMIT" not in str(caught.value), "a file that is refused has only what is wrong"
@@ -122,7 +122,7 @@ def test_the_page_names_every_file_that_is_refused():
     assert {each.name for each in modelops_files.OTHER_DOCUMENTS} == {
         name.removesuffix(" of before") for name in OTHERS
     }
-    for code in ("TARGETS", "TIME_LIMIT", "UNUSED", "DUPLICATE_SET"):
+    for code in ("TARGETS", "TIME_LIMIT", "NO_EFFECT", "DUPLICATE_SET"):
         assert re.search(rf"\({code}\)", PAGE), code
 
 

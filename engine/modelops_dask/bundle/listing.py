@@ -11,6 +11,8 @@ Does not know stores, nor what a study is: whoever asks says which files are stu
 """
 
 import json
+import mmap
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from modelops_dask.bundle.cache import read_digests
 
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
 _DOCUMENTATION = (".md", ".rst")
-_STUDY_WORDS = (b"scenario", b"entrypoint")  # one of them is in each study
+_STUDY_WORDS = re.compile(b"scenario|entrypoint|model|command")  # one of them is in each study
 # What lists the files of a folder, in Python and in other languages.
 _LISTS_FILES = re.compile(
     rb"\b(?:listdir|scandir|iterdir|readdir|list\.files|os\.walk)\b|\bglob\(\s*[a-z]?[\"'][^\"']*\*[\"']|\*\.[a-z]?\*"
@@ -66,8 +68,7 @@ def may_be_study(path: Path) -> bool:
     """Whether a file can be a study, by its ending and a few words; cheap, also for large files."""
     if path.suffix not in STUDY_ENDINGS or path.is_symlink():
         return False
-    content = path.read_bytes()
-    return any(word in content for word in _STUDY_WORDS)
+    return _contains(path, _STUDY_WORDS)
 
 
 def read_listing(bundle: Bundle, studies: Collection[str]) -> Listing:
@@ -106,18 +107,31 @@ def _rules_folder(bundle: Bundle) -> Path:
 def _readers(name: str, listing: Listing, bundle: Bundle) -> Iterator[str]:
     """The files of a bundle that may read the file of this name."""
     path = PurePosixPath(name)
-    ending = re.escape(path.suffix.removeprefix(".").encode())
-    pattern = re.compile(
-        # The name itself; a pattern or a test of the ending; %s.json; what lists folders.
-        b"%s|(?<![\\w-])\\.%s\\b|%%[sd]\\.%s\\b|%s"
-        % (re.escape(path.name.encode()), ending, ending, _LISTS_FILES.pattern)
+    own_name, ending = re.escape(path.name.encode()), re.escape(path.suffix.removeprefix(".").encode())
+    named = re.compile(own_name)
+    # The name itself; a pattern or a test of the ending; %s.json; what lists folders.
+    may_read = re.compile(
+        b"%s|(?<![\\w-])\\.%s\\b|%%[sd]\\.%s\\b|%s" % (own_name, ending, ending, _LISTS_FILES.pattern)
     )
     for other in listing.files:
         file = bundle.path / other
-        if other in listing.studies or other == name or file.is_symlink():
+        if other == name or other.endswith(_DOCUMENTATION):
             continue
-        if not other.endswith(_DOCUMENTATION) and pattern.search(file.read_bytes()):
+        if file.is_symlink():
+            reads = file.readlink().name == path.name
+        else:  # a parameter of another study may be the name
+            reads = _contains(file, named if other in listing.studies else may_read)
+        if reads:
             yield other
+
+
+def _contains(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    """Whether a pattern is found in a file, which may be larger than memory."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # cannot be mapped
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return pattern.search(content) is not None
 
 
 def parse_listing(text: bytes) -> Listing | None:

@@ -23,7 +23,7 @@ NAME = -1  # as the last step of a path: the name itself, not its value
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LAST_COMMA = re.compile(r",\s*([}\]])")
 # Codes that do not refuse a file.
-WARNINGS = ("SET_FORM", "YAML_NUMBER", "YAML_EMPTY", "NO_SEED", "TARGETS", "TIME_LIMIT", "UNUSED")
+WARNINGS = ("SET_FORM", "YAML_NUMBER", "YAML_EMPTY", "TARGETS", "TIME_LIMIT", "NO_EFFECT", "NO_SEED")
 _OF_PARAMETERS = ("fixed", "sets")  # where a value may be null
 
 

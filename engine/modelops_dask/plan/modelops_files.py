@@ -120,4 +120,4 @@ def note_differences(fields: Fields, raw: Mapping[str, object]) -> None:
     unused = [name for name in raw if name not in STUDY_NAMES]
     if unused:
         message = f"nothing here acts on {', '.join(unused)}; what only people read goes under metadata"
-        fields.note((unused[0], NAME), "UNUSED", message)
+        fields.note((unused[0], NAME), "NO_EFFECT", message)

@@ -175,6 +175,13 @@ def _read_outputs(fields: Fields, raw: dict[str, object]) -> dict[str, dict[str,
         )
         fields.note(("command",), "MISSING", message)
         return {}
+    if isinstance(raw["outputs"], list):
+        message = (
+            "outputs of a command are a mapping of names to files, which are all stored, such as {result: "
+            "result.csv}; a list of names is for models"
+        )
+        fields.note(("outputs",), "TYPE", message)
+        return {}
     outputs = {}
     for name, value in (fields.mapping(raw, (), "outputs", filled=True) or {}).items():
         node_path: NodePath = ("outputs", name)
