@@ -64,7 +64,7 @@ class Study:
         if callable(document.get("model")):
             document |= _name_function(document["model"], document.get("bundle"))
         self._content = _plain(document)
-        self._is_open = not {"model", "entrypoint"} & {*document}
+        self._is_open = not {"model", "entrypoint", "command"} & {*document}
         model = {"model": _OPEN_MODEL} if self._is_open else {}
         self.spec = spec.from_content(model | self._content, Path.cwd())
 
