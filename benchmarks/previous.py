@@ -52,21 +52,25 @@ FOLD = """
 import sys, tempfile, time
 from pathlib import Path
 from modelops_dask.store import parts, study
-from modelops_dask.store.files import Files
 from modelops_dask.store.fold import fold
-from modelops_dask.study import spec
+try:
+    from modelops_dask.plan.spec import from_content
+    from modelops_dask.store.files import Store
+except ImportError:  # 0.1.0
+    from modelops_dask.store.files import Files as Store
+    from modelops_dask.study.spec import given as from_content
 
 n_parts, rows, replicates, digest = int(sys.argv[1]), 100, 10, "sha256:" + "a" * 64
 with tempfile.TemporaryDirectory() as folder:
     grid = {"x": list(range(n_parts * rows // replicates))}
-    loaded = spec.from_content({"entrypoint": "m.s/b", "replicates": replicates, "grid": grid}, Path(folder))
-    files = Files(folder + "/store")
-    plan = study.begin(files, loaded, digest)
+    spec = from_content({"entrypoint": "m.s/b", "replicates": replicates, "grid": grid}, Path(folder))
+    store = Store(folder + "/store")
+    plan = study.begin(store, spec, digest)
     Path(folder, "store", "parts").mkdir()
     marks = []
     try:
         from modelops_dask.store.identity import read_study
-        marks = [read_study(files).mark(digest)]
+        marks = [read_study(store).mark(digest)]
     except ImportError:
         pass
     batch = []
@@ -78,7 +82,7 @@ with tempfile.TemporaryDirectory() as folder:
             batch = []
     for _ in sys.stdin:
         start = time.perf_counter()
-        assert fold(files, plan).counts()["ok"] == n_parts * rows
+        assert fold(store, plan).counts()["ok"] == n_parts * rows
         print("seconds", time.perf_counter() - start, flush=True)
 """
 

@@ -277,19 +277,16 @@ def _count_fallbacks(fallbacks: Counter[str], column: pa.ChunkedArray) -> None:
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     if not rows.num_rows:
         return
-    reseeded = pc.fill_null(rows["reseeded"], False)  # all rows of earlier versions lack it
-    rows = rows.set_column(rows.column_names.index("reseeded"), "reseeded", reseeded)
-    first = Condition(*(rows[name][0].as_py() for name in Condition._fields))
-    if None not in first and all(
-        pc.all(pc.equal(rows[name], value)).as_py()
-        for name, value in zip(Condition._fields, first, strict=True)
-    ):
-        conditions[first] += rows.num_rows  # mostly it is all of them, and quickly seen
-        return
-    for group in (
-        rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")]).to_pylist()
-    ):
-        condition = Condition(group["threads"] or 0, group["environment"] or "", group["reseeded"])
+    names = Condition._fields
+    distinct = [rows[name].unique() for name in names]
+    if all(len(values) == 1 for values in distinct):  # mostly, and quickly seen
+        groups = [{name: values[0].as_py() for name, values in zip(names, distinct, strict=True)}]
+        groups[0]["count_all"] = rows.num_rows
+    else:
+        counts = rows.group_by(list(names), use_threads=False).aggregate([([], "count_all")])
+        groups = counts.to_pylist()
+    for group in groups:  # rows of earlier versions lack some
+        condition = Condition(group["threads"] or 0, group["environment"] or "", group["reseeded"] or False)
         conditions[condition] += group["count_all"]
 
 
