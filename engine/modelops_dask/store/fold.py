@@ -277,17 +277,15 @@ def _count_fallbacks(fallbacks: Counter[str], column: pa.ChunkedArray) -> None:
 def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
     if not rows.num_rows:
         return
-    names = Condition._fields
-    distinct = [rows[name].unique() for name in names]
-    if all(len(values) == 1 for values in distinct):  # mostly, and quickly seen
-        groups = [{name: values[0].as_py() for name, values in zip(names, distinct, strict=True)}]
-        groups[0]["count_all"] = rows.num_rows
-    else:
-        counts = rows.group_by(list(names), use_threads=False).aggregate([([], "count_all")])
-        groups = counts.to_pylist()
-    for group in groups:  # rows of earlier versions lack some
-        condition = Condition(group["threads"] or 0, group["environment"] or "", group["reseeded"] or False)
-        conditions[condition] += group["count_all"]
+    columns = [rows[name].unique().to_pylist() for name in Condition._fields]
+    n_rows = [rows.num_rows]
+    if any(len(values) > 1 for values in columns):  # seldom, and slower
+        groups = rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")])
+        columns = [groups[name].to_pylist() for name in Condition._fields]
+        n_rows = groups["count_all"].to_pylist()
+    # Rows of earlier versions lack some values.
+    for threads, environment, reseeded, n_tasks in zip(*columns, n_rows, strict=True):
+        conditions[Condition(threads or 0, environment or "", reseeded or False)] += n_tasks
 
 
 def _had_less_memory(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
