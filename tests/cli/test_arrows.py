@@ -40,7 +40,7 @@ TABLE = PAGE.partition("| folder | may also import |\n")[2].partition("\n\n")[0]
 # The folders of the engine, from the lowest to the highest, and those that each may import.
 ROOMS = {
     folder: set(filter(None, below.strip().split(", ")))
-    for folder, below in re.findall(r"^\| ([a-z]+) \|((?: [a-z, ]+)?) \|$", TABLE, re.MULTILINE)
+    for folder, below in re.findall(r"^\| ([a-z_]+) \|((?: [a-z_, ]+)?) \|$", TABLE, re.MULTILINE)
 }
 
 
@@ -114,7 +114,7 @@ def test_the_picture_shows_the_folders_that_are_there():
         if line and not line.startswith(" "):
             drawn[line.split("/ ")[0].rstrip("/")] = rooms = set()
         elif line:
-            rooms |= set(re.findall(r"([a-z]+)/", line[:36]))
+            rooms |= set(re.findall(r"([a-z_]+)/", line[:36]))
     for name in ("cli/mops_helm", "engine/modelops_dask", "charts/modelops-dask/templates"):
         assert drawn[name] == folders(ROOT / name), name
 
@@ -154,13 +154,22 @@ def test_the_root_folders_hold_few_modules():
 def test_the_runner_needs_only_the_standard_library():
     """It is started by path with the bundle's Python, which has none of our packages."""
     files = "start.py", "runner.py", "messages.py", "mailbox.py", "outputs.py", "workspace.py", "functions.py"
+    of_memory = "shortage.py", "crash.py"
     of_zygotes = "zygote.py", "children.py", "replay.py", "inherited.py"
     of_programs = "programs.py", "program_start.py", "program_outputs.py"
     own = [ENGINE / name for name in ("seeding.py", "generators.py", "placeholders.py")]
-    for path in (*own, *(ENGINE / "executors" / name for name in files + of_zygotes + of_programs)):
+    own += (ENGINE / "executors" / name for name in files + of_memory + of_zygotes + of_programs)
+    of_values = sorted((ENGINE / "return_values").glob("*.py"))
+    for path in (*own, *of_values):
         for name in imports(path, for_types=False):
             # Those are modules of the worker, too.
-            is_shared = path.name in ("runner.py", "mailbox.py", "functions.py", *of_programs)
+            is_shared = path in of_values or path.name in (
+                "runner.py",
+                "mailbox.py",
+                "functions.py",
+                *of_memory,
+                *of_programs,
+            )
             if not is_shared or not name.startswith("modelops_dask."):
                 assert name.partition(".")[0] in sys.stdlib_module_names, name
 

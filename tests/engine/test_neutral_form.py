@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from modelops_dask.executors import neutral as written
-from modelops_dask.executors.values import to_outputs, to_table
+from modelops_dask.return_values import neutral as written
+from modelops_dask.return_values.values import to_outputs, to_table
 from modelops_dask.store import neutral, parts, verify_neutral
 from modelops_dask.store.tables import as_table
 from modelops_dask.store.verify import verify

@@ -38,6 +38,12 @@ COLUMNS = {
 }
 
 
+@pytest.mark.parametrize("number", ["18446744073709551615", "-9223372036854775809", "123456789012345678901"])
+def test_a_large_whole_number_never_loses_digits(number):
+    with pytest.raises(UnreadableOutput, match=f"column id: {number} has more digits"):
+        read(f"id\n1\n{number}\n")
+
+
 @pytest.mark.parametrize(("fields", "values"), COLUMNS.values(), ids=COLUMNS)
 def test_a_columns_type_follows_from_its_fields(fields, values):
     stream = io.StringIO()

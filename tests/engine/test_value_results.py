@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modelops_dask.executors.values import to_outputs
 from modelops_dask.plan import spec
+from modelops_dask.return_values.values import to_outputs
 from modelops_dask.store import parts, study
-from modelops_dask.store.compact import compact, file_name
+from modelops_dask.store.compact import compact, read_manifest, table_names
 from modelops_dask.store.files import Store
 from modelops_dask.store.results import results
 from modelops_dask.store.verify import verify
-from store_helpers import DIGEST, attempt, begin, table_path
+from store_helpers import DIGEST, attempt, begin
 from value_shapes import CASES
 
 IDENTITY = ["set", "replicate", "seed", "param_id", "param_a"]
@@ -50,7 +50,8 @@ def connection():
 
 
 def parquet_of(files, output):
-    return files.location(table_path(files, f"model_outputs/{file_name(output)}.parquet"))
+    (table,) = [table for table, name in table_names(read_manifest(files)).items() if name == output]
+    return files.location(f"results/{table}")
 
 
 def cells(expected):

@@ -10,7 +10,7 @@ import pytest
 from executor_helpers import settings, write_bundle
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
-from modelops_dask.executors.values import to_outputs
+from modelops_dask.return_values.values import to_outputs
 from study_helpers import SMALL, mops_helm
 
 MODEL = """

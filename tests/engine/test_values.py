@@ -21,8 +21,8 @@ import scipy.sparse
 
 import value_cases
 import value_versions
-from modelops_dask.executors import values
-from modelops_dask.executors.values import to_outputs
+from modelops_dask.return_values import values
+from modelops_dask.return_values.values import to_outputs
 from modelops_dask.store.tables import as_table
 from modelops_dask.store.verify_neutral import read_neutral
 from value_shapes import BERLIN, CASES, DAY, LATE, NAN, NOON, frame

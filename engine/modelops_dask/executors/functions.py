@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
     from typing import Any
 
 if TYPE_CHECKING or __package__:
-    from modelops_dask.executors import messages, outputs, values
+    from modelops_dask.executors import messages, outputs
+    from modelops_dask.return_values import values
 else:  # runner.py has loaded them by path
     messages, outputs, values = (
         sys.modules[f"_modelops_{name}"] for name in ("messages", "outputs", "values")

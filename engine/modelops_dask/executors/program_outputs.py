@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 if __package__:
-    from modelops_dask.executors import values
+    from modelops_dask.return_values import values
 else:  # runner.py has loaded it by path
     values = sys.modules["_modelops_values"]
 
@@ -173,7 +173,7 @@ def _read_json(name: str, data: bytes, title: str) -> bytes:
     return table
 
 
-def read_csv(data: bytes, title: str) -> dict[str, list[Any]]:
+def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
     """The columns of a CSV file by name; the first line names them. Raises UnreadableOutput."""
     try:
         text = data.decode("utf-8-sig")
@@ -194,7 +194,13 @@ def read_csv(data: bytes, title: str) -> dict[str, list[Any]]:
     except csv.Error as error:
         raise UnreadableOutput(f"{title}, line {reader.line_num:,}: {error}") from None
     columns = zip(*rows) if rows else [()] * len(names)  # noqa: B905 (Python 3.9); all rows are as long
-    return {name: _read_column(column) for name, column in zip(names, columns)}  # noqa: B905
+    table: dict[str, Sequence[object]] = {}
+    for name, column in zip(names, columns):  # noqa: B905
+        try:
+            table[name] = _read_column(column)
+        except ValueError as error:
+            raise UnreadableOutput(f"{title}, column {name}: {error}") from None
+    return table
 
 
 def _check_names(names: list[str], title: str) -> list[str]:
@@ -215,15 +221,15 @@ def _check_names(names: list[str], title: str) -> list[str]:
     return names
 
 
-def _read_column(fields: Sequence[str]) -> list[Any]:
+def _read_column(fields: Sequence[str]) -> Sequence[object]:
     """The values of a column: whole numbers, numbers or truths if all its fields are, else text; None where
-    there is none.
+    there is none. Raises ValueError for whole numbers that neither 64-bit integers nor floats hold.
     """
     present = [field for field in fields if field not in MISSING]
     convert: Any = None
     if present:
         if all(map(WHOLE.fullmatch, present)):
-            convert = int if all(int(field) in INT64 for field in present) else float
+            convert = int if all(int(field) in INT64 for field in present) else _to_float
         elif all(map(NUMBER.fullmatch, present)):
             convert = float
         elif all(field in TRUTHS for field in present):
@@ -231,3 +237,13 @@ def _read_column(fields: Sequence[str]) -> list[Any]:
         else:
             return [field or None for field in fields]
     return [None if field in MISSING else convert(field) for field in fields]
+
+
+def _to_float(field: str) -> float:
+    number = float(field)
+    if number != int(field):
+        raise ValueError(
+            f"{field.strip()} has more digits than a 64-bit integer or a float holds. Write it with a letter "
+            "before it, as text, or declare the file with format: raw"
+        )
+    return number

@@ -52,10 +52,12 @@ try:
 except ImportError:
     from pickle import loads
 
+ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-def _sibling(name: str, folder: str = "") -> Any:
-    """Load a module by path, under a name that no model has: this folder is not on sys.path."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), folder, f"{name}.py")
+
+def _sibling(name: str, folder: str = "executors") -> Any:
+    """Load a module of the engine by path, under a name that no model has: it is not on sys.path."""
+    path = os.path.join(ENGINE, folder, f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
     assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -74,16 +76,15 @@ if __package__:  # in the worker
 else:
 
     def _functions() -> Any:
-        _sibling("values")
+        _sibling("values", "return_values")
         return _sibling("functions")
 
-    messages, outputs_of, seeding = _sibling("messages"), _sibling("outputs"), _sibling("seeding", os.pardir)
+    messages, outputs_of, seeding = _sibling("messages"), _sibling("outputs"), _sibling("seeding", "")
 
 Answer = messages.Answer
 
 GROUP = "modelops.wire"
 TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
-FOLDER = os.path.dirname(os.path.abspath(__file__))
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
 MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
@@ -153,9 +154,9 @@ def _load_program(bundle: str, text: str) -> Wire:
     if __package__:
         from modelops_dask.executors import programs
     else:
-        _sibling("placeholders", os.pardir)
+        _sibling("placeholders", "")
         _sibling("children")
-        _sibling("values")
+        _sibling("values", "return_values")
         _sibling("program_outputs")
         _sibling("program_start")
         programs = _sibling("programs")
@@ -307,9 +308,9 @@ def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
 
 
 def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:
-    """A failed Answer: the exception's type, and its traceback without the frames of this folder."""
+    """A failed Answer: the exception's type, and its traceback without the frames of the engine before it."""
     frames = error.__traceback__
-    while frames and os.path.dirname(frames.tb_frame.f_code.co_filename) == FOLDER:
+    while frames and frames.tb_frame.f_code.co_filename.startswith(ENGINE + os.sep):
         frames = frames.tb_next
     try:
         import traceback  # here: tasks seldom fail, and every process's start would take 4 ms more

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from modelops_dask.executors.crash import Crash
     from modelops_dask.executors.messages import Answer
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
+ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 if __package__:  # in the worker
 
@@ -48,9 +48,7 @@ else:
 
         for name in ("cgroup", "process_count"):
             if f"_modelops_{name}" not in sys.modules:
-                path = os.path.join(
-                    os.path.dirname(os.path.abspath(__file__)), os.pardir, "limits", f"{name}.py"
-                )
+                path = os.path.join(ENGINE, "limits", f"{name}.py")
                 spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
                 assert spec is not None and spec.loader is not None  # for mypy
                 module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)

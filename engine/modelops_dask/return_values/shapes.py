@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     from typing import Any
 
 if __package__:
-    from modelops_dask.executors import cells, neutral
+    from modelops_dask.return_values import cells, neutral
 else:  # by path, which loads those first
     neutral, cells = sys.modules["_modelops_neutral"], sys.modules["_modelops_cells"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     from typing import Any
 
 if __package__:
-    from modelops_dask.executors import columns, neutral, refusals
+    from modelops_dask.return_values import columns, neutral, refusals
 else:  # by path, which loads those first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     refusals = sys.modules["_modelops_refusals"]

@@ -10,10 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     from typing import Any
 
-    from modelops_dask.executors.neutral import Buffer
+    from modelops_dask.return_values.neutral import Buffer
 
 if __package__:
-    from modelops_dask.executors import neutral
+    from modelops_dask.return_values import neutral
 else:  # by path, which loads that first
     neutral = sys.modules["_modelops_neutral"]
 

@@ -15,10 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     from typing import Any
 
-    from modelops_dask.executors.pointers import Span
+    from modelops_dask.return_values.pointers import Span
 
 if __package__:
-    from modelops_dask.executors import columns, neutral, pointers
+    from modelops_dask.return_values import columns, neutral, pointers
 else:  # by path, which loads those first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     pointers = sys.modules["_modelops_pointers"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     from typing import Any
 
 if __package__:
-    from modelops_dask.executors import arrays, arrow, cells, columns, neutral
+    from modelops_dask.return_values import arrays, arrow, cells, columns, neutral
 else:  # by path, which loads those first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     arrays, cells = sys.modules["_modelops_arrays"], sys.modules["_modelops_cells"]

@@ -37,7 +37,7 @@ def _sibling(name: str) -> Any:
 
 
 if __package__:
-    from modelops_dask.executors import cells, neutral, refusals, shapes
+    from modelops_dask.return_values import cells, neutral, refusals, shapes
 else:
     neutral = _sibling("neutral")
     _sibling("columns")

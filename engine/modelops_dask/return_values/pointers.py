@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     Span = tuple[Any, int, int]  # an array, the first of its rows, and how many
 
 if __package__:
-    from modelops_dask.executors import neutral
+    from modelops_dask.return_values import neutral
 else:  # by path, which loads that first
     neutral = sys.modules["_modelops_neutral"]
 
