@@ -99,7 +99,7 @@ class _Pod:
 @contextmanager
 def _pod_of(limit_bytes: int) -> Iterator[_Pod]:
     """A new cgroup inside of our own. OSError where none can be made."""
-    version, levels = cgroup._levels(Path("/"))
+    version, levels = cgroup.find_levels(Path("/"))
     if not levels:
         raise OSError("no cgroup counts memory")
     folder = levels[0] / f"modelops-bench-{uuid.uuid4().hex[:8]}"

@@ -50,7 +50,7 @@ CASES = {
     "covasim": Case("covasim", RECORDS),
     "gillespy2": Case("gillespy2", "[dict(zip(value, row)) for row in zip(*map(list, value.values()))]"),
     "jax": Case("jax", "[{'price': price} for price in value['price'].tolist()]"),
-    "libroadrunner": Case("roadrunner", "[dict(zip(value, row)) for row in zip(*map(list, value.values()))]"),
+    "libroadrunner": Case("roadrunner", "[dict(zip(value.colnames, row)) for row in value.tolist()]"),
     "mesa": Case("mesa", RECORDS),
     "msprime": Case(
         "msprime", "[{'position': x} for x in value['sites']['position'].tolist()]", SEED, "sites"
@@ -115,7 +115,7 @@ def compare(name: str, folder: Path, *flags: str) -> bool:
 def _run_loop(name: str, folder: Path, store: Path, tasks: list, own: bool) -> list[list[dict[str, Any]]]:
     """The rows of each task by a plain loop, in the environment that the study had."""
     settings, case, path = Settings.from_env(), CASES[name], folder / "loop.json"
-    bundle = read_pinned(Store(str(store)), fetch(str(FOLDER / name), settings.bundles_cache_dir))
+    bundle = read_pinned(Store(str(store)), fetch(str(FOLDER / name), settings.bundles_cache_dir), settings)
     python = sys.executable if own else venv.environment(bundle, settings).python
     text = LOOP.format(passes=case.passes, rows=case.rows, path=str(path))
     text = text if "numpy" in case.passes else text.replace("import numpy\n", "")

@@ -17,6 +17,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pydantic
+import xarray as xr
 
 NAN = float("nan")
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -51,6 +52,16 @@ class Mine(float):
 
 def frame(**more):
     return pd.DataFrame({"x": [1.5, 2.5], "n": [3, 4]}, **more)
+
+
+class NamedArray(np.ndarray):
+    """An array that names its columns, as libRoadRunner's."""
+
+
+def named(rows, names):
+    array = np.array(rows).view(NamedArray)
+    array.colnames = names
+    return array
 
 
 def one(**columns):
@@ -210,6 +221,9 @@ ARRAYS = {
         np.ma.array([[1.0, 2.0]], mask=[[0, 1]]),
         one(column_0=[1.0], column_1=[None]),
     ),
+    "columns with names": (named([[1, 2.5]], ["time", "[S1]"]), one(**{"time": [1.0], "[S1]": [2.5]})),
+    "columns with one name": (named([[1, 2]], ["a"]), one(column_0=[1], column_1=[2])),
+    "columns with a name twice": (named([[1, 2]], ["a", "a"]), one(column_0=[1], column_1=[2])),
     "matrix": (np.matrix([[1, 2]]), one(column_0=[1], column_1=[2])),
     "records of a structured": (np.rec.array([(1, 0.5)], names="a,b"), one(a=[1], b=[0.5])),
     "no rows": (np.empty((0, 2)), one(column_0=[], column_1=[])),
@@ -363,11 +377,28 @@ ARROW = {
     "nulls": (pa.nulls(2), one(value=[None, None])),
     "lists of text": (pa.array([["a", None], []]), one(value=[["a", None], []])),
 }
+XARRAY = {
+    "array": (
+        xr.DataArray([[1.5, 2.5]], dims=("region", "day"), coords={"day": [3, 4]}, name="x"),
+        one(region=[0, 0], day=[3, 4], x=[1.5, 2.5]),
+    ),
+    "unnamed": (xr.DataArray([1.5, 2.5], dims="day"), one(day=[0, 1], value=[1.5, 2.5])),
+    "dataset": (
+        xr.Dataset({"x": ("day", [1.5, 2.5]), "total": 4.0}, coords={"day": [3, 4]}),
+        one(day=[3, 4], x=[1.5, 2.5], total=[4.0, 4.0]),
+    ),
+    "three dimensions": (
+        xr.DataArray(np.arange(4).reshape(1, 2, 2), dims=("a", "b", "c"), name="x"),
+        one(a=[0] * 4, b=[0, 0, 1, 1], c=[0, 1, 0, 1], x=[0, 1, 2, 3]),
+    ),
+    "scalars": (xr.Dataset({"a": 1.5}), one(a=[1.5])),
+    "scalar array": (xr.DataArray(1.5), one(value=[1.5])),
+}
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
         "scalar": SCALARS, "bytes": BYTES, "mapping": MAPPINGS, "list": LISTS, "numpy": ARRAYS,
-        "pandas": PANDAS, "polars": POLARS, "arrow": ARROW,
+        "pandas": PANDAS, "polars": POLARS, "arrow": ARROW, "xarray": XARRAY,
     }.items()
     for name, case in cases.items()
 }  # fmt: skip

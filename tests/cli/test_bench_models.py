@@ -30,6 +30,13 @@ def test_a_model_of_polars_is_as_in_a_plain_loop(models, tmp_path, monkeypatch, 
     assert "36 rows: equal" in out and "36 rows: DIFFERENT" in out
 
 
+@pytest.mark.parametrize("name", ["msprime", "simpy"])
+def test_a_model_of_another_package_is_as_in_a_plain_loop(models, name, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MODELOPS_BUNDLES_CACHE_DIR", str(tmp_path / "cache"))
+    assert models.compare(name, tmp_path / "equal", "--set", "executor.environment=image")
+    assert "rows: equal" in capfd.readouterr().out
+
+
 def test_twelve_packages_each_in_at_most_ten_lines(models):
     assert len(models.CASES) == 12 and set(models.CASES) == {
         path.name for path in (FOLDER / "models").iterdir()

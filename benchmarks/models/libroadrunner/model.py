@@ -10,5 +10,4 @@ def simulate(make, seed, until=20):
     gene.setIntegrator("gillespie")
     gene.getIntegrator().setValue("seed", seed)
     gene["make"] = make
-    course = gene.simulate(0, until, until + 1)
-    return {name: course[name] for name in course.colnames}
+    return gene.simulate(0, until, until + 1)

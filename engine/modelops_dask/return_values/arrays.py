@@ -98,6 +98,20 @@ def fields_of(array: Any) -> list[tuple[str, neutral.Column]]:
     return [(name, column_of_array(array[name])) for name in array.dtype.names]
 
 
-def columns_of_matrix(array: Any) -> list[tuple[str, neutral.Column]]:
-    """The columns column_0, column_1, ... of an array with two dimensions."""
-    return [(f"column_{number}", column_of_array(array[:, number])) for number in range(array.shape[1])]
+def names_of_columns(value: Any, n_columns: int) -> list[str]:
+    """The names that an array with two dimensions has for its columns itself, as libRoadRunner's NamedArray
+    does; else column_0, column_1, ...
+    """
+    names = getattr(value, "colnames", None)
+    if (
+        isinstance(names, (list, tuple))
+        and len(set(names)) == len(names) == n_columns
+        and all(isinstance(name, str) and name for name in names)
+    ):
+        return list(names)
+    return [f"column_{number}" for number in range(n_columns)]
+
+
+def columns_of_matrix(array: Any, names: list[str]) -> list[tuple[str, neutral.Column]]:
+    """The columns of an array with two dimensions, by their names."""
+    return [(name, column_of_array(array[:, number])) for number, name in enumerate(names)]

@@ -383,8 +383,8 @@ def _table_of_array(value: Any) -> _Table | None:
     table: _Table
     if array.dtype.names is not None:
         table = arrays.fields_of(array.ravel())
+    elif array.ndim == 2:
+        table = arrays.columns_of_matrix(array, arrays.names_of_columns(value, array.shape[1]))
     else:
-        table = (
-            arrays.columns_of_matrix(array) if array.ndim == 2 else [(VALUE, arrays.column_of_array(array))]
-        )
+        table = [(VALUE, arrays.column_of_array(array))]
     return table
