@@ -217,6 +217,14 @@ def test_the_nearest_bundle_is_found(tmp_path, files):
     assert bundle.find(outer) == outer
 
 
+def test_a_misspelt_module_is_told_from_a_missing_bundle(tmp_path):
+    write_bundle(tmp_path, {"epidemic.py": "", "plots.py": ""})
+    with pytest.raises(BadInput, match=r"no module epidemics; did you mean epidemic\?"):
+        bundle.find(tmp_path, "epidemics.simulate")
+    with pytest.raises(BadInput, match=r"no module sir; its modules are epidemic, plots\."):
+        bundle.find(tmp_path, "sir.simulate")
+
+
 def test_a_pyproject_of_something_else_is_no_bundle(tmp_path):
     write_bundle(tmp_path, {"pyproject.toml": '[project]\nname = "other"\n'})
     with pytest.raises(BadInput, match=r"no bundle in .* or above it"):

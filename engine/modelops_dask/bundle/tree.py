@@ -6,6 +6,7 @@ The same tree has the same digest on every machine: times, owners and modes othe
 not count. Does not copy anything: cache.py does.
 """
 
+import difflib
 import fnmatch
 import hashlib
 import os
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from modelops_dask.bundle.source import has_model
 from modelops_dask.errors import BadInput
 
+SHOWN_MODULES = 8  # of a folder, in a message
 IGNORE_FILE = ".modelopsignore"
 # What no model reads. A leading slash means the bundle's top folder. Studies are left out, for a study with
 # more replicates is a request to the same model; so are what ModelOps notes of its pushes, and reports.
@@ -71,10 +73,27 @@ def find(start: Path, model: str = "") -> Path:
             return folder
     module = f"the module of {model} or " if model else ""
     raise BadInput(
-        f"no bundle in {start} or above it. Beside the study file {module}a wire function is expected "
-        "(wire.py, .modelops/, .modelops-bundle/, or a pyproject.toml with an entry point of group "
-        "modelops.wire); if it is elsewhere, name that folder (bundle: in the study file, or --bundle)"
+        f"no bundle in {start} or above it.{_similar_modules(start, model)} "
+        f"Beside the study file {module}a wire function is expected (wire.py, .modelops/, "
+        ".modelops-bundle/, or a pyproject.toml with an entry point of group modelops.wire); if it is "
+        "elsewhere, name that folder (bundle: in the study file, or --bundle)"
     )
+
+
+def _similar_modules(folder: Path, model: str) -> str:
+    """The modules of a folder, in words, among which one may have been meant."""
+    try:
+        names = [path.stem for path in folder.glob("*.py")]
+    except OSError:
+        names = []
+    wanted = model.partition(".")[0]
+    if not (wanted and names):
+        return ""
+    near = difflib.get_close_matches(wanted, names, 1)
+    hint = (
+        f"did you mean {near[0]}?" if near else f"its modules are {', '.join(sorted(names)[:SHOWN_MODULES])}."
+    )
+    return f" The folder has no module {wanted}; {hint}"
 
 
 def is_bundle(folder: Path) -> bool:
