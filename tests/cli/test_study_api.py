@@ -69,6 +69,11 @@ def test_a_run_gives_tables_and_the_command_goes_on_with_its_store(tmp_path, mon
     assert (seen[-1].done, seen[-1].total) == (5, 5)
     status = mops_helm("study", "status", "out/knobs", "-o", "json", cwd=tmp_path)
     assert json.loads(status.stdout)["ok"] == 4
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps(study.spec.source | {"bundle": str(KNOBS)}))
+    for same in (study.spec.source, path, str(path)):
+        again = run(same, "out/knobs", **direct)
+        assert again.summary.counts == done.summary.counts
 
 
 def test_a_client_is_used_and_left_as_it_was(tmp_path, direct):

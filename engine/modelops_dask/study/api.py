@@ -13,7 +13,7 @@ Does not know values files or presets, which are the command's: it takes Setting
 """
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,7 +125,7 @@ class Result:
 
 
 def run(
-    study: Study,
+    study: Study | Mapping[str, Any] | str | Path,
     store: str | Path | None = None,
     *,
     model: Callable[..., Any] | None = None,
@@ -139,19 +139,22 @@ def run(
 ) -> Result:
     """Run what is pending of a study, and build its tables.
 
-    `model` is the function to call, which other processes must be able to import; see Study. `store` is a
-    folder or a URL, out/NAME by default. Tasks run on the workers of `client`, which then are as they were
-    started (ClusterFailed when they cannot run studies), or on worker processes of this machine: `settings`
-    from the MODELOPS_ variables, `shape` with one process for each CPU. `retry` names states, of failed and
-    poisoned, whose tasks are tried again. `redo` chooses tasks whose results are replaced: "executor=KIND",
-    tasks as "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone in a new process;
-    what that came to is Result.summary.self_check, and a difference is a warning.
+    `study` may also be its fields as a dict, or the path of a study.yaml. `model` is the function to call,
+    which other processes must be able to import; see Study. `store` is a folder or a URL, out/NAME by
+    default. Tasks run on the workers of `client`, which then are as they were started (ClusterFailed when
+    they cannot run studies), or on worker processes of this machine: `settings` from the MODELOPS_
+    variables, `shape` with one process for each CPU. `retry` names states, of failed and poisoned, whose
+    tasks are tried again. `redo` chooses tasks whose results are replaced: "executor=KIND", tasks as
+    "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone in a new process; what
+    that came to is Result.summary.self_check, and a difference is a warning.
 
     Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
     results from different environments, is a warning. Raises MopsError: AlreadyRunning,
     OtherStudy, Stopped, ClusterFailed, BadInput. Interrupted, it goes on when it is called again. A script
     calls it below `if __name__ == "__main__":`, for worker processes import the script.
     """
+    if not isinstance(study, Study):
+        study = Study(**study) if isinstance(study, Mapping) else Study.load(study)
     study = study.with_model(model) if model is not None else study
     if study._is_open:
         raise BadInput("the study names no model: run(study, model=FUNCTION), or Study(model=..., ...)")
