@@ -51,6 +51,7 @@ OTHER: dict[str, Any] = {
     "scheduler.env": {"TZ": "UTC"},
     "networkPolicy.egress.registry": EGRESS_RULE,
     "networkPolicy.egress.store": EGRESS_RULE,
+    "executor.python": "3.12",
     "tls.certificateDuration": "720h",
     "studies.store": "s3://bucket/studies",
     "workers.podDisruptionBudget.maxUnavailable": "25%",

@@ -48,6 +48,7 @@ def test_the_checks_of_results_work_on_such_a_study(tmp_path):
     assert json.loads(planned.stdout)["calls"] == {
         "function": "model.simulate",
         "is_wire": False,
+        "command": "",
         "parameters": "beta, days=3, *, seed",
         "place": "model.py:5",
         "other": "",

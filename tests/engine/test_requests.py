@@ -6,7 +6,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from modelops_dask.bundle import Bundle
+from executor_helpers import write_bundle
+from modelops_dask.bundle import Bundle, fetch
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.plan import Chunk
 from modelops_dask.report import report
@@ -124,7 +125,7 @@ def test_a_run_that_ends_after_a_later_one_leaves_results_to_it(files, tmp_path,
 
     monkeypatch.setattr(drive_module, real.__name__, disturbed)
     notes = []
-    bundle = Bundle(tmp_path, DIGEST)
+    bundle = fetched(tmp_path)
     summary = drive(first, bundle, files, None, share=share, watcher=Watcher(note=notes.append))
     assert (summary.exit_code, summary.counts["ok"], summary.results) == (0, 2, ())
     assert len(notes) == 1 and "results/ is kept for that one" in notes[0]
@@ -134,6 +135,12 @@ def test_a_run_that_ends_after_a_later_one_leaves_results_to_it(files, tmp_path,
     assert verify(files.location()).findings == []
     with opened(files, first) as tables:
         assert rows(tables) == [(1, 0, 1), (1, 1, 1)]
+
+
+def fetched(folder) -> Bundle:
+    """A bundle of DIGEST, from a cache."""
+    source = write_bundle(folder / "model", {"wire.py": "def wire(entrypoint, params, seed): ..."})
+    return replace(fetch(str(source), folder / "cache"), digest=DIGEST)
 
 
 def test_what_does_not_fit_into_one_table_is_told_of_an_earlier_request_too(tmp_path, monkeypatch):
@@ -149,6 +156,6 @@ def test_what_does_not_fit_into_one_table_is_told_of_an_earlier_request_too(tmp_
         return real(*args)
 
     monkeypatch.setattr(drive_module, "fold", disturbed)
-    summary = drive(first, Bundle(tmp_path, DIGEST), files, None)
+    summary = drive(first, fetched(tmp_path), files, None)
     assert summary.exit_code == 3 and "raw/ of this request's tables" in summary.problem
     assert not (tmp_path / "store" / "results").exists()

@@ -125,6 +125,7 @@ def test_blocks_of_text_are_no_findings(load):
 
 def test_json_has_no_words_to_misread(load):
     raw = {"model": "m.s", "scenario": "a", "parameter_sets": [{"a": "no", "b": "0123", "on": 1, "seed": 3}]}
+    raw["timeout"] = 300
     text = json.dumps(raw).replace("3}", "1E5}")
     study = load(text, "a.json")
     assert next(study.sets())[0] == {"a": "no", "b": "0123", "on": 1, "seed": 1e5}

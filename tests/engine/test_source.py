@@ -65,6 +65,22 @@ CASES = {
     "no such method": ({"m.py": "class C:\n    def g(self): pass"}, "m.C.f", "absent m.C"),
     "a module's __getattr__": ({"m.py": "def __getattr__(name): return print"}, "m.f", None),
     "made by globals": ({"m.py": "globals()['f'] = print"}, "m.f", None),
+    "made by globals in a function": ({"m.py": "def g():\n    globals()['f'] = print\ng()"}, "m.f", None),
+    "made in sys.modules": (
+        {"m.py": "import sys\ndef g():\n    sys.modules[__name__].f = print\ng()"},
+        "m.f",
+        None,
+    ),
+    "made by one who knows the name": (
+        {"m.py": "from enum import IntEnum\nIntEnum._convert_('A', __name__, bool)"},
+        "m.f",
+        None,
+    ),
+    "not made by a logger": (
+        {"m.py": "import logging\nlog = logging.getLogger(__name__)\ndef g(): ..."},
+        "m.f",
+        "absent m",
+    ),
     "not there": ({"m.py": "def g(): pass\ndef _h(): pass"}, "m.f", "absent m"),
     "bad syntax": ({"m.py": "def f(:"}, "m.f", None),
     "not in the bundle": ({"m.py": ""}, "numpy.f", None),

@@ -94,6 +94,7 @@ def row(seconds=0.1, number=5, runner_task=5, **values):
             "executor": "isolated_warm",
             "runner_task": runner_task,
             "generation": None,
+            "left_out": None,
             "digest": parts.outputs_digest(outputs),
             "output_digests": [(name, parts.outputs_digest({name: data})) for name, data in outputs.items()],
             **values,

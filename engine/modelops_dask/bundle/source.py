@@ -15,6 +15,7 @@ from typing import Literal
 # Decorators, by the last part of their name, that leave a function's parameters as they are.
 TRANSPARENT = frozenset(("cache", "lru_cache", "njit", "jit", "staticmethod", "override", "deprecated"))
 COMMAND_PACKAGES = ("click", "typer", "cyclopts")
+LOGGERS = ("getLogger", "get_logger")  # which are told the name of a module and leave it alone
 MOST_STEPS = 10  # from a name to the module that defines it
 
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
@@ -174,6 +175,8 @@ def _list_bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
             for child in ast.walk(node):
                 if isinstance(child, ast.Global):
                     yield from ((name, child) for name in child.names)
+                elif _reaches_module(child):
+                    yield "*", node
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
@@ -181,12 +184,30 @@ def _list_bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
         for child in ast.walk(node):
             if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store | ast.Del):
                 yield child.id, node
-            elif isinstance(child, ast.Name) and child.id in ("globals", "vars", "exec", "setattr", "locals"):
+            elif isinstance(child, ast.Name) and child.id in ("vars", "setattr", "locals"):
+                yield "*", node
+            if _reaches_module(child) or _is_given_name(child):
                 yield "*", node
         for name in ("body", "orelse", "finalbody"):
             yield from _list_bindings(getattr(node, name, []))
         for block in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
             yield from _list_bindings(block.body)
+
+
+def _reaches_module(node: ast.AST) -> bool:
+    """Whether names of the module can be bound there: globals(), exec(), sys.modules[__name__], and
+    @enum.global_enum.
+    """
+    if isinstance(node, ast.Name):
+        return node.id in ("globals", "exec", "global_enum")
+    return isinstance(node, ast.Attribute) and node.attr in ("modules", "global_enum")
+
+
+def _is_given_name(node: ast.AST) -> bool:
+    """Whether a call is told the module's name, and may bind names in it, as enum's _convert_ does."""
+    if not isinstance(node, ast.Call) or ast.unparse(node.func).split(".")[-1] in LOGGERS:
+        return False
+    return any(isinstance(value, ast.Name) and value.id == "__name__" for value in node.args)
 
 
 def _is_overload(node: Functions | ast.ClassDef) -> bool:

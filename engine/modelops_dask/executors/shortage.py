@@ -192,13 +192,20 @@ def _judge_child(error: BaseException, limit_bytes: int) -> str:
         for line in reversed(text.splitlines()[-LINES:] if isinstance(text, str) else []):
             if quoted := _telling_line(line, MEMORY):
                 return f'a program that it started printed "{quoted}"'
-    own, children = (
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     # A new process counts what its parent had resident, until it begins its own program.
-    if status < 0 and own < children and NEARLY * limit_bytes <= children * 1024:
+    if status < 0 and _peak_kib() < children and NEARLY * limit_bytes <= children * 1024:
         return f"a program that it started was killed by signal {-status}, and held {children >> 10:,} MiB"
     return ""
+
+
+def _peak_kib() -> int:
+    """The most memory that this process had resident; ru_maxrss is no less than what its parent had."""
+    try:
+        with open("/proc/self/status") as file:
+            return int(file.read().partition("VmHWM:")[2].split()[0])
+    except (OSError, ValueError, IndexError):  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _telling_line(text: str, pattern: re.Pattern[str]) -> str:
