@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from modelops_dask.bundle import Bundle
 from modelops_dask.kube import jobs, study_jobs
 from modelops_dask.kube.connect import Cluster
 from modelops_dask.store import parts
@@ -176,9 +177,9 @@ def test_in_the_cluster_the_study_file_is_the_jobs():
         assert done.exit_code == 2 and "leave out --spec" in done.stderr
 
 
-def test_a_submission_beside_another_that_writes_the_same_store_says_so(monkeypatch):
+def test_a_submission_beside_another_that_writes_the_same_store_says_so(monkeypatch, tmp_path):
     """Both Jobs run: neither is refused, for each ends with its own results."""
-    mine = submission.SubmitRequest(None, None, store=STUDY.store)
+    mine = submission.SubmitRequest(None, Bundle(tmp_path, ""), store=STUDY.store)
     order = jobs.Order("study-mine", "sir", STUDY.store, "", "", (), {})
     others = [STUDY, replace(STUDY, job="study-elsewhere", store="/shared/other"), replace(STUDY, ended=True)]
     facts = {"release": "epi", "maxActive": 5}
