@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import loky
 from figures import holds, row
@@ -46,7 +48,7 @@ def measure() -> bool:
 
 def _empty(settings: Settings) -> bool:
     tasks = {"direct": 200, "isolated_warm": 200, "isolated_fork": 100, "cold": 4}
-    one = {"source": HERE / "empty", "entrypoint": "empty.wire/any", "params": {}}
+    one: dict[str, Any] = {"source": HERE / "empty", "entrypoint": "empty.wire/any", "params": {}}
     with ExitStack() as stack:
         running = {kind: stack.enter_context(_ours(kind, settings, **one)) for kind in tasks}
         peers = stack.enter_context(_peers())
@@ -61,7 +63,7 @@ def _empty(settings: Settings) -> bool:
 def _sir(settings: Settings) -> None:
     """What warm processes are worth to a NumPy model; the guides speak of 2 to 5 times."""
     tasks = {"isolated_warm": 20, "isolated_fork": 20, "cold": 2}
-    one = {
+    one: dict[str, Any] = {
         "source": EXAMPLES / "sir",
         "entrypoint": "models.sir.simulate/baseline",
         "params": {"r0": 2.5, "infectious_days": 5},
@@ -79,7 +81,7 @@ def _starsim() -> bool:
     kept = True
     tasks = {"isolated_warm": 6, "isolated_fork": 6, "cold": 1}
     for days in (30, 180):
-        one = {
+        one: dict[str, Any] = {
             "source": EXAMPLES / "starsim-sir",
             "entrypoint": "models.starsim_sir.StarsimSIR/baseline",
             "params": STARSIM | {"days": days},
@@ -137,6 +139,10 @@ def _ours(kind: str, settings: Settings, source: Path, entrypoint: str, params: 
         yield run
 
 
+def _submit(pool: Any, wire: Callable[..., object], seed: int) -> object:
+    return pool.submit(wire, "empty.wire/any", {}, seed).result()
+
+
 @contextmanager
 def _peers() -> Iterator[dict[str, Runner]]:
     """What others do with the same function: a process that stays, and one for each task."""
@@ -150,8 +156,8 @@ def _peers() -> Iterator[dict[str, Runner]]:
             "concurrent.futures": ProcessPoolExecutor(1, context),
             "concurrent.futures, one each": ProcessPoolExecutor(1, context, max_tasks_per_child=1),
         }
-        running = {}
+        running: dict[str, Runner] = {}
         for name, pool in pools.items():
             stack.enter_context(pool)
-            running[name] = lambda seed, pool=pool: pool.submit(wire, "empty.wire/any", {}, seed).result()
+            running[name] = partial(_submit, pool, wire)
         yield running

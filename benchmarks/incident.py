@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from figures import holds
 
@@ -115,7 +115,7 @@ def _pod_of(limit_bytes: int) -> Iterator[_Pod]:
     finally:
         if (folder / events).exists():
             found = re.search(r"^oom_kill (\d+)$", (folder / events).read_text(), re.MULTILINE)
-            pod.kernel_kills = int(found[1])
+            pod.kernel_kills = int(found[1]) if found else 0
         if (folder / peak).exists():
             pod.peak_bytes = int((folder / peak).read_text())
         _remove(folder)
@@ -221,7 +221,7 @@ def _poisoned(files: Store) -> int:
 
 def _content() -> dict:
     """A sweep of what fits, with replicates, and a task each of what does not."""
-    sets = [{"params": {"megabytes": size, "seconds": SECONDS}} for size in FITTING]
+    sets: list[dict[str, Any]] = [{"params": {"megabytes": size, "seconds": SECONDS}} for size in FITTING]
     sets += [{"params": {"megabytes": size, "seconds": SECONDS}, "seed": 1} for size in TOO_LARGE]
     return {"entrypoint": "hungry.wire/any", "replicates": REPLICATES, "sets": sets}
 

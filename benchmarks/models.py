@@ -129,14 +129,15 @@ def _run_loop(name: str, folder: Path, store: Path, tasks: list, own: bool) -> l
 def _read_rows(path: Path, plan: Plan) -> list[list[dict[str, Any]]]:
     """The rows of each task by DuckDB, in their order, without the columns that the engine adds."""
     query = f"SELECT * FROM read_parquet('{path}', file_row_number=true) ORDER BY file_row_number"
-    result = duckdb.sql(query)
+    result = duckdb.execute(query)
+    names = [column[0] for column in result.description or ()]
     own = {"set", "replicate", "seed", "param_id", "file_row_number"}
     tasks: list[list[dict[str, Any]]] = [[] for _ in range(plan.n_tasks)]
     for values in result.fetchall():
-        row = dict(zip(result.columns, values, strict=True))
+        row = dict(zip(names, values, strict=True))
         number = row["set"] * plan.replicates + row["replicate"]
-        names = [column for column in row if column not in own and not column.startswith("param_")]
-        tasks[number].append({column.removesuffix("_model"): row[column] for column in names})
+        returned = [column for column in names if column not in own and not column.startswith("param_")]
+        tasks[number].append({column.removesuffix("_model"): row[column] for column in returned})
     return tasks
 
 

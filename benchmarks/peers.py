@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,9 @@ from busy.wire import wire
 from modelops_dask.shape import Shape
 from modelops_dask.workers.dask_logs import ABOUT_CONNECTIONS, quieter
 from modelops_dask.workers.local import environment
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 PROCESSES = 2
 SHAPE = Shape(1, PROCESSES, 1, 2 * 1024**3)
@@ -144,12 +148,14 @@ def task(milliseconds: float, number: int) -> dict[str, bytes]:
 
 
 def _to_file(job: Job, number: int) -> None:
+    assert job.folder is not None
     with (job.folder / f"{number}.bin").open("xb") as file:
         file.write(task(job.milliseconds, number)["y"])
         _keep(file)
 
 
 def _to_parquet(job: Job, numbers: range) -> int:
+    assert job.folder is not None
     results = [task(job.milliseconds, number)["y"] for number in numbers]
     with (job.folder / f"{numbers.start}.parquet").open("xb") as file:
         pq.write_table(pa.table({"seed": numbers, "y": results}), file)
@@ -172,7 +178,7 @@ def _receive(job: Job, results: Iterable[dict[str, bytes]]) -> None:
     _check(job, [None] * count)
 
 
-def _keep(file: object) -> None:
+def _keep(file: IO[Any]) -> None:
     file.flush()
     os.fsync(file.fileno())
 
@@ -182,7 +188,7 @@ def _check(job: Job, results: list) -> None:
 
 
 @contextmanager
-def _dask() -> Iterator[object]:
+def _dask() -> Iterator["Client"]:
     from distributed import Client, LocalCluster
 
     with (

@@ -96,7 +96,7 @@ def measure() -> bool:
             with ExitStack() as stack:
                 sides = {name: stack.enter_context(_side(tree, SIDE, kind)) for name, tree in trees.items()}
                 for milliseconds, count in tasks.items():
-                    rates = {name: [] for name in sides}
+                    rates: dict[str, list[float]] = {name: [] for name in sides}
                     for turn in range(ROUNDS + 1):  # the first warms up
                         for name, side in sides.items():
                             rate = count / _seconds(side, f"{count} {milliseconds}")
@@ -104,7 +104,7 @@ def measure() -> bool:
                     met.append(_compare(f"{kind}, {milliseconds} ms", rates, RATE_AT_LEAST[milliseconds]))
         with ExitStack() as stack:
             sides = {name: stack.enter_context(_side(tree, FOLD, PARTS)) for name, tree in trees.items()}
-            seconds = {name: [] for name in sides}
+            seconds: dict[str, list[float]] = {name: [] for name in sides}
             for turn in range(ROUNDS + 1):
                 for name, side in sides.items():
                     taken = _seconds(side, "fold")
@@ -144,12 +144,14 @@ def _side(tree: Path, code: str, argument: object) -> Iterator[subprocess.Popen]
         text=True,
     ) as side:
         yield side
+        assert side.stdin is not None
         side.stdin.close()
 
 
 def _seconds(side: subprocess.Popen, line: str) -> float:
     """What a side says of one turn."""
     print(line, file=side.stdin, flush=True)
+    assert side.stdout is not None
     for answer in side.stdout:
         if answer.startswith("seconds "):
             return float(answer.split()[1])

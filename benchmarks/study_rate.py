@@ -48,7 +48,12 @@ def _study(kind: str) -> Iterator[Run]:
             executor_type=kind, bundles_cache_dir=Path(cache, "b"), venvs_dir=Path(cache, "v")
         )
         with local_cluster(peers.SHAPE, settings, say=print) as client:
-            yield lambda job: studies.run(client, settings, job.folder, job.count, job.milliseconds)
+
+            def run(job: Job) -> None:
+                assert job.folder is not None
+                studies.run(client, settings, job.folder, job.count, job.milliseconds)
+
+            yield run
 
 
 OURS = {

@@ -121,7 +121,7 @@ def _wrong_polluter(polluter: Mapping[str, Any] | None, label: Label) -> Iterato
         return
     (guilty,), victim = polluter["tasks"], polluter["victim"]
     if any(guilty["params"].get(name) != value for name, value in (label.polluter or {}).items()):
-        yield f"the polluter {guilty['params']} is not one with {dict(label.polluter)}"
+        yield f"the polluter {guilty['params']} is not one with {dict(label.polluter or {})}"
     for name in label.polluter_shares or ():
         if guilty["params"][name] != victim["params"][name]:
             yield f"polluter {guilty['params']} and victim {victim['params']} differ in {name}"
