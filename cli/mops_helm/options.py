@@ -10,7 +10,7 @@ from mops_helm.forms import OutputFormat
 OUTPUT_FORMATS = click.Choice(get_args(OutputFormat))
 
 output = click.option(
-    "-o", "--output", type=OUTPUT_FORMATS, default="table", show_default=True, help="Form of the result."
+    "-o", "--output", type=OUTPUT_FORMATS, default="table", show_default=True, help="Format of the result."
 )
 
 presets = click.option(
@@ -66,9 +66,9 @@ def parse_seconds(_: click.Context, __: click.Parameter, text: str) -> int:
     return 3600 * hours + 60 * minutes + seconds
 
 
-spec = click.argument(
-    "spec_path", metavar="SPEC", type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
+SPEC_PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+spec = click.argument("spec_path", metavar="SPEC", type=SPEC_PATH)
 
 study = click.argument("study", metavar="STUDY")
 
@@ -76,7 +76,7 @@ request = click.option(
     "--spec",
     "spec_path",
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=SPEC_PATH,
     help="Only the tasks of this study file, also when another was run into the store since.",
 )
 

@@ -56,9 +56,13 @@ def diff(first: str, second: str, output: OutputFormat) -> None:
 @options.files
 @options.sets
 @click.option(
-    "--release", default="modelops", show_default=True, help="Name of the release in the manifests."
+    "--release",
+    metavar="RELEASE",
+    default="modelops",
+    show_default=True,
+    help="Name of the release in the manifests.",
 )
-@click.option("--values", "values_only", is_flag=True, help="Print the merged values; helm is not needed.")
+@click.option("--values", "values_only", is_flag=True, help="Print the merged values, without helm.")
 def render_(
     name: str, files: tuple[Path, ...], sets: tuple[str, ...], release: str, values_only: bool
 ) -> None:

@@ -12,6 +12,7 @@ from mops_helm.commands.study_cluster import cancel, list_, submit
 from mops_helm.commands.study_new import new
 from mops_helm.commands.study_read import report, results, status, verify
 from mops_helm.forms import OutputFormat
+from mops_helm.old_spellings import PlanCommand
 
 if TYPE_CHECKING:
     from mops_helm.study.progress import ProgressFormat
@@ -34,19 +35,23 @@ for command in (new, status, results, report, verify, submit, list_, cancel):
     study.add_command(command)
 
 
-@study.command()
+@study.command(cls=PlanCommand)
 @options.spec
 @options.presets
 @options.files
 @options.sets
 @options.bundle
 @STORE
-@click.option("--tasks", is_flag=True, help="Every task: set, replicate, param_id, seed, parameters.")
+@click.option(
+    "--list-tasks", is_flag=True, help="List every task: set, replicate, param_id, seed, parameters."
+)
 @click.option(
     "--pilot",
+    "--tasks",
+    "pilot",
     metavar="N",
     type=click.IntRange(1),
-    help="Run N tasks on this machine first, from all over the study, and keep their results.",
+    help="Run N tasks on this machine first, spread over the study, and keep their results.",
 )
 @options.output
 def plan(
@@ -57,13 +62,14 @@ def plan(
     sets: Sequence[str],
     bundle: str | None,
     store: str | None,
-    tasks: bool,
+    list_tasks: bool,
     pilot: int | None,
     output: OutputFormat,
 ) -> None:
-    """Say what a study amounts to, and what it will take; run nothing, or a pilot.
+    """Estimate a study's size, time and memory.
 
-    Time and memory are estimated from what was measured: by earlier runs of the same model, or by --pilot.
+    Estimates come from measurements: of earlier runs of the same model, or of a pilot (--pilot N). Without
+    --pilot nothing runs.
     """
     from modelops_dask.plan.spec import load
     from mops_helm.render import study_plan
@@ -73,7 +79,7 @@ def plan(
     spec = load(spec_path)
     for line in study_plan.render_warnings(spec):
         click.echo(line, err=True)
-    if tasks:
+    if list_tasks:
         for line in study_plan.render_tasks(studies.make_plan(spec), output):
             click.echo(line)
         return

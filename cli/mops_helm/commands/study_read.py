@@ -2,16 +2,18 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from mops_helm import options, output_file
+from mops_helm import options, options_results, output_file
 from mops_helm.forms import OutputFormat
 
 if TYPE_CHECKING:
     from modelops_dask.plan.spec import Spec
+    from mops_helm.options_results import ResultsFormat, TableFormat
 
 
 @click.command()
@@ -53,47 +55,62 @@ def status(
 @options.study
 @options.namespace
 @options.kube_context
-@click.option("--output", "name", metavar="NAME", help="One output only.")
-@click.option(
-    "--to",
-    "file_format",
-    type=click.Choice(["csv", "parquet"]),
-    help="Write that output whole to standard output.",
-)
+@options_results.table
+@options_results.output
+@options_results.output_or_table
+@options_results.to
 @options.request
-@click.option(
-    "-o", "output", type=options.OUTPUT_FORMATS, default="table", show_default=True, help="Form of the list."
-)
 def results(
     *,
     study: str,
     namespace: str,
     context: str,
     name: str | None,
-    file_format: str | None,
+    output: "ResultsFormat | None",
+    output_or_table: str | None,
+    to: "Path | TableFormat | None",
     spec_path: Path | None,
-    output: OutputFormat,
 ) -> None:
-    """The outputs of a study: their files and first rows, or one whole as CSV or Parquet."""
-    from mops_helm.render import study_results
+    """List the result tables, or write one.
+
+    Without --table, every table is listed with its first rows. `-o csv` and `-o parquet` write one whole
+    table to standard output, and --to writes it to a file.
+    """
     from mops_helm.study import results as study_tables
 
     spec = _load_spec(spec_path, namespace, context)
-    if file_format == "parquet":
+    view = options_results.parse_view(name, output, output_or_table, to)
+    if view.table_format == "parquet" and view.path is None:
         study_tables.refuse_terminal(sys.stdout)
-    if namespace or context:
-        arguments = ["--output", name] if name else []
-        arguments += ["--to", file_format] if file_format else ["-o", output]
-        sys.exit(_read_in_cluster(study, namespace, context, "results", arguments, stdout=sys.stdout.buffer))
+    with ExitStack() as stack:
+        stream = stack.enter_context(output_file.create_file(view.path)) if view.path else sys.stdout.buffer
+        if namespace or context:
+            words = options_results.format_view(view)
+            if code := _read_in_cluster(study, namespace, context, "results", words, stdout=stream):
+                sys.exit(code)
+        else:
+            _show_tables(study, spec, view, stream)
+    if view.path:
+        click.echo(view.path)
+
+
+def _show_tables(
+    study: str, spec: "Spec | None", view: options_results.ResultsView, stream: BinaryIO
+) -> None:
     from modelops_dask.store.results import opened
+    from mops_helm.render import study_results
+    from mops_helm.study import results as study_tables
 
     with opened(study, spec) as tables:
+        view = options_results.resolve_view(view, tables.outputs)
+        if view.table_format == "parquet" and view.path is None:
+            study_tables.refuse_terminal(sys.stdout)
         if not tables.last:
             click.echo(study_tables.EARLIER, err=True)
-        if file_format:
-            study_tables.write_output(tables, name, file_format, sys.stdout.buffer)
+        if view.table_format:
+            study_tables.write_output(tables, view.table, view.table_format, stream)
         else:
-            click.echo(study_results.render_results(tables, name, output))
+            click.echo(study_results.render_results(tables, view.table, view.list_format))
         for line in filter(None, (study_tables.describe_missing_tasks(tables), tables.missing_note)):
             click.echo(line, err=True)
 
