@@ -24,10 +24,10 @@ STORE = click.option(
 
 @click.group()
 def study() -> None:
-    """Studies: create, plan, run, try, read, submit to a cluster.
+    """Create, plan, run and read studies.
 
-    SPEC is a study.yaml or a study JSON of ModelOps; STUDY is where its results are kept or, with -n, its
-    name in the cluster.
+    SPEC is a study file: study.yaml, or a study JSON of ModelOps. STUDY is the store of its results or, with
+    -n, its name in the cluster.
     """
 
 
@@ -141,9 +141,10 @@ def run(
     progress_format: "ProgressFormat",
     output: OutputFormat,
 ) -> None:
-    """Run a study, or go on with it: only what is left is run.
+    """Run a study, or continue it.
 
-    Workers are started on this machine in the shape of the values, as far as they fit.
+    Only tasks without a stored result run. Workers start on this machine in the shape that the values
+    describe, as far as they fit.
     """
     from modelops_dask.plan.spec import load
     from modelops_dask.study.calls import describe_call
@@ -213,10 +214,10 @@ def try_(
     spec_path: Path | None,
     output: OutputFormat,
 ) -> None:
-    """Run one task here, in the foreground; its result is shown and not stored.
+    """Run one task here and show its result.
 
-    What the model prints goes to standard error as it comes. A task of a store that ran out of memory may
-    hold as much as it could then.
+    The result is not stored. What the model prints goes to standard error as it comes. A task
+    of a store that ran out of memory may use as much memory as it had then.
     """
     from modelops_dask.study import packed
     from mops_helm.render import study_results

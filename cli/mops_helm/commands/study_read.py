@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def status(
     *, study: str, namespace: str, context: str, watch: bool, spec_path: Path | None, output: OutputFormat
 ) -> None:
-    """Tasks by state and failures by reason, also while the study runs.
+    """Count a study's tasks by state and reason.
 
-    Of a study in the cluster: its state, how far it is, and what is in its way.
+    This works while the study runs, too. For a study in the cluster: its state, its progress, and what
+    blocks it.
     """
     from mops_helm.render import study_summary
 
@@ -130,9 +131,10 @@ def _show_tables(
 )
 @options.request
 def report(*, study: str, namespace: str, context: str, page_path: Path, spec_path: Path | None) -> None:
-    """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
+    """Write an HTML report of a study.
 
-    One file that needs no network. A study that still runs is reported as it is now.
+    The report shows throughput, time, memory, failures and outcomes by parameter, in one file that needs no
+    network. A study that still runs is reported as it is now.
     """
     from io import BytesIO
 
@@ -184,9 +186,10 @@ def verify(
     spec_path: Path | None,
     output: OutputFormat,
 ) -> None:
-    """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
+    """Check the stored results of a study.
 
-    Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
+    States, counts, seeds, digests and tables are checked by other means than those that wrote them. Exit
+    status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
     --sample: each task runs alone in a new process, then all of them in one. In the cluster they are the
     study's own.
     """
