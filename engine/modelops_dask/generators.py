@@ -14,7 +14,7 @@ A module that a task imports is searched when its own import ends, and what was 
 outermost import ends: what modules draw while they are imported does not depend on the task.
 
 Standard library only, and Python 3.9's language: seeding.py loads this file by path. NumPy and torch are used
-where the model has imported them. What is reached, and what is not: docs/executors.md.
+where the model has imported them. What is reached, and what is not: docs/seeding.md.
 """
 
 from __future__ import annotations

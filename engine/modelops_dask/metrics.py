@@ -3,7 +3,7 @@
 executors, caches, batches -> count(), observe() -> totals of this process -> Collector -> GET /metrics
 
 Counting needs no package and costs well under a microsecond; serve() does nothing where prometheus_client is
-missing. Does not open a port: Dask does. docs/workers.md lists the names.
+missing. Does not open a port: Dask does. docs/metrics.md lists the names.
 """
 
 import threading

@@ -4,7 +4,7 @@
     wire: parameters by name, and seed, rng and scenario where the signature has them -> its value -> outputs
 
 What does not fit is refused before the function is entered. The driver uses the same words where it sees
-the same in the source. docs/executors.md has which functions can be called, and how.
+the same in the source. docs/functions.md has which functions can be called, and how.
 Standard library only, in Python 3.9's language, and few imports: runner.py loads it by path.
 """
 

@@ -102,7 +102,7 @@ def describe_fallbacks(store: Store, fallbacks: Mapping[str, int]) -> tuple[str,
     return tuple(
         f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which "
         + (f"took {prices[reason]:.2g} s more for each" if reason in prices else "is slower")
-        + f": {reason}. What can be done: docs/executors.md"
+        + f": {reason}. What can be done: docs/isolation.md"
         for reason, count in fallbacks.items()
     )
 

@@ -4,7 +4,7 @@
 
 Equal tables must be equal bytes, or tasks that return the same would count as different. So everything is
 checked in which the form leaves no choice: padding, values under nulls, offsets, the unit of times, NaNs.
-Shares no code with what writes and reads the form: docs/studies.md describes it.
+Shares no code with what writes and reads the form: docs/store-format.md describes it.
 """
 
 import json

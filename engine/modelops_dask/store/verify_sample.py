@@ -189,7 +189,7 @@ class _Sample:
             self.report.add(
                 "RERUN",
                 sampled.name,
-                f"returns other bytes as {names} when it is run again: see Verifying in docs/studies.md",
+                f"returns other bytes as {names} when it is run again: see Verifying in docs/checks.md",
             )
         return True
 
