@@ -11,6 +11,7 @@ GROUPS = {  # name -> (module.attribute, one line of help); modules are imported
     "study": ("mops_helm.commands.study:study", "Create, plan, run and read studies."),
     "diagnose": ("mops_helm.commands.diagnose:diagnose", "Find the cause of odd results."),
     "values": ("mops_helm.commands.values:values", "Check, explain and convert values files."),
+    "explain": ("mops_helm.commands.explain:explain", "Explain the code of a finding."),
     "preset": ("mops_helm.commands.preset:preset", "List, show, compare and render presets."),
     "install": ("mops_helm.commands.release:install", "Install a release and follow its pods."),
     "upgrade": ("mops_helm.commands.release:upgrade", "Change a release's presets and values."),
@@ -39,7 +40,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MopsError as error:
-            click.echo(str(error), err=True)
+            from mops_helm.render.findings import render_error
+
+            click.echo(render_error(error, on_terminal=sys.stderr.isatty()), err=True)
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):  # Abort: at a question
             click.echo("Interrupted.", err=True)

@@ -77,7 +77,7 @@ def plan(
     from mops_helm.study.forecast import preview_study
 
     spec = load(spec_path)
-    for line in study_plan.render_warnings(spec):
+    for line in study_plan.render_warnings(spec, on_terminal=sys.stderr.isatty()):
         click.echo(line, err=True)
     if list_tasks:
         for line in study_plan.render_tasks(studies.make_plan(spec), output):
@@ -158,7 +158,8 @@ def run(
     command = command_line.format_run_command(spec_path, value_flags, flags)
     with progress.report_progress(sys.stderr, progress_format) as reporter:
         spec = load(spec_path)
-        for line in study_plan.render_warnings(spec):
+        on_terminal = progress_format == "auto" and sys.stderr.isatty()
+        for line in study_plan.render_warnings(spec, on_terminal=on_terminal):
             reporter.say(line)
         workers = studies.choose_workers(preset_names, files, sets, scheduler)
         try:

@@ -69,7 +69,7 @@ def submit(
         click.echo(text, err=True)
 
     spec = load(spec_path)
-    for line in study_plan.render_warnings(spec):
+    for line in study_plan.render_warnings(spec, on_terminal=sys.stderr.isatty()):
         say(line)
     model = studies.fetch_bundle(spec, bundle, Settings.from_env())
     say(str(describe_call(model, spec.entrypoint)))

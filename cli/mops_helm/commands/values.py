@@ -1,5 +1,6 @@
 """mops-helm values: check, explain, convert."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -39,7 +40,8 @@ def check(
     from mops_helm.values.findings import errors
 
     findings = check_values(layers.stack(preset_names, files, sets))
-    click.echo(values_files.render_findings(findings, [str(path) for path in files], output))
+    names = [str(path) for path in files]
+    click.echo(values_files.render_check(findings, names, output, on_terminal=sys.stdout.isatty()))
     if findings:
         click.echo(values_files.render_findings_count(findings), err=True)
     if errors(findings):
