@@ -154,7 +154,7 @@ def test_what_cannot_be_a_store_is_bad_input(tmp_path, store):
     before = spec.read_text()
     done = mops_helm("study", "run", spec, *FAILING, "--store", store, cwd=tmp_path)
     assert done.returncode == 2 and store in done.stderr
-    assert ("did you mean s3://?" if "://" in store else "Name another by --store") in done.stderr
+    assert ("did you mean s3://?" if "://" in store else "Name another with --store") in done.stderr
     assert spec.read_text() == before
 
 
@@ -240,7 +240,7 @@ def test_plan_runs_nothing_and_lists_every_task(tmp_path, monkeypatch):
 def test_no_study_there(tmp_path):
     for command in ("status", "results"):
         done = CliRunner().invoke(main, ["study", command, str(tmp_path / "none")])
-        assert done.exit_code == 2 and "holds no study" in done.stderr
+        assert done.exit_code == 2 and "has no study" in done.stderr
         spaced = CliRunner().invoke(main, ["study", command, str(tmp_path / "not one")])
         assert f"mops-helm study run SPEC --store '{tmp_path / 'not one'}'" in spaced.stderr
 
@@ -260,7 +260,7 @@ def test_words_that_may_not_be_meant_are_warned_of_in_a_line_each(tmp_path):
     spec.write_text(spec.read_text().replace('"12E4"', "12E4"))
     column = spec.read_text().index("12E4") + 1
     said = (
-        f"study.yaml:1:{column}  YAML_NUMBER  12E4 is read as 120000.0 here, and as a text by PyYAML; "
+        f"study.yaml:1:{column}  YAML_NUMBER  12E4 is read as 120000.0 here, and as text by PyYAML; "
         'write 120000.0 or "12E4"\n'
     )
     planned = mops_helm("study", "plan", "study.yaml", "-o", "json", cwd=tmp_path)
