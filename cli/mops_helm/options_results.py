@@ -103,7 +103,7 @@ def parse_view(
 
 
 def _parse_file(to: Path | TableFormat | None, form: str | None) -> tuple[Path | None, str | None]:
-    """The file to write, and the format of what is written."""
+    """The file to write, and its format."""
     if to is None:
         return None, form
     if isinstance(to, str):

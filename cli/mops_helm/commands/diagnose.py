@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     default="10m",
     show_default=True,
     callback=options.parse_seconds,
-    help="Stop after this time with what is known by then: 90s, 10m, 1h.",
+    help="Stop after this time, with the evidence collected by then: 90s, 10m, 1h.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of the choice of tasks and orders."

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 def status(
     *, study: str, namespace: str, context: str, watch: bool, spec_path: Path | None, output: OutputFormat
 ) -> None:
-    """Count a study's tasks by state and reason.
+    """Show a study's tasks by state.
 
-    This works while the study runs, too. For a study in the cluster: its state, its progress, and what
-    blocks it.
+    Failures are listed by reason. This works while the study runs, too. For a study in the cluster: its
+    state, its progress, and what blocks it.
     """
     from mops_helm.render import study_summary
 

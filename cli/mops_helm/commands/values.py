@@ -56,7 +56,7 @@ def check(
 def explain(
     files: tuple[Path, ...], preset_names: tuple[str, ...], sets: tuple[str, ...], output: OutputFormat
 ) -> None:
-    """Explain what values amount to.
+    """Explain the meaning of values.
 
     Pods, processes, threads, bytes and spill points of each pool, with advice.
     """

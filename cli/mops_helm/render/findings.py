@@ -25,7 +25,8 @@ TEXT_WIDTH = 100
 SHOWN_WIDTH = 100  # of a source line, in characters; a JSON file may be one line of megabytes
 # A text in quotes, a bracket, or an unquoted value or name with what YAML lets it contain.
 _TOKEN = re.compile(
-    r""" "(?:\\.|[^"\\])*"? | '(?:''|[^'])*'? | [\[{\s] | (?:(?!\s+\#|:(?:\s|$)|[,\]}]|\s*$).)+ """, re.VERBOSE
+    r""" "(?:\\.|[^"\\])*"? | '(?:''|[^'])*'? | [\[{\s] | (?:(?!\s+\#|:(?:\s|$)|[,\]}]|\s*$).)+ """,
+    re.VERBOSE,
 )
 
 

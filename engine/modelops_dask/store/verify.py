@@ -8,7 +8,7 @@
     both                         -> replicates that are equal    (verify_replicates.py)
 
 Shares no code with the rest of the engine but the errors: a mistake there must not be made here again. It
-reads with Arrow alone and derives ids, seeds, digests and states from docs/store-format.md. It is slower for it.
+reads with Arrow alone and derives ids, seeds, digests and states from docs/store-format.md. It is slower.
 Memory: a file of parts/ and a few hundred bytes a task.
 
 Does not repair, and does not run tasks: its caller hands it a Rerunner that does.
