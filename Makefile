@@ -54,13 +54,14 @@ test-versions: dev  ## Compare what becomes of return values with old and new Py
 	$(VENV)/python tests/value_versions.py
 
 .PHONY: lint
-lint: dev tools  ## Check code style and types, that generated files are up to date, and the chart with ct lint
+lint: dev tools  ## Check code style, types, English and generated files, and the chart with ct lint
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
 	$(VENV)/mypy --python-version 3.9 --no-site-packages --ignore-missing-imports --follow-imports=skip $(IN_BUNDLES)
 	$(VENV)/python tools/generate.py --check
 	$(VENV)/python tools/reference_pages.py --check
+	$(VENV)/python tools/language.py
 	PATH="$(CURDIR)/.tools/bin:$(CURDIR)/$(VENV):$$PATH" sh tools/lint-chart.sh
 
 .PHONY: e2e

@@ -4,6 +4,7 @@
     schemas/values.schema.yaml, Settings   -> environment-variables.md
     Study, run, Result, readers of stores  -> python-api.md
     schemas/study.schema.yaml              -> the table of fields in study-file.md
+    schemas/findings.yaml                  -> the tables in values-findings.md and study-findings.md
 
 `reference_pages.py` writes them; `reference_pages.py --check` changes nothing and fails when one has drifted.
 """
@@ -27,6 +28,7 @@ from modelops_dask import diagnose
 from modelops_dask.settings import ELSEWHERE, Settings
 from modelops_dask.store import results
 from modelops_dask.study import api
+from mops_helm.codes import FileKind, load_codes
 from mops_helm.main import main as commands
 
 DOCS = generate.ROOT / "docs"
@@ -86,11 +88,14 @@ def main() -> int:
 def make_pages() -> dict[Path, str]:
     """Every page that is made here, whole or in part, and the text it should have."""
     study_file = DOCS / "study-file.md"
+    values_findings, study_findings = DOCS / "values-findings.md", DOCS / "study-findings.md"
     return {
         DOCS / "cli-options.md": render_options(),
         DOCS / "environment-variables.md": render_variables(),
         DOCS / "python-api.md": render_api(),
         study_file: replace_table(study_file.read_text(), render_fields()),
+        values_findings: replace_table(values_findings.read_text(), render_codes("values")),
+        study_findings: replace_table(study_findings.read_text(), render_codes("study")),
     }
 
 
@@ -190,11 +195,21 @@ def render_fields() -> str:
     return "\n".join(["| field | meaning |", "|---|---|", *rows])
 
 
+def render_codes(kind: FileKind) -> str:
+    """The codes of findings in one kind of file, as a table."""
+    head = "| Code | Severity | What it means | Example |\n|---|---|---|---|\n"
+    return head + "\n".join(
+        f"| `{doc.code}` | {doc.severity} | {escape(doc.meaning)} | {escape(doc.example)} |"
+        for doc in load_codes()
+        if doc.kind == kind
+    )
+
+
 def replace_table(page: str, table: str) -> str:
     """The page with this table between the two marks."""
     head, mark, rest = page.partition(MARK)
     _, end, tail = rest.partition(END)
-    assert mark and end, "study-file.md has lost the marks around its table"
+    assert mark and end, f"{page[:40]!r}: the page has lost the marks around its table"
     return f"{head}{MARK}\n{table}\n{END}{tail}"
 
 

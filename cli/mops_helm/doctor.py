@@ -111,7 +111,7 @@ def packages() -> Iterator[Check]:
         n_ok += 1
         if name == "dask":
             yield dask(version)
-    yield Check("packages", "ok", f"{n_ok} as needed", purpose)
+    yield Check("packages", "ok", f"{n_ok} have the required version", purpose)
 
 
 def _requirements() -> list[str]:
@@ -152,14 +152,14 @@ def pythons() -> Iterator[Check]:
         versions = dict.fromkeys(each.version for each in list_installed(Path.cwd()))
     except (ImportError, MopsError):
         return  # packages() and uv() have said so
-    detail = ", ".join(versions) or "none that uv finds"
+    detail = ", ".join(versions) or "uv finds none"
     yield Check("Pythons", "ok", detail, "for models that need another", required=False)
 
 
 def variables() -> Check:
     """MODELOPS_ variables of this shell: they shape a worker started here."""
     count = sum(name.startswith("MODELOPS_") for name in os.environ)
-    purpose = "MODELOPS_ settings of this shell"
+    purpose = "MODELOPS_ variables of this shell"
     try:
         Settings.from_env()
     except BadInput as error:
@@ -187,7 +187,7 @@ def cache(name: str, purpose: str, folder: Path) -> Check:
         with tempfile.TemporaryFile(dir=existing):
             free_gib = shutil.disk_usage(existing).free / GIB
     except OSError as error:
-        advice = f"{existing}: {error.strerror}; set {variable} to a folder of yours"
+        advice = f"{existing}: {error.strerror}; set {variable} to a folder that you own"
         return Check(name, "wrong", str(folder), purpose, advice)
     detail = f"{folder}, {free_gib:.0f} GiB free"
     if free_gib < MIN_FREE_GIB:
@@ -218,7 +218,7 @@ def processes() -> Check:
     limit = process_count.tightest() if sys.platform == "linux" else None
     if limit is None:
         return Check("processes", "ok", "no limit", purpose)
-    detail = f"{limit.room:,} more may run ({limit.source}: {limit.most:,})"
+    detail = f"{limit.room:,} more can run ({limit.source}: {limit.most:,})"
     shortage = process_room.check_here(local.machine()[0], 1, Settings(), {})
     return Check("processes", "wrong" if shortage else "ok", detail, purpose, shortage, required=False)
 
@@ -251,7 +251,7 @@ def kubectl() -> Check:
     path = shutil.which("kubectl")
     version = _output(path, "version", "--client") if path else None
     if version is None:
-        advice = "install kubectl to reach a cluster; studies here need none"
+        advice = "install kubectl to reach a cluster; local studies do not need it"
         return Check("kubectl", "missing", "", purpose, advice, required=False)
     number = re.search(r"v(\d+\.\d+\.\d+)", version)
     return Check("kubectl", "ok", number[1] if number else version, purpose, required=False)

@@ -26,7 +26,7 @@ class HelmMissing(ClusterFailed):
     def __str__(self) -> str:
         return (
             "helm is not on the PATH. Install Helm 3.19 or newer (https://helm.sh/docs/intro/install), "
-            "or in a checkout type: make tools"
+            "or, in a checkout, run: make tools"
         )
 
 
@@ -52,8 +52,8 @@ class OtherChart(BadInput):
 
     def __str__(self) -> str:
         return (
-            f"Release {self.release} is of chart {self.chart}, whose values only helm knows how to change. "
-            f"mops-helm install, upgrade and status serve releases of {CHART} itself."
+            f"Release {self.release} uses chart {self.chart}, whose values only helm can change. "
+            f"mops-helm install, upgrade and status work only with releases of {CHART}."
         )
 
 

@@ -29,24 +29,25 @@ class Metric:
 
 
 METRICS = {
-    "tasks": Metric("Attempts at tasks, by how they ended: ok, failed, died.", ("executor", "outcome")),
+    "tasks": Metric("Attempts at tasks by outcome: ok, failed, died.", ("executor", "outcome")),
     "task_seconds": Metric(
-        "Seconds that the model took for a task.",
+        "Seconds that the model ran for a task.",
         ("executor",),
         (0.001, 0.01, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000),
     ),
     "task_peak_bytes": Metric(
-        "The most memory that a task's process had.", ("executor",), tuple(MIB << n for n in range(4, 16))
+        "Peak memory of a task's process.", ("executor",), tuple(MIB << n for n in range(4, 16))
     ),
     "runner_starts": Metric("Runner processes started: zygotes with isolated_fork."),
     "runner_reuses": Metric("Tasks that found a runner waiting for them."),
     "runner_retirements": Metric(
-        "Runners ended: reuse, age, room (for another), lost (with its task), unfit (idle), memory, closed.",
+        "Runners ended, by reason: reuse, age, room (for another), lost (with its task), unfit (idle), "
+        "memory, closed.",
         ("reason",),
     ),
-    "cache_lookups": Metric("Bundles and environments looked for in their caches.", ("cache", "result")),
+    "cache_lookups": Metric("Cache lookups of bundles and environments.", ("cache", "result")),
     "environment_build_seconds": Metric(
-        "Seconds that uv took to build an environment.", (), (1, 3, 10, 30, 100, 300, 1000)
+        "Seconds that uv needed to build an environment.", (), (1, 3, 10, 30, 100, 300, 1000)
     ),
 }
 
@@ -107,7 +108,7 @@ class Collector:
         )
         from prometheus_client.utils import floatToGoString
 
-        yield InfoMetricFamily("modelops_runtime", "What is in effect in this process.", value=self._facts)
+        yield InfoMetricFamily("modelops_runtime", "Settings in effect in this process.", value=self._facts)
         runners = GaugeMetricFamily("modelops_runners", "Runner processes.", labels=["state"])
         for state, number in self._pool().items():
             runners.add_metric([state], number)

@@ -20,7 +20,7 @@ def list_names(text: str) -> list[str]:
     names = []
     for token in _TOKEN.finditer(text):
         if token[0] in ("{", "}"):
-            raise ValueError(f"the {token[0]} at character {token.start() + 1} of {text!r} stands alone")
+            raise ValueError(f"the {token[0]} at character {token.start() + 1} of {text!r} is unmatched")
         if token[1] is not None:
             names.append(token[1])
     return names
@@ -45,5 +45,5 @@ def format_value(value: object) -> str:
         )
     text = value if isinstance(value, str) else json.dumps(value)
     if "\0" in text:
-        raise ValueError("a text with a zero byte cannot be an argument of a program")
+        raise ValueError("text with a zero byte cannot be an argument of a program")
     return text

@@ -23,7 +23,7 @@ PYTHON_VERSION = re.compile(r"(3\.(9|[1-9][0-9])(\.[0-9]{1,3})?)?")
 
 # What ModelOps reads and nothing here does, with what to use instead.
 ELSEWHERE = {
-    "MODELOPS_BUNDLE_SOURCE": "a bundle's reference says where it is: folder, URL, HOST/REPOSITORY@sha256:…",
+    "MODELOPS_BUNDLE_SOURCE": "the bundle's reference is its location: folder, URL, HOST/REPOSITORY@sha256:…",
     "MODELOPS_STORAGE_DIR": "results go to the study's store: --store of study run",
     "MODELOPS_INLINE_ARTIFACT_MAX_BYTES": "results of any size go to the study's store",
     "MODELOPS_MEM_LIMIT_BYTES": "limits follow from workers.memoryPerProcess, --memory-limit of dask worker",
@@ -89,7 +89,9 @@ class Settings:
                 variable = cls.__dataclass_fields__[name].metadata["env"]
                 problems.append(f"{variable}={values[name]!r}: expected one of {', '.join(allowed)}")
         if not PYTHON_VERSION.fullmatch(python := values.get("executor_python", "")):
-            problems.append(f"MODELOPS_PYTHON_VERSION={python!r}: expected 3.9 or newer, as 3.12 or 3.12.4")
+            problems.append(
+                f"MODELOPS_PYTHON_VERSION={python!r}: expected 3.9 or newer, such as 3.12 or 3.12.4"
+            )
         if problems:
             raise BadInput("\n".join(problems))
         return cls(**values)
@@ -108,7 +110,7 @@ def _find_without_effect(environ: Mapping[str, str], names: list[str]) -> list[s
     """What to say of variables that a person may believe in. Others are not ours: a Service called
     modelops-dask, say, brings MODELOPS_DASK_SERVICE_HOST.
     """
-    problems = [f"{name}: nothing here reads it; {ELSEWHERE[name]}" for name in ELSEWHERE if name in environ]
+    problems = [f"{name}: not used; {ELSEWHERE[name]}" for name in ELSEWHERE if name in environ]
     for name in environ:
         if name.startswith("MODELOPS_") and name not in {*names, *ELSEWHERE}:
             problems += [

@@ -101,7 +101,7 @@ def fit(shape: Shape, cpus: int, memory_bytes: int) -> tuple[Shape, list[str]]:
         reason = f"{cpus} CPUs" if by_cpu <= by_memory else f"{memory_bytes // MIB:,} MiB of memory"
         reductions.append(
             f"{n_processes} processes ({shape.replicas} pods x {shape.processes}) reduced to {count}, "
-            f"each as in a pod: this machine has {reason}"
+            f"each as large as in a pod, because this machine has {reason}"
         )
     pod_bytes = shape.process_memory_bytes * count + SUPERVISOR_BYTES
     return replace(shape, replicas=1, processes=count, pod_memory_bytes=pod_bytes), reductions

@@ -195,9 +195,9 @@ def test_nothing_of_studies_is_rendered_while_they_are_off(helm, change):
 @pytest.mark.parametrize(
     ("store", "problem"),
     [
-        ("/data/studies", "studies.store: /data/studies is no place that all pods see"),
-        ("out", "studies.store: out is no place that all pods see"),
-        ("/sharedother", "studies.store: /sharedother is no place that all pods see"),
+        ("/data/studies", "studies.store: /data/studies is not visible to every pod"),
+        ("out", "studies.store: out is not visible to every pod"),
+        ("/sharedother", "studies.store: /sharedother is not visible to every pod"),
         (
             "/shared/studies",
             "studies.store: /shared/studies is on the shared volume; set sharedVolume.enabled",

@@ -153,7 +153,7 @@ def test_a_healthy_model_ends_with_status_0_and_what_it_may_still_hide(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("healthy: ")
     assert "Not excluded" in done.stdout
-    assert re.search(r"^direct +not run .*not asked for$", done.stdout, re.MULTILINE)
+    assert re.search(r"^direct +not run .*not requested$", done.stdout, re.MULTILINE)
     assert "meanwhile" not in done.stdout and "mops-helm upgrade" not in done.stdout
     assert (tmp_path / "out" / "healthy-diagnosis" / "diagnosis.json").exists()
 
@@ -219,15 +219,15 @@ def test_a_task_that_fails_alone_comes_with_a_command_to_paste(tmp_path):
     ("arguments", "said"),
     [
         (["--study", "none.yaml"], "none.yaml"),
-        ([*study("healthy"), "--arms", "warm"], "There is no arm warm"),
+        ([*study("healthy"), "--arms", "warm"], "Unknown arm warm"),
         ([*study("healthy"), "--arms", "baselin"], "Did you mean baseline?"),
         ([*study("healthy"), "--budget", "soon"], "write 90s, 5m or 1h"),
-        ([*study("healthy"), "--answer", "symptom=results"], "without --study"),
+        ([*study("healthy"), "--answer", "symptom=results"], "without SPEC"),
         ([*study("healthy"), "--write", "no/such/folder.yaml"], "there is no folder no/such"),
         ([*study("healthy"), "--report", "/proc/page.html"], "/proc/page.html: No such file or directory"),
         ([*study("healthy"), "--store", "/dev/null/x"], "/dev/null/x: Not a directory"),
         ([*study("healthy"), "--store", "/proc/a/b"], "/proc/a/b: No such file or directory"),
-        (["--report", "page.html"], "add --study SPEC"),
+        (["--report", "page.html"], "add SPEC"),
         ([*study("healthy"), "--preset", "single-proces"], "did you mean single-process?"),
     ],
 )

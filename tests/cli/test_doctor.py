@@ -91,7 +91,7 @@ def test_the_pythons_that_models_can_run_with_are_listed(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
-    assert [check.detail for check in doctor.pythons()] == ["none that uv finds"]
+    assert [check.detail for check in doctor.pythons()] == ["uv finds none"]
 
 
 def test_every_requirement_of_ours_can_be_read():

@@ -94,7 +94,7 @@ def test_what_cannot_be_fetched_stops_the_study_before_it_starts(tmp_path):
         ("http://127.0.0.1:9/x.zip", "127.0.0.1:9"),
         ("oci://127.0.0.1:9/x", "say which: 127.0.0.1:9/x:TAG"),
         ("127.0.0.1:9/x:v1", "127.0.0.1:9 does not answer"),
-        ("https://me:hunter2@example.org/x.zip", "leave it out"),
+        ("https://me:hunter2@example.org/x.zip", "remove it"),
     ):
         done = mops_helm("study", "run", "study.yaml", "--bundle", reference, *SMALL, cwd=folder)
         assert (done.returncode, done.stdout) == (2, ""), reference

@@ -154,7 +154,7 @@ def test_what_cannot_be_a_store_is_bad_input(tmp_path, store):
     before = spec.read_text()
     done = mops_helm("study", "run", spec, *FAILING, "--store", store, cwd=tmp_path)
     assert done.returncode == 2 and store in done.stderr
-    assert ("did you mean s3://?" if "://" in store else "Name another by --store") in done.stderr
+    assert ("did you mean s3://?" if "://" in store else "Name another with --store") in done.stderr
     assert spec.read_text() == before
 
 
@@ -172,7 +172,7 @@ def test_try_shows_the_result_and_the_output_of_the_model(tmp_path, executor):
     done = mops_helm("study", "try", spec, "--task", "2-1", *chosen, "-o", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    planned = mops_helm("study", "plan", spec, "--tasks", "-o", "json", cwd=tmp_path)
+    planned = mops_helm("study", "plan", spec, "--list-tasks", "-o", "json", cwd=tmp_path)
     task = json.loads(planned.stdout)[5]
     assert {name: found[name] for name in task} == task
     assert (task["set"], task["replicate"], found["outputs"]) == (2, 1, {"y": len(f"2:{task['seed']}")})
@@ -225,7 +225,7 @@ def test_plan_runs_nothing_and_lists_every_task(tmp_path, monkeypatch):
     said = CliRunner().invoke(main, ["study", "plan", str(spec)]).stdout
     assert "tasks       6" in said and "store       out/knobs" in said
     tasks = {
-        form: CliRunner().invoke(main, ["study", "plan", str(spec), "--tasks", "-o", form]).stdout
+        form: CliRunner().invoke(main, ["study", "plan", str(spec), "--list-tasks", "-o", form]).stdout
         for form in ("table", "json", "yaml")
     }
     rows = json.loads(tasks["json"])
@@ -240,7 +240,7 @@ def test_plan_runs_nothing_and_lists_every_task(tmp_path, monkeypatch):
 def test_no_study_there(tmp_path):
     for command in ("status", "results"):
         done = CliRunner().invoke(main, ["study", command, str(tmp_path / "none")])
-        assert done.exit_code == 2 and "holds no study" in done.stderr
+        assert done.exit_code == 2 and "has no study" in done.stderr
         spaced = CliRunner().invoke(main, ["study", command, str(tmp_path / "not one")])
         assert f"mops-helm study run SPEC --store '{tmp_path / 'not one'}'" in spaced.stderr
 
@@ -260,14 +260,14 @@ def test_words_that_may_not_be_meant_are_warned_of_in_a_line_each(tmp_path):
     spec.write_text(spec.read_text().replace('"12E4"', "12E4"))
     column = spec.read_text().index("12E4") + 1
     said = (
-        f"study.yaml:1:{column}  YAML_NUMBER  12E4 is read as 120000.0 here, and as a text by PyYAML; "
+        f"study.yaml:1:{column}  YAML_NUMBER  12E4 is read as 120000.0 here, and as text by PyYAML; "
         'write 120000.0 or "12E4"\n'
     )
     planned = mops_helm("study", "plan", "study.yaml", "-o", "json", cwd=tmp_path)
     assert (planned.returncode, planned.stderr) == (0, f"{said}Calls the wire function wire.py:wire\n")
     (warning,) = json.loads(planned.stdout)["warnings"]
     assert (warning["line"], warning["column"], warning["code"]) == (1, column, "YAML_NUMBER")
-    listed = mops_helm("study", "plan", "study.yaml", "--tasks", "-o", "json", cwd=tmp_path)
+    listed = mops_helm("study", "plan", "study.yaml", "--list-tasks", "-o", "json", cwd=tmp_path)
     assert (len(json.loads(listed.stdout)), listed.stderr) == (2, said)
     done = mops_helm(
         "study", "run", "study.yaml", "--preset", "direct", *SMALL, "--progress", "json", cwd=tmp_path

@@ -88,7 +88,7 @@ def test_the_advice_of_a_study_that_is_stopped_works(tmp_path, wire, told):
     write(tmp_path, wire, grid={"x": list(range(50))})
     done = mops_helm("study", "run", "study.yaml", *SMALL, cwd=tmp_path)
     assert done.returncode == 4 and told in done.stderr, done.stderr
-    assert "(wire.py:" in done.stderr and "tasks are pending, and what is stored stays" in done.stderr
+    assert "(wire.py:" in done.stderr and "tasks are pending; stored results are safe" in done.stderr
     (command,) = [line for line in done.stderr.splitlines() if line.startswith("  mops-helm study try")]
     tried = mops_helm(*shlex.split(command)[1:], cwd=tmp_path)
     error = "ModuleNotFoundError" if "nowhere" in wire else "ValueError"

@@ -95,7 +95,7 @@ def test_a_second_ctrl_c_says_what_goes_on_too(tmp_path):
     wait_for(lambda: below(run, runner=True) or run.poll() is not None, "runner", 60)
     run.send_signal(signal.SIGINT)
     said = iter(run.stderr.readline, "")
-    assert any("Once more ends at once" in line for line in said), run.poll()
+    assert any("Press Ctrl-C again to quit now" in line for line in said), run.poll()
     run.send_signal(signal.SIGINT)
     done = finish(run)
     assert done.returncode == 130, done.stderr
@@ -109,6 +109,6 @@ def test_after_ctrl_c_sigterm_ends_at_once(tmp_path):
     wait_for(lambda: below(run, runner=True) or run.poll() is not None, "runner", 60)
     run.send_signal(signal.SIGINT)
     said = iter(run.stderr.readline, "")
-    assert any("Once more ends at once" in line for line in said), run.poll()
+    assert any("Press Ctrl-C again to quit now" in line for line in said), run.poll()
     run.send_signal(signal.SIGTERM)
     assert finish(run).returncode == -signal.SIGTERM

@@ -35,7 +35,7 @@ def test_a_model_that_writes_over_its_own_file_runs_to_the_end(folder, kind):
     words = ("study", "run", "model/study.yaml", *SMALL, "--set", f"executor.type={kind}")
     done = mops_helm(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "Tasks write files beside the model, which are put back: " in done.stdout
+    assert "Tasks write files next to the model, which are restored after each task: " in done.stdout
     assert "last_run.csv" in done.stdout and "steps.txt" in done.stdout
     raw = folder / "out" / "files" / "results" / "raw"
     rows = {name: pq.read_table(raw / f"{name}.parquet").to_pylist() for name in ("lines", "steps")}

@@ -67,7 +67,7 @@ def test_nothing_is_overwritten(here):
     again = new("--from", "model.py:spread")
     assert again.stdout.split() == ["study-spread.yaml"]
     third = new("--from", "model.py:spread")
-    assert third.exit_code == 2 and "there already; nothing was written" in third.stderr
+    assert third.exit_code == 2 and "already exist; nothing was written" in third.stderr
     assert {path: path.read_bytes() for path in texts} == texts
 
 
@@ -129,7 +129,7 @@ def test_whatever_the_signature_the_study_is_good_and_fits(tmp_path, monkeypatch
 REFUSED = {
     "no such file": ("nowhere.py:f", "there is no such file"),
     "no such function": ("model.py:spred", "did you mean spread?"),
-    "which function": ("many.py", "it has a, b"),
+    "name the function": ("many.py", "it has a, b"),
     "a class": ("many.py:C", "is a class"),
     "async": ("many.py:g", "is an async function"),
     "a decorator": ("many.py:h", "write a plain def that calls it"),

@@ -52,7 +52,7 @@ def test_a_pilot_runs_some_tasks_and_later_plans_know_what_they_took(call, tmp_p
     assert here["side_by_side"] == 4000 and 0 < here["side_by_side_here"] < 4000
     whole = 12_000 * here["task_seconds"]  # not by `seconds`, of which rounding leaves two digits
     assert here["seconds_here"] == pytest.approx(whole / here["side_by_side_here"], rel=0.01)
-    assert f"{here['side_by_side_here']} side by side on this machine" in call(*wide).stdout
+    assert f"{here['side_by_side_here']} at the same time on this machine" in call(*wide).stdout
     assert "besides     the process that cold starts" in call("--preset", "cold").stdout
     assert 0.01 <= expected["task_seconds"] < 5
     assert call("--store", "out/another").stdout.count("mean of 20") == 1
@@ -63,6 +63,6 @@ def test_a_shape_whose_tasks_would_not_fit_is_told_with_the_preset_that_does(cal
     call("--pilot", "5", *SMALL)
     path = tmp_path / "out" / "knobs" / "profile.json"
     held = json.loads(path.read_text())
-    for peak, preset in ((1.2 * 2**30, "--preset memory-heavy"), (2**40, "none has so much")):
+    for peak, preset in ((1.2 * 2**30, "--preset memory-heavy"), (2**40, "no preset has that much")):
         path.write_text(json.dumps(held | {"most_peak_bytes": int(peak)}))
         assert f"preset      {preset}" in call().stdout

@@ -61,7 +61,7 @@ def test_a_study_of_a_program_runs_checks_itself_and_is_run_again(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Runs ./model '{x}' '{seed}'" in done.stderr
     assert "3 tasks compared with a run alone in a new process, all equal" in done.stdout
-    assert "write files beside the model" not in done.stdout, "declared outputs are no surprise"
+    assert "write files next to the model" not in done.stdout, "declared outputs are no surprise"
     tasks = list(plan_of(Store(str(store))).tasks([(0, 6)]))
     said = [f"{json.dumps(task.params['x'])} {task.seed}\n".encode() for task in tasks]
     assert raw_outputs(store, "said") == said
@@ -87,7 +87,7 @@ def test_failures_and_chance_that_is_not_the_seeds_are_reported(tmp_path):
     done = mops_helm("study", "run", path, "--check", "1", *SMALL, cwd=tmp_path)
     assert done.returncode == 3
     assert "ProgramFailed: exit status 4: x must not be 3" in done.stdout
-    assert "chance does not come from the seed" in done.stdout, done.stdout
+    assert "randomness does not come from the seed" in done.stdout, done.stdout
     command = re.findall(r"mops-helm (study try .*)", done.stdout)[0]
     tried = mops_helm(*shlex.split(command), cwd=tmp_path)
     assert tried.returncode == 3 and "x must not be 3" in tried.stdout + tried.stderr

@@ -117,7 +117,7 @@ def test_two_machines_that_run_and_extend_one_study_at_once_both_end_correct(tmp
         gate.touch()
     ended = finish(first), finish(second)
     assert [done.returncode for done in ended] == [0, 0], [done.stderr for done in ended]
-    assert "If it still does, both end correct" in ended[1].stderr
+    assert "If it is still running, both runs end with correct results" in ended[1].stderr
     assert json.loads(ended[1].stdout)["ok"] == 40
     shown = json.loads(mops_helm("study", "status", "out/knobs", "-o", "json", cwd=tmp_path).stdout)
     assert (shown["ok"], shown["pending"], shown["conflicts"], shown["driver"]) == (40, 0, [], None)

@@ -62,7 +62,7 @@ def test_what_no_machine_can_run_is_refused_with_its_place(tmp_path, command):
     files = {"wire.py": WIRE, "study.yaml": STUDY, "pyproject.toml": PROJECT % ("<3.9", "")}
     folder = write_bundle(tmp_path / "model", files)
     done = mops_helm("study", command, folder / "study.yaml", *SMALL, "--store", "s", cwd=tmp_path)
-    assert f"{folder}/pyproject.toml:4:19: the model needs Python <3.9; models run here" in done.stderr
+    assert f"{folder}/pyproject.toml:4:19: the model needs Python <3.9; models need Python" in done.stderr
     assert done.returncode == (0 if command == "plan" else 2)
     assert not (tmp_path / "s" / "parts").exists()
 

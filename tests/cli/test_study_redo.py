@@ -85,7 +85,7 @@ def test_a_redo_that_was_killed_goes_on_when_it_is_typed_again(study):
     assert 0 < found.pop("pending") < 24, "some are stored, some are left"
     assert found == {"generation": 1, "redo": "executor=direct", "tasks": 24}
     shown = mops_helm("study", "status", "store", cwd=study).stdout
-    assert "still to be run again; their older results do not count" in shown
+    assert "still have to run again; their older results do not count" in shown
     report = verify(str(study / "store"))
     assert report.tasks["pending"] and {finding.code for finding in report.findings} >= {"UNFINISHED"}
     listed = mops_helm("study", "results", "store", "--output", "word", "--to", "csv", cwd=study)

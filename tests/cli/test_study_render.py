@@ -81,7 +81,7 @@ def test_what_to_type_next():
     assert study_summary.render_next_step(failed, "RUN") == "Next:\n  RUN --retry failed,poisoned"
     stopped = Summary("/s", "e/x", 2, {"ok": 1, "failed": 0, "poisoned": 0, "pending": 1}, interrupted=True)
     assert study_summary.render_next_step(stopped, "RUN") == (
-        "Interrupted: 1 tasks are pending. The same command goes on:\n  RUN"
+        "Interrupted: 1 tasks are pending. Run the same command to continue:\n  RUN"
     )
 
 

@@ -119,7 +119,7 @@ def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
     assert f"<b>{256 - poisoned}</b><span>ok</span>" in page
     assert "largest peak of 1,600 MiB" in page and "isolated_warm" in page and "simulation" in page
     assert "Limit of memory: 800 MiB a task, for some up to 1,600 MiB." in page
-    assert "pauses, which are cut out (1 d)" in page or "cut out (24 h)" in page
+    assert "pauses, which are left out (1 d)" in page or "cut out (24 h)" in page
     assert html.escape(HOSTILE) in page, "the traceback is there"
     assert "<script>document.title" not in page and "<img src=x" not in page
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page), "nothing is fetched"
@@ -129,7 +129,7 @@ def test_to_standard_output_and_a_store_without_a_study(files, tmp_path):
     done = CliRunner().invoke(main, ["study", "report", files.location(), "--to", "-"])
     assert done.exit_code == 0 and done.stdout.startswith("<!doctype html>") and "</html>" in done.stdout
     done = CliRunner().invoke(main, ["study", "report", str(tmp_path)])
-    assert done.exit_code == 2 and "holds no study" in done.stderr
+    assert done.exit_code == 2 and "has no study" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_study_of_which_nothing_ran_yet(tmp_path):
     files = Store(str(tmp_path / "store"))
     study.begin(files, spec.load(path), "sha256:" + "a" * 64)
     page = report(files)
-    assert "Nothing was run yet." in page and "<b>2</b><span>pending</span>" in page
+    assert "No task has run yet." in page and "<b>2</b><span>pending</span>" in page
     assert "<canvas" not in page and len(page) < 10_000
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -106,7 +106,7 @@ def test_where_no_task_fits_into_its_workers_the_run_stops_with_values_for_their
             client.wait_for_workers(2, timeout=120)
         done = mops_helm("study", "run", spec, "-d", address, cwd=tmp_path)
     assert done.returncode == 4, done.stderr
-    assert "With these values in the workers' release, a task can have" in done.stderr
+    assert "With these values in the workers' release, a task can use" in done.stderr
     assert "workers:\n  processes: 1\n  memoryPerProcess: " in done.stderr
     assert "workers:\n  processes: 2\n  memoryPerProcess: " in done.stderr, "as many as are in a pod now"
 
@@ -114,7 +114,7 @@ def test_where_no_task_fits_into_its_workers_the_run_stops_with_values_for_their
 def test_an_address_without_a_port(tmp_path):
     done = mops_helm("study", "run", write_spec(tmp_path), "-d", "nonsense", cwd=tmp_path)
     assert done.returncode == 2
-    assert "nonsense is not a scheduler's address" in done.stderr and "Traceback" not in done.stderr
+    assert "nonsense is not the address of a scheduler" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_scheduler_that_goes_before_it_was_asked_is_said(tmp_path):
@@ -143,7 +143,7 @@ def test_a_store_that_the_workers_do_not_see(tmp_path):
         address = client.scheduler.address
         done = mops_helm("study", "run", spec, "-d", address, "--store", "memory://here", cwd=tmp_path)
     assert done.returncode == 2
-    assert "do not see the store memory://here" in done.stderr
+    assert "cannot reach the store memory://here" in done.stderr
 
 
 def test_a_scheduler_that_is_killed_ends_the_run_and_the_store_goes_on(tmp_path):

@@ -84,7 +84,7 @@ def test_a_full_disk_stops_the_study_and_the_same_command_goes_on(small_disk, tm
     full = mops_helm(*command, cwd=tmp_path)
     assert full.returncode == 4, full.stdout + full.stderr
     assert f"No space left on device on the file system at {disk}" in full.stderr
-    assert "the same command then goes on" in full.stderr and "Traceback" not in full.stderr
+    assert "run the same command to continue" in full.stderr and "Traceback" not in full.stderr
     assert not list((store / "parts").glob(".*")), "no half-written file stays"
     grow()
     again = mops_helm(*command, cwd=tmp_path)
@@ -150,14 +150,14 @@ def test_two_requests_of_one_store_at_once_each_end_with_their_own_results(kind,
         last, last_spec = machine(tmp_path, "last", {"grid": {"x": [3, 4, 5]}}, store)
         done = finish(last)
         assert done.returncode == 0 and "'ok': 3" in done.stdout, done.stderr
-        assert "first was seen to run this study" in done.stderr
+        assert "first ran this study" in done.stderr
         manifest = files.read("results/manifest.json")
         go.touch()
         done = finish(first)
     finally:
         first.kill()
     assert done.returncode == 0 and "'ok': 4" in done.stdout, done.stderr
-    assert "results/ is kept for that one" in done.stderr
+    assert "results/ belongs to that one" in done.stderr
     assert files.read("results/manifest.json") == manifest
     for spec, values in ((None, [3, 4, 5]), (first_spec, [1, 1, 2, 2]), (last_spec, [3, 4, 5])):
         own = spec and load(spec)

@@ -163,7 +163,7 @@ def test_a_model_that_changed_gets_a_store_of_its_own_and_a_line(offered, tmp_pa
     request = SubmitRequest(study(tmp_path), second)
     chosen, note = find_earlier_store(offered, request, [earlier_job(store, first.digest)])
     assert chosen == choose_store(offered, request) != store
-    assert "added data.csv" in note and f"the results before are in {store}" in note
+    assert "added data.csv" in note and f"the earlier results are in {store}" in note
     unknown = earlier_job(f"{store[:-8]}01234567", "sha256:" + "0" * 64)
     assert find_earlier_store(offered, request, [unknown])[0] == chosen
     elsewhere = ("/shared/studies/other-01234567", "s3://bucket/knobs", f"{store}0")
@@ -238,11 +238,11 @@ def test_many_sets_are_packed_and_too_many_refused(offered, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("args", "store", "said"),
     [
-        ([], "", "has no place for results: name one with --store URL"),
-        ([], "out/sir", "no place that all pods see"),
+        ([], "", "has no store for results: name one with --store URL"),
+        ([], "out/sir", "not visible to every pod"),
         ([], "/shared/sir", "with sharedVolume.enabled=true"),
         (SHARED, "/data/sir", "or /shared/FOLDER"),
-        (SHARED, "memory://sir", "no place that all pods see"),
+        (SHARED, "memory://sir", "not visible to every pod"),
         (SHARED, "s3://key:secret@bucket/sir", "no name or password"),
     ],
 )

@@ -91,7 +91,8 @@ def test_a_fork_that_becomes_a_new_interpreter_is_reported_with_its_cause(tmp_pa
     done = mops_helm(
         "study", "run", "study.yaml", *SMALL, "--set", "executor.type=isolated_fork", cwd=tmp_path
     )
-    assert "3 ok tasks ran each in a new interpreter, not in a fork" in done.stdout, done.stdout + done.stderr
+    assert "3 ok tasks each ran in a new interpreter instead of a "
+    "fork" in done.stdout, done.stdout + done.stderr
     assert "threads running: heartbeat" in done.stdout
     (note,) = [line for line in done.stderr.splitlines() if "cannot fork this model" in line]
     assert "heartbeat" in note and re.search(r"which takes \S+ s a task", note)
@@ -101,7 +102,9 @@ def test_a_fork_that_becomes_a_new_interpreter_is_reported_with_its_cause(tmp_pa
     assert {name for names in executors for name in names} == {"cold"}, "what really ran"
     report = mops_helm("study", "report", "out/s", "--to", "s.html", cwd=tmp_path)
     price = re.search(
-        r"not in a fork .* which took \S+ s more for each: [^<]*heartbeat", (tmp_path / "s.html").read_text()
+        r"instead of a fork .* which took \S+ s more for each: "
+        r"[^<]*heartbeat",
+        (tmp_path / "s.html").read_text(),
     )
     assert report.returncode == 0 and price
     assert re.search(

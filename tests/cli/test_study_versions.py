@@ -56,7 +56,7 @@ def test_workers_with_another_version_of_the_package(tmp_path):
     with cluster(tmp_path, worker_path=other) as address:
         done = run(tmp_path, address)
     assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
-    assert "it has modelops_dask 0.0.7, here is" in done.stderr
+    assert "it has modelops_dask 0.0.7, this machine has" in done.stderr
     assert f"mops-helm=={modelops_dask.__version__}" in done.stderr
     assert f"\n  dask worker {address} --preload modelops_dask.worker\n" in done.stderr
 
@@ -71,7 +71,7 @@ def test_a_scheduler_with_another_dask(tmp_path):
     with cluster(tmp_path, scheduler_path=other.parent) as address:
         done = run(tmp_path, address)
     assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
-    assert f"The scheduler {address} has distributed 2025.1.0, and here is" in done.stderr
+    assert f"The scheduler {address} has distributed 2025.1.0, but this machine has" in done.stderr
 
 
 def test_resources_that_no_worker_offers(tmp_path):
@@ -80,7 +80,7 @@ def test_resources_that_no_worker_offers(tmp_path):
     with cluster(tmp_path, words=["--resources", "gpu=1"]) as address:
         done = mops_helm("study", "run", spec, "-d", address, cwd=tmp_path)
     assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
-    assert "asks for workers with process=1, and none of the 1 of" in done.stderr
+    assert "requests workers with process=1, but none of the 1 of" in done.stderr
     line = f'dask worker {address} --preload modelops_dask.worker --resources "process=1"'
     assert line in done.stderr
     more = ["--resources", "gpu=1 process=1"]

@@ -51,7 +51,7 @@ def test_a_study_says_its_time_limit_and_is_ended_by_it(tmp_path):
 def test_direct_says_that_it_enforces_no_limit(tmp_path):
     path = change(write_spec(tmp_path, n=1), timeout="10m")
     done = run(path, "--check", "0", "--set", "executor.type=direct", cwd=tmp_path)
-    assert "executor direct runs tasks in its own process and cannot end one" in done.stderr
+    assert "executor direct runs tasks in its own process and cannot end them" in done.stderr
     assert done.returncode == 0
 
 

@@ -152,7 +152,7 @@ def test_what_is_no_workspace_is_refused(text, tmp_path):
     path.write_text(text)
     done = CliRunner().invoke(main, ["values", "convert", str(path)])
     assert done.exit_code == 2
-    assert "no workspace" in done.stderr
+    assert "not a workspace" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_values_file_is_told_from_a_workspace(text, tmp_path):
     path.write_text(text)
     done = CliRunner().invoke(main, ["values", "convert", str(path)])
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "it is a values file already" in done.stderr
+    assert "this is already a values file" in done.stderr
     assert f"mops-helm values check {path}" in done.stderr
 
 

@@ -56,7 +56,7 @@ def test_two_presets_of_a_kind_are_refused_by_every_command(typed, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, [*typed, *TWO])
     assert done.exit_code == 2, done.output
-    assert done.stderr == "simulation and local are both workload presets: one of a kind at a time\n"
+    assert done.stderr == "simulation and local are both workload presets: use one of each kind\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -103,7 +103,7 @@ def test_a_deleted_worker_pod_finishes_its_tasks_and_nothing_runs_twice(spread):
     assert done == "Complete", said
     tasks = sorted(x for x, _ in ran(spread))
     assert tasks == list(range(TASKS)), f"a task ran twice or never\n{log}"
-    assert "ModelOps drain: 1 worker processes take no more tasks and finish what they run" in log
+    assert "ModelOps drain: 1 worker processes accept no more tasks and finish their running ones" in log
     assert "ModelOps drain: done after" in log
     access = json.loads(said.splitlines()[0])
     assert access == {"pods": 200, "own job": 200, "jobs": 403, "end a job": 403, "secrets": 403}

@@ -84,7 +84,7 @@ def test_reasons_of_pods_that_are_not_ready(namespace, typed, helm):
         wanted = [
             "ErrImageNeverPull: the node does not have image localhost/no-such-image",
             "stuck-worker-huge",
-            "no node has cpu left; the pod asks for cpu 500",
+            "no node has enough cpu; the pod requests cpu 500",
             "Lower pools.huge.resources.requests",
             "no scheduler is ready",
         ]

@@ -134,7 +134,7 @@ def test_a_study_outlives_all_its_pods(release, typed, tmp_path):
     assert (found["exit_code"], found["ok"], found["total"]) == (0, TASKS, TASKS), found
     *_, (last, _, _) = drivers(release, job)
     log = release.kubectl("logs", last)
-    assert "The Dask scheduler was lost; going on when it is back" in log
+    assert "The connection to the Dask scheduler was lost; continuing when it is back" in log
     checked = typed("study", "verify", "outlives", "--sample", "3")
     assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), checked.stdout
     assert checked.stdout.startswith(f"{found['study']}: {TASKS} ok;")
@@ -234,7 +234,7 @@ def test_without_workers_a_study_ends_by_a_verdict(release, tmp_path):
         release.kubectl("scale", f"deployment/{release.name}-worker", "--replicas=2")
         release.kubectl("delete", "job", "nobody", "--ignore-not-found")
     assert found["exit_code"] == 4
-    assert "for 15 seconds there was no worker" in found["verdict"]
+    assert "no worker was available for 15 seconds" in found["verdict"]
     assert "The release has no worker pods" in found["verdict"]
     assert [code for _, _, code in ended] == [4], "it is not tried again"
 

@@ -135,7 +135,7 @@ def test_what_stops_a_submission_is_said_before_anything_is_created(typed, relea
     submit = ("submit", waiting(tmp_path, "refused", "/nowhere"), "--release")
     unknown = typed(*submit, "studi")
     assert unknown.returncode == 2
-    assert "There is no release studi" in unknown.stderr and "take studies: study" in unknown.stderr
+    assert "Release studi does not exist" in unknown.stderr and "take studies: study" in unknown.stderr
     release.kubectl("create", "quota", "tight", "--hard=pods=1")
     try:
         counted = ("get", "quota", "tight", "--output", "jsonpath={.status.used.pods}")
@@ -154,7 +154,7 @@ def test_what_stops_a_submission_is_said_before_anything_is_created(typed, relea
         (
             f"studies.store={STORE},sharedVolume.enabled=true,sharedVolume.storageClassName=nothing",
             "Unschedulable",
-            "the volume of claim stuck-shared is not there",
+            "the volume of claim stuck-shared is missing",
         ),
     ],
     ids=["image", "volume"],
@@ -169,7 +169,7 @@ def test_a_study_that_cannot_start_says_why(typed, namespace, tmp_path, sets, co
 
         labels = json.loads(stuck.kubectl("get", "job", job, "--output", "json"))["metadata"]["labels"]
         assert labels["kueue.x-k8s.io/queue-name"] == "epi"
-        queued = "it waits for its queue to admit it"
+        queued = "it is waiting for its queue to admit it"
         stuck.kubectl("patch", "job", job, "--patch", '{"spec": {"suspend": true}}')  # as Kueue does
         assert in_the_way(typed, spec.stem, queued)
         stuck.kubectl("patch", "job", job, "--patch", '{"spec": {"suspend": false}}')

@@ -148,7 +148,7 @@ def test_a_lock_file_is_installed_for_the_python_that_it_allows(tmp_path, monkey
             {"executor_python": "3.9"},
             ["executor.python: the values ask for Python 3.9", "no version"],
         ),
-        (">=3.30", {}, ["needs Python >=3.30", f"installed here are only {OTHERS[0]}." if OTHERS else OWN]),
+        (">=3.30", {}, ["needs Python >=3.30", f"only these are installed: {OTHERS[0]}." if OTHERS else OWN]),
         (">=3.30", {"executor_environment": "image"}, ["executor.environment=image", "which is 3."]),
         (">=3.30", {"executor_type": "direct"}, ["executor.type=direct", "which is 3.", "another executor"]),
     ],
@@ -275,7 +275,7 @@ def test_a_python_version_file_is_not_read_and_that_is_told(tmp_path):
     values = settings(tmp_path)
     one = fetch(write_model(tmp_path / "source", ">=3.9", **{".python-version": "3.30\n"}), values)
     (note,) = packages.notes(one, values)
-    assert ".python-version names 3.30, and models run with Python 3." in note
+    assert ".python-version names 3.30, but models run with Python 3." in note
     assert note.endswith("--set executor.python=3.30")
     same = fetch(write_model(tmp_path / "same", ">=3.9", **{".python-version": f"{OWN}\n"}), values)
     assert packages.notes(same, values) == ()

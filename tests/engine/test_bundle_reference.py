@@ -46,9 +46,9 @@ def test_meanings(text, meaning):
     ("text", "said"),
     [
         ("", "is empty"),
-        ("oci://ghcr.io/org/sir", "say which: ghcr.io/org/sir:TAG or ghcr.io/org/sir@sha256"),
+        ("oci://ghcr.io/org/sir", "add a tag or digest: ghcr.io/org/sir:TAG or ghcr.io/org/sir@sha256"),
         ("oci://sir:v1", "write oci://HOST/REPOSITORY:TAG"),
-        ("oci://ghcr.io/Org/Sir:v1", "in small letters"),
+        ("oci://ghcr.io/Org/Sir:v1", "in lower case"),
         ("https://me:hunter2@example.org/sir.zip", "a password in a URL ends up in logs"),
     ],
 )

@@ -112,7 +112,9 @@ def test_what_was_fetched_needs_no_network(server, archive, cache):
 def test_another_tree_than_the_pinned_one_is_refused(archive, cache, source):
     other = "sha256:" + "0" * 64
     for reference, expected in ((f"{archive}@{other}", ""), (archive, other), (str(source), other)):
-        with pytest.raises(FetchFailed, match=f"its tree is {bundle.digest(source)}, and {other} is needed"):
+        with pytest.raises(
+            FetchFailed, match=f"its tree has digest {bundle.digest(source)}, expected {other}"
+        ):
             bundle.fetch(reference, cache, expected)
     assert list(cache.glob("*.json")) == [], "and not kept"
 
@@ -123,7 +125,7 @@ def test_a_changed_copy_is_fetched_again(server, archive, cache, caplog):
     assert bundle.fetch(f"{archive}@{found.digest}", cache) == found
     assert (found.path / "model" / "a.py").read_text() == FILES["model/a.py"]
     assert server.count["/sir.tar.gz"] == 2
-    assert caplog.text.count("its copy in the cache was changed (model/a.py); made again") == 1
+    assert caplog.text.count("its cached copy was changed (model/a.py) and is replaced") == 1
 
 
 def test_of_fifty_processes_one_downloads(server, archive, source, cache):
@@ -158,16 +160,16 @@ def test_what_a_killed_process_began_is_removed_by_the_next(archive, source, cac
 
 
 PROBLEMS = {
-    "missing": ("{url}no.zip", "there is no such file"),
+    "missing": ("{url}no.zip", "the file does not exist"),
     "refused": ("{url}status/403?sig=" + SECRET, "403"),
     "failing": ("{url}status/500", "500"),
     "short": ("{url}short", "payload"),
-    "a page": ("{url}", "not a whole archive"),
+    "a page": ("{url}", "the archive is incomplete or damaged"),
     "nobody": ("http://127.0.0.1:9/sir.zip", "127.0.0.1:9"),
     "unknown protocol": ("nothing://sir.zip", "[Pp]rotocol"),
-    "nothing in memory": ("memory://no.zip", "there is no such file"),
+    "nothing in memory": ("memory://no.zip", "the file does not exist"),
     "no file": ("{tmp}/no.zip", "no such folder or archive on this machine"),
-    "no digest here": ("sir@sha256:" + "0" * 64, "not in .*cache, or changed there"),
+    "no digest here": ("sir@sha256:" + "0" * 64, "missing or changed in .*cache"),
 }
 
 

@@ -68,7 +68,9 @@ def test_an_archive_is_the_same_bundle_as_its_folder(fetched, source, form, top)
 def test_a_link_out_of_the_one_folder_is_refused(refused):
     """It stays in the archive, not in the bundle."""
     data = tar([member("sir/wire.py"), member("sir/l", type=tarfile.SYMTYPE, linkname="..")])
-    assert refused(data).endswith("archive: l: a link that leaves the bundle; copy what it points at")
+    assert refused(data).endswith(
+        "archive: l: the link points outside the bundle; replace it with a copy of its target"
+    )
 
 
 def test_what_a_mac_adds_to_a_zip_file_does_not_count(fetched, source):
@@ -84,50 +86,62 @@ def test_a_hard_link_is_another_copy(fetched):
 
 
 HOSTILE_TARS = {
-    "absolute": ([member("/etc/evil", b"x")], "'/etc/evil': a path that leaves the bundle"),
-    "dots": ([member("a/../../evil", b"x")], "a path that leaves the bundle"),
-    "dots at the end": ([member("a/..", b"x")], "a path that leaves the bundle"),
+    "absolute": ([member("/etc/evil", b"x")], "'/etc/evil': a path that points outside the bundle"),
+    "dots": ([member("a/../../evil", b"x")], "a path that points outside the bundle"),
+    "dots at the end": ([member("a/..", b"x")], "a path that points outside the bundle"),
     "backslash": ([member("..\\evil", b"x")], "a backslash or control character"),
     "control character": ([member("a\x1b[2J", b"x")], "a backslash or control character"),
     "not UTF-8": ([member("a\udcff", b"x")], "not UTF-8"),
     "no name": ([member("./", b"x")], "without a name"),
     "long name": ([member("a/" * 400 + "b", b"x")], "more than 512 characters"),
-    "link out": ([member("l", type=tarfile.SYMTYPE, linkname="../up")], "'l': a link that leaves"),
-    "absolute link": ([member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")], "'l': a link that leaves"),
+    "link out": ([member("l", type=tarfile.SYMTYPE, linkname="../up")], "'l': a link that points outside"),
+    "absolute link": (
+        [member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")],
+        "'l': a link that points outside",
+    ),
     "link out by a link": (
         [
             member("d/e/up", type=tarfile.SYMTYPE, linkname=".."),
             member("l", type=tarfile.SYMTYPE, linkname="d/e/up/../.."),
         ],
-        "'l': a link that leaves",
+        "'l': a link that points outside",
     ),
     "write through a link": (
         [member("d", type=tarfile.SYMTYPE, linkname="e"), member("d/evil", b"x")],
-        "'d' is there twice",
+        "'d' appears twice",
     ),
     "link over a folder": (
         [member("d/a", b"x"), member("d", type=tarfile.SYMTYPE, linkname=".")],
-        "'d' is there twice",
+        "'d' appears twice",
     ),
-    "hard link out": ([member("l", type=tarfile.LNKTYPE, linkname="/etc/passwd")], "leaves the bundle"),
-    "hard link to nothing": ([member("l", type=tarfile.LNKTYPE, linkname="no")], "'no', which is no file"),
+    "hard link out": ([member("l", type=tarfile.LNKTYPE, linkname="/etc/passwd")], "outside the bundle"),
+    "hard link to nothing": (
+        [member("l", type=tarfile.LNKTYPE, linkname="no")],
+        "'no', which is not an earlier file",
+    ),
     "hard link to a link": (
         [
             member("s", type=tarfile.SYMTYPE, linkname="a"),
             member("l", type=tarfile.LNKTYPE, linkname="s"),
         ],
-        "'s', which is no file",
+        "'s', which is not an earlier file",
     ),
-    "hard link to itself": ([member("l", type=tarfile.LNKTYPE, linkname="l")], "'l', which is no file"),
-    "pipe": ([member("p", type=tarfile.FIFOTYPE)], "'p': neither file, folder nor link"),
-    "device": ([member("d", type=tarfile.CHRTYPE, devmajor=1, devminor=5)], "neither file, folder nor link"),
-    "block device": ([member("d", type=tarfile.BLKTYPE)], "neither file, folder nor link"),
-    "unknown kind": ([member("d", type=b"Z")], "neither file, folder nor link"),
-    "twice": ([member(*WIRE), member("./wire.py", b"evil")], "'wire.py' is there twice"),
-    "case": ([member(*WIRE), member("Wire.py", b"evil")], "one name on some file systems"),
-    "case of a folder": ([member("a/x", b""), member("A/y", b"")], "one name on some file systems"),
-    "two ways to write é": ([member("\u00e9", b""), member("e\u0301", b"")], "one name on some file systems"),
-    "file as folder": ([member("a", b""), member("a/b", b"")], "'a' is there twice"),
+    "hard link to itself": (
+        [member("l", type=tarfile.LNKTYPE, linkname="l")],
+        "'l', which is not an earlier file",
+    ),
+    "pipe": ([member("p", type=tarfile.FIFOTYPE)], "'p': not a file, folder or link"),
+    "device": ([member("d", type=tarfile.CHRTYPE, devmajor=1, devminor=5)], "not a file, folder or link"),
+    "block device": ([member("d", type=tarfile.BLKTYPE)], "not a file, folder or link"),
+    "unknown kind": ([member("d", type=b"Z")], "not a file, folder or link"),
+    "twice": ([member(*WIRE), member("./wire.py", b"evil")], "'wire.py' appears twice"),
+    "case": ([member(*WIRE), member("Wire.py", b"evil")], "the same name on some file systems"),
+    "case of a folder": ([member("a/x", b""), member("A/y", b"")], "the same name on some file systems"),
+    "two ways to write é": (
+        [member("\u00e9", b""), member("e\u0301", b"")],
+        "the same name on some file systems",
+    ),
+    "file as folder": ([member("a", b""), member("a/b", b"")], "'a' appears twice"),
 }
 
 
@@ -139,16 +153,16 @@ def test_hostile_tar_files_are_refused(refused, members, said):
 
 
 HOSTILE_ZIPS = {
-    "absolute": ([("/etc/evil", b"x", FILE)], "leaves the bundle"),
-    "dots": ([("../evil", b"x", FILE)], "leaves the bundle"),
+    "absolute": ([("/etc/evil", b"x", FILE)], "outside the bundle"),
+    "dots": ([("../evil", b"x", FILE)], "outside the bundle"),
     "backslash": ([("..\\evil", b"x", FILE)], "a backslash or control character"),
     "a name that ends early": ([("wire.py\0.txt", b"x", FILE)], "a backslash or control character"),
-    "link out": ([("l", b"../up", LINK)], "'l': a link that leaves"),
-    "absolute link": ([("l", b"/etc/passwd", LINK)], "'l': a link that leaves"),
-    "write through a link": ([("d", b"..", LINK), ("d/evil", b"x", FILE)], "'d' is there twice"),
-    "pipe": ([("p", b"", stat.S_IFIFO | 0o644)], "'p': neither file, folder nor link"),
-    "device": ([("d", b"", stat.S_IFCHR | 0o644)], "neither file, folder nor link"),
-    "case": ([("wire.py", b"", FILE), ("WIRE.py", b"", FILE)], "one name on some file systems"),
+    "link out": ([("l", b"../up", LINK)], "'l': a link that points outside"),
+    "absolute link": ([("l", b"/etc/passwd", LINK)], "'l': a link that points outside"),
+    "write through a link": ([("d", b"..", LINK), ("d/evil", b"x", FILE)], "'d' appears twice"),
+    "pipe": ([("p", b"", stat.S_IFIFO | 0o644)], "'p': not a file, folder or link"),
+    "device": ([("d", b"", stat.S_IFCHR | 0o644)], "not a file, folder or link"),
+    "case": ([("wire.py", b"", FILE), ("WIRE.py", b"", FILE)], "the same name on some file systems"),
 }
 
 
@@ -159,7 +173,7 @@ def test_hostile_zip_files_are_refused(refused, entries, said):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_file_with_a_name_twice_is_refused(refused):
-    assert "'wire.py' is there twice" in refused(zipped([(*WIRE, FILE), ("wire.py", b"evil", FILE)]))
+    assert "'wire.py' appears twice" in refused(zipped([(*WIRE, FILE), ("wire.py", b"evil", FILE)]))
 
 
 def test_an_encrypted_zip_file_is_refused(refused):
@@ -174,7 +188,7 @@ def test_a_zip_file_packed_by_lzma_is_refused(refused):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as packed:
         packed.writestr(*WIRE)
-    assert "write zip with deflate" in refused(stream.getvalue())
+    assert "write the zip with deflate" in refused(stream.getvalue())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -194,9 +208,9 @@ def test_damage_between_two_entries_is_no_end(refused):
 
 
 def test_what_is_no_archive_is_refused(refused):
-    assert "not a whole archive" in refused(b"hello\n" * 1000)
-    assert "not a whole archive" in refused(b"")
-    assert "not a whole archive" in refused(b"PK\x03\x04" + bytes(100))
+    assert "the archive is incomplete" in refused(b"hello\n" * 1000)
+    assert "the archive is incomplete" in refused(b"")
+    assert "the archive is incomplete" in refused(b"PK\x03\x04" + bytes(100))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -252,7 +266,7 @@ def test_a_link_that_leaves_and_comes_back_by_name_is_refused(source, tmp_path):
     (source / "x" / "y").mkdir(parents=True)
     (source / "x" / "y" / "d").symlink_to("..")
     (source / "x" / "y" / "l").symlink_to("d/../../source/wire.py")
-    with pytest.raises(bundle.tree.BadInput, match="a link that leaves the bundle"):
+    with pytest.raises(bundle.tree.BadInput, match="the link points outside the bundle"):
         bundle.fetch(str(source), tmp_path / "cache")
 
 

@@ -173,7 +173,7 @@ def test_a_study_that_is_in_no_file_has_findings_too(tmp_path):
     )
     with pytest.raises(BadDocument, match=r"grid\.r0: model\.simulate has no parameter r0"):
         calls.check_call(spec, bundle, Settings())
-    with pytest.raises(BadInput, match="leave exactly one"):
+    with pytest.raises(BadInput, match="keep exactly one"):
         points = '[project.entry-points."modelops.wire"]\na = "m:f"\nb = "m:g"\n'
         write_bundle(tmp_path, {"pyproject.toml": points})
         calls.check_call(replace(spec), bundle, Settings())

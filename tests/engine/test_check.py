@@ -55,7 +55,7 @@ def test_what_differs_is_named(tmp_path, capfd):
         ]
         assert check.check(client, expected(threads=2)) == [
             f"0 of 2 processes have 2 threads and a limit of {limit:,} bytes",
-            f"2 processes have 1 threads and a limit of {limit:,} bytes, which is no pool's",
+            f"2 processes have 1 threads and a limit of {limit:,} bytes, which does not match any pool",
         ]
         assert check.main(client.scheduler.address, expected(memory_limit_bytes=5)) == 5
     assert "FAILED:\n  0 of 2 processes have 1 threads and a limit of 5 bytes" in capfd.readouterr().out

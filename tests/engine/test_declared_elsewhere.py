@@ -96,7 +96,7 @@ def test_paths_of_a_conda_environment_get_advice(tmp_path, name):
     bundle, place = bundle_of(tmp_path / "source", files), f"{name}:3" if "txt" in name else name
     with pytest.raises(BadInput) as failed:
         venv.resolve(bundle, settings(tmp_path))
-    assert str(failed.value).startswith(f"{place}: {line}: nothing is at that path")
+    assert str(failed.value).startswith(f"{place}: {line}: this path does not exist")
     assert "pip list --format=freeze > requirements.txt" in str(failed.value)
 
 

@@ -113,7 +113,7 @@ def test_other_bytes_differ_at_a_byte():
 
 def test_an_output_that_is_missing():
     found = find_example("0/0", ran(y=b"1", z=b"2"), ran(y=b"1"))
-    assert (found.output, found.expected, found.found) == ("z", "there", "no such output")
+    assert (found.output, found.expected, found.found) == ("z", "there", "missing output")
 
 
 def test_want_of_memory_is_known():

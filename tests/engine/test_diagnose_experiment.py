@@ -170,7 +170,7 @@ def test_a_budget_that_ends_amid_the_arms_gives_what_is_known(diagnosed):
 
 def test_a_model_of_which_every_task_fails_is_to_be_mended_first(diagnosed):
     found = diagnosed(FAILS)
-    assert found.verdict == "inconclusive" and "mend that first" in found.because
+    assert found.verdict == "inconclusive" and "fix that first" in found.because
     (line,) = found.evidence.lines
     assert "KeyError" in line and line.endswith("--task 0/0")
     assert states(found)["single-process"] == "not run"
@@ -179,7 +179,7 @@ def test_a_model_of_which_every_task_fails_is_to_be_mended_first(diagnosed):
 def test_files_that_tasks_leave_for_others_are_found_and_stay_out_of_the_bundle(diagnosed, folder):
     found = diagnosed(KEEPS_A_FILE, private_files=False, arms=["cold"])
     assert (found.verdict, found.facts["files"]) == ("model-nondeterministic", True)
-    assert "files that other tasks have left" in found.because
+    assert "files left by other tasks" in found.because
     assert not list(folder.rglob("start-*.txt"))
 
 

@@ -103,7 +103,7 @@ def test_orders_rise_fall_and_then_are_shuffled_the_same_for_a_seed():
 def test_arms_are_run_in_their_order_and_never_without_the_reference():
     assert select_arms(()) == NAMES
     assert select_arms(["baseline", "single-process"]) == ("cold", "single-process", "baseline")
-    with pytest.raises(BadInput, match=r"no arm warm; arms are cold, fresh-venv"):
+    with pytest.raises(BadInput, match=r"Unknown arm warm; the arms are cold, fresh-venv"):
         select_arms(["warm", "cold"])
 
 

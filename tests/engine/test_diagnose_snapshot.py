@@ -205,7 +205,7 @@ def test_a_file_is_put_back_to_try_and_left_as_the_tasks_left_it(tmp_path):
         ask=CHANGES,
     )
     assert [(str(change), change.decides) for change in found.changes] == [
-        (f"file: {kept}: not there -> 1 bytes", True)
+        (f"file: {kept}: absent -> 1 bytes", True)
     ], said(found)
     assert [answer.outputs for answer in found.answers] == [{"y": b"False"}, {"y": b"True"}]
     assert kept.read_text() == "2"

@@ -65,7 +65,7 @@ def test_nothing_is_called_healthy_that_was_not_looked_at():
     for name in ("cold", "reuse", "concurrency"):
         assert verdict.judge(NOTHING_SEEN | {name: None}).verdict == "inconclusive", name
     few = verdict.judge(NOTHING_SEEN | {"few": True})
-    assert few.verdict == "inconclusive" and "too few different tasks" in few.because
+    assert few.verdict == "inconclusive" and "too few distinct tasks" in few.because
     for facts in ALL:
         if verdict.judge(facts).verdict == "healthy":
             assert True not in facts.values(), facts

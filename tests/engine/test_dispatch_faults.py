@@ -124,7 +124,7 @@ def test_without_workers_the_run_stops_instead_of_waiting_for_ever(tmp_path):
     loaded = spec.load(write_spec(tmp_path, n=4))
     bundle = fetch(str(KNOBS), tmp_path / "cache")
     files = Store(str(tmp_path / "store"))
-    with pytest.raises(Stopped, match="there was no worker, and 4 tasks are pending"):
+    with pytest.raises(Stopped, match="seconds, and 4 tasks are pending"):
         drive(loaded, bundle, files, closing, limits=Limits(worker_wait_seconds=1))
 
 

@@ -133,4 +133,4 @@ def test_a_study_in_which_nothing_ends_well_says_so_once_and_goes_on(tmp_path, w
         "ValueError: unlucky": len(raises),
         "ConnectionError: nobody answers": len(lonely),
     }
-    assert len(noted) == (0 if well else 1) and all("attempts ended well" in line for line in noted)
+    assert len(noted) == (0 if well else 1) and all("attempts succeeded" in line for line in noted)

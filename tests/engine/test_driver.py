@@ -161,7 +161,7 @@ def test_without_workers_it_ends_by_a_verdict(tmp_path):
         _, address = scheduler(dask, tmp_path)
         done = finish(driver(tmp_path, "--scheduler", address, "--wait-seconds", "1"))
     assert done.returncode == 4, done.stderr
-    assert "for 1 seconds there was no worker" in done.stderr and "Traceback" not in done.stderr
+    assert "no worker was available for 1 seconds" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_without_a_scheduler_it_leaves_it_to_the_job_to_try_again(tmp_path):
@@ -183,7 +183,7 @@ def test_a_scheduler_that_comes_back_is_waited_for_and_the_study_goes_on(tmp_pat
         worker(dask, address)
         done = finish(run)
     assert done.returncode == 0, done.stderr
-    assert "The Dask scheduler was lost; going on when it is back" in done.stderr
+    assert "The connection to the Dask scheduler was lost; continuing when it is back" in done.stderr
     assert "All 120 tasks are ok" in done.stderr
 
 

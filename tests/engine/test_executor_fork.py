@@ -328,7 +328,7 @@ SHARED = {  # what the import does, what a task returns, why forking is unsafe
     "a file without a name": (
         "import tempfile\nT = tempfile.TemporaryFile('w+')",
         "[T.write('x'), T.flush(), str(T.tell())][2]",
-        "left a file open for writing whose content is not put back: /",
+        "left a file open for writing whose content is not restored: /",
     ),
     "a locked file": (
         "import fcntl\nF = open('run.lock', 'w')\nfcntl.flock(F, fcntl.LOCK_EX)",

@@ -203,7 +203,7 @@ REFUSED = {
         "import functools\nasync def f(y, x): return x\nsimulate = functools.partial(f, 1)",
         "async function",
     ),
-    "a number": ("simulate = 3", "not a function but of type int"),
+    "a number": ("simulate = 3", "not a function but has type int"),
     "a module": ("import json as simulate", "is a module; name one of its functions"),
     "a name that is not there": (
         "def simulat(x): pass",
@@ -220,7 +220,7 @@ REFUSED = {
     ),
     "click": (
         "import click\n@click.command()\n@click.option('--x')\ndef simulate(x): pass",
-        "a command for the command line",
+        "a command-line command",
     ),
     "no signature": ("simulate = max", "cannot be read"),
 }

@@ -78,7 +78,7 @@ def kill_one(folder: Path, phase: str) -> None:
 @pytest.mark.parametrize("phase", ["compacting", "merging"])
 def test_the_next_pod_stops_once_and_a_person_goes_on(phase, tmp_path):
     kill_one(tmp_path, phase)
-    with pytest.raises(TablesNeedMemory, match="Results are stored; tables need more") as stopped:
+    with pytest.raises(TablesNeedMemory, match="Results are stored; the tables need more") as stopped:
         run(tmp_path, was_disrupted=lambda: False)
     assert stopped.value.exit_code == 4
     assert stopped.value.memory_bytes == presence.memory_bytes() > 0

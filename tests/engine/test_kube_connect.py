@@ -96,7 +96,7 @@ def test_what_is_not_there_is_said(server, kubeconfig, monkeypatch, tmp_path):
     with pytest.raises(NoCluster, match=r"context three: .* it has one, two"):
         connect("three")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(NoCluster, match="there is no kubeconfig at"):
+    with pytest.raises(NoCluster, match="no kubeconfig exists at"):
         connect()
 
 

@@ -51,7 +51,7 @@ CLAIM = {"volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": "
 CASES = {
     "cpu": (
         unscheduled("0/3 nodes are available: 1 Insufficient memory, 3 Insufficient cpu. preemption: none."),
-        "Unschedulable: no node has memory and cpu left; the pod asks for memory 4Gi, cpu 2\n"
+        "Unschedulable: no node has enough memory and cpu; the pod requests memory 4Gi, cpu 2\n"
         "Lower workers.resources.requests or the number of pods, or add nodes:\n  kubectl describe nodes",
     ),
     "claim": (

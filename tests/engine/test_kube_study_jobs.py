@@ -142,7 +142,7 @@ def test_a_study_that_is_not_there():
     assert "did you mean sir?" in str(study_jobs.NoSuchStudy("sri", "epi", names))
     both = str(study_jobs.NoSuchStudy("sir", "epi", names))
     assert "2 Jobs" in both and "study-aaaaaaaaaaaa  pending  /shared/sir" in both
-    assert "a store stays" in str(study_jobs.NoSuchStudy("sir", "epi", []))
+    assert "stores remain" in str(study_jobs.NoSuchStudy("sir", "epi", []))
 
 
 # What a driver of today says; each damaged annotation below is one of these, changed.

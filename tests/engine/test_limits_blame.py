@@ -160,7 +160,7 @@ def test_worker_processes_that_are_restarted_in_a_row_stop_a_study():
     breaker.record_completion()
     for _ in range(9):
         breaker.record_restart(1, "values")
-    with pytest.raises(Stopped, match=r"10 times, one after another.*\nvalues"):
+    with pytest.raises(Stopped, match=r"10 times in a row.*\nvalues"):
         breaker.record_restart(1, "values")
 
 

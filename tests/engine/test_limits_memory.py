@@ -96,7 +96,7 @@ def run(request, folder):
 def test_a_task_that_asks_for_too_much_ends_as_taskoom(run, does):
     outcome = run(does)
     assert (outcome.status, outcome.reason) == ("died", "TaskOOM"), outcome
-    assert outcome.error.endswith("TaskOOM: an allocation failed; the task may hold 200 MiB\n")
+    assert outcome.error.endswith("TaskOOM: an allocation failed; the task's limit is 200 MiB\n")
     assert "MemoryError" in outcome.error
     assert 0 < outcome.peak_bytes < LIMIT + 40 * MIB, "it held no more; what files back is on top"
     assert run("nothing").status == "ok"

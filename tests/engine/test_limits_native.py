@@ -144,7 +144,7 @@ def test_native_code_at_the_limit_died_of_want_of_memory(run, does, params, evid
     assert (outcome.status, outcome.reason) == ("died", "TaskOOM"), outcome
     last_line = outcome.error.splitlines()[-1]
     assert last_line.startswith(f"TaskOOM: {evidence}"), outcome.error
-    assert last_line.endswith("; the task may hold 200 MiB")
+    assert last_line.endswith("; the task's limit is 200 MiB")
     assert outcome.failure == ""
     assert run("nothing").status == "ok"
 
@@ -299,7 +299,7 @@ def test_an_error_that_a_model_returns_in_the_way_of_modelops(folder):
 
         refused = run(type="MemoryError", says="no 800 MiB")
         assert (refused.status, refused.reason) == ("died", "TaskOOM")
-        assert refused.error.endswith("TaskOOM: MemoryError: no 800 MiB; the task may hold 200 MiB\n")
+        assert refused.error.endswith("TaskOOM: MemoryError: no 800 MiB; the task's limit is 200 MiB\n")
         assert run(type="ValueError", says="no such district").reason == "ValueError"
 
 
@@ -395,5 +395,5 @@ def test_a_study_tries_such_tasks_again_with_more(tmp_path):
     assert ends[3] == [("died", "TaskOOM"), ("poisoned", "killed by signal 6")], "with room it crashes too"
     first, second = sorted(row["limit_bytes"] for row in rows if row["set"] == 2)
     assert first < second, "the second time it had more"
-    assert "TaskOOM: an allocation failed; the task may hold" in ran.stdout, ran.stdout
+    assert "TaskOOM: an allocation failed; the task's limit is" in ran.stdout, ran.stdout
     assert ran.returncode == 3, ran.stderr

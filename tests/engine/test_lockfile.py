@@ -129,9 +129,9 @@ def test_what_changes_no_package_is_no_difference(locked, before, after):
         ),
         ('["alpha<2"]', '["alpha<1.5"]', "constraint-dependencies of pyproject.toml has alpha<1.5"),
         ('["gamma==1.5"]', "[]", "uv.lock has gamma==1.5, override-dependencies of pyproject.toml has not"),
-        ('rev = "v1"', 'rev = "v2"', "apart comes from elsewhere in pyproject.toml"),
-        ('local = {path = "packages/local"}', "", "local comes from elsewhere in pyproject.toml"),
-        ("[tool.uv.sources]", '[tool.uv.sources]\ngamma = {path = "g"}', "gamma comes from elsewhere"),
+        ('rev = "v1"', 'rev = "v2"', "apart has another source in pyproject.toml"),
+        ('local = {path = "packages/local"}', "", "local has another source in pyproject.toml"),
+        ("[tool.uv.sources]", '[tool.uv.sources]\ngamma = {path = "g"}', "gamma has another source"),
         (
             '"gamma==1.*"',
             "\"gamma==1.*; sys_platform == 'linux'\"",

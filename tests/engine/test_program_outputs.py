@@ -94,7 +94,7 @@ def test_the_form_of_the_file_does_not_matter():
 BAD = {
     "": "the first line must name the columns",
     "\na,b\n": "the first line must name the columns",
-    "1,2\n3,4\n": "the first line must name the columns, and has numbers",
+    "1,2\n3,4\n": "the first line must name the columns, but it has numbers",
     "a,b\n1,2\n3\n": "line 3: 1 fields, and the first line names 2",
     "a,b\n1,2,3\n": "line 2: 3 fields",
     "a,,b\n1,2,3\n": "no name for column 2",

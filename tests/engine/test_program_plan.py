@@ -121,11 +121,11 @@ BAD = {
     "nested": ({"command": ["./model", ["{r0}"]]}, "command", "TYPE", "must be a text"),
     "null item": ({"command": ["./model", None, "{r0}"]}, "command", "EMPTY", "nothing is here"),
     "no name": ({"command": ["", "{r0}"]}, "command", "EMPTY", "the program"),
-    "parent": ({"command": ["../model", "{r0}"]}, "command", "VALUE", "leads out of the bundle"),
+    "parent": ({"command": ["../model", "{r0}"]}, "command", "VALUE", "leads outside the bundle"),
     "misspelt": ({"command": ["./model", "{r0} {sed}"]}, "command", "PLACEHOLDER", "did you mean {seed}?"),
     "unknown": ({"command": ["./m", "{beta}", "{r0}"]}, "command", "PLACEHOLDER", "known here: r0, scenario"),
-    "awk": ({"command": ["awk", "{print $1}", "{r0}"]}, "command", "PLACEHOLDER", "written {{ or }}"),
-    "brace": ({"command": ["./model", "{r0"]}, "command", "PLACEHOLDER", "stands alone"),
+    "awk": ({"command": ["awk", "{print $1}", "{r0}"]}, "command", "PLACEHOLDER", "write {{ or }}"),
+    "brace": ({"command": ["./model", "{r0"]}, "command", "PLACEHOLDER", "is unmatched"),
     "no file": ({"command": ["./m", "{parameters_file}", "{r0}"]}, "command", "PLACEHOLDER", "params.json"),
     "unused": (
         {"fixed": {"days": 5}},
@@ -150,7 +150,7 @@ BAD = {
     "format": ({"outputs": {"c": {"file": "x", "format": "xls"}}}, "outputs", "VALUE", "one of csv, json"),
     "output key": ({"outputs": {"c": {"file": "x", "fromat": "csv"}}}, "outputs", "UNKNOWN", "format?"),
     "file name": ({"outputs": {"c": "{sed}.csv"}}, "outputs", "PLACEHOLDER", "did you mean {seed}?"),
-    "variable": ({"environment": {"A B": "1"}}, "environment", "NAME", "variable's name"),
+    "variable": ({"environment": {"A B": "1"}}, "environment", "NAME", "the name of a variable"),
     "own variable": (
         {"environment": {"MODELOPS_RUNNER": "1"}},
         "environment",
@@ -251,7 +251,7 @@ def test_texts_without_braces_of_their_own_come_back_when_escaped():
 
 @pytest.mark.parametrize("text", ["{", "}", "{a}}", "{{a}", "a{b", "{a{b}"])
 def test_a_brace_that_stands_alone_is_refused(text):
-    with pytest.raises(ValueError, match="stands alone"):
+    with pytest.raises(ValueError, match="is unmatched"):
         placeholders.list_names(text)
 
 

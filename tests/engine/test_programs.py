@@ -337,7 +337,7 @@ STARTS = {
     "mode": ((b"#!/bin/sh\n", 0o644), "ProgramNotExecutable", "chmod +x ./program"),
     "text": ((b"echo hello\n", 0o755), "ProgramNotExecutable", "[sh, ./program]"),
     "empty": ((b"", 0o755), "ProgramNotExecutable", "is empty"),
-    "windows": ((b"#!/bin/sh\r\necho\r\n", 0o755), "ProgramNotExecutable", "line ends of Windows"),
+    "windows": ((b"#!/bin/sh\r\necho\r\n", 0o755), "ProgramNotExecutable", "Windows line endings"),
     "interpreter": (
         (b"#!/no/such/interpreter -x\n", 0o755),
         "ProgramNotFound",

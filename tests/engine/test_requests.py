@@ -128,7 +128,7 @@ def test_a_run_that_ends_after_a_later_one_leaves_results_to_it(files, tmp_path,
     bundle = fetched(tmp_path)
     summary = drive(first, bundle, files, None, share=share, watcher=Watcher(note=notes.append))
     assert (summary.exit_code, summary.counts["ok"], summary.results) == (0, 2, ())
-    assert len(notes) == 1 and "results/ is kept for that one" in notes[0]
+    assert len(notes) == 1 and "results/ belongs to that one" in notes[0]
     assert read_manifest(files)["tasks"]["ok"] == 1
     with opened(files) as tables:
         assert rows(tables) == [(2, 0, 2)]

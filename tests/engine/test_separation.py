@@ -148,5 +148,5 @@ def test_of_very_many_sets_a_sample_is_looked_at():
     array = np.full((9000, 1), OK, np.uint8)
     array[6000:] = FAILED
     (separation,) = find_separation(plan, array)
-    assert separation.sampled and "that were looked at" in str(separation)
+    assert separation.sampled and "of the sample" in str(separation)
     assert separation.failed == "x 6000 or more"

@@ -89,7 +89,7 @@ def test_a_slip_in_each_of_many_sets_is_not_looked_for_in_each(load):
 
 def test_sets_from_python_have_the_same_forms(tmp_path):
     sets = [{"params": {"a": 1}, "seed": 5, "label": "low"}]
-    with pytest.raises(BadDocument, match="label means nothing here"):
+    with pytest.raises(BadDocument, match="unknown field label"):
         spec.from_content({"model": "m.s", "scenario": "a", "sets": sets}, tmp_path)
 
 
@@ -354,7 +354,7 @@ def test_positions_in_json(findings):
 def test_a_comma_too_many_in_json_is_named(load, text, place, bracket):
     with pytest.raises(BadInput) as caught:
         load(text, "a.json")
-    said = f"a.json:{place}  SYNTAX  the comma before {bracket} must go; nothing follows it"
+    said = f"a.json:{place}  SYNTAX  remove the comma before {bracket}; nothing follows it"
     assert str(caught.value).endswith(said)
 
 

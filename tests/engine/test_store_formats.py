@@ -56,7 +56,7 @@ def test_a_store_of_0_1_becomes_format_2_at_the_first_run_and_says_so(old, tmp_p
     bundle = fetch(str(V010 / "bundle"), tmp_path / "cache")
     notes = []
     plan = study.begin(files, loaded, bundle.digest, notes.append)
-    assert len(notes) == 1 and "begun by mops-helm 0.1" in notes[0]
+    assert len(notes) == 1 and "created by mops-helm 0.1" in notes[0]
     now = tree(files)
     changed = {name for name in contents | now if contents.get(name) != now.get(name)}
     assert changed - {PROBE} == {"study.json"}  # the probe is of object stores

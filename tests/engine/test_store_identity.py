@@ -81,7 +81,7 @@ def test_a_task_with_anothers_seed_makes_its_part_foreign(files, tmp_path):
     files.put("parts/wrong.parquet", parts.encode([attempt(plan, 0, 0), wrong], mark(files)))
     state = fold(files, plan)
     assert np.count_nonzero(state.attempts) == 0
-    assert "task 1/0 has seed 1, which is not its own" in state.skipped["wrong.parquet"]
+    assert "task 1/0 has seed 1, which is not the task's seed" in state.skipped["wrong.parquet"]
     assert foreign(files) == {"wrong.parquet"}
     merge(files, max_files=0)
     parts.write(files, [attempt(plan, 0, 0)])

@@ -276,9 +276,9 @@ def test_nothing_is_written(files):
 
 
 def test_a_defect_in_json_keeps_the_keys_that_scripts_read():
-    defect = Defect("TORN", "parts/a.parquet", "is torn")
+    defect = Defect("TORN", "parts/a.parquet", "is incomplete")
     assert list(defect.as_json().items()) == [
         ("code", "TORN"),
         ("where", "parts/a.parquet"),
-        ("message", "is torn"),
+        ("message", "is incomplete"),
     ]

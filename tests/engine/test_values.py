@@ -109,7 +109,7 @@ REFUSALS = {
     "a function": (square, "call it"),
     "a class": (Sim, "call it"),
     "an exception": (ValueError("x"), "raise it"),
-    "an object": (object(), "return what you need of it"),
+    "an object": (object(), "return the data that you need from it"),
     "a fraction": (fractions.Fraction(1, 2), "return float(fraction)"),
     "an object with a method": (Sim(), ", which is not stored: return sim.to_df()"),
     "an object in an entry": ({"sim": Sim(), "n": 1}, "output 'sim' is a Sim"),
@@ -157,7 +157,7 @@ REFUSALS = {
         "outputs 'result' and 'scalars' are both taken, and n would",
     ),
     "a struct in a dict": ({"s": pl.Series([{"a": 1}])}, "column 's' is a struct"),
-    "a struct that is null": (pa.array([{"a": 1}, None]), "structs that are null as a whole"),
+    "a struct that is null": (pa.array([{"a": 1}, None]), "structs that are entirely null"),
     "a struct of polars": (pl.DataFrame({"s": [{"a": 1}]}), "column 's' is a struct"),
     "an object of polars": (
         pl.DataFrame({"s": [pl.DataFrame()]}, schema={"s": pl.Object}),

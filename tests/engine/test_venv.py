@@ -119,7 +119,7 @@ def test_a_second_use_builds_nothing(tmp_path, caplog):
     [
         (lambda root: (root / venv.RECORD).unlink(), "not finished"),
         (lambda root: (root / venv.RECORD).write_text("{"), "not finished"),
-        (lambda root: (root / "bin/python").unlink(), "its interpreter is gone"),
+        (lambda root: (root / "bin/python").unlink(), "its interpreter is missing"),
         (lambda root: next(root.glob("lib/*/site-packages")).joinpath("x-1.dist-info").mkdir(), r"x-1"),
     ],
     ids=["torn", "half a record", "no interpreter", "a package more"],

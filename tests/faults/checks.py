@@ -24,7 +24,7 @@ from modelops_dask.store.verify import verify
 OUT_OF_TURN_TROUBLES = ("babbles", "forges")
 IN_ITS_PART = re.compile(r"in its part ([^,]+),")  # of a merged file, in a finding of verify
 PART = re.compile(r".* \(part (.+)\)")  # of a merged file, in what was passed over
-REFUSALS = ("is being run by process", "holds results of another", "do not see the store", "holds no study")
+REFUSALS = ("is being run by process", "holds results of another", "cannot reach the store", "has no study")
 
 
 class Wrong(Exception):

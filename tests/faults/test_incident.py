@@ -167,7 +167,7 @@ def test_what_a_pilot_has_shown_to_fit_nowhere_is_not_begun(tmp_path):
     with cgroup_of_memory(POD) as within:
         done = run(tmp_path, within, "--set", SHAPE)
     assert done.returncode == 4, done.stderr
-    assert "Stopped before it began: each of the 3 tasks that were measured held 6" in done.stderr
+    assert "Stopped before any task ran: each of the 3 tasks that were measured held 6" in done.stderr
     assert len(before) == 3 and attempts(tmp_path) == before
     again = paste(tmp_path, done.stderr)
     assert again.returncode == 0, again.stderr

@@ -34,7 +34,7 @@ Takes the root ($).
   {{ $.path }}.env.{{ $name }}: set {{ . }} instead
 {{- end }}
 {{- if has $name $paths }}
-  {{ $.path }}.env.{{ $name }}: the chart sets it, below /tmp; leave it out
+  {{ $.path }}.env.{{ $name }}: the chart sets it to a path under /tmp; remove it
 {{- end }}
 {{- end }}
 {{- end }}
@@ -55,7 +55,7 @@ Takes the root ($).
 {{- with .Values.studies.store }}
 {{- if not (contains "://" .) }}
 {{- if not (or (eq . "/shared") (hasPrefix "/shared/" .)) }}
-  studies.store: {{ . }} is no place that all pods see; use a URL, or a folder below /shared with sharedVolume.enabled
+  studies.store: {{ . }} is not visible to every pod; use a URL, or a folder below /shared with sharedVolume.enabled
 {{- else if not $.Values.sharedVolume.enabled }}
   studies.store: {{ . }} is on the shared volume; set sharedVolume.enabled
 {{- end }}
@@ -68,7 +68,7 @@ Takes the root ($).
 {{- $limits := .resources.limits | default dict }}
 {{- if and $requests.memory $limits.memory }}
 {{- if gt (include "modelops-dask.bytes" $requests.memory | int64) (include "modelops-dask.bytes" $limits.memory | int64) }}
-  {{ .path }}.resources: requests.memory {{ $requests.memory }} exceeds limits.memory {{ $limits.memory }}; state one of them
+  {{ .path }}.resources: requests.memory {{ $requests.memory }} exceeds limits.memory {{ $limits.memory }}; set only one of them
 {{- end }}
 {{- end }}
 {{- if and $requests.cpu $limits.cpu }}
@@ -85,14 +85,14 @@ Takes the root ($).
 {{- $pod := include "modelops-dask.quantity" (include "modelops-dask.worker.podMemory" .pool) }}
 {{- if has .root.Values.executor.type (list "direct" "none") }}
 {{- if lt $limit $least }}
-  {{ .path }}: a pod of {{ $pod }} leaves each of {{ int64 .pool.processes }} processes {{ div $limit 1048576 }}Mi, and 64Mi is the least;
+  {{ .path }}: a pod of {{ $pod }} leaves {{ div $limit 1048576 }}Mi for each of {{ int64 .pool.processes }} processes; the minimum is 64Mi;
     raise memoryPerProcess (or the memory under resources) or lower processes
 {{- end }}
 {{- else }}
 {{- $child := include "modelops-dask.worker.childLimit" . | int64 }}
 {{- if lt $child $least }}
-  {{ .path }}: a pod of {{ $pod }} leaves each of {{ int64 .pool.processes }} processes {{ div $limit 1048576 }}Mi; less executor.workerMemory
-    {{ .root.Values.executor.workerMemory }}, that is {{ div $child 1048576 }}Mi for each of its {{ max .pool.threads .root.Values.executor.subprocessPoolSize }} runners, and 64Mi is the least;
+  {{ .path }}: a pod of {{ $pod }} leaves {{ div $limit 1048576 }}Mi for each of {{ int64 .pool.processes }} processes; without executor.workerMemory
+    {{ .root.Values.executor.workerMemory }}, that is {{ div $child 1048576 }}Mi for each of its {{ max .pool.threads .root.Values.executor.subprocessPoolSize }} runners; the minimum is 64Mi;
     raise memoryPerProcess (or the memory under resources), or lower processes, threads or executor.subprocessPoolSize
 {{- end }}
 {{- end }}
@@ -120,7 +120,7 @@ Takes the root ($).
 {{- end }}
 {{- $_ := set $mounts $mountPath (get $mounts $mountPath | default "one above") }}
 {{- if not (hasKey $volumes (get . "name" | toString)) }}
-  {{ $.path }}.volumeMounts: {{ $mountPath }} is for {{ get . "name" | toString | default "no name" }}, and no volume has that name
+  {{ $.path }}.volumeMounts: {{ $mountPath }} refers to volume {{ get . "name" | toString | default "no name" }}, which does not exist
 {{- end }}
 {{- end }}
 {{- end }}

@@ -52,7 +52,7 @@ class NoAnswer(ClusterFailed):
 
     def __str__(self) -> str:
         return (
-            f"{' '.join(COMMAND)} ended with status {self.status} in the pod, and without an answer. "
+            f"{' '.join(COMMAND)} ended with status {self.status} in the pod and sent no answer. "
             "The release's image must have the same version of mops-helm as this machine."
         )
 
@@ -76,7 +76,7 @@ def diagnose_in_pod(
         "options": asdict(options),
     }
     stdout, log = io.BytesIO(), _LineStream(say)
-    say(f"starting a pod as the workers of {release} are")
+    say(f"starting a pod like the workers of {release}")
     with (
         sigterm_as_ctrl_c(),
         open_visit(

@@ -17,7 +17,10 @@ from modelops_dask.errors import BadInput
 from mops_helm.values.presets import did_you_mean
 
 DATA = Path(__file__).with_name("questions.yaml")
-OUTCOMES = {"gone": "with it, all is well", "still": "it makes no difference"}  # of a preset that was tried
+OUTCOMES = {
+    "gone": "with it, everything is correct",
+    "still": "it makes no difference",
+}  # of a preset that was tried
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Unanswered(BadInput):
     def __str__(self) -> str:
         question = self.question
         lines = [f"  --answer {question.key}={answer:<8} {text}" for answer, text in question.means.items()]
-        return "\n".join([f"{question.ask} Say it with one of", *lines])
+        return "\n".join([f"{question.ask} Answer with one of", *lines])
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,11 @@ class Tree:
             key, _, value = text.partition("=")
             if key not in questions:
                 near = did_you_mean(key, list(questions))
-                raise BadInput(f"--answer {text}: there is no question {key}{near}")
+                raise BadInput(f"--answer {text}: unknown question {key}{near}")
             if value not in questions[key].then:
                 possible = " or ".join(questions[key].then)
                 near = did_you_mean(value, list(questions[key].then))
-                raise BadInput(f"--answer {text}: to {key} the answer is {possible}{near}")
+                raise BadInput(f"--answer {text}: the answer to {key} is {possible}{near}")
             answers[key] = value
         return answers
 
@@ -157,7 +160,7 @@ def _make_question(key: str, item: Mapping[str, Any]) -> Question:
         means = {answer: entry["means"] for answer, entry in answers.items()}
         return Question(key, item["ask"], means, {answer: entry["then"] for answer, entry in answers.items()})
     trial = _make_trial(item)
-    ask = f"Run the same study with {describe_trial(trial)}: it tells {item['tells']}."
+    ask = f"Run the same study with {describe_trial(trial)}; it shows {item['tells']}."
     return Question(key, ask, OUTCOMES, {answer: item[answer] for answer in OUTCOMES}, trial)
 
 
@@ -184,7 +187,7 @@ def read_answers(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadInput(f"{path} cannot be read as answers ({error}); remove it to begin again") from None
+        raise BadInput(f"{path} cannot be read as answers ({error}); remove it to start again") from None
 
 
 def write_answers(path: Path, answers: Mapping[str, str]) -> None:
@@ -195,4 +198,4 @@ def write_answers(path: Path, answers: Mapping[str, str]) -> None:
         new.write_text(json.dumps({"answers": dict(answers)}, indent=2) + "\n", encoding="utf-8")
         new.replace(path)
     except OSError as error:
-        raise BadInput(f"answers cannot be kept in {path}: {error.strerror or error}") from None
+        raise BadInput(f"answers cannot be saved in {path}: {error.strerror or error}") from None

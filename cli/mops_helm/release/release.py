@@ -37,8 +37,8 @@ class NoRelease(BadInput):
 
     def __str__(self) -> str:
         return (
-            f"There is no release {self.place.release} in namespace {self.place.namespace}. Those that are "
-            f"there: {self.place.command_line('list')}   A new one: mops-helm install"
+            f"Release {self.place.release} does not exist in namespace {self.place.namespace}. List the "
+            f"releases: {self.place.command_line('list')}   Create it: mops-helm install"
         )
 
 
@@ -51,7 +51,7 @@ class ReleaseExists(BadInput):
 
     def __str__(self) -> str:
         return (
-            f"There is a release {self.place.release} in namespace {self.place.namespace} already: "
+            f"Release {self.place.release} already exists in namespace {self.place.namespace}. Change it: "
             f"mops-helm upgrade {self.place.release} -n {self.place.namespace}"
         )
 
@@ -115,7 +115,7 @@ def send(cluster: Cluster, planned: ReleasePlan, say: Say, *, timeout_seconds: i
     major = helm.major()
     flags = ["--timeout", f"{timeout_seconds}s", *handover.flags(major)]
     for name, managers in handover.managers.items():
-        say(f"{name} was changed past helm, by {managers}: what the values state wins")
+        say(f"{name} was changed by {managers}, not by helm: the values override that change")
     with _write_values(planned.values) as path:
         if dry_run:
             helm.send(planned.verb, planned.place, path, [*flags, "--dry-run=server"])
@@ -124,7 +124,7 @@ def send(cluster: Cluster, planned: ReleasePlan, say: Say, *, timeout_seconds: i
             release_scaling.hand_over(cluster, handover)
         helm.send(planned.verb, planned.place, path, flags)
     for name in release_scaling.put_back(cluster, handover):
-        say(f"{name}: Helm {major} took it down to 1 pod; {handover.n_pods[name]} are asked for again")
+        say(f"{name}: Helm {major} scaled it down to 1 pod; {handover.n_pods[name]} are requested again")
 
 
 @contextmanager

@@ -83,10 +83,10 @@ class RolloutFailed(ClusterFailed):
         self.status = status
 
     def __str__(self) -> str:
-        reasons = "".join(f"\n{problem}" for problem in self.rollout.problems) or "\nNo pod says why."
+        reasons = "".join(f"\n{problem}" for problem in self.rollout.problems) or "\nNo pod reports a reason."
         return (
             f"{self.release} is installed, but not all of its pods are ready after {self.seconds:.0f} s: "
-            f"{self.rollout}{reasons}\nKubernetes goes on trying. To see how it gets on: {self.status}"
+            f"{self.rollout}{reasons}\nKubernetes keeps trying. To see the progress: {self.status}"
         )
 
 

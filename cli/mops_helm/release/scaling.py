@@ -74,7 +74,7 @@ def put_back(cluster: Cluster, handover: Handover) -> list[str]:
     """Ask for the number of pods again where it fell; the Deployments where it had."""
     lowered = []
     for name, replicas in handover.n_pods.items():
-        with api_request(f"put the number of pods of {name} back", cluster.context):
+        with api_request(f"restore the number of pods of {name}", cluster.context):
             scale = cluster.apps.read_namespaced_deployment_scale(name, cluster.namespace)
             n_live = (scale.spec.replicas if scale.spec else None) or 0
             if n_live < replicas:

@@ -160,7 +160,7 @@ def _find_strangers(answers: Sequence[Object], release_pods: Sequence[Object]) -
     """Processes that no pod of the release has, of those that end too."""
     addresses = {pod["status"].get("podIP") for pod in release_pods}
     return [
-        f"{answer['address']} is a worker, and in no pod of the release"
+        f"{answer['address']} is a worker, but not in a pod of the release"
         for answer in answers
         if answer["host"] not in addresses
     ]

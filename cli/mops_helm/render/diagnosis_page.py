@@ -51,10 +51,10 @@ def _render_numbers(diagnosis: Diagnosis) -> str:
     if evidence.seen:
         cards.append(("repeats that show it", evidence.seen, False))
     if diagnosis.needs_workaround and (preset := diagnosis.values.get("preset")):
-        cards.append(("preset meanwhile", preset, False))
+        cards.append(("preset until it is fixed", preset, False))
     if diagnosis.memory:
         slope = diagnosis.memory.slope_bytes_per_task / MIB
-        cards.append(("a task leaves behind", f"{slope:.2f} MiB", True))
+        cards.append(("left behind per task", f"{slope:.2f} MiB", True))
     cards.append(("tasks, in orders", f"{diagnosis.tasks} in {diagnosis.orders}", False))
     cards.append(
         (
@@ -81,9 +81,9 @@ def _render_pollution(polluter: Pollution) -> str:
     script = f"<details>{summary}{_render_code(polluter.script)}</details>" if polluter.script else ""
     return html.section(
         "What pollutes",
-        "After the polluter, in the same process, the victim has another result.",
+        "When it runs after the polluter in the same process, the victim has a different result.",
         html.table(["", "task", "parameters", "n:seed"], rows)
-        + _render_list("What it leaves behind", polluter.changed)
+        + _render_list("State it leaves behind", polluter.changed)
         + script,
     )
 
@@ -104,7 +104,7 @@ def _render_sources(diagnosis: Diagnosis) -> str:
         for source in diagnosis.sources
     ]
     heads = ["kind", "call", "where", "runs agree without it"]
-    return html.section("Where chance comes from", "", html.table(heads, rows) if rows else "")
+    return html.section("Sources of randomness", "", html.table(heads, rows) if rows else "")
 
 
 def _render_arms(diagnosis: Diagnosis) -> str:

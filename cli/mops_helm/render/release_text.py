@@ -46,11 +46,11 @@ def render_status_command(place: "ReleaseRef") -> str:
 def render_next_steps(place: "ReleaseRef", plan: "ReleasePlan", *, waited: bool) -> str:
     """What to type next."""
     state = "is ready" if waited else "was sent to the cluster"
-    steps = [(render_status_command(place), "what is in effect, proven in every worker process")]
+    steps = [(render_status_command(place), "check the settings in effect in every worker process")]
     if plan.takes_studies:
         submit = f"mops-helm study submit study.yaml --release {_render_release_flags(place)}"
         steps.append((submit, "run a study"))
-    steps.append((place.command_line("test", place.release, "--logs"), "compute in every process"))
+    steps.append((place.command_line("test", place.release, "--logs"), "test a computation in every process"))
     width = max(len(command) for command, _ in steps)
     lines = [f"  {command:<{width}}   # {text}" for command, text in steps]
     return "\n".join([f"Release {place.release} {state}. Next:", *lines])
@@ -100,11 +100,13 @@ def _render_effect(status: "Status") -> str:
             ]
             for row in status.drift
         ]
-        lines += ["In effect is not what the values say:", render_table(head, rows)]
+        lines += ["The settings in effect differ from the values:", render_table(head, rows)]
     elif status.proven:
-        lines.append(f"In effect is what the values say: {len(status.rows)} values compared, no difference.")
+        lines.append(
+            f"The settings in effect match the values: {len(status.rows)} values compared, no difference."
+        )
     else:
-        lines.append("No difference in what could be compared.")
+        lines.append("No difference in the values that could be compared.")
     return "\n".join(lines)
 
 

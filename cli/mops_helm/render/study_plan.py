@@ -14,12 +14,13 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
+from mops_helm.render.findings import render_findings
 from mops_helm.study.forecast import Forecast, StudyPreview
 from mops_helm.study.progress import format_duration
 
 SHOWN_WARNINGS = 10
 # What no measurement of models has in it.
-PROCESS_A_TASK = {"cold": "and what the model imports", "isolated_fork": "a fork of one that imported it"}
+PROCESS_A_TASK = {"cold": "and the model's imports", "isolated_fork": "a fork of a process that imported it"}
 UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
 
 
@@ -72,10 +73,10 @@ def _describe_limit(spec: Spec, settings: Settings) -> str:
     return f"none ({source} is 0)"
 
 
-def render_warnings(spec: Spec) -> Iterator[str]:
-    """A line for each place of the study file that may not mean what it is read as."""
+def render_warnings(spec: Spec, *, on_terminal: bool) -> Iterator[str]:
+    """A text for each place of the study file that may not mean what it is read as."""
     for finding in spec.warnings[:SHOWN_WARNINGS]:
-        yield str(finding)
+        yield render_findings([finding], on_terminal=on_terminal)
     if (n_hidden := len(spec.warnings) - SHOWN_WARNINGS) > 0:
         yield f"{spec.path}: {n_hidden:,} more warnings like these"
 
@@ -86,10 +87,10 @@ def render_pilot_advice(spec: Spec, forecast: Forecast | None) -> str:
         return ""
     command = f"mops-helm study plan {shlex.quote(str(spec.path))} --pilot 20"
     return (
-        f"{spec.n_tasks:,} tasks, and nothing is known yet of the time and memory that one takes.\n"
+        f"{spec.n_tasks:,} tasks; the time and memory of a task are not known yet.\n"
         f"  {command}\n"
         "runs 20 of them first, and keeps their results. To find a few good parameter sets, rather than map "
-        "them all,\nan adaptive method needs fewer tasks: it chooses sets by the results of those before."
+        "them all,\nan adaptive method needs fewer tasks: it chooses sets by the results of earlier ones."
     )
 
 
@@ -97,13 +98,13 @@ def _describe_forecast(forecast: Forecast) -> dict[str, str]:
     estimate = forecast.estimate
     profile = estimate.profile
     lines = {
-        "time": f"about {format_duration(estimate.seconds)}, {estimate.side_by_side} tasks side by side, "
+        "time": f"about {format_duration(estimate.seconds)}, {estimate.side_by_side} tasks at the same time, "
         f"{format_duration(profile.mean_seconds)} each (mean of {profile.tasks:,}, {profile.executor})"
     }
     local = forecast.local_estimate
     if local.side_by_side != estimate.side_by_side:
         lines["here"] = (
-            f"about {format_duration(local.seconds)}, {local.side_by_side} side by side on this machine"
+            f"about {format_duration(local.seconds)}, {local.side_by_side} at the same time on this machine"
         )
     if forecast.executor in PROCESS_A_TASK:
         process = PROCESS_A_TASK[forecast.executor]
@@ -112,14 +113,14 @@ def _describe_forecast(forecast: Forecast) -> dict[str, str]:
         return lines
     needed_mib, limit_mib = estimate.needed_bytes // MIB, estimate.limit_bytes // MIB
     lines["memory"] = (
-        f"{needed_mib:,} MiB for a task (the largest of these, and a margin); it has {limit_mib:,} MiB"
+        f"{needed_mib:,} MiB for a task (the largest of these plus a margin); it has {limit_mib:,} MiB"
     )
     if estimate.fits:
         lines["preset"] = "this shape fits"
     elif forecast.preset:
         lines["preset"] = f"--preset {forecast.preset}"
     else:
-        lines["preset"] = "none has so much; raise workers.memoryPerProcess"
+        lines["preset"] = "no preset has that much; raise workers.memoryPerProcess"
     return lines
 
 

@@ -51,10 +51,10 @@ def render_summary(
     if summary.conflicts:
         examples = ", ".join(f"{s}/{r}" for s, r in summary.conflicts[:SHOWN_CONFLICTS])
         lines.append(
-            f"{len(summary.conflicts):,} tasks have two results that differ, such as {examples}: the model's "
+            f"{len(summary.conflicts):,} tasks have two different results, such as {examples}: the model's "
             "output depends on more than its parameters and seed"
         )
-    lines += [f"Passed over: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
+    lines += [f"Skipped: {store}/parts/{name}: {reason}" for name, reason in summary.skipped.items()]
     lines += summary.fallback_notes
     lines += [render_redo(redo) for redo in summary.redos]
     if summary.self_check:
@@ -71,8 +71,8 @@ def render_redo(redo: RedoProgress) -> str:
     name = f"Redo {redo.generation} (--redo {redo.selection})"
     if redo.n_pending:
         return (
-            f"{name}: {redo.n_pending:,} of {redo.n_tasks:,} tasks are still to be run again; their older "
-            "results do not count. `mops-helm study run` goes on"
+            f"{name}: {redo.n_pending:,} of {redo.n_tasks:,} tasks still have to run again; their older "
+            "results do not count. `mops-helm study run` continues"
         )
     return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results are on record and do not count"
 
@@ -92,7 +92,7 @@ def _render_run(progress: Progress) -> list[str]:
 
 
 def _render_failures(summary: Summary, flags: str) -> list[str]:
-    lines = ["Not ok, by reason, and how to see one:"]
+    lines = ["Not ok, by reason, with a command that shows one:"]
     for failure in summary.failures[:SHOWN_FAILURES]:
         lines.append(f"  {failure.count:>9,}  {failure.state:<9} {failure.why}")
         lines += [f"             {'':<9} {detail}" for detail in failure.details[:SHOWN_DETAILS]]
@@ -108,7 +108,7 @@ def render_written_files(progress: Progress) -> list[str]:
     lines = []
     if progress.written_files:
         names = _shorten_names(progress.written_files)
-        lines.append(f"Tasks write files beside the model, which are put back: {names}")
+        lines.append(f"Tasks write files next to the model, which are restored after each task: {names}")
     if progress.shared_files:
         lines.append(
             f"Tasks write to large files of the bundle: {_shorten_names(progress.shared_files)}. "
@@ -140,8 +140,8 @@ def render_next_step(summary: Summary, command: str, spec: str = "") -> str:
     """What to type next; `command` is the one that was typed, `spec` its study file."""
     if summary.interrupted:
         pending = summary.counts["pending"]
-        return f"Interrupted: {pending:,} tasks are pending. The same command goes on:\n  {command}"
-    nothing = "Nothing was left to do.\n" if summary.run_progress is None else ""
+        return f"Interrupted: {pending:,} tasks are pending. Run the same command to continue:\n  {command}"
+    nothing = "Nothing left to do.\n" if summary.run_progress is None else ""
     results = f"mops-helm study results {shlex.quote(shorten_path(summary.store))}"
     if spec and not (summary.results or summary.problem):  # results/ is of a later request
         results += f" --spec {shlex.quote(spec)}"

@@ -35,7 +35,7 @@ def render_verification(report: Report, output: OutputFormat, origin: Origin = U
     reruns = f", {report.rerun:,} tasks run again" if report.rerun else ""
     lines = [f"{shorten_path(report.store)}: {counts or 'no tasks'}; {report.rows:,} attempts read{reruns}"]
     if not report.tables:
-        lines.append("results/ has the tables of another, later request, and was not checked.")
+        lines.append("results/ has the tables of a later request and was not checked.")
     for defect in report.findings:
         location = f"{defect.location} " if defect.location else ""
         lines.append(f"{defect.code:<11} {location}{defect.message}")
@@ -43,7 +43,9 @@ def render_verification(report: Report, output: OutputFormat, origin: Origin = U
     n_left = report.rerun - len(report.not_comparable)
     if not report.findings:
         rest = (
-            "" if n_left or not report.rerun else " with what could be checked; no task that ran again could"
+            ""
+            if n_left or not report.rerun
+            else " in what could be checked; no task that ran again could be compared"
         )
         lines.append(f"Nothing {'else ' if report.warning else ''}is wrong{rest}.")
     lines += filter(None, [report.warning, *(f"Note: {note}" for note in report.notes)])

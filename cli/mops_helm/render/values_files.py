@@ -6,19 +6,22 @@ from typing import Any
 
 from modelops_dask.documents.findings import Finding
 from mops_helm.forms import OutputFormat, format_bytes, render_data, render_table
+from mops_helm.render.findings import render_findings
 from mops_helm.values.explain import Explanation, PoolExplanation
 from mops_helm.values.findings import errors
 from mops_helm.values.presets import Preset
 from mops_helm.values.quantity import text_of
 
 
-def render_findings(findings: Sequence[Finding], files: Sequence[str], output: OutputFormat) -> str:
-    """One line a finding; with none, that all is well. JSON and YAML: a list of the same fields."""
+def render_check(
+    findings: Sequence[Finding], files: Sequence[str], output: OutputFormat, *, on_terminal: bool
+) -> str:
+    """The findings of values files, or that there are none. JSON and YAML: a list of the same fields."""
     if output != "table":
         return render_data([vars(finding) for finding in findings], output)
     if not findings:
         return f"{', '.join(files)}: ok"
-    return "\n".join(str(finding) for finding in findings)
+    return render_findings(findings, on_terminal=on_terminal)
 
 
 def render_findings_count(findings: Sequence[Finding]) -> str:
@@ -29,7 +32,7 @@ def render_findings_count(findings: Sequence[Finding]) -> str:
         for count, word in ((n_errors, "error"), (len(findings) - n_errors, "warning"))
         if count
     ]
-    return f"{', '.join(parts)}; the codes are explained in docs/values-findings.md"
+    return f"{', '.join(parts)}. To read about a code: mops-helm explain {findings[0].code}"
 
 
 def render_presets(presets: Sequence[Preset], output: OutputFormat) -> str:

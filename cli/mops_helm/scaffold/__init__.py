@@ -22,7 +22,7 @@ def create(folder: Path) -> list[Path]:
     if folder.is_dir() and any(folder.iterdir()):
         functions = existing.suggest_functions(folder)
         ways = "\n".join(f"  mops-helm study new --from {shlex.quote(name)}" for name in functions)
-        hint = f", or start from a function that is there:\n{ways}" if ways else ""
+        hint = f", or start from an existing function:\n{ways}" if ways else ""
         raise BadInput(f"{folder} is not empty: name a new folder{hint}")
     # Not copytree: installers put __pycache__ beside the sources, and may make them read-only.
     sources = sorted(path for path in FILES.iterdir() if path.is_file())

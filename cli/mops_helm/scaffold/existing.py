@@ -77,7 +77,7 @@ def create_study(text: str, folder: Path | None) -> NewStudy:
         path = folder / PROJECT
         path.write_text(_render_project(folder, file.name, packages))
         files.append(path)
-        notes.append(f"{path} has the packages that {file.name} imports: check the list")
+        notes.append(f"{path} lists the packages that {file.name} imports: check the list")
     elif packages and not _declares_packages(folder):
         notes.append(f"List the packages of {file.name} under [project] of {PROJECT}: {', '.join(packages)}")
     return NewStudy(files, notes)
@@ -99,12 +99,12 @@ def _split(text: str) -> tuple[Path, str]:
     name, _, function = text.partition(".py:")
     if ".ipynb" in name:
         raise BadInput(
-            f"{name} is a notebook, which cannot be imported: write the function into a file, by a cell that "
+            f"{name} is a notebook, which cannot be imported: write the function to a file, with a cell that "
             "begins with %%writefile model.py"
         )
     file = Path(name if name.endswith(".py") else f"{name}.py")
     if not file.is_file():
-        raise BadInput(f"{file}: there is no such file; write FILE:FUNCTION, such as model.py:simulate")
+        raise BadInput(f"{file}: no such file; write FILE:FUNCTION, such as model.py:simulate")
     try:
         functions = [node.name for node in source.read_functions(file) if node.name[0] != "_"]
     except (OSError, SyntaxError, ValueError) as error:
@@ -112,7 +112,7 @@ def _split(text: str) -> tuple[Path, str]:
     if not function and len(functions) != 1:
         listed = f"it has {', '.join(functions)}" if functions else "it has none"
         raise BadInput(
-            f"write which function of {file}, as in {file}:{(functions or ['simulate'])[0]}; {listed}"
+            f"name the function of {file}, as in {file}:{(functions or ['simulate'])[0]}; {listed}"
         )
     return file, function or functions[0]
 
@@ -128,11 +128,13 @@ def _choose_folder(file: Path, folder: Path | None) -> Path:
         here = Path.cwd().resolve()
         folder = Path(*top.relative_to(here).parts) if top.is_relative_to(here) else top
     if not path.is_relative_to(folder.resolve()):
-        raise BadInput(f"{file} is not in {folder}: name its folder, or one above it; all in it is the model")
+        raise BadInput(
+            f"{file} is not in {folder}: name its folder, or one above it; everything in that "
+            "folder is the model"
+        )
     if folder.resolve() in (Path.home().resolve(), Path(path.anchor)):
         raise BadInput(
-            f"{folder.resolve()} would be the bundle, with all that is in it; move {file} to a folder of its "
-            "own"
+            f"{folder.resolve()} would be the bundle, with all its contents; move {file} to its own folder"
         )
     return folder
 
@@ -162,7 +164,7 @@ def _choose_study(folder: Path, function: str) -> Path:
     for path in (folder / STUDY, folder / f"study-{function}.yaml"):
         if not path.exists():
             return path
-    raise BadInput(f"{folder / STUDY} and {path} are there already; nothing was written")
+    raise BadInput(f"{folder / STUDY} and {path} already exist; nothing was written")
 
 
 # The study file
@@ -190,16 +192,17 @@ def _render_study(path: str, file_name: str, definition: Definition, file: Path)
     has_chance = bool(names & {"seed", "rng"}) or "random" in file.read_text("utf-8", "replace")
     name = path.rpartition(".")[2]
     lines = [
-        f"# Which runs of {name} in {file_name} to make. `mops-helm study plan` says what they amount to.",
+        f"# Which runs of {name} in {file_name} to make. `mops-helm study plan` estimates size, time and "
+        "memory.",
         f"model: {path}",
     ]
     if "scenario" in names:
-        lines.append("scenario: baseline  # EDIT: what the function gets as its scenario")
+        lines.append("scenario: baseline  # EDIT: the scenario passed to the function")
     if has_chance:
-        lines.append("replicates: 10  # runs of each parameter set, each with a seed of its own")
+        lines.append("replicates: 10  # runs of each parameter set, each with its own seed")
     else:
         lines.append(
-            f"deterministic: true  # {name} takes no seed; if it has chance, remove this and add one"
+            f"deterministic: true  # {name} takes no seed; if it is random, remove this line and add a seed"
         )
     return "\n".join([*lines, *_render_parameters(own, name)]) + "\n"
 
@@ -213,7 +216,7 @@ def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
         varied = (numbers or [each for each in parameters if values[each.name]])[:1]
     fixed = [parameter for parameter in parameters if parameter not in varied]
     if fixed:
-        yield f"fixed:  # the same in every run; what is left out has the default of {name}"
+        yield f"fixed:  # the same in every run; parameters left out have the defaults of {name}"
         for each in fixed:
             value = values[each.name]
             yield (
@@ -230,7 +233,7 @@ def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
     for number, each in enumerate(varied):
         value = values[each.name]
         if value:
-            yield f"  {each.name}: [{value}]  # EDIT: its default, and what to compare it with"
+            yield f"  {each.name}: [{value}]  # EDIT: its default and values to compare with it"
         else:
             examples = EXAMPLES.get(each.annotation.partition("[")[0], EXAMPLES["int"])
             examples = examples if number < MOST_VARIED else examples[:1]

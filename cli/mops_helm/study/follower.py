@@ -32,8 +32,8 @@ class Gone(ClusterFailed):
 
     def __str__(self) -> str:
         return (
-            f"Job {self.study.job} was deleted. What was stored stays in {self.study.store}; "
-            f"to go on:  {self.study.command}"
+            f"Job {self.study.job} was deleted. Stored results stay in {self.study.store}; "
+            f"to continue:  {self.study.command}"
         )
 
 
@@ -73,7 +73,7 @@ class Follower:
                 if not temporary or time.monotonic() - last_answer > AWAY_SECONDS:
                     raise
                 self._report_once(
-                    "away", "The API server does not answer; the study does not need it. Waiting."
+                    "away", "The API server does not answer; the study continues without it. Waiting."
                 )
         return study
 

@@ -27,7 +27,7 @@ JSON_SECONDS = 1
 PHASES = {
     "workers": "Starting workers",
     "environment": "Preparing the model's environment",
-    "canary": "Trying one task a worker",
+    "canary": "Trying one task per worker",
     "running": "Running",
     "checking": "Checking a few tasks",
     "compacting": "Writing the tables",

@@ -51,7 +51,7 @@ class Workers:
     @property
     def local_shape(self) -> Shape:
         """The shape of workers on this machine, which always have one."""
-        assert self.shape is not None, f"the workers of {self.scheduler} have a shape of their own"
+        assert self.shape is not None, f"the workers of {self.scheduler} have their own shape"
         return self.shape
 
 
@@ -63,7 +63,7 @@ def choose_workers(
     if scheduler:
         if preset_names or files or sets:
             raise BadInput(
-                f"The workers of {scheduler} have settings of their own: leave out --preset, -f and --set, "
+                f"The workers of {scheduler} have their own settings: leave out --preset, -f and --set, "
                 "or leave out -d to run on this machine."
             )
         return Workers(local_settings, scheduler=scheduler)
@@ -149,7 +149,7 @@ def run_study(
 
     def stop() -> None:
         inbox.put(events.StopRequested())
-        watcher.note("Stopping: what runs is stored first. Once more ends at once.")
+        watcher.note("Stopping: saving running batches. Press Ctrl-C again to quit now.")
 
     with _cluster(workers, spec, watcher.note) as (start, task_memory):
 

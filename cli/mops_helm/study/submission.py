@@ -73,7 +73,8 @@ class TooManyStudies(BadInput):
         running = "\n".join(f"  {study.job}  {study.study}, {study.state}" for study in self.active)
         return (
             f"Release {self.release} runs at most {self.most} studies at a time (studies.maxActive of its "
-            f"values), and so many are there:\n{running}\nWait for one to end, or end one:  mops-helm study "
+            f"values), and that many are running:\n{running}\nWait for one to end, or cancel one:  "
+            "mops-helm study "
             f"cancel {self.active[0].job} -n {self.namespace}"
         )
 
@@ -89,8 +90,8 @@ class TooLong(BadInput):
     def __str__(self) -> str:
         expected, limit = format_duration(self.seconds), format_duration(self.most_seconds)
         return (
-            f"By what {self.measured:,} tasks took, this study needs about {expected} with {self.slots} "
-            f"tasks side by side, and release {self.release} ends studies after {limit} "
+            f"Based on {self.measured:,} measured tasks, this study needs about {expected} with {self.slots} "
+            f"concurrent tasks, but release {self.release} ends studies after {limit} "
             "(studies.maxDurationSeconds of its values). Split the study, use more --chunks or "
             "workers, or have that limit raised."
         )
@@ -151,7 +152,8 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
         changes = compare_cached(request.bundle, study.bundle)
         if are_harmless(changes):
             return study.store, (
-                f"The bundle differs from that of {study.job} in nothing that the model reads, so the store "
+                f"The bundle differs from that of {study.job} only in files that the model does not read, "
+                "so the store "
                 f"is the same: {shorten(changes)}"
             )
     if not earlier:
@@ -159,8 +161,8 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
     changes = compare_cached(request.bundle, earlier[0].bundle)
     what = f": {shorten(changes)}" if changes else ""
     return store, (
-        f"The bundle is not that of {earlier[0].job}{what}. So this is a new study, in a store of its own; "
-        f"the results before are in {earlier[0].store}"
+        f"The bundle is not that of {earlier[0].job}{what}. So this is a new study with its own store; "
+        f"the earlier results are in {earlier[0].store}"
     )
 
 
@@ -170,7 +172,7 @@ def choose_store(offer: Offer, request: SubmitRequest) -> str:
         base = offer.facts["store"].rstrip("/")
         if not base:
             raise BadInput(
-                f"Release {offer.release} has no place for results: name one with --store URL, or set "
+                f"Release {offer.release} has no store for results: name one with --store URL, or set "
                 "studies.store in its values, s3://BUCKET/studies or /shared/studies (sharedVolume.enabled)"
             )
         digest, label = request.bundle.digest.removeprefix("sha256:"), jobs.as_label(request.spec.name)
@@ -185,14 +187,14 @@ def choose_store(offer: Offer, request: SubmitRequest) -> str:
     store = request.store.rstrip("/")
     if "@" in store.partition("://")[2].partition("/")[0]:
         raise BadInput(
-            "A store's URL must hold no name or password: envFromSecrets of the release give those."
+            "The URL of a store must not contain a name or password: use envFromSecrets of the release."
         )
     if "://" in store and not store.startswith(("file://", "memory://")):
         return store
     if store.startswith(f"{SHARED}/") and SHARED in mounts:
         return store
     hint = f"{SHARED}/FOLDER" if SHARED in mounts else f"{SHARED}/FOLDER with sharedVolume.enabled=true"
-    raise BadInput(f"--store {request.store} is no place that all pods see; use a URL (s3://...), or {hint}")
+    raise BadInput(f"--store {request.store} is not visible to every pod; use a URL (s3://...), or {hint}")
 
 
 def make_document(spec: Spec) -> dict[str, Any]:
@@ -227,7 +229,8 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
     (spec_name, data), *_ = files.items()
     if len(data) > jobs.MOST_FILE_BYTES:
         raise BadInput(
-            f"{request.spec.path}: {len(data):,} bytes, packed, and a Job carries {jobs.MOST_FILE_BYTES:,}; "
+            f"{request.spec.path}: {len(data):,} bytes compressed, but a Job can carry "
+            f"{jobs.MOST_FILE_BYTES:,}; "
             "write a grid or a sample for the parameter sets, or split the study"
         )
     args = ["python", "-m", "modelops_dask.driver", "--spec", f"{jobs.FOLDER}/{spec_name}"]

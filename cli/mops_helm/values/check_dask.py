@@ -147,7 +147,7 @@ def _check_values(merged: Merged, config: ValueTree, bad_paths: frozenset[NodePa
             off = error.instance == 0 and any(
                 option.get("enum") == [False] for option in error.schema.get("oneOf", ())
             )
-            suggestion = "off is false, never 0" if off else _describe_expected(error.schema)
+            suggestion = "write false to turn it off, never 0" if off else _describe_expected(error.schema)
             message = f"{name}: Dask refuses {quote(error.instance)}"
             yield finding_at(position, "DASK_VALUE", message, suggestion)
 

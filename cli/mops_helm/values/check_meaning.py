@@ -86,7 +86,7 @@ def _check_presets(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[F
     isolation_names = presets.isolation_names()
     if name not in isolation_names:
         near = presets.did_you_mean(str(name), isolation_names).removeprefix("; ")
-        message = f"{name} is no isolation preset of this chart, so it binds nothing"
+        message = f"{name} is not an isolation preset of this chart, so it has no effect"
         yield finding_at(
             find_position(merged, ("preset",)),
             "PRESET_UNKNOWN",
@@ -108,7 +108,7 @@ def _check_presets(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[F
             yield finding_at(
                 position,
                 "PRESET_BINDING",
-                f"preset {name} means {dotted((*path, key))} {scalar_text(bound_value)}, "
+                f"preset {name} requires {dotted((*path, key))} {scalar_text(bound_value)}, "
                 f"not {scalar_text(node.plain())}",
                 f"write {key}: {scalar_text(bound_value)}, or leave preset out (of a release: --set preset=)",
             )
@@ -137,7 +137,7 @@ def _check_env(merged: Merged, path: NodePath) -> Iterator[Finding]:
             yield finding_at(position, "ENV_OWNED", f"{name} comes from {owner}", f"set {owner} instead")
         elif owner is not None:
             yield finding_at(
-                position, "ENV_OWNED", f"{name} is set by the chart, to a path below /tmp", "remove it"
+                position, "ENV_OWNED", f"{name} is set by the chart to a path under /tmp", "remove it"
             )
         elif near := _find_near_variable(name, owners):
             right = owners[near] or near
@@ -161,7 +161,7 @@ def _check_env_list(env: Node) -> Iterator[Finding]:
             continue
         position = item.value["name"].position
         if name in first_lines:
-            message = f"{name} is here a second time (first on line {first_lines[name]})"
+            message = f"{name} appears twice (first on line {first_lines[name]})"
             yield finding_at(position, "ENV_DUPLICATE", message, "remove one")
         first_lines.setdefault(name, position.line)
         if {"value", "valueFrom"} <= set(item.value):
@@ -191,7 +191,7 @@ def _check_requests(
                 _position_in_pool(merged, path, f"resources.requests.{name}", f"resources.limits.{name}"),
                 "REQUEST_OVER_LIMIT",
                 f"{dotted(path)}: requests.{name} {requests[name]} exceeds limits.{name} {limits[name]}",
-                "make them equal, or state one",
+                "make them equal, or set only one",
             )
 
 
@@ -236,13 +236,13 @@ def _check_memory(merged: Merged, path: NodePath, pool: Node) -> Iterator[Findin
     memory_node = merged.supplied.find(*path, "memoryPerProcess")
     if memory_node is not None and memory.decided_by != "memoryPerProcess":
         message = f"memoryPerProcess is not used: {memory.decided_by} gives the pod {text_of(memory.count)}"
-        yield finding_at(memory_node.position, "MEMORY_UNUSED", message, "state one of the two")
+        yield finding_at(memory_node.position, "MEMORY_UNUSED", message, "set one of the two")
     pod, share = text_of(memory.count), max(0, process_bytes) // MIB
-    message = f"{dotted(path)}: a pod of {pod} leaves each of {values['processes']} processes {share}Mi"
+    message = f"{dotted(path)}: a pod of {pod} leaves {share}Mi for each of {values['processes']} processes"
     raise_it = "raise memoryPerProcess (or the memory under resources), or lower processes"
     if executor["type"] in ("direct", "none"):
         if process_bytes < RUNNER_MIN_BYTES:
-            yield finding_at(position, "CHILD_MEMORY", f"{message}, and 64Mi is the least", raise_it)
+            yield finding_at(position, "CHILD_MEMORY", f"{message}; the minimum is 64Mi", raise_it)
         return
     count = runners(values["threads"], executor["subprocessPoolSize"])
     runner_limit_bytes = runner_limit(process_bytes, to_bytes(executor["workerMemory"]), count)
@@ -250,7 +250,7 @@ def _check_memory(merged: Merged, path: NodePath, pool: Node) -> Iterator[Findin
         share = max(0, runner_limit_bytes) // MIB
         message += f"; less workerMemory {executor['workerMemory']}: {share}Mi a runner ({count})"
         suggestion = f"{raise_it}, threads or executor.subprocessPoolSize"
-        yield finding_at(position, "CHILD_MEMORY", f"{message}, and 64Mi is the least", suggestion)
+        yield finding_at(position, "CHILD_MEMORY", f"{message}; the minimum is 64Mi", suggestion)
 
 
 def _check_autoscaling(merged: Merged, path: NodePath, pool: Node) -> Iterator[Finding]:
@@ -269,8 +269,8 @@ def _check_autoscaling(merged: Merged, path: NodePath, pool: Node) -> Iterator[F
     if merged.supplied.find(*path, "replicas") is not None:
         message = f"{dotted(path)}.replicas is not used while autoscaling is enabled"
         position = find_position(merged, (*path, "replicas"))
-        yield finding_at(position, "AUTOSCALING_REPLICAS", message, "state minReplicas and maxReplicas alone")
+        yield finding_at(position, "AUTOSCALING_REPLICAS", message, "set only minReplicas and maxReplicas")
     if not effective.pod_cpus(pool.plain()):
-        message = f"{dotted(path)}.autoscaling measures CPU against a request, and there is none"
+        message = f"{dotted(path)}.autoscaling measures CPU against a request, but none is set"
         position = _position_in_pool(merged, path, "resources.requests.cpu", "autoscaling.enabled")
         yield finding_at(position, "AUTOSCALING_CPU", message, "set resources.requests.cpu")

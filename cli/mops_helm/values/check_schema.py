@@ -26,7 +26,7 @@ _SECTIONS = (
     ("workers", "resources"),
 )
 _WORDS = {
-    "string": "a text",
+    "string": "text",
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
@@ -84,16 +84,16 @@ def _check_unknown_names(
         if elsewhere := _right_section(name, path):
             yield (
                 name_path,
-                finding_at(position, "UNKNOWN_NAME", f"{name} is no value here", f"it belongs {elsewhere}"),
+                finding_at(position, "UNKNOWN_NAME", f"unknown value {name}", f"it belongs {elsewhere}"),
             )
             continue
         near = presets.did_you_mean(name, allowed_names).removeprefix("; ")
-        advice = f"known here: {', '.join(allowed_names)}" if len(allowed_names) < 8 else "remove it"
+        advice = f"expected one of {', '.join(allowed_names)}" if len(allowed_names) < 8 else "remove it"
         foreign = "" if path else _advise_on_foreign(name, values[name])
         yield (
             name_path,
             finding_at(
-                position, "UNKNOWN_NAME", f"{dotted(name_path)} is no value", foreign or near or advice
+                position, "UNKNOWN_NAME", f"unknown value {dotted(name_path)}", foreign or near or advice
             ),
         )
 
@@ -103,9 +103,9 @@ def _advise_on_foreign(name: str, value: Json) -> str:
     if not isinstance(value, dict):
         return ""
     if name == "spec":
-        return "a file in the guides' form is translated by `mops-helm values convert`"
+        return "convert a file in the guides' form with `mops-helm values convert`"
     if len(value.keys() & schema.load_schema()["properties"].keys()) > (name != "modelops-dask"):
-        return f"this is a parent chart's file: check what is below {name} as a file of its own"
+        return f"this file belongs to a parent chart: check the part below {name} as a separate file"
     return ""
 
 
@@ -124,11 +124,9 @@ def _check_name_format(merged: Merged, path: NodePath, name: str) -> Iterator[tu
     if path[:2] == ("dask", "config"):
         return  # check_dask.py says it better
     position = find_position(merged, (*path, name), key=True)
-    suggestion = "a-z, 0-9 and - inside, at most 30 characters" if path == ("pools",) else ""
+    suggestion = "use a-z, 0-9 and - inside, at most 30 characters" if path == ("pools",) else ""
     if path[-1:] in (("requests",), ("limits",)):
-        suggestion = (
-            "cpu, memory and ephemeral-storage are Kubernetes' own, others have a slash: nvidia.com/gpu"
-        )
+        suggestion = "use cpu, memory or ephemeral-storage, or a name with a slash such as nvidia.com/gpu"
     yield (
         (*path, name),
         finding_at(position, "BAD_FORMAT", f"the name {name} is not allowed in {dotted(path)}", suggestion),
@@ -176,9 +174,7 @@ def describe_error(error: jsonschema.ValidationError, path: NodePath, position: 
             return finding_at(position, "BAD_FORMAT", f"{name} is empty", f"{advice}, or remove it")
         case "pattern":
             form = _schema_of(error).get("x-form") or f"something that matches {expected}"
-            message = (
-                f"{name}: {quote(value)} has a form that is not allowed" if value else f"{name} is empty"
-            )
+            message = f"{name}: {quote(value)} has an invalid format" if value else f"{name} is empty"
             return finding_at(position, "BAD_FORMAT", message, f"write {form}")
     return finding_at(position, "BAD_FORMAT", f"{name}: {error.message}")
 
@@ -191,7 +187,7 @@ def _describe_wrong_type(
     types: list[str] = [keyword_value] if isinstance(keyword_value, str) else keyword_value
     if path[-1:] == ("env",) and isinstance(value, list):
         return finding_at(
-            position, "ENV_LIST", f"{name} is a map of variables here, not a list", _suggest_env_map(value)
+            position, "ENV_LIST", f"{name} must be a map of variables, not a list", _suggest_env_map(value)
         )
     suggestion = ""
     if types == ["string"] and isinstance(value, int | float):
@@ -206,7 +202,7 @@ def _describe_wrong_type(
     return finding_at(
         position,
         "WRONG_TYPE",
-        f"{name}: {quote(value)} is {_type_word(value)}; {type_names} is expected",
+        f"{name}: {quote(value)} is {_type_word(value)}; expected {type_names}",
         suggestion,
     )
 
@@ -237,14 +233,14 @@ def _describe_quantity(error: jsonschema.ValidationError, name: str, position: P
         return finding_at(
             position,
             "MEMORY_SMALL" if memory else "OUT_OF_RANGE",
-            f"{name}: {value} is nothing",
-            "write 1Gi, say",
+            f"{name}: {value} is zero",
+            "write a size such as 1Gi",
         )
     example = "1.5Gi, 960Mi or 14G" if memory else "2, 1.5 or 500m"
     return finding_at(
         position,
         "QUANTITY",
-        f"{name}: {value} is more than the chart computes with",
+        f"{name}: {value} is more than the chart can compute with",
         f"write it like {example}",
     )
 

@@ -29,7 +29,8 @@ def check(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[Finding]:
             if (name := _text_at(item, "name")) not in names:
                 position = (item.find("name") or item).position
                 message = (
-                    f"{_text_at(item, 'mountPath')} is for {name or 'no name'}, and no volume has that name"
+                    f"{_text_at(item, 'mountPath')} refers to volume {name or 'no name'}, which does not "
+                    "exist"
                 )
                 suggestion = f"known: {', '.join(sorted(names))}"
                 yield finding_at(position, "VOLUME_MISSING", message, suggestion)
@@ -84,12 +85,12 @@ def _check_store(merged: Merged) -> Iterator[Finding]:
         return
     position = find_position(merged, ("studies", "store"))
     if not f"{store}/".startswith(f"{_SHARED}/"):
-        message = f"studies.store: {store} is no place that all pods see"
+        message = f"studies.store: {store} is not visible to every pod"
         suggestion = (
             f"write a URL (s3://bucket/studies), or a folder below {_SHARED} with sharedVolume.enabled"
         )
     elif plain_at(merged.root, "sharedVolume", "enabled") is False:
-        message = f"studies.store: {store} is on the shared volume, and there is none"
+        message = f"studies.store: {store} is on the shared volume, which is not enabled"
         suggestion = "set sharedVolume.enabled: true"
     else:
         return

@@ -34,8 +34,8 @@ def _check_sections(merged: Merged, node: Node, path: NodePath) -> Iterator[Find
     if switch and others and not _is_supplied(merged, (*path, switch)):
         name = dotted(path)
         position = find_position(merged, (*path, others[0]), key=True)
-        message = f"{name}.{switch} is false, the default, so {', '.join(others)} beside it has no effect"
-        suggestion = f"write {switch}: true, or {switch}: false to say that it is meant"
+        message = f"{name}.{switch} is false, the default, so {', '.join(others)} has no effect"
+        suggestion = f"write {switch}: true, or {switch}: false to confirm it"
         yield finding_at(position, "SWITCHED_OFF", message, suggestion)
     for name, inside in node.value.items():
         yield from _check_sections(merged, inside, (*path, name))

@@ -57,19 +57,20 @@ def _read_spec(document: ValueTree, path: Path) -> ValueTree:
     ]
     if value_names:
         raise BadInput(
-            f"{path}: no workspace: {', '.join(value_names)} belongs to values, so it is a values file "
-            f"already; mops-helm values check {path}"
+            f"{path}: not a workspace: {', '.join(value_names)} belongs to values, so this is already a "
+            "values "
+            f"file; check it with mops-helm values check {path}"
         )
     kind = document.get("kind", "Workspace")
     if "workspace" not in str(kind).lower():
-        raise BadInput(f"{path}: no workspace: its kind is {kind}")
+        raise BadInput(f"{path}: not a workspace: its kind is {kind}")
     spec = document.get("spec", document)
     if isinstance(spec, dict) and any(isinstance(spec.get(name), dict) for name in _SECTIONS):
         return {**spec, "metadata": document.get("metadata", {})}
     if isinstance(spec, dict) and any(name in spec for name in _WORKERS):
         return {"workers": spec}
     raise BadInput(
-        f"{path}: no workspace: neither spec.workers nor workers nor replicas, processes or threads is here"
+        f"{path}: not a workspace: it has neither spec.workers nor workers nor replicas, processes or threads"
     )
 
 
@@ -157,7 +158,7 @@ class _Conversion:
                 self.notes.append(f"{part}.env: {item!r} has no name")
             elif "valueFrom" in item:
                 if name.startswith(("MODELOPS_", "DASK_")):
-                    self.notes.append(f"{part}.env.{name}: valueFrom cannot become a value; left out")
+                    self.notes.append(f"{part}.env.{name}: valueFrom cannot be converted; left out")
                 else:
                     variables[name] = {"valueFrom": item["valueFrom"]}
             elif name.startswith("DASK_"):
@@ -172,7 +173,7 @@ class _Conversion:
         owner = schema.variables().get(name)
         if not owner:
             near = presets.did_you_mean(name, [n for n, path in schema.variables().items() if path])
-            reason = "the chart sets it itself" if owner == "" else f"nothing here reads it{near}"
+            reason = "the chart sets it itself" if owner == "" else f"it is not used{near}"
             self.notes.append(f"{part}.env.{name}: {value}: {reason}; left out")
             return
         path = tuple(owner.split("."))
@@ -182,7 +183,7 @@ class _Conversion:
         """DASK_A__B_C=x sets a.b-c, as Dask reads it."""
         path, lacks_prefix = _find_setting(name.removeprefix("DASK_").lower().split("__"))
         if not path:
-            self.notes.append(f"{part}.env.{name}: {text}: Dask has no such setting; left out")
+            self.notes.append(f"{part}.env.{name}: {text}: unknown Dask setting; left out")
             return
         if lacks_prefix and path[:3] != ("distributed", "worker", "memory"):
             right = "__".join(path).upper().replace("-", "_")
@@ -192,7 +193,8 @@ class _Conversion:
             return
         if lacks_prefix:
             self.notes.append(
-                f"{part}.env.{name}: {text}: Dask never read it; as dask.config.{'.'.join(path)} it counts"
+                f"{part}.env.{name}: {text}: Dask never read it; it now takes effect as "
+                f"dask.config.{'.'.join(path)}"
             )
         try:
             value = ast.literal_eval(text)
@@ -208,7 +210,7 @@ class _Conversion:
 
     def _note_leftovers(self, spec: ValueTree, workers: ValueTree, scheduler: ValueTree) -> None:
         for key, value in _as_map(spec.get("metadata")).items():
-            self.notes.append(f"metadata.{key}: {value} is what you give to helm install")
+            self.notes.append(f"metadata.{key}: {value} is an argument of helm install")
         common = {*_SCHEDULING, "image", "resources", "env"}
         groups = (
             ("", spec, {*_SECTIONS, *_SCHEDULING, "metadata", "apiVersion", "kind"}),

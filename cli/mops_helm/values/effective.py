@@ -58,7 +58,7 @@ def shape(values: ValueTree, pool: str = DEFAULT_POOL) -> Shape:
     """A pool's pods (the fewest, if autoscaled), processes, threads and memory; BadInput: no such pool."""
     pools_by_name = pools(values)
     if pool not in pools_by_name:
-        raise BadInput(f"there is no pool {pool}; there is {', '.join(pools_by_name)}")
+        raise BadInput(f"no pool {pool}; the pools are {', '.join(pools_by_name)}")
     pool_values = pools_by_name[pool]
     scaling = pool_values.get("autoscaling") or {}
     return Shape(

@@ -124,35 +124,37 @@ def _advise(pool: PoolExplanation, settings: Settings) -> list[str]:
     n_side_by_side = pool.shape.processes * (pool.runners or pool.shape.threads)
     if pool.cpus is None:
         lines.append(
-            "No CPU is requested: under load a pod may get next to none. Set resources.requests.cpu."
+            "No CPU is requested: under load, a pod may get almost none. Set resources.requests.cpu."
         )
     elif n_side_by_side > pool.cpus:
         lines.append(
             f"{n_side_by_side} tasks at once on {float(pool.cpus):g} CPUs: each gets a part of one. "
-            "Fewer processes, or more resources.requests.cpu."
+            "Use fewer processes, or more resources.requests.cpu."
         )
     elif pool.cpus >= 2 * n_side_by_side:
         lines.append(
-            f"{n_side_by_side} tasks at once on {float(pool.cpus):g} CPUs: tasks queue while CPUs idle, "
-            "unless each uses several threads. More processes, or fewer CPUs."
+            f"{n_side_by_side} tasks at once on {float(pool.cpus):g} CPUs: tasks queue while CPUs are idle, "
+            "unless each uses several threads. Use more processes, or fewer CPUs."
         )
     if not pool.runners and pool.shape.threads > 1:
         lines.append(
             f"{pool.shape.threads} threads share one interpreter ({settings.executor_type}): pure Python "
-            "does not run side by side. Low CPU use? Trade threads for processes."
+            "does not run in parallel. If CPU use is low, use more processes and fewer threads."
         )
     if pool.shape.processes == 1 and pool.cpus is not None and pool.memory_decided_by != "memoryPerProcess":
         lines.append(
-            f"One process has the whole pod's {text_of(pool.shape.pod_memory_bytes)}. State memoryPerProcess "
-            "instead, and the pod's memory follows the processes."
+            f"One process has the whole pod's {text_of(pool.shape.pod_memory_bytes)}. Set memoryPerProcess "
+            "instead, so that the pod's memory follows the number of processes."
         )
     if pool.runner_limit_bytes is not None and pool.runner_limit_bytes < ROOMY_RUNNER_BYTES:
         lines.append(
             f"A runner has {pool.runner_limit_bytes // MIB}Mi; a model with starsim loaded takes 330Mi. "
-            "Out of memory? Raise memoryPerProcess, or lower processes or threads."
+            "If tasks run out of memory, raise memoryPerProcess, or lower processes or threads."
         )
     if settings.executor_type == "direct":
-        lines.append("direct keeps all state between tasks and ends nothing that hangs: for debugging.")
+        lines.append(
+            "direct keeps all state between tasks and cannot end a task that hangs: use it for debugging."
+        )
     if pool.runner_limit_bytes is not None and settings.executor_type == "isolated_warm":
         fits = max(1, pool.runner_limit_bytes * pool.runners // RUNNER_MIN_BYTES)
         if settings.max_warm_processes > fits:

@@ -6,9 +6,8 @@ Does not look for problems: load.py, sets.py and check.py do.
 
 from collections.abc import Sequence
 
-from modelops_dask.documents.findings import Finding, Severity
+from modelops_dask.documents.findings import BadFile, Finding, Severity
 from modelops_dask.documents.nodes import Position
-from modelops_dask.errors import BadInput
 
 CODES: dict[str, Severity] = {  # code -> severity
     "FILE_UNREADABLE": "error",
@@ -91,15 +90,8 @@ def finding_at(position: Position, code: str, message: str, suggestion: str = ""
     )
 
 
-class BadValues(BadInput):
+class BadValues(BadFile):
     """Values that must not be used, with all findings, warnings too."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__(findings)
-        self.findings = tuple(findings)
-
-    def __str__(self) -> str:
-        return "\n".join(str(finding) for finding in self.findings)
 
 
 def errors(findings: Sequence[Finding]) -> list[Finding]:

@@ -27,7 +27,7 @@ _TEXTS = {  # code, message, suggestion
     YamlProblem.DOCUMENTS: (
         "YAML_DOCUMENTS",
         "a second document: Helm 3 ignores it, Helm 4 merges it",
-        "keep one document in a file",
+        "keep one document per file",
     ),
     YamlProblem.DEPTH: ("YAML_DEEP", f"nested more than {MAX_DEPTH} levels deep", "no value is"),
     YamlProblem.SIZE: (
@@ -36,12 +36,12 @@ _TEXTS = {  # code, message, suggestion
         "write them out",
     ),
     YamlProblem.CYCLE: ("YAML_ALIASES", "&{name} contains itself", "write the value out"),
-    YamlProblem.ANCHOR: ("YAML_SYNTAX", "*{name} names no anchor", "mark the value with &{name}"),
+    YamlProblem.ANCHOR: ("YAML_SYNTAX", "*{name} has no anchor", "mark the value with &{name}"),
     YamlProblem.MERGE: ("YAML_SYNTAX", "<< takes a map or a list of maps", "alias a map: <<: *name"),
-    YamlProblem.TAG: ("YAML_TAG", "the tag {tag}", "remove it; quote what is a text"),
+    YamlProblem.TAG: ("YAML_TAG", "the tag {tag}", "remove it; quote the value if it is text"),
     YamlProblem.DUPLICATE: (
         "DUPLICATE_KEY",
-        "{name} is here a second time (first on line {first}); helm keeps only the last",
+        "{name} appears twice (first on line {first}); helm keeps only the last",
         "remove one",
     ),
 }
@@ -130,8 +130,8 @@ class _Values(Nodes):
             return resolve(text)
         value = resolve(text)
         if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-            message = "no values file can hold this number"
-            self.add(position, "YAML_SYNTAX", message, "write a finite one")
+            message = "a values file cannot hold this number"
+            self.add(position, "YAML_SYNTAX", message, "write a finite number")
             return 0
         return value
 
@@ -139,7 +139,7 @@ class _Values(Nodes):
         position, value = key.position, key.value
         if isinstance(value, dict | list) or value is None:
             suggestion = "write a name" if value is None else "quote it; {{ }} belongs in templates only"
-            self.add(position, "YAML_KEY", "a key that is no text", suggestion)
+            self.add(position, "YAML_KEY", "a key that is not text", suggestion)
             raise StopReading
         if isinstance(value, str):
             return value
@@ -156,9 +156,9 @@ def _hint(line: str, column: int) -> str:
     """What most likely went wrong on a line that the parser refuses."""
     rest = line[column - 1 :]
     if rest[:1] in ("@", "`", "%"):
-        return f"quote a text that starts with {rest[:1]}"
+        return f"quote text that starts with {rest[:1]}"
     if "{{" in line:
-        return "a values file is no template: write the value itself"
+        return "a values file is not a template: write the value itself"
     if line.count(": ") > 1:
-        return "quote a text that contains a colon and a space"
-    return "look at the indentation, quotes and brackets of this line and the one above"
+        return "quote text that contains a colon and a space"
+    return "check the indentation, quotes and brackets of this line and the one above"

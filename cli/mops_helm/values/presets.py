@@ -26,7 +26,7 @@ class TwoPresets(BadInput):
         self.names = tuple(names)
 
     def __str__(self) -> str:
-        return f"{' and '.join(self.names)} are both {self.kind} presets: one of a kind at a time"
+        return f"{' and '.join(self.names)} are both {self.kind} presets: use one of each kind"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def find(name: str) -> Preset:
     path = paths.PRESETS / f"{name}.yaml"
     if name not in list_names():
         near = did_you_mean(name, list_names())
-        raise BadInput(f"there is no preset {name}{near or '; mops-helm preset list shows all'}")
+        raise BadInput(f"unknown preset {name}{near or '; list all with mops-helm preset list'}")
     return Preset(name, path)
 
 

@@ -28,7 +28,7 @@ class BadQuantity(BadInput):
         self.unit = unit  # the number is fine, its unit is not
 
     def __str__(self) -> str:
-        problem = f"{self.text!r} is no quantity: {self.message}"
+        problem = f"{self.text!r} is not a quantity: {self.message}"
         return f"{problem}; {self.suggestion}" if self.suggestion else problem
 
 
@@ -88,11 +88,13 @@ def text_of(count: int) -> str:
 def _explain(text: str) -> BadQuantity:
     if any(ch.isdigit() and not ch.isascii() for ch in text):
         plain = "".join(str(int(ch)) if ch.isdecimal() else ch for ch in text)
-        return BadQuantity(text, "only the digits 0 to 9 count", f"write {plain}")
+        return BadQuantity(text, "only the digits 0 to 9 are allowed", f"write {plain}")
     if "_" in text:
         return BadQuantity(text, "no underscores between digits", f"write {text.replace('_', '')}")
     if "," in text:
-        return BadQuantity(text, "no commas in numbers", "write a point for decimals, nothing for thousands")
+        return BadQuantity(
+            text, "no commas in numbers", "write a point for decimals and no thousands separators"
+        )
     if text != text.strip() or re.fullmatch(r"[0-9.]+\s+[A-Za-z]+", text):
         return BadQuantity(text, "no spaces", f"write {''.join(text.split())}", unit=True)
     match = re.fullmatch(r"([-+]?[0-9.]+)([A-Za-z]+)", text)
@@ -101,17 +103,17 @@ def _explain(text: str) -> BadQuantity:
         return BadQuantity(
             text,
             "the number is missing" if is_unit and text else "expected a number and a unit",
-            "write 1Gi, say",
+            "write a size such as 1Gi",
         )
     number, unit = match.groups()
     for size, letter in (("K", "k"), ("M", "M"), ("G", "G"), ("T", "T"), ("P", "P"), ("E", "E")):
         if unit.upper() in (size, size + "B", size + "I", size + "IB"):
             binary = f"{number}{size}i"
             if "I" in unit.upper():
-                return BadQuantity(text, f"{unit} is no unit", f"write {binary}", unit=True)
+                return BadQuantity(text, f'unknown unit "{unit}"', f"write {binary}", unit=True)
             power = _DECIMAL[letter]
             either = f"write {binary} (2^{power // 3 * 10} bytes) or {number}{letter} (10^{power} bytes)"
-            return BadQuantity(text, f"{unit} is no unit", either, unit=True)
+            return BadQuantity(text, f'unknown unit "{unit}"', either, unit=True)
     return BadQuantity(
-        text, f"{unit} is no unit", "units are Ki Mi Gi Ti (2^10 each) and k M G T (1000 each)", unit=True
+        text, f'unknown unit "{unit}"', "units are Ki Mi Gi Ti (2^10 each) and k M G T (1000 each)", unit=True
     )

@@ -115,7 +115,7 @@ class _Parser:
     def _index(self) -> int:
         text, end = self._until("]")
         if end != "]" or not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > MAX_INDEX:
-            raise _BadFlag(f"[{text}] is no place in a list")
+            raise _BadFlag(f"[{text}] is not an index of a list")
         return int(text)
 
     def _value(self) -> Scalar | list[Scalar]:
@@ -144,13 +144,13 @@ def _assign(under: Node | None, path: NodePath, value: Scalar | list[Scalar], po
     old_position = position if under is None else under.position
     if isinstance(step, int):
         if inside is not None and not isinstance(inside, list):
-            raise _BadFlag(f"[{step}] of what is no list")
+            raise _BadFlag(f"[{step}] of a value that is not a list")
         items = list(inside or ())
         items += [Node(None, position) for _ in range(step + 1 - len(items))]
         items[step] = _assign(items[step], steps, value, position)
         return Node(items, old_position)
     if inside is not None and not isinstance(inside, dict):
-        raise _BadFlag(f".{step} of what is no map")
+        raise _BadFlag(f".{step} of a value that is not a map")
     return Node(
         {**(inside or {}), step: _assign((inside or {}).get(step), steps, value, position)}, old_position
     )

@@ -97,7 +97,7 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
     if reference.kind == "digest":
         raise FetchFailed(
             str(reference),
-            f"not in {cache.folder}, or changed there; name its folder, a URL, or HOST/REPOSITORY@sha256:…",
+            f"missing or changed in {cache.folder}; name its folder, a URL, or HOST/REPOSITORY@sha256:…",
         )
     if _is_folder(reference):
         return _keep(Path(reference.location).expanduser(), reference, cache, expected)
@@ -139,7 +139,7 @@ def _keep(folder: Path, reference: Reference, cache: Cache, expected: str) -> Bu
     tree_digest = digest_of(folder, list_contents(folder))
     needed_digest = expected or ("" if reference.kind == "artifact" else reference.digest)
     if needed_digest not in ("", tree_digest):
-        raise FetchFailed(str(reference), f"its tree is {tree_digest}, and {needed_digest} is needed")
+        raise FetchFailed(str(reference), f"its tree has digest {tree_digest}, expected {needed_digest}")
     path, stamps = cache.keep(folder, tree_digest)
     if reference.kind == "artifact":
         cache.note(reference.digest, tree_digest)

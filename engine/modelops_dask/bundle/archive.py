@@ -32,10 +32,10 @@ def get(reference: Reference, scratch: Path) -> Path:
     except Exception as error:  # whatever the file system of that protocol raises
         problem = str(error) or type(error).__name__
         if isinstance(error, FileNotFoundError):
-            problem = "there is no such file"
+            problem = "the file does not exist"
         raise FetchFailed(str(reference), problem) from None
     if not archive.is_file():
-        raise FetchFailed(str(reference), "that is a folder; name an archive (zip, tar, tar.gz, tar.zst)")
+        raise FetchFailed(str(reference), "this is a folder; name an archive (zip, tar, tar.gz, tar.zst)")
     return archive
 
 

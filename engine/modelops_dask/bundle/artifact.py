@@ -60,7 +60,9 @@ def pull(reference: Reference, scratch: Path, into: Unpacking) -> None:
         total = sum(int(layer["size"]) for layer in layers)
         if not layers:
             raise UnpackRefused(
-                "an artifact without files" if "manifests" not in manifest else "an index, not one artifact"
+                "the artifact has no files"
+                if "manifests" not in manifest
+                else "this is an index, not a single artifact"
             )
         if total > MAX_BYTES:
             raise UnpackRefused(f"more than {MAX_BYTES:,} bytes")
@@ -82,7 +84,7 @@ def pull(reference: Reference, scratch: Path, into: Unpacking) -> None:
                     into.file(title, stream)
             blob.unlink()
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UnpackRefused(f"a manifest that cannot be read: {type(error).__name__} {error}") from None
+        raise UnpackRefused(f"the manifest cannot be read: {type(error).__name__} {error}") from None
 
 
 def _is_archive(layer: dict[str, Any], title: str, *, alone: bool) -> bool:
@@ -145,7 +147,7 @@ class _Artifact:
         """Write a blob that a manifest describes, checked. Raises FetchFailed, KeyError."""
         digest, left = str(described["digest"]), int(described["size"])
         if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
-            raise self._failed(f"a layer with the digest {digest!r}; only sha256 is known here")
+            raise self._failed(f"a layer has the digest {digest!r}; only sha256 is supported")
         checksum = hashlib.sha256()
         with self._request(self._container.get_blob_url(digest)) as response, to.open("wb") as stream:
             for chunk in response.iter_content(CHUNK_BYTES):
@@ -155,7 +157,7 @@ class _Artifact:
                 checksum.update(chunk)
                 stream.write(chunk)
         if left or f"sha256:{checksum.hexdigest()}" != digest:
-            raise self._failed(f"layer {digest} is not what the registry sent")
+            raise self._failed(f"the registry sent other bytes than layer {digest}")
 
     def _connect(self, kind: str) -> _Registry:
         client = _Registry(insecure=self._plain, auth_backend=kind)
@@ -177,7 +179,8 @@ class _Artifact:
             status = 401
         if status in (401, 403):
             raise self._failed(
-                f"{self._host} refuses (status {status}); `docker login {self._host}`, or set DOCKER_CONFIG "
+                f"{self._host} refused access (status {status}); run `docker login {self._host}`, or set "
+                "DOCKER_CONFIG "
                 "to the folder of a config.json with credentials for it"
             )
         if status == 404:

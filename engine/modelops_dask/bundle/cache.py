@@ -63,7 +63,7 @@ class Cache:
                 return path, stamps
             if path.exists():
                 names = ", ".join(find_damaged(path)[:MOST_NAMES]) or "its list of files"
-                logger.warning("bundle %s: its copy in the cache was changed (%s); made again", digest, names)
+                logger.warning("bundle %s: its cached copy was changed (%s) and is replaced", digest, names)
             with self.new_folder() as scratch:
                 stamps = _copy(source, path, digest, scratch)
         return path, stamps
@@ -190,7 +190,7 @@ def _copy(source: Path, path: Path, digest: str, scratch: Path) -> Stamps:
             tree.check_link(copy, relative)  # one that leaves and comes back by the source's name
     stamps = {str(relative): stamp_of(copy / relative) for relative in files}
     if tree.digest_of(copy, files) != digest:
-        raise BadInput(f"bundle {source} changed while it was copied; try again")
+        raise BadInput(f"bundle {source} changed while it was being copied; try again")
     listing = scratch / "listing"
     digests = {str(relative): tree.digest_of(copy, [relative]) for relative in files}
     listing.write_text(json.dumps(digests), "utf-8")

@@ -91,12 +91,12 @@ def _judge(name: str, before: Listing, now: Listing, bundle: Bundle) -> Differen
         "removed" if name not in now.files else "changed" if name in before.files else "added"
     )
     if kind == "removed" and tree.is_left_out(_rules_folder(bundle), PurePosixPath(name)):
-        return Difference(kind, name, is_harmless=True, reason=f"{tree.IGNORE_FILE} names it now")
+        return Difference(kind, name, is_harmless=True, reason=f"{tree.IGNORE_FILE} now excludes it")
     if any(name in listing.files and name not in listing.studies for listing in (before, now)):
         return Difference(kind, name)
     if reader := next(_readers(name, now, bundle), ""):
-        return Difference(kind, name, reason=f"a study, but {reader} may read it")
-    return Difference(kind, name, is_harmless=True, reason="a study")
+        return Difference(kind, name, reason=f"a study file, but {reader} may read it")
+    return Difference(kind, name, is_harmless=True, reason="a study file")
 
 
 def _rules_folder(bundle: Bundle) -> Path:

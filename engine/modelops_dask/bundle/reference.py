@@ -55,8 +55,8 @@ def parse(text: str) -> Reference:
     if "://" in location:
         if re.search(r"://[^/]*@", location):
             raise BadInput(
-                f"bundle {redact(text)}: a password in a URL ends up in logs; leave it out "
-                "(~/.netrc, variables or a configuration of fsspec hold it)"
+                f"bundle {redact(text)}: a password in a URL ends up in logs; remove it "
+                "(put it into ~/.netrc, environment variables or fsspec's configuration)"
             )
         return Reference("url", location, digest)
     if _PATH.match(location):
@@ -65,16 +65,16 @@ def parse(text: str) -> Reference:
     if artifact and (artifact["tag"] or digest):
         return _artifact(location, digest)
     if not location and not digest:
-        raise BadInput("a bundle's reference is empty")
+        raise BadInput("the bundle reference is empty")
     return Reference("digest" if digest else "path", location, digest)
 
 
 def _artifact(location: str, digest: str) -> Reference:
     artifact = _ARTIFACT.fullmatch(location)
     if not artifact:
-        raise BadInput(f"bundle oci://{redact(location)}: write oci://HOST/REPOSITORY:TAG, in small letters")
+        raise BadInput(f"bundle oci://{redact(location)}: write oci://HOST/REPOSITORY:TAG, in lower case")
     if not (artifact["tag"] or digest):
-        raise BadInput(f"bundle {location}: say which: {location}:TAG or {location}@sha256:DIGEST")
+        raise BadInput(f"bundle {location}: add a tag or digest: {location}:TAG or {location}@sha256:DIGEST")
     return Reference("artifact", artifact["repository"] if digest else location, digest)
 
 

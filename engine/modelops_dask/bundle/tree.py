@@ -66,14 +66,14 @@ def find(start: Path, model: str = "") -> Path:
         if is_bundle(folder) or (folder == start and model and has_model(folder, model)):
             if folder in (Path.home().resolve(), Path(folder.anchor)):
                 raise BadInput(
-                    f"{folder} would be the bundle, with all that is in it; move the model and the study "
-                    "file into a folder of their own, or name the bundle (bundle: in the study file, or "
+                    f"{folder} would be the bundle, with all its contents; move the model and the study "
+                    "file into their own folder, or name the bundle (bundle: in the study file, or "
                     "--bundle)"
                 )
             return folder
     module = f"the module of {model} or " if model else ""
     raise BadInput(
-        f"no bundle in {start} or above it.{_similar_modules(start, model)} "
+        f"no bundle found in {start} or above it.{_similar_modules(start, model)} "
         f"Beside the study file {module}a wire function is expected (wire.py, .modelops/, "
         ".modelops-bundle/, or a pyproject.toml with an entry point of group modelops.wire); if it is "
         "elsewhere, name that folder (bundle: in the study file, or --bundle)"
@@ -156,9 +156,7 @@ def list_files(folder: Path) -> list[PurePosixPath]:
             if stat.S_ISLNK(mode):
                 check_link(folder, path)
             elif not stat.S_ISREG(mode):
-                raise BadInput(
-                    f"{folder / path}: neither a file nor a folder; remove it or name it in {IGNORE_FILE}"
-                )
+                raise BadInput(f"{folder / path}: not a file or folder; remove it or add it to {IGNORE_FILE}")
             paths.append(path)
     return sorted(paths, key=os.fsencode)
 
@@ -182,7 +180,9 @@ def check_link(folder: Path, link: PurePosixPath) -> None:
     # realpath, for it copes with links that lead to themselves.
     target, root = os.path.realpath(folder / link), os.path.realpath(folder)
     if (folder / link).readlink().is_absolute() or not Path(target).is_relative_to(root):
-        raise BadInput(f"{folder / link}: a link that leaves the bundle; copy what it points at")
+        raise BadInput(
+            f"{folder / link}: the link points outside the bundle; replace it with a copy of its target"
+        )
 
 
 def _rules(folder: Path) -> list[str]:
@@ -191,7 +191,7 @@ def _rules(folder: Path) -> list[str]:
     except FileNotFoundError:
         lines = []
     except ValueError:
-        raise BadInput(f"{folder / IGNORE_FILE}: not a text in UTF-8") from None
+        raise BadInput(f"{folder / IGNORE_FILE}: not UTF-8 text") from None
     return [*IGNORED, *(line.strip() for line in lines if line.strip() and not line.startswith("#"))]
 
 

@@ -93,7 +93,9 @@ class Unpacking:
         """Write a file once more, under another name: a hard link of a tar file. Raises UnpackRefused."""
         earlier = _normal(earlier)
         if self._kinds.get(earlier) != "file":
-            raise UnpackRefused(f"{name!r}: a link to {earlier!r}, which is no file before it")
+            raise UnpackRefused(
+                f"{name!r}: a link to {earlier!r}, which is not an earlier file of the archive"
+            )
         path = self._root / earlier
         with path.open("rb") as stream:
             self.file(name, stream, executable=os.access(path, os.X_OK))
@@ -105,7 +107,7 @@ class Unpacking:
         """
         self._place(name, "link")
         if target.startswith("/") or len(target) > MAX_NAME or not target or "\0" in target:
-            raise UnpackRefused(f"{name!r}: a link that leaves the bundle")
+            raise UnpackRefused(f"{name!r}: a link that points outside the bundle")
         self._links[_normal(name)] = target
 
     def finish(self) -> None:
@@ -115,7 +117,7 @@ class Unpacking:
         root = os.path.realpath(self._root)
         for name in self._links:
             if not Path(os.path.realpath(self._root / name)).is_relative_to(root):
-                raise UnpackRefused(f"{name!r}: a link that leaves the bundle")
+                raise UnpackRefused(f"{name!r}: a link that points outside the bundle")
 
     def _place(self, name: str, kind: str) -> Path:
         """Where an entry goes, its folders made."""
@@ -134,10 +136,10 @@ class Unpacking:
         if earlier_kind == kind == "folder":
             return
         if earlier_kind:
-            raise UnpackRefused(f"{name!r} is there twice")
+            raise UnpackRefused(f"{name!r} appears twice")
         folded = unicodedata.normalize("NFC", name).casefold()
         if (other := self._names.setdefault(folded, name)) != name:
-            raise UnpackRefused(f"{name!r} and {other!r} are one name on some file systems")
+            raise UnpackRefused(f"{name!r} and {other!r} are the same name on some file systems")
         if len(self._kinds) >= MAX_FILES:
             raise UnpackRefused(f"more than {MAX_FILES:,} files and folders")
         self._kinds[name] = kind
@@ -157,7 +159,7 @@ def _normal(name: str) -> str:
         raise UnpackRefused(f"{name!r}: a backslash or control character in a name")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
-        raise UnpackRefused(f"{name!r}: a path that leaves the bundle")
+        raise UnpackRefused(f"{name!r}: a path that points outside the bundle")
     return "/".join(parts)
 
 
@@ -184,9 +186,11 @@ def _reading() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # the disk's; gzip's have none, EINVAL is of a bad offset
             raise
-        raise UnpackRefused(f"not a whole archive: {error}") from None
+        raise UnpackRefused(f"the archive is incomplete or damaged: {error}") from None
     except Exception as error:
-        raise UnpackRefused(f"not a whole archive: {str(error) or type(error).__name__}") from None
+        raise UnpackRefused(
+            f"the archive is incomplete or damaged: {str(error) or type(error).__name__}"
+        ) from None
 
 
 def _decompress(reader: Readable, plain: BinaryIO) -> None:
@@ -212,11 +216,11 @@ def _tar(archive: Path, into: Unpacking) -> None:
                 assert stream is not None, "a regular file has contents"
                 into.file(member.name, stream, executable=bool(member.mode & stat.S_IXUSR))
             else:
-                raise UnpackRefused(f"{member.name!r}: neither file, folder nor link")
+                raise UnpackRefused(f"{member.name!r}: not a file, folder or link")
         # tarfile takes damage amid an archive for its end.
         raw.seek(tar.offset)
         if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise UnpackRefused(f"not a whole archive: its end is missing at byte {tar.offset:,}")
+            raise UnpackRefused(f"the archive is incomplete: its end is missing at byte {tar.offset:,}")
 
 
 def _zip(archive: Path, into: Unpacking) -> None:
@@ -224,7 +228,7 @@ def _zip(archive: Path, into: Unpacking) -> None:
         for info in packed.infolist():
             name, mode = info.orig_filename, info.external_attr >> 16  # filename ends at a NUL
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise UnpackRefused(f"{name!r}: packed in a way that few can unpack; write zip with deflate")
+                raise UnpackRefused(f"{name!r}: compressed by an uncommon method; write the zip with deflate")
             if info.is_dir() or stat.S_ISDIR(mode):
                 into.folder(name)
                 continue
@@ -234,4 +238,4 @@ def _zip(archive: Path, into: Unpacking) -> None:
                 elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
                     into.file(name, stream, executable=bool(mode & stat.S_IXUSR))
                 else:
-                    raise UnpackRefused(f"{name!r}: neither file, folder nor link")
+                    raise UnpackRefused(f"{name!r}: not a file, folder or link")

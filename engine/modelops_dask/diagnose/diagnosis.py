@@ -110,7 +110,7 @@ def _conclude(experiment: Experiment, spec: Path, budget_seconds: float) -> Diag
             runs.say("looking for the tasks that change later results")
             polluter = causes.find_pollution(runs)
         elif verdict == "model-nondeterministic":
-            runs.say("looking for the sources of chance")
+            runs.say("looking for the sources of randomness")
             sources = causes.find_sources(runs)
             if facts["files"]:
                 sources = tuple(source for source in sources if source.kind == "files")
@@ -118,7 +118,7 @@ def _conclude(experiment: Experiment, spec: Path, budget_seconds: float) -> Diag
             runs.say("looking for files that tasks share")
             sources = causes.find_shared_files(runs)
             lines += [
-                f"Tasks {source.call}, a name that others beside them use, too ({source.file}:{source.line})."
+                f"Tasks {source.call}, a path that concurrent tasks also use ({source.file}:{source.line})."
                 for source in sources
             ]
         elif verdict == "cached-environment":
@@ -170,7 +170,7 @@ def _list_uncovered(experiment: Experiment, row: VerdictRule) -> Iterator[str]:
         ):
             if 0 < count < needed:
                 yield (
-                    f"{cause}: {count} different tasks of {n_tasks} were compared {how}; confidence "
+                    f"{cause}: {count} of {n_tasks} tasks were compared {how}; confidence "
                     f"{confidence.STATED} needs {needed}"
                 )
     if reused:
@@ -240,7 +240,7 @@ def _collect_evidence(runs: Runs, row: VerdictRule, lines: list[str]) -> Evidenc
     task_run = tally.first[1]
     example = find_example(causes.make_task_ref(runs, task_run.task).task, expected[task_run.task], task_run)
     if example.kind == "rounding":
-        lines.append("In the example the numbers differ by rounding only.")
+        lines.append("In the example, the numbers differ only by rounding.")
     return Evidence(
         arms=(arm, control),
         differing=tally.n_differing,
@@ -261,38 +261,38 @@ def _describe_findings(
         number, task_run = min(failures, key=lambda failure: failure[0])
         task = causes.make_task_ref(runs, number)
         yield (
-            f"Task {task.task} ends {task_run.status} ({task_run.reason}) also alone in a new process: "
+            f"Task {task.task} also ends {task_run.status} ({task_run.reason}) alone in a new process: "
             f"mops-helm study try {shlex.quote(str(spec))} --task {task.task}"
         )
     if row.verdict == "seed-unused":
         n_pairs = experiment.seed_use.n_pairs
-        yield f"{n_pairs} replicates in new processes are as the first of their set, which has another seed."
+        yield f"{n_pairs} replicates in new processes equal the first of their set, which has another seed."
         for part in experiment.drawn_parts[:SHOWN_PARTS]:
             yield (
-                f"{describe_part(part)}: no seed changes it, but it goes up and down where one process runs "
-                "a task again and again: a generator that nobody seeds."
+                f"{describe_part(part)}: no seed changes it, but it varies when one process runs "
+                "a task repeatedly: a generator is never seeded."
             )
-        yield "No preset cures that: take what is random in the model from its argument `seed`."
+        yield "No preset fixes this: derive all randomness in the model from its argument `seed`."
         if not experiment.drawn_parts:
-            yield "If nothing is meant to be random, state `deterministic: true` in the study file."
+            yield "If the model is not random, set `deterministic: true` in the study file."
     if row.verdict == "process-reuse":
         if experiment.seed_use.is_unused:
-            yield "In new processes all replicates are equal, whatever their seed."
+            yield "In new processes, all replicates are equal whatever their seeds."
         cure = {
-            False: "isolated-fork gives the same results as cold: it is a cure.",
-            True: "isolated-fork differs as well: the model is not safe to fork.",
+            False: "isolated-fork gives the same results as cold, so it fixes the problem.",
+            True: "isolated-fork also differs: the model is not safe to fork.",
         }
         if (fork := facts.get("fork")) is not None:
             yield cure[fork]
         if facts.get("concurrency"):
-            yield "Besides, processes side by side differ, even with a new one for each task: concurrency."
+            yield "Concurrent processes also differ, even with a new one for each task: concurrency."
     if row.verdict == "model-nondeterministic":
         if facts["files"]:
-            yield "No preset cures that: a task must not read what another has written (tempfile helps)."
+            yield "No preset fixes this: a task must not read what another task has written (use tempfile)."
         else:
-            yield "No preset cures that: take what is random in the model from its argument `seed`."
+            yield "No preset fixes this: derive all randomness in the model from its argument `seed`."
     for axis in experiment.axes or ():
-        text = "All workers of a study have the same; elsewhere results are others." if axis.is_fixed else ""
+        text = "All workers of a study have the same; results may differ elsewhere." if axis.is_fixed else ""
         yield f"Results depend on the {axis.name}. {text}".rstrip()
     for name, tally in tallies.items():
         if tally.n_differing and runs.judge_arm(name) is None and not (tally.skip_reason or facts["cold"]):

@@ -1,7 +1,10 @@
 """A problem in a file that a person wrote: where, which code, what to write instead."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from modelops_dask.errors import BadInput
 
 Severity = Literal["error", "warning"]
 
@@ -33,3 +36,14 @@ class Finding:
         text = f"{self.code}  {self.message}"
         text = f"{place}  {text}" if place else text
         return f"{text}; {self.suggestion}" if self.suggestion else text
+
+
+class BadFile(BadInput):
+    """A file cannot be used; with all its findings, warnings too."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__(findings)
+        self.findings = tuple(findings)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.findings))

@@ -89,7 +89,7 @@ def hint_on_missing_module(bundle: Bundle) -> str:
     imported = f" Its files import {', '.join(names)}." if names else ""
     return (
         "The bundle declares no packages, so its environment has none: list them as dependencies in "
-        f"[project] of {PROJECT}, or in {REQUIREMENTS}, a line for each.{imported}"
+        f"[project] of {PROJECT}, or in {REQUIREMENTS}, one per line.{imported}"
     )
 
 

@@ -143,7 +143,7 @@ def check_request(bundle: Bundle, settings: Settings) -> PythonRequest:
         raise NoPython(request, "no version fits all of these", "Change one of them.")
     raise NoPython(
         request,
-        f"models run here with Python {_dotted(OLDEST)} or newer",
+        f"models need Python {_dotted(OLDEST)} or newer",
         f"Port the model to a newer Python, and change requires-python in {PROJECT}.",
     )
 
@@ -207,8 +207,8 @@ def check_own(request: PythonRequest, settings: Settings) -> None:
         )
         raise NoPython(
             request,
-            f"with {setting} models run with the worker's own Python, which is {own.version}",
-            "Use an image with a Python that fits, or --set executor.environment=bundle"
+            f"with {setting}, models run with the worker's own Python, which is {own.version}",
+            "Use an image with a suitable Python, or --set executor.environment=bundle"
             + (" and another executor.type." if settings.executor_type == "direct" else "."),
         )
 
@@ -346,7 +346,7 @@ def _describe_installed(request: PythonRequest) -> str:
     installed = [*list_installed(request.folder), own_interpreter()]
     versions = {each.release: each.path for each in installed}
     listed = ", ".join(f"{_dotted(release)} ({versions[release]})" for release in sorted(versions))
-    return f"installed here are only {listed}"
+    return f"only these are installed: {listed}"
 
 
 def _advise_install(request: PythonRequest, problem: str) -> str:

@@ -137,7 +137,7 @@ def _of_project(
     for requirement in needed:
         source, entry = sources.get(name := canonicalize_name(requirement.name)), places.get(name)
         if entry and not requirement.url and (source or is_root) and not _is_same_place(source, entry):
-            yield f"{name} comes from elsewhere in {file}"
+            yield f"{name} has another source in {file}"
 
 
 def _compare(
@@ -161,8 +161,8 @@ def _compare(
             gone.remove(earlier)
             yield f"{file} has {requirement}, uv.lock {earlier}"
         else:
-            yield f"{file} has {requirement}, uv.lock has not"
-    yield from (f"uv.lock has {requirement}, {file} has not" for requirement in gone)
+            yield f"{file} has {requirement}, uv.lock does not"
+    yield from (f"uv.lock has {requirement}, {file} does not" for requirement in gone)
 
 
 def _parse_locked(entry: dict[str, Any], pythons: SpecifierSet) -> PackageRequirement:

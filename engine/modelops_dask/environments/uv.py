@@ -36,7 +36,7 @@ class BuildFailed(BadInput):
         self.command, self.output = command, output
 
     def __str__(self) -> str:
-        return f"the bundle's environment cannot be built: {self.command}\n{self.output}"
+        return f"cannot build the bundle's environment: {self.command}\n{self.output}"
 
 
 class NoUv(BadInput):

@@ -172,15 +172,15 @@ def _key(declaration: Declaration, python: Interpreter) -> str:
 def _problem(folder: Path, validate: bool) -> str:
     """Why an environment cannot be used as it is; "" when it can."""
     if not folder.exists():
-        return "not there yet"
+        return "does not exist yet"
     try:
         recorded = json.loads((folder / RECORD).read_text("utf-8"))["installed"]
     except (OSError, ValueError, KeyError):
-        return "not finished"
+        return "incomplete"
     if not (folder / "bin" / "python").exists():
-        return "its interpreter is gone"
+        return "its interpreter is missing"
     if validate and (changed := sorted(set(recorded) ^ set(_installed(folder)))):
-        return f"not as it was built ({', '.join(changed[:5])})"
+        return f"changed since it was built ({', '.join(changed[:5])})"
     return ""
 
 
@@ -288,6 +288,6 @@ def _check_paths(declaration: Declaration) -> None:
     if lost := declaration.missing:
         rest = f", and {len(lost) - 1} more like it" if len(lost) > 1 else ""
         raise BadInput(
-            f"{lost[0]}{rest}: nothing is at that path on the workers. pip freeze writes such paths in a "
+            f"{lost[0]}{rest}: this path does not exist on the workers. pip freeze writes such paths in a "
             "conda environment; list versions instead: pip list --format=freeze > requirements.txt"
         )

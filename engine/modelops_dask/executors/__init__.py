@@ -153,7 +153,7 @@ def create(
     """
     if settings.executor_type not in TYPES:
         raise BadInput(
-            f"executor {settings.executor_type!r} runs no tasks; those that do are {', '.join(TYPES)} "
+            f"executor {settings.executor_type!r} runs no tasks; use one of {', '.join(TYPES)} "
             "(executor.type, MODELOPS_EXECUTOR_TYPE)"
         )
     if settings.executor_type == "direct":
@@ -173,7 +173,7 @@ def create(
         if sys.platform == "linux":
             return _limited(ForkExecutor(settings, limit, echo), settings, runner_limit_bytes, restart)
         fallback = f"forking is unsafe on {sys.platform}"
-        logger.warning("executor=isolated_fork: %s; executor=cold instead", fallback)
+        logger.warning("executor=isolated_fork: %s; using executor=cold instead", fallback)
     if settings.executor_type in ("cold", "isolated_fork"):
         settings = replace(settings, max_process_reuse=1)
     memory_bytes = max(1, memory_limit_bytes - settings.worker_memory_bytes) if memory_limit_bytes else 0
@@ -192,7 +192,7 @@ def _limited(
         return executor
     if sys.platform != "linux":
         logger.warning(
-            "a task's memory is not limited and not watched: that needs Linux, not %s", sys.platform
+            "the memory of tasks is not limited or watched: that needs Linux, not %s", sys.platform
         )
         return executor
     from modelops_dask.executors.limited import LimitedExecutor
@@ -202,7 +202,7 @@ def _limited(
         memory = cgroup.memory()
         limited = LimitedExecutor(executor, memory, runner_limit_bytes, settings.worker_memory_bytes, restart)
     except OSError as error:
-        logger.warning("the memory of this pod is not shared out and not watched: %s", error)
+        logger.warning("the memory of this pod is not divided among tasks or watched: %s", error)
         return executor
     logger.info(
         "memory: tasks share %d MiB (%s) with the pod's other worker processes",
@@ -220,7 +220,8 @@ def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int
     by_memory = max(left_bytes // RUNNER_MIN_BYTES, runners(threads, settings.subprocess_pool_size))
     if by_memory < settings.max_warm_processes:
         logger.info(
-            "warm processes: %d instead of maxWarmProcesses=%d: %d MiB are left for them, %d MiB each",
+            "warm processes: %d instead of maxWarmProcesses=%d, because %d MiB are left for them, %d MiB "
+            "each",
             by_memory,
             settings.max_warm_processes,
             left_bytes // MIB,

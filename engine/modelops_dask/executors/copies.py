@@ -65,7 +65,7 @@ class Slot:
     @property
     def _source_folder(self) -> Path:
         """The checked copy that this one was made from."""
-        assert self.source is not None, "it was filled"
+        assert self.source is not None, "the slot has been filled"
         return self.source.path
 
     def notes(self) -> tuple[list[str], str]:
@@ -116,7 +116,7 @@ class Slot:
 
     def put_back(self) -> None:
         """Make the copy what the bundle has, with the bytecode that is shared by now."""
-        assert self.workspace is not None, "it was filled"
+        assert self.workspace is not None, "the slot has been filled"
         self.workspace.put_back()
         if not self.workspace.problem and self._take_bytecode():
             self.workspace.begin()
@@ -255,7 +255,7 @@ class Copies:
         self._drop(slot)
 
     def _note(self, slot: Slot, names: list[str]) -> None:
-        assert slot.source is not None, "it was filled"
+        assert slot.source is not None, "the slot has been filled"
         self._written[slot.source.digest].update(dict.fromkeys(names))
 
     # Room
@@ -291,7 +291,7 @@ class Copies:
         except OSError as error:
             raise BadInput(
                 f"cannot copy the bundle for a runner to {slot.folder}: {error.strerror or error}; "
-                "make room there, or set TMPDIR to another folder"
+                "free some space there, or set TMPDIR to another folder"
             ) from None
 
     def _count_taken_bytes(self, but: Slot) -> int:
@@ -324,7 +324,7 @@ class Copies:
         status = self._root.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             raise BadInput(
-                f"{self._root} is not a folder of this user; remove it, or set TMPDIR to another folder"
+                f"{self._root} is not a folder owned by this user; remove it, or set TMPDIR to another folder"
             )
         with (self._root / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -346,7 +346,7 @@ def _divide(bundle: Bundle, room_bytes: int, whole: bool) -> tuple[list[Path], l
         raise BadInput(
             "tasks write to large files of the bundle, so each runner needs a whole copy: "
             f"{needed_bytes / MIB:,.1f} MiB, and copies may take {max(0, room_bytes) / MIB:,.1f} MiB more. "
-            "Raise workers.scratch.sizeLimit (MODELOPS_SCRATCH_BYTES), of which copies have a quarter, or "
+            "Raise workers.scratch.sizeLimit (MODELOPS_SCRATCH_BYTES; copies may use a quarter of it), or "
             "have the model write to a new file"
         )
     for name, size in sizes.items():

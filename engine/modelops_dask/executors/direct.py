@@ -74,7 +74,7 @@ class DirectExecutor(Executor):
         self._n_threads, self._echo = threads, echo
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
-            "task time limits are not enforced"
+            "time limits of tasks are not enforced"
         )
 
     @property
@@ -237,8 +237,8 @@ def _explain_missing_file(answer: runner.Answer, bundle: Bundle) -> runner.Answe
         return answer
     # Without the folder, so that two attempts fail word for word alike.
     note = (
-        f"The bundle has {own}, but executor direct leaves the working directory as the worker has it. Open "
-        "it by Path(__file__).parent, or choose another executor."
+        f"The bundle has {own}, but executor direct keeps the worker's working directory. Open "
+        "it relative to Path(__file__).parent, or choose another executor."
     )
     return answer._replace(error=f"{answer.error.rstrip()}\n{note}\n")
 

@@ -88,8 +88,11 @@ def _explain_passed(path: str, name: str) -> str:
 
 def _explain_missing(path: str, name: str) -> str:
     if name in ("self", "cls"):
-        return f"{path} is a method, which needs an object; name a function that makes one and calls it"
-    hint = "; the seed of a task is passed to a parameter named seed" if name in SEED_NAMES else ""
+        return (
+            f"{path} is a method, which needs an object; name a function that creates the object and "
+            "calls the method"
+        )
+    hint = "; a parameter named seed receives the seed of a task" if name in SEED_NAMES else ""
     return f"{path} needs a value for {name}, which has no default; add {name} to grid or fixed{hint}"
 
 
@@ -101,7 +104,7 @@ def explain_unknown(path: str, name: str, names: Iterable[str]) -> str:
 def explain_no_module(module: str, top: str, names: Iterable[str]) -> str:
     """What to say where neither the bundle nor its packages have a module; names are those of the bundle."""
     offer = _offer(top, list(names), "has no modules", "the bundle")
-    return f"no module {module}, in the bundle or among its packages, and no wire function; {offer}"
+    return f"no module {module} in the bundle or its packages, and no wire function; {offer}"
 
 
 def _offer(name: str, names: list[str], none: str, owner: str = "it") -> str:
@@ -125,9 +128,8 @@ def explain_kind(path: str, kind: str) -> str:
     return {
         "class": f"{path} is a class; name a function that makes a {name}, runs it and returns its results",
         "module": f"{path} is a module; name one of its functions, as in {path}.FUNCTION",
-        "async": f"{path} is an async function; name a plain one that calls asyncio.run({name}(...))",
-        "command": f"{path} is a command for the command line; move its code to a plain function, and name "
-        "that",
+        "async": f"{path} is an async function; name a plain function that calls asyncio.run({name}(...))",
+        "command": f"{path} is a command-line command; move its code to a plain function, and name that",
         "arguments": f"{path} reads its parameters from the command line, and a study passes them as "
         "arguments; write a function that takes them as its parameters, and name that",
     }[kind]
@@ -164,7 +166,7 @@ def load(path: str, bundle: str) -> Callable[..., object]:
     if any(base.__module__.partition(".")[0] in COMMAND_LINES for base in type(function).__mro__):
         raise NoFunction(explain_kind(path, "command"))
     if not callable(function):
-        raise NoFunction(f"{path} is not a function but of type {type(function).__name__}")
+        raise NoFunction(f"{path} is not a function but has type {type(function).__name__}")
     result: Callable[..., object] = function
     return result
 
@@ -271,8 +273,8 @@ def _inspect(path: str, function: Any) -> tuple[Signature, dict[str, object], in
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         raise NoFunction(
-            f"the parameters of {path} cannot be read (it is of type {type(function).__name__}); "
-            "name a function of Python that calls it"
+            f"the parameters of {path} cannot be read (its type is {type(function).__name__}); "
+            "name a Python function that calls it"
         ) from None
     by_position = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_ONLY)
     by_name = tuple(
@@ -333,7 +335,7 @@ def _import_default_rng(path: str) -> Callable[[int], object]:
         if error.name != "numpy":
             raise
         raise NoFunction(
-            f"{path} has a parameter rng, a generator of NumPy, and numpy is not installed where the model "
+            f"{path} has a parameter rng, a NumPy generator, and numpy is not installed where the model "
             "runs; add numpy to the bundle's packages, or take seed and use random.Random(seed)"
         ) from None
     return default_rng

@@ -73,13 +73,13 @@ class OpenFiles:
             status = self._found[descriptor]
             writes = flags & os.O_ACCMODE != os.O_RDONLY
             if writes and put_back is not None and (status.st_dev, status.st_ino) not in put_back:
-                return f"a file open for writing whose content is not put back: {_path(descriptor)}"
+                return f"a file open for writing whose content is not restored: {_path(descriptor)}"
             if "\nlock:" in Path(f"/proc/self/fdinfo/{descriptor}").read_text():
                 return f"a file with a lock on it: {_path(descriptor)}"
             try:
                 os.close(os.open(f"/proc/self/fd/{descriptor}", flags | os.O_CLOEXEC))
             except OSError as error:
-                return f"a file that cannot be opened again ({error.strerror}): {_path(descriptor)}"
+                return f"a file that cannot be reopened ({error.strerror}): {_path(descriptor)}"
         return ""
 
     def reopen(self) -> None:

@@ -101,7 +101,7 @@ class LimitedExecutor(Executor):
         if guard.culprit(usage) == "":
             return outcome._replace(reason=OUT_OF_MEMORY)
         logger.warning(
-            "%s: the kernel ended a task for want of memory, and this worker process holds %d MiB itself",
+            "%s: the kernel killed a task for lack of memory, and this worker process itself holds %d MiB",
             guard.WORKER,
             held_bytes // MIB,
         )

@@ -42,10 +42,10 @@ class OutOfTurn(Exception):
 
 
 STRANGER = (
-    "spoke out of turn: another process wrote to the connection of the task's process; "
+    "unexpected message: another process wrote to the connection of the task's process; "
     "does the model fork a child that does not end?"
 )
-STRAY = "spoke out of turn: the task's process wrote something to its connection that is no answer"
+STRAY = "unexpected message: the task's process wrote something else than an answer to its connection"
 
 
 def pack_request(message: object) -> bytes:
@@ -104,7 +104,7 @@ class Mailbox:
             raise _stray_answer(f"it began with {begun!r}")
         head_size, body_size = _lengths_at(data, offset + TURN_BYTES)
         if not 0 < head_size <= HEAD_LIMIT or body_size > BODY_LIMIT:
-            raise _stray_answer(f"it told of a head of {head_size:,} bytes and a body of {body_size:,}")
+            raise _stray_answer(f"it announced a head of {head_size:,} bytes and a body of {body_size:,}")
         stop = offset + HEAD_AT + head_size + body_size
         if len(data) < stop:
             return None
@@ -138,7 +138,7 @@ def answer_of(frame: bytes) -> messages.Answer:
         raise _stray_answer("its head does not have the fields of an answer")
     status, lengths, reason, error, nanoseconds, peak_bytes, failure = head
     if status not in STATUSES or not 0 <= nanoseconds < _NUMBERS or not 0 <= peak_bytes < _NUMBERS:
-        raise _stray_answer("its head has values that no answer has")
+        raise _stray_answer("its head has values that are not valid in an answer")
     outputs = {}
     for name, size in lengths.items():
         if type(size) is not int or size < 0:
@@ -146,7 +146,7 @@ def answer_of(frame: bytes) -> messages.Answer:
         outputs[name] = frame[offset : offset + size]
         offset += size
     if offset != len(frame):
-        raise _stray_answer("the lengths of its outputs are not those that came")
+        raise _stray_answer("the lengths of its outputs differ from those received")
     if b"\\u" in data or not data.isascii():
         try:
             "".join((reason, error, failure, *lengths)).encode()

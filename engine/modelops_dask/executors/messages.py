@@ -158,7 +158,7 @@ def pack(its_turn: bytes, head: str, *blobs: bytes) -> list[bytes]:
     text = head.encode()
     if len(text) > HEAD_LIMIT:
         size, most = len(text) >> 20, HEAD_LIMIT >> 20
-        raise HeadTooLarge(f"the names of the outputs take {size} MiB, and may take {most} MiB")
+        raise HeadTooLarge(f"the names of the outputs take {size} MiB; the limit is {most} MiB")
     size = sum(map(len, blobs))
     first = its_turn + LENGTHS.pack(len(text), size)
     return [first + text, *blobs] if size > CHUNK else [b"".join((first, text, *blobs))]

@@ -86,7 +86,7 @@ def explain_size(outputs: Mapping[str, bytes], limits: tuple[int, int, int], is_
         value = f"--set workers.memoryPerProcess={steps * STEP_BYTES >> 20}Mi"
     if is_received:
         task = f"can store {_mib(most_stored)} of a task"
-        less = "Return fewer rows or columns, name the outputs that you need (outputs: in the study file)"
+        less = "Return fewer rows or columns, list the outputs that you need (outputs: in the study file)"
     else:
         task, less = f"can receive {_mib(most_received)} of a task", "Return fewer outputs, rows or columns"
     return (
@@ -109,7 +109,7 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
         if not outputs:
             return NO_OUTPUTS, f"{NO_OUTPUTS}: wire returned no outputs"
         names = ", ".join(outputs)[:TEXT_LIMIT]
-        return EMPTY_OUTPUTS, f"{EMPTY_OUTPUTS}: wire returned nothing but outputs of 0 bytes: {names}"
+        return EMPTY_OUTPUTS, f"{EMPTY_OUTPUTS}: wire returned only outputs of 0 bytes: {names}"
     if ERROR in outputs and not any(data for name, data in outputs.items() if name != ERROR):
         return _read_lone_error(outputs[ERROR])
     if b'"error"' in outputs.get(METADATA, b""):
@@ -121,7 +121,7 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
         if not any(outputs[name] for name in others):
             names = ", ".join(others)[:TEXT_LIMIT]
             return EMPTY_OUTPUTS, (
-                f"{EMPTY_OUTPUTS}: wire returned nothing but metadata and outputs of 0 bytes: {names}"
+                f"{EMPTY_OUTPUTS}: wire returned only metadata and outputs of 0 bytes: {names}"
             )
     return None
 

@@ -223,8 +223,8 @@ class Pool:
         if not self.copies:
             if bundle.program:
                 raise BadInput(
-                    "executor.privateFiles is false, and a command needs files of its own: tasks at the "
-                    "same time would write the same output files. Set executor.privateFiles: true"
+                    "executor.privateFiles is false, but a command needs private files: concurrent tasks "
+                    "would write the same output files. Set executor.privateFiles: true"
                 )
             return None
         slot = stack.enter_context(self.copies.slot(bundle, tells=self._settings.max_process_reuse != 1))
@@ -243,7 +243,7 @@ class Pool:
         try:
             successor = self._spawn(*warm.serves)
         except Exception as error:  # whoever needs a runner next starts one, and is told
-            logger.debug("no successor for a runner: %s", error)
+            logger.debug("no replacement for a runner could be started: %s", error)
             return
         with self._changed:
             if not self.closed:
@@ -309,9 +309,7 @@ class Pool:
                 warm.runner.kill()
             if warm.slot and (problem := warm.slot.notes()[1]):
                 warm.lost_files = True
-                logger.warning(
-                    "a runner's files could not be put back, so another takes its place: %s", problem
-                )
+                logger.warning("a runner's files could not be restored, so it is replaced: %s", problem)
             warm.stack.close()
         finally:
             with self._changed:

@@ -124,13 +124,13 @@ def read_outputs(
             outputs[name] = _read_json(name, data, title)
         else:
             if kind == "parquet" and not (len(data) > 8 and data[:4] == data[-4:] == PARQUET):
-                raise UnreadableOutput(f"{title}: not a Parquet file; is it written to its end?")
+                raise UnreadableOutput(f"{title}: not a Parquet file; was it written completely?")
             outputs[name] = data
     return outputs
 
 
 def _read_printed(printed: BinaryIO | None) -> bytes:
-    assert printed is not None, "it is kept where an output asks for it"
+    assert printed is not None, "it is stored if it is listed as an output"
     printed.seek(0)
     return printed.read()
 
@@ -168,7 +168,7 @@ def _read_json(name: str, data: bytes, title: str) -> bytes:
     try:
         table: bytes = values.to_output(name, value)
     except TypeError as error:
-        problem = f"{error}. With format: raw the file is stored as it is"
+        problem = f"{error}. With format: raw, the file is stored unchanged"
         raise UnreadableOutput(problem) from None
     return table
 
@@ -205,7 +205,7 @@ def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
 
 def _check_names(names: list[str], title: str) -> list[str]:
     if not any(names):
-        raise UnreadableOutput(f"{title}: the first line must name the columns, and it is empty")
+        raise UnreadableOutput(f"{title}: the first line must name the columns, but it is empty")
     names = [name.strip() for name in names]
     if not names[0] and UNNAMED not in names:
         names[0] = UNNAMED
@@ -215,9 +215,9 @@ def _check_names(names: list[str], title: str) -> list[str]:
         if name in names[:number]:
             raise UnreadableOutput(f"{title}: the first line names {name} twice")
     if len(names) == 1 and ";" in names[0]:
-        raise UnreadableOutput(f"{title}: its columns are separated by ; and must be by commas")
+        raise UnreadableOutput(f"{title}: its columns are separated by semicolons; separate them by commas")
     if all(map(NUMBER.fullmatch, names)):
-        raise UnreadableOutput(f"{title}: the first line must name the columns, and has numbers")
+        raise UnreadableOutput(f"{title}: the first line must name the columns, but it has numbers")
     return names
 
 
@@ -243,7 +243,8 @@ def _to_float(field: str) -> float:
     number = float(field)
     if number != int(field):
         raise ValueError(
-            f"{field.strip()} has more digits than a 64-bit integer or a float holds. Write it with a letter "
+            f"{field.strip()} has more digits than a 64-bit integer or a float can hold. Write it with a "
+            "letter "
             "before it, as text, or declare the file with format: raw"
         )
     return number

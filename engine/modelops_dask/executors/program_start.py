@@ -47,7 +47,7 @@ def find_program(name: str, folder: str, path: str) -> str:
     if program := shutil.which(name, path=path):
         return os.path.join(folder, program)
     if os.path.isfile(os.path.join(folder, name)):
-        raise ProgramNotFound(f"{name} is not on the PATH of a task; the bundle has it, so write ./{name}")
+        raise ProgramNotFound(f"{name} is not on the PATH of a task, but the bundle has it; write ./{name}")
     raise ProgramNotFound(
         f"{name} is not on the PATH of a task ({path}). Install it where the workers are, or put it into the "
         f"bundle and write ./{name}"
@@ -75,13 +75,13 @@ def find_problem(path: str, name: str) -> ProgramError | None:
     if head.startswith(b"#!"):
         interpreter = head[2:].split(b"\n")[0].strip(b" \t").split(b" ")[0]
         if interpreter.endswith(b"\r"):
-            return ProgramNotExecutable(f"{name} has line ends of Windows; save it with those of Unix")
+            return ProgramNotExecutable(f"{name} has Windows line endings; save it with Unix line endings")
         return None
     if not head:
         return ProgramNotExecutable(f"{name} is empty")
     if head[:4] != b"\x7fELF" and b"\0" not in head and sys.platform == "linux":
         return ProgramNotExecutable(
-            f"{name} is a text that does not say what runs it. Begin it with a line such as #!/bin/sh, or "
+            f"{name} is a text file without an interpreter line. Begin it with a line such as #!/bin/sh, or "
             f"name its interpreter first, such as [sh, {name}]"
         )
     return None
@@ -96,8 +96,8 @@ def explain_start(path: str, name: str, error: OSError) -> ProgramError | None:
     """Why a file was not started; None where it is not the file's doing."""
     if error.errno == errno.E2BIG:
         return ProgramError(
-            "the arguments are longer than a program can be passed; name a file by parameters_file: "
-            "params.json, which has all parameters"
+            "the arguments exceed the system's limit for a program; name a file by parameters_file: "
+            "params.json, which will hold all parameters"
         )
     if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC):
         return None
@@ -113,8 +113,8 @@ def explain_start(path: str, name: str, error: OSError) -> ProgramError | None:
         return ProgramNotFound(f"{name} cannot be run: {named} is not on this machine")
     if error.errno == errno.EACCES:
         return ProgramNotExecutable(
-            f"{name} may not be run here: its file system is mounted without the right to execute (noexec), "
-            f"or user {os.getuid()} may not. Set TMPDIR of the workers to another folder"
+            f"{name} cannot be executed: its file system is mounted with noexec, "
+            f"or user {os.getuid()} lacks the permission. Set TMPDIR of the workers to another folder"
         )
     return ProgramNotExecutable(f"{name} {_describe_kind(head)}")
 
@@ -133,7 +133,7 @@ def _describe_kind(head: bytes) -> str:
         return f"is a program for Windows; compile it for Linux on {own}"
     if head[:4] in (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xce\xfa\xed\xfe"):
         return f"is a program for macOS; compile it for Linux on {own}"
-    return "is no program that this machine can run; compile it here, or name its interpreter first"
+    return "is not a program that this machine can run; compile it here, or name its interpreter first"
 
 
 def _near(path: str, name: str) -> str:

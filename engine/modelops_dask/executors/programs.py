@@ -118,7 +118,7 @@ class Program:
         for name in self._names:
             if name not in own and name not in params:
                 raise program_start.ProgramError(
-                    f"the command has {{{name}}}, and the task has no parameter of that name"
+                    f"the command has {{{name}}}, but the task has no parameter of that name"
                 )
             try:
                 values[name] = own[name] if name in own else placeholders.format_value(params[name])
@@ -167,7 +167,9 @@ class Program:
                     problem = program_start.explain_start(path, arguments[0], error)
                     raise problem or error from None
             time.sleep(BUSY_SECONDS)
-        raise program_start.ProgramNotExecutable(f"{arguments[0]} stays open for writing in another process")
+        raise program_start.ProgramNotExecutable(
+            f"{arguments[0]} is still open for writing in another process"
+        )
 
     def _explain_end(self, arguments: list[str], status: int, said: str) -> BaseException:
         """The exception for the status of a program, less than 0 for a signal."""

@@ -139,7 +139,10 @@ def judge_end(reason: str, log: str, limit_bytes: int, crash: Crash | None) -> s
             return evidence and f'{reason} after "{quoted}" was printed: {evidence}{_limit(limit_bytes)}'
     if crash and 0 < NEARLY * crash.data_limit_bytes <= crash.data_bytes:
         data, most = crash.data_bytes >> 20, crash.data_limit_bytes >> 20
-        return f"{reason} when {data:,} MiB of the {most:,} that could be allocated were{_limit(limit_bytes)}"
+        return (
+            f"{reason} after {data:,} MiB of the {most:,} that can be allocated were "
+            f"used{_limit(limit_bytes)}"
+        )
     return ""
 
 
@@ -148,7 +151,7 @@ def describe_room(limit_bytes: int, crash: Crash | None) -> str:
     if not limit_bytes or crash is None or not crash.data_limit_bytes:
         return ""
     allocated, most = crash.data_bytes >> 20, crash.data_limit_bytes >> 20
-    return f"; it had allocated {allocated:,} MiB of the {most:,} that it might"
+    return f"; it had allocated {allocated:,} of at most {most:,} MiB"
 
 
 def out_of_memory(answer: Answer, evidence: str) -> Answer:
@@ -158,7 +161,7 @@ def out_of_memory(answer: Answer, evidence: str) -> Answer:
 
 
 def _limit(limit_bytes: int) -> str:
-    return f"; the task may hold {limit_bytes >> 20:,} MiB"
+    return f"; the task's limit is {limit_bytes >> 20:,} MiB"
 
 
 def _judge_text(text: str, limit_bytes: int) -> tuple[str, str]:
@@ -178,7 +181,7 @@ def _judge_thread(limit_bytes: int) -> tuple[str, str]:
         return "", _process_count().explain("a thread could not be started")
     return (
         f"a thread could not start: each reserves {stack_bytes / 2**20:g} MiB for its stack, which counts, "
-        f"so there is room for less than {n_stacks:,}"
+        f"so fewer than {n_stacks:,} fit"
     ), ""
 
 
@@ -195,7 +198,9 @@ def _judge_child(error: BaseException, limit_bytes: int) -> str:
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     # A new process counts what its parent had resident, until it begins its own program.
     if status < 0 and _peak_kib() < children and NEARLY * limit_bytes <= children * 1024:
-        return f"a program that it started was killed by signal {-status}, and held {children >> 10:,} MiB"
+        return (
+            f"a program that it started was killed by signal {-status} while it held {children >> 10:,} MiB"
+        )
     return ""
 
 

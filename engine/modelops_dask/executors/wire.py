@@ -45,7 +45,7 @@ def _find_named(bundle: Path) -> str:
     if len(points) > 1:
         names = ", ".join(sorted(points))
         raise BadInput(
-            f"{bundle / 'pyproject.toml'}: entry points {names} in group {GROUP}; leave exactly one"
+            f"{bundle / 'pyproject.toml'}: entry points {names} in group {GROUP}; keep exactly one"
         )
     if points:
         return _reference(next(iter(points.values())), bundle / "pyproject.toml")

@@ -394,7 +394,7 @@ class Workspace:
         self._tell(path)
         master = self._masters.get(path)
         if master is None:
-            self._fail(f"{self._name(path)}: too large to be kept, or a socket or pipe")
+            self._fail(f"{self._name(path)}: too large to be restored, or a socket or pipe")
             return
         if path in self._held:
             self._put_back_in_place(path, master)
@@ -482,7 +482,7 @@ def copy(source: str, target: str, only_clone: bool = False) -> bool:
             cloned = _clone(reader.fileno(), writer)
             if only_clone and not cloned:
                 os.unlink(target)
-                raise OSError(f"{target}: this file system shares no blocks")
+                raise OSError(f"{target}: this file system cannot share blocks")
             while not cloned and (piece := reader.read(1 << 20)):
                 while piece:
                     piece = piece[os.write(writer, piece) :]
@@ -575,7 +575,7 @@ def _remove_in(parent: int, name: str) -> None:
         os.unlink(name, dir_fd=parent)
         return
     if status.st_dev != os.fstat(parent).st_dev:
-        raise OSError(errno.EXDEV, "something is mounted there", name)
+        raise OSError(errno.EXDEV, "it is a mount point", name)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         folder = os.open(name, flags, dir_fd=parent)

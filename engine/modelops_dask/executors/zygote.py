@@ -200,7 +200,7 @@ class ZygoteProcess:
             size = child.receive(messages.START, children.GRACE_SECONDS + REPORT_SECONDS)
         child.end()
         if size is None:
-            raise ForkUnsafe("a child that should do nothing did not survive it")
+            raise ForkUnsafe("a child that does nothing did not survive")
         if left := _threads():
             raise ForkUnsafe(f"importing the model left {left}")
         self._shared_bytes = mailbox.answer_of(size).peak_bytes
@@ -219,7 +219,7 @@ class ZygoteProcess:
                 device = Path(self._files.bundle).stat().st_dev
                 put_back = {(device, inode) for inode in held_inodes}
         except OSError as error:
-            raise ForkUnsafe(f"what importing the model left open cannot be put back: {error}") from None
+            raise ForkUnsafe(f"files left open by importing the model cannot be restored: {error}") from None
         if problem := self._open_files.problem(put_back):
             raise ForkUnsafe(f"importing the model left {problem}")
 
@@ -316,8 +316,8 @@ def _threads() -> str:
     names = [f"{name} ({count})" if count > 1 else name for name, count in sorted(numbered.items())]
     libraries = sorted({match[0][1:] for match in NATIVE.finditer(Path("/proc/self/maps").read_text())})
     return (
-        f"threads of native code running, named {', '.join(names)}; "
-        f"of libraries known to start some it has loaded {', '.join(libraries) or 'none'}"
+        f"native threads running, named {', '.join(names)}; "
+        f"loaded libraries that are known to start threads: {', '.join(libraries) or 'none'}"
     )
 
 

@@ -47,7 +47,7 @@ class NoNamespace(ClusterFailed):
 
     def __str__(self) -> str:
         return (
-            f"There is no namespace {self.namespace} in this cluster. "
+            f"Namespace {self.namespace} does not exist in this cluster. "
             f"Create it: kubectl create namespace {self.namespace}   (-n chooses another)"
         )
 
@@ -64,9 +64,15 @@ class RequestRefused(ClusterFailed):
     def __str__(self) -> str:
         problem = f"Could not {self.action}: {self.reason}"
         if self.status == 401:
-            return f"{problem}\nThe cluster does not know you: log in again, then try kubectl auth whoami"
+            return (
+                f"{problem}\nThe cluster did not accept your credentials: log in again, then try "
+                "kubectl auth whoami"
+            )
         if self.status == 403 and " cannot " in self.reason:  # not a quota, which is a 403 too
-            return f"{problem}\nYou lack the right: ask for it, and see yours with kubectl auth can-i --list"
+            return (
+                f"{problem}\nYou lack the permission: ask for it, and list yours with kubectl auth "
+                "can-i --list"
+            )
         return problem
 
 
@@ -122,7 +128,7 @@ def connect(context: str = "", namespace: str = "") -> Cluster:
     if not context and (IN_POD / "token").exists():
         api = _pod_client()
         return Cluster(api, namespace or (IN_POD / "namespace").read_text().strip())
-    raise NoCluster(f"there is no kubeconfig at {paths}", context)
+    raise NoCluster(f"no kubeconfig exists at {paths}", context)
 
 
 def _from_kubeconfig(context: str, namespace: str) -> Cluster:

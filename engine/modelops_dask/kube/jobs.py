@@ -41,14 +41,17 @@ class NoStudies(BadInput):
     def __str__(self) -> str:
         if self.exists:
             problem = (
-                f"Release {self.release} takes no studies: its values have studies.enabled=false, "
+                f"Release {self.release} does not accept studies: its values have studies.enabled=false "
                 "or executor.type=none."
             )
         else:
-            problem = f"There is no release {self.release} in namespace {self.namespace}."
+            problem = f"Release {self.release} does not exist in namespace {self.namespace}."
         if self.others:
-            return f"{problem} Releases there that take studies: {', '.join(self.others)}"
-        return f"{problem} No release there takes studies (mops-helm install RELEASE -n {self.namespace})."
+            return f"{problem} Releases there that accept studies: {', '.join(self.others)}"
+        return (
+            f"{problem} No release there accepts studies. Install one: mops-helm install RELEASE -n "
+            f"{self.namespace}"
+        )
 
 
 class StillThere(ClusterFailed):
@@ -60,8 +63,9 @@ class StillThere(ClusterFailed):
 
     def __str__(self) -> str:
         return (
-            f"Job {self.name} was deleted and is still there after {REMOVED_SECONDS} s: a pod of it does not "
-            f"end. Look at it:  {self.command}"
+            f"Job {self.name} was deleted but still exists after {REMOVED_SECONDS} s, because one of its "
+            "pods does not "
+            f"end. Inspect it:  {self.command}"
         )
 
 
@@ -102,7 +106,7 @@ def read_offer(cluster: Cluster, release: str) -> Offer:
         return of_release[0]
     if of_release:
         names = ", ".join(name for name, offer in offers.items() if offer.release == release)
-        raise BadInput(f"Release {release} has this chart several times; name one of them: {names}")
+        raise BadInput(f"Release {release} has this chart several times; name one of these: {names}")
     raise NoStudies(release, cluster.namespace, sorted(offers), exists=_has_release(cluster, release))
 
 
@@ -206,13 +210,11 @@ def dry_run(cluster: Cluster, job: Object, config_map: Object) -> None:
         "metadata": {**config_map["metadata"], "name": None, "generateName": "study-"},
     }
     namespace = cluster.namespace
-    with api_request("submit the study; the API server, asked beforehand, refuses its Job", cluster.context):
+    with api_request("submit the study; a dry run on the API server refused its Job", cluster.context):
         cluster.batch.create_namespaced_job(namespace, request_body(trial), dry_run="All")
-    with api_request("submit the study; the API server, asked beforehand, refuses its pod", cluster.context):
+    with api_request("submit the study; a dry run on the API server refused its pod", cluster.context):
         cluster.core.create_namespaced_pod(namespace, request_body(pod), dry_run="All")
-    with api_request(
-        "submit the study; the API server, asked beforehand, refuses its ConfigMap", cluster.context
-    ):
+    with api_request("submit the study; a dry run on the API server refused its ConfigMap", cluster.context):
         cluster.core.create_namespaced_config_map(namespace, request_body(trial_config_map), dry_run="All")
 
 

@@ -35,7 +35,9 @@ def find_own_pod(cluster: Cluster) -> OwnPod:
         )
     pods = cluster.as_json(answer.items)
     if len(pods) != 1:
-        raise RequestRefused("find the pod that this runs in", 404, f"{len(pods)} pods have {address}")
+        raise RequestRefused(
+            "find the pod that this process runs in", 404, f"{len(pods)} pods have {address}"
+        )
     (pod,) = pods
     labels = pod["metadata"].get("labels") or {}
     release = labels.get(RELEASE, "")

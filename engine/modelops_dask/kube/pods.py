@@ -103,7 +103,9 @@ def find_termination(pod: Object) -> PodProblem | None:
     if status.get("reason") == "Evicted":
         return _explain_eviction(pod)
     if status.get("reason") == "DeadlineExceeded":
-        remedy = "It ran longer than it may: raise studies.maxDurationSeconds, or submit it again to go on."
+        remedy = (
+            "It reached its time limit: raise studies.maxDurationSeconds, or submit it again to continue."
+        )
         return PodProblem("DeadlineExceeded", status.get("message", ""), remedy, _describe(pod))
     for container in status.get("containerStatuses", ()):
         if (problem := _find_container_end(pod, container)) is not None:
@@ -131,14 +133,17 @@ def find_creation_problem(events: Sequence[Object]) -> PodProblem | None:
     command = f"kubectl -n {failed[-1]['metadata']['namespace']} describe resourcequota,limitrange"
     if "exceeded quota" in event_message:
         quota = re.search(r"exceeded quota: (\S+), requested: (.*), used: (.*), limited: (.*)", event_message)
-        remedy = "Ask for less, let other work end, or have the quota raised:"
+        remedy = "Request less, wait for other work to end, or have the quota raised:"
         if quota is None:
             return PodProblem("FailedCreate", event_message, remedy, command)
         name, requested, used, limit = quota.groups()
-        message = f"quota {name} has no room: it asks for {requested}; in use {used} of {limit}"
+        message = f"quota {name} is exhausted: the pod requests {requested}; {used} of {limit} are in use"
         return PodProblem("FailedCreate", message, remedy, command)
     if "violates PodSecurity" in event_message:
-        remedy = "The namespace refuses such pods: take what it names out of podSecurityContext and volumes."
+        remedy = (
+            "The namespace refuses such pods: remove the settings it names from podSecurityContext "
+            "and volumes."
+        )
         return PodProblem("FailedCreate", event_message, remedy)
     return PodProblem("FailedCreate", event_message)
 
@@ -159,7 +164,7 @@ def _find_scheduling_problem(pod: Object) -> PodProblem | None:
     nodes = "kubectl describe nodes"
     if missing_resources := list(dict.fromkeys(re.findall(r"Insufficient ([\w./-]+\w)", condition_message))):
         requested = ", ".join(f"{name} {_requests(pod).get(name, '1')}" for name in missing_resources)
-        message = f"no node has {' and '.join(missing_resources)} left; the pod asks for {requested}"
+        message = f"no node has enough {' and '.join(missing_resources)}; the pod requests {requested}"
         remedy = f"Lower {place}.resources.requests or the number of pods, or add nodes:"
         return PodProblem("Unschedulable", message, remedy, nodes)
     if "persistentvolumeclaim" in condition_message.lower():
@@ -168,14 +173,15 @@ def _find_scheduling_problem(pod: Object) -> PodProblem | None:
             for volume in pod["spec"].get("volumes", ())
             if "persistentVolumeClaim" in volume
         ]
-        message = f"the volume of claim {', '.join(claims) or 'of the pod'} is not there: {condition_message}"
+        message = f"the volume of claim {', '.join(claims) or 'of the pod'} is missing: {condition_message}"
         remedy = (
-            "See the claim's events; sharedVolume.storageClassName and accessModes must suit the cluster:"
+            "See the claim's events; check that the cluster supports sharedVolume.storageClassName and "
+            "accessModes:"
         )
         command = _kubectl(pod, "describe", "pvc", *claims)
         return PodProblem("Unschedulable", message, remedy, command)
     if "taint" in condition_message or "affinity" in condition_message or "selector" in condition_message:
-        remedy = f"See {place}.nodeSelector, tolerations and affinity against the nodes' labels and taints:"
+        remedy = f"Compare {place}.nodeSelector, tolerations and affinity with the nodes' labels and taints:"
         return PodProblem(
             "Unschedulable", condition_message, remedy, f"{nodes} | grep -A3 -e ^Name: -e Labels: -e Taints:"
         )
@@ -189,7 +195,7 @@ def _find_waiting_problem(pod: Object, container: Object) -> PodProblem | None:
     images = {spec["name"]: spec["image"] for spec in pod["spec"]["containers"]}
     image = images.get(container["name"], container.get("image", ""))
     if code == _NEVER_PULLED:
-        message = f"the node does not have image {image}, and pullPolicy Never forbids to pull it"
+        message = f"the node does not have image {image}, and pullPolicy Never forbids pulling it"
         remedy = (
             "Load it into every node (kind, minikube image load, ctr -n k8s.io images import), or push it:"
         )
@@ -210,7 +216,7 @@ def _find_waiting_problem(pod: Object, container: Object) -> PodProblem | None:
         )
         return PodProblem(code, message + _log_end(last), "", _logs(pod))
     if code in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-        remedy = "See the Secrets and ConfigMaps that its variables and volumes name (envFromSecrets, env):"
+        remedy = "Check the Secrets and ConfigMaps that its variables and volumes name (envFromSecrets, env):"
         return PodProblem(code, waiting_message, remedy, _describe(pod))
     return None
 
@@ -236,7 +242,7 @@ def _explain_out_of_memory(pod: Object, container: Object) -> PodProblem:
     value = "memoryPerProcess" if place.startswith(("workers", "pools.")) else "resources.requests.memory"
     return PodProblem(
         "OOMKilled",
-        f"container {container['name']} was killed for taking more than {limit} of memory",
+        f"container {container['name']} was killed because it used more than {limit} of memory",
         f"Raise {place}.{value}:",
         _kubectl(pod, "top", "pod", pod["metadata"]["name"], "--containers"),
     )
@@ -248,7 +254,7 @@ def _explain_eviction(pod: Object) -> PodProblem:
         section = _values_section(pod)
         place = section if section.startswith("pools.") else "workers"  # drivers have the workers' value
         return PodProblem("Evicted", message, f"Raise {place}.scratch.sizeLimit.", _describe(pod))
-    remedy = "The node was short of it; a request equal to the limit makes a pod the last to go."
+    remedy = "The node ran short of it; a pod whose request equals its limit is evicted last."
     return PodProblem("Evicted", message, remedy, "kubectl describe nodes")
 
 
@@ -257,11 +263,11 @@ def _explain_last_warning(pod: Object, events: Sequence[Object]) -> PodProblem |
     for event in reversed(events):
         code, event_message = event.get("reason", ""), event.get("message", "")
         if code in ("FailedMount", "FailedAttachVolume"):
-            remedy = "See that the Secret, ConfigMap or claim it names exists in this namespace:"
+            remedy = "Check that the Secret, ConfigMap or claim it names exists in this namespace:"
             return PodProblem(code, event_message, remedy, _describe(pod))
         if code == "Unhealthy":
-            message = f"it runs, and does not answer its probe: {event_message}"
-            return PodProblem(code, message, "Its log says how far it came:", _logs(pod))
+            message = f"it runs but does not answer its probe: {event_message}"
+            return PodProblem(code, message, "Its log shows how far it got:", _logs(pod))
         if code in ("FailedCreatePodSandBox", "FailedPreStopHook", "NodeNotReady"):
             return PodProblem(code, event_message, "", _describe(pod))
     return None

@@ -71,7 +71,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         try:
             return connect()
         except ClusterFailed as error:
-            logger.warning("Not heard by the cluster: %s", error)
+            logger.warning("Progress could not be reported to the cluster: %s", error)
             return None
 
     @cached_property
@@ -212,9 +212,9 @@ def describe_end(summary: Summary) -> str:
         return f"Stopped: {summary.counts['pending']:,} of {summary.total:,} tasks are pending"
     bad = [f"{summary.counts[state]:,} {state}" for state in ("failed", "poisoned") if summary.counts[state]]
     if summary.conflicts:
-        bad.append(f"{len(summary.conflicts):,} with two results that differ")
+        bad.append(f"{len(summary.conflicts):,} with two different results")
     if summary.self_check and (n_different := len(summary.self_check.different)):
-        bad.append(f"self-check: {n_different:,} of {summary.self_check.n_compared:,} tasks compared differ")
+        bad.append(f"self-check: {n_different:,} of {summary.self_check.n_compared:,} compared tasks differ")
     whole = "" if summary.share is None else f" of chunk {summary.share.number}"
     if not bad and not summary.problem:
         return f"All {summary.total:,} tasks{whole} are ok{_describe_check(summary)}"

@@ -99,19 +99,20 @@ class NoSuchStudy(BadInput):
     def __str__(self) -> str:
         same = [job for job in self.study_jobs if job.study == self.name]
         if same:
-            lines = [f"{len(same)} Jobs are of studies named {self.name}; say which:"]
+            lines = [f"{len(same)} Jobs belong to studies named {self.name}; name one of them:"]
             return "\n".join([*lines, *(f"  {job.job}  {job.state}  {job.store}" for job in same)])
         known_names = {name for job in self.study_jobs for name in (job.study, job.job)}
         near = difflib.get_close_matches(self.name, sorted(known_names), 1)
         if near:
             hint = f"did you mean {near[0]}?"
         elif known_names:
-            hint = "those that are there:  mops-helm study list -n " + self.namespace
+            hint = "list the studies:  mops-helm study list -n " + self.namespace
         else:
             hint = (
-                "there is none. Jobs are removed a day after their end; a store stays: name its folder or URL"
+                "the namespace has none. Jobs are removed a day after their end, but stores remain: name "
+                "its folder or URL"
             )
-        return f"There is no study {self.name} in namespace {self.namespace}; {hint}"
+        return f"No study {self.name} in namespace {self.namespace}; {hint}"
 
 
 def find_study_job(cluster: Cluster, name: str) -> StudyJob:

@@ -18,7 +18,7 @@ def find_problems(cluster: Cluster, study: StudyJob) -> list[PodProblem]:
         return []
     if study.suspended:
         command = cluster.kubectl("describe", "job", study.job)
-        return [PodProblem("Suspended", "it waits for its queue to admit it", "", command)]
+        return [PodProblem("Suspended", "it is waiting for its queue to admit it", "", command)]
     warnings = pods.list_warnings(cluster)
     own_pods = _pods(cluster, f"batch.kubernetes.io/job-name={study.job}")
     live_pods = [pod for pod in own_pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]

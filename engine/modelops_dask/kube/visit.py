@@ -39,7 +39,7 @@ class NotReady(ClusterFailed):
         self.pod, self.purpose, self.reason = pod, purpose, reason
 
     def __str__(self) -> str:
-        problem = f"The pod that was to {self.purpose} did not start within {READY_SECONDS} s"
+        problem = f"The pod to {self.purpose} did not start within {READY_SECONDS} s"
         return f"{problem}: {self.reason}" if self.reason else f"{problem}."
 
 
@@ -104,7 +104,7 @@ def open_visit(
             _delete(cluster, metadata["name"])
         except ClusterFailed as error:
             command = cluster.kubectl("delete", "pod", metadata["name"])
-            say(f"{error}\nPod {metadata['name']} ends by itself; to remove it now: {command}")
+            say(f"{error}\nPod {metadata['name']} ends automatically; to remove it now: {command}")
 
 
 def _pod(template: Object, name: str, owner: Object | None, cpu: str, life_seconds: int) -> Object:
@@ -142,7 +142,7 @@ def _wait(cluster: Cluster, name: str, purpose: str, say: Callable[[str], None])
             raise NotReady(name, purpose, reason)
         if reason and reason != last_reason:
             last_reason = reason
-            say(f"The pod that is to {purpose} waits: {reason}")
+            say(f"The pod to {purpose} is waiting: {reason}")
         time.sleep(0.3)
 
 

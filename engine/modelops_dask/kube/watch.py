@@ -80,7 +80,7 @@ class PodWatch:
                     for pod in self._changes(selector):
                         self._process(pod)
             except Exception as error:  # whatever it is: a study needs no ears to run
-                logger.info("pods are not watched now: %s", str(error).partition("\n")[0])
+                logger.info("pods cannot be watched: %s", str(error).partition("\n")[0])
                 pause.wait(AGAIN_SECONDS)
 
     def _changes(self, selector: str) -> Iterator[Object]:

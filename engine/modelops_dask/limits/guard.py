@@ -148,7 +148,7 @@ class Guard:
                 self.full = False
                 failure = f"{type(error).__name__}: {error}"
                 if failure != self._failure:
-                    logger.warning("memory could not be watched just now: %s", failure)
+                    logger.warning("memory could not be read this time: %s", failure)
                 self._failure = failure
 
     def _look(self) -> None:
@@ -157,7 +157,7 @@ class Guard:
         full = used_bytes >= FULL * limit_bytes
         if full and not self.full:
             logger.warning(
-                "memory: %d of %d MiB are in use; tasks begin one at a time until it is below %d%%",
+                "memory: %d of %d MiB are in use; tasks start one at a time until usage is below %d%%",
                 used_bytes // MIB,
                 limit_bytes // MIB,
                 100 * FULL,
@@ -167,7 +167,7 @@ class Guard:
         if used_bytes < LAST * limit_bytes:
             return
         if self._memory.version and self._runners.end_idle():
-            logger.info("memory: idle runners were ended to make room")
+            logger.info("memory: idle runners were ended to free memory")
         if self._locks.lock(GUARD):
             try:
                 self._relieve()
@@ -238,11 +238,11 @@ class Guard:
             return
         held_bytes = usage.workers[os.getpid()]
         logger.warning(
-            "%s: this worker process holds %d MiB itself, and %d MiB were planned for it; it is %s",
+            "%s: this worker process itself holds %d MiB, but %d MiB were planned for it; it is %s",
             WORKER,
             held_bytes // MIB,
             self._planned_bytes // MIB,
-            "restarted" if self._restart else "not restarted, for nothing would start it again",
+            "restarted" if self._restart else "not restarted, because nothing would start it again",
         )
         if self._restart:
             self._restart(held_bytes, worker_memory.was_held_before(held_bytes, self._planned_bytes))
@@ -269,7 +269,7 @@ class Guard:
                 f"({self._planned_bytes // MIB:,} are planned), files in memory (/dev/shm) "
                 f"{usage.files_bytes // MIB:,}; remove such files, or restart the pod"
             )
-        logger.warning("%s: %s; it is ended", reason, error)
+        logger.warning("%s: %s; the task is ended", reason, error)
         own_runner.end_for_memory(runners.get(mark, []), size_bytes, error, reason)
         self._wait_until(lambda: self._memory.used_bytes() <= used_bytes - size_bytes // 2, FREED_SECONDS)
 

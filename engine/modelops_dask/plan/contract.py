@@ -122,4 +122,4 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{text!r} holds half of a surrogate pair, which UTF-8 cannot carry") from None
+        raise ValueError(f"{text!r} has half of a surrogate pair, which UTF-8 cannot encode") from None

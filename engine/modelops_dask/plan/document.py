@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelops_dask.documents.findings import Finding, Severity
+from modelops_dask.documents.findings import BadFile, Finding, Severity
 from modelops_dask.documents.nodes import Node, NodePath, Nodes, Position, YamlProblem
 from modelops_dask.errors import BadInput
 from modelops_dask.plan import scalars
@@ -33,15 +33,13 @@ def _finding(file: Path | str, position: tuple[int, int], code: str, message: st
     return Finding(file=str(file), line=line, column=column, code=code, message=message, severity=severity)
 
 
-class BadDocument(BadInput):
-    """All findings of one file."""
+class BadDocument(BadFile):
+    """A study file cannot be used; with all its findings."""
 
     def __init__(self, path: Path, findings: list[Finding]) -> None:
-        self.path, self.findings = path, sorted(findings)
-        super().__init__(path, findings)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        super().__init__(sorted(findings))
+        self.path = path
+        self.args = (path, findings)  # what a copy in another process is made from
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def read(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise BadInput(f"{path}: there is no such file") from None
+        raise BadInput(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
     try:
@@ -118,7 +116,7 @@ def _json_syntax(path: Path, text: str, error: json.JSONDecodeError) -> Finding:
     if comma := _LAST_COMMA.match(text, offset):
         line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
         return _finding(
-            path, (line, column), "SYNTAX", f"the comma before {comma[1]} must go; nothing follows it"
+            path, (line, column), "SYNTAX", f"remove the comma before {comma[1]}; nothing follows it"
         )
     return _finding(path, (error.lineno, error.colno), "SYNTAX", error.msg)
 
@@ -176,9 +174,9 @@ _TEXTS = {
     YamlProblem.CONTROL: "a control character; remove it",
     YamlProblem.DOCUMENTS: "a second document; keep one in a file",
     YamlProblem.DEPTH: "nested too deeply to be read",
-    YamlProblem.SIZE: "its aliases expand it more than tenfold; write it out",
+    YamlProblem.SIZE: "aliases expand it more than tenfold; write it without them",
     YamlProblem.CYCLE: "&{name} contains itself; write the value out",
-    YamlProblem.ANCHOR: "*{name} names no anchor; mark the value with &{name}",
+    YamlProblem.ANCHOR: "*{name} has no anchor; mark the value with &{name}",
 }
 
 
@@ -240,10 +238,10 @@ class _StudyNodes(Nodes):
     def report(self, problem: YamlProblem, position: Position, **detail: Any) -> None:
         line, column = position.line, position.column
         if problem is YamlProblem.DUPLICATE:
-            self._note(position, "DUPLICATE_KEY", f"{detail['name']} is there a second time; keep one")
+            self._note(position, "DUPLICATE_KEY", f"{detail['name']} appears twice; keep one")
             return
         if problem is YamlProblem.TAG:
-            self._note(position, "TYPE", f"the tag {detail['tag']} means nothing here; remove it")
+            self._note(position, "TYPE", f"the tag {detail['tag']} is not supported; remove it")
             return
         if problem in (YamlProblem.DEPTH, YamlProblem.SIZE):  # about the file as a whole
             line, column = 1, 1
@@ -267,9 +265,9 @@ class _StudyNodes(Nodes):
     def key(self, key: Node) -> str | None:
         position, text = key.position, key.position.text
         if not isinstance(key.value, str):
-            hint = "write the names out" if text == "<<" else "write it in quotes"
+            hint = "write each name in full" if text == "<<" else "write it in quotes"
             name = "this" if text is None else text
-            self._note(position, "TYPE", f"{name} is no text, and a name must be; {hint}")
+            self._note(position, "TYPE", f"{name} is not text, but a name must be; {hint}")
             return None
         if text and (trap := scalars.key_trap(text)):
             self._key_traps[position.line, position.column] = trap

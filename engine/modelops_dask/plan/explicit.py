@@ -91,7 +91,7 @@ class _Forms:
             (name for name, value in item.items() if isinstance(value, dict) and _is_slip(name)), None
         )
         if slip and study_field:
-            message = f"{slip} means nothing beside {study_field}; did you mean params?"
+            message = f"unknown field {slip} next to {study_field}; did you mean params?"
             self._note((*node_path, slip), "UNKNOWN", message)
         elif slip:
             message = (
@@ -114,10 +114,10 @@ class _Forms:
 
 def _beside_params(name: str) -> str:
     if name in _OF_STUDY:
-        return f"{name} means nothing in a set; write replicates for the whole study"
+        return f"{name} is not a field of a set; write replicates for the whole study"
     near = difflib.get_close_matches(name, ("seed",), 1)
-    hint = f"did you mean {near[0]}?" if near else "known here: params, seed; a parameter goes under params"
-    return f"{name} means nothing here; {hint}"
+    hint = f"did you mean {near[0]}?" if near else "expected params or seed; a parameter goes under params"
+    return f"unknown field {name}; {hint}"
 
 
 @lru_cache(1024)

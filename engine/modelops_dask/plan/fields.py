@@ -46,8 +46,8 @@ class Fields:
         for name in mapping:
             near = difflib.get_close_matches(name, allowed_names, 1)
             if name not in allowed_names and (closed or near):
-                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(allowed_names)}"
-                self.note((*node_path, name, NAME), "UNKNOWN", f"{name} means nothing here; {hint}")
+                hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(allowed_names)}"
+                self.note((*node_path, name, NAME), "UNKNOWN", f"unknown field {name}; {hint}")
 
     def parameter(self, node_path: NodePath, value: object) -> bool:
         """Whether a value can be a parameter's; if not, it is noted."""
@@ -83,7 +83,7 @@ class Fields:
         if value is ...:
             self.note(node_path, "MISSING", f"{key} is missing")
         elif value is not default and value in (None, ""):
-            self._note_empty(node_path, key, "a text", optional=default is not ...)
+            self._note_empty(node_path, key, "text", optional=default is not ...)
         elif value is not default:
             self.note((*node_path, key), "TYPE", f"{key} must be text, not {value!r}")
         return None
@@ -158,10 +158,12 @@ class Fields:
                 self.note(
                     (*node_path, "low"),
                     "BOUNDS",
-                    f"low {low} is not below high {high}; exchange or mend them",
+                    f"low {low} is not below high {high}; swap or correct them",
                 )
             if is_log and low <= 0:
-                self.note((*node_path, "low"), "BOUNDS", f"low is {low}; a logarithmic scale begins above 0")
+                self.note(
+                    (*node_path, "low"), "BOUNDS", f"low is {low}; a logarithmic scale needs a value above 0"
+                )
             if integer_option is True and (low % 1 or high % 1):
                 self.note(
                     (*node_path, "low"),
@@ -172,7 +174,7 @@ class Fields:
                 self.note(
                     (*node_path, "high"),
                     "BOUNDS",
-                    "with integer, bounds go to 2^53; beyond it some are skipped",
+                    "with integer, bounds are at most 2^53; beyond it some integers are skipped",
                 )
         if len(self.findings) > n_findings or low is None or high is None:
             return None

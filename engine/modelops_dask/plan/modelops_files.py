@@ -41,19 +41,21 @@ OTHER_DOCUMENTS = (
     OtherDocument(
         "CalibrationSpec",
         frozenset({"algorithm", "target_data"}),
-        "nothing here searches for parameters. Run parameter sets as a study (sets, grid, latin-hypercube or "
+        "searching for parameters is not supported. Run parameter sets as a study (sets, grid, "
+        "latin-hypercube or "
         "sobol), or run the search in Python and call modelops_dask.study.run for each of its proposals",
     ),
     OtherDocument(
         "CalibrationJob",
         frozenset({"algorithm", "job_id"}),
-        "nothing here searches for parameters. Run parameter sets as a study (sets, grid, latin-hypercube or "
+        "searching for parameters is not supported. Run parameter sets as a study (sets, grid, "
+        "latin-hypercube or "
         "sobol)",
     ),
     OtherDocument(
         "adaptive infrastructure",
         frozenset({"algorithm", "central_store"}),
-        "nothing here needs it: searches for parameters run in Python (modelops_dask.study.run)",
+        "it is not needed: searches for parameters run in Python (modelops_dask.study.run)",
     ),
     OtherDocument(
         "SimJob",
@@ -107,17 +109,17 @@ def note_differences(fields: Fields, raw: Mapping[str, object]) -> None:
         fields.note(
             ("targets", NAME),
             "TARGETS",
-            "targets are kept with the study and not evaluated: no losses are computed. Compute them from "
+            "targets are stored with the study but not evaluated: no losses are computed. Compute them from "
             "the tables (docs/modelops.md)",
         )
     if raw.get("timeout") is None:
         fields.note(
             (),
             "TIME_LIMIT",
-            f"no timeout, so a task is ended after {_SETTING}, 300 s unless the values say otherwise; in "
-            'ModelOps it is 1800 s. To have that: "timeout": 1800',
+            f"no timeout, so a task is ended after {_SETTING}, by default 300 s; in "
+            'ModelOps it is 1800 s. To keep that: "timeout": 1800',
         )
     unused = [name for name in raw if name not in STUDY_NAMES]
     if unused:
-        message = f"nothing here acts on {', '.join(unused)}; what only people read goes under metadata"
+        message = f"{', '.join(unused)} has no effect; put notes for people under metadata"
         fields.note((unused[0], NAME), "NO_EFFECT", message)

@@ -96,7 +96,9 @@ def read_program(
         return None
     text = contract.canonical(program)
     if len(text.encode()) > MOST_BYTES:
-        message = f"a command of {len(text.encode()):,} bytes; {MOST_BYTES:,} is the most. Put it into a file"
+        message = (
+            f"a command of {len(text.encode()):,} bytes; the limit is {MOST_BYTES:,}. Put it into a file"
+        )
         fields.note(("command",), "TOO_LARGE", message)
         return None
     return text
@@ -117,7 +119,9 @@ def _read_command(fields: Fields, raw: dict[str, object]) -> list[str]:
         if number == 0 and text == "":
             fields.note(("command", 0), "EMPTY", "the first item of command is the program; write its name")
         elif number == 0 and text and ".." in PurePosixPath(text).parts:
-            fields.note(("command", 0), "VALUE", f"{text!r} leads out of the bundle; put the program into it")
+            fields.note(
+                ("command", 0), "VALUE", f"{text!r} leads outside the bundle; put the program into the bundle"
+            )
         texts.append(text or "")
     return texts
 
@@ -129,18 +133,18 @@ def _advise_list(command: str) -> str:
         words = command.split()
     if _SHELL.search(command):
         words = ["sh", "-c", command]
-    return f"command must be a list, for no shell reads it; write {json.dumps(words, ensure_ascii=False)}"
+    return f"command must be a list, because no shell reads it; write {json.dumps(words, ensure_ascii=False)}"
 
 
 def _read_text(fields: Fields, node_path: NodePath, value: object) -> str | None:
     """A text with placeholders; a number or a boolean is the text that an argument has for it."""
     if value is None:
-        fields.note(node_path, "EMPTY", 'nothing is here; write a text, or "" for an empty one')
+        fields.note(node_path, "EMPTY", 'the value is missing; write text, or "" for an empty text')
         return None
     try:
         text = format_value(value)
     except ValueError:
-        fields.note(node_path, "TYPE", f"must be a text, not {value!r}")
+        fields.note(node_path, "TYPE", f"must be text, not {value!r}")
         return None
     try:
         list_names(text)
@@ -157,10 +161,12 @@ def _read_environment(fields: Fields, raw: dict[str, object]) -> dict[str, str]:
         node_path: NodePath = ("environment", name)
         if not _VARIABLE.fullmatch(name):
             fields.note(
-                (*node_path, NAME), "NAME", f"{name!r} cannot be a variable's name; write letters, digits, _"
+                (*node_path, NAME),
+                "NAME",
+                f"{name!r} cannot be the name of a variable; write letters, digits, _",
             )
         elif name.startswith("MODELOPS_"):
-            fields.note((*node_path, NAME), "NAME", f"{name} belongs to the worker; use another name")
+            fields.note((*node_path, NAME), "NAME", f"{name} is reserved for the worker; use another name")
         text = _read_text(fields, node_path, value)
         if text is not None:
             variables[name] = text
@@ -240,7 +246,7 @@ def _check_placeholders(
         fields.note(
             _parameter_path(raw, name),
             "PLACEHOLDER",
-            f"{name} cannot be a parameter of a study with a command: {{{name}}} is the task's own; "
+            f"{name} cannot be a parameter of a study with a command: {{{name}}} is reserved; "
             "use another name",
         )
     known = {*names, *TASK_NAMES, *([PARAMETERS_FILE] if has_file else [])}
@@ -258,7 +264,7 @@ def _check_placeholders(
             fields.note(_parameter_path(raw, name), "NOT_PASSED", message)
     if "seed" not in used and raw.get("replicates", 1) != 1 and raw.get("deterministic") is not True:
         message = (
-            "no {seed} reaches the program, so that all replicates of a set are likely to be equal; "
+            "{seed} does not reach the program, so all replicates of a set are likely to be equal; "
             "pass it, or write deterministic: true"
         )
         fields.note(("command",), "NO_SEED", message)
@@ -290,9 +296,9 @@ def _explain_unknown(name: str, known: Collection[str]) -> str:
             "{parameters_file} needs a name for that file; write parameters_file: params.json beside command"
         )
     near = difflib.get_close_matches(name, sorted(known), 1)
-    hint = f"did you mean {{{near[0]}}}?" if near else f"known here: {', '.join(sorted(known))}"
-    braces = "; a brace of the program's own is written {{ or }}" if not name.isidentifier() else ""
-    return f"{{{name}}} is no parameter of this study; {hint}{braces}"
+    hint = f"did you mean {{{near[0]}}}?" if near else f"expected one of {', '.join(sorted(known))}"
+    braces = "; write {{ or }} for a literal brace" if not name.isidentifier() else ""
+    return f"{{{name}}} is not a parameter of this study; {hint}{braces}"
 
 
 def _parameter_path(raw: dict[str, Any], name: str) -> NodePath:
@@ -327,7 +333,7 @@ def _check_values(
                 if name in params:
                     _check_value(fields, ("sets", number, name), params[name])
                 elif name not in fixed:
-                    message = f"{name} is missing in this set, and the command has {{{name}}}"
+                    message = f"{name} is missing in this set, but the command has {{{name}}}"
                     fields.note(("sets", number), "MISSING", message)
             if len(fields.findings) - n_findings > MOST_FINDINGS:
                 return

@@ -176,7 +176,9 @@ class Sample:
             return
         engine = qmc.Sobol(len(self.ranges), seed=rng)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*power of 2")  # docs/study-file.md tells when it matters
+            warnings.filterwarnings(
+                "ignore", message=".*power of 2"
+            )  # docs/study-file.md tells when it matters
             for start in range(0, self.n, _CHUNK):
                 yield engine.random(min(_CHUNK, self.n - start))
 

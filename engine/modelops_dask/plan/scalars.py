@@ -117,12 +117,12 @@ def pyyaml_value(text: str, tag: str | None = None) -> object:
 def _text_trap(text: str) -> Trap | None:
     if (truth := _truth(text)) is not None:
         word = "true" if truth else "false"
-        return Trap("YAML_BOOLEAN", f'{text} may be read as {word} or as a text; write {word} or "{text}"')
+        return Trap("YAML_BOOLEAN", f'{text} may be read as {word} or as text; write {word} or "{text}"')
     if _same(other := pyyaml_value(text), text):
         return None
     return Trap(
         "YAML_SEXAGESIMAL",
-        f"{text} is read as a text here, and as {_describe(other)} by PyYAML; "
+        f"{text} is read as text here, but as {_describe(other)} by PyYAML; "
         f'write "{text}" or {_format_number(other)}',
     )
 
@@ -153,7 +153,7 @@ def _same(value: object, other: object) -> bool:
 
 def _describe(value: object) -> str:
     if isinstance(value, str):
-        return "a text"
+        return "text"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

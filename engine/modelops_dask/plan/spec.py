@@ -145,14 +145,15 @@ def _causes(findings: list[Finding]) -> list[Finding]:
 def _spec(fields: Fields) -> Spec | None:
     raw, path = fields.document.value, fields.document.path
     if not isinstance(raw, dict) or not raw:
-        fields.note(
-            (), "EMPTY", "no study here; write model, scenario and one of " + ", ".join(SAMPLING_KEYS)
-        )
+        fields.note((), "EMPTY", "not a study; write model, scenario and one of " + ", ".join(SAMPLING_KEYS))
         return None
     if modelops_files.note_other_document(fields, raw):
         return None
     if not set(raw) & {*NAMES, *modelops_files.STUDY_NAMES} and set(raw) & set(_VALUES):
-        message = f"no study here but values of the chart: mops-helm values check {shlex.quote(str(path))}"
+        message = (
+            "not a study but values of the chart; check them with mops-helm values check "
+            f"{shlex.quote(str(path))}"
+        )
         fields.note((), "EMPTY", message)
         return None
     modelops = "parameter_sets" in raw or "sampling_method" in raw
@@ -209,7 +210,9 @@ def _name(fields: Fields, raw: dict[str, object], path: Path) -> str | None:
     name = fields.text(raw, (), "name", default=stem or "study")
     if "name" in raw and name is not None and not _NAME.fullmatch(name):
         fields.note(
-            ("name",), "NAME", f"{name!r} cannot be a folder's name; write 1 to 64 letters, digits, - _ ."
+            ("name",),
+            "NAME",
+            f"{name!r} cannot be the name of a folder; write 1 to 64 letters, digits, - _ .",
         )
     return name
 
@@ -227,7 +230,7 @@ def _entrypoint(fields: Fields, raw: dict[str, object], modelops: bool) -> str |
     if "entrypoint" in raw:
         for name in ("model", "scenario"):
             if name in raw:
-                fields.note((name,), "CHOICE", f"entrypoint says it already; remove {name} or entrypoint")
+                fields.note((name,), "CHOICE", f"entrypoint already includes {name}; remove one of them")
         return fields.checked_text(raw, "entrypoint", contract.check_entrypoint)
     model = fields.checked_text(raw, "model", contract.check_model)
     if "scenario" not in raw and not modelops:
@@ -246,7 +249,7 @@ def _program(
         return "", _entrypoint(fields, raw, False)
     for name in ("model", "entrypoint"):
         if name in raw:
-            fields.note((name,), "CHOICE", f"command says what runs; remove {name} or command")
+            fields.note((name,), "CHOICE", f"command already says what to run; remove {name} or command")
     scenario: str | None = DEFAULT_SCENARIO
     if "scenario" in raw:
         scenario = fields.checked_text(raw, "scenario", contract.check_scenario)
@@ -278,11 +281,11 @@ def _outputs(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
         return ()
     if isinstance(names, list) and all(isinstance(name, str) and name for name in names):
         if not names:
-            fields.note(("outputs",), "EMPTY", "outputs is empty; name what is to be stored, or remove it")
+            fields.note(("outputs",), "EMPTY", "outputs is empty; name the outputs to store, or remove it")
         return tuple(dict.fromkeys(names))
     message = (
-        "outputs must be a list of names of outputs, the only ones to be stored, such as [incidence]; "
-        "names of files are those of a command"
+        "outputs must be a list of the outputs to store, such as [incidence]; "
+        "only a command maps names to files"
     )
     fields.note(("outputs",), "TYPE", message)
     return ()
@@ -321,7 +324,7 @@ def _sampling(fields: Fields, raw: dict[str, object]) -> Sampling | None:
     methods = [method for method in SAMPLING_KEYS if method in raw]
     if len(methods) != 1:
         node_path: NodePath = (methods[1],) if methods else ()
-        problem = f"{' and '.join(methods)} are there" if methods else "no parameter sets"
+        problem = f"{' and '.join(methods)} are both present" if methods else "no parameter sets"
         fields.note(node_path, "CHOICE", f"{problem}; write exactly one of {', '.join(SAMPLING_KEYS)}")
         return None
     way = methods[0]
@@ -389,7 +392,7 @@ def _check_sets(
         fields.note(
             sampling_path,
             "TOO_LARGE",
-            f"{count:,} parameter sets, and {MAX_SETS:,} is the most; split the study",
+            f"{count:,} parameter sets exceed the limit of {MAX_SETS:,}; split the study",
         )
         return
     if count * replicates >= MAX_TASKS:
@@ -399,10 +402,10 @@ def _check_sets(
         )
         return
     for name in sorted(fixed.keys() & sampling.names):
-        fields.note(("fixed", name), "CHOICE", f"{name} is also among the {sampling_path[0]}; keep one")
+        fields.note(("fixed", name), "CHOICE", f"{name} is also in {sampling_path[0]}; keep one")
     if not isinstance(sampling, Explicit) and (repeats := sampling.repeats()):
         grid = isinstance(sampling, Grid)
-        hint = "remove the value that repeats" if grid else "ask for fewer, or widen a range"
+        hint = "remove the repeated value" if grid else "request fewer, or widen a range"
         fields.note(
             sampling_path, "DUPLICATE_SET", f"{repeats:,} of {count:,} parameter sets repeat others; {hint}"
         )

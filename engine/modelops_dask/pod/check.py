@@ -68,8 +68,8 @@ def check(client: "Client", expected: dict[str, Any]) -> list[str]:
         client.wait_for_workers(expected_shapes.total(), timeout=WORKERS_SECONDS)
     except TimeoutError:
         raise ClusterFailed(
-            f"{len(client.nthreads())} of {expected_shapes.total()} worker processes came within "
-            f"{WORKERS_SECONDS} s; `kubectl get pods` and their events say why"
+            f"{len(client.nthreads())} of {expected_shapes.total()} worker processes connected within "
+            f"{WORKERS_SECONDS} s; see `kubectl get pods` and the pods' events"
         ) from None
     futures = {
         worker: client.submit(probe, workers=[worker], allow_other_workers=False, pure=False, priority=10)
@@ -93,7 +93,9 @@ def check(client: "Client", expected: dict[str, Any]) -> list[str]:
         if present[shape] < count:
             problems.append(f"{present[shape]} of {count} processes have {shape}")
     others = present.keys() - expected_shapes.keys()
-    problems += [f"{present[shape]} processes have {shape}, which is no pool's" for shape in others]
+    problems += [
+        f"{present[shape]} processes have {shape}, which does not match any pool" for shape in others
+    ]
     if not problems and answer != ANSWER * len(reports):
         problems.append(f"the sum of all results is {answer}, expected {ANSWER * len(reports)}")
     return problems

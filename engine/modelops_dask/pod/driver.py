@@ -60,7 +60,7 @@ class Interrupted(MopsError):
     exit_code = INTERRUPTED
 
     def __str__(self) -> str:
-        return "Stopped before it began. The same study, submitted again, goes on."
+        return "Stopped before the study started. Submit it again to continue."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,7 +178,7 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
             n_done = reporter.done
             if losses >= LOSSES_IN_A_ROW:
                 raise
-            reporter.note("The Dask scheduler was lost; going on when it is back")
+            reporter.note("The connection to the Dask scheduler was lost; continuing when it is back")
         except NoWorkers as error:
             error.remedy = reporter.describe_missing_workers() or error.remedy
             raise
@@ -189,7 +189,7 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
             if not arguments.share:  # of a chunk, only its own tasks are counted
                 reporter.count(read_summary(store, spec=study))
             value = f"Raise {DRIVER_MEMORY}, for example to {error.suggested_memory}"
-            error.remedy = f"{value} (and limits.memory, where that is set)."
+            error.remedy = f"{value} (and limits.memory, if that is set)."
             error.remedy += reporter.upgrade(f"--set {DRIVER_MEMORY}={error.suggested_memory}")
             raise
 

@@ -32,7 +32,7 @@ def render_page(measurement: Measurement, maps: Maps, figures: Figures) -> str:
         html.paragraph(f"{measurement.location}, bundle {measurement.study.bundle}"),
         html.paragraph(f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"),
         _render_numbers(measurement),
-        *([] if measurement.attempts else [html.paragraph("Nothing was run yet.")]),
+        *([] if measurement.attempts else [html.paragraph("No task has run yet.")]),
         html.section("Throughput", _describe_pauses(measurement), elements.get("throughput")),
         '<div class="pair">',
         html.section(
@@ -80,14 +80,16 @@ def _describe_pauses(measurement: Measurement) -> str:
     if len(measurement.timeline.spans) < 2:
         return ""
     pauses = [html.format_duration(length) for _, length in measurement.timeline.compute_bins().pauses]
-    return f"Dashed: pauses, which are cut out ({', '.join(pauses[:10])}{', …' if len(pauses) > 10 else ''})."
+    return (
+        f"Dashed: pauses, which are left out ({', '.join(pauses[:10])}{', …' if len(pauses) > 10 else ''})."
+    )
 
 
 def _describe_memory(measurement: Measurement) -> str:
     unknown = measurement.peaks_ok.unknown + measurement.peaks_not_ok.unknown
     sentences = [f"Thick: the limit, {limits}."] if (limits := _describe_limits(measurement)) else []
     if unknown:
-        sentences.append(f"Of {unknown:,} attempts nothing is known.")
+        sentences.append(f"Of {unknown:,} attempts, no configuration was recorded.")
     return " ".join(sentences)
 
 
@@ -145,7 +147,7 @@ def _render_configurations(measurement: Measurement) -> str:
         [
             f"<td class=n>{count:,}</td>",
             html.cell(c.executor),
-            html.cell(c.preset or "none named"),
+            html.cell(c.preset or "not named"),
             f"<td class=n>{c.threads or 'not fixed'}</td>",
             html.cell(c.environment or "not known"),
         ]
@@ -160,10 +162,10 @@ def _render_configurations(measurement: Measurement) -> str:
 
 def _render_notes(measurement: Measurement) -> str:
     state = measurement.state
-    notes = [f"parts/{name} was passed over: {reason}" for name, reason in list(state.skipped.items())[:20]]
+    notes = [f"parts/{name} was skipped: {reason}" for name, reason in list(state.skipped.items())[:20]]
     if state.conflicts:
         tasks_text = ", ".join(f"{s}/{r}" for s, r in state.conflicts[:10])
-        notes.append(f"{len(state.conflicts):,} tasks have two results that differ, such as {tasks_text}.")
+        notes.append(f"{len(state.conflicts):,} tasks have two different results, such as {tasks_text}.")
     if measurement.self_check:
         notes += describe(measurement.self_check)
     notes += measurement.fallback_notes

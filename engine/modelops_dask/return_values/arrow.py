@@ -72,7 +72,7 @@ def columns_of_arrow(table: object, name: str) -> list[tuple[str, neutral.Column
         if source.schema.format != b"+s":
             return [(name, _decode(source.schema, source.spans))]
         if any(0 in (_mask(*span) or b"") for span in source.spans):
-            raise neutral.Refused("has structs that are null as a whole, which rows cannot be: drop these")
+            raise neutral.Refused("has structs that are entirely null, which rows cannot be: drop them")
         fields = []
         for number in range(source.schema.n_children):
             schema = source.schema.children[number].contents

@@ -29,7 +29,7 @@ _PLAIN = _SCALARS | {bytes, list}
 _NO_SCALARS = frozenset((bytes, bytearray, memoryview, list, tuple, dict, set, frozenset))
 _TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is a date too
 _MISSING = ("NAType", "NaTType", "MaskedConstant")
-_NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "truth values"}
+_NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "booleans"}
 
 
 def column_of(values: Sequence[object]) -> neutral.Column:
@@ -187,7 +187,9 @@ def _as_floats(values: Sequence[Any]) -> list[float | None]:
     floats = [None if value is None else float(value) for value in values]
     for value, number in zip(values, floats):
         if number is not None and number != value and value == value:
-            raise neutral.Refused(f"mixes floats with the integer {value}, which is not the same as a float")
+            raise neutral.Refused(
+                f"mixes floats with the integer {value}, which a float cannot represent exactly"
+            )
     return floats
 
 
@@ -248,7 +250,7 @@ def _from_lists(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
     try:
         items = column_of([item for items in lists for item in items])
     except neutral.Refused as refusal:
-        raise neutral.Refused(f"holds lists whose items are refused: such a list {refusal}") from None
+        raise neutral.Refused(f"has lists that cannot be stored: such a list {refusal}") from None
     return neutral.Column("list", len(values), mask=mask, lengths=list(map(len, lists)), items=items)
 
 
@@ -275,7 +277,9 @@ def _from_timestamps(values: Sequence[Any], mask: bytes | None) -> neutral.Colum
     stamps = [value for value in values if value is not None]
     zones = {None if stamp.tzinfo is None else _zone(stamp) for stamp in stamps}
     if None in zones and len(zones) > 1:
-        raise neutral.Refused("mixes times with a time zone and times without: give all of them one, or none")
+        raise neutral.Refused(
+            "mixes times with and without a time zone: use a time zone for all of them or for none"
+        )
     zone = zones.pop() if len(zones) == 1 else "UTC"
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc if zone else None)  # noqa: UP017
     deltas = [None if value is None else _as_python(value) - epoch for value in values]
@@ -319,7 +323,7 @@ def _pack(counts: list[int]) -> bytes:
 def _from_decimals(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
     numbers = [value.as_tuple() for value in values if value is not None]
     if not all(isinstance(number.exponent, int) for number in numbers):
-        raise neutral.Refused("has a Decimal that is no number (NaN, Infinity): return None or floats")
+        raise neutral.Refused("has a Decimal that is not a number (NaN, Infinity): return None or floats")
     scale = max([0, *[-number.exponent for number in numbers]])
     units = [0 if value is None else int(value.scaleb(scale, _context())) for value in values]
     precision = max([scale, *[len(str(abs(unit))) for unit in units]])

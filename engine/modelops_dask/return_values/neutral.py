@@ -83,7 +83,7 @@ def encode(columns: Iterable[tuple[str, Column]]) -> bytes:
         if column.n_rows != n_rows:
             lengths = ", ".join([f"{name} {column.n_rows:,}" for name, column in columns[:8]])
             raise Refused(
-                f"has columns of unequal length ({lengths}): return each table as an entry of its own, such "
+                f"has columns of unequal length ({lengths}): return each table as a separate entry, such "
                 "as {'curve': {'day': days, 'cases': cases}, 'deaths': {'day': days_of_deaths}}"
             )
         try:

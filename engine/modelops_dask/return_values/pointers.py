@@ -96,9 +96,7 @@ class ArrowData:
         value: Any = self._value
         kind = type(value)
         if sys.byteorder != "little":
-            raise neutral.Refused(
-                "is a table of Arrow's, on a processor with the other order of bytes: return pandas'"
-            )
+            raise neutral.Refused("is an Arrow table on a big-endian processor: return a pandas table")
         if hasattr(kind, "__arrow_c_array__"):
             self._capsules += value.__arrow_c_array__()
             schema, array = self._capsules

@@ -41,7 +41,7 @@ _ADVICE = (
     ("toarray", "return VALUE.toarray()"),
     ("tolist", "return VALUE.tolist()"),
 )
-_ANYTHING = "return what you need of it: numbers, text, bytes, a dict or a list of these, or a table"
+_ANYTHING = "return the data that you need from it: numbers, text, bytes, a dict or list of these, or a table"
 
 
 def refuse(value: object) -> neutral.Refused:
@@ -66,18 +66,18 @@ def describe_type(value: object) -> str:
 def _advise(value: Any) -> str:
     kind = type(value)
     if isinstance(value, (set, frozenset)):
-        return "its order is not the same each time; return sorted(VALUE)"
+        return "its order varies; return sorted(VALUE)"
     if isinstance(value, complex) or "complex" in kind.__name__:
         return "return {'real': VALUE.real, 'imag': VALUE.imag}"
     if isinstance(value, BaseException):
-        return "raise it, and the task fails with it"
+        return "raise it, so that the task fails with it"
     if isinstance(value, type) or (callable(value) and hasattr(kind, "__code__")):
-        return "call it, and return what it returns"
+        return "call it, and return its result"
     for attribute, advice in _ADVICE:
         if hasattr(kind, attribute):
             return advice
     if callable(value):
-        return "call it, and return what it returns"
+        return "call it, and return its result"
     if hasattr(kind, "__float__"):
         return "return float(VALUE)"
     return _ANYTHING

@@ -2,8 +2,8 @@
 
     to_outputs(value) -> {name: bytes}
 
-One rule decides, by types alone, so that all tasks of a study have the same outputs; docs/return-values.md has the
-table. Objects of other libraries are read by their own methods: nothing is imported that the model has not
+One rule decides, by types alone, so that all tasks of a study have the same outputs; docs/return-values.md
+has the table. Objects of other libraries are read by their own methods: nothing is imported that the model has not
 imported. What cannot be stored whole is refused, with the output's name, the type and what to return instead.
 Standard library only, in Python 3.9's language: runner.py loads it by path.
 """
@@ -157,7 +157,7 @@ def _outputs_of_mapping(mapping: Mapping[str, object]) -> dict[str, bytes]:
         if name in outputs:
             raise TypeError(
                 f"outputs {RESULT!r} and {SCALARS!r} are both taken, and {', '.join(scalars)} would be "
-                "stored as one of them: return these as a dict in an entry of its own"
+                "stored as one of them: return these as a dict in a separate entry"
             )
         outputs[name] = _encode(name, scalars)
     return outputs
@@ -171,7 +171,7 @@ def _table_of(value: Any) -> _Table:
     if cells.is_scalar(value):
         if cells.plain(value) is None:
             raise neutral.Refused(
-                "is None: does the function return what it computes? A None inside a dict is stored as null"
+                "is None: does the function return its result? A None inside a dict is stored as null"
             )
         return [(VALUE, cells.column_of([value]))]
     mapping = shapes.as_mapping(value)
@@ -354,7 +354,7 @@ def _as_arrow(value: Any) -> Any:
     schema = value.schema if hasattr(value, "schema") else {value.name: value.dtype}
     for name, dtype in schema.items():
         if "Object" in str(dtype):  # which polars would export as addresses
-            raise neutral.Refused(f"column {name!r} holds objects of Python's: make them numbers or text")
+            raise neutral.Refused(f"column {name!r} holds Python objects: convert them to numbers or text")
     if _load_arrow().is_arrow(value):
         return value
     try:  # before 1.3

@@ -228,17 +228,19 @@ def describe(self_check: SelfCheck) -> list[str]:
 
 _MEANINGS = {
     "order": (
-        "alone the task always returns the same, so tasks that ran before it in its process changed the "
+        "run alone, the task always returns the same, so tasks that ran before it in its process changed the "
         "stored result. Other results of this study may be wrong too."
     ),
     "seed": (
-        "alone the task does not return the same twice, so its chance does not come from the seed. No way of "
+        "run alone, the task does not return the same twice, so its randomness does not come from the "
+        "seed. No way of "
         "running it helps: draw from generators that are made from the seed."
     ),
     "outside": (
-        "the task always returns the same alone, and nothing ran before it in the stored result's process. "
-        "So the result depends on something outside of that: files, tasks that run at the same time, the "
-        "machine, or, of a fork, what the import left."
+        "run alone, the task always returns the same, and nothing ran before it in the stored result's "
+        "process. "
+        "So the result depends on something outside the process: files, concurrent tasks, the "
+        "machine or, for a fork, state left by the import."
     ),
     "": "the stored result is not what the task returns alone.",
 }

@@ -78,7 +78,7 @@ class MixedOutputs(BadInput):
         text = "\n".join(self.problems[:10])
         if len(self.problems) > 10:
             text += f"\nand {len(self.problems) - 10:,} more"
-        return f"{text}\nThese are kept as bytes under {self.location}; all others are in the tables."
+        return f"{text}\nThese are stored as bytes under {self.location}; all others are in the tables."
 
 
 def compact(

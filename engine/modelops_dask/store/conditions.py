@@ -31,7 +31,7 @@ def describe_differences(conditions: Counter[Condition]) -> str:
     effects = [_EFFECTS[name] for name in _EFFECTS if name in fields]
     return (
         f"Results of this study come from different {names}: {kinds}. {' '.join(dict.fromkeys(effects))} "
-        "To compare them, run all with the same values and image into another --store."
+        "To make them comparable, run the whole study with the same values and image into another --store."
     )
 
 
@@ -40,11 +40,11 @@ _NAMES = {
     "environment": "environments",
     "reseeded": "ways to seed generators",
 }
-_LAST_DIGITS = "They may differ in their last digits for that alone."
+_LAST_DIGITS = "This alone may change their last digits."
 _EFFECTS = {
     "threads": _LAST_DIGITS,
     "environment": _LAST_DIGITS,
-    "reseeded": "A model that makes a generator when it is imported draws other numbers from it.",
+    "reseeded": "A model that creates a generator when it is imported draws different numbers.",
 }
 
 

@@ -51,7 +51,7 @@ class StoreFailed(Stopped):
     def __str__(self) -> str:
         return (
             f"Stopped: the store returned an unexpected error: {self.location}: {self.reason}\n"
-            "What is stored stays. Once that is solved, the same command goes on."
+            "Stored results are safe. Once this is solved, run the same command to continue."
         )
 
 
@@ -61,8 +61,9 @@ class NoSpace(StoreFailed):
     def __str__(self) -> str:
         return (
             f"Stopped: no space for {self.location}: {self.reason}\n"
-            "What is stored is whole. Make room there, or move the store to a larger disk and name it with "
-            "--store; the same command then goes on."
+            "Stored results are complete. Free some space there, or move the store to a larger disk and "
+            "name it with "
+            "--store; then run the same command to continue."
         )
 
 
@@ -77,8 +78,8 @@ class NotExclusive(BadInput):
         return (
             f"{self.location} cannot be written: {self.reason}, so two runs could silently replace each "
             "other's files. Use a folder, or an object store that honours If-None-Match (docs/stores.md "
-            "lists those that were tested). mops-helm study status, results and verify still read what is "
-            "there."
+            "lists tested stores). mops-helm study status, results and verify can still read the "
+            "store."
         )
 
 
@@ -106,8 +107,8 @@ class Store:
 
         if "@" in self.url.partition("://")[2].partition("/")[0]:
             raise BadInput(
-                "A store's URL must hold no name or password: give those by the environment, "
-                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://"
+                "The URL of a store must not contain a name or password: use environment variables, "
+                "such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://"
             )
         try:
             return fsspec.core.url_to_fs(self.url, use_listings_cache=False)
@@ -177,9 +178,7 @@ class Store:
                 if isinstance(error.__cause__, exclusive.NotSupported):
                     raise NotExclusive(self.location(), error.reason) from None
                 raise
-        raise NotExclusive(
-            self.location(), "it replaces a file although it was asked to write only if there is none"
-        )
+        raise NotExclusive(self.location(), "it replaces a file although it was asked not to overwrite one")
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError."""

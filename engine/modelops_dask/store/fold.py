@@ -259,7 +259,8 @@ def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
     checked_rows = np.flatnonzero(checked)
     wrong_rows = checked_rows[plan.seeds(sets[checked_rows], replicates[checked_rows]) != seeds[checked_rows]]
     return {
-        int(numbers[row]): f"task {sets[row]}/{replicates[row]} has seed {seeds[row]}, which is not its own"
+        int(numbers[row]): f"task {sets[row]}/{replicates[row]} has seed {seeds[row]}, which is not the "
+        "task's seed"
         for row in wrong_rows[::-1]
     }
 

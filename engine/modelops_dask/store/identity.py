@@ -41,7 +41,7 @@ class NoStudy(BadInput):
 
     def __str__(self) -> str:
         return (
-            f"{self.location} holds no study (no study.json). "
+            f"{self.location} has no study (no study.json). "
             f"To run one there: mops-helm study run SPEC --store {shlex.quote(self.location)}"
         )
 
@@ -137,7 +137,7 @@ def read_study(store: Store) -> StudyIdentity:
         raise Damaged(store.location(FILE), f"format {number!r} does not exist")
     if number > REDO_FORMAT:
         raise BadInput(
-            f"{store.location()} has format {number}, this version reads up to {REDO_FORMAT}: "
+            f"{store.location()} has format {number}, but this version reads formats up to {REDO_FORMAT}: "
             "use a newer mops-helm"
         )
     if number == 1:

@@ -92,7 +92,7 @@ class _Buffers:
             return pa.nulls(n_rows)
         if isinstance(kind, list):
             if depth == MOST_NESTED:
-                raise ValueError("lists are nested too deep")
+                raise ValueError("lists are nested too deeply")
             item_kind, *flags = kind
             if flags not in ([], [1]):
                 raise ValueError("a list has no type")

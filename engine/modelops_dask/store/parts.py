@@ -338,7 +338,7 @@ def open_part_file(store: Store, name: str) -> Iterator[pq.ParquetFile]:
     FileNotFoundError when it is gone: merged into another, perhaps.
     """
     if not name.endswith(".parquet"):
-        raise NotAPart(name, "foreign: its name does not end in .parquet")
+        raise NotAPart(name, "unknown file: its name does not end in .parquet")
     with store.failures(name), store.open(f"{FOLDER}/{name}") as file:
         is_parquet = file.read(4) in (b"PAR1", b"")
         try:
@@ -448,7 +448,7 @@ def list_parts(file: pq.ParquetFile, name: str) -> list[PartEntry]:
             for (part, n_rows), own_metadata in zip(parts, part_metadata, strict=True)
         ]
     except (ValueError, KeyError, TypeError, IndexError):
-        raise NotAPart(name, "foreign: its list of parts does not fit its rows") from None
+        raise NotAPart(name, "unknown file: its list of parts does not match its rows") from None
 
 
 @dataclass(frozen=True)

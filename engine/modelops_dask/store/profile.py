@@ -100,9 +100,9 @@ def describe_fallbacks(store: Store, fallbacks: Mapping[str, int]) -> tuple[str,
     profile = load(store) if fallbacks else None
     prices = profile.fallback_seconds if profile else {}
     return tuple(
-        f"{count:,} ok tasks ran each in a new interpreter, not in a fork as isolated_fork has it, which "
+        f"{count:,} ok tasks each ran in a new interpreter instead of a fork (isolated_fork), which "
         + (f"took {prices[reason]:.2g} s more for each" if reason in prices else "is slower")
-        + f": {reason}. What can be done: docs/isolation.md"
+        + f": {reason}. For remedies, see docs/isolation.md"
         for reason, count in fallbacks.items()
     )
 

@@ -61,7 +61,7 @@ def read_redos(store: Store) -> list[Redo]:
     redos = []
     for generation, name in enumerate(names, 1):
         if name != _file_name(generation):
-            raise Damaged(store.location(FOLDER), f"{name} where {_file_name(generation)} should be")
+            raise Damaged(store.location(FOLDER), f"{name} in place of {_file_name(generation)}")
         raw = read_json(store, f"{FOLDER}/{name}")
         try:
             redos.append(_parse(raw, generation))

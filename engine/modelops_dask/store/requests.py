@@ -32,7 +32,7 @@ class NotInStore(BadInput):
     def __str__(self) -> str:
         return (
             f"{self.location} does not have {self.missing:,} of the {self.total:,} parameter sets of "
-            f"{self.spec}: no run of it has begun there. Run it there first, or wait for the run that was "
+            f"{self.spec}: it was never run there. Run it there first, or wait for the run that was "
             "submitted."
         )
 

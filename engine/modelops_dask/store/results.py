@@ -44,7 +44,7 @@ class NoOutput(BadInput):
             return f"{self.location} has {len(self.names)} outputs; name one of {name_list}"
         if self.name in self.left_out:
             return (
-                f"{self.location} does not store output {self.name}: the study file names others under "
+                f"{self.location} does not store output {self.name}: the study file lists others under "
                 "`outputs`. Add it there and run the study again: its tasks are then run again"
             )
         near = get_close_matches(self.name, self.names, 1)
@@ -61,7 +61,7 @@ def describe_missing(missing: Collection[str], returned: Collection[str], tasks:
     for name in missing:
         near = get_close_matches(name, sorted(returned), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        lines.append(f"{tasks} returned an output {name!r}, which the study file names under `outputs`{hint}")
+        lines.append(f"{tasks} returned an output {name!r}, which the study file lists under `outputs`{hint}")
     if lines:
         shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in sorted(returned)[:SHOWN_NAMES]]
         n_hidden = len(returned) - len(shown)

@@ -38,7 +38,7 @@ class Separation:
     sampled: bool = False
 
     def __str__(self) -> str:
-        of_sample = " that were looked at" if self.sampled else ""
+        of_sample = " of the sample" if self.sampled else ""
         return (
             f"All {self.n_failed:,} failed tasks{of_sample} have {self.failed}; all {self.n_ok:,} ok tasks"
             f"{of_sample} have {self.ok}."

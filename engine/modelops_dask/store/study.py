@@ -57,15 +57,15 @@ class OtherStudy(BadInput):
         text = (
             f"{self.location} holds results of another {self.kind}: {self.stored_value}, "
             f"and this is {self.requested_value}. "
-            f"Results of the two must not mix. Keep both: run this one with --store ANOTHER_FOLDER. "
-            f"Start over: remove {self.location} first."
+            f"Results of the two must not mix. To keep both, run this one with --store ANOTHER_FOLDER. "
+            f"To start over, remove {self.location} first."
         )
         if self.changes:
             remainder = f" and {len(self.changes) - 10:,} more" if len(self.changes) > 10 else ""
             text += f"\nSince then: {', '.join(self.changes[:10])}{remainder}. "
             text += (
-                "What the model does not read can be named in .modelopsignore: then it does not count, and "
-                "the same command goes on."
+                "List files that the model does not read in .modelopsignore: then they do not count, and "
+                "the same command continues."
             )
         return text
 
@@ -89,14 +89,14 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
         if store.folder is None or isinstance(error, NoSpace):
             raise
         raise BadInput(
-            f"{store.location()} cannot be a store: {error.reason}. Name another by --store."
+            f"{store.location()} cannot be a store: {error.reason}. Name another with --store."
         ) from None
     if not created:
         study = check_same(store, bundle_digest, spec)
         if study.format < FORMAT:
             study = upgrade(store, study)
             note(
-                f"{store.location()} was begun by mops-helm 0.1. It now has format {FORMAT}, "
+                f"{store.location()} was created by mops-helm 0.1. It now has format {FORMAT}, "
                 "which mops-helm 0.1 refuses to read; nothing else in it has changed"
             )
     table, numbers = _add_sets(store, spec.table)
@@ -134,7 +134,7 @@ def read_plan(store: Store, request: Request | None = None) -> Plan:
     table = read_sets(store)
     if request.sets and request.sets[-1][1] > table.num_rows:
         raise Damaged(
-            store.location(SETS), f"{request.sets[-1][1]} sets were asked for, {table.num_rows} are there"
+            store.location(SETS), f"{request.sets[-1][1]} sets were requested, {table.num_rows} exist"
         )
     return Plan(study.entrypoint, table, request)
 
@@ -172,14 +172,14 @@ def _read_sets(store: Store, names: list[str]) -> pa.Table:
     tables, n_sets = [SETS_SCHEMA.empty_table()], 0
     for count, name in enumerate(names):
         if name != _set_file(count):
-            raise Damaged(store.location(SETS), f"{name} where {_set_file(count)} should be")
+            raise Damaged(store.location(SETS), f"{name} in place of {_set_file(count)}")
         try:
             with store.open(f"{SETS}/{name}") as file:
                 table = pq.read_table(file, columns=["set", *SETS_SCHEMA.names], use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise Damaged(store.location(f"{SETS}/{name}"), str(error).partition("\n")[0]) from error
         if not np.array_equal(table["set"].to_numpy(), np.arange(n_sets, n_sets + table.num_rows)):
-            raise Damaged(store.location(f"{SETS}/{name}"), f"its sets are not those from {n_sets} on")
+            raise Damaged(store.location(f"{SETS}/{name}"), f"its sets do not begin at {n_sets}")
         n_sets += table.num_rows
         tables.append(_from_file(table))
     return pa.concat_tables(tables)

@@ -23,7 +23,7 @@ from modelops_dask.store import neutral
 
 COLUMNS = ("set", "replicate", "seed", "param_id")
 PIECE_BYTES = 256 * 2**20
-_DOES_NOT_FIT = "a value, its own or of one before, does not fit the type that the column would then have"
+_DOES_NOT_FIT = "a value of this or an earlier task does not fit the common type of the column"
 
 
 class Mixed(Exception):

@@ -26,9 +26,10 @@ def describe_warning(variation: Variation, deterministic: bool) -> str:
     n_sets = max(len(output.constant_sets) for output in variation.outputs.values())
     return (
         f"Warning: replicates are equal. Each of {n_sets:,} parameter sets has the same "
-        f"{', '.join(variation.outputs)} for all of its seeds, so chance does not come from the seed. Draw "
-        "from generators that are made from the seed that the wire function is given. If the model has no "
-        "chance, state deterministic: true in the study file."
+        f"{', '.join(variation.outputs)} for all of its seeds, so randomness does not come from the seed. "
+        "Draw "
+        "from generators that are made from the seed passed to the wire function. If the model is not "
+        "random, set deterministic: true in the study file."
     )
 
 
@@ -42,11 +43,13 @@ def describe_constant_outputs(variation: Variation, deterministic: bool) -> list
         if not constant:
             continue
         if not output.varies:
-            notes.append(f"Output {name} is the same for all seeds of a set, in every set; others vary.")
+            notes.append(
+                f"Output {name} is the same for all seeds of a set, in every set; other outputs vary."
+            )
             continue
         examples = ", ".join(map(str, constant[:_SHOWN])) + (", …" if len(constant) > _SHOWN else "")
         notes.append(
             f"Output {name} is the same for all seeds in {len(constant):,} of {output.n_sets:,} parameter "
-            f"sets ({examples}). That is right where, for instance, an epidemic always dies out."
+            f"sets ({examples}). That is correct if, for instance, an epidemic always dies out."
         )
     return notes

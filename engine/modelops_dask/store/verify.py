@@ -8,7 +8,7 @@
     both                         -> replicates that are equal    (verify_replicates.py)
 
 Shares no code with the rest of the engine but the errors: a mistake there must not be made here again. It
-reads with Arrow alone and derives ids, seeds, digests and states from docs/store-format.md. It is slower for it.
+reads with Arrow alone and derives ids, seeds, digests and states from docs/store-format.md. It is slower.
 Memory: a file of parts/ and a few hundred bytes a task.
 
 Does not repair, and does not run tasks: its caller hands it a Rerunner that does.
@@ -47,7 +47,7 @@ def verify(
     """
     reader, report = StoreReader(store), Report(store)
     if "study.json" not in reader.names(""):
-        raise BadInput(f"{store} holds no study (no study.json)")
+        raise BadInput(f"{store} has no study (no study.json)")
     membership = check_study(reader, report)
     tasks = read_tasks(reader, report, request)
     if tasks is None:
@@ -63,7 +63,7 @@ def verify(
         state = ledger.state(number, replicate)
         states[state] += 1
         if state == "pending":
-            report.add("UNFINISHED", f"{number}/{replicate}", "has not ended: run the study again")
+            report.add("UNFINISHED", f"{number}/{replicate}", "has not finished: run the study again")
     report.tasks = dict(states)
     compare_replicates(reader, tasks, ledger, report)
     if report.tables:

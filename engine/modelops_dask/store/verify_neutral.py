@@ -105,7 +105,7 @@ def _read(cursor: _Cursor, kind_and_flag: list[Any], n_rows: int, depth: int) ->
     if has_nulls:
         valid = _read_bits(cursor, n_rows)
         if valid.all():
-            raise NotCanonical("has no null, and is said to have some")
+            raise NotCanonical("has no null, although it is marked as having some")
     if isinstance(kind, list):
         return _read_lists(cursor, kind, valid, depth)
     if kind == "bool":
@@ -147,13 +147,13 @@ def _read_numbers(cursor: _Cursor, kind: str, valid: np.ndarray) -> pa.Array:
 def _read_times(cursor: _Cursor, kind: str, valid: np.ndarray) -> pa.Array:
     match = re.fullmatch(r"(timestamp|time|duration)\[(us|ns)(,[A-Za-z0-9_/+:-]+)?\]", kind)
     if not match or (match[3] and match[1] != "timestamp"):
-        raise NotCanonical(f"has the type {kind!r}, which there is not")
+        raise NotCanonical(f"has the unknown type {kind!r}")
     values = np.frombuffer(cursor.take(len(valid) * 8), "<i8")
     _check_zero(values[~valid])
     if match[2] == "ns" and not (values % 1000).any():
-        raise NotCanonical("is in nanoseconds, and no value needs them")
+        raise NotCanonical("is in nanoseconds, although no value needs them")
     if match[1] == "time" and ((values < 0) | (values >= DAY[match[2]])).any():
-        raise NotCanonical("has a time of day that no day has")
+        raise NotCanonical("has a time of day outside the day")
     array = pa.array(values, mask=~valid)
     if match[1] == "timestamp":
         return array.cast(pa.timestamp(match[2], match[3][1:] if match[3] else None))
@@ -163,7 +163,7 @@ def _read_times(cursor: _Cursor, kind: str, valid: np.ndarray) -> pa.Array:
 def _read_decimals(cursor: _Cursor, kind: str, valid: np.ndarray) -> pa.Array:
     match = re.fullmatch(r"decimal\(([1-9]\d?),(\d\d?)\)", kind, re.ASCII)
     if not match or int(match[1]) > 38 or int(match[2]) > int(match[1]):
-        raise NotCanonical(f"has the type {kind!r}, which there is not")
+        raise NotCanonical(f"has the unknown type {kind!r}")
     data = cursor.take(16 * len(valid))
     units = [int.from_bytes(data[at : at + 16], "little", signed=True) for at in range(0, len(data), 16)]
     if any(unit and not is_valid for unit, is_valid in zip(units, valid, strict=True)):
@@ -201,7 +201,7 @@ def _read_texts(cursor: _Cursor, kind: str, valid: np.ndarray) -> pa.Array:
 
 def _read_lists(cursor: _Cursor, kind: list[Any], valid: np.ndarray, depth: int) -> pa.Array:
     if depth == DEEPEST:
-        raise NotCanonical("has lists that are nested too deep")
+        raise NotCanonical("has lists that are nested too deeply")
     offsets = _read_offsets(cursor, valid)
     items = _read(cursor, kind, int(offsets[-1]), depth + 1)
     starts = [start if is_valid else None for start, is_valid in zip(offsets, valid, strict=False)]

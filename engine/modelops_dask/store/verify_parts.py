@@ -90,7 +90,7 @@ class Membership:
             part = json.loads(text)
             uuid, bundle = part["study"], part["bundle"]
         except (ValueError, KeyError, TypeError):
-            return "says in a damaged way which study it belongs to"
+            return "has a damaged mark of the study it belongs to"
         if self.uuid and uuid != self.uuid:
             return "belongs to another study"
         return (
@@ -118,7 +118,7 @@ def read_parts(
         path = f"parts/{name}"
         advice = "nothing reads it: move it out of the store"
         if not name.endswith(".parquet"):
-            report.add("FOREIGN", path, f"is no part; {advice}")
+            report.add("FOREIGN", path, f"is not a part; {advice}")
             continue
         try:
             file = reader.parquet(path)
@@ -132,12 +132,14 @@ def read_parts(
                 continue
             _read_part(file, name, row_digests, tasks, membership, ledger, report)
         except FileNotFoundError:
-            report.add("CHANGING", path, "went away meanwhile: verify again when nobody runs the study")
+            report.add(
+                "CHANGING", path, "disappeared during the check: verify again when the study is not running"
+            )
         except (ValueError, OSError) as error:
-            kind = f"is torn ({line(error)}): move it out of the store and run the study again"
+            kind = f"is incomplete ({line(error)}): move it out of the store and run the study again"
             report.add("TORN", path, kind)
     for number, replicate in sorted(ledger.conflicts):
-        message = "has two results that differ: the model depends on more than parameters and seed"
+        message = "has two different results: the model depends on more than parameters and seed"
         report.add("CONFLICT", f"{number}/{replicate}", f"{message} (mops-helm study try shows one)")
     return ledger
 
@@ -153,7 +155,7 @@ def _read_part(
 ) -> None:
     spans = _spans(file, name)
     if spans is None:
-        report.add("MERGED", f"parts/{name}", "lists other rows than it has: restore it from a copy")
+        report.add("MERGED", f"parts/{name}", "lists rows that it does not have: restore it from a copy")
         return
     parts = [part for part, count, _ in spans for _ in range(count)]
     rows_by_part: dict[str, list[tuple[object, ...]]] = {part: [] for part in parts}
@@ -170,7 +172,7 @@ def _read_part(
     repeated_parts = row_digests.keys() & rows_by_part.keys()
     for part in sorted(repeated_parts):
         if row_digests[part] != _digest(rows_by_part[part]):
-            report.add("MERGED", f"parts/{name}", f"has other rows of part {part} than another file has")
+            report.add("MERGED", f"parts/{name}", f"has rows of part {part} that differ from another file's")
     new_parts = rows_by_part.keys() - repeated_parts - problems.keys()
     row_digests.update((part, _digest(rows_by_part[part])) for part in new_parts)
     for (group, row_number, row), part in zip(_rows(file), parts, strict=True):
@@ -208,7 +210,7 @@ def _wrong_seed(row: dict[str, Any], tasks: Tasks) -> str:
     number, replicate = row["set"], row["replicate"]
     if not tasks.exists(number, replicate) or row["seed"] == tasks.seed(number, replicate):
         return ""
-    return f"ran task {number}/{replicate} with seed {row['seed']}, which is not its own"
+    return f"ran task {number}/{replicate} with seed {row['seed']}, which is not the task's seed"
 
 
 def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -240,25 +242,25 @@ def _count_row(
     advice = "move that file out of the store and run the study again"
     report.rows += 1
     if not tasks.exists(number, replicate):
-        report.add("ORPHAN", path, f"has a row of task {task}, which no request can have asked for: {advice}")
+        report.add("ORPHAN", path, f"has a row of task {task}, which no request includes: {advice}")
         return
     if status not in STATUSES:
         report.add("STATUS", path, f"says {status!r} of task {task}: {advice}")
         return
     outputs = dict(row["outputs"] or [])
     if status == "ok" and not _has_own_digests(row, outputs):
-        report.add("DIGEST", path, f"has other outputs of task {task} than its digest says: {advice}")
+        report.add("DIGEST", path, f"has outputs of task {task} that do not match its digest: {advice}")
     if status == "ok":
         _check_tables(row["outputs"] or [], task, path, report)
     error = row.get("error_digest")
     if error is not None and error != failure_digest(row.get("reason") or "", row.get("error") or ""):
-        report.add("DIGEST", path, f"has another error of task {task} than its digest says: {advice}")
+        report.add("DIGEST", path, f"has an error of task {task} that does not match its digest: {advice}")
     if not tasks.is_requested(number, replicate):
         return  # of an earlier request, which went further
     generation = row.get("generation") or 0
     if generation > ledger.n_redos:
         name = f"redo/{generation:06}.json"
-        report.add("REDO", path, f"has rows of generation {generation}, and there is no {name}: {RESTORE}")
+        report.add("REDO", path, f"has rows of generation {generation}, but {name} is missing: {RESTORE}")
         return
     if generation < ledger.generation[number, replicate]:
         return  # of results that were replaced

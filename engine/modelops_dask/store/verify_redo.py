@@ -33,7 +33,7 @@ def read_redos(reader: StoreReader, tasks: Tasks, store_format: int, report: Rep
         path = f"redo/{name}"
         if name != f"{generation:06}.json":
             report.add(
-                "REDO", path, f"stands where redo/{generation:06}.json should: restore that from a copy"
+                "REDO", path, f"is in place of redo/{generation:06}.json: restore that file from a copy"
             )
             return redos
         try:

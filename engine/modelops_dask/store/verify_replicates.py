@@ -76,7 +76,7 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
         if many or max(counts.values(), default=0) >= MANY_SEEDS:
             report.warning = (
                 f"Warning: replicates are equal. Each of {len(counts):,} parameter sets has the same "
-                f"{', '.join(constant)} for all of its seeds, so chance does not come from the seed: see "
+                f"{', '.join(constant)} for all of its seeds, so randomness does not come from the seed: see "
                 "Replicates that are equal in docs/checks.md"
             )
         return

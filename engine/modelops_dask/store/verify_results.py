@@ -23,7 +23,7 @@ from modelops_dask.store.verify_neutral import NotCanonical, read_neutral
 from modelops_dask.store.verify_parts import StoredAttempts
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
 
-REBUILD = "remove the folder results; mops-helm study results builds it anew"
+REBUILD = "remove the folder results; mops-helm study results builds it again"
 STAMPED = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}/")
 IDENTITY = frozenset({"set", "replicate", "seed", "param_id"})
 
@@ -63,7 +63,11 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
                     reader, name, kind, output, tasks, ledger, source, identity_columns
                 )
         except FileNotFoundError:
-            report.add("CHANGING", f"results/{name}", "went away: verify again when nobody runs the study")
+            report.add(
+                "CHANGING",
+                f"results/{name}",
+                "disappeared during the check: verify again when the study is not running",
+            )
         except (_Differs, ValueError, OSError, KeyError) as error:
             report.add("RESULTS", f"results/{name}", f"{str(error).partition(chr(10))[0]}: {REBUILD}")
     if any(finding.code in ("RESULTS", "CHANGING") for finding in report.findings):
@@ -127,7 +131,7 @@ def _check_replicates(reader: StoreReader, name: str, tasks: Tasks, ledger: Stor
         task = row["set"], row["replicate"]
         task_label = f"task {task[0]}/{task[1]}"
         if task <= last or not (tasks.exists(*task) and tasks.is_requested(*task)):
-            raise _Differs(f"has {task_label} out of order, or twice, or for no reason")
+            raise _Differs(f"has {task_label} out of order, twice or without a reason")
         last = task
         table_values = tuple(row[column] for column in columns[2:])
         attempts = min(int(ledger.attempts[task]), 255)
@@ -157,7 +161,7 @@ def _check_output(
         if not (number < len(tasks.ids) and tasks.is_requested(*task)) or ledger.state(*task) != "ok":
             raise _Differs(f"has task {number}/{replicate}, which is not ok")
         if set(rows["seed"].to_pylist()) != {tasks.seed(*task)}:
-            raise _Differs(f"has another seed of task {number}/{replicate}")
+            raise _Differs(f"has a wrong seed for task {number}/{replicate}")
         if task in ledger.conflicts:
             continue  # any of its results may be here
         data = source.of(*task).get(output)
@@ -169,7 +173,7 @@ def _check_output(
                 rows, table, json.loads(tasks.params[number]), identity_columns
             )
         if not is_same:
-            raise _Differs(f"has other rows of task {number}/{replicate} than the task returned")
+            raise _Differs(f"has rows of task {number}/{replicate} that differ from those the task returned")
     return n_tasks
 
 

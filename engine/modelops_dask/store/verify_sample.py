@@ -166,7 +166,7 @@ class _Sample:
             self.report.not_comparable.append((sampled.name, why))
             return not stored.alone.problem and not self.differing(self.rerunner.alone(sampled), stored.alone)
         if stored.alone.problem:
-            self.report.add("RERUN", sampled.name, f"was ok and now ends otherwise: {stored.alone.problem}")
+            self.report.add("RERUN", sampled.name, f"was ok but now ends differently: {stored.alone.problem}")
             return False
         names = ", ".join(different)
         second = self.rerunner.alone(sampled)
@@ -174,22 +174,23 @@ class _Sample:
             self.report.add(
                 "SEED",
                 sampled.name,
-                f"is not a function of its seed: run alone twice, it returns other bytes as {names}. If they "
-                f"are not meant to be, list them in the study file: volatile: {json.dumps(different)}",
+                f"is not a function of its seed: run alone twice, it returns different bytes as {names}. "
+                "If they "
+                f"may vary, list them in the study file: volatile: {json.dumps(different)}",
             )
             return False
         if sampled.runner_task > 1:
             self.report_order(
                 stored,
                 different,
-                f"was changed by tasks before it: alone it always returns the same as {names}, and what is "
-                f"stored, from task {sampled.runner_task:,} of its process, is another",
+                f"was changed by tasks before it: run alone, it always returns the same {names}, but the "
+                f"stored result, from task {sampled.runner_task:,} of its process, differs",
             )
         else:
             self.report.add(
                 "RERUN",
                 sampled.name,
-                f"returns other bytes as {names} when it is run again: see Verifying in docs/checks.md",
+                f"returns different bytes as {names} when it is run again: see Verifying in docs/checks.md",
             )
         return True
 
@@ -205,21 +206,23 @@ class _Sample:
             different = self.differing(result, stored.alone)
             if stored.is_reported or not (different or result.problem):
                 continue
-            what = f"returns other bytes as {', '.join(different)}" if different else result.problem
+            what = f"returns different bytes as {', '.join(different)}" if different else result.problem
             if stored.sampled.executor in REUSING:
                 self.report_order(
                     stored,
                     different,
-                    f"depends on tasks before it: alone it returns what is stored, and in one process, after "
-                    f"others of the sample, it {what}",
+                    "depends on tasks before it: run alone, it returns the stored result, but in one "
+                    "process, after "
+                    f"other tasks of the sample, it {what}",
                 )
             else:
                 isolated.append(stored.sampled.name)
         if isolated:
             self.report.notes.append(
                 f"{len(isolated):,} of {len(stable):,} tasks depend on tasks before them when they run in "
-                f"one process, such as {isolated[0]}. Here each ran in a process of its own, so their stored "
-                "results are right; keep that isolation."
+                f"one process, such as {isolated[0]}. In this study each ran in a separate process, so "
+                "their stored "
+                "results are correct; keep that isolation."
             )
 
     def report_order(self, stored: "_Stored", different: Sequence[str], message: str) -> None:
@@ -301,7 +304,7 @@ def check_self_checks(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts,
             comparison.get("generation", 0),
         ):
             what = ", ".join(comparison["outputs"]) or comparison["reason"]
-            message = f"differed when the run checked itself ({what}): see mops-helm study status"
+            message = f"differed in the run's self-check ({what}): see mops-helm study status"
             report.add("CHECK", f"{task[0]}/{task[1]}", message)
 
 

@@ -59,7 +59,7 @@ class Report:
         if self._counted[code] <= SHOWN:
             self.findings.append(Defect(code, location, message))
         elif self._counted[code] == SHOWN + 1:
-            self.findings.append(Defect(code, "", f"and more of the kind {code}"))
+            self.findings.append(Defect(code, "", f"and more findings of kind {code}"))
 
 
 class StoreReader:
@@ -133,7 +133,7 @@ def read_tasks(reader: StoreReader, report: Report, request: Request | None = No
     for count, name in enumerate(names):
         path = f"sets/{name}"
         if name != f"{count:06}.parquet":
-            report.add("SETS", path, f"stands where sets/{count:06}.parquet should: restore that from a copy")
+            report.add("SETS", path, f"is in place of sets/{count:06}.parquet: restore that file from a copy")
             return None
         try:
             rows = reader.parquet(path).read(columns=["set", "param_id", "params", "seed"]).to_pylist()
@@ -182,13 +182,11 @@ def _check_set(
     digest = hashlib.blake2b(f"contracts:param:v1|{text}".encode(), digest_size=32).hexdigest()
     restore = "restore it from a copy"
     if row["set"] != number:
-        report.add("SETS", path, f"numbers a set {row['set']} that is {number}: {restore}")
+        report.add("SETS", path, f"gives number {row['set']} to set {number}: {restore}")
     if text != row["params"] or digest != row["param_id"]:
-        report.add(
-            "PARAM_ID", path, f"set {number} has parameters and a param_id that do not agree: {restore}"
-        )
+        report.add("PARAM_ID", path, f"the param_id of set {number} does not match its parameters: {restore}")
     if (first := keys.setdefault((text, row["seed"]), number)) != number:
-        report.add("SETS", path, f"set {number} is set {first} once more: {restore}")
+        report.add("SETS", path, f"set {number} repeats set {first}: {restore}")
 
 
 def line(error: Exception) -> str:

@@ -47,8 +47,9 @@ def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], N
             raise
         accept(store, bundle.digest, error.changes)
         note(
-            f"{store.location()} goes on: its results count for this bundle too, which differs from the one "
-            f"before in nothing that the model reads: {shorten(changes)}"
+            f"{store.location()} continues: its results also count for this bundle, because no file that "
+            "the model reads "
+            f"changed: {shorten(changes)}"
         )
         plan = begin(store, spec, bundle.digest, note)
     keep_listing(store, bundle)

@@ -476,7 +476,7 @@ def _plan(store: Store, request: Request, _run: str) -> Plan:
 
 def _store_not_seen(store: Store) -> BadInput:
     return BadInput(
-        f"The workers do not see the store {store.location()}: it must be a folder they share, or a URL."
+        f"The workers cannot reach the store {store.location()}: use a folder that they share, or a URL."
     )
 
 
@@ -510,6 +510,4 @@ def fetch_bundle(sent: Bundle, cache_dir: Path) -> Bundle:
             explanation = (
                 f"a model changed files of the copy in {sent.path}: {names}" if names else error.problem
             )
-            raise FetchFailed(
-                sent.origin, f"{again.problem}. It is asked for because {explanation}"
-            ) from None
+            raise FetchFailed(sent.origin, f"{again.problem}. It is needed because {explanation}") from None

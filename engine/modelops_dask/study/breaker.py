@@ -63,9 +63,9 @@ class CannotFit(Stopped):
 
     def __str__(self) -> str:
         return (
-            f"Stopped before it began: each of the {self.tasks:,} tasks that were measured held "
-            f"{self.least_bytes // MIB:,} MiB or more, and a worker has {self.limit_bytes // MIB:,} MiB for "
-            f"one task. If those that are left need less, delete profile.json in the store.\n{self.remedy}"
+            f"Stopped before any task ran: each of the {self.tasks:,} tasks that were measured held "
+            f"{self.least_bytes // MIB:,} MiB or more, but a worker has {self.limit_bytes // MIB:,} MiB for "
+            f"one task. If the remaining tasks need less, delete profile.json in the store.\n{self.remedy}"
         )
 
 
@@ -77,8 +77,8 @@ class StoreReplaced(Stopped):
 
     def __str__(self) -> str:
         return (
-            f"Stopped: {self.store_url} was deleted during this run. No result of this run counts any more: "
-            "what is there now, if anything, belongs to another study. Run the study again with another "
+            f"Stopped: {self.store_url} was deleted during this run, so its results are lost: "
+            "a store there now belongs to another study. Run the study again with another "
             "--store."
         )
 
@@ -94,8 +94,8 @@ class NoWorkers(Stopped):
     def __str__(self) -> str:
         pending = f", and {self.pending:,} tasks are pending" if self.pending else ""
         return (
-            f"Stopped: for {self.seconds:,.0f} seconds there was no worker{pending}.\n"
-            f"{self.remedy or 'The same command goes on.'}"
+            f"Stopped: no worker was available for {self.seconds:,.0f} seconds{pending}.\n"
+            f"{self.remedy or 'Run the same command to continue.'}"
         )
 
 
@@ -120,8 +120,8 @@ class TablesNeedMemory(Stopped):
         doing = "merged stored results" if self.phase == "merging" else "wrote the tables"
         limit = f" (it had {self.memory_bytes // MIB:,} MiB)" if self.memory_bytes else ""
         return (
-            f"The run before this one was killed while it {doing}, probably for want of memory{limit}. "
-            "Results are stored; tables need more."
+            f"The previous run was killed while it {doing}, probably for lack of memory{limit}. "
+            "Results are stored; the tables need more memory."
         )
 
     def __str__(self) -> str:
@@ -154,12 +154,12 @@ class Breaker:
         limit = max(DEATHS_IN_A_ROW if self._ever_completed else DEATHS_AT_FIRST, 2 * workers)
         if self._deaths >= limit:
             advice = advice or (
-                "Either the model kills its process or a worker has too little memory for one task: try "
+                "Either the model kills its process, or a worker has too little memory for one task: try "
                 "fewer processes, or more memory per process (mops-helm preset show memory-heavy)."
             )
             raise Stopped(
-                f"Stopped: {self._deaths} worker processes died, one after another, each running a single "
-                f"task, and no task completed between. The last was task {task_name}.\n{advice}"
+                f"Stopped: {self._deaths} worker processes died in a row, each running a single "
+                f"task, and no task completed in between. The last was task {task_name}.\n{advice}"
             )
 
     def record_restart(self, workers: int, advice: str) -> None:
@@ -167,8 +167,8 @@ class Breaker:
         self._restarts += 1
         if self._restarts >= max(DEATHS_IN_A_ROW, 2 * workers):
             raise Stopped(
-                f"Stopped: {self._restarts} times, one after another, a worker process was started again "
-                f"because it held too much memory itself, and no task completed between.\n{advice}"
+                f"Stopped: {self._restarts} times in a row, a worker process was restarted "
+                f"because it held too much memory itself, and no task completed in between.\n{advice}"
             )
 
     def record_broken_batch(self, error: BaseException) -> None:

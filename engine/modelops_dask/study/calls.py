@@ -114,7 +114,7 @@ def _find_problems(spec: Spec, bundle: Bundle, settings: Settings) -> Iterator[t
     if not reference.endswith("()"):
         if not spec.names_scenario:
             text = f"scenario is missing, and the wire function {reference} needs one; write scenario: "
-            yield (), "MISSING", f"{text}{DEFAULT_SCENARIO}, or another that it knows"
+            yield (), "MISSING", f"{text}{DEFAULT_SCENARIO}, or another that it supports"
         return
     if _may_have_wire(bundle, settings):
         return
@@ -169,7 +169,7 @@ def _compare(spec: Spec, path: str, signature: Signature) -> Iterator[tuple[Node
                 place = at if not name else ("fixed", name, NAME) if name in spec.fixed else (*at, name, NAME)
                 yield place, "FUNCTION", text
     if not spec.names_scenario and "scenario" in (*signature.by_position, *signature.by_name):
-        text = f"{path} has a parameter scenario; write which, as in scenario: {DEFAULT_SCENARIO}"
+        text = f"{path} has a parameter scenario; write its value, such as scenario: {DEFAULT_SCENARIO}"
         yield (), "MISSING", text
 
 

@@ -86,7 +86,7 @@ class _Checker:
     def check(self, rows: Sequence[StoredRow], n_tasks: int, run_seconds: float) -> RunCheck:
         addresses = self.find_workers()
         if not addresses:
-            return RunCheck(skipped="there was no worker any more")
+            return RunCheck(skipped="no worker was left")
         self.facts = self.wait(
             {address: self.submit(report_facts, self.context, address) for address in addresses},
             ANSWER_SECONDS,

@@ -24,8 +24,8 @@ def find_bundle_of(spec: Spec) -> str:
         return str(bundles.find(folder, spec.model))
     if folder in (Path.home().resolve(), Path(folder.anchor)):
         raise BadInput(
-            f"{folder} would be the bundle, with all that is in it; move the program and the study file into "
-            "a folder of their own, or name the bundle (bundle: in the study file, or --bundle)"
+            f"{folder} would be the bundle, with all its contents; move the program and the study file into "
+            "their own folder, or name the bundle (bundle: in the study file, or --bundle)"
         )
     return str(folder)
 
@@ -45,4 +45,4 @@ def check_program(bundle: Bundle) -> None:
         if problem := find_problem(str(bundle.path / name), name):
             raise BadInput(f"command: {problem}")
     elif (bundle.path / name).is_file() and not shutil.which(name):
-        raise BadInput(f"command: {name} is looked for on the PATH, and not in the bundle; write ./{name}")
+        raise BadInput(f"command: {name} is searched on the PATH, not in the bundle; write ./{name}")

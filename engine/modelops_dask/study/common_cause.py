@@ -57,7 +57,7 @@ class FailsAlike(Stopped):
             "one parameter set" if self.sets == 1 else f"{self.sets} parameter sets from all over the study"
         )
         return (
-            f"{self.tasks} tasks, of {sets}, failed in the same way, and no task of the study has ended ok."
+            f"{self.tasks} tasks, of {sets}, failed in the same way, and no task of the study has succeeded."
         )
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class FailsAlike(Stopped):
             f"Stopped: {self.explanation}",
             f"  {self.message}{where}",
             *filter(None, [self.hint]),
-            f"{self.pending:,} tasks are pending, and what is stored stays. To see one fail:",
+            f"{self.pending:,} tasks are pending; stored results are safe. To see one fail:",
             f"  mops-helm study try {shlex.quote(self.store_url)} --task {self.task} {self.flags}".rstrip(),
             "Then correct the model or the study file, and run the study again.",
         ]
@@ -84,7 +84,7 @@ class DoesNotStart(FailsAlike):
         workers = "the only worker" if self.workers == 1 else f"{self.workers} workers"
         return (
             f"the model does not start. {self.tasks} processes, on {workers}, failed before the model's "
-            "function was called, and no task of the study has ended ok."
+            "function was called, and no task of the study has succeeded."
         )
 
 

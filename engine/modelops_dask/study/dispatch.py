@@ -250,7 +250,7 @@ class _Dispatcher:
                 self.breaker.record_out_of_memory(self._name(failed.index), failed)
         if sent.suspect and self.suspects.acquit(sent.suspect):
             host = sent.suspect.loss.host
-            logger.warning("workers on %s died again and again, no task being to blame: avoiding it", host)
+            logger.warning("workers on %s died repeatedly without a task being the cause: avoiding it", host)
         self.on_progress(self._progress())
 
     def _look_for_cause(

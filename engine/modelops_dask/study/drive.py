@@ -57,8 +57,8 @@ if TYPE_CHECKING:
 
 NONE_OK = 20  # attempts without one that ended well are worth a word
 LATER_REQUEST = (
-    "Another run has begun with a later request of this store, so results/ is kept for that one. These "
-    "results are stored; mops-helm study results shows them by the name of the Job, or by --spec FILE"
+    "Another run has started with a later request of this store, so results/ belongs to that one. These "
+    "results are stored; mops-helm study results shows them by the name of the Job, or with --spec FILE"
 )
 RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
 
@@ -152,7 +152,7 @@ def _check_killed_run(
     """Note that the last run was killed at its tables. Raises TablesNeedMemory if this one would be too."""
     error = TablesNeedMemory(before.phase, before.memory_bytes)
     if was_disrupted is None:
-        watcher.note(f"{error.explanation} This run tries again; if it is killed too, give it more memory")
+        watcher.note(f"{error.explanation} This run tries again; if it is also killed, give it more memory")
     elif memory_bytes() <= before.memory_bytes and not was_disrupted():
         raise error
 
@@ -361,9 +361,9 @@ class _StudyRun:
         """Note that the study has lists of packages for workers of several kinds."""
         if len(kinds := packages.list_kinds(self.store)) > 1:
             self.watcher.note(
-                f"Workers of different kinds ran this study ({', '.join(kinds)}). Each kind has packages of "
-                f"its own, listed in {self.store.location(packages.FOLDER)}. Results may differ for that "
-                "alone."
+                f"Workers of different kinds ran this study ({', '.join(kinds)}). Each kind has its own "
+                f"packages, listed in {self.store.location(packages.FOLDER)}. Results may differ for that "
+                "reason alone."
             )
 
     def phase(self, phase: Phase) -> None:
@@ -385,7 +385,7 @@ class _StudyRun:
                 self.sent_notes.add(reason)
                 self.watcher.note(
                     "isolated_fork cannot fork this model, so each task starts a new interpreter, which "
-                    f"takes {seconds:.2g} s a task: {reason}. What can be done: docs/isolation.md"
+                    f"takes {seconds:.2g} s a task: {reason}. For remedies, see docs/isolation.md"
                 )
         if requested_outputs and progress.returned and "outputs" not in self.sent_notes:
             self.sent_notes.add("outputs")
@@ -395,6 +395,6 @@ class _StudyRun:
         if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.sent_notes:
             self.sent_notes.add("none ok")
             self.watcher.note(
-                f"None of the first {progress.not_ok:,} attempts ended well. If the study or the model is to "
-                "blame, stop here: what is stored stays."
+                f"None of the first {progress.not_ok:,} attempts succeeded. If the study or the model is the "
+                "cause, stop now: stored results are safe."
             )

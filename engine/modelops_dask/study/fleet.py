@@ -121,8 +121,8 @@ class Fleet:
         if workers and not threads_by_address and not self.most_workers:
             resources_text = " ".join(f"{name}={need:g}" for name, need in self._resources.items())
             raise BadInput(
-                f"The study asks for workers with {resources_text} (resources), and none of "
-                f"{len(workers)} has that. Give a pool daskResources (preset external-threads has process: "
+                f"The study requests workers with {resources_text} (resources), but none of "
+                f"{len(workers)} has them. Give a pool daskResources (preset external-threads has process: "
                 "1), or start workers by "
                 f'dask worker … --resources "{resources_text}"'
             )

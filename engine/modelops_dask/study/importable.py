@@ -28,8 +28,9 @@ def find_import_path(function: Callable[..., Any]) -> str:
         short = name.rpartition(".")[2].strip("<>")
         example = short if short and short != "lambda" else "simulate"
         raise BadInput(
-            f"{short or function!r} {problem}, so it cannot be imported. Tasks run in processes of their "
-            "own, which import the function: write it with def, and with what it needs, into model.py (in a "
+            f"{short or function!r} {problem}, so it cannot be imported. Tasks run in separate "
+            "processes, which import the function: write it with def, and everything it needs, into "
+            "model.py (in a "
             "notebook: a cell that begins with %%writefile model.py). Then:\n"
             f"  from model import {example}\n  run(study, model={example})"
         )

@@ -28,8 +28,8 @@ def describe_keys(bundle: Bundle) -> str:
         return ""
     examples = ", ".join(places[:_SHOWN]) + (", …" if len(places) > _SHOWN else "")
     return (
-        f"The model makes a jax key when it is imported ({examples}). Keys cannot be seeded before each "
-        "task, so every task has the same one. Make it in the wire function: jax.random.key(seed)."
+        f"The model creates a jax key when it is imported ({examples}). Keys cannot be seeded before each "
+        "task, so every task has the same key. Create it in the wire function: jax.random.key(seed)."
     )
 
 

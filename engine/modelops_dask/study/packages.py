@@ -151,7 +151,7 @@ def notes(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     try:
         lockfile.check(bundle)
     except lockfile.StaleLock as error:
-        lines.append(f"{error.reason} The study goes on with the packages of uv.lock, as it was begun.")
+        lines.append(f"{error.reason} The study continues with the packages of uv.lock, as it started.")
     return tuple(filter(None, lines))
 
 
@@ -165,8 +165,9 @@ def _note_python(bundle: Bundle, settings: Settings) -> str:
     if f"{python.version}.".startswith(f"{version}."):
         return ""
     return (
-        f"The bundle's .python-version names {version}, and models run with Python {python.version}: only "
-        f"requires-python in pyproject.toml decides. To run with {version}: --set executor.python={version}"
+        f"The bundle's .python-version names {version}, but models run with Python {python.version}, "
+        "because only "
+        f"requires-python in pyproject.toml counts. To run with {version}: --set executor.python={version}"
     )
 
 

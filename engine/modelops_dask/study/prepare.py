@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.05
 NO_TIME_LIMIT = (
     "The time limit of the study file (timeout) is not enforced: executor direct runs tasks in its own "
-    "process and cannot end one. Every other executor can"
+    "process and cannot end them. Every other executor can"
 )
 LOOK_SECONDS = 1.0  # between looks at whether there is still a worker
 TOPIC = "modelops-environment"  # of Dask's events: what a worker builds

@@ -86,7 +86,7 @@ class AlreadyRunning(BadInput):
         return (
             f"{self.store_location} is being run by process {pid} of this machine, since {since}. "
             f"Watch it:  mops-helm study status {shlex.quote(self.store_location)}\n"
-            "To run it here instead, end that process first (Ctrl-C, or kill): what it has stored stays."
+            "To run it here instead, end that process first (Ctrl-C, or kill): stored results are safe."
         )
 
 
@@ -162,8 +162,8 @@ class Presence:
         if other:
             seconds_ago = max(0.0, time.time() - other.seen)
             self._note(
-                f"{other.host} was seen to run this study {seconds_ago:.0f} s ago. If it still does, both "
-                "end correct, and some tasks run twice"
+                f"{other.host} ran this study {seconds_ago:.0f} s ago. If it is still running, both "
+                "runs end with correct results, but some tasks run twice"
             )
         self._put()
         self._thread.start()

@@ -71,16 +71,16 @@ def main(address: str, grace_seconds: float) -> None:
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError:
-        _say(f"no scheduler answers at {address}; nothing to hand over")
+        _say(f"no scheduler answers at {address}; there is nothing to hand over")
         return
     with client:
         pod_host, _ = parse_host_port(parse_address(get_local_address_for(address))[1], 0)
         workers = [worker for worker in client.nthreads() if get_address_host(worker) == pod_host]
-        _say(f"{len(workers)} worker processes take no more tasks and finish what they run")
+        _say(f"{len(workers)} worker processes accept no more tasks and finish their running ones")
         start = time.monotonic()
         left = drain(client, workers, max(1.0, grace_seconds - LEAVE_SECONDS))
         for worker, keys in left.items():
-            _say(f"{worker} is out of time; these run elsewhere: {', '.join(keys)}")
+            _say(f"{worker} is out of time; these run on other workers: {', '.join(keys)}")
         _say(f"done after {time.monotonic() - start:.1f} s")
 
 

@@ -45,9 +45,9 @@ class TaskMemory:
             pod, process = larger.pod_memory_bytes // MIB, larger.process_memory_bytes // MIB
             options.append(f"  processes: {processes}\n  memoryPerProcess: {process}Mi  # pods of {pod}Mi")
         return (
-            f"With these values {self.values_source}, a task can have {task_bytes // MIB:,} MiB; "
-            "the study goes on:\n\nworkers:\n" + "\n# or\nworkers:\n".join(options) + "\n\n"
-            "If workers.resources.limits.memory is set, raise that to the pod's memory instead."
+            f"With these values {self.values_source}, a task can use {task_bytes // MIB:,} MiB; "
+            "then the study continues:\n\nworkers:\n" + "\n# or\nworkers:\n".join(options) + "\n\n"
+            "If workers.resources.limits.memory is set, raise it to the pod's memory instead."
         )
 
 
@@ -61,7 +61,7 @@ def explain_worker_memory(held_bytes: int, memory: TaskMemory | None) -> str:
         return f"{holding}, its task included. {_set(memory_per_process=2 * process_bytes)}"
     wanted_bytes = max(_rounded_up(HEADROOM * held_bytes), 2 * planned_bytes)
     return (
-        f"{holding} itself, and {planned_bytes // MIB:,} MiB are planned for it and its tasks' outputs. "
+        f"{holding} itself, but {planned_bytes // MIB:,} MiB are planned for it and its tasks' outputs. "
         + _set(process_bytes and process_bytes + wanted_bytes - planned_bytes, wanted_bytes)
     )
 

@@ -71,7 +71,7 @@ def describe_shortage(need: ProcessNeed, allowed: int, source: str) -> str:
     if need.total <= allowed:
         return ""
     return (
-        f"PROCESS_LIMIT: {source} allows {allowed:,} processes and threads, and these workers take up to "
+        f"PROCESS_LIMIT: {source} allows {allowed:,} processes and threads, but these workers need up to "
         f"{need}. Lower workers.processes, workers.threads, executor.subprocessPoolSize or OMP_NUM_THREADS "
         "(workers.env), or raise the limit (Kubernetes: podPidsLimit of the kubelet)"
     )

@@ -34,7 +34,8 @@ class SchedulerLost(ClusterFailed):
 
     def __str__(self) -> str:
         return (
-            "The connection to the Dask scheduler was lost. What was stored stays; the same command goes on."
+            "The connection to the Dask scheduler was lost. Stored results are safe; run the same command "
+            "to continue."
         )
 
 
@@ -68,7 +69,7 @@ def connect(
     try:
         parse_host_port(parse_address(address)[1])
     except ValueError:
-        raise BadInput(f"{address} is not a scheduler's address; write e.g. tcp://HOST:8786") from None
+        raise BadInput(f"{address} is not the address of a scheduler; write e.g. tcp://HOST:8786") from None
     answer_seconds = answer_seconds or ANSWER_SECONDS
     with quieter(*ABOUT_CONNECTIONS):
         try:
@@ -114,7 +115,7 @@ def _check(client: "Client", address: str, resources: Mapping[str, float], answe
     scheduler_versions = _comparable_versions({name: str(packages[name]) for name in DASK})
     if differing := _find_differing(scheduler_versions, local_versions):
         raise ClusterFailed(
-            f"The scheduler {address} has {_format_versions(differing)}, and here is {local_text}: "
+            f"The scheduler {address} has {_format_versions(differing)}, but this machine has {local_text}: "
             f"they must be the same. Start it, and its workers, in an environment with {install}, "
             f"these by\n{start}"
         )
@@ -127,8 +128,8 @@ def _check(client: "Client", address: str, resources: Mapping[str, float], answe
     offers = [worker["resources"] for worker in client.scheduler_info()["workers"].values()]
     if not any(all(offer.get(name, 0) >= need for name, need in resources.items()) for offer in offers):
         raise ClusterFailed(
-            f"The study asks for workers with {_format_resources(resources)}, and none of the {len(offers)} "
-            f"of {address} offers that. Start some by\n{start}"
+            f"The study requests workers with {_format_resources(resources)}, but none of the {len(offers)} "
+            f"of {address} has them. Start some with\n{start}"
         )
 
 
@@ -139,7 +140,7 @@ def _find_problems(answers: dict[str, Any], local_versions: dict[str, str]) -> d
             problems[worker] = f"modelops_dask cannot be imported there ({answer})"
         elif differing := _find_differing(_comparable_versions(answer), local_versions):
             problems[worker] = (
-                f"it has {_format_versions(differing)}, here is {_format_versions(local_versions)}"
+                f"it has {_format_versions(differing)}, this machine has {_format_versions(local_versions)}"
             )
         elif not answer["executor"]:
             problems[worker] = "it was started without the preload modelops_dask.worker"

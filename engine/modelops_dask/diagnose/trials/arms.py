@@ -48,11 +48,11 @@ ARMS = (
     Arm("cold", "cold", "a new interpreter for each task, one at a time: the reference"),
     Arm("fresh-venv", "cold", "a new interpreter and a new environment for each task", fresh_venv=True),
     Arm("single-process", "isolated_warm", "one process that runs task after task, in several orders"),
-    Arm("baseline", "isolated_warm", f"{SIDE_BY_SIDE} such processes side by side", lanes=SIDE_BY_SIDE),
+    Arm("baseline", "isolated_warm", f"{SIDE_BY_SIDE} such processes at the same time", lanes=SIDE_BY_SIDE),
     Arm(
         "cold-concurrent",
         "cold",
-        f"a new interpreter for each task, {SIDE_BY_SIDE} side by side; only where baseline or "
+        f"a new interpreter for each task, {SIDE_BY_SIDE} at the same time; only if baseline or "
         "single-process differ",
         lanes=SIDE_BY_SIDE,
     ),
@@ -61,14 +61,14 @@ ARMS = (
     Arm(
         "threads",
         "direct",
-        "in threads of one Dask worker; only where direct is the same as cold",
+        "in threads of one Dask worker; only if direct is the same as cold",
         lanes=SIDE_BY_SIDE,
         threads=True,
     ),
     Arm(
         "native-threads",
         "cold",
-        "a new interpreter for each task, with 1 thread of native code; only where the study asks for more",
+        "a new interpreter for each task, with 1 native thread; only if the study asks for more",
     ),
 )
 NAMES = tuple(arm.name for arm in ARMS)
@@ -85,5 +85,5 @@ def select_arms(names: Collection[str]) -> tuple[str, ...]:
     if unknown := sorted(set(names) - set(NAMES)):
         near = [other for name in unknown for other in get_close_matches(name, NAMES, 1)]
         hint = f" Did you mean {' and '.join(near)}?" if near else ""
-        raise BadInput(f"There is no arm {', '.join(unknown)}; arms are {', '.join(NAMES)}.{hint}")
+        raise BadInput(f"Unknown arm {', '.join(unknown)}; the arms are {', '.join(NAMES)}.{hint}")
     return tuple(name for name in NAMES if not names or name in names or name in ALWAYS)

@@ -90,13 +90,13 @@ class Experiment:
                     arm()
             if cold.n_differing:
                 self._tell_apart()
-                self._skip("the model differs from run to run, also in new processes")
+                self._skip("the model's results vary from run to run, even in new processes")
             else:
                 self._run_more()
                 self._run_surroundings()
         except OutOfTime:
             self.runs.count_orders()
-            self.lines.append("The budget was used up before all was run.")
+            self.lines.append("The budget was used up before all arms had run.")
             self._skip("the budget was used up")
 
     def collect_facts(self) -> dict[str, Fact]:
@@ -151,7 +151,9 @@ class Experiment:
             return False
         for tally in runs.tallies.values():
             if not tally.n_tasks and tally.arm.name != "isolated-fork":
-                tally.skip_reason = tally.skip_reason or "it decides nothing any more, and starts take long"
+                tally.skip_reason = tally.skip_reason or (
+                    "it can no longer change the verdict, and starts are slow"
+                )
         return True
 
     def _judge_unshared(self, tally: Tally) -> Fact:
@@ -179,7 +181,7 @@ class Experiment:
     def _begin_arm(self, name: str, skip_reason: str = "") -> bool:
         """Whether an arm is to be run. Announces it, or notes the reason why not."""
         tally = self.runs.tallies[name]
-        tally.skip_reason = skip_reason or ("" if name in self._arm_names else "not asked for")
+        tally.skip_reason = skip_reason or ("" if name in self._arm_names else "not requested")
         if not tally.skip_reason:
             self.runs.say(f"{name}: {find_arm(name).description}")
         return not tally.skip_reason
@@ -206,7 +208,7 @@ class Experiment:
         if not first.task_runs or first.task_runs[0].reason == TIMEOUT:
             self.lines.append(
                 f"The first task did not end within {most:.0f} seconds, a quarter of the budget. "
-                "If it does not hang, raise --budget."
+                "Unless it hangs, raise --budget."
             )
             raise OutOfTime
         runs.cold_seconds = first.seconds
@@ -243,7 +245,7 @@ class Experiment:
             task = causes.make_task_ref(runs, hanging[0]).task
             self.lines.append(
                 f"{len(hanging)} of {len(runs.core)} tasks do not end within {self._hang_seconds:.0f} "
-                f"seconds, also alone in a new process, and were left out; one is {task}."
+                f"seconds, even alone in a new process, and were left out; one is {task}."
             )
             runs.leave_out(hanging)
         runs.run_trial("cold", [runs.core[::-1]], runs.workers.remaining_seconds())
@@ -256,7 +258,7 @@ class Experiment:
     def _run_fresh_venv(self) -> None:
         """fresh-venv, for a few tasks: environments are dear."""
         runs = self.runs
-        skip_reason = "executor.environment is image: there is one environment"
+        skip_reason = "executor.environment is image, so there is only one environment"
         if self._begin_arm("fresh-venv", skip_reason if self._has_one_environment else ""):
             runs.run_fresh_trial(_select_few(runs.core), 0.2 * runs.workers.remaining_seconds())
             if suspects := runs.tallies["fresh-venv"].suspects:
@@ -292,7 +294,7 @@ class Experiment:
             (runs.tasks[number], task_run) for number, task_run in runs.reference.items()
         )
         if self.seed_use.constant and self.seed_use.n_pairs >= PAIRS:
-            runs.say("single-process: one task, again and again")
+            runs.say("single-process: one task, repeatedly")
             number = next(number for number, run in runs.reference.items() if run.status == "ok")
             result = runs.run_trial("single-process", [(number,) * DRAWS], seconds)
             results = [
@@ -326,7 +328,9 @@ class Experiment:
     def _run_cold_concurrent(self) -> None:
         runs = self.runs
         differs = any(runs.tallies[name].n_differing for name in ("single-process", "baseline"))
-        if self._begin_arm("cold-concurrent", "" if differs else "nothing differs that it would explain"):
+        if self._begin_arm(
+            "cold-concurrent", "" if differs else "there is no difference that it could explain"
+        ):
             lanes = runs.make_lanes("cold-concurrent", 0.0, passes=1)
             share = 0.3 * runs.workers.remaining_seconds()
             runs.run_trial("cold-concurrent", lanes, share)
@@ -343,7 +347,7 @@ class Experiment:
 
     def _run_direct(self) -> None:
         runs, tally = self.runs, self.runs.tallies["direct"]
-        skip_reason = "a process that is used again differs already"
+        skip_reason = "reused processes already differ"
         if not self._begin_arm("direct", skip_reason if runs.judge_arm("single-process") else ""):
             return
         share = 0.15 * runs.workers.remaining_seconds()
@@ -352,7 +356,9 @@ class Experiment:
         if self._missing_packages and tally.n_differing:
             names = ", ".join(self._missing_packages[:5])
             ellipsis = ", ..." if len(self._missing_packages) > 5 else ""
-            tally.skip_reason = f"the worker's own environment lacks, or has otherwise: {names}{ellipsis}"
+            tally.skip_reason = (
+                f"the worker's own environment lacks, or has other versions of: {names}{ellipsis}"
+            )
         self._run_lane_until_sure("direct", share)
 
     def _run_threads(self) -> None:
@@ -366,7 +372,7 @@ class Experiment:
 
     def _run_native_threads(self) -> None:
         runs, share = self.runs, 0.3 * self.runs.workers.remaining_seconds()
-        skip_reason = "" if runs.native_threads > 1 else "the study's tasks have one thread of native code"
+        skip_reason = "" if runs.native_threads > 1 else "the study's tasks have one native thread"
         if self._begin_arm("native-threads", skip_reason):
             runs.run_trial("native-threads", [runs.core], share)
             self._run_lane_until_sure("native-threads", share)
@@ -390,7 +396,7 @@ class Experiment:
     def _run_surroundings(self) -> None:
         """Not an arm: the same tasks with another hash seed, locale, time zone, order of listings, clock."""
         if "single-process" in self._arm_names and not self._has_differences():
-            self.runs.say("hash seed, locale, time zone, order of listings, clock: others")
+            self.runs.say("another hash seed, locale, time zone, listing order and clock")
             self.axes = causes.find_axes(self.runs)
 
     def _has_differences(self) -> bool:
@@ -401,7 +407,7 @@ class Experiment:
         """cold differs from itself: for files that tasks leave, for its environment, or is it the model?"""
         runs = self.runs
         suspects = runs.tallies["cold"].suspects[:FEW]
-        runs.say("cold: once more, with the files that tasks leave removed before each")
+        runs.say("cold again, with files left by tasks removed before each task")
         runs.run_alone_trial(suspects, 0.2 * runs.workers.remaining_seconds())
         if self._judge_unshared(runs.alone_tally) is False:
             return

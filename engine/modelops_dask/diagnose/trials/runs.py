@@ -145,7 +145,7 @@ class Runs:
         for _ in range(ROUNDS):
             if not tally.n_differing or self.confidence_of(name) >= sure or self.tallies["cold"].n_differing:
                 return
-            self.say(f"{name}: {tally.n_differing} of {tally.n_compared} results differ; once more")
+            self.say(f"{name}: {tally.n_differing} of {tally.n_compared} results differ; repeating")
             self.repeat_cold(tally.suspects)
             repeat(tally.differing_lanes[-1])
 

@@ -88,7 +88,7 @@ def find_example(task: str, expected: TaskRun, actual: TaskRun) -> Example:
     names = sorted({*expected.digests, *actual.digests})
     name = next((name for name in names if expected.digests.get(name) != actual.digests.get(name)), "")
     if name not in expected.digests or name not in actual.digests:
-        texts = ["there" if name in side.digests else "no such output" for side in (expected, actual)]
+        texts = ["there" if name in side.digests else "missing output" for side in (expected, actual)]
         return Example(task=task, output=name, expected=texts[0], found=texts[1], kind="different")
     if not (expected.outputs and actual.outputs):  # too large to keep
         texts = [f"bytes with digest {side.digests[name].hex()}" for side in (expected, actual)]

@@ -14,18 +14,19 @@ Fact = bool | None  # True: differs; False: the same; None: not known
 # What each fact means when it is True, in the order in which they are found.
 FACTS = {
     "failing": "every task fails in new processes, with the same error",
-    "files": "new processes differ, but not when files that tasks left are removed before each",
+    "files": "new processes differ, unless files left by earlier tasks are removed before each task",
     "fresh": "two runs that share nothing, not even an environment, differ",
     "cold": "two runs with a new interpreter for each task differ (cold)",
-    "venv": "the cached environment gives other results than a new one (cold, fresh-venv)",
-    "seed": "replicates with different seeds are equal in new processes; not where the study states that",
-    "reuse": "a process that ran other tasks before gives other results (single-process)",
-    "concurrency": "processes side by side give other results (baseline, cold-concurrent), alone they do not",
-    "few": "too few different tasks were compared to be sure that none differs",
-    "fork": "a fork of the imported model gives other results (isolated-fork)",
-    "direct": "the Dask worker's own process gives other results (direct)",
-    "threads": "threads give other results (threads, native-threads)",
-    "memory": "a process grows from task to task, or a task needs more memory than it may have",
+    "venv": "the cached environment gives different results from a new one (cold, fresh-venv)",
+    "seed": "replicates with different seeds are equal in new processes, and the study is not declared "
+    "deterministic",
+    "reuse": "a process that ran other tasks before gives different results (single-process)",
+    "concurrency": "concurrent processes give different results (baseline, cold-concurrent), but not alone",
+    "few": "too few distinct tasks were compared to rule out a difference",
+    "fork": "a fork of the imported model gives different results (isolated-fork)",
+    "direct": "the Dask worker's own process gives different results (direct)",
+    "threads": "threads give different results (threads, native-threads)",
+    "memory": "a process grows from task to task, or a task needs more memory than its limit",
     "surroundings": "results depend on the order of directory listings, or on the clock",
 }
 VERDICTS = (
@@ -43,15 +44,16 @@ VERDICTS = (
 # What a fact that is not known leaves open.
 OPEN = {
     "fresh": "cached-environment: no two runs in new environments were compared",
-    "venv": "cached-environment: it was not compared with a new environment",
+    "venv": "cached-environment: not compared with a new environment",
     "seed": "seed-unused: too few replicates with different seeds were compared in new processes",
     "reuse": "process-reuse: no process that had run other tasks was compared",
     "concurrency": "concurrency: no processes side by side, each with several tasks, were compared",
     "fork": "forking: isolated-fork was not compared",
     "direct": "shared-process: direct was not compared",
     "threads": "threads: nothing ran in threads of one process",
-    "memory": "memory: too few tasks ran in one process to see it grow",
-    "surroundings": "hash seed, locale, time zone, order of directory listings, clock: no others were tried",
+    "memory": "memory: too few tasks ran in one process to show growth",
+    "surroundings": "hash seed, locale, time zone, order of directory listings, clock: no alternatives "
+    "were tried",
 }
 DIFFERS = frozenset({True})
 SAME = frozenset({False})
@@ -86,12 +88,12 @@ TABLE = (
     VerdictRule(
         {"failing": DIFFERS},
         "inconclusive",
-        "every task fails, also alone in a new process: mend that first",
+        "every task fails, even alone in a new process: fix that first",
     ),
     VerdictRule(
         {"files": DIFFERS},
         "model-nondeterministic",
-        "results depend on files that other tasks have left: parameters and seed alone do not decide them",
+        "results depend on files left by other tasks, not only on parameters and seed",
         ("cold", "cold"),
     ),
     VerdictRule(
@@ -103,7 +105,7 @@ TABLE = (
     VerdictRule(
         {"cold": DIFFERS, "fresh": SAME},
         "cached-environment",
-        "new processes in the cached environment differ from each other, in new environments they do not",
+        "new processes differ from each other in the cached environment, but not in new environments",
         ("cold", "cold"),
     ),
     VerdictRule(
@@ -115,13 +117,13 @@ TABLE = (
     VerdictRule(
         {"cold": SAME, "venv": DIFFERS},
         "cached-environment",
-        "the cached environment gives other results than one that was built anew",
+        "the cached environment gives different results from a newly built one",
         ("fresh-venv", "cold"),
     ),
     VerdictRule(
         {"cold": SAME, "seed": DIFFERS},
         "seed-unused",
-        "chance does not come from the seed: replicates with different seeds are equal in new processes",
+        "randomness does not come from the seed: replicates with different seeds are equal in new processes",
     ),
     VerdictRule(
         {"cold": SAME, "reuse": DIFFERS},
@@ -132,31 +134,31 @@ TABLE = (
     VerdictRule(
         {"cold": SAME, "concurrency": DIFFERS},
         "concurrency",
-        "results differ only while other processes run beside: they share something outside of them",
+        "results differ only while other processes run: they share something outside the processes",
         ("baseline", "cold"),
     ),
     VerdictRule(
         {"cold": SAME, "reuse": SAME, "direct": DIFFERS},
         "shared-process",
-        "only the Dask worker's own process gives other results",
+        "only the Dask worker's own process gives different results",
         ("direct", "cold"),
     ),
     VerdictRule(
         {"cold": SAME, "direct": NOT_SEEN, "threads": DIFFERS},
         "threads",
-        "only threads give other results",
+        "only threads give different results",
         ("threads", "cold"),
     ),
     VerdictRule(
         {"cold": SAME, "memory": DIFFERS},
         "memory",
-        "results are the same, but memory is not enough",
+        "results are the same, but there is not enough memory",
         ("single-process", "cold"),
     ),
     VerdictRule(
         {"cold": SAME, "surroundings": DIFFERS},
         "model-nondeterministic",
-        "results depend on the machine or the day: the same parameters and seed do not decide them",
+        "results depend on the machine or the date, not only on parameters and seed",
     ),
     VerdictRule(
         {"cold": SAME, "reuse": SAME, "concurrency": SAME, "direct": NOT_SEEN, "fork": DIFFERS},
@@ -167,14 +169,14 @@ TABLE = (
     VerdictRule(
         NOTHING_DIFFERS | {"few": DIFFERS},
         "inconclusive",
-        "nothing differs, but too few different tasks were compared to call it healthy",
+        "nothing differs, but too few distinct tasks were compared to call the model healthy",
     ),
     VerdictRule(
         NOTHING_DIFFERS,
         "healthy",
-        "all that was run gives the same results",
+        "everything that was run gives the same results",
     ),
-    VerdictRule({}, "inconclusive", "not enough was run to name a cause"),
+    VerdictRule({}, "inconclusive", "too little was run to name a cause"),
 )
 
 

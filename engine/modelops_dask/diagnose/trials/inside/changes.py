@@ -158,7 +158,7 @@ def _report(change: StateChange, decides: bool | None) -> ChangeReport:
 
 
 def _describe_size(content: bytes | None) -> str:
-    return "not there" if content is None else f"{len(content)} bytes"
+    return "absent" if content is None else f"{len(content)} bytes"
 
 
 def _digest(answer: Any) -> bytes:

@@ -85,7 +85,7 @@ def describe(value: Any, length: int = LENGTH) -> str:
 def _describe_value(value: Any, depth: int, max_length: int) -> str:
     kind = type(value)
     if value is MISSING:
-        return "not there"
+        return "absent"
     if kind is Words:
         return value
     if kind is Opaque:

@@ -91,7 +91,7 @@ class Snapshot:
             kind, called = type(node.value), ""
             if _is_library(node.value):
                 functions = sorted(name for name in vars(node.value) if not name.startswith("_"))
-                called = f", of which it calls {', '.join(functions)}" if functions else ""
+                called = f", calling {', '.join(functions)}" if functions else ""
                 name = Path(str(vars(node.value).get("_name") or "the C library")).name
             else:
                 name = f"{kind.__module__}.{kind.__name__}"
