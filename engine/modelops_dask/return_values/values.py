@@ -3,8 +3,9 @@
     to_outputs(value) -> {name: bytes}
 
 One rule decides, by types alone, so that all tasks of a study have the same outputs; docs/return-values.md
-has the table. Objects of other libraries are read by their own methods: nothing is imported that the model has not
-imported. What cannot be stored whole is refused, with the output's name, the type and what to return instead.
+has the table. Objects of other libraries are read by their own methods: nothing is imported that the model
+has not imported. What cannot be stored whole is refused, with the output's name, the type and what to return
+instead.
 Standard library only, in Python 3.9's language: runner.py loads it by path.
 """
 
