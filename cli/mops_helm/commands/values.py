@@ -25,6 +25,7 @@ def values() -> None:
 @click.pass_context
 def check(
     ctx: click.Context,
+    *,
     files: tuple[Path, ...],
     fix: bool,
     preset_names: tuple[str, ...],
