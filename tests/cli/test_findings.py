@@ -171,6 +171,6 @@ def test_an_unknown_code_is_refused_with_the_near_one():
 
 def test_the_command_that_values_check_names_explains_its_first_finding():
     done = CliRunner().invoke(main, ["values", "check", str(ROOT / "tests" / "bad" / "many-at-once.yaml")])
-    command = done.stderr.strip().partition(": mops-helm ")[2].split()
+    command = done.stderr.splitlines()[0].partition(": mops-helm ")[2].split()
     shown = CliRunner().invoke(main, command)
     assert shown.exit_code == 0 and command[1] in done.stdout and command[1] in shown.stdout

@@ -18,32 +18,47 @@ def values() -> None:
 
 @values.command()
 @FILES
+@click.option("--fix", is_flag=True, help="Correct the files where only one correction is possible.")
 @options.presets
 @options.sets
 @options.output
 @click.pass_context
 def check(
     ctx: click.Context,
+    *,
     files: tuple[Path, ...],
+    fix: bool,
     preset_names: tuple[str, ...],
     sets: tuple[str, ...],
     output: OutputFormat,
 ) -> None:
     """Check values files.
 
-    The files are merged as Helm would merge them, and every finding is shown at once. Exit
-    status 2 when one of the findings is an error.
+    The files are merged as Helm would merge them, and every finding is shown at once. Exit status 2 when one
+    of the findings is an error.
+
+    With --fix, misspelled names, wrong units of memory and missing quotes are corrected in the files, if only
+    one correction is possible. Everything else in the files stays as it is.
     """
     from mops_helm.render import values_files
     from mops_helm.values import layers
     from mops_helm.values.check import check as check_values
     from mops_helm.values.findings import errors
+    from mops_helm.values.fix import fix_files
 
-    findings = check_values(layers.stack(preset_names, files, sets))
     names = [str(path) for path in files]
-    click.echo(values_files.render_check(findings, names, output, on_terminal=sys.stdout.isatty()))
+    corrections = (
+        fix_files(files, lambda: check_values(layers.stack(preset_names, files, sets))) if fix else ()
+    )
+    findings = check_values(layers.stack(preset_names, files, sets))
+    on_terminal = sys.stdout.isatty()
+    if fix:
+        text = values_files.render_fix(corrections, findings, names, output, on_terminal=on_terminal)
+    else:
+        text = values_files.render_check(findings, names, output, on_terminal=on_terminal)
+    click.echo(text)
     if findings:
-        click.echo(values_files.render_findings_count(findings), err=True)
+        click.echo(values_files.render_findings_count(findings, names), err=True)
     if errors(findings):
         ctx.exit(2)
 

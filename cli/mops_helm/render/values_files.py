@@ -1,6 +1,7 @@
 """Functions that return what the commands for presets and values files print."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,15 +25,37 @@ def render_check(
     return render_findings(findings, on_terminal=on_terminal)
 
 
-def render_findings_count(findings: Sequence[Finding]) -> str:
-    """How many errors and warnings."""
+def render_fix(
+    corrections: Sequence[Finding],
+    findings: Sequence[Finding],
+    files: Sequence[str],
+    output: OutputFormat,
+    *,
+    on_terminal: bool,
+) -> str:
+    """What was corrected, each at its position before, and the findings that are left."""
+    if output != "table":
+        fields = {"corrected": list(map(vars, corrections)), "findings": list(map(vars, findings))}
+        return render_data(fields, output)
+    lines = [
+        f"{finding.file}:{finding.line}:{finding.column}  {finding.code}  corrected: {finding.correction}"
+        for finding in corrections
+    ]
+    return "\n".join([*lines, render_check(findings, files, output, on_terminal=on_terminal)])
+
+
+def render_findings_count(findings: Sequence[Finding], files: Sequence[str]) -> str:
+    """How many errors and warnings there are, and what to type next."""
     n_errors = len(errors(findings))
     parts = [
         f"{count} {word}{'s' if count > 1 else ''}"
         for count, word in ((n_errors, "error"), (len(findings) - n_errors, "warning"))
         if count
     ]
-    return f"{', '.join(parts)}. To read about a code: mops-helm explain {findings[0].code}"
+    lines = [f"{', '.join(parts)}. To read about a code: mops-helm explain {findings[0].code}"]
+    if n_certain := sum(bool(finding.correction) and finding.file in files for finding in findings):
+        lines.append(f"To correct {n_certain} of them: mops-helm values check --fix {shlex.join(files)}")
+    return "\n".join(lines)
 
 
 def render_presets(presets: Sequence[Preset], output: OutputFormat) -> str:

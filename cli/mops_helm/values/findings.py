@@ -77,7 +77,9 @@ FIXABLE_BY_OTHER_LAYERS = {  # errors that values laid over or under these may t
 }
 
 
-def finding_at(position: Position, code: str, message: str, suggestion: str = "") -> Finding:
+def finding_at(
+    position: Position, code: str, message: str, suggestion: str = "", correction: str = ""
+) -> Finding:
     """A finding with the severity that CODES gives its code."""
     return Finding(
         file=position.file,
@@ -87,6 +89,7 @@ def finding_at(position: Position, code: str, message: str, suggestion: str = ""
         message=message,
         suggestion=suggestion,
         severity=CODES[code],
+        correction=correction,
     )
 
 

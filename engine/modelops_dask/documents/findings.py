@@ -21,6 +21,7 @@ class Finding:
         message: What is wrong.
         suggestion: What to write instead; empty if the message says it.
         severity: `warning` leaves the file usable.
+        correction: What replaces the value or name at the position, as YAML, if only one text can be meant.
     """
 
     file: str
@@ -30,6 +31,7 @@ class Finding:
     message: str
     suggestion: str = ""
     severity: Severity = "error"
+    correction: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
