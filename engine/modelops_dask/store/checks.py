@@ -42,9 +42,9 @@ class Comparison:
         outcome: Whether both have the same bytes.
         outputs: Names of the outputs that differ; () if the task did not end ok again.
         reason: Why it is not comparable, or how the task ended otherwise.
-        cause: The cause of a difference. "seed": two runs alone differ, so randomness does not come from the seed.
-            "order": The task alone always returns the same, and the row comes from a process that had run
-            other tasks. "outside": The same, but the row's process had run no other task.
+        cause: Of a difference, one of three. With "seed", two runs alone differ, so randomness does not come
+            from the seed. With "order", the task alone always returns the same, but the row comes from a
+            process that had run other tasks. With "outside", the row's process had run no other task.
         equal_replicates: Whether another replicate of the set, run alone, returns the same as the outputs
             that differ: an executor that isolates tasks would then make all replicates equal.
     """

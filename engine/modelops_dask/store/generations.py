@@ -1,6 +1,6 @@
 """Which rows of tasks that were run again count: those of the highest generation.
 
-    redo/ + rows of parts -> fold.read_generations() -> Generations -> the rows that count; the generation of new rows
+    redo/ + rows of parts -> fold.read_generations() -> Generations -> which rows count, new generation
 
 A row of a lower generation than the highest redo that names its task does not count. Among the others, those
 of the task's highest generation count. A row without a generation has generation 0.

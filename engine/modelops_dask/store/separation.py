@@ -5,8 +5,8 @@ other
 
 A separation is reported only if every finished task of the study agrees (or a sample, if there are very
 many). It must also be unlikely by chance: with as many sets failing at random, the probability that any of
-the tested splits separates them must be below CHANCE. For a parameter a set counts once, because its replicates share
-its values.
+the tested splits separates them must be below CHANCE. For a parameter a set counts once, because its
+replicates share its values.
 """
 
 import json
