@@ -188,7 +188,7 @@ def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
             if len(row) != len(names):
                 if not row:  # an empty line
                     continue
-                problem = f"{len(row)} fields, and the first line names {len(names)}"
+                problem = f"{len(row)} fields, but the first line names {len(names)}"
                 raise UnreadableOutput(f"{title}, line {reader.line_num:,}: {problem}")
             rows.append(row)
     except csv.Error as error:
