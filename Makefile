@@ -60,6 +60,7 @@ lint: dev tools  ## Check code style, types, English and generated files, and th
 	$(VENV)/mypy
 	$(VENV)/mypy --python-version 3.9 --no-site-packages --ignore-missing-imports --follow-imports=skip $(IN_BUNDLES)
 	$(VENV)/python tools/generate.py --check
+	$(VENV)/python tools/reference_pages.py --check
 	$(VENV)/python tools/language.py
 	PATH="$(CURDIR)/.tools/bin:$(CURDIR)/$(VENV):$$PATH" sh tools/lint-chart.sh
 
@@ -74,8 +75,13 @@ scan: dev tools $(SCANNERS)  ## Scan what every preset renders with Checkov and 
 	$(VENV)/python tools/scan.py
 
 .PHONY: generate
-generate: dev  ## Write the chart's values.yaml and values.schema.json from schemas/
+generate: dev  ## Write the chart's generated files and the generated pages of docs/
 	$(VENV)/python tools/generate.py
+	$(VENV)/python tools/reference_pages.py
+
+.PHONY: picture
+picture: install  ## Run the study of README.md and draw its report with Chromium, as docs/images/report.png
+	$(VENV)/python tools/picture.py
 
 .PHONY: leaks
 leaks: dev  ## Measure what tasks find of those before them, and write the table in docs/executors.md

@@ -8,13 +8,15 @@ import click
 from modelops_dask.errors import MopsError
 
 GROUPS = {  # name -> (module.attribute, one line of help); modules are imported when a command needs them
-    "preset": ("mops_helm.commands.preset:preset", "Presets: list, show, compare, render, diagnose."),
-    "values": ("mops_helm.commands.values:values", "Values files: check, explain, convert."),
-    "study": ("mops_helm.commands.study:study", "Studies: create, plan, run, try, read."),
-    "install": ("mops_helm.commands.release:install", "Install a release, checked, and follow its pods."),
-    "upgrade": ("mops_helm.commands.release:upgrade", "Change a release: presets, values."),
-    "status": ("mops_helm.commands.release:status", "What is in effect in a release, against its values."),
-    "doctor": ("mops_helm.commands.doctor:doctor", "Check this machine for what the commands need."),
+    "study": ("mops_helm.commands.study:study", "Create, plan, run and read studies."),
+    "diagnose": ("mops_helm.commands.diagnose:diagnose", "Find the cause of odd results."),
+    "values": ("mops_helm.commands.values:values", "Check, explain and convert values files."),
+    "explain": ("mops_helm.commands.explain:explain", "Explain the code of a finding."),
+    "preset": ("mops_helm.commands.preset:preset", "List, show, compare and render presets."),
+    "install": ("mops_helm.commands.release:install", "Install a release and follow its pods."),
+    "upgrade": ("mops_helm.commands.release:upgrade", "Change a release's presets and values."),
+    "status": ("mops_helm.commands.release:status", "Compare a running release with its values."),
+    "doctor": ("mops_helm.commands.doctor:doctor", "Check this machine for what commands need."),
 }
 
 
@@ -38,7 +40,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MopsError as error:
-            click.echo(str(error), err=True)
+            from mops_helm.render.findings import render_error
+
+            click.echo(render_error(error, on_terminal=sys.stderr.isatty()), err=True)
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):  # Abort: at a question
             click.echo("Interrupted.", err=True)

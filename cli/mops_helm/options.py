@@ -1,4 +1,4 @@
-"""Every option that more than one command has, so that a flag means the same everywhere."""
+"""Options that more than one command has, so that a flag has one meaning."""
 
 from pathlib import Path
 from typing import get_args
@@ -10,7 +10,7 @@ from mops_helm.forms import OutputFormat
 OUTPUT_FORMATS = click.Choice(get_args(OutputFormat))
 
 output = click.option(
-    "-o", "--output", type=OUTPUT_FORMATS, default="table", show_default=True, help="Form of the result."
+    "-o", "--output", type=OUTPUT_FORMATS, default="table", show_default=True, help="Format of the result."
 )
 
 presets = click.option(
@@ -18,7 +18,7 @@ presets = click.option(
     "preset_names",
     metavar="NAME",
     multiple=True,
-    help="A preset by name (mops-helm preset list); one for shape and one for isolation may be given.",
+    help="A preset (mops-helm preset list): one for the workload, one for isolation, or both.",
 )
 
 files = click.option(
@@ -27,7 +27,7 @@ files = click.option(
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A values file; of several, the last wins, as in helm.",
+    help="A values file; if there are several, the last one wins, as in Helm.",
 )
 
 
@@ -44,7 +44,7 @@ def parse_states(_: click.Context, __: click.Parameter, text: str) -> tuple[str,
 
 
 def check_redo(_: click.Context, __: click.Parameter, text: str) -> str:
-    """What --redo chooses, as it was typed, if it can be read."""
+    """The text of --redo, if it is a valid selection."""
     if text:
         from modelops_dask.store.selection import BadSelection, parse_selection
 
@@ -56,19 +56,19 @@ def check_redo(_: click.Context, __: click.Parameter, text: str) -> str:
 
 
 def parse_seconds(_: click.Context, __: click.Parameter, text: str) -> int:
-    """A duration as helm writes it, in seconds."""
+    """The seconds of a duration such as 1h30m, as Helm writes it."""
     import re
 
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
     if not text or match is None:
-        raise click.BadParameter(f"{text!r} is no duration; write 90s, 5m or 1h")
+        raise click.BadParameter(f"{text!r} is not a duration; write 90s, 5m or 1h")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 
 
-spec = click.argument(
-    "spec_path", metavar="SPEC", type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
+SPEC_PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+spec = click.argument("spec_path", metavar="SPEC", type=SPEC_PATH)
 
 study = click.argument("study", metavar="STUDY")
 
@@ -76,15 +76,15 @@ request = click.option(
     "--spec",
     "spec_path",
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Only the tasks of this study file, also when another was run into the store since.",
+    type=SPEC_PATH,
+    help="Show the tasks of this study file, even if the store has run another one since.",
 )
 
 bundle = click.option(
     "--bundle",
     metavar="REFERENCE",
-    help="The model: a folder, an archive or its URL, or HOST/REPOSITORY:TAG; else `bundle:` in the spec, "
-    "else the nearest folder above it that is one.",
+    help="The model: a directory, an archive or its URL, or HOST/REPOSITORY:TAG (default: `bundle:` in the "
+    "study file, or the nearest directory above it that is a bundle).",
 )
 
 retry = click.option(
@@ -92,7 +92,7 @@ retry = click.option(
     metavar="STATES",
     default="",
     callback=parse_states,
-    help="Try tasks of these states again: failed,poisoned.",
+    help="Run tasks in these states again: failed,poisoned.",
 )
 
 check = click.option(
@@ -102,7 +102,7 @@ check = click.option(
     type=click.IntRange(0, 1000),
     default=3,
     show_default=True,
-    help="At the end, run N tasks again, each alone in a new process, and compare; 0: none.",
+    help="At the end, run N tasks again, each alone in a new process, and compare; 0 turns it off.",
 )
 
 redo = click.option(
@@ -110,19 +110,19 @@ redo = click.option(
     metavar="TASKS",
     default="",
     callback=check_redo,
-    help="Replace results that are there: executor=KIND (those that it made), SET/REPLICATE,… or all.",
+    help="Replace stored results: executor=KIND (those that it made), SET/REPLICATE,... or all.",
 )
 
-sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="One value, as in helm.")
+sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="A single value, as in Helm.")
 
 namespace = click.option(
     "-n",
     "--namespace",
     metavar="NAME",
     default="",
-    help="Namespace in the cluster; else the context's.",
+    help="Kubernetes namespace (default: the current context's).",
 )
 
 kube_context = click.option(
-    "--kube-context", "context", metavar="NAME", default="", help="Another context of the kubeconfig."
+    "--kube-context", "context", metavar="NAME", default="", help="Context of the kubeconfig to use."
 )

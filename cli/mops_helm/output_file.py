@@ -1,11 +1,13 @@
-"""Files that a person names to be written: tried before anything runs, and told in a line when it fails.
+"""Files that commands write: tried before anything runs, and reported in one line when writing fails.
 
---to FILE, --report FILE -> OutputFile, the type of such options -> write_file(path, bytes)
+--to FILE, --report FILE -> OutputFile, the type of such options -> write_file(), or create_file() for streams
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -43,12 +45,53 @@ def find_refusal(folder: Path) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there. BadInput when it cannot be written."""
+    """Write a whole file, or leave what was there. BadInput when it cannot be written."""
+    with create_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when all of it is written.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
+    import tempfile
+
+    if _is_stream(path):
+        with _name_errors(path), path.open("wb") as stream:
+            yield stream
+        return
+    target = Path(os.path.realpath(path))
+    with _name_errors(path):
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        temporary_path = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            temporary_path.chmod(_choose_mode(target))
+            temporary_path.replace(target)
+        except BaseException:
+            temporary_path.unlink()
+            raise
+
+
+@contextmanager
+def _name_errors(path: Path) -> Iterator[None]:
     try:
-        with click.open_file(os.path.realpath(path), "wb", atomic=not _is_stream(path)) as file:
-            file.write(content)
+        yield
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
+
+
+def _choose_mode(path: Path) -> int:
+    """The mode of the file that is replaced, or that of any new file."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _is_stream(path: Path) -> bool:

@@ -14,7 +14,7 @@ A module that a task imports is searched when its own import ends, and its gener
 outermost import ends: the numbers that modules draw while they are imported do not depend on the task.
 
 This module uses only the standard library and Python 3.9's language, because seeding.py loads it by path.
-NumPy and torch are used if the model has imported them. docs/executors.md lists which generators are reached.
+NumPy and torch are used if the model has imported them. docs/seeding.md lists which generators are reached.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 executors, caches, batches -> count(), observe() -> totals of this process -> Collector -> GET /metrics
 
 Counting needs no package and takes well under a microsecond; serve() has no effect if prometheus_client is
-missing. This module does not open a port: Dask does. docs/workers.md lists the names.
+missing. This module does not open a port: Dask does. docs/metrics.md lists the names.
 """
 
 import threading

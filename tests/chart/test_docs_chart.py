@@ -18,6 +18,7 @@ from chart.rendering import CHART, HELMS, KUBE_VERSION, ROOT, text, tool
 from chart.source import PROPERTIES
 
 DOCUMENT = ROOT / "docs" / "chart.md"
+DECISION_RECORD = ROOT / "docs" / "decision-record.md"
 BLOCKS = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", DOCUMENT.read_text(), re.MULTILINE)
 both_helms = pytest.mark.parametrize("helm", HELMS)
 
@@ -86,7 +87,8 @@ def test_kubernetes_takes_the_objects_for_the_platform(content, version):
 
 def test_every_value_that_the_document_names_exists():
     roots = {path.partition(".")[0] for path in PROPERTIES}
-    named = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", DOCUMENT.read_text())
+    pages = DOCUMENT.read_text() + DECISION_RECORD.read_text()
+    named = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", pages)
     wanted = {name for name in named if name.partition(".")[0] in roots}
     assert len(wanted) > 20
     assert not wanted - set(PROPERTIES) - {"pools.default"}

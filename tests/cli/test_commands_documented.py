@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mops_helm.main import main
+from mops_helm.main import GROUPS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -32,6 +32,16 @@ def test_documented(name, command):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+def test_no_summary_is_cut_off():
+    """The first line of a command's help is what `--help` of its group shows."""
+    summaries = {name: (command.help or "").partition("\n")[0] for name, command in leaves(main)}
+    summaries |= {name: text for name, (_, text) in GROUPS.items()}
+    assert {name: text for name, text in summaries.items() if len(text) > 45 or not text.endswith(".")} == {}
+    groups = [[], ["study"], ["preset"], ["values"]]
+    pages = [CliRunner().invoke(main, [*words, "-h"]).output for words in groups]
+    assert all("Commands:" in page and "..." not in page.partition("Commands:")[2] for page in pages)
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,10 @@ def test_a_diagnosis_survives_json():
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--release", "sims"], 2, "--release needs an experiment: add --study SPEC"),
+        (["--release", "sims"], 2, "--release needs an experiment: add SPEC"),
         ([*STUDY, "--release", "sims", "--preset", "cold"], 2, "leave out --preset, -f and --set"),
         ([*STUDY, "--release", "sims", "--set", "workers.threads=2"], 2, "values of its own"),
-        ([*STUDY, "-n", "epi"], 2, "-n and --kube-context say where --release is"),
+        ([*STUDY, "-n", "epi"], 2, "-n and --kube-context need --release RELEASE"),
         ([*STUDY, "--release", "sims"], 5, "there is no kubeconfig"),
     ],
 )

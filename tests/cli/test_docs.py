@@ -1,9 +1,9 @@
 """The documents are true: their commands run, their files pass the checks, their links lead somewhere.
 
-A block marked `console` is typed in, line by line, in one folder per document; `yaml values`, `yaml study`
-and `yaml workspace` are given to the command that reads them, `yaml study part` under a model and a scenario.
-`python FILE` is written to that file before.
-Blocks without a mark are pictures.
+A block marked `console` is typed in, line by line, in one folder per document; what a command prints is
+compared where the mark is `console output`. `yaml values`, `yaml study` and `yaml workspace` are given to the
+command that reads them, `yaml study part` under a model and a scenario. `python FILE` and `yaml study FILE`
+are written to that file before. Blocks without a mark are pictures.
 """
 
 import re
@@ -55,7 +55,9 @@ def blocks(path: Path) -> list[Block]:
 
 
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
-STUDIES = blocks(ROOT / "docs" / "studies.md")
+STUDY_FILE, RESULTS, PYTHON = (
+    blocks(ROOT / "docs" / f"{name}.md") for name in ("study-file", "results", "python")
+)
 
 
 def marked(mark: str) -> list[Block]:
@@ -71,9 +73,25 @@ def python(text: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
+def files(path: Path) -> dict[str, str]:
+    """The files that a document shows, by the name in their mark."""
+    named = [
+        (re.fullmatch(r"(?:python|yaml study) (\S*[./]\S*)", block.mark), block) for block in blocks(path)
+    ]
+    return {match[1]: block.text for match, block in named if match}
+
+
+MEASURED = re.compile(r"[\d.,]+ (?:ms|s|min|MiB)\b|[\d.,]+ a second")
+
+
+def mask_measured(text: str) -> str:
+    """Output without what differs from run to run: times, rates and memory."""
+    return MEASURED.sub("N", text)
+
+
 @pytest.mark.parametrize(
     "path",
-    [path for path in DOCUMENTS if any(b.mark == "console" for b in blocks(path))],
+    [path for path in DOCUMENTS if any(b.mark.startswith("console") for b in blocks(path))],
     ids=lambda p: p.name,
 )
 def test_commands_run(path, tmp_path):
@@ -81,11 +99,10 @@ def test_commands_run(path, tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "mine.yaml").write_text("workers:\n  replicas: 2\n")
     (tmp_path / "workspace.yaml").write_text(GUIDE_WORKSPACE)
-    for block in (block for block in blocks(path) if block.mark.startswith("python ")):
-        file = tmp_path / block.mark.removeprefix("python ")
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(block.text)
-    for block in (block for block in blocks(path) if block.mark == "console"):
+    for name, content in files(path).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    for block in (block for block in blocks(path) if block.mark.startswith("console")):
         for line in block.text.splitlines():
             if not line.startswith("$ "):
                 continue
@@ -95,6 +112,12 @@ def test_commands_run(path, tmp_path):
                 continue
             done = mops_helm(*args, cwd=tmp_path)
             assert done.returncode == 0, f"{block}: {line}\n{done.stdout}{done.stderr}"
+            if block.mark == "console output":
+                assert mask_measured(f"{line}\n{done.stdout}") == mask_measured(block.text), str(block)
+
+
+def test_measured_numbers_are_masked_and_counts_are_not():
+    assert mask_measured("2,000 tasks in 3.9 s, 507 a second, 14 MiB") == "2,000 tasks in N, N, N"
 
 
 @pytest.mark.parametrize("block", marked("yaml values"), ids=str)
@@ -122,7 +145,7 @@ def sir(tmp_path):
 def test_the_first_study_runs_beside_the_example(sir, tmp_path):
     """Also with the page's sample in place of its grid."""
     first, sample = (
-        block.text for block in STUDIES if block.mark.startswith("yaml study") and "r0" in block.text
+        block.text for block in STUDY_FILE if block.mark.startswith("yaml study") and "r0" in block.text
     )
     for text in (first, first.partition("fixed:")[0] + sample):
         (sir / "study.yaml").write_text(text)
@@ -132,8 +155,8 @@ def test_the_first_study_runs_beside_the_example(sir, tmp_path):
 
 def test_results_are_read_in_python_with_what_is_installed(sir, tmp_path):
     """The page's own lines, after its first study, where there is no pandas."""
-    (text,) = [block.text for block in STUDIES if "store.results import" in block.text]
-    first = next(block.text for block in STUDIES if block.mark == "yaml study")
+    (text,) = [block.text for block in RESULTS if "store.results import" in block.text]
+    first = next(block.text for block in STUDY_FILE if block.mark == "yaml study")
     (sir / "study.yaml").write_text(
         first.replace("num: 20", "num: 2").replace("replicates: 30", "replicates: 1")  # a moment
     )
@@ -148,7 +171,7 @@ def test_results_are_read_in_python_with_what_is_installed(sir, tmp_path):
 def test_a_study_in_python_is_the_one_of_a_file(tmp_path, monkeypatch):
     """The page's own lines have the tasks that the same range in a study.yaml has."""
     monkeypatch.chdir(tmp_path)
-    (text,) = [block.text for block in STUDIES if "import Study, run" in block.text]
+    (text,) = [block.text for block in PYTHON if "import Study, run" in block.text]
     page: dict = {"__name__": "page"}
     exec(text, page)
     grid = "grid: {r0: {low: 0.8, high: 4.0, num: 5}, infectious_days: [2, 12]}\n"
@@ -169,11 +192,56 @@ def test_every_yaml_block_is_checked():
     )
 
 
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(path: Path) -> list[str]:
+    """Links to files or headings that are not there; those to other sites are not followed."""
+    links = re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", path.read_text())
+    pages = [(path.parent / target if target else path, anchor) for target, anchor in links]
+    return [
+        f"{page.name}#{anchor}"
+        for page, anchor in pages
+        if not page.exists() or (anchor and anchor not in anchors(page))
+    ]
+
+
+def test_broken_links_are_noticed(tmp_path):
+    (tmp_path / "page.md").write_text(
+        "# A page\n[a](page.md#a-page) [b](page.md#b) [c](c.md) [d](#d) [e](#a-page)\n"
+    )
+    assert broken_links(tmp_path / "page.md") == ["page.md#b", "c.md#", "page.md#d"]
+
+
+def test_the_index_lists_every_page_once():
+    index = (ROOT / "docs" / "README.md").read_text()
+    listed = re.findall(r"^\| \[.*\]\(([a-z-]+\.md)\)", index, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("[a-z]*.md"))
+
+
+def test_every_page_that_code_names_exists():
+    """Messages, docstrings and comments send people to docs/NAME.md."""
+    sources = [
+        path
+        for folder in ("engine", "cli", "charts", "schemas", "tests", "tools", "examples", "image")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".yaml", ".md", ".tpl", ".txt", ".sh")
+    ]
+    named = {
+        name for path in sources for name in re.findall(r"docs/[a-z-]+\.md", path.read_text(errors="replace"))
+    }
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_make_targets_exist(path):
+    assert broken_links(path) == []
     text = path.read_text()
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        assert (path.parent / target).exists(), f"{path.name}: {target}"
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for target in re.findall(r"(?:`|^\$? ?)make ([a-z][\w-]*)", text, re.MULTILINE):
         assert target in targets, f"{path.name}: make {target}"

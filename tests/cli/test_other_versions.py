@@ -25,6 +25,7 @@ from fixture_helpers import REPOSITORY, v010_code
 from helpers import wait_for
 from modelops_dask.bundle import fetch
 from modelops_dask.bundle.pack import pack
+from mops_helm.study import pod_reader
 from study_helpers import KNOBS, SMALL, environ, write_spec
 
 ORDER = """
@@ -201,6 +202,10 @@ TYPED = [
 ]
 
 
+# What this version types first, and which image knows it: pod_reader then falls back to the words above.
+TYPED_FIRST = [("results", "--table", "replicates", "-o", "csv"), ("results", "-o", "csv")]
+
+
 @pytest.fixture(scope="module", params=["old", "new"])
 def reader(request, versions, tmp_path_factory) -> tuple[Version, Path]:
     """A version, and a folder with a store that it wrote."""
@@ -216,3 +221,18 @@ def test_words_that_are_typed_in_a_pod_are_understood_there(reader, words):
     version, folder = reader
     verb, *flags = words
     assert version.python("-m", "mops_helm.main", "study", verb, "store", *flags, cwd=folder)
+
+
+@pytest.mark.parametrize("words", TYPED_FIRST, ids=" ".join)
+def test_new_words_are_understood_or_refused_in_words_that_the_command_knows(reader, words):
+    version, folder = reader
+    verb, *flags = words
+    done = subprocess.run(
+        [sys.executable, "-m", "mops_helm.main", "study", verb, "store", *flags],
+        cwd=folder,
+        env=version.environ(folder),
+        capture_output=True,
+        timeout=120,
+    )
+    refused = done.returncode == pod_reader.USAGE and pod_reader.UNKNOWN.search(done.stderr)
+    assert bool(refused) == (version.root != REPOSITORY), done.stderr

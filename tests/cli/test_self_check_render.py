@@ -23,7 +23,7 @@ def test_a_difference_prints_what_it_means_and_three_ways_on():
     assert lines[2].endswith('volatile: ["time", "y"]')
     assert lines[3:] == [
         "To find the cause:",
-        "  mops-helm preset diagnose --study 'my study.yaml' --bundle ../sir",
+        "  mops-helm diagnose 'my study.yaml' --bundle ../sir",
         "To replace the results by others that are not changed so:",
         "  mops-helm study run 'my study.yaml' --bundle ../sir --store '/data/a store' "
         "--preset isolated-fork --redo executor=isolated_warm",

@@ -117,9 +117,9 @@ def test_importing_a_module_of_the_package_does_not_import_dask():
 
 
 def test_the_script_of_the_documentation(tmp_path):
-    """docs/studies.md, From Python: run as a script in a folder with the examples."""
-    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
-    script = text.partition("## From Python\n")[2].partition("```python\n")[2].partition("```")[0]
+    """docs/python.md: its script runs in a folder with the examples."""
+    text = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
+    script = text.partition("```python\n")[2].partition("```")[0]
     assert "__main__" in script
     (tmp_path / "script.py").write_text(script)
     (tmp_path / "examples").symlink_to(Path(__file__).parents[2] / "examples")

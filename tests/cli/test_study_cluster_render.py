@@ -123,7 +123,7 @@ def next_steps(**check):
 def test_a_self_check_that_differs_leads_to_the_cause_and_back():
     steps = next_steps(different=[DIFFERENT])
     assert "--retry" not in steps
-    assert "mops-helm preset diagnose --study 'my sir.yaml' --bundle ../sir" in steps
+    assert "mops-helm diagnose 'my sir.yaml' --bundle ../sir" in steps
     assert "mops-helm upgrade epi -n lab --preset isolated-fork" in steps
     assert f"{STUDY.command} --redo executor=isolated_warm" in steps
 

@@ -172,7 +172,7 @@ def test_try_shows_the_result_and_the_output_of_the_model(tmp_path, executor):
     done = mops_helm("study", "try", spec, "--task", "2-1", *chosen, "-o", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    planned = mops_helm("study", "plan", spec, "--tasks", "-o", "json", cwd=tmp_path)
+    planned = mops_helm("study", "plan", spec, "--list-tasks", "-o", "json", cwd=tmp_path)
     task = json.loads(planned.stdout)[5]
     assert {name: found[name] for name in task} == task
     assert (task["set"], task["replicate"], found["outputs"]) == (2, 1, {"y": len(f"2:{task['seed']}")})
@@ -225,7 +225,7 @@ def test_plan_runs_nothing_and_lists_every_task(tmp_path, monkeypatch):
     said = CliRunner().invoke(main, ["study", "plan", str(spec)]).stdout
     assert "tasks       6" in said and "store       out/knobs" in said
     tasks = {
-        form: CliRunner().invoke(main, ["study", "plan", str(spec), "--tasks", "-o", form]).stdout
+        form: CliRunner().invoke(main, ["study", "plan", str(spec), "--list-tasks", "-o", form]).stdout
         for form in ("table", "json", "yaml")
     }
     rows = json.loads(tasks["json"])
@@ -267,7 +267,7 @@ def test_words_that_may_not_be_meant_are_warned_of_in_a_line_each(tmp_path):
     assert (planned.returncode, planned.stderr) == (0, f"{said}Calls the wire function wire.py:wire\n")
     (warning,) = json.loads(planned.stdout)["warnings"]
     assert (warning["line"], warning["column"], warning["code"]) == (1, column, "YAML_NUMBER")
-    listed = mops_helm("study", "plan", "study.yaml", "--tasks", "-o", "json", cwd=tmp_path)
+    listed = mops_helm("study", "plan", "study.yaml", "--list-tasks", "-o", "json", cwd=tmp_path)
     assert (len(json.loads(listed.stdout)), listed.stderr) == (2, said)
     done = mops_helm(
         "study", "run", "study.yaml", "--preset", "direct", *SMALL, "--progress", "json", cwd=tmp_path

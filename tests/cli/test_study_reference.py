@@ -159,8 +159,8 @@ def test_every_model_of_the_tests_is_compared_or_has_a_reason_not_to_be():
 
 
 def test_a_task_runs_by_hand_as_the_docs_say(tmp_path):
-    text = (BUNDLES.parents[1] / "docs" / "executors.md").read_text()
-    script = re.search(r"### A task by hand\n.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    text = (BUNDLES.parents[1] / "docs" / "seeding.md").read_text()
+    script = re.search(r"## A task by hand\n.*?```python\n(.*?)```", text, re.DOTALL)[1]
     (model,) = (model for model in MODELS if model.name == "habits-process-wide")
     task = model.task({"visits": 3}, 7)
     done = subprocess.run(

@@ -60,7 +60,7 @@ def job(tmp_path):
 
 
 class LocalPod:
-    """Runs a pod's commands in this process; `old` as an image does that does not know --spec."""
+    """Runs a pod's commands in this process; `old` as an image of 0.1 does, which knows fewer words."""
 
     def __init__(self, *, old: bool) -> None:
         self.old, self.commands = old, []
@@ -68,8 +68,11 @@ class LocalPod:
     def run(self, command, stdout, stdin=None, stderr=None):
         self.commands.append(command)
         words = command[1:]
-        if self.old and "--spec" in words:
-            words = ["study", "list", *words[words.index("--spec") :]]  # the true words of such a refusal
+        unknown = [word for word in words if word in ("--spec", "--table")] if self.old else []
+        if unknown:
+            words = ["study", "list", *words[words.index(unknown[0]) :]]  # the true words of such a refusal
+        elif self.old and words[-2:] == ["-o", "csv"]:
+            words = ["study", "list", "-o", "csv"]
         done = CliRunner().invoke(main, [str(word) for word in words])
         assert stdin is None
         stdout.write(done.stdout_bytes)
@@ -156,6 +159,29 @@ def test_an_older_image_shows_the_last_request_and_that_is_said(read, capfd):
     assert (code, values(text), len(pod.commands)) == (0, ["7"], 2)
     assert "the store's last request, which may be another Job's" in said
     assert "No such option" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "n_commands"), [(("--table", "y", "-o", "csv"), 3), (("--table", "y", "-o", "table"), 3)]
+)
+def test_an_older_image_is_asked_in_its_own_words(words, n_commands, read, capfd):
+    """It says of the first word that it does not know that there is no such option; nothing else is lost."""
+    code, text, _, pod = read("results", *words, old=True)
+    assert (code, len(pod.commands)) == (0, n_commands)
+    assert values(text) == ["7"] if "csv" in words else text.startswith("y: 1 rows")
+    assert pod.commands[-1][4:6] == ["--output", "y"] and "--spec" not in pod.commands[-1]
+    assert "No such option" not in capfd.readouterr().err
+
+
+def test_an_older_image_takes_a_format_without_a_table_too(read):
+    code, text, _, pod = read("results", "-o", "csv", old=True)
+    assert (code, values(text), pod.commands[-1][4:]) == (0, ["7"], ["--to", "csv"])
+
+
+def test_this_image_is_asked_once(read, capfd):
+    code, text, _, pod = read("results", "--table", "y", "-o", "csv")
+    assert (code, values(text), len(pod.commands)) == (0, ["1", "2"], 1)
+    assert "new spelling" not in capfd.readouterr().err
 
 
 def test_a_job_that_does_not_say_what_it_asked_for_shows_the_last_request(read, job):

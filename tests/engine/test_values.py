@@ -1,4 +1,4 @@
-"""What a function returns becomes tables and bytes by the rule in docs/studies.md, or is refused."""
+"""What a function returns becomes tables and bytes by the rule in docs/return-values.md, or is refused."""
 
 import collections
 import dataclasses

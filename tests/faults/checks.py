@@ -1,6 +1,6 @@
 """What must hold of a study after its faults: the results of its own tasks, and every stray part named.
 
-Disturbed, a study file -> expected(): what the tasks must come to, by docs/studies.md and the model alone
+Disturbed, a study file -> expected(): what the tasks must come to, by docs/study-file.md and the model alone
 the store               -> content(), check_content(), check_store(): Wrong where it is anything else
 
 The expectation uses nothing of the engine, so that no mistake of it is on both sides.

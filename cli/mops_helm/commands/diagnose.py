@@ -1,4 +1,4 @@
-"""`mops-helm preset diagnose`; preset.py adds it to its group."""
+"""`mops-helm diagnose SPEC`, which is `mops-helm preset diagnose --study SPEC` too."""
 
 import sys
 from collections.abc import Sequence
@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("spec_argument", metavar="[SPEC]", required=False, type=options.SPEC_PATH)
 @click.option(
-    "--study",
-    "spec_path",
-    metavar="SPEC",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The study whose results are odd: find out by experiment. Without it, questions are asked.",
+    "--study", "spec_option", metavar="SPEC", type=options.SPEC_PATH, help="The same as the argument SPEC."
 )
 @click.option(
     "--tasks",
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
     type=click.IntRange(2),
     default=24,
     show_default=True,
-    help="How many of its tasks each way of running gets, from all over the study.",
+    help="Number of tasks, from all over the study, that each way of running gets.",
 )
 @click.option(
     "--repeats",
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
     type=click.IntRange(2),
     default=3,
     show_default=True,
-    help="Times that each way of running them is tried, in other orders.",
+    help="Number of times that each way of running is tried, in different orders.",
 )
 @click.option(
     "--arms",
@@ -53,9 +50,11 @@ if TYPE_CHECKING:
     default="10m",
     show_default=True,
     callback=options.parse_seconds,
-    help="Stop after so long, with what is known by then: 90s, 10m, 1h.",
+    help="Stop after this time, with the evidence collected by then: 90s, 10m, 1h.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Which tasks, in which orders.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the choice of tasks and orders."
+)
 @click.option(
     "--release",
     metavar="RELEASE",
@@ -73,7 +72,7 @@ if TYPE_CHECKING:
     "folder",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where what was seen is kept.  [default: out/NAME-diagnosis]",
+    help="Directory for the diagnosis output.  [default: out/NAME-diagnosis]",
 )
 @click.option(
     "--report",
@@ -87,21 +86,22 @@ if TYPE_CHECKING:
     "values_path",
     metavar="FILE",
     type=output_file.OutputFile(),
-    help="Write the values to use meanwhile.",
+    help="Write the values to use until the cause is fixed.",
 )
-@click.option("--explain", is_flag=True, help="Print how verdicts are reached; run nothing.")
+@click.option("--explain", is_flag=True, help="Print how verdicts are reached, and run nothing.")
 @click.option("--answer", "answer_texts", metavar="KEY=VALUE", multiple=True, help="Answer a question.")
 @click.option(
     "--answers",
     "answers_path",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where answers are kept.  [default: in ~/.local/state]",
+    help="File for the answers.  [default: in ~/.local/state]",
 )
 @options.output
 def diagnose(
     *,
-    spec_path: Path | None,
+    spec_argument: Path | None,
+    spec_option: Path | None,
     tasks: int,
     repeats: int,
     arms: Sequence[str],
@@ -122,30 +122,33 @@ def diagnose(
     answers_path: Path | None,
     output: OutputFormat,
 ) -> None:
-    """Find out which isolation a bug needs: by experiment with a study, or by questions.
+    """Find the cause of odd results.
 
-    The same tasks run in ways that share less or more: a process, an environment, a worker, threads, time.
-    What differs tells the cause, and the preset to use until it is mended. The values say, as for study
-    run, which environment, memory and variables tasks have; with --release they are the release's. Exit
-    status 0 when it is healthy, else 3.
+    With SPEC, the same tasks run in ways that share less or more: a process, an environment, a worker,
+    threads, time. Comparing which ways of running disagree reveals the cause, and the preset to use until it
+    is fixed. Environment, memory and variables of tasks follow from the values, as for study run; with
+    --release they are the release's. Exit status 0 when the model is healthy, else 3.
 
-    Without --study, questions lead to the next preset to try; answers are kept for the next call.
+    Without SPEC, questions lead to the next preset to try; the answers are kept for the next call.
     """
     if explain:
         from mops_helm.render import diagnosis_text
 
         click.echo(diagnosis_text.render_reasoning(output))
         return
+    if spec_argument and spec_option:
+        raise click.UsageError("SPEC and --study name two study files; leave out one")
+    spec_path = spec_argument or spec_option
     if spec_path is None:
         experiment_flags = {"--report": report_path, "--write": values_path, "--release": release}
         if used_flags := [name for name, value in experiment_flags.items() if value]:
-            raise click.UsageError(f"{used_flags[0]} needs an experiment: add --study SPEC")
+            raise click.UsageError(f"{used_flags[0]} needs an experiment: add SPEC")
         _ask_questions(answer_texts, answers_path, output)
         return
     if (namespace or context) and not release:
-        raise click.UsageError("-n and --kube-context say where --release is")
+        raise click.UsageError("-n and --kube-context need --release RELEASE, which they locate")
     if answer_texts or answers_path:
-        raise click.UsageError("--answer and --answers are for questions, which are asked without --study")
+        raise click.UsageError("--answer and --answers belong to the questions, which are asked without SPEC")
     from modelops_dask.plan import spec
     from mops_helm.diagnose import experiment, study_diagnosis
 

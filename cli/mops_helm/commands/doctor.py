@@ -10,7 +10,10 @@ from mops_helm.forms import OutputFormat, render_data
 @options.output
 @click.pass_context
 def doctor(ctx: click.Context, output: OutputFormat) -> None:
-    """Check this machine for what the commands need; exit 3 when something required is not ok."""
+    """Check this machine for what commands need.
+
+    Exit status 3 when something required is missing or does not work.
+    """
     from mops_helm import doctor
 
     checks = doctor.examine()

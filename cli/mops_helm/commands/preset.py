@@ -11,7 +11,7 @@ from mops_helm.forms import OutputFormat
 
 @click.group()
 def preset() -> None:
-    """Presets: list, show, compare, render; find out which one a bug needs."""
+    """List, show, compare and render presets."""
 
 
 preset.add_command(diagnose)
@@ -20,7 +20,10 @@ preset.add_command(diagnose)
 @preset.command(name="list")
 @options.output
 def list_(output: OutputFormat) -> None:
-    """List the presets: isolation first, then workloads."""
+    """List the presets.
+
+    Isolation presets come first, then workload presets.
+    """
     from mops_helm.render import values_files
     from mops_helm.values import presets
 
@@ -31,7 +34,7 @@ def list_(output: OutputFormat) -> None:
 @click.argument("name")
 @options.output
 def show(name: str, output: OutputFormat) -> None:
-    """Print a preset: its values, and what it is for."""
+    """Print a preset and its purpose."""
     from mops_helm.render import values_files
     from mops_helm.values import presets
 
@@ -43,7 +46,10 @@ def show(name: str, output: OutputFormat) -> None:
 @click.argument("second", metavar="B")
 @options.output
 def diff(first: str, second: str, output: OutputFormat) -> None:
-    """Show which values differ between two presets, each laid over the chart's defaults."""
+    """Compare the values of two presets.
+
+    Each is laid over the chart's defaults first.
+    """
     from mops_helm.render import values_files
     from mops_helm.values import layers
 
@@ -56,15 +62,20 @@ def diff(first: str, second: str, output: OutputFormat) -> None:
 @options.files
 @options.sets
 @click.option(
-    "--release", default="modelops", show_default=True, help="Name of the release in the manifests."
+    "--release",
+    metavar="RELEASE",
+    default="modelops",
+    show_default=True,
+    help="Name of the release in the manifests.",
 )
-@click.option("--values", "values_only", is_flag=True, help="Print the merged values; helm is not needed.")
+@click.option("--values", "values_only", is_flag=True, help="Print the merged values, without helm.")
 def render_(
     name: str, files: tuple[Path, ...], sets: tuple[str, ...], release: str, values_only: bool
 ) -> None:
-    """Print the manifests that a preset gives, offline, by helm.
+    """Print the manifests that a preset renders.
 
-    A workload preset lies under the files of -f, an isolation preset over them, --set over all.
+    Helm renders them without a cluster. A workload preset lies under the files of -f, an isolation
+    preset over them, --set over all.
     """
     from mops_helm import forms, helm
     from mops_helm.values import layers

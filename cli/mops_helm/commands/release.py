@@ -35,7 +35,9 @@ SEND_OPTIONS = (  # of install and upgrade, in the order of --help
         callback=options.parse_seconds,
         help="How long that may take: 90s, 5m, 1h.",
     ),
-    click.option("--dry-run", is_flag=True, help="Have helm and the cluster judge it; change nothing."),
+    click.option(
+        "--dry-run", is_flag=True, help="Validate with Helm and the API server without changing anything."
+    ),
     click.option("--diff", is_flag=True, help="Print what changes in each object, without secrets."),
 )
 
@@ -49,9 +51,10 @@ def _with_send_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @_with_send_options
 def install(**flags: Any) -> None:
-    """Install RELEASE: check the values, hand them to helm, follow the pods.
+    """Install a release and follow its pods.
 
-    A workload preset lies under the files of -f, an isolation preset over them, --set over all.
+    The values are checked and handed to Helm. A workload preset lies under the files of -f, an isolation
+    preset over them, --set over all.
     """
     _send("install", **flags)
 
@@ -60,9 +63,10 @@ def install(**flags: Any) -> None:
 @_with_send_options
 @click.option("--reset-values", is_flag=True, help="Forget the values it has; presets stay.")
 def upgrade(**flags: Any) -> None:
-    """Upgrade RELEASE: what is asked for changes, everything else stays.
+    """Change a release's presets and values.
 
-    --preset replaces the release's preset of that kind; -f and --set lie over the values it has.
+    Only what you ask for changes. --preset replaces the release's preset of that kind; -f and --set lie
+    over the values it has.
     """
     _send("upgrade", **flags)
 
@@ -121,7 +125,7 @@ def _send(
 @options.output
 @click.pass_context
 def status(ctx: click.Context, *, release: str, namespace: str, context: str, output: OutputFormat) -> None:
-    """Show what is in effect in RELEASE, against what its values say.
+    """Compare a running release with its values.
 
     Values, rendered manifest, each live pod and each worker process are compared. Exit status 3 when they
     differ, or when not all pods and processes that should be there are.

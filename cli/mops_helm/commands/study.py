@@ -12,6 +12,7 @@ from mops_helm.commands.study_cluster import cancel, list_, submit
 from mops_helm.commands.study_new import new
 from mops_helm.commands.study_read import report, results, status, verify
 from mops_helm.forms import OutputFormat
+from mops_helm.old_spellings import PlanCommand
 
 if TYPE_CHECKING:
     from mops_helm.study.progress import ProgressFormat
@@ -23,10 +24,10 @@ STORE = click.option(
 
 @click.group()
 def study() -> None:
-    """Studies: create, plan, run, try, read, submit to a cluster.
+    """Create, plan, run and read studies.
 
-    SPEC is a study.yaml or a study JSON of ModelOps; STUDY is where its results are kept or, with -n, its
-    name in the cluster.
+    SPEC is a study file: study.yaml, or a study JSON of ModelOps. STUDY is the store of its results or, with
+    -n, its name in the cluster.
     """
 
 
@@ -34,19 +35,23 @@ for command in (new, status, results, report, verify, submit, list_, cancel):
     study.add_command(command)
 
 
-@study.command()
+@study.command(cls=PlanCommand)
 @options.spec
 @options.presets
 @options.files
 @options.sets
 @options.bundle
 @STORE
-@click.option("--tasks", is_flag=True, help="Every task: set, replicate, param_id, seed, parameters.")
+@click.option(
+    "--list-tasks", is_flag=True, help="List every task: set, replicate, param_id, seed, parameters."
+)
 @click.option(
     "--pilot",
+    "--tasks",
+    "pilot",
     metavar="N",
     type=click.IntRange(1),
-    help="Run N tasks on this machine first, from all over the study, and keep their results.",
+    help="Run N tasks on this machine first, spread over the study, and keep their results.",
 )
 @options.output
 def plan(
@@ -57,13 +62,14 @@ def plan(
     sets: Sequence[str],
     bundle: str | None,
     store: str | None,
-    tasks: bool,
+    list_tasks: bool,
     pilot: int | None,
     output: OutputFormat,
 ) -> None:
-    """Say what a study amounts to, and what it will take; run nothing, or a pilot.
+    """Estimate a study's size, time and memory.
 
-    Time and memory are estimated from what was measured: by earlier runs of the same model, or by --pilot.
+    Estimates come from measurements: of earlier runs of the same model, or of a pilot (--pilot N). Without
+    --pilot nothing runs.
     """
     from modelops_dask.plan.spec import load
     from mops_helm.render import study_plan
@@ -71,9 +77,9 @@ def plan(
     from mops_helm.study.forecast import preview_study
 
     spec = load(spec_path)
-    for line in study_plan.render_warnings(spec):
+    for line in study_plan.render_warnings(spec, on_terminal=sys.stderr.isatty()):
         click.echo(line, err=True)
-    if tasks:
+    if list_tasks:
         for line in study_plan.render_tasks(studies.make_plan(spec), output):
             click.echo(line)
         return
@@ -135,9 +141,10 @@ def run(
     progress_format: "ProgressFormat",
     output: OutputFormat,
 ) -> None:
-    """Run a study, or go on with it: only what is left is run.
+    """Run a study, or continue it.
 
-    Workers are started on this machine in the shape of the values, as far as they fit.
+    Only tasks without a stored result run. Workers start on this machine in the shape that the values
+    describe, as far as they fit.
     """
     from modelops_dask.plan.spec import load
     from modelops_dask.study.calls import describe_call
@@ -151,7 +158,8 @@ def run(
     command = command_line.format_run_command(spec_path, value_flags, flags)
     with progress.report_progress(sys.stderr, progress_format) as reporter:
         spec = load(spec_path)
-        for line in study_plan.render_warnings(spec):
+        on_terminal = progress_format == "auto" and sys.stderr.isatty()
+        for line in study_plan.render_warnings(spec, on_terminal=on_terminal):
             reporter.say(line)
         workers = studies.choose_workers(preset_names, files, sets, scheduler)
         try:
@@ -207,10 +215,10 @@ def try_(
     spec_path: Path | None,
     output: OutputFormat,
 ) -> None:
-    """Run one task here, in the foreground; its result is shown and not stored.
+    """Run one task here and show its result.
 
-    What the model prints goes to standard error as it comes. A task of a store that ran out of memory may
-    hold as much as it could then.
+    The result is not stored. What the model prints goes to standard error as it comes. A task
+    of a store that ran out of memory may use as much memory as it had then.
     """
     from modelops_dask.study import packed
     from mops_helm.render import study_results

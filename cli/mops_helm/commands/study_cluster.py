@@ -52,9 +52,10 @@ def submit(
     redo: str,
     watch: bool,
 ) -> None:
-    """Run a study in the cluster as a Job, or go on with it; this machine may go away.
+    """Run a study in the cluster as a Job.
 
-    The same study submitted twice is one run. One that ended goes on in its store: only what is left is run.
+    This machine may be switched off meanwhile. The same study submitted twice is one run. A study that ended
+    continues in its store: only tasks without a stored result run.
     """
     from modelops_dask.kube import connect, study_jobs
     from modelops_dask.plan.spec import load
@@ -68,7 +69,7 @@ def submit(
         click.echo(text, err=True)
 
     spec = load(spec_path)
-    for line in study_plan.render_warnings(spec):
+    for line in study_plan.render_warnings(spec, on_terminal=sys.stderr.isatty()):
         say(line)
     model = studies.fetch_bundle(spec, bundle, Settings.from_env())
     say(str(describe_call(model, spec.entrypoint)))
@@ -101,7 +102,10 @@ def submit(
 @options.kube_context
 @options.output
 def list_(*, namespace: str, context: str, output: OutputFormat) -> None:
-    """The studies in the cluster, the newest first. Those that ended stay for a day; their stores remain."""
+    """List the studies in the cluster.
+
+    The newest is first. A study that ended is listed for a day; its store remains.
+    """
     from modelops_dask.kube import connect, study_jobs
     from mops_helm.render import submitted_studies
 
@@ -116,7 +120,10 @@ def list_(*, namespace: str, context: str, output: OutputFormat) -> None:
 @options.namespace
 @options.kube_context
 def cancel(*, study: str, namespace: str, context: str) -> None:
-    """End a study in the cluster: what runs is stored first, and submitted again it goes on."""
+    """Stop a study in the cluster.
+
+    Running batches are stored first. Submit the study again to continue it.
+    """
     from modelops_dask.kube import connect, jobs, study_jobs
     from mops_helm.render import submitted_studies
 

@@ -16,7 +16,7 @@ import click
     "pyproject.toml if nothing declares packages. No file is overwritten.",
 )
 def new(folder: Path | None, function: str | None) -> None:
-    """Start a study of an example or your own code.
+    """Start a study from an example or your code.
 
     Without --from, DIR is a new folder for an example that runs at once. With it, DIR is the folder that
     becomes the bundle, by default that of FILE or of the package that FILE is in.

@@ -2,16 +2,18 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from mops_helm import options, output_file
+from mops_helm import options, options_results, output_file
 from mops_helm.forms import OutputFormat
 
 if TYPE_CHECKING:
     from modelops_dask.plan.spec import Spec
+    from mops_helm.options_results import ResultsFormat, TableFormat
 
 
 @click.command()
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 def status(
     *, study: str, namespace: str, context: str, watch: bool, spec_path: Path | None, output: OutputFormat
 ) -> None:
-    """Tasks by state and failures by reason, also while the study runs.
+    """Show a study's tasks by state.
 
-    Of a study in the cluster: its state, how far it is, and what is in its way.
+    Failures are listed by reason. This works while the study runs, too. For a study in the cluster: its
+    state, its progress, and what blocks it.
     """
     from mops_helm.render import study_summary
 
@@ -53,47 +56,62 @@ def status(
 @options.study
 @options.namespace
 @options.kube_context
-@click.option("--output", "name", metavar="NAME", help="One output only.")
-@click.option(
-    "--to",
-    "file_format",
-    type=click.Choice(["csv", "parquet"]),
-    help="Write that output whole to standard output.",
-)
+@options_results.table
+@options_results.output
+@options_results.output_or_table
+@options_results.to
 @options.request
-@click.option(
-    "-o", "output", type=options.OUTPUT_FORMATS, default="table", show_default=True, help="Form of the list."
-)
 def results(
     *,
     study: str,
     namespace: str,
     context: str,
     name: str | None,
-    file_format: str | None,
+    output: "ResultsFormat | None",
+    output_or_table: str | None,
+    to: "Path | TableFormat | None",
     spec_path: Path | None,
-    output: OutputFormat,
 ) -> None:
-    """The outputs of a study: their files and first rows, or one whole as CSV or Parquet."""
-    from mops_helm.render import study_results
+    """List the result tables, or write one.
+
+    Without --table, every table is listed with its first rows. `-o csv` and `-o parquet` write one whole
+    table to standard output, and --to writes it to a file.
+    """
     from mops_helm.study import results as study_tables
 
     spec = _load_spec(spec_path, namespace, context)
-    if file_format == "parquet":
+    view = options_results.parse_view(name, output, output_or_table, to)
+    if view.table_format == "parquet" and view.path is None:
         study_tables.refuse_terminal(sys.stdout)
-    if namespace or context:
-        arguments = ["--output", name] if name else []
-        arguments += ["--to", file_format] if file_format else ["-o", output]
-        sys.exit(_read_in_cluster(study, namespace, context, "results", arguments, stdout=sys.stdout.buffer))
+    with ExitStack() as stack:
+        stream = stack.enter_context(output_file.create_file(view.path)) if view.path else sys.stdout.buffer
+        if namespace or context:
+            words = options_results.format_view(view)
+            if code := _read_in_cluster(study, namespace, context, "results", words, stdout=stream):
+                sys.exit(code)
+        else:
+            _show_tables(study, spec, view, stream)
+    if view.path:
+        click.echo(view.path)
+
+
+def _show_tables(
+    study: str, spec: "Spec | None", view: options_results.ResultsView, stream: BinaryIO
+) -> None:
     from modelops_dask.store.results import opened
+    from mops_helm.render import study_results
+    from mops_helm.study import results as study_tables
 
     with opened(study, spec) as tables:
+        view = options_results.resolve_view(view, tables.outputs)
+        if view.table_format == "parquet" and view.path is None:
+            study_tables.refuse_terminal(sys.stdout)
         if not tables.last:
             click.echo(study_tables.EARLIER, err=True)
-        if file_format:
-            study_tables.write_output(tables, name, file_format, sys.stdout.buffer)
+        if view.table_format:
+            study_tables.write_output(tables, view.table, view.table_format, stream)
         else:
-            click.echo(study_results.render_results(tables, name, output))
+            click.echo(study_results.render_results(tables, view.table, view.list_format))
         for line in filter(None, (study_tables.describe_missing_tasks(tables), tables.missing_note)):
             click.echo(line, err=True)
 
@@ -113,9 +131,10 @@ def results(
 )
 @options.request
 def report(*, study: str, namespace: str, context: str, page_path: Path, spec_path: Path | None) -> None:
-    """Write an HTML page of a study: throughput, time, memory, failures, outcome by parameters.
+    """Write an HTML report of a study.
 
-    One file that needs no network. A study that still runs is reported as it is now.
+    The report shows throughput, time, memory, failures and outcomes by parameter, in one file that needs no
+    network. A study that still runs is reported as it is now.
     """
     from io import BytesIO
 
@@ -167,9 +186,10 @@ def verify(
     spec_path: Path | None,
     output: OutputFormat,
 ) -> None:
-    """Check a study by other means than those that ran it: states, counts, seeds, digests, tables.
+    """Check the stored results of a study.
 
-    Exit status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
+    States, counts, seeds, digests and tables are checked by other means than those that wrote them. Exit
+    status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
     --sample: each task runs alone in a new process, then all of them in one. In the cluster they are the
     study's own.
     """

@@ -1,5 +1,6 @@
 """mops-helm values: check, explain, convert."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -12,35 +13,52 @@ FILES = click.argument("files", metavar="FILE...", nargs=-1, required=True, type
 
 @click.group()
 def values() -> None:
-    """Values files: check, explain, convert."""
+    """Check, explain and convert values files."""
 
 
 @values.command()
 @FILES
+@click.option("--fix", is_flag=True, help="Correct the files where only one correction is possible.")
 @options.presets
 @options.sets
 @options.output
 @click.pass_context
 def check(
     ctx: click.Context,
+    *,
     files: tuple[Path, ...],
+    fix: bool,
     preset_names: tuple[str, ...],
     sets: tuple[str, ...],
     output: OutputFormat,
 ) -> None:
-    """Check values files, merged as helm would merge them, and show every finding at once.
+    """Check values files.
 
-    Exit status 2 when one of the findings is an error.
+    The files are merged as Helm would merge them, and every finding is shown at once. Exit status 2 when one
+    of the findings is an error.
+
+    With --fix, misspelled names, wrong units of memory and missing quotes are corrected in the files, if only
+    one correction is possible. Everything else in the files stays as it is.
     """
     from mops_helm.render import values_files
     from mops_helm.values import layers
     from mops_helm.values.check import check as check_values
     from mops_helm.values.findings import errors
+    from mops_helm.values.fix import fix_files
 
+    names = [str(path) for path in files]
+    corrections = (
+        fix_files(files, lambda: check_values(layers.stack(preset_names, files, sets))) if fix else ()
+    )
     findings = check_values(layers.stack(preset_names, files, sets))
-    click.echo(values_files.render_findings(findings, [str(path) for path in files], output))
+    on_terminal = sys.stdout.isatty()
+    if fix:
+        text = values_files.render_fix(corrections, findings, names, output, on_terminal=on_terminal)
+    else:
+        text = values_files.render_check(findings, names, output, on_terminal=on_terminal)
+    click.echo(text)
     if findings:
-        click.echo(values_files.render_findings_count(findings), err=True)
+        click.echo(values_files.render_findings_count(findings, names), err=True)
     if errors(findings):
         ctx.exit(2)
 
@@ -53,7 +71,10 @@ def check(
 def explain(
     files: tuple[Path, ...], preset_names: tuple[str, ...], sets: tuple[str, ...], output: OutputFormat
 ) -> None:
-    """Show what values mean: pods, processes, threads, bytes, spill points, and what to look at."""
+    """Explain the meaning of values.
+
+    Pods, processes, threads, bytes and spill points of each pool, with advice.
+    """
     from mops_helm.render import values_files
     from mops_helm.values import layers
     from mops_helm.values.explain import explain as explain_values
@@ -65,7 +86,10 @@ def explain(
 @values.command()
 @click.argument("workspace", type=click.Path(path_type=Path))
 def convert(workspace: Path) -> None:
-    """Turn a ModelOps workspace.yaml into values; what has no counterpart is said on stderr."""
+    """Convert a ModelOps workspace to values.
+
+    Settings of workspace.yaml that have no counterpart are named on standard error.
+    """
     from mops_helm import forms
     from mops_helm.values.convert import convert as convert_workspace
 

@@ -80,7 +80,7 @@ def render_step(step: Step, release: "ReleaseRef | None", output: OutputFormat) 
     is_default = step.answers_path == default_answers_path()
     answers = "" if is_default else f"--answers {shlex.quote(str(step.answers_path))} "
     lines += [
-        f"  mops-helm preset diagnose {answers}--answer {node.key}={answer:<6} # {text}"
+        f"  mops-helm diagnose {answers}--answer {node.key}={answer:<6} # {text}"
         for answer, text in node.means.items()
     ]
     footer = f"Answers so far: {step.answers_path} (remove it to begin again)"

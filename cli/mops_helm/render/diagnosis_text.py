@@ -48,7 +48,7 @@ def render_diagnosis(
 
 def render_values(diagnosis: "Diagnosis") -> str:
     """A values file: what to use until the cause is fixed, and why."""
-    head = f"# From mops-helm preset diagnose: {diagnosis.verdict}.\n# {diagnosis.because}.\n"
+    head = f"# From mops-helm diagnose: {diagnosis.verdict}.\n# {diagnosis.because}.\n"
     return head + render_yaml(diagnosis.values)
 
 

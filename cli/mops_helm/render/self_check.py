@@ -96,7 +96,7 @@ def self_check_fields(self_check: SelfCheck | None, store: str, origin: Origin) 
 
 def cause_command(origin: Origin) -> str:
     """The command that finds the cause."""
-    return _join("mops-helm preset diagnose --study", shlex.quote(origin.spec), _bundle_flag(origin))
+    return _join("mops-helm diagnose", shlex.quote(origin.spec), _bundle_flag(origin))
 
 
 def cured_executors(self_check: SelfCheck) -> set[str]:

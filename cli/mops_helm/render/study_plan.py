@@ -14,6 +14,7 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
+from mops_helm.render.findings import render_findings
 from mops_helm.study.forecast import Forecast, StudyPreview
 from mops_helm.study.progress import format_duration
 
@@ -72,10 +73,10 @@ def _describe_limit(spec: Spec, settings: Settings) -> str:
     return f"none ({source} is 0)"
 
 
-def render_warnings(spec: Spec) -> Iterator[str]:
-    """A line for each place of the study file that may not mean what it is read as."""
+def render_warnings(spec: Spec, *, on_terminal: bool) -> Iterator[str]:
+    """A text for each place of the study file that may not mean what it is read as."""
     for finding in spec.warnings[:SHOWN_WARNINGS]:
-        yield str(finding)
+        yield render_findings([finding], on_terminal=on_terminal)
     if (n_hidden := len(spec.warnings) - SHOWN_WARNINGS) > 0:
         yield f"{spec.path}: {n_hidden:,} more warnings like these"
 

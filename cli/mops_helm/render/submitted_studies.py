@@ -123,7 +123,7 @@ def _list_next_commands(study: StudyJob, flags: str) -> list[str]:
         if study.summary.get("failed") or study.summary.get("poisoned") or not differences:
             steps.append(f"{study.command} --retry failed,poisoned")
         if differences:
-            steps.append(f"mops-helm preset diagnose --study {_format_model_arguments(study)}")
+            steps.append(f"mops-helm diagnose {_format_model_arguments(study)}")
             steps += _list_redo_commands(study, differences, flags)
     elif study.state != "succeeded":
         steps.append(study.command)

@@ -1,35 +1,61 @@
 """Functions that return what the commands for presets and values files print."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from modelops_dask.documents.findings import Finding
 from mops_helm.forms import OutputFormat, format_bytes, render_data, render_table
+from mops_helm.render.findings import render_findings
 from mops_helm.values.explain import Explanation, PoolExplanation
 from mops_helm.values.findings import errors
 from mops_helm.values.presets import Preset
 from mops_helm.values.quantity import text_of
 
 
-def render_findings(findings: Sequence[Finding], files: Sequence[str], output: OutputFormat) -> str:
-    """One line a finding; with none, that all is well. JSON and YAML: a list of the same fields."""
+def render_check(
+    findings: Sequence[Finding], files: Sequence[str], output: OutputFormat, *, on_terminal: bool
+) -> str:
+    """The findings of values files, or that there are none. JSON and YAML: a list of the same fields."""
     if output != "table":
         return render_data([vars(finding) for finding in findings], output)
     if not findings:
         return f"{', '.join(files)}: ok"
-    return "\n".join(str(finding) for finding in findings)
+    return render_findings(findings, on_terminal=on_terminal)
 
 
-def render_findings_count(findings: Sequence[Finding]) -> str:
-    """How many errors and warnings."""
+def render_fix(
+    corrections: Sequence[Finding],
+    findings: Sequence[Finding],
+    files: Sequence[str],
+    output: OutputFormat,
+    *,
+    on_terminal: bool,
+) -> str:
+    """What was corrected, each at its position before, and the findings that are left."""
+    if output != "table":
+        fields = {"corrected": list(map(vars, corrections)), "findings": list(map(vars, findings))}
+        return render_data(fields, output)
+    lines = [
+        f"{finding.file}:{finding.line}:{finding.column}  {finding.code}  corrected: {finding.correction}"
+        for finding in corrections
+    ]
+    return "\n".join([*lines, render_check(findings, files, output, on_terminal=on_terminal)])
+
+
+def render_findings_count(findings: Sequence[Finding], files: Sequence[str]) -> str:
+    """How many errors and warnings there are, and what to type next."""
     n_errors = len(errors(findings))
     parts = [
         f"{count} {word}{'s' if count > 1 else ''}"
         for count, word in ((n_errors, "error"), (len(findings) - n_errors, "warning"))
         if count
     ]
-    return f"{', '.join(parts)}; the codes are explained in docs/values-findings.md"
+    lines = [f"{', '.join(parts)}. To read about a code: mops-helm explain {findings[0].code}"]
+    if n_certain := sum(bool(finding.correction) and finding.file in files for finding in findings):
+        lines.append(f"To correct {n_certain} of them: mops-helm values check --fix {shlex.join(files)}")
+    return "\n".join(lines)
 
 
 def render_presets(presets: Sequence[Preset], output: OutputFormat) -> str:

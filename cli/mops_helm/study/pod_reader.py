@@ -28,7 +28,7 @@ from mops_helm.values import quantity
 Say = Callable[[str], None]
 
 USAGE = 2  # exit status of a command that does not know an option
-UNKNOWN = re.compile(rb"[Nn]o such option:? '?--spec")
+UNKNOWN = re.compile(rb"[Nn]o such option:? '?--(spec|table)|Invalid value for '-o'")
 LAST_REQUEST = (
     "This Job's image cannot tell one request of a store from another. What follows is of the store's last "
     "request, which may be another Job's."
@@ -115,19 +115,34 @@ def run_in_pod(
     """
     owner = jobs.owner_reference(study.job, study.uid)
     command, request = ["mops-helm", "study", verb, study.store, *arguments], request_arguments(study)
+    spellings = _list_spellings(command, request)
+    errors = io.BytesIO()  # until it is known whether the image understood the command
     with open_visit(cluster, study.template, study.job, say, owner) as visit:
-        errors = io.BytesIO()  # until it is known whether the command took --spec
-        try:
-            if request:
-                code = visit.run([*command, *request], stdout, stderr=errors)
-                if code != USAGE or not UNKNOWN.search(errors.getvalue()):
-                    return _check_status(code, study, cluster)
-                errors = io.BytesIO()
+        if not request:
             say(LAST_REQUEST)
-            return _check_status(visit.run(command, stdout, stderr=errors), study, cluster)
+        try:
+            for words in spellings:
+                if request and words is spellings[-1]:
+                    say(LAST_REQUEST)
+                errors = io.BytesIO()
+                code = visit.run(words, stdout, stderr=errors)
+                if code != USAGE or not UNKNOWN.search(errors.getvalue()):
+                    break
+            return _check_status(code, study, cluster)
         finally:
             sys.stderr.buffer.write(errors.getvalue())
             sys.stderr.flush()
+
+
+def _list_spellings(command: list[str], request: list[str]) -> list[list[str]]:
+    """A command as this version spells it, then as 0.1 did, then without what 0.1 does not know."""
+    next_words = [*command[1:], ""]
+    old_command = [
+        "--output" if word == "--table" else "--to" if word == "-o" and value in ("csv", "parquet") else word
+        for word, value in zip(command, next_words, strict=True)
+    ]
+    spellings = [[*command, *request], [*old_command, *request], old_command]
+    return [words for index, words in enumerate(spellings) if words not in spellings[:index]]
 
 
 def _check_status(code: int, study: StudyJob, cluster: Cluster) -> int:

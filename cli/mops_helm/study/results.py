@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EARLIER = (
     "These are the tables of an earlier request, built for this command; results/ of the store has those of "
-    "the last one. To keep one: --output NAME --to csv"
+    "the last one. To keep one: --table NAME --to NAME.csv"
 )
 
 
@@ -37,7 +37,7 @@ def describe_missing_tasks(tables: "Tables") -> str:
 def refuse_terminal(stream: TextIO) -> None:
     """Keep Parquet from a terminal. BadInput."""
     if stream.isatty():
-        raise BadInput("Parquet is not for a terminal: add > FILE.parquet")
+        raise BadInput("Parquet is not for a terminal: add --to FILE.parquet")
 
 
 def write_output(tables: "Tables", name: str | None, file_format: str, stream: BinaryIO) -> None:
@@ -52,7 +52,7 @@ def write_output(tables: "Tables", name: str | None, file_format: str, stream: B
         nested := [field.name for field in schema if pa.types.is_nested(field.type)]
     ):
         raise BadInput(
-            f"column {nested[0]} holds {schema.field(nested[0]).type}, which CSV cannot: --to parquet"
+            f"column {nested[0]} holds {schema.field(nested[0]).type}, which CSV cannot hold; use -o parquet"
         )
     with (
         csv.CSVWriter(stream, schema) if file_format == "csv" else pq.ParquetWriter(stream, schema) as writer

@@ -128,7 +128,7 @@ def _task_index(plan: Plan, task_id: str) -> int:
     except (ValueError, KeyError):
         raise BadInput(
             f"There is no task {task_id}; a task is SET/REPLICATE, here 0/0 to "
-            f"{plan.n_sets - 1}/{plan.replicates - 1} (mops-helm study plan SPEC --tasks)."
+            f"{plan.n_sets - 1}/{plan.replicates - 1} (mops-helm study plan SPEC --list-tasks)."
         ) from None
 
 

@@ -62,23 +62,25 @@ def _check_scalar(path: NodePath, node: Node) -> Finding | None:
     if text is None:
         return None
     quoted = f'"{text}"'
+    correction = quoted if types == ("string",) else ""
     if isinstance(value, bool) and text.lower() not in ("true", "false"):
         word = "true" if value else "false"
         if types == ("boolean",):
             return finding_at(position, "YAML_TRUTHY", f"{text} is read as {word}", f"write {word}")
         message = f"{text} is read as {word}, not as text"
-        return finding_at(position, "YAML_BOOLEAN", message, _suggest_forms(types, quoted, word))
+        suggestion = _suggest_forms(types, quoted, word)
+        return finding_at(position, "YAML_BOOLEAN", message, suggestion, correction)
     if isinstance(value, int | float) and not isinstance(value, bool):
         message = f"{text} is read as {value}"
         if path[-1] in _FILE_MODES and re.fullmatch(r"0[oO]?[0-7]{1,4}", text):
             return None  # octal is meant, and octal is read
         if re.fullmatch(r"[-+]?0[oO]?[0-9_]+", text):
             decimal = text.replace("_", "").replace("o", "").lstrip("+-0") or "0"
-            return finding_at(
-                position, "YAML_OCTAL", message, _suggest_forms(types, quoted, decimal, str(value))
-            )
+            suggestion = _suggest_forms(types, quoted, decimal, str(value))
+            return finding_at(position, "YAML_OCTAL", message, suggestion, correction)
         if "_" in text:
-            return finding_at(position, "YAML_UNDERSCORE", message, _suggest_forms(types, quoted, str(value)))
+            suggestion = _suggest_forms(types, quoted, str(value))
+            return finding_at(position, "YAML_UNDERSCORE", message, suggestion, correction)
     if isinstance(value, str) and _is_number(types) and re.fullmatch(r"[0-9]+(:[0-5]?[0-9])+", text):
         total = 0
         for part in text.split(":"):

@@ -126,7 +126,11 @@ def _check_names(
             continue
         near = presets.did_you_mean(key, list(names)).removeprefix("; ")
         message = f"Dask {_version()} has no setting {dotted((*path, key))}"
-        yield finding_at(position, "DASK_UNKNOWN_KEY", message, near or "remove it")
+        right_name = presets.find_typing_error(key, list(names))
+        stated = merged.supplied.find(*_PREFIX, *path)
+        if stated is not None and any(find_spelling(name, names) == right_name for name in stated.value):
+            right_name = ""
+        yield finding_at(position, "DASK_UNKNOWN_KEY", message, near or "remove it", right_name)
 
 
 def _version() -> str:

@@ -88,14 +88,28 @@ def _check_unknown_names(
             )
             continue
         near = presets.did_you_mean(name, allowed_names).removeprefix("; ")
+        right_name = presets.find_typing_error(name, allowed_names)
+        is_taken = merged.supplied.find(*path, right_name) is not None
+        if is_taken or not _has_type_of(values[name], (*path, right_name)):
+            right_name = ""
         advice = f"expected one of {', '.join(allowed_names)}" if len(allowed_names) < 8 else "remove it"
         foreign = "" if path else _advise_on_foreign(name, values[name])
         yield (
             name_path,
             finding_at(
-                position, "UNKNOWN_NAME", f"unknown value {dotted(name_path)}", foreign or near or advice
+                position,
+                "UNKNOWN_NAME",
+                f"unknown value {dotted(name_path)}",
+                foreign or near or advice,
+                "" if foreign else right_name,
             ),
         )
+
+
+def _has_type_of(value: Json, path: NodePath) -> bool:
+    """Whether a value has one of the types that the schema allows at a path."""
+    types = schema.allowed_types(path)
+    return not types or jsonschema.Draft7Validator({"type": list(types)}).is_valid(value)
 
 
 def _advise_on_foreign(name: str, value: Json) -> str:
@@ -189,9 +203,10 @@ def _describe_wrong_type(
         return finding_at(
             position, "ENV_LIST", f"{name} must be a map of variables, not a list", _suggest_env_map(value)
         )
-    suggestion = ""
+    suggestion = correction = ""
     if types == ["string"] and isinstance(value, int | float):
         suggestion = f'quote it: "{position.text or quote(value)}"'
+        correction = f'"{position.text}"' if position.text else ""
     elif isinstance(value, str) and position.text is None and {"integer", "number", "boolean"} & set(types):
         suggestion = "remove the quotes" if _is_type(value, types) else ""
     elif isinstance(value, str) and name.endswith("Seconds") and (seconds := _parse_seconds(value)):
@@ -204,6 +219,7 @@ def _describe_wrong_type(
         "WRONG_TYPE",
         f"{name}: {quote(value)} is {_type_word(value)}; expected {type_names}",
         suggestion,
+        correction,
     )
 
 
@@ -228,7 +244,8 @@ def _describe_quantity(error: jsonschema.ValidationError, name: str, position: P
     except quantity.BadQuantity as problem:
         code = "MEMORY_UNIT" if memory and problem.unit else "QUANTITY"
         suggestion = problem.suggestion if memory or not problem.unit else "write it like 2, 1.5 or 500m"
-        return finding_at(position, code, f"{name}: {problem.text}: {problem.message}", suggestion)
+        message = f"{name}: {problem.text}: {problem.message}"
+        return finding_at(position, code, message, suggestion, problem.correction if memory else "")
     if error.validator == "minimum":
         return finding_at(
             position,

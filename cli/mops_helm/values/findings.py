@@ -6,9 +6,8 @@ Does not look for problems: load.py, sets.py and check.py do.
 
 from collections.abc import Sequence
 
-from modelops_dask.documents.findings import Finding, Severity
+from modelops_dask.documents.findings import BadFile, Finding, Severity
 from modelops_dask.documents.nodes import Position
-from modelops_dask.errors import BadInput
 
 CODES: dict[str, Severity] = {  # code -> severity
     "FILE_UNREADABLE": "error",
@@ -78,7 +77,9 @@ FIXABLE_BY_OTHER_LAYERS = {  # errors that values laid over or under these may t
 }
 
 
-def finding_at(position: Position, code: str, message: str, suggestion: str = "") -> Finding:
+def finding_at(
+    position: Position, code: str, message: str, suggestion: str = "", correction: str = ""
+) -> Finding:
     """A finding with the severity that CODES gives its code."""
     return Finding(
         file=position.file,
@@ -88,18 +89,12 @@ def finding_at(position: Position, code: str, message: str, suggestion: str = ""
         message=message,
         suggestion=suggestion,
         severity=CODES[code],
+        correction=correction,
     )
 
 
-class BadValues(BadInput):
+class BadValues(BadFile):
     """Values that must not be used, with all findings, warnings too."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__(findings)
-        self.findings = tuple(findings)
-
-    def __str__(self) -> str:
-        return "\n".join(str(finding) for finding in self.findings)
 
 
 def errors(findings: Sequence[Finding]) -> list[Finding]:

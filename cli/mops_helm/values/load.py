@@ -113,8 +113,10 @@ class _Values(Nodes):
         super().__init__(name)
         self.findings: list[Finding] = []
 
-    def add(self, position: Position, code: str, message: str, suggestion: str = "") -> None:
-        self.findings.append(finding_at(position, code, message, suggestion))
+    def add(
+        self, position: Position, code: str, message: str, suggestion: str = "", correction: str = ""
+    ) -> None:
+        self.findings.append(finding_at(position, code, message, suggestion, correction))
 
     def report(self, problem: YamlProblem, position: Position, **detail: object) -> None:
         if problem is YamlProblem.SYNTAX:
@@ -148,7 +150,8 @@ class _Values(Nodes):
             name = f"{value:g}"
         if name != position.text:
             message = f'the name {position.text} is read as "{name}"'
-            self.add(position, "YAML_KEY", message, f'quote it: "{position.text}"')
+            quoted = f'"{position.text}"'
+            self.add(position, "YAML_KEY", message, f"quote it: {quoted}", quoted)
         return name
 
 

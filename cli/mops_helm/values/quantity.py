@@ -18,13 +18,20 @@ _LARGEST_EXPONENT = 30
 
 
 class BadQuantity(BadInput):
-    """A text that is no quantity. `suggestion` says what to write instead, where that can be guessed."""
+    """A text that is not a quantity.
 
-    def __init__(self, text: str, message: str, suggestion: str = "", *, unit: bool = False) -> None:
+    `suggestion` states what to write instead, if that can be guessed, and `correction` is the quantity that
+    is meant, if its number is fine.
+    """
+
+    def __init__(
+        self, text: str, message: str, suggestion: str = "", *, unit: bool = False, correction: str = ""
+    ) -> None:
         super().__init__(text, message, suggestion)
         self.text = text
         self.message = message
         self.suggestion = suggestion
+        self.correction = correction
         self.unit = unit  # the number is fine, its unit is not
 
     def __str__(self) -> str:
@@ -60,7 +67,10 @@ def to_bytes(value: str | int | float) -> int:
     if number < 0:
         raise BadQuantity(text, "memory cannot be negative")
     if text.endswith(("m", "u", "n")):
-        raise BadQuantity(text, "m is a thousandth of a byte", f"write {text[:-1]}Mi", unit=True)
+        if not text.endswith("m"):
+            raise BadQuantity(text, "memory is counted in bytes", "write a size such as 1Gi", unit=True)
+        right = f"{text[:-1]}Mi"
+        raise BadQuantity(text, "m is a thousandth of a byte", f"write {right}", unit=True, correction=right)
     return -((-number.numerator) // number.denominator)
 
 
@@ -96,7 +106,7 @@ def _explain(text: str) -> BadQuantity:
             text, "no commas in numbers", "write a point for decimals and no thousands separators"
         )
     if text != text.strip() or re.fullmatch(r"[0-9.]+\s+[A-Za-z]+", text):
-        return BadQuantity(text, "no spaces", f"write {''.join(text.split())}", unit=True)
+        return _explain_spaces(text)
     match = re.fullmatch(r"([-+]?[0-9.]+)([A-Za-z]+)", text)
     if match is None:
         is_unit = text in _BINARY or text in _DECIMAL
@@ -109,11 +119,37 @@ def _explain(text: str) -> BadQuantity:
     for size, letter in (("K", "k"), ("M", "M"), ("G", "G"), ("T", "T"), ("P", "P"), ("E", "E")):
         if unit.upper() in (size, size + "B", size + "I", size + "IB"):
             binary = f"{number}{size}i"
-            if "I" in unit.upper():
-                return BadQuantity(text, f'unknown unit "{unit}"', f"write {binary}", unit=True)
             power = _DECIMAL[letter]
-            either = f"write {binary} (2^{power // 3 * 10} bytes) or {number}{letter} (10^{power} bytes)"
-            return BadQuantity(text, f'unknown unit "{unit}"', either, unit=True)
+            suggestion = f"write {binary}"
+            if "I" not in unit.upper():
+                suggestion += f" (2^{power // 3 * 10} bytes) or {number}{letter} (10^{power} bytes)"
+            return BadQuantity(
+                text, f'unknown unit "{unit}"', suggestion, unit=True, correction=_checked(binary)
+            )
     return BadQuantity(
         text, f'unknown unit "{unit}"', "units are Ki Mi Gi Ti (2^10 each) and k M G T (1000 each)", unit=True
     )
+
+
+def _explain_spaces(text: str) -> BadQuantity:
+    """A quantity with spaces; if it is none without them either, advice is about that too."""
+    joined = "".join(text.split())
+    if correction := _checked(joined):
+        return BadQuantity(text, "no spaces", f"write {joined}", unit=True, correction=correction)
+    problem = _explain(joined)
+    return BadQuantity(
+        text,
+        f"no spaces; {problem.message}",
+        problem.suggestion,
+        unit=True,
+        correction=problem.correction,
+    )
+
+
+def _checked(text: str) -> str:
+    """The text if it is a quantity, else ""."""
+    try:
+        parse(text)
+    except BadQuantity:
+        return ""
+    return text

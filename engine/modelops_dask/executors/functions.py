@@ -4,7 +4,7 @@
     wire: parameters by name, and seed, rng and scenario if the signature has them -> its value -> outputs
 
 Parameters that do not fit are refused before the function is called. The driver uses the same messages for
-the same facts in the source. docs/executors.md describes which functions can be called, and how. This module
+the same facts in the source. docs/functions.md describes which functions can be called, and how. This module
 uses only the standard library and Python 3.9's language, with few imports, because runner.py loads it by
 path.
 """

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelops_dask.documents.findings import Finding, Severity
+from modelops_dask.documents.findings import BadFile, Finding, Severity
 from modelops_dask.documents.nodes import Node, NodePath, Nodes, Position, YamlProblem
 from modelops_dask.errors import BadInput
 from modelops_dask.plan import scalars
@@ -33,15 +33,13 @@ def _finding(file: Path | str, position: tuple[int, int], code: str, message: st
     return Finding(file=str(file), line=line, column=column, code=code, message=message, severity=severity)
 
 
-class BadDocument(BadInput):
-    """All findings of one file."""
+class BadDocument(BadFile):
+    """A study file cannot be used; with all its findings."""
 
     def __init__(self, path: Path, findings: list[Finding]) -> None:
-        self.path, self.findings = path, sorted(findings)
-        super().__init__(path, findings)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        super().__init__(sorted(findings))
+        self.path = path
+        self.args = (path, findings)  # what a copy in another process is made from
 
 
 @dataclass(frozen=True)

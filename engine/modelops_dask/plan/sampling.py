@@ -179,7 +179,7 @@ class Sample:
             return
         engine = qmc.Sobol(len(self.ranges), seed=rng)
         with warnings.catch_warnings():
-            # docs/studies.md explains when it matters
+            # docs/study-file.md explains when it matters
             warnings.filterwarnings("ignore", message=".*power of 2")
             for start in range(0, self.n, _CHUNK):
                 yield engine.random(min(_CHUNK, self.n - start))

@@ -2,7 +2,7 @@
 
     columns -> encode() -> MAGIC | length of the head, 4 bytes | head, JSON | buffers
 
-The form is canonical: tables with the same names, types and values are the same bytes. docs/studies.md
+The form is canonical: tables with the same names, types and values are the same bytes. docs/store-format.md
 describes it; store/neutral.py reads it, and store/verify_neutral.py checks it. This module uses only the
 standard library and Python 3.9's language, because values.py loads it by path.
 """

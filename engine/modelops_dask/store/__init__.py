@@ -15,5 +15,5 @@
     results.py     results/ -> a table in Python
     verify.py      all of it -> findings; shares no code with the others
 
-docs/studies.md describes the files of a store.
+docs/store-format.md describes the files of a store.
 """

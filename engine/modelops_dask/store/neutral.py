@@ -2,7 +2,7 @@
 
     MAGIC | length of the head | head: [rows, [name, type], [name, type, 1], ...] | buffers, in that order
 
-Buffers have Arrow's layout, so reading copies nothing. docs/studies.md describes the form.
+Buffers have Arrow's layout, so reading copies nothing. docs/store-format.md describes the form.
 return_values/neutral.py writes it in the model's process, which is not trusted: every length is checked here
 before it is used, and Arrow checks offsets and text.
 """

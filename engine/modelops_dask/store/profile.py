@@ -104,7 +104,7 @@ def describe_fallbacks(store: Store, fallbacks: Mapping[str, int]) -> tuple[str,
     return tuple(
         f"{count:,} ok tasks each ran in a new interpreter instead of a fork (isolated_fork), which "
         + (f"took {prices[reason]:.2g} s more for each" if reason in prices else "is slower")
-        + f": {reason}. For remedies, see docs/executors.md"
+        + f": {reason}. For remedies, see docs/isolation.md"
         for reason, count in fallbacks.items()
     )
 

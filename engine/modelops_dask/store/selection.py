@@ -211,7 +211,7 @@ def _check_task(plan: Plan, selection: Selection, number: int, replicate: int) -
         raise BadSelection(
             selection.text,
             f"there is no task {number}/{replicate} in this study; did you mean {near}? Tasks are "
-            f"SET/REPLICATE, here {known[0]}/0 to {last} (mops-helm study plan SPEC --tasks)",
+            f"SET/REPLICATE, here {known[0]}/0 to {last} (mops-helm study plan SPEC --list-tasks)",
         ) from None
 
 

@@ -8,7 +8,7 @@
     both                         -> replicates that are equal      (verify_replicates.py)
 
 It shares only the errors with the rest of the engine, so that a mistake there is not repeated here. It reads
-with Arrow alone and derives ids, seeds, digests and states from docs/studies.md. It is slower for that
+with Arrow alone and derives ids, seeds, digests and states from docs/store-format.md. It is slower for that
 reason. Memory: a file of parts/ and a few hundred bytes per task.
 
 Nothing is repaired, and no tasks run here: the caller passes a Rerunner that runs them.

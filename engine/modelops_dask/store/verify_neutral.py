@@ -4,7 +4,7 @@
 
 Equal tables must be equal bytes, or tasks that return the same would count as different. So everything that
 the form fixes is checked: padding, values under nulls, offsets, the unit of times, NaNs. It shares no code
-with the modules that write and read the form: docs/studies.md describes it.
+with the modules that write and read the form: docs/store-format.md describes it.
 """
 
 import json

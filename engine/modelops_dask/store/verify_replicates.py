@@ -24,7 +24,7 @@ MANY_SETS, SOME_SEEDS, MANY_SEEDS = (
     3,
     3,
     10,
-)  # three sets of three seeds, or ten seeds in one: see docs/studies.md
+)  # three sets of three seeds, or ten seeds in one: see docs/checks.md
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
             report.warning = (
                 f"Warning: replicates are equal. Each of {len(counts):,} parameter sets has the same "
                 f"{', '.join(constant)} for all of its seeds, so randomness does not come from the seed: see "
-                "Replicates that are equal in docs/studies.md"
+                "Replicates that are equal in docs/checks.md"
             )
         return
     for name, numbers in report.equal_replicates.items():

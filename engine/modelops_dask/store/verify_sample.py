@@ -192,7 +192,7 @@ class _Sample:
             self.report.add(
                 "RERUN",
                 sampled.name,
-                f"returns different bytes as {names} when it is run again: see Verifying in docs/studies.md",
+                f"returns different bytes as {names} when it is run again: see Verifying in docs/checks.md",
             )
         return True
 

@@ -393,7 +393,7 @@ class _StudyRun:
                 self.sent_notes.add(reason)
                 self.watcher.note(
                     "isolated_fork cannot fork this model, so each task starts a new interpreter, which "
-                    f"takes {seconds:.2g} s a task: {reason}. For remedies, see docs/executors.md"
+                    f"takes {seconds:.2g} s a task: {reason}. For remedies, see docs/isolation.md"
                 )
         if requested_outputs and progress.returned and "outputs" not in self.sent_notes:
             self.sent_notes.add("outputs")

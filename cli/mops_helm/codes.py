@@ -1,0 +1,58 @@
+"""What the codes of findings mean, from schemas/findings.yaml.
+
+`mops-helm explain` prints it, and the tables of docs are made from it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import yaml
+
+from modelops_dask.documents.findings import Severity
+from modelops_dask.documents.nodes import YAML_LOADER
+from modelops_dask.errors import BadInput
+from modelops_dask.plan.document import WARNINGS
+from mops_helm import paths
+from mops_helm.values import findings, presets
+
+FileKind = Literal["values", "study"]
+
+
+@dataclass(frozen=True)
+class CodeDoc:
+    """What a code means in one kind of file. Texts are Markdown; `example` may be empty."""
+
+    code: str
+    kind: FileKind
+    severity: Severity
+    meaning: str
+    example: str
+
+
+def load_codes() -> list[CodeDoc]:
+    """Every code: of values files, then of study files."""
+    content = yaml.load((paths.SCHEMAS / "findings.yaml").read_text("utf-8"), YAML_LOADER)
+    docs = [_parse("values", findings.CODES[code], code, texts) for code, texts in content["values"].items()]
+    for code, texts in content["study"].items():
+        docs.append(_parse("study", "warning" if code in WARNINGS else "error", code, texts))
+    return docs
+
+
+def _parse(kind: FileKind, severity: Severity, code: str, texts: dict[str, str]) -> CodeDoc:
+    return CodeDoc(code, kind, severity, texts["meaning"], texts.get("example", ""))
+
+
+def find_code(code: str) -> Sequence[CodeDoc]:
+    """What a code means in values files, in study files, or in both.
+
+    Raises:
+        BadInput: There is no such code.
+    """
+    docs = load_codes()
+    matches = [doc for doc in docs if doc.code == code.upper()]
+    if not matches:
+        near = presets.did_you_mean(code.upper(), sorted({doc.code for doc in docs}))
+        hint = near or "; `mops-helm explain` lists all codes"
+        raise BadInput(f"unknown code {code}{hint}")
+    return matches
