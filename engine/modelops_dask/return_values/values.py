@@ -2,11 +2,11 @@
 
     to_outputs(value) -> {name: bytes}
 
-One rule decides, by types alone, so that all tasks of a study have the same outputs; docs/return-values.md has
-the table. Objects of other libraries are read by their own methods: nothing is imported that the model has not
-imported. Values that cannot be stored completely are refused, with the output's name, the type and an
-alternative. This module uses only the standard library and Python 3.9's language, because runner.py loads it by
-path.
+One rule decides, by types alone, so that all tasks of a study have the same outputs; docs/return-values.md
+has the table. Objects of other libraries are read by their own methods: nothing is imported that the model
+has not imported. Values that cannot be stored completely are refused, with the output's name, the type and an
+alternative. This module uses only the standard library and Python 3.9's language, because runner.py loads it
+by path.
 """
 
 from __future__ import annotations
