@@ -174,7 +174,7 @@ def bad_summaries(passage: Passage, rules: Rules) -> Iterator[str]:
 
 def long_sentences(passage: Passage, _: Rules) -> Iterator[str]:
     for block in prose_blocks(passage):
-        for sentence in re.split(r"(?<=[.!?])[\"')]*\s+(?=[\"'(`]*[A-Z])", block):
+        for sentence in re.split(r"(?<=[.!?])[\"')]*\s+(?=[\"'(`]|[A-Z])", block):
             n_words = len(sentence.split())
             if n_words > MOST_SENTENCE_WORDS:
                 yield f"a sentence of {n_words} words, at most {MOST_SENTENCE_WORDS}: {sentence[:60]}"
@@ -215,7 +215,7 @@ def mentioned_names(text: str) -> list[str]:
     text = re.sub(r'"[^"]*"', " ", text)
     pattern = r"""
         (?<![\w./$<>@-])
-        ( [\w/-]*/\w+\.py | \w+\.py                  # files
+        ( [\w/-]*/\w+\.py | \w+\.py | docs/[\w/-]+\.md # files
         | modelops_dask(?:\.\w+)+ | mops_helm(?:\.\w+)+
         | [A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?=\(\))    # calls
         | [A-Z]\w+(?:\.[a-z_]\w+)+                   # attributes of classes
@@ -229,6 +229,8 @@ def mentioned_names(text: str) -> list[str]:
 def name_exists(name: str) -> bool:
     if name.endswith(".py"):
         return any(file.endswith(f"/{name}") for file in file_names())
+    if name.endswith(".md"):
+        return (ROOT / name).is_file()
     parts = name.split(".")
     if parts[0] in ("modelops_dask", "mops_helm"):
         return module_has(parts)

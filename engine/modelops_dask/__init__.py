@@ -1,4 +1,4 @@
-"""What a worker image holds and a laptop imports: executors, studies, stores.
+"""Run simulation studies: executors, studies and stores, for worker images and laptops.
 
 In Python: `from modelops_dask import Study, run` (study/api.py).
 """
@@ -10,7 +10,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import the names of study/api.py when they are asked for: a worker needs few modules."""
+    """Import the names of study/api.py on first use, because a worker needs few modules."""
     if name in __all__:
         from modelops_dask.study import api
 

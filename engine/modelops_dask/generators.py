@@ -1,20 +1,20 @@
 """Seed the generators that a model keeps at module level, before each task.
 
     generators = ModelGenerators(folder, ...)   before the model is imported
-    generators.collect()                        after that
+    generators.collect()                        after the import
     generators.seed(seed)                       before each task
 
 A place is a path from a module of the bundle to a generator, such as `sir:rng` or `sir:streams['births'][0]`.
-Places are found when a module's import has ended, and only then: what a task makes itself is not seeded, so
-that a task finds the same in a process that ran others before. Each generator is seeded from a hash of the
-task's seed and its place. One object at several places has the first: that in the module whose import ended
-first.
+Places are searched only when the import of a module ends. Generators that a task creates are not seeded, so
+that a task behaves the same in a process that ran others before. Each generator is seeded from a hash of the
+task's seed and its place. An object with several places uses the first: the one in the module whose import
+ended first.
 
-A module that a task imports is searched when its own import ends, and what was found is seeded when the
-outermost import ends: what modules draw while they are imported does not depend on the task.
+A module that a task imports is searched when its own import ends, and its generators are seeded when the
+outermost import ends: the numbers that modules draw while they are imported do not depend on the task.
 
-Standard library only, and Python 3.9's language: seeding.py loads this file by path. NumPy and torch are used
-where the model has imported them. What is reached, and what is not: docs/seeding.md.
+This module uses only the standard library and Python 3.9's language, because seeding.py loads it by path.
+NumPy and torch are used if the model has imported them. docs/seeding.md lists which generators are reached.
 """
 
 from __future__ import annotations
@@ -28,30 +28,33 @@ from importlib.machinery import SourceFileLoader
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for these
+if TYPE_CHECKING:  # each new interpreter would pay for these imports
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    Step = tuple[Callable[[Any, Any], Any], Any]  # a way from a value to one in it, and its argument
-    Seeder = Callable[[Any, bytes], object]  # of a generator and 64 random bytes
+    Step = tuple[Callable[[Any, Any], Any], Any]  # a way from a value to a value inside it, and its argument
+    Seeder = Callable[[Any, bytes], object]  # arguments: a generator and 64 random bytes
 
-MOST_ENTRIES = 1000  # of a list, tuple or dictionary that is searched
-MOST_VALUES = 10_000  # of a module that are searched, those nearest to it first
+MOST_ENTRIES = 1000  # items of a list, tuple or dictionary that are searched
+MOST_VALUES = 10_000  # attributes of a module that are searched, the nearest first
 IMPORTLIB = SourceFileLoader.exec_module.__code__.co_filename
 
 _ATOMS = frozenset(
     (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), slice, range, ModuleType)
 )
-_METHODS = (MethodType, BuiltinMethodType)  # a function of C has `__self__` too
+_METHODS = (MethodType, BuiltinMethodType)  # a C function also has `__self__`
 _seed_random = random.Random.__mro__[1].seed  # type: ignore[attr-defined]  # _random.Random, in C
 
 
 class ModelGenerators:
-    """The generators that the modules of a folder keep."""
+    """The generators at module level in the modules of a folder."""
 
     def __init__(self, folder: str, shared: object) -> None:
-        """folder is the bundle, as sys.path will have it; shared is the generator behind the functions of
-        `random`. Call it before the model is imported.
+        """Prepare to seed generators; call it before the model is imported.
+
+        Args:
+            folder: The bundle, as it will appear in sys.path.
+            shared: The generator behind the functions of `random`.
         """
         self._shared = shared
         folders = {os.path.abspath(folder), os.path.realpath(folder)}
@@ -61,11 +64,11 @@ class ModelGenerators:
         self._is_collected = False
         self._places: list[_Place] = []
         self._new: list[_Place] = []  # of modules that a task has imported, not seeded yet
-        self._seed: int | None = None  # of the task under way
+        self._seed: int | None = None  # of the running task
         self._exec_module = _watch_imports(self)
 
     def close(self) -> None:
-        """No longer watch what is imported."""
+        """Stop watching imports."""
         if SourceFileLoader.__dict__.get("exec_module") is self._exec_module:
             del SourceFileLoader.exec_module
 
@@ -74,12 +77,12 @@ class ModelGenerators:
         return [place.name for place in self._places]
 
     def collect(self) -> None:
-        """Find generators, once the model is imported. To call it again does nothing."""
+        """Find generators after the model has been imported. Calling it again has no effect."""
         if self._is_collected:
             return
         for name, module in list(sys.modules.items()):
             if name not in self._modules and name != "__main__" and self.is_own(module):
-                self._modules[name] = module  # not Python's own loader has imported it
+                self._modules[name] = module  # imported by another loader than Python's own
         self._is_collected = True
         for name in self._modules:
             self._search(name)
@@ -93,16 +96,16 @@ class ModelGenerators:
             self._seed_places(self._places)
 
     def is_own(self, module: ModuleType) -> bool:
-        """Whether a module's file is the bundle's."""
+        """Whether a module's file belongs to the bundle."""
         file = _get(module, "__file__")
         return isinstance(file, str) and file.startswith(self._prefixes) and "/site-packages/" not in file
 
     def begin_import(self, name: str) -> None:
-        """The code of a module of the bundle is about to run."""
+        """Called before the code of a module of the bundle runs."""
         self._importing.append(name)
 
     def end_import(self, name: str, module: ModuleType | None) -> None:
-        """It has run; None: it raised."""
+        """Called after the code of a module has run; with None if it raised."""
         if module is not None:
             self._modules.pop(name, None)
             self._modules[name] = module
@@ -123,11 +126,11 @@ class ModelGenerators:
                 seeder = _SEEDERS.get(type(value)) or _find_seeder(type(value))
                 if seeder:
                     seeder(value, _hash(seed_bytes, key=place.key, digest_size=64).digest())
-            except Exception:  # tasks have left something else in that place
+            except Exception:  # a task replaced the generator
                 continue
 
     def _search(self, module_name: str) -> None:
-        """Find the generators of a module that no place leads to yet."""
+        """Find the generators of a module that do not have a place yet."""
         self._places = [place for place in self._places if place.module_name != module_name]
         known = {_core_id(value) for value in self._values()} | self._shared_ids()
         module = self._modules[module_name]
@@ -153,17 +156,17 @@ class ModelGenerators:
                     queue.append((child, label + part, name, (*steps, (getter, key))))
 
     def _values(self) -> Iterator[Any]:
-        """What is in the places now."""
+        """The current values at the places."""
         for place in self._places:
             try:
                 value = place.value()
-            except Exception:  # tasks have left something else in that place
+            except Exception:  # a task replaced the generator
                 continue
             if _find_seeder(type(value)):
                 yield value
 
     def _shared_ids(self) -> set[int]:
-        """Of the generators that all code of a process shares: they are not a model's own."""
+        """The ids of generators shared by all code of a process, which do not belong to the model."""
         shared = {id(self._shared)}
         numpy_state = getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
         if numpy_state is not None:
@@ -172,7 +175,7 @@ class ModelGenerators:
         return shared | {id(torch_generator)}
 
     def _is_borrowed(self, name: str, steps: tuple[Step, ...], value: object) -> bool:
-        """Whether a name of a module was imported from an installed package, whose generator it then is."""
+        """Whether a module imported this name from an installed package, which owns the generator."""
         return not steps and any(
             (_get(module, "__dict__") or {}).get(name) is value
             for module_name, module in list(sys.modules.items())
@@ -181,7 +184,7 @@ class ModelGenerators:
         )
 
     def _children(self, value: Any) -> Iterator[tuple[Callable[[Any, Any], Any], Any, str, Any]]:
-        """What a value holds: how to get at it, with which argument, what that is called, and it itself."""
+        """The contents of a value: the way to each item, its argument, its name and the item."""
         kind = type(value)
         container = next((base for base in (dict, list, tuple, deque) if issubclass(kind, base)), None)
         if container is dict:
@@ -236,7 +239,7 @@ class _Place:
         self.key = _hash(self.name.encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
     def value(self) -> Any:
-        """What is there now. Raises whatever the values on the way raise."""
+        """The current value. Raises any error of the attributes and items on the way."""
         value = self._namespace.get(self._variable)
         for getter, argument in self._steps:
             value = getter(value, argument)
@@ -244,10 +247,10 @@ class _Place:
 
 
 def _hash(*arguments: Any, **keywords: Any) -> Any:
-    """hashlib.blake2b, imported with the first generator: few models have one."""
+    """hashlib.blake2b, imported with the first generator, because few models have one."""
     global _hash
     try:
-        from _blake2 import blake2b  # hashlib imports OpenSSL too
+        from _blake2 import blake2b  # hashlib also imports OpenSSL
     except ImportError:
         from hashlib import blake2b
     _hash = blake2b
@@ -258,7 +261,7 @@ def _hash(*arguments: Any, **keywords: Any) -> Any:
 
 
 def _watch_imports(generators: ModelGenerators) -> Callable[[Any, Any], None]:
-    """Have the generators told when the code of a module of the bundle has run."""
+    """Notify the generators when the code of a module of the bundle has run."""
     execute = SourceFileLoader.exec_module
 
     def exec_module(loader: Any, module: Any) -> None:
@@ -272,7 +275,7 @@ def _watch_imports(generators: ModelGenerators) -> Callable[[Any, Any], None]:
         finally:
             generators.end_import(name, done)
 
-    # Python takes its own frames out of the tracebacks of imports that fail. This one is to go with them.
+    # Python removes its own frames from the tracebacks of failed imports. This removes our frame as well.
     exec_module.__code__ = exec_module.__code__.replace(co_filename=IMPORTLIB)
     setattr(SourceFileLoader, "exec_module", exec_module)  # noqa: B010 (mypy refuses to assign a method)
     return exec_module
@@ -282,7 +285,7 @@ def _watch_imports(generators: ModelGenerators) -> Callable[[Any, Any], None]:
 
 
 def _get(holder: Any, name: str) -> Any:
-    """An attribute, without running code of the model; None where there is none."""
+    """An attribute, read without running code of the model; None if there is none."""
     look_up = type.__getattribute__ if issubclass(type(holder), type) else object.__getattribute__
     try:
         return look_up(holder, name)
@@ -329,11 +332,11 @@ except ImportError:
 
 
 _SEEDERS: dict[type, Seeder | None] = {}  # by type
-_torch_words: set[int] = set()  # what torch's generators are seeded by, for the task under way
+_torch_words: set[int] = set()  # the function that seeds torch's generators, for the running task
 
 
 def _find_seeder(kind: type) -> Seeder | None:
-    """What seeds a generator of a type; None: it is not the type of a generator that can be seeded."""
+    """The function that seeds generators of a type; None if generators of that type cannot be seeded."""
     if kind in _SEEDERS:
         return _SEEDERS[kind]
     seeder: Seeder | None = None
@@ -357,7 +360,7 @@ def _find_seeder(kind: type) -> Seeder | None:
 
 
 def _core_id(generator: Any) -> int:
-    """The same for all objects that draw from one state."""
+    """An id shared by all objects that draw from the same state."""
     for name in ("bit_generator", "_bit_generator"):
         core = _get(generator, name)
         if core is not None:
@@ -375,7 +378,9 @@ def _seed_python_by_method(generator: Any, entropy: bytes) -> None:
 
 
 def _seed_torch(generator: Any, entropy: bytes) -> None:
-    """On a processor torch uses 32 bits of a seed, few enough for two generators to be given the same."""
+    """Seed a torch generator. On a CPU torch uses 32 bits of a seed, few enough for two generators to
+    collide.
+    """
     for start in range(0, len(entropy), 8):
         word = int.from_bytes(entropy[start : start + 8], "big") >> 1
         if word & 0xFFFFFFFF not in _torch_words:
@@ -395,15 +400,15 @@ def _seed_numpy_legacy(generator: Any, entropy: bytes) -> None:
         generator.seed(numpy.frombuffer(entropy, "<u4"))
         return
     _seed_numpy(bits, entropy)
-    generator.set_state(bits.state)  # and the second of a pair of normal numbers is forgotten
+    generator.set_state(bits.state)  # also forget the second of a pair of normal numbers
 
 
 def _seed_numpy(bits: Any, entropy: bytes) -> None:
-    """Set the state of a BitGenerator, and what its spawn() derives further ones from."""
+    """Set the state of a BitGenerator and the sequence from which its spawn() derives new ones."""
     numpy_random = sys.modules["numpy.random"]
     sequence = numpy_random.SeedSequence(int.from_bytes(entropy[32:48], "big"))
     kind = type(bits)
-    if kind is numpy_random.MT19937:  # to make another one, as below, takes four times as long
+    if kind is numpy_random.MT19937:  # creating another one, as below, takes four times as long
         inner: dict[str, Any] = {"key": sequence.generate_state(624), "pos": 624}
         state: dict[str, Any] = {"bit_generator": "MT19937", "state": inner}
     elif kind.__name__ in ("PCG64", "PCG64DXSM"):
@@ -414,5 +419,5 @@ def _seed_numpy(bits: Any, entropy: bytes) -> None:
         state = kind(sequence).state
     try:
         bits.__setstate__((state, sequence))
-    except (TypeError, ValueError):  # NumPy 1 has no way to set the sequence
+    except (TypeError, ValueError):  # NumPy 1 cannot set the sequence
         bits.state = state

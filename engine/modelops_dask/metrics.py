@@ -1,9 +1,9 @@
-"""What a worker process counts, served for Prometheus by Dask's own /metrics.
+"""Metrics of a worker process, served to Prometheus by Dask's own /metrics.
 
 executors, caches, batches -> count(), observe() -> totals of this process -> Collector -> GET /metrics
 
-Counting needs no package and costs well under a microsecond; serve() does nothing where prometheus_client is
-missing. Does not open a port: Dask does. docs/metrics.md lists the names.
+Counting needs no package and takes well under a microsecond; serve() has no effect if prometheus_client is
+missing. This module does not open a port: Dask does. docs/metrics.md lists the names.
 """
 
 import threading
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """A counter, or with `buckets` (their upper bounds) a histogram. `labels` are names."""
+    """A counter, or a histogram if `buckets` (their upper bounds) is set. `labels` are names."""
 
     help: str
     labels: tuple[str, ...] = ()
@@ -51,22 +51,22 @@ METRICS = {
     ),
 }
 
-Key = tuple[str, tuple[str, ...]]  # a metric's name and the values of its labels
+Key = tuple[str, tuple[str, ...]]  # the name of a metric and the values of its labels
 
 _lock = threading.Lock()
-_totals: Counter[Key] = Counter()  # of a histogram: the sum
-_buckets: dict[Key, Counter[int]] = {}  # of a histogram: observations by number of bucket
+_totals: Counter[Key] = Counter()  # sums of histograms
+_buckets: dict[Key, Counter[int]] = {}  # observations of histograms, by number of bucket
 
 
 def count(name: str, *labels: str, by: int = 1) -> None:
-    """Add to a counter; labels are values, in the order of the metric's."""
+    """Add to a counter; labels are values, in the order of the metric's labels."""
     with _lock:
         _totals[name, labels] += by
 
 
 def observe(name: str, values: Sequence[float], *labels: str) -> None:
     """Add observations to a histogram."""
-    import numpy as np  # here: commands that count nothing import this module too
+    import numpy as np  # imported here, because commands without metrics also import this module
 
     observed, bounds = np.asarray(values), METRICS[name].buckets
     numbers, counts = np.unique(np.searchsorted(bounds, observed), return_counts=True)
@@ -78,15 +78,21 @@ def observe(name: str, values: Sequence[float], *labels: str) -> None:
 
 
 def serve(facts: dict[str, object], pool: Callable[[], dict[str, int]]) -> bool:
-    """Show the totals at this process's /metrics, with `facts` as labels of modelops_runtime_info and the
-    number of runners by state, asked of pool() each time. False where prometheus_client is not installed.
+    """Add the totals of this process to its /metrics.
+
+    Args:
+        facts: Labels of the metric "modelops_runtime_info".
+        pool: Returns the number of runners by state; called for each request.
+
+    Returns:
+        False if prometheus_client is not installed.
     """
     try:
         from prometheus_client import REGISTRY
     except ImportError:
         return False
     global _collector
-    if _collector is not None:  # a second worker in one process, as in tests
+    if _collector is not None:  # there is a second worker in the process, as in tests
         REGISTRY.unregister(_collector)
     _collector = Collector({name: str(value) for name, value in facts.items()}, pool)
     REGISTRY.register(_collector)

@@ -1,9 +1,9 @@
-"""Placeholders in the texts of a study's command: {NAME} stands for a value, {{ and }} for braces.
+"""Placeholders in the command of a study: {NAME} stands for a value, {{ and }} for braces.
 
     "--r0={r0}", {"r0": "2.5"} -> fill() -> "--r0=2.5"
 
-The plan checks the names, and the process that starts the program fills them in: runners load this file by
-path, so it is standard library only, in Python 3.9's language.
+The plan checks the names, and the process that starts the program fills in the values. Runners load this file
+by path, so it uses only the standard library and Python 3.9's language.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def list_names(text: str) -> list[str]:
-    """The names of a text's placeholders, in order. Raises ValueError for a brace that stands alone."""
+    """The names of the placeholders in a text, in order. Raises ValueError for an unmatched brace."""
     names = []
     for token in _TOKEN.finditer(text):
         if token[0] in ("{", "}"):
@@ -27,15 +27,15 @@ def list_names(text: str) -> list[str]:
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """The text with the values in the place of their names. Raises KeyError."""
+    """Replace placeholders by their values. Raises KeyError."""
     return _TOKEN.sub(lambda token: token[0][0] if token[1] is None else values[token[1]], text)
 
 
 def format_value(value: object) -> str:
-    """A parameter as an argument of a program: text as it is, all else as JSON has it.
+    """Format a parameter as an argument of a program: text is unchanged, other values are JSON.
 
-    A float has the digits that give the same float again. Raises ValueError for a list or a mapping, and for
-    a text with a zero byte, which no argument can hold.
+    Reading a float's digits gives the same float again. Raises ValueError for a list or a mapping, and for
+    text with a zero byte, which an argument cannot contain.
     """
     if isinstance(value, (dict, list, tuple)):
         kind = "mapping" if isinstance(value, dict) else "list"

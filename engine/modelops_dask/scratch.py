@@ -1,8 +1,8 @@
-"""A folder of one's own that does not outlive its owner.
+"""Private folders that are removed after their owner.
 
-    parent -> parent/NAME, which nobody else uses -> removed at the end, or by sweep() once the owner is dead
+    parent -> parent/NAME, used by one owner -> removed at the end, or by sweep() once the owner is dead
 
-The owner holds a lock beside the folder, and the kernel frees the lock of a process that was killed.
+The owner holds a lock next to the folder, and the kernel releases the lock of a process that was killed.
 """
 
 import shutil
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-TEMPORARY = Path(tempfile.gettempdir())  # now: a model may change it
+TEMPORARY = Path(tempfile.gettempdir())  # read now, because a model may change it
 
 
 @contextmanager
 def own_folder(parent: Path) -> Iterator[Path]:
-    """A new, empty folder under parent, for as long as the `with`."""
+    """Create an empty folder under parent for the duration of the `with`."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     folder = parent / uuid.uuid4().hex
@@ -33,10 +33,10 @@ def own_folder(parent: Path) -> Iterator[Path]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove the folders whose owner is gone: nobody holds their lock."""
+    """Remove folders whose owner no longer exists: their lock is free."""
     for lock_file in parent.glob("*.lock"):
         folder = lock_file.with_suffix("")
         with suppress(Timeout), FileLock(lock_file, timeout=0):
-            if folder.is_dir():  # else its owner is about to lock it
+            if folder.is_dir():  # otherwise its owner is about to lock it
                 shutil.rmtree(folder, ignore_errors=True)
                 lock_file.unlink(missing_ok=True)

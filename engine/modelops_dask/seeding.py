@@ -1,4 +1,4 @@
-"""Seed what a model draws from: `random`, NumPy's global state, and generators that it keeps itself.
+"""Seed the generators that a model draws from: `random`, NumPy's global state, and the model's own.
 
     from modelops_dask.seeding import seed_task, watch_model
 
@@ -6,10 +6,10 @@
     from wire import wire
 
     seed_task(seed)
-    wire(entrypoint, params, seed)  # draws what it draws under every executor
+    wire(entrypoint, params, seed)  # draws the same numbers as under every executor
 
-Standard library only, and Python 3.9's language: runners load this file by path in the bundle's environment,
-and generators.py beside it. That one finds and seeds what the model keeps at module level.
+This module uses only the standard library and Python 3.9's language: runners load it by path in the bundle's
+environment, together with generators.py, which finds and seeds the generators at module level.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import random
 import sys
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this
+if TYPE_CHECKING:  # each new interpreter would pay for this import
     from typing import Any
 
     from modelops_dask.generators import ModelGenerators
@@ -34,8 +34,9 @@ _watched: ModelGenerators | None = None
 
 
 def watch_model(bundle: str) -> ModelGenerators:
-    """Have the generators that a model makes when it is imported seeded too: in studies whose study.json has
-    `reseeds`. Call it before the model is imported.
+    """Also seed the generators that a model creates when it is imported.
+
+    This applies to studies whose study.json has `reseeds`. Call it before the model is imported.
 
     Args:
         bundle: The bundle's folder.
@@ -48,10 +49,10 @@ def watch_model(bundle: str) -> ModelGenerators:
 
 
 def seed_task(seed: int) -> None:
-    """Seed what a model draws from by a task's seed, exactly as executors do before each task.
+    """Seed the model's generators from a task's seed, exactly as executors do before each task.
 
-    Call it when the model is imported, just before its wire function. NumPy is not imported for this: if the
-    task is the first to import it, its state is seeded then.
+    Call it when the model has been imported, just before its wire function. NumPy is not imported for this:
+    if the task is the first to import it, its state is seeded then.
 
     Args:
         seed: The task's seed, from 0 to 2**64 - 1.
@@ -64,10 +65,11 @@ def seed_task(seed: int) -> None:
 
 
 def seed_globals(seed: int) -> None:
-    """Seed `random` and NumPy's global state; where expect_numpy() was called, also when a task is the first
-    to import NumPy.
+    """Seed `random` and NumPy's global state.
+
+    After expect_numpy(), NumPy is also seeded if a task is the first to import it.
     """
-    _seed_shared(seed)  # with the next line what random.seed() does with a number, at 0.8 of the price
+    _seed_shared(seed)  # with the next line the same as random.seed() with a number, in 0.8 of the time
     SHARED_GENERATOR.gauss_next = None
     _NumpySeeder.seed = seed
     numpy_random = sys.modules.get("numpy.random")
@@ -76,7 +78,7 @@ def seed_globals(seed: int) -> None:
 
 
 def expect_numpy() -> None:
-    """Have NumPy's global state seeded also when a task is the first to import NumPy."""
+    """Also seed NumPy's global state if a task is the first to import NumPy."""
     if "numpy.random" not in sys.modules and not any(
         isinstance(finder, _NumpySeeder) for finder in sys.meta_path
     ):
@@ -84,7 +86,7 @@ def expect_numpy() -> None:
 
 
 def _load_sibling(name: str) -> Any:
-    """A module of this folder, under a name that no model has."""
+    """Load a module of this folder under a name that no model uses."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
     assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
@@ -94,17 +96,19 @@ def _load_sibling(name: str) -> Any:
 
 
 def _words(seed: int) -> list[int]:
-    """NumPy's legacy seeding takes 32 bits or a list of them; an explicit seed of a study may have 64."""
+    """Convert a seed for NumPy's legacy seeding, which takes 32 bits or a list of them; explicit seeds may
+    have 64 bits.
+    """
     return [seed & 0xFFFFFFFF, seed >> 32]
 
 
 class _NumpySeeder:
-    """A finder in sys.meta_path: seeds NumPy's global state when a task is the first to import it.
+    """A finder in sys.meta_path that seeds NumPy's global state when a task is the first to import it.
 
-    To import NumPy for every model would cost those that do without it 0.1 s a process.
+    Importing NumPy for every model would cost models without it 0.1 s per process.
     """
 
-    seed: int | None = None  # of the task under way
+    seed: int | None = None  # of the running task
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Any:
         if name != "numpy.random":

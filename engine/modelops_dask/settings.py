@@ -1,7 +1,7 @@
 """Every MODELOPS_ variable, read once and typed.
 
-The names and defaults are those of schemas/values.schema.yaml (`x-env`); a test compares them. What is set
-holds or is refused: a variable of ModelOps that has no effect here, and one that looks like a slip, are said.
+The names and defaults are those of schemas/values.schema.yaml (`x-env`); a test compares them. A variable of
+ModelOps that has no effect here, or looks like a misspelling, is reported.
 """
 
 import difflib
@@ -21,14 +21,14 @@ EXECUTOR_TYPES = ("isolated_warm", "isolated_fork", "cold", "direct", "none")
 ENVIRONMENTS = ("bundle", "image")
 PYTHON_VERSION = re.compile(r"(3\.(9|[1-9][0-9])(\.[0-9]{1,3})?)?")
 
-# What ModelOps reads and nothing here does, with what to use instead.
+# Variables of ModelOps that are not used here, with their replacements.
 ELSEWHERE = {
     "MODELOPS_BUNDLE_SOURCE": "the bundle's reference is its location: folder, URL, HOST/REPOSITORY@sha256:…",
     "MODELOPS_STORAGE_DIR": "results go to the study's store: --store of study run",
     "MODELOPS_INLINE_ARTIFACT_MAX_BYTES": "results of any size go to the study's store",
     "MODELOPS_MEM_LIMIT_BYTES": "limits follow from workers.memoryPerProcess, --memory-limit of dask worker",
 }
-ALIKE = 0.8  # a name is taken for a slip of one that it is so near to, as difflib counts
+ALIKE = 0.8  # similarity, as difflib measures it, above which a name is taken for a misspelling
 
 
 def _cache_dir(name: str) -> Path:
@@ -37,18 +37,18 @@ def _cache_dir(name: str) -> Path:
 
 
 def _setting(env: str, default: T) -> T:
-    """A field of Settings that comes from the variable MODELOPS_<env>."""
+    """A field of Settings that is read from the variable MODELOPS_<env>."""
     return field(default=default, metadata={"env": f"MODELOPS_{env}"})
 
 
 def _folder_setting(env: str, name: str) -> Path:
-    """A folder of the user's cache, unless the variable MODELOPS_<env> names another."""
+    """A folder in the user's cache, unless the variable MODELOPS_<env> names another."""
     return field(default_factory=lambda: _cache_dir(name), metadata={"env": f"MODELOPS_{env}"})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How one Dask worker process executes tasks. Units are in the names."""
+    """How one Dask worker process executes tasks. Names include units."""
 
     preset: str = _setting("PRESET", "")
     executor_type: str = _setting("EXECUTOR_TYPE", "isolated_warm")
@@ -64,15 +64,18 @@ class Settings:
     validate_deps: bool = _setting("VALIDATE_DEPS", True)
     private_files: bool = _setting("PRIVATE_FILES", True)
     task_timeout_seconds: int = _setting("RPC_TIMEOUT_SECONDS", 300)
-    seed_globals: bool = _setting("SEED_GLOBALS", True)  # no value of the chart: off only to diagnose
+    # not a value of the chart: switched off only for diagnosis
+    seed_globals: bool = _setting("SEED_GLOBALS", True)
     scratch_bytes: int = _setting("SCRATCH_BYTES", 8192 * MIB)  # in a pod: its workers.scratch.sizeLimit
     bundles_cache_dir: Path = _folder_setting("BUNDLES_CACHE_DIR", "bundles")
     venvs_dir: Path = _folder_setting("VENVS_DIR", "venvs")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Settings from MODELOPS_ variables; BadInput lists every variable that cannot be read, or has no
-        effect here.
+        """Read settings from MODELOPS_ variables.
+
+        Raises:
+            BadInput: Lists every variable that cannot be read or has no effect here.
         """
         values: dict[str, Any] = {}
         problems = _find_without_effect(environ, [item.metadata["env"] for item in fields(cls)])
@@ -102,13 +105,15 @@ class Settings:
         return self.executor_type != "direct" and self.executor_environment == "bundle"
 
     def to_env(self) -> dict[str, str]:
-        """The variables that from_env reads back as these settings."""
+        """The variables from which from_env() reads these settings."""
         return {item.metadata["env"]: _text(getattr(self, item.name)) for item in fields(self)}
 
 
 def _find_without_effect(environ: Mapping[str, str], names: list[str]) -> list[str]:
-    """What to say of variables that a person may believe in. Others are not ours: a Service called
-    modelops-dask, say, brings MODELOPS_DASK_SERVICE_HOST.
+    """Problems with variables that have no effect.
+
+    Other variables are ignored: a Service called modelops-dask, for example, sets
+    "MODELOPS_DASK_SERVICE_HOST".
     """
     problems = [f"{name}: not used; {ELSEWHERE[name]}" for name in ELSEWHERE if name in environ]
     for name in environ:

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM as something to ask for, instead of an exception that may come anywhere.
+"""Handle Ctrl-C and SIGTERM as requests instead of exceptions that can occur anywhere.
 
-Python raises KeyboardInterrupt between any two instructions: also while Dask starts workers, which then says
-so with a traceback at exit, and inside a callback that cannot raise, where it is lost.
+Python raises KeyboardInterrupt between any two instructions: also while Dask starts workers, which then print
+a traceback at exit, and inside a callback that cannot raise, where it is lost.
 """
 
 import signal
@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_on_signals(on_stop: Callable[[], object]) -> Iterator[None]:
-    """Call on_stop() in the handler of the first SIGINT or SIGTERM; the next one ends the process at once."""
+    """Call on_stop() in the handler of the first SIGINT or SIGTERM; the next one ends the process
+    immediately.
+    """
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001 (Python calls it so)
         restore()
@@ -30,7 +32,7 @@ def stop_on_signals(on_stop: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM, too, leaves every `with` on its way out, so that nothing stays behind."""
+    """Make SIGTERM also exit every `with` block, so that nothing is left behind."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -13,7 +13,7 @@ prose = importlib.import_module("prose")
 sys.path.remove(str(TOOLS))
 
 RULES = language.read_rules(language.RULES)
-MOST_UNEDITED = 262  # lower it when files leave the list
+MOST_UNEDITED = 74  # lower it when files leave the list
 MOST_EXCEPTIONS = 12
 
 
@@ -117,6 +117,7 @@ def test_items_and_entries_are_paragraphs_of_their_own(tmp_path):
     [
         "absent_module.py",
         "store/absent.py",
+        "docs/absent.md",
         "modelops_dask.absent",
         "modelops_dask.errors.Absent",
         "mops_helm.main.absent",
@@ -133,7 +134,15 @@ def test_names_that_do_not_exist_are_noticed(tmp_path, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["errors.py", "plan/spec.py", "modelops_dask.errors.MopsError", "MopsError", "exit_code", "print()"],
+    [
+        "errors.py",
+        "plan/spec.py",
+        "docs/cli.md",
+        "modelops_dask.errors.MopsError",
+        "MopsError",
+        "exit_code",
+        "print()",
+    ],
 )
 def test_names_that_exist_are_accepted(tmp_path, name):
     assert findings(tmp_path, "engine/module.py", f'"""See {name}."""') == []

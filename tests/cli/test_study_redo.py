@@ -95,7 +95,7 @@ def test_a_redo_that_was_killed_goes_on_when_it_is_typed_again(study):
     (study / "mode").write_text("right")
     again = mops_helm(*command("cold", "--redo", "executor=direct"), cwd=study)
     assert again.returncode == 0, again.stderr
-    assert "Going on with redo 1 (executor=direct)" in again.stderr
+    assert "Continuing redo 1 (executor=direct)" in again.stderr
     assert redos(study) == ["000001.json"]
     assert set(words(study).values()) == {"slow", "right"}, "what was stored is not run once more"
     assert not verify(str(study / "store")).findings

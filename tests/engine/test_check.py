@@ -67,7 +67,7 @@ def test_missing_workers_and_a_missing_scheduler_are_said(tmp_path, monkeypatch,
     with cluster(tmp_path) as client:
         address = client.scheduler.address
         assert check.main(address, expected(processes=3)) == 5
-    assert "2 of 3 worker processes came within 1 s" in capfd.readouterr().out
+    assert "2 of 3 worker processes connected within 1 s" in capfd.readouterr().out
     assert check.main("tcp://127.0.0.1:9", expected()) == 5
     assert "no scheduler answers at tcp://127.0.0.1:9" in capfd.readouterr().out
 

@@ -14,7 +14,7 @@ LEFT = {
     "a global that was not there": (
         "",
         "global first; first = globals().get('first', seed); y = first",
-        "module wire: first: not there -> 1",
+        "module wire: first: absent -> 1",
     ),
     "a cache without the seed": (
         "cache = {}",
@@ -44,7 +44,7 @@ LEFT = {
     "an attribute of a function": (
         "def f(): pass",
         "f.n = getattr(f, 'n', 0) + 1; y = f.n",
-        "module wire: f.n: not there -> 1",
+        "module wire: f.n: absent -> 1",
     ),
     "a closure": (
         "def make():\n    n = 0\n    def f():\n        nonlocal n\n        n += 1\n        return n\n"
@@ -94,7 +94,7 @@ LEFT = {
     "a variable": (
         "",
         "y = os.environ.get('SCALE'); os.environ['SCALE'] = 'x'",
-        "os.environ: SCALE: not there -> 'x'",
+        "os.environ: SCALE: absent -> 'x'",
     ),
     "sys.path": ("", "y = '/x' in sys.path; sys.path.insert(0, '/x')", "sys.path: "),
     "warning filters": (
@@ -105,7 +105,7 @@ LEFT = {
     "a handler of a logger": (
         "import logging\nlog = logging.getLogger('model')",
         "y = len(log.handlers); log.addHandler(logging.NullHandler())",
-        "loggers: model: not there -> (0, [<NullHandler>], True, False)",
+        "loggers: model: absent -> (0, [<NullHandler>], True, False)",
     ),
     "the decimal context": (
         "import decimal",
@@ -186,7 +186,7 @@ def test_state_in_native_code_is_named_by_its_library(tmp_path):
         """,
         ask=CHANGES,
     )
-    assert "native code: module wire: libc: the C library, of which it calls rand" in map(str, found.changes)
+    assert "native code: module wire: libc: the C library, calling rand" in map(str, found.changes)
 
 
 def test_a_file_is_put_back_to_try_and_left_as_the_tasks_left_it(tmp_path):
@@ -224,7 +224,7 @@ def test_values_of_secrets_are_not_shown(tmp_path):
         """,
         ask=CHANGES,
     )
-    assert [str(change) for change in found.changes] == ["os.environ: API_TOKEN: not there -> (not shown)"]
+    assert [str(change) for change in found.changes] == ["os.environ: API_TOKEN: absent -> (not shown)"]
 
 
 def test_no_code_of_the_model_is_run_by_looking_at_its_objects(tmp_path):

@@ -426,4 +426,4 @@ def test_where_the_platform_cannot_fork_safely_it_is_cold(folder, monkeypatch, c
         pids = {executor.run(task(FAULTS, chosen, "state")).outputs["pid"] for _ in range(2)}
         assert executor.idle() == []
     assert len(pids) == 2
-    assert "forking is unsafe on darwin; executor=cold instead" in caplog.text
+    assert "forking is unsafe on darwin; using executor=cold instead" in caplog.text

@@ -234,7 +234,7 @@ def test_refused_before_anything_runs(folder, tmp_path, code, message):
 
 def test_a_misspelt_module_lists_those_of_the_bundle(folder, tmp_path):
     bundle = write_bundle(tmp_path / "bundle", {"modle.py": "", "src/util/__init__.py": "", "data.csv": "1"})
-    with pytest.raises(BadInput, match=r"no module model,.*the bundle has modle, util; did you mean modle\?"):
+    with pytest.raises(BadInput, match=r"no module model .*the bundle has modle, util; did you mean modle\?"):
         run(folder, bundle)
     with pytest.raises(BadInput, match="modle has no function sub; it has none"):
         run(folder, bundle, "modle.sub.f/baseline")

@@ -78,7 +78,7 @@ CASES = {
     ),
     "memory, again and again": (
         waiting("CrashLoopBackOff", restartCount=2, lastState=KILLED),
-        "OOMKilled: container worker was killed for taking more than 4Gi of memory\n"
+        "OOMKilled: container worker was killed because it used more than 4Gi of memory\n"
         "Raise workers.memoryPerProcess:",
     ),
     "memory, once": (
@@ -170,7 +170,7 @@ def test_a_warning_speaks_where_the_status_does_not():
 def test_pods_that_cannot_be_created():
     quota = 'pods "x" is forbidden: exceeded quota: team, requested: cpu=2, used: cpu=7, limited: cpu=8'
     said = str(pods.find_creation_problem([event("FailedCreate", quota)]))
-    assert "quota team has no room: it asks for cpu=2; in use cpu=7 of cpu=8" in said
+    assert "quota team is exhausted: the pod requests cpu=2; cpu=7 of cpu=8 are in use" in said
     assert "kubectl -n models describe resourcequota" in said
     security = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": host namespaces'
     assert "podSecurityContext" in str(pods.find_creation_problem([event("FailedCreate", security)]))

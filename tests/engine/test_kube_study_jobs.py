@@ -324,7 +324,7 @@ def test_the_line_of_a_job_names_the_self_check():
     different = Comparison(3, 1, "00", "isolated_warm", "different", outputs=("y",), cause="order")
     found = replace(summary, self_check=SelfCheck(n_equal=2, different=(different,)))
     assert found.exit_code == 3
-    assert "self-check: 1 of 3 tasks compared differ" in reporter.describe_end(found)
+    assert "self-check: 1 of 3 compared tasks differ" in reporter.describe_end(found)
 
 
 @pytest.mark.parametrize(

@@ -138,13 +138,13 @@ def test_a_guard_goes_on_after_a_look_that_failed(monkeypatch, caplog):
     wait_for(lambda: memory.looks > 5, "looks after the failures")
     guard.close()
     messages = [record.message for record in caplog.records]
-    assert sum("memory could not be watched" in message for message in messages) == 3
+    assert sum("memory could not be read" in message for message in messages) == 3
 
 
 def test_the_words_have_bytes_and_values_that_are_larger_than_before():
     memory = compute_for_pods(Shape(1, 1, 1, 1120 * MIB), Settings())
     words = explain_worker_memory(1003 * MIB, memory)
-    assert "held 1,003 MiB itself, and 160 MiB are planned" in words
+    assert "held 1,003 MiB itself, but 160 MiB are planned" in words
     assert "executor.workerMemory=1216Mi,workers.memoryPerProcess=2080Mi" in words
     assert len(words) <= 200 and "\n" not in words, "a summary prints the last line, shortened to 200"
     direct = explain_worker_memory(

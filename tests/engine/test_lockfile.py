@@ -118,9 +118,9 @@ def test_what_changes_no_package_is_no_difference(locked, before, after):
         (
             '"gamma==1.*"',
             '"gamma==1.*", "attrs==25.4.0"',
-            "pyproject.toml has attrs==25.4.0, uv.lock has not",
+            "pyproject.toml has attrs==25.4.0, uv.lock does not",
         ),
-        ('"gamma==1.*", ', "", "uv.lock has gamma==1.*, pyproject.toml has not"),
+        ('"gamma==1.*", ', "", "uv.lock has gamma==1.*, pyproject.toml does not"),
         (">= 1.0.0, <3", ">=2", "pyproject.toml has alpha>=2, uv.lock alpha<3,>=1.0.0"),
         (
             "beta_x[more]",
@@ -128,7 +128,7 @@ def test_what_changes_no_package_is_no_difference(locked, before, after):
             'pyproject.toml has beta-x~=1.0 ; python_version < "3.99", uv.lock beta-x[more]',
         ),
         ('["alpha<2"]', '["alpha<1.5"]', "constraint-dependencies of pyproject.toml has alpha<1.5"),
-        ('["gamma==1.5"]', "[]", "uv.lock has gamma==1.5, override-dependencies of pyproject.toml has not"),
+        ('["gamma==1.5"]', "[]", "uv.lock has gamma==1.5, override-dependencies of pyproject.toml does not"),
         ('rev = "v1"', 'rev = "v2"', "apart has another source in pyproject.toml"),
         ('local = {path = "packages/local"}', "", "local has another source in pyproject.toml"),
         ("[tool.uv.sources]", '[tool.uv.sources]\ngamma = {path = "g"}', "gamma has another source"),

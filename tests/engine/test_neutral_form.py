@@ -98,7 +98,7 @@ FAULTS = {  # what is wrong, words of the finding
     "rows and no columns": (form("[1]"), "rows and no columns"),
     "a name twice": (form('[1,["x","i8"],["x","i8"]]', ints(1), ints(1)), "name twice"),
     "a column without a type": (form('[1,["x"]]'), "has no type"),
-    "an unknown type": (form('[1,["x","i3"]]', ints(1)), "type 'i3', unknown type"),
+    "an unknown type": (form('[1,["x","i3"]]', ints(1)), "unknown type 'i3'"),
     "a zone of a duration": (form('[1,["x","duration[us,UTC]"]]', ints(1)), "unknown type"),
     "another flag": (form('[1,["x","i8",true]]', b"\1", ints(1)), "has no type"),
     "more rows than bytes": (form('[99999999,["x","null"]]', b"\0"), "is cut off"),

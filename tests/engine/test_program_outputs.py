@@ -95,7 +95,7 @@ BAD = {
     "": "the first line must name the columns",
     "\na,b\n": "the first line must name the columns",
     "1,2\n3,4\n": "the first line must name the columns, but it has numbers",
-    "a,b\n1,2\n3\n": "line 3: 1 fields, and the first line names 2",
+    "a,b\n1,2\n3\n": "line 3: 1 fields, but the first line names 2",
     "a,b\n1,2,3\n": "line 2: 3 fields",
     "a,,b\n1,2,3\n": "no name for column 2",
     "a,b, a\n1,2,3\n": "names a twice",

@@ -98,7 +98,7 @@ def isolation_names() -> list[str]:
 
 
 def find_typing_error(name: str, candidates: Sequence[str]) -> str:
-    """The one candidate of which a name is a misspelling; "" if several are near, or none is near enough."""
+    """The one candidate of which a name is a misspelling; "" unless exactly one is near enough."""
     near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.6)
     certain = difflib.get_close_matches(name, candidates, n=2, cutoff=0.8)
     return certain[0] if len(near) == 1 and certain == near else ""

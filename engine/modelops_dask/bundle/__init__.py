@@ -1,9 +1,10 @@
-"""A bundle: the folder that holds a model, known by the digest of what is in it.
+"""A bundle: the folder of a model, identified by the digest of its contents.
 
     reference -> folder | archive by URL | artifact of a registry -> tree -> digest -> a copy in the cache
 
-reference.py reads the text, archive.py and artifact.py get what is elsewhere, unpack.py writes it, tree.py
-says what counts, cache.py keeps it. Does not install or import anything: venv.py and the runner do.
+reference.py parses the text, archive.py and artifact.py download, unpack.py writes the files, tree.py decides
+which files count, cache.py stores them. Nothing is installed or imported here: venv.py and the runner do
+that.
 """
 
 from collections.abc import Iterator
@@ -26,14 +27,15 @@ __all__ = ["Bundle", "FetchFailed", "digest", "fetch", "find"]
 class Bundle:
     """A tree in the cache and its digest, "sha256:" and 64 hexadecimal digits.
 
-    `source` is the reference by which another machine gets the same tree, "" if there is only the path.
-    `program` is what its study runs instead of a function of Python (plan/program.py), "" for none.
-    `packages` is the list that its study installs, in the form of a requirements file; None: each machine
-    chooses for itself. `python` is the version that its study runs with, such as 3.12; "": any that fits.
-    `reseeds`: generators that the model keeps at module level are seeded before each task, unless its study
-    began without that. `origin` is the folder or archive, on this machine, that the tree was copied from, if
-    any. `stamps` are
-    those of its files when they were checked, on this machine; empty: not known.
+    Attributes:
+        source: The reference by which another machine gets the same tree; "" if there is only the path.
+        program: The program that its study runs instead of a Python function (plan/program.py); "" for none.
+        packages: The packages that its study installs, as a requirements file; None: each machine chooses.
+        python: The Python version that its study runs with, such as 3.12; "": any suitable version.
+        reseeds: Whether generators that the model keeps at module level are seeded before each task, unless
+            its study started without that.
+        origin: The folder or archive on this machine that the tree was copied from, if any.
+        stamps: The stamps of its files when they were checked on this machine; empty if not known.
     """
 
     path: Path
@@ -47,16 +49,22 @@ class Bundle:
     stamps: Stamps = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "stamps": {}}  # of no use elsewhere, and there may be many
+        return {**self.__dict__, "stamps": {}}  # useless on other machines, and there may be many
 
 
 def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
-    """The bundle in the cache that a reference means; fetched if it is not there.
+    """Return the bundle that a reference means, from the cache or newly fetched.
 
-    `expected` is the digest that its tree must have, "" for any. With it, or with a digest in the reference,
-    a tree in the cache is enough and nothing is asked; of many callers one fetches, and the others wait.
-    Without either, a URL or a tag is asked anew each time. A copy whose files are not what they were is made
-    again, and the log says so. Raises FetchFailed, BadInput.
+    With a digest, expected or in the reference, a tree in the cache is enough and no server is contacted;
+    among several callers one fetches while the others wait. Without a digest, a URL or a tag is requested
+    each time. A cached copy whose files have changed is replaced, and the log reports it.
+
+    Args:
+        expected: The digest that the tree must have; "" for any.
+
+    Raises:
+        FetchFailed: The bundle cannot be fetched or does not have the digest.
+        BadInput: The reference or the bundle is unusable.
     """
     parsed_reference, cache = parse(reference), Cache(cache_dir)
     with _failures(parsed_reference):
@@ -65,7 +73,7 @@ def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
             from modelops_dask.bundle import artifact
 
             parsed_reference = artifact.pin(parsed_reference)
-        # What a folder holds is known only when it is read.
+        # The contents of a folder are known only after reading it.
         is_unknown = _is_folder(parsed_reference) and not expected
         bundle = None if is_unknown else _find_cached(parsed_reference, cache, expected)
         metrics.count("cache_lookups", "bundle", "hit" if bundle else "miss")
@@ -93,7 +101,7 @@ def _make_bundle(reference: Reference, digest: str, path: Path, stamps: Stamps) 
 
 
 def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
-    """Fetch a tree, unless another process has done so by now."""
+    """Fetch a tree, unless another process has already fetched it."""
     if reference.kind == "digest":
         raise FetchFailed(
             str(reference),
@@ -121,13 +129,14 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
             return _keep(top, reference, cache, expected)
         except FetchFailed:
             raise
-        except BadInput as error:  # names a place that is about to go
+        except BadInput as error:  # it names a temporary folder
             raise FetchFailed(str(reference), str(error).replace(f"{top}/", "")) from None
 
 
 def _top(folder: Path, expected: str) -> Path:
-    """What was unpacked, or the one folder in it: many archives have such a folder of their own. A bundle may
-    be nothing but a package, so the digest that is expected, if any, decides.
+    """The unpacked folder, or the single folder in it, because many archives contain one.
+
+    A bundle may consist of a single package, so the expected digest, if any, decides.
     """
     inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
     if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink() or is_bundle(folder):

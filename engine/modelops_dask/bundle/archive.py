@@ -1,7 +1,7 @@
-"""Get an archive from where it is: this machine, or any URL that fsspec knows.
+"""Get an archive from this machine, or from any URL that fsspec supports.
 
-Credentials are the business of fsspec's file systems: their variables, files and configuration. Does not
-unpack.
+Credentials are left to fsspec's file systems: their variables, files and configuration. Archives are not
+unpacked here.
 """
 
 from pathlib import Path
@@ -11,11 +11,13 @@ from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference
 from modelops_dask.bundle.unpack import MAX_BYTES, UnpackRefused
 
-SILENCE_SECONDS = 60  # of a server, after which it is given up
+SILENCE_SECONDS = 60  # seconds without an answer from a server before giving up
 
 
 def get(reference: Reference, scratch: Path) -> Path:
-    """The archive as a file on this machine; from a URL in one download, into scratch. Raises FetchFailed."""
+    """Return the archive as a file on this machine; a URL is downloaded once, into scratch. Raises
+    FetchFailed.
+    """
     if reference.kind == "path":
         path = Path(reference.location).expanduser()
         if not path.is_file():
@@ -29,7 +31,7 @@ def get(reference: Reference, scratch: Path) -> Path:
         system.get_file(remote_path, str(archive), callback=_limit())
     except UnpackRefused:
         raise
-    except Exception as error:  # whatever the file system of that protocol raises
+    except Exception as error:  # any error of that protocol's file system
         problem = str(error) or type(error).__name__
         if isinstance(error, FileNotFoundError):
             problem = "the file does not exist"
@@ -52,7 +54,7 @@ def _limit() -> Any:
     from fsspec.callbacks import Callback
 
     class Limit(Callback):
-        """Ends a download that is larger than what may be unpacked."""
+        """Ends a download that exceeds the limit for unpacking."""
 
         def call(self, *_: object, **__: object) -> None:
             if self.value > MAX_BYTES:

@@ -1,13 +1,13 @@
-"""Get an artifact from an OCI registry, by the library oras.
+"""Get an artifact from an OCI registry with the library oras.
 
     HOST/REPOSITORY:TAG | @sha256:… -> manifest -> layers, each checked against its digest -> Unpacking
 
 A layer is a file whose path is its title (as `modelops-bundle push` and `oras push FILE…` write them), or an
-archive of many: a folder that oras packed, or one layer alone that is named like an archive. The digest of
-the reference is that of the manifest, byte for byte.
+archive of many files: a folder that oras packed, or a single layer that is named like an archive. The digest
+of the reference is that of the manifest, byte for byte.
 
 Credentials are those of `docker login`: config.json in DOCKER_CONFIG or ~/.docker. Registries on this machine
-are spoken to without TLS, all others with it.
+are contacted without TLS, all others with it.
 """
 
 import hashlib
@@ -28,10 +28,11 @@ from modelops_dask.bundle.failed import FetchFailed
 from modelops_dask.bundle.reference import Reference
 from modelops_dask.bundle.unpack import CHUNK_BYTES, MAX_BYTES, Unpacking, UnpackRefused, unpack_archive
 
-logging.getLogger("oras.logger").setLevel(logging.CRITICAL + 1)  # what it has to say is in our errors
+logging.getLogger("oras.logger").setLevel(logging.CRITICAL + 1)  # its messages are part of our errors
 
-TIMEOUT_SECONDS = (10, 60)  # to connect; of silence
-MANIFEST_BYTES = 4 * 1024**2  # what registries must accept, by the distribution specification
+TIMEOUT_SECONDS = (10, 60)  # seconds to connect; seconds without data
+# the limit that registries must accept according to the distribution specification
+MANIFEST_BYTES = 4 * 1024**2
 ACCEPTED = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 INDEX_OF_MODELOPS = "application/vnd.modelops.bundle.index.v1+json"
 TITLE = "org.opencontainers.image.title"
@@ -41,7 +42,7 @@ _ARCHIVE_NAME = re.compile(r".*\.(?:zip|tgz|tar|tar\.gz|tar\.zst)")
 
 
 def pin(reference: Reference) -> Reference:
-    """Replace an artifact's tag by the digest that it has now. Raises FetchFailed."""
+    """Replace the tag of an artifact by its current digest. Raises FetchFailed."""
     raw = _Artifact(reference).manifest()
     repository = reference.location.rpartition(":")[0]
     return replace(reference, location=repository, digest=f"sha256:{hashlib.sha256(raw).hexdigest()}")
@@ -88,14 +89,14 @@ def pull(reference: Reference, scratch: Path, into: Unpacking) -> None:
 
 
 def _is_archive(layer: dict[str, Any], title: str, *, alone: bool) -> bool:
-    """Whether a layer holds many files. oras-py says tar of every file, so the type alone does not tell."""
+    """Whether a layer holds many files. oras-py marks every file as tar, so the type alone is not enough."""
     packed = (layer.get("annotations") or {}).get(UNPACK) == "true"
     typed = _ARCHIVE_TYPE.fullmatch(layer.get("mediaType", ""))
     return bool(packed or typed or not title or (alone and _ARCHIVE_NAME.fullmatch(title)))
 
 
 class _Registry(oras.provider.Registry):
-    # Without oras' own retries: they take minutes, also where trying again cannot help.
+    # oras' own retries are not used: they take minutes, even if trying again cannot help.
     do_request = inspect.unwrap(oras.provider.Registry.do_request)
 
 
@@ -113,7 +114,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Artifact:
-    """One artifact in its registry; requests have the credentials for it."""
+    """An artifact in its registry; requests use the credentials for it."""
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -124,7 +125,7 @@ class _Artifact:
             "@".join(filter(None, (reference.location, reference.digest)))
         )
         challenge = self._request(f"{self._host}/v2/", anonymous=True).headers.get("WWW-Authenticate", "")
-        if challenge.lower().startswith("basic"):  # oras does not look
+        if challenge.lower().startswith("basic"):  # oras does not check this
             self._client = self._connect("basic")
         folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
         configs = [str(folder / "config.json")] if (folder / "config.json").is_file() else []
@@ -134,7 +135,7 @@ class _Artifact:
             raise self._failed("config.json of `docker login` cannot be read") from None
 
     def manifest(self) -> bytes:
-        """The manifest as the registry has it. Raises FetchFailed."""
+        """Return the manifest from the registry. Raises FetchFailed."""
         raw = b""
         with self._request(self._container.manifest_url()) as response:
             for chunk in response.iter_content(CHUNK_BYTES):
@@ -144,7 +145,7 @@ class _Artifact:
         return raw
 
     def blob(self, described: dict[str, Any], to: Path) -> None:
-        """Write a blob that a manifest describes, checked. Raises FetchFailed, KeyError."""
+        """Download and check a blob that a manifest describes. Raises FetchFailed, KeyError."""
         digest, left = str(described["digest"]), int(described["size"])
         if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
             raise self._failed(f"a layer has the digest {digest!r}; only sha256 is supported")
@@ -173,7 +174,7 @@ class _Artifact:
             response = self._client.do_request(url, headers={"Accept": ACCEPTED}, stream=True)
             status = response.status_code
         except requests.RequestException as error:
-            # Its words may hold a signed URL; its type says enough.
+            # The message may contain a signed URL; the type is enough.
             raise self._failed(f"{self._host} does not answer: {type(error).__name__}") from None
         except (ValueError, AttributeError):  # oras has no credentials for this host
             status = 401

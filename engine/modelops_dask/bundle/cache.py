@@ -1,13 +1,13 @@
-"""Trees of bundles under their digests, whole or not at all.
+"""Trees of bundles by digest, complete or absent.
 
-    a folder -> a copy of its tree beside the place, checked -> renamed to cache_dir/DIGEST
+    a folder -> a copy of its tree in new/, checked -> renamed to cache_dir/DIGEST
 
-    DIGEST/       the tree           DIGEST.lock  held by who makes it
-    DIGEST.json   its files          DIGEST.tree  of a manifest: the digest of its tree
-    new/          what is being made
+    DIGEST/       the tree           DIGEST.lock  held by the process that creates it
+    DIGEST.json   its files          DIGEST.tree  for a manifest: the digest of its tree
+    new/          trees in progress
 
-A copy is checked each time it is used: one whose files are not what they were is made again. Files that
-models added do not count, for a runner may be at work in it. Does not know where a tree comes from.
+A copy is checked each time it is used: if its files have changed, it is replaced. Files that models added do
+not count, because a runner may be using the copy. This module does not know the origin of a tree.
 """
 
 import json
@@ -28,14 +28,14 @@ from modelops_dask.scratch import own_folder
 logger = logging.getLogger("distributed.modelops.bundle")  # below `distributed`, whose messages Dask shows
 
 
-MOST_NAMES = 5  # of files, in a message
+MOST_NAMES = 5  # files named in a message
 Stamp = tuple[int, int, int, int, int]
 Stamps = dict[str, Stamp | None]  # by the file's name in the tree
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of trees; many processes may share it."""
+    """A folder of trees that many processes may share."""
 
     folder: Path
 
@@ -51,7 +51,7 @@ class Cache:
         return None if stamps is None else (path, stamps)
 
     def keep(self, source: Path, digest: str) -> tuple[Path, Stamps]:
-        """Copy a folder into the cache, unless its tree is there already; return what find() returns.
+        """Copy a folder into the cache unless its tree is already there; return the same as find().
 
         Raises BadInput, OSError.
         """
@@ -70,23 +70,23 @@ class Cache:
 
     @contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """A temporary folder on the disk of the cache, in which a tree is made."""
+        """A temporary folder on the cache's disk in which a tree is created."""
         with own_folder(self.folder / "new") as scratch:
             yield scratch
 
     def lock(self, digest: str) -> FileLock:
-        """The lock of whoever fetches this digest: others wait for it. It is not the lock of the tree."""
+        """The lock for fetching this digest: other processes wait for it. It is not the lock of the tree."""
         return FileLock(f"{self._path(digest)}.fetch.lock")
 
     def tree_of(self, manifest: str) -> str:
-        """The digest of the tree that a manifest's digest was found to mean; "" if it is not known."""
+        """The digest of the tree that belongs to a manifest's digest; "" if it is not known."""
         with suppress(OSError, ValueError):
             text = self._path(manifest).with_suffix(".tree").read_text("ascii")
             return text if re.fullmatch("sha256:[0-9a-f]{64}", text) else ""
         return ""
 
     def note(self, manifest: str, digest: str) -> None:
-        """Remember for tree_of() which tree a manifest means."""
+        """Remember for tree_of() the tree of a manifest."""
         with self.new_folder() as scratch:
             (scratch / "tree").write_text(digest, "ascii")
             (scratch / "tree").replace(self._path(manifest).with_suffix(".tree"))
@@ -96,10 +96,10 @@ class Cache:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """What changes when a file is written to; None: there is no such file.
+    """Values that change when a file is written to; None if the file does not exist.
 
-    The last of it, the time of the last change, moves also when a hard link is made or removed. Unlike the
-    time of the last write it cannot be set back.
+    The last one, the time of the last change, also changes when a hard link is created or removed. Unlike the
+    time of the last write, it cannot be set back.
     """
     try:
         status = path.lstat()
@@ -109,7 +109,9 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def list_contents(folder: Path) -> list[PurePosixPath]:
-    """List the files of a bundle: of a tree in the cache those that were copied, else tree.list_files()."""
+    """List the files of a bundle: for a tree in the cache the files that were copied, otherwise
+    tree.list_files().
+    """
     if len(folder.name) == 64 and _listing(folder).is_file():
         return read_listing(folder)
     return tree.list_files(folder)
@@ -119,27 +121,30 @@ def _check(path: Path, digest: str) -> Stamps | None:
     """Return the stamps of a tree's files if the tree has this digest, else None."""
     with suppress(OSError, ValueError):
         names = read_listing(path)
-        stamps = {str(name): stamp_of(path / name) for name in names}  # before: a later write then shows
+        # read before, so that a later write is noticed
+        stamps = {str(name): stamp_of(path / name) for name in names}
         if tree.digest_of(path, names) == digest:
             return stamps
     return None
 
 
 def read_listing(path: Path) -> list[PurePosixPath]:
-    """List the files of a tree in the cache that were copied, without those that models added later."""
+    """List the files of a cached tree that were copied, without those that models added later."""
     return [PurePosixPath(name) for name in json.loads(_listing(path).read_text("utf-8"))]
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """The files of a tree in the cache, each with a digest of kind, name and content. OSError, ValueError."""
+    """The files of a cached tree, each with its digest. Raises OSError, ValueError."""
     digests = json.loads(_listing(path).read_text("utf-8"))
     if isinstance(digests, dict):
         return digests
-    return {name: tree.digest_of(path, [PurePosixPath(name)]) for name in digests}  # of 0.1.0: names alone
+    return {name: tree.digest_of(path, [PurePosixPath(name)]) for name in digests}  # 0.1.0 wrote names only
 
 
 def find_differing(path: Path, names: Iterable[str], digest: str) -> list[str]:
-    """Return those of `names` whose content is not what was copied; all of them if that cannot be known."""
+    """Return those of `names` whose content differs from the copied one; all of them if that cannot be
+    determined.
+    """
     names = list(names)
     with suppress(OSError, ValueError):
         digests = json.loads(_listing(path).read_text("utf-8")) if _listing(path).is_file() else []
@@ -157,7 +162,7 @@ def _digest_or_none(path: Path, name: str) -> str | None:
 
 
 def find_damaged(path: Path) -> list[str]:
-    """Return the files of a tree in the cache that were changed since; [] if that cannot be known."""
+    """Return the files of a cached tree that were changed later; [] if that cannot be determined."""
     names = []
     with suppress(OSError, ValueError, AttributeError):
         for name, digest in json.loads(_listing(path).read_text("utf-8")).items():
@@ -170,12 +175,12 @@ def find_damaged(path: Path) -> list[str]:
 
 
 def _listing(path: Path) -> Path:
-    """Beside a tree: the files that were copied, each name with a digest. 0.1.0 wrote names alone."""
+    """The list of copied files, next to a tree, each with a digest. 0.1.0 wrote names only."""
     return path.with_name(f"{path.name}.json")
 
 
 def _copy(source: Path, path: Path, digest: str, scratch: Path) -> Stamps:
-    """Copy a tree into scratch, check it, and rename: a reader never sees half of one."""
+    """Copy a tree into scratch, check it, and rename it: a reader never sees an incomplete one."""
     copy = scratch / "tree"
     copy.mkdir()
     files = list_contents(source)
@@ -187,7 +192,7 @@ def _copy(source: Path, path: Path, digest: str, scratch: Path) -> Stamps:
             target.chmod(0o755 if (source / relative).stat().st_mode & 0o100 else 0o644)
     for relative in files:
         if (copy / relative).is_symlink():
-            tree.check_link(copy, relative)  # one that leaves and comes back by the source's name
+            tree.check_link(copy, relative)  # a link that leaves the folder and returns by the source's name
     stamps = {str(relative): stamp_of(copy / relative) for relative in files}
     if tree.digest_of(copy, files) != digest:
         raise BadInput(f"bundle {source} changed while it was being copied; try again")

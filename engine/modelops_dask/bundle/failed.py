@@ -1,11 +1,11 @@
-"""Why a bundle cannot be had."""
+"""The error for a bundle that is not available."""
 
 from modelops_dask.bundle.reference import redact
 from modelops_dask.errors import BadInput
 
 
 class FetchFailed(BadInput):
-    """A bundle cannot be fetched, unpacked or kept; `problem` says why. Passwords in either are left out."""
+    """A bundle cannot be fetched, unpacked or stored; `problem` says why. Passwords are removed from both."""
 
     def __init__(self, bundle: str, problem: str) -> None:
         self.bundle, self.problem = redact(bundle), redact(problem)

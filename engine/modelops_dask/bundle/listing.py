@@ -1,13 +1,13 @@
-"""What is in a bundle, file by file, and which differences between two bundles cannot change a result.
+"""The files of a bundle, and which differences between two bundles cannot change a result.
 
 Bundle -> read_listing() -> Listing;   two Listings -> find_changes() -> a Difference for each file
 
-Two kinds of differences are harmless: a file that .modelopsignore leaves out now, for the person says that
-the model does not read it, and a study file that nothing else in the bundle seems to read. For the second,
-the other files are searched for the study's name, for patterns that would match it, such as *.yaml, and for
-calls that list a folder. A file that may be read is not harmless; naming it in .modelopsignore settles it.
+Two kinds of differences are harmless: a file that .modelopsignore now excludes, because that states that the
+model does not read it, and a study file that nothing else in the bundle seems to read. For the second kind,
+the other files are searched for the study's name, for patterns that match it, such as *.yaml, and for calls
+that list a folder. A file that may be read is not harmless; listing it in .modelopsignore makes it so.
 
-Does not know stores, nor what a study is: whoever asks says which files are studies.
+This module does not know stores or studies: the caller says which files are studies.
 """
 
 import json
@@ -24,8 +24,8 @@ from modelops_dask.bundle.cache import read_digests
 
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
 _DOCUMENTATION = (".md", ".rst")
-_STUDY_WORDS = re.compile(b"scenario|entrypoint|model|command")  # one of them is in each study
-# What lists the files of a folder, in Python and in other languages.
+_STUDY_WORDS = re.compile(b"scenario|entrypoint|model|command")  # every study has one of these words
+# Functions that list the files of a folder, in Python and in other languages.
 _LISTS_FILES = re.compile(
     rb"\b(?:listdir|scandir|iterdir|readdir|list\.files|os\.walk)\b|\bglob\(\s*[a-z]?[\"'][^\"']*\*[\"']|\*\.[a-z]?\*"
 )
@@ -33,13 +33,13 @@ _LISTS_FILES = re.compile(
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a bundle, each with a digest of kind, name and content, and which are studies."""
+    """The files of a bundle, each with a digest of kind, name and content, and the study files among them."""
 
     files: Mapping[str, str]
     studies: frozenset[str] = frozenset()
 
     def as_json(self) -> dict[str, object]:
-        """As plain data."""
+        """The listing as plain data."""
         return {"files": dict(self.files), "studies": sorted(self.studies)}
 
     @classmethod
@@ -53,7 +53,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a file differs. `reason` says why that is harmless, or why it may not be."""
+    """How a file differs. `reason` explains why that is harmless, or why it may not be."""
 
     kind: Literal["added", "changed", "removed"]
     file: str
@@ -65,7 +65,7 @@ class Difference:
 
 
 def may_be_study(path: Path) -> bool:
-    """Whether a file can be a study, by its ending and a few words; cheap, also for large files."""
+    """Whether a file can be a study, judged by its suffix and a few words; fast, also for large files."""
     if path.suffix not in STUDY_ENDINGS or path.is_symlink():
         return False
     return _contains(path, _STUDY_WORDS)
@@ -79,7 +79,7 @@ def read_listing(bundle: Bundle, studies: Collection[str]) -> Listing:
 
 
 def find_changes(before: Listing, now: Listing, bundle: Bundle) -> list[Difference]:
-    """Compare two listings, in the order of names; `bundle` is that of `now`."""
+    """Compare two listings, ordered by name; `bundle` is that of `now`."""
     names = sorted(before.files.keys() | now.files.keys())
     return [
         _judge(name, before, now, bundle) for name in names if before.files.get(name) != now.files.get(name)
@@ -100,7 +100,9 @@ def _judge(name: str, before: Listing, now: Listing, bundle: Bundle) -> Differen
 
 
 def _rules_folder(bundle: Bundle) -> Path:
-    """Where .modelopsignore is as it is now: it does not count for the digest, so that a copy may be old."""
+    """The folder with the current .modelopsignore. It does not count for the digest, so that a copy may be
+    old.
+    """
     return Path(bundle.origin) if bundle.origin and Path(bundle.origin).is_dir() else bundle.path
 
 
@@ -109,7 +111,7 @@ def _readers(name: str, listing: Listing, bundle: Bundle) -> Iterator[str]:
     path = PurePosixPath(name)
     own_name, ending = re.escape(path.name.encode()), re.escape(path.suffix.removeprefix(".").encode())
     named = re.compile(own_name)
-    # The name itself; a pattern or a test of the ending; %s.json; what lists folders.
+    # The name itself; a pattern or a test of the suffix; %s.json; functions that list folders.
     may_read = re.compile(
         b"%s|(?<![\\w-])\\.%s\\b|%%[sd]\\.%s\\b|%s" % (own_name, ending, ending, _LISTS_FILES.pattern)
     )
@@ -119,23 +121,23 @@ def _readers(name: str, listing: Listing, bundle: Bundle) -> Iterator[str]:
             continue
         if file.is_symlink():
             reads = file.readlink().name == path.name
-        else:  # a parameter of another study may be the name
+        else:  # a parameter of another study may have this name
             reads = _contains(file, named if other in listing.studies else may_read)
         if reads:
             yield other
 
 
 def _contains(path: Path, pattern: re.Pattern[bytes]) -> bool:
-    """Whether a pattern is found in a file, which may be larger than memory."""
+    """Whether a pattern occurs in a file, which may be larger than memory."""
     with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:  # cannot be mapped
+        if not os.fstat(file.fileno()).st_size:  # it cannot be mapped
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return pattern.search(content) is not None
 
 
 def parse_listing(text: bytes) -> Listing | None:
-    """A listing as it was stored; None if it is damaged."""
+    """Parse a stored listing; None if it is damaged."""
     try:
         return Listing.from_json(json.loads(text))
     except (ValueError, KeyError, TypeError):

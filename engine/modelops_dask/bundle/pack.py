@@ -1,9 +1,9 @@
-"""A bundle as one file, to be carried to where this machine's folders are not.
+"""A bundle as a single file, to be sent to machines that cannot see this machine's folders.
 
     a tree in the cache -> its files and links -> tar.gz, the same bytes each time
 
-Holds what the digest is made of and nothing else, so that fetch() of the archive finds the same digest. Does
-not carry it anywhere.
+The archive holds exactly the contents of the digest, so that fetch() of the archive gives the same digest.
+This module does not send it.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from modelops_dask.bundle.cache import read_listing
 
 
 def pack(bundle: Bundle) -> bytes:
-    """The archive of a bundle. Files that a model wrote into the cache's copy are left out."""
+    """Create the archive of a bundle. Files that a model wrote into the cached copy are left out."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in read_listing(bundle.path):

@@ -1,12 +1,13 @@
-"""What a reference to a bundle means, read from its text alone.
+"""Parse references to bundles.
 
     models/sir                               path: a folder, or an archive, on this machine
     https://HOST/sir.tar.gz, s3://B/sir.zip  url: an archive behind any fsspec URL
     HOST/REPOSITORY:TAG, oci://HOST/…        artifact: in an OCI registry
-    sha256:DIGEST, NAME@sha256:DIGEST        digest: what the cache holds
+    sha256:DIGEST, NAME@sha256:DIGEST        digest: a tree in the cache
 
-The first three may end in @sha256:DIGEST and then mean nothing else: an artifact's is that of its manifest,
-the others' that of the tree. Does not look at any file or host: the other modules of this package do.
+The first three may end in @sha256:DIGEST, which pins them: for an artifact it is the digest of its manifest,
+for the others that of the tree. Files and hosts are not accessed here: the other modules of this package do
+that.
 """
 
 import re
@@ -18,7 +19,7 @@ from modelops_dask.errors import BadInput
 
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _PINNED = re.compile(rf"(?:(?P<where>.*)@)?(?P<digest>{_DIGEST})", re.DOTALL)
-_PATH = re.compile(r"(?:[/~]|\.\.?(?:/|$))")  # how a path begins that cannot be anything else
+_PATH = re.compile(r"(?:[/~]|\.\.?(?:/|$))")  # prefixes of a text that can only be a path
 # A host has a dot or a port, or is localhost: otherwise models/sir:v1 could be a folder.
 _HOST = r"(?:localhost(?::\d+)?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)"
 _ARTIFACT = re.compile(
@@ -35,17 +36,17 @@ class Reference:
     digest: str = ""
 
     def __str__(self) -> str:
-        """As it is written, without what may be secret in a URL."""
+        """The reference as written, without secrets in a URL."""
         return redact("@".join(filter(None, (self.location, self.digest))))
 
     def text(self) -> str:
-        """As it is written: parse() gives the same again."""
+        """The reference as written: parse() returns an equal one."""
         location = f"oci://{self.location}" if self.kind == "artifact" else self.location
         return "@".join(filter(None, (location, self.digest)))
 
 
 def parse(text: str) -> Reference:
-    """The reference that a text is. Raises BadInput for one that can mean nothing."""
+    """Parse a reference. Raises BadInput if it is invalid."""
     pinned = _PINNED.fullmatch(text)
     location, digest = (pinned["where"] or "", pinned["digest"]) if pinned else (text, "")
     if location.startswith("oci://"):
@@ -79,7 +80,7 @@ def _artifact(location: str, digest: str) -> Reference:
 
 
 def anchor(text: str, folder: Path) -> str:
-    """Make the path of a reference absolute, seen from a folder. Raises BadInput."""
+    """Make the path of a reference absolute, relative to a folder. Raises BadInput."""
     reference = parse(text)
     if reference.kind != "path":
         return text
@@ -87,6 +88,6 @@ def anchor(text: str, folder: Path) -> str:
 
 
 def redact(text: str) -> str:
-    """A text without passwords and signatures of the URLs in it."""
+    """Remove passwords and signatures from the URLs in a text."""
     text = re.sub(r"://[^/\s]*@", "://***@", text)
     return re.sub(r"(://[^\s?'\"]+)\?[^\s'\")]*?(?=@sha256:|[\s'\")]|$)", r"\1?***", text)

@@ -1,9 +1,9 @@
-"""Functions in a bundle's sources, read without importing anything, for an import can take 20 seconds.
+"""Functions in a bundle's sources, read without importing them, because an import can take 20 seconds.
 
     package.module.function -> the module's file in the bundle -> Definition, Absent or None (not known)
 
-Says only what is certain. A name that is bound twice, by a decorator that may change it or in a way that
-cannot be read is not known here; the runner, which imports it, says the rest.
+Only certain facts are reported. A name that is bound twice, by a decorator that may change it, or in an
+unreadable way is "not known" here; the runner, which imports it, reports the rest.
 """
 
 import ast
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-# Decorators, by the last part of their name, that leave a function's parameters as they are.
+# Decorators, by the last part of their name, that do not change a function's parameters.
 TRANSPARENT = frozenset(("cache", "lru_cache", "njit", "jit", "staticmethod", "override", "deprecated"))
 COMMAND_PACKAGES = ("click", "typer", "cyclopts")
-LOGGERS = ("getLogger", "get_logger")  # which are told the name of a module and leave it alone
-MOST_STEPS = 10  # from a name to the module that defines it
+LOGGERS = ("getLogger", "get_logger")  # calls that receive the name of a module without changing it
+MOST_STEPS = 10  # maps a name to the module that defines it
 
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 Kind = Literal["function", "class", "async", "command"]
@@ -24,9 +24,9 @@ Kind = Literal["function", "class", "async", "command"]
 
 @dataclass(frozen=True)
 class Definition:
-    """What a name of the bundle is: its file, relative to the bundle, and its line.
+    """The definition of a name in the bundle: its file, relative to the bundle, and its line.
 
-    arguments and names (all that its code mentions) are of functions.
+    Functions also have arguments and names (all names that the code mentions).
     """
 
     kind: Kind
@@ -42,7 +42,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Absent:
-    """A module of the bundle, or a class in it, that has no such name; `functions` are those that it has."""
+    """A module or class of the bundle that lacks a name; `functions` are those that it has."""
 
     owner: str
     name: str
@@ -50,7 +50,7 @@ class Absent:
 
 
 def find_module(bundle: Path, name: str) -> Path | None:
-    """The file of a module package.module in a bundle or its src/; None where they have none."""
+    """The file of module package.module in a bundle or its src/; None if there is none."""
     for folder in (bundle / "src", bundle):
         path = folder.joinpath(*name.split("."))
         for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
@@ -60,13 +60,13 @@ def find_module(bundle: Path, name: str) -> Path | None:
 
 
 def has_model(bundle: Path, path: str) -> bool:
-    """Whether package.module.function can be in a bundle: one of the modules that may hold it is."""
+    """Whether package.module.function can be in a bundle: one of the modules that may hold it exists."""
     parts = path.split(".")
     return any(find_module(bundle, ".".join(parts[:count])) for count in range(1, len(parts)))
 
 
 def list_modules(bundle: Path) -> list[str]:
-    """The modules and packages at the top of a bundle and of its src/."""
+    """The top-level modules and packages of a bundle and of its src/."""
     folders = [folder for folder in (bundle, bundle / "src") if folder.is_dir()]
     files = [path for folder in folders for path in (*folder.glob("*.py"), *folder.glob("*/__init__.py"))]
     names = {path.parent.name if path.name == "__init__.py" else path.stem for path in files}
@@ -74,7 +74,7 @@ def list_modules(bundle: Path) -> list[str]:
 
 
 def read_function(bundle: Path, path: str) -> Definition | Absent | None:
-    """What the import path package.module.function means in a bundle; None where that is not known."""
+    """The definition of package.module.function in a bundle; None if it is not known."""
     parts = path.split(".")
     for count in range(len(parts) - 1, 0, -1):
         if file := find_module(bundle, ".".join(parts[:count])):
@@ -107,7 +107,7 @@ class _Reader:
     def _find_in(
         self, body: list[ast.stmt], file: Path, owner: str, names: Sequence[str]
     ) -> Definition | Absent | None:
-        """A name among the statements of a module or class; names are it and its attributes."""
+        """Find a name among the statements of a module or class; names are it and its attributes."""
         bindings = list(_list_bindings(body))
         bound = [node for name, node in bindings if name == names[0]]
         if not bound:
@@ -133,7 +133,7 @@ class _Reader:
         return None
 
     def _follow(self, node: ast.ImportFrom, file: Path, owner: str, name: str) -> Definition | Absent | None:
-        """A name that another module of the bundle defines."""
+        """Follow a name that another module of the bundle defines."""
         original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         module = node.module or ""
         if node.level:
@@ -164,9 +164,9 @@ class _Reader:
 
 
 def _list_bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
-    """The names that statements bind, also those below `if`, `try` and the like, each with what binds it.
+    """The names that statements bind, also below `if`, `try` and the like, each with the binding statement.
 
-    "*" stands for names that cannot be known.
+    "*" stands for names that cannot be determined.
     """
     for node in body:
         if isinstance(node, Functions | ast.ClassDef):
@@ -195,7 +195,7 @@ def _list_bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _reaches_module(node: ast.AST) -> bool:
-    """Whether names of the module can be bound there: globals(), exec(), sys.modules[__name__], and
+    """Whether module names can be bound indirectly: globals(), exec(), sys.modules[__name__], and
     @enum.global_enum.
     """
     if isinstance(node, ast.Name):
@@ -204,7 +204,7 @@ def _reaches_module(node: ast.AST) -> bool:
 
 
 def _is_given_name(node: ast.AST) -> bool:
-    """Whether a call is told the module's name, and may bind names in it, as enum's _convert_ does."""
+    """Whether a call receives the module's name and may bind names in it, as enum's "_convert_" does."""
     if not isinstance(node, ast.Call) or ast.unparse(node.func).split(".")[-1] in LOGGERS:
         return False
     return any(isinstance(value, ast.Name) and value.id == "__name__" for value in node.args)

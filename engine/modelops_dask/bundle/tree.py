@@ -3,7 +3,7 @@
     folder -> ignore rules -> files and links in a fixed order -> SHA-256 over names, kinds and contents
 
 The same tree has the same digest on every machine: times, owners and modes other than the executable bit do
-not count. Does not copy anything: cache.py does.
+not count. Nothing is copied here: cache.py does that.
 """
 
 import difflib
@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from modelops_dask.bundle.source import has_model
 from modelops_dask.errors import BadInput
 
-SHOWN_MODULES = 8  # of a folder, in a message
+SHOWN_MODULES = 8  # files of a folder named in a message
 IGNORE_FILE = ".modelopsignore"
-# What no model reads. A leading slash means the bundle's top folder. Studies are left out, for a study with
-# more replicates is a request to the same model; so are what ModelOps notes of its pushes, and reports.
+# Files that no model reads. A leading slash means the bundle's top folder. Studies are left out, because a
+# study with more replicates is a request to the same model; so are ModelOps' records of pushes, and reports.
 IGNORED = [
     ".git",
     ".hg",
@@ -47,16 +47,16 @@ IGNORED = [
     "/study*.json",
     "/report.html",
 ]
-# ModelOps keeps settings of its own in .modelops of the home folder.
+# ModelOps keeps its own settings in .modelops of the home folder.
 _MARKS = (".modelops-bundle", ".modelops/manifest.json", ".modelops/modelops.toml", "wire.py")
 
 
 def find(start: Path, model: str = "") -> Path:
-    """The nearest folder, start or one above it, that is a bundle; start also if it has a model's module.
+    """The nearest folder, start or one above it, that is a bundle; also start if it has the model's module.
 
     Args:
         start: The folder of the study file.
-        model: What the study calls, package.module.function; "" for what is not known.
+        model: The function that the study calls, package.module.function; "" if it is not known.
 
     Raises:
         BadInput: There is none, or it would be the home folder or the root of all folders.
@@ -81,7 +81,7 @@ def find(start: Path, model: str = "") -> Path:
 
 
 def _similar_modules(folder: Path, model: str) -> str:
-    """The modules of a folder, in words, among which one may have been meant."""
+    """A description of the modules of a folder that may have been meant."""
     try:
         names = [path.stem for path in folder.glob("*.py")]
     except OSError:
@@ -97,7 +97,7 @@ def _similar_modules(folder: Path, model: str) -> str:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder has what only a bundle has."""
+    """Whether a folder has files that only a bundle has."""
     if any((folder / name).exists() for name in _MARKS):
         return True
     try:
@@ -116,7 +116,7 @@ def digest(folder: Path) -> str:
 
 
 def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
-    """The digest of the named files and links of a folder, in the order given; IGNORE_FILE does not count."""
+    """The digest of the named files and links of a folder, in the given order; IGNORE_FILE does not count."""
     total = hashlib.sha256()
     for relative in names:
         if str(relative) == IGNORE_FILE:
@@ -129,7 +129,7 @@ def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
             kind = b"executable" if mode & stat.S_IXUSR else b"file"
             with path.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256")
-        # Each field ends in a byte that it cannot contain, so that two trees never read alike.
+        # Each field ends in a byte that it cannot contain, so that two trees never look alike.
         total.update(kind + b"\0" + os.fsencode(relative) + b"\0" + content.digest())
     return f"sha256:{total.hexdigest()}"
 
@@ -162,7 +162,7 @@ def list_files(folder: Path) -> list[PurePosixPath]:
 
 
 def is_left_out(folder: Path, name: PurePosixPath) -> bool:
-    """Whether the rules of a folder leave a file out, or a folder above it, if it were there. BadInput."""
+    """Whether the rules of a folder exclude a file, or a folder above it, if it existed. Raises BadInput."""
     rules = _rules(folder)
     parents = list(name.parents)[:-1]
     return _is_ignored(name, rules, folder=False) or any(
@@ -171,13 +171,13 @@ def is_left_out(folder: Path, name: PurePosixPath) -> bool:
 
 
 def _is_store(folder: Path) -> bool:
-    """Whether a folder holds a study: with its first task the bundle would be another one."""
+    """Whether a folder holds a study: otherwise its first task would change the bundle."""
     return all((folder / name).exists() for name in ("study.json", "spec.json", "sets"))
 
 
 def check_link(folder: Path, link: PurePosixPath) -> None:
-    """Refuse (BadInput) a link that leaves the folder, or would in a copy: an absolute one."""
-    # realpath, for it copes with links that lead to themselves.
+    """Refuse (BadInput) a link that points outside the folder, or would do so in a copy."""
+    # realpath, because it handles links that point to themselves.
     target, root = os.path.realpath(folder / link), os.path.realpath(folder)
     if (folder / link).readlink().is_absolute() or not Path(target).is_relative_to(root):
         raise BadInput(

@@ -1,11 +1,11 @@
-"""Unpack what others made: into one empty folder, within limits, or not at all.
+"""Unpack archives from untrusted sources into one empty folder, within limits, or fail.
 
     archive (zip, tar, tar.gz, tar.zst) -> its entries -> Unpacking, which writes them -> folder
 
-Refused are absolute paths, "..", links that leave the tree, devices, names that are there twice or differ
-only in case, and more than MAX_FILES or MAX_BYTES, counted while they are written: headers lie. The rules
-are here and not tarfile.data_filter's, which Python 3.11.0 to 3.11.3 lack, and which knows neither zip files
-nor artifacts. Does not clean up: the folder belongs to the caller.
+These are refused: absolute paths, "..", links that leave the tree, devices, names that appear twice or differ
+only in case, and more than MAX_FILES or MAX_BYTES, counted while writing, because headers can lie. The rules
+are here instead of tarfile.data_filter, which Python 3.11.0 to 3.11.3 lack and which covers neither zip files
+nor artifacts. Nothing is cleaned up: the folder belongs to the caller.
 """
 
 import errno
@@ -24,24 +24,25 @@ from typing import BinaryIO, Protocol
 MAX_FILES = 100_000
 MAX_BYTES = 4 * 1024**3
 MAX_NAME = 512  # characters
-MAX_HEADER_BYTES = 64 * 1024**2  # what tarfile or zipfile may ask to have in memory at once
+MAX_HEADER_BYTES = 64 * 1024**2  # the limit of memory that tarfile or zipfile may request at one time
 CHUNK_BYTES = 1024**2
 
 
 class Readable(Protocol):
-    """What gives bytes, as much of them as is asked for."""
+    """An object that returns as many bytes as requested."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class UnpackRefused(ValueError):
-    """Something that must not be unpacked, or cannot be; str() says what and why."""
+    """An entry that must not or cannot be unpacked; str() says what and why."""
 
 
 def unpack_archive(archive: Path, into: "Unpacking", scratch: Path) -> None:
-    """Write the entries of an archive, whose form its first bytes tell. Raises UnpackRefused, OSError.
+    """Write the entries of an archive, whose format is detected from its first bytes. Raises UnpackRefused,
+    OSError.
 
-    A tar file is decompressed into scratch before.
+    A tar file is first decompressed into scratch.
     """
     with archive.open("rb") as stream:
         magic = stream.read(4)
@@ -65,17 +66,17 @@ def unpack_archive(archive: Path, into: "Unpacking", scratch: Path) -> None:
 
 
 class Unpacking:
-    """An empty folder that is being filled with files of names that somebody else chose."""
+    """An empty folder that is filled with files of untrusted names."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._kinds: dict[str, str] = {}  # name -> folder, file, link
-        self._names: dict[str, str] = {}  # name as a case-insensitive file system knows it -> name
+        self._names: dict[str, str] = {}  # the name on a case-insensitive file system -> name
         self._links: dict[str, str] = {}
         self._bytes = 0
 
     def folder(self, name: str) -> None:
-        """Make a folder, if it is not there. Raises UnpackRefused."""
+        """Create a folder if it does not exist. Raises UnpackRefused."""
         self._place(name, "folder")
 
     def file(self, name: str, stream: Readable, *, executable: bool = False) -> None:
@@ -90,7 +91,7 @@ class Unpacking:
         path.chmod(0o755 if executable else 0o644)
 
     def copy(self, name: str, earlier: str) -> None:
-        """Write a file once more, under another name: a hard link of a tar file. Raises UnpackRefused."""
+        """Write a file again under another name: a hard link of a tar file. Raises UnpackRefused."""
         earlier = _normal(earlier)
         if self._kinds.get(earlier) != "file":
             raise UnpackRefused(
@@ -101,7 +102,7 @@ class Unpacking:
             self.file(name, stream, executable=os.access(path, os.X_OK))
 
     def link(self, name: str, target: str) -> None:
-        """Note a link; finish() makes it, so that nothing is ever written through one.
+        """Remember a link; finish() creates it, so that nothing is ever written through a link.
 
         Raises UnpackRefused.
         """
@@ -111,7 +112,7 @@ class Unpacking:
         self._links[_normal(name)] = target
 
     def finish(self) -> None:
-        """Make the links. Raises UnpackRefused for one that leaves the folder."""
+        """Create the links. Raises UnpackRefused for a link that points outside the folder."""
         for name, target in self._links.items():
             (self._root / name).symlink_to(target)
         root = os.path.realpath(self._root)
@@ -120,7 +121,7 @@ class Unpacking:
                 raise UnpackRefused(f"{name!r}: a link that points outside the bundle")
 
     def _place(self, name: str, kind: str) -> Path:
-        """Where an entry goes, its folders made."""
+        """Return the path of an entry after creating its folders."""
         name = _normal(name)
         if not name:
             if kind == "folder":
@@ -148,7 +149,7 @@ class Unpacking:
 
 
 def _normal(name: str) -> str:
-    """A name without "." parts and slashes at its end; UnpackRefused for one that means another place."""
+    """Remove "." parts and trailing slashes from a name. Raises UnpackRefused if it points elsewhere."""
     if len(name) > MAX_NAME:
         raise UnpackRefused(f"{name[:40]!r}…: a name of more than {MAX_NAME} characters")
     try:
@@ -164,7 +165,7 @@ def _normal(name: str) -> str:
 
 
 class _Guarded(io.FileIO):
-    """A file of which no header can be read that fills the memory."""
+    """A file whose headers cannot fill the memory when they are read."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
@@ -176,7 +177,7 @@ class _Guarded(io.FileIO):
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Errors of the libraries as UnpackRefused. Any of them: these bytes are a stranger's, and the libraries
+    """Turn errors of the libraries into UnpackRefused. All errors: the bytes are untrusted, and the libraries
     raise many.
     """
     try:
@@ -184,7 +185,8 @@ def _reading() -> Iterator[None]:
     except UnpackRefused:
         raise
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # the disk's; gzip's have none, EINVAL is of a bad offset
+        # disk errors have one; gzip's do not, and EINVAL means a bad offset
+        if error.errno not in (None, errno.EINVAL):
             raise
         raise UnpackRefused(f"the archive is incomplete or damaged: {error}") from None
     except Exception as error:
@@ -194,7 +196,7 @@ def _reading() -> Iterator[None]:
 
 
 def _decompress(reader: Readable, plain: BinaryIO) -> None:
-    left = MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE  # MAX_BYTES is for contents: headers come on top
+    left = MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE  # MAX_BYTES limits contents; headers come on top
     for chunk in iter(lambda: reader.read(CHUNK_BYTES), b""):
         left -= len(chunk)
         if left < 0:
@@ -217,7 +219,7 @@ def _tar(archive: Path, into: Unpacking) -> None:
                 into.file(member.name, stream, executable=bool(member.mode & stat.S_IXUSR))
             else:
                 raise UnpackRefused(f"{member.name!r}: not a file, folder or link")
-        # tarfile takes damage amid an archive for its end.
+        # tarfile treats damage in the middle of an archive as its end.
         raw.seek(tar.offset)
         if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise UnpackRefused(f"the archive is incomplete: its end is missing at byte {tar.offset:,}")

@@ -2,8 +2,8 @@
 
     a request, JSON on stdin -> workers in this pod, with its settings -> diagnose -> JSON on stdout
 
-Progress goes to stderr. The answer is plain data, so the requester need not trust what a model does here.
-`mops-helm preset diagnose --release` sends the request; it creates the pod, and removes it.
+Progress goes to stderr. The answer is plain data, so the requester need not trust the model's code here.
+`mops-helm diagnose --release` sends the request; it creates the pod, and removes it.
 """
 
 import json
@@ -22,21 +22,21 @@ from modelops_dask.plan import spec
 from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape
 
-# Its measurement warns of threads that hold the interpreter's lock, as those of the experiment do.
+# Dask's measurement warns of threads that hold the interpreter's lock, as those of the experiment do.
 NO_GIL_MONITOR = {"distributed": {"admin": {"system-monitor": {"gil": {"enabled": False}}}}}
 
 
 def answer_request(request: dict[str, Any]) -> dict[str, Any]:
-    """Run the diagnosis that is requested.
+    """Run the requested diagnosis.
 
     Args:
-        request: `spec`, a study's content, and `path`, its file as a person knows it; `bundle`, an archive in
+        request: `spec`, a study's content, and `path`, its file as the user knows it; `bundle`, an archive in
             base64, and its `digest`; `shape`, of a worker pod (shape.Shape); `options` of diagnose().
 
     Returns:
         `found`, a Diagnosis as asdict(), and `folder`, the path of its bundle on this machine.
 
-    Raises what diagnose() raises.
+    Raises the errors of diagnose().
     """
     settings, shape = Settings.from_env(), Shape(**request["shape"])
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +53,9 @@ def answer_request(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Answer the request on stdin. After an error the answer is its message, and the exit status its own."""
+    """Answer the request on stdin. After an error the answer is its message, and the exit status that of the
+    error.
+    """
     request = json.load(sys.stdin)
     try:
         answer, status = answer_request(request), 0

@@ -1,8 +1,8 @@
-"""From a study to a Diagnosis: run the experiment, judge it, look behind the cause, say what to use.
+"""From a study to a Diagnosis: run the experiment, judge it, explain the cause, recommend a preset.
 
 spec, bundle, a Dask client -> Experiment -> facts -> verdict.judge -> causes -> Diagnosis
 
-The budget holds for all of it. Does not print; `say` hears what is under way.
+The budget covers all of it. Nothing is printed; `say` receives progress messages.
 """
 
 import math
@@ -37,11 +37,11 @@ from modelops_dask.study.commands import check_program
 if TYPE_CHECKING:
     from distributed import Client
 
-NOT_TOLD_APART = 0.9  # confidence in a model that differs by itself, when no new environments were compared
+NOT_TOLD_APART = 0.9  # confidence in a nondeterministic model if no new environments were compared
 INTERVAL = 0.99  # that of growth.Growth
 SHOWN_UNCOVERED = 5
 SHOWN_PARTS = 3
-WIDE = 200  # tasks for two orders in one process: they cost two starts of it, however many they are
+WIDE = 200  # tasks for two orders in one process: two starts, for any number of tasks
 
 
 def diagnose(
@@ -61,12 +61,22 @@ def diagnose(
 ) -> Diagnosis:
     """Find out by experiment which isolation the study's model needs.
 
-    client is one of workers() (workers.py), or of a release of one worker whose executor.type is none.
-    `settings` and `threads` (of a worker process) are the study's; what isolates is the arms'. `tasks` of the
-    study are run in `repeats` orders; `seed` shuffles them. arms: names of arms.NAMES, all by default. Within
-    budget_seconds, and what it takes to end processes, there is a verdict, of what is known by then. Once
-    stopped() is true, nothing new is run. Raises BadInput: an arm that there is not, a bundle of which no
-    task can be run; ClusterFailed; KeyboardInterrupt when stopped.
+    Within budget_seconds, plus the time to end processes, there is a verdict from the facts known by then.
+    Once stopped() is true, nothing new is run.
+
+    Args:
+        client: One of workers() (workers.py), or of a release of one worker whose executor.type is none.
+        settings: Of the study; the arms set the isolation.
+        threads: Of a worker process.
+        tasks: The number of the study's tasks to run.
+        repeats: The number of orders.
+        seed: Shuffles the orders.
+        arms: Names of arms.NAMES, all by default.
+
+    Raises:
+        BadInput: An unknown arm, or a bundle of which no task can be run.
+        ClusterFailed: The workers are lost.
+        KeyboardInterrupt: stopped() was true.
     """
     arm_names = select_arms(arms)
     bundle = replace(bundle, program=spec.program)
@@ -157,7 +167,7 @@ def _conclude(experiment: Experiment, spec: Path, budget_seconds: float) -> Diag
 
 
 def _list_uncovered(experiment: Experiment, row: VerdictRule) -> Iterator[str]:
-    """What the tasks that were compared did not cover, where nothing that they cover differs."""
+    """Parameters that the compared tasks did not cover, if nothing in the covered ones differs."""
     if row.verdict not in ("healthy", "inconclusive"):
         return
     runs, n_tasks = experiment.runs, experiment.runs.plan.n_tasks
@@ -184,12 +194,12 @@ def _list_uncovered(experiment: Experiment, row: VerdictRule) -> Iterator[str]:
 
 
 def _limit_process_reuse(leak: Leak, settings: Settings) -> int:
-    """maxProcessReuse that bounds a leak; one that was lower stays."""
+    """maxProcessReuse that bounds a leak; a lower value stays."""
     return min(leak.max_process_reuse, settings.max_process_reuse or leak.max_process_reuse)
 
 
 def _compute_confidence(experiment: Experiment, row: VerdictRule) -> float:
-    """The confidence of the verdict; of inconclusive, how near to healthy it came where nothing differs."""
+    """The confidence of the verdict; for inconclusive, how near to healthy it came if nothing differs."""
     runs, tallies = experiment.runs, experiment.runs.tallies
     cold, single = tallies["cold"], tallies["single-process"]
     if row.verdict == "healthy" or row.facts.get("few"):
@@ -214,7 +224,7 @@ def _compute_confidence(experiment: Experiment, row: VerdictRule) -> float:
 
 
 def _select_proof_arms(runs: Runs, row: VerdictRule) -> tuple[str, str]:
-    """The two arms whose difference proves a verdict: of those that may, the one that is surest."""
+    """The two arms whose difference proves a verdict: the most certain pair."""
     arm, control = row.arms
     substitute = {"baseline": "cold-concurrent", "threads": "native-threads"}.get(arm, arm)
 
@@ -254,7 +264,7 @@ def _collect_evidence(runs: Runs, row: VerdictRule, lines: list[str]) -> Evidenc
 def _describe_findings(
     experiment: Experiment, row: VerdictRule, facts: dict[str, Fact], spec: Path
 ) -> Iterator[str]:
-    """What a person should know beside the verdict."""
+    """Further facts for the user besides the verdict."""
     runs, tallies = experiment.runs, experiment.runs.tallies
     failures = [(task, task_run) for task, task_run in runs.reference.items() if task_run.status != "ok"]
     if failures:

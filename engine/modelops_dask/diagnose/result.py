@@ -1,6 +1,7 @@
-"""What `diagnose` returns: a verdict, what proves it, what to use meanwhile, and what was not excluded.
+"""The result of `diagnose`: a verdict, its proof, what to use until the bug is fixed, and what was not
+excluded.
 
-Plain data, for render and JSON. Does not decide anything: verdict.py does.
+Plain data, for rendering and JSON. Decisions are made in verdict.py.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from modelops_dask.diagnose.verdict.verdict import Fact
 
 @dataclass(frozen=True)
 class TaskRef:
-    """A task of the study: "SET/REPLICATE", and what it is called with."""
+    """A task of the study: "SET/REPLICATE", and its arguments."""
 
     task: str
     params: dict
@@ -21,10 +22,10 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class Example:
-    """One difference: where, what was expected (the reference) and what was found, both as short text.
+    """One difference: its location, the expected (reference) and the actual value, both as short text.
 
     kind: `rounding` (relative difference at most 1e-9), `different`, or `status`. column and row are of a
-    table, `path` of JSON; byte is the first that differs of anything else.
+    table, `path` of JSON; byte is the first that differs in other outputs.
     """
 
     task: str
@@ -41,7 +42,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Evidence:
-    """`differing` of `compared` results of arms[0] are not as in arms[1]; `seen`: in how many repeats."""
+    """`differing` of `compared` results of arms[0] differ from those of arms[1]; `seen`: in how many
+    repeats.
+    """
 
     arms: tuple[str, ...] = ()
     differing: int = 0
@@ -53,7 +56,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Pollution:
-    """The shortest known sequence of tasks after which the victim's result is another one."""
+    """The shortest known sequence of tasks after which the victim's result changes."""
 
     tasks: tuple[TaskRef, ...]
     victim: TaskRef
@@ -63,7 +66,7 @@ class Pollution:
 
 @dataclass(frozen=True)
 class SourceRef:
-    """Where a model takes its chance from; confirmed: without it, runs agree."""
+    """A source of the model's randomness; confirmed: without it, runs agree."""
 
     kind: str
     call: str
@@ -74,7 +77,7 @@ class SourceRef:
 
 @dataclass(frozen=True)
 class Leak:
-    """Growth of a process by its tasks; low and high bound the slope (99%)."""
+    """Growth of a process with its tasks; low and high bound the slope (99%)."""
 
     slope_bytes_per_task: float
     low: float
@@ -84,7 +87,9 @@ class Leak:
 
 @dataclass(frozen=True)
 class ArmReport:
-    """What an arm came to: same, differs, not run, cannot be judged. It ran `lanes`, in all `tasks` tasks."""
+    """The result of an arm: same, differs, not run, cannot be judged. It ran `lanes`, in total `tasks`
+    tasks.
+    """
 
     arm: str
     state: str
@@ -116,7 +121,8 @@ class Observation:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the experiment says. `preset` is what to use meanwhile, `values` the same as values of the chart.
+    """The result of the experiment. `preset` is what to use until the bug is fixed, `values` the same as
+    chart values.
 
     confidence is that of confidence.py, in [0, 1]. `orders` are those of the tasks, as numbers of the sample.
     """
@@ -142,11 +148,11 @@ class Diagnosis:
 
     @property
     def needs_workaround(self) -> bool:
-        """Whether there is something to live with meanwhile."""
+        """Whether a workaround is needed until the bug is fixed."""
         return self.verdict != "healthy"
 
     def as_json(self) -> dict:
-        """Plain data: the contract of `preset diagnose -o json`. The observations are left out."""
+        """Plain data: the contract of `diagnose -o json`. The observations are left out."""
         fields = asdict(replace(self, observations=()))
         del fields["observations"]
         return fields

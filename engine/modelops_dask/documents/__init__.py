@@ -1,6 +1,6 @@
-"""Files that people write, read with the position of every value, and what is wrong with them.
+"""Files written by people, read with the position of every value, and their problems.
 
 text -> nodes.py: values with file, line and column -> findings.py: a problem at such a position
 
-Does not know what a values file or a study file may contain: mops_helm.values and plan do.
+The allowed contents of values files and study files are defined elsewhere: by mops_helm.values and plan.
 """

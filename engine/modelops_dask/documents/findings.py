@@ -1,4 +1,4 @@
-"""A problem in a file that a person wrote: where, which code, what to write instead."""
+"""A problem in a file written by a person: its position, its code and a suggestion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One problem at a position; they sort by file, then position.
+    """One problem at a position; findings sort by file, then position.
 
     Args:
         file: The file as a person named it; empty for data that is in no file.
@@ -19,7 +19,7 @@ class Finding:
         column: In code points, from 1; 0 for the file as a whole.
         code: A stable name of the kind of problem.
         message: What is wrong.
-        suggestion: What to write instead; empty if the message says it.
+        suggestion: What to write instead; empty if the message includes it.
         severity: `warning` leaves the file usable.
         correction: What replaces the value or name at the position, as YAML, if only one text can be meant.
     """

@@ -1,10 +1,10 @@
-"""YAML as a tree of nodes, each of which knows where it stands in the file.
+"""YAML as a tree of nodes, each with its position in the file.
 
-text -> PyYAML's events (libyaml where there is one) -> Node tree;   what is wrong on the way -> Nodes.report
+text -> PyYAML's events (libyaml if available) -> Node tree;   problems on the way -> Nodes.report
 
-Values files and study files are read by this module. What differs between them, each states in a subclass
-of Nodes: what an unquoted scalar means, which keys may be, how much may be nested, and the words of findings.
-Nothing is lost silently: a second document, a key that repeats, a tag or an alias too many is reported.
+Values files and study files are read by this module. A subclass of Nodes defines their differences: the
+meaning of unquoted scalars, the allowed keys and depth, and the text of findings. Nothing is lost silently: a
+second document, a repeated key, a tag or too many aliases are reported.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from typing import Any, NoReturn
 import yaml
 
 NodePath = tuple[str | int, ...]  # names and list indices from the root
-# libyaml's where PyYAML was built with it, several times as fast.
+# libyaml's if PyYAML was built with it: several times as fast.
 YAML_LOADER: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a file, in lines and code points from 1. `text` is a plain (unquoted) scalar as written,
+    """A position in a file, in lines and code points from 1. `text` is a plain (unquoted) scalar as written,
     else None.
     """
 
@@ -36,9 +36,9 @@ class Position:
 
 @dataclass(slots=True)
 class Node:
-    """A value and its place. `value` is a dict of Nodes by key, a list of Nodes, or a scalar.
+    """A value and its position. `value` is a dict of Nodes by key, a list of Nodes, or a scalar.
 
-    `position` of an alias is the place of the alias; `anchor` is then the place of the value itself.
+    `position` of an alias is that of the alias; `anchor` is then the position of the value itself.
     """
 
     value: Any
@@ -48,7 +48,7 @@ class Node:
     def plain(self) -> Any:
         """The value as dicts, lists and scalars."""
         inside = self.value
-        if isinstance(inside, dict):  # no comprehensions: each would take a frame more of a deep file
+        if isinstance(inside, dict):  # no comprehensions: each would need one more frame for a deep file
             mapping = {}
             for key, node in inside.items():
                 mapping[key] = node.plain()
@@ -61,7 +61,7 @@ class Node:
         return inside
 
     def find(self, *path: str | int) -> "Node | None":
-        """The node at a path; None when there is none."""
+        """The node at a path; None if there is none."""
         node = self
         for step in path:
             if (child := node.child(step)) is None:
@@ -70,7 +70,7 @@ class Node:
         return node
 
     def child(self, step: str | int) -> "Node | None":
-        """The node below a key or at an index; None when there is none."""
+        """The node below a key or at an index; None if there is none."""
         inside = self.value
         in_map = isinstance(inside, dict) and step in inside
         in_list = isinstance(inside, list) and isinstance(step, int) and step < len(inside)
@@ -91,9 +91,9 @@ class Node:
 
 
 class YamlProblem(Enum):
-    """What can be wrong with a file as YAML; after those that are marked, reading ends."""
+    """The problems of a YAML file; reading ends after the marked ones."""
 
-    SYNTAX = auto()  # ends; detail: the parser's words, their context, and the line as written
+    SYNTAX = auto()  # ends; detail: the parser's message, its context, and the line as written
     TAB = auto()  # ends
     CONTROL = auto()  # ends
     DOCUMENTS = auto()  # ends
@@ -103,11 +103,11 @@ class YamlProblem(Enum):
     ANCHOR = auto()  # ends; detail: the alias
     MERGE = auto()  # ends
     TAG = auto()  # detail: the tag as written
-    DUPLICATE = auto()  # detail: the key, and the line of the first one
+    DUPLICATE = auto()  # detail: the key and the first line that has it
 
 
 class StopReading(Exception):
-    """Reading cannot go on; the problem is reported."""
+    """Reading cannot continue; the problem has been reported."""
 
 
 @dataclass(slots=True)
@@ -122,40 +122,40 @@ class _OpenCollection:
 
 
 class Nodes:
-    """Builds nodes from events on a stack of its own, so that depth cannot exhaust Python's."""
+    """Builds nodes from events on its own stack, so that depth cannot exhaust Python's."""
 
     max_depth: int
     max_nodes: int  # after aliases are expanded
 
     def __init__(self, name: str) -> None:
         self.name = name  # of the file
-        self.root: Node | None = None  # as far as it was read; None for a file with nothing in it
+        self.root: Node | None = None  # as far as it was read; None for an empty file
         self._stack: list[_OpenCollection] = []
         self._anchors: dict[str, tuple[Node, int] | None] = {}  # None while the node is being read
 
-    # what a subclass states
+    # defined by subclasses
 
     def report(self, problem: YamlProblem, position: Position, **detail: Any) -> None:
-        """Take note of a problem. May raise StopReading."""
+        """Record a problem. May raise StopReading."""
         raise NotImplementedError
 
     def scalar(self, text: str, tag: str | None, position: Position) -> Any:
-        """The value of a plain scalar, or of one with a tag such as !!int; quoted ones are texts."""
+        """The value of a plain scalar, or of one with a tag such as !!int; quoted ones are text."""
         raise NotImplementedError
 
     def key(self, key: Node) -> str | None:
-        """The name that a key stands for; None leaves its value out. May raise StopReading."""
+        """The name that a key represents; None skips its value. May raise StopReading."""
         raise NotImplementedError
 
     def is_merge(self, key: Node) -> bool:
-        """Whether what follows a key is laid under the map."""
+        """Whether the value of a key is merged into the map."""
         return key.position.text == "<<"
 
     # reading
 
     @property
     def expects_key(self) -> bool:
-        """Whether what comes next is a key."""
+        """Whether the next event is a key."""
         return bool(self._stack) and isinstance(self._stack[-1].node.value, dict) and not self._stack[-1].key
 
     def read(self, text: str) -> None:
@@ -177,9 +177,9 @@ class Nodes:
 
     def _syntax_error(self, error: yaml.MarkedYAMLError, text: str) -> None:
         mark = error.problem_mark
-        if error.problem == "found unexpected end of stream" and error.context_mark:  # a quote that is open
+        if error.problem == "found unexpected end of stream" and error.context_mark:  # an unclosed quote
             mark = error.context_mark
-        assert mark is not None  # scanner and parser give one
+        assert mark is not None  # errors of the scanner and parser have one
         lines = text.splitlines()
         source_line = lines[mark.line] if mark.line < len(lines) else ""
         indent = source_line[: len(source_line) - len(source_line.lstrip(" \t"))]
@@ -210,7 +210,7 @@ class Nodes:
 
     def _position(self, event: yaml.Event, text: str | None = None) -> Position:
         mark = event.start_mark
-        assert mark is not None  # the parser's events have one
+        assert mark is not None  # events of the parser have one
         return Position(file=self.name, line=mark.line + 1, column=mark.column + 1, text=text)
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
@@ -224,7 +224,7 @@ class Nodes:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         position = self._position(event)
-        assert event.anchor is not None  # or it were not an alias
+        assert event.anchor is not None  # otherwise it would not be an alias
         if event.anchor not in self._anchors:
             self._stop(YamlProblem.ANCHOR, position, name=event.anchor)
         if (anchor_entry := self._anchors[event.anchor]) is None:
@@ -248,7 +248,7 @@ class Nodes:
 
     def _end(self) -> None:
         collection = self._stack.pop()
-        for merged in collection.merges or ():  # what the map itself states wins, then the first one merged
+        for merged in collection.merges or ():  # the map's own keys win, then the first merged map
             for key, node in merged.value.items():
                 collection.node.value.setdefault(key, node)
         self._place(collection.node, collection.size, collection.anchor)

@@ -1,8 +1,8 @@
-"""What a bundle says about the packages that it needs.
+"""The packages that a bundle declares.
 
-    bundle -> declaration.py: the file that uv reads, and everything that decides the packages
-           -> lockfile.py:    does uv.lock still fit the projects that it locks?
-           -> elsewhere.py:   files that declare packages and are not read
+    bundle -> declaration.py: the file that uv reads, and everything that determines the packages
+           -> lockfile.py:    does uv.lock still match the projects that it locks?
+           -> elsewhere.py:   files that declare packages but are not read
 
-Reads files only: builds nothing, asks no index and runs no build backend. venv.py builds.
+Only files are read: nothing is built, no index is contacted and no build backend runs. venv.py builds.
 """

@@ -1,10 +1,10 @@
-"""Which file of a bundle declares its packages, and everything that decides which packages these are.
+"""The file of a bundle that declares its packages, and everything that determines these packages.
 
     uv.lock | pyproject.toml | requirements.txt
-      -> what they include, local paths, settings of uv, variables -> a digest, and the options of the index
+      -> included files, local paths, settings of uv, variables -> a digest, and the options of the index
 
-Two bundles with the same digest have the same packages. The opposite need not hold: where it cannot be known
-which files of a bundle decide (a build backend may read any of them), all of them count.
+Two bundles with the same digest have the same packages. The opposite need not hold: if it is unclear which
+files of a bundle matter (a build backend may read any of them), all of them count.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from modelops_dask.bundle.reference import redact
 from modelops_dask.errors import BadInput
 
 LOCK, PROJECT, REQUIREMENTS = "uv.lock", "pyproject.toml", "requirements.txt"
-SOURCE_TREE = ("pyproject.toml", "setup.py", "setup.cfg")  # what a build backend is called for
-MOST_FILES = 10_000  # of a folder that is looked through
+SOURCE_TREE = ("pyproject.toml", "setup.py", "setup.cfg")  # commands for which a build backend is called
+MOST_FILES = 10_000  # files of a folder that are examined
 
 _FROM_PROJECT = ("name", "requires-python", "dependencies", "optional-dependencies", "dynamic")
-# Variables of uv that choose packages; others say how fast, or where its cache is.
+# Variables of uv that affect the choice of packages; others control speed or the cache.
 _VARIABLES = re.compile(
     "UV_(.*INDEX.*|FIND_LINKS|.*CONSTRAINT.*|OVERRIDES?|EXCLUDES?|EXCLUDE_NEWER.*|PRERELEASE.*|RESOLUTION"
     "|FORK_STRATEGY|NO_SOURCES.*|NO_BINARY.*|NO_BUILD.*|ONLY_BINARY.*|TORCH_BACKEND|CONFIG_FILE|NO_CONFIG"
@@ -36,7 +36,7 @@ _VARIABLES = re.compile(
 )
 _OPTION = re.compile(r"(--[a-z-]+|-[a-z])[\s=]*(.*)")  # also -rbase.txt
 _PATH = re.compile(r"/|\.(whl|zip|tar|tgz|gz|bz2|xz)$")
-_PASSWORD = re.compile(r"https?://([^/\s@$]+)@([^/\s]+)")  # USER:PASSWORD@HOST; a variable is none
+_PASSWORD = re.compile(r"https?://([^/\s@$]+)@([^/\s]+)")  # USER:PASSWORD@HOST; a variable does not count
 _INCLUDES = ("-r", "--requirement", "--requirements", "-c", "--constraint", "--constraints")
 _INDEX_OPTIONS = {
     "-i": "--index-url",
@@ -54,11 +54,14 @@ _INDEX_OPTIONS = {
 class Declaration:
     """What a bundle declares.
 
-    source: the file that uv reads: uv.lock, pyproject.toml, requirements.txt, or "" for none. digest: of all
-    that decides the packages, in hexadecimal digits; settings_digest: of what does so beside the declaration,
-    such as uv's settings. options: lines of requirements files that say where
-    packages come from, paths in them absolute. passwords: of URLs in requirements files, by host. included:
-    the requirements files that are read. missing: requirements by a path where nothing is, with their places.
+    Attributes:
+        source: The file that uv reads: uv.lock, pyproject.toml, requirements.txt, or "" for none.
+        digest: Of everything that determines the packages, in hexadecimal digits.
+        settings_digest: Of what determines them besides the declaration, such as uv's settings.
+        options: Lines of requirements files that name package sources, with absolute paths.
+        passwords: Of URLs in requirements files, by host.
+        included: The requirements files that are read.
+        missing: Requirements by a path that does not exist, with their positions.
     """
 
     source: str
@@ -71,7 +74,7 @@ class Declaration:
 
 
 def read(bundle: Bundle) -> Declaration:
-    """What a bundle declares. Raises BadInput for a file that cannot be read."""
+    """Read a bundle's declaration. Raises BadInput for a file that cannot be read."""
     project = read_project(bundle.path)
     source, deciding = _source(bundle.path, project), _PackageDigest(bundle)
     deciding.add("source", source)
@@ -95,7 +98,7 @@ def read(bundle: Bundle) -> Declaration:
 
 
 def read_project(folder: Path) -> dict[str, Any]:
-    """pyproject.toml of a folder, {} where there is none. Raises BadInput."""
+    """Read pyproject.toml of a folder, {} if there is none. Raises BadInput."""
     path = folder / PROJECT
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig")) if path.is_file() else {}
@@ -104,7 +107,7 @@ def read_project(folder: Path) -> dict[str, Any]:
 
 
 def _source(folder: Path, project: dict[str, Any]) -> str:
-    """The file that packages come from."""
+    """The file that declares the packages."""
     if (folder / LOCK).is_file():
         return LOCK
     if table := project.get("project"):
@@ -113,7 +116,9 @@ def _source(folder: Path, project: dict[str, Any]) -> str:
 
 
 class _PackageDigest:
-    """A digest over what decides the packages, each file once, however often it is included."""
+    """A digest over everything that determines the packages; each file counts once, however often it is
+    included.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.options: list[str] = []
@@ -128,12 +133,14 @@ class _PackageDigest:
         return self._total.hexdigest()
 
     def add(self, name: str, content: bytes | str) -> None:
-        """Count something; its length keeps two neighbours from reading alike."""
+        """Add data to the digest; its length keeps neighbours from being confused."""
         data = content.encode() if isinstance(content, str) else content
         self._total.update(f"{name}\0{len(data)}\0".encode() + data)
 
     def settings(self, project: dict[str, Any]) -> None:
-        """What else uv reads: [tool.uv], uv.toml here, in folders above and of the user, its variables."""
+        """Other settings that uv reads: [tool.uv], uv.toml here, in parent folders and of the user, its
+        variables.
+        """
         folder = self._bundle.path
         uv = project.get("tool", {}).get("uv", {})
         self.table("tool.uv", uv)
@@ -165,7 +172,7 @@ class _PackageDigest:
             self.everything()
 
     def lock(self, path: Path) -> None:
-        """uv.lock, and the packages that it takes from folders."""
+        """Add uv.lock, and the packages that it takes from folders."""
         self.file(path)
         for value in re.findall(
             r'\b(?:editable|directory|path) = "([^"]+)"', path.read_text("utf-8", "replace")
@@ -174,9 +181,9 @@ class _PackageDigest:
                 self.local(value, self._bundle.path)
 
     def requirements(self, path: Path) -> None:
-        """A requirements file, and what it includes or names."""
+        """Add a requirements file and the files that it includes or names."""
         name = self._name(path.resolve())
-        if name in self.included:  # they may include one another
+        if name in self.included:  # they may include each other
             return
         self.included.append(name)
         self.file(path)
@@ -192,7 +199,7 @@ class _PackageDigest:
                 self.requirement(line, f"{name}:{number}")
 
     def option(self, name: str, value: str, folder: Path) -> None:
-        """An option in a requirements file."""
+        """Add an option of a requirements file."""
         if name in _INCLUDES:
             if target := _existing(value, folder, self._bundle.path):
                 self.requirements(target)
@@ -203,8 +210,8 @@ class _PackageDigest:
             self.requirement(value)
 
     def requirement(self, line: str, place: str = PROJECT) -> None:
-        """A requirement; one by a path brings what is there. uv takes it from the bundle's folder, also where
-        a file in another one names it.
+        """Add a requirement; a requirement by path adds the files at that path. uv resolves it from the
+        bundle's folder, even if a file in another folder names it.
         """
         direct_reference = re.fullmatch(r"[\w.-]+\s*(?:\[[^\]]*\])?\s*@\s*(.+)", line)
         value = re.split(r"\s+(?:;|--hash)|\s*#", direct_reference[1] if direct_reference else line)[0]
@@ -214,13 +221,13 @@ class _PackageDigest:
             self.missing.append(f"{place}: {line}")
 
     def table(self, name: str, value: Any) -> None:
-        """A table of TOML; every text in it that is the path of something brings what is there."""
+        """Add a table of TOML; every text in it that is a path adds the files at that path."""
         self.add(name, json.dumps(value, sort_keys=True, default=str))
         for text in _texts(value):
             self.local(text, self._bundle.path)
 
     def local(self, value: str, folder: Path) -> Path | None:
-        """Count what a path leads to; None where there is nothing, as for a URL or a name."""
+        """Add the target of a path; None if it does not exist, as for a URL or a name."""
         target = _existing(value, folder, self._bundle.path)
         if target is None:
             return None
@@ -236,11 +243,11 @@ class _PackageDigest:
         return target.is_relative_to(self._root)
 
     def everything(self) -> None:
-        """All of the bundle."""
+        """Add the whole bundle."""
         self.add("bundle", self._bundle.digest)
 
     def file(self, path: Path) -> bool:
-        """Count a file's content; False where that was done before."""
+        """Add the content of a file; False if it was already added."""
         resolved = path.resolve()
         if resolved in self._done:
             return False
@@ -252,7 +259,9 @@ class _PackageDigest:
         return True
 
     def folder(self, target: Path) -> None:
-        """Count a folder's files: here by content; elsewhere, where they may be large, by size and time."""
+        """Add the files of a folder: in the bundle by content; elsewhere, where they may be large, by size
+        and time.
+        """
         for path in islice(_files(target), MOST_FILES):
             if self.is_inside(path.resolve()):
                 self.file(path)
@@ -261,12 +270,12 @@ class _PackageDigest:
                 self.add(str(path), f"{status.st_size} {status.st_mtime_ns}")
 
     def _name(self, path: Path) -> str:
-        """The path in the bundle, so that the place of its copy does not count."""
+        """The path in the bundle, so that the location of its copy does not count."""
         return path.relative_to(self._root).as_posix() if self.is_inside(path) else str(path)
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    """A settings file of uv's, {} where uv will complain of it."""
+    """A settings file of uv, {} if uv will report an error."""
     try:
         content = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError):
@@ -275,7 +284,7 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Logical lines of a requirements file, without comments, each with the number of its first one."""
+    """Logical lines of a requirements file, without comments, each with the number of its first line."""
     joined = re.sub(r"\\\r?\n", "\0", text)
     number = 1
     for line in joined.splitlines():
@@ -295,14 +304,14 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files of a folder and those below it, in the order of their names."""
+    """The files of a folder and its subfolders, ordered by name."""
     for parent, folders, names in os.walk(folder):
         folders.sort()
         yield from (path for name in sorted(names) if (path := Path(parent, name)).is_file())
 
 
 def _existing(value: str, folder: Path, root: Path) -> Path | None:
-    """The file or folder that a text leads to, from the folder of the file that has it or from the bundle."""
+    """The file or folder at a path, relative to the folder of the file that has it or to the bundle."""
     text = os.path.expandvars(value.strip().strip("'\"").replace("${PROJECT_ROOT}", str(root)))
     if text.startswith("file:"):
         text = unquote(re.sub("^file:(//(localhost)?(?=/))?", "", text)).partition("#")[0]
@@ -311,5 +320,5 @@ def _existing(value: str, folder: Path, root: Path) -> Path | None:
     try:
         paths = [(base / Path(text).expanduser()).resolve() for base in (folder, root)]
         return next((path for path in paths if path.exists()), None)
-    except (OSError, RuntimeError):  # a name that is too long, a link that leads to itself, no such user
+    except (OSError, RuntimeError):  # the name is too long, a link points to itself, or the user is unknown
         return None

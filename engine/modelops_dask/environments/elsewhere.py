@@ -1,6 +1,6 @@
-"""Files of a bundle that declare packages, and that nothing here reads.
+"""Files of a bundle that declare packages but are not read.
 
-environment.yml, [tool.poetry.dependencies], setup.py, ... -> a line: what is there, and the way out
+environment.yml, [tool.poetry.dependencies], "setup.py", ... -> a line: what exists, and what to do
 """
 
 import re
@@ -12,7 +12,7 @@ from modelops_dask.bundle import Bundle
 from modelops_dask.environments.declaration import PROJECT, REQUIREMENTS, read, read_project
 from modelops_dask.environments.imports import list_all_packages
 
-# Files of conda, pixi, pipenv, Poetry, PDM and pip that declare packages by being there.
+# Files of conda, pixi, pipenv, Poetry, PDM and pip whose presence declares packages.
 _FILES = (
     "environment*.yml",
     "environment*.yaml",
@@ -33,7 +33,7 @@ _FILES = (
     "requirements/*.txt",
     "requirements/*.in",
 )
-# What declares packages in a file that may be there for something else.
+# Contents that declare packages in files with other purposes.
 _TEXTS = {
     "setup.py": r"\binstall_requires\b",
     "setup.cfg": r"(?m)^\s*install_requires\s*=",
@@ -49,12 +49,12 @@ _TABLES = (  # of pyproject.toml
     "tool.flit.metadata.requires",
     "tool.hatch.envs.default.dependencies",
 )
-# Not for running a model.
+# Not needed to run a model.
 _OTHER_USES = re.compile(r"(^|[-_./])(dev|devel|tests?|lint|docs?|typing|build|ci|python)($|[-_./])")
 
 
 def find_unread(bundle: Bundle) -> list[str]:
-    """Find the files and tables of a bundle that declare packages and are not read, by their names in it.
+    """Find the files and tables of a bundle that declare packages but are not read, by their names in it.
 
     Raises BadInput.
     """
@@ -69,7 +69,7 @@ def find_unread(bundle: Bundle) -> list[str]:
 
 
 def hint(bundle: Bundle) -> str:
-    """What to say before a model runs whose packages are declared only where nothing is read; "" otherwise.
+    """Advice before a model runs whose packages are declared only in files that are not read; otherwise "".
 
     Raises BadInput.
     """
@@ -77,7 +77,7 @@ def hint(bundle: Bundle) -> str:
 
 
 def hint_on_missing_module(bundle: Bundle) -> str:
-    """What to say when a model failed with ModuleNotFoundError; "" when its declaration tells nothing.
+    """Advice after a model failed with ModuleNotFoundError; "" if its declaration does not explain it.
 
     Raises BadInput.
     """
@@ -110,7 +110,7 @@ def _has(path: Path, pattern: str) -> bool:
 
 
 def _declares(project: dict[str, Any], table: str) -> bool:
-    """Whether a table names packages, or groups of them, that are not for development alone."""
+    """Whether a table names packages, or groups of them, that are not only for development."""
     value: Any = project
     for key in table.split("."):
         value = value.get(key) if isinstance(value, dict) else None

@@ -1,6 +1,6 @@
-"""The packages that a model's source imports, by the names that an index has them under.
+"""The packages that a model's source imports, by the names that an index uses.
 
-FILE -> its imports, and those of the modules of its folder that it imports -> names for `dependencies`
+FILE -> its imports, and those of local modules that it imports -> names for `dependencies`
 """
 
 import ast
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modelops_dask.bundle.source import find_module
 
-# Where a package is not called like what is imported.
+# Packages with names that differ from their modules.
 NAMES = {
     "attr": "attrs",
     "bs4": "beautifulsoup4",
@@ -48,13 +48,13 @@ NAMES = {
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }
-MOST_FILES = 100  # of a bundle that are looked through
-# Packages whose name is shared by several: the first two parts of the import decide.
+MOST_FILES = 100  # files of a bundle that are examined
+# Packages that share a name: the first two parts of the import decide.
 SHARED = {"google.protobuf": "protobuf", "google.cloud": "google-cloud-storage"}
 
 
 def list_all_packages(folder: Path) -> list[str]:
-    """As list_packages(), of all modules at the top of a bundle, its packages and its src/."""
+    """Like list_packages(), for all modules at the top of a bundle, its packages and its src/."""
     files = [
         file
         for pattern in ("*.py", "src/*.py", "*/__init__.py", "src/*/*.py")
@@ -81,7 +81,7 @@ def list_packages(file: Path, folder: Path) -> list[str]:
 
 
 def _list_imports(path: Path) -> Iterator[str]:
-    """Modules that a file imports, also within functions; relative ones begin with dots."""
+    """Modules that a file imports, also inside functions; relative ones begin with dots."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -105,7 +105,7 @@ def _is_for_types(node: ast.AST) -> bool:
 
 
 def _find_local(name: str, path: Path, folder: Path) -> Path | None:
-    """The file of a module of the folder; the importing file itself where no other is to be read."""
+    """The file of a local module; the importing file itself if no other has to be read."""
     bare = name.lstrip(".")
     if name != bare:  # relative
         package = path.parent

@@ -1,11 +1,12 @@
-"""Which Python a bundle's models run with.
+"""The Python version that a bundle's models run with.
 
     requires-python of pyproject.toml and uv.lock, executor.python, the Python of the study -> PythonRequest
-      -> the worker's own Python, where it fits
-      -> else the nearest that is installed, or that uv may download: find_python()
-      -> else NoPython: what is asked for, where, what is there, what to write
+      -> the worker's own Python, if it is suitable
+      -> otherwise the nearest that is installed or that uv may download: find_python()
+      -> otherwise NoPython: the request and its origin, the installed versions, what to write
 
-A worker finds; check_request() tells beforehand, from the files alone, what no machine could do.
+A worker searches; check_request() reports in advance, from the files alone, requests that no machine can
+fulfil.
 """
 
 import json
@@ -30,22 +31,22 @@ from modelops_dask.errors import BadInput
 from modelops_dask.settings import Settings
 
 NEWLINE = "\n"
-OFFLINE = "but uv is set to offline mode"  # its words where it would download
-OLDEST = (3, 9)  # that a runner starts under
+OFFLINE = "but uv is set to offline mode"  # uv's message when it would download
+OLDEST = (3, 9)  # that a runner can start with
 _LINE = re.compile(r"^[ \t]*[\"']?requires-python[\"']?[ \t]*=[ \t]*", re.MULTILINE)
 _TOO_OLD = re.compile(r"3\.[0-8]\b")
 _PROBE = """
 import json, sys, sysconfig
 print(json.dumps([sys.implementation.name, sys.version_info[:3], sysconfig.get_platform()]))
 """
-# Versions to find out whether any fits: of each minor version, these.
+# Versions to test whether any is suitable: these of each minor version.
 _MICROS = range(40)
 _MINORS = range(40)
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python: where it is, and what its environments and packages depend on."""
+    """A Python: its path, and the properties that its environments and packages depend on."""
 
     path: str
     implementation: str  # cpython
@@ -67,14 +68,14 @@ class Interpreter:
 
     @property
     def kind(self) -> str:
-        """The version and platform for which a list of packages holds: cp312-linux_x86_64."""
+        """The version and platform to which a list of packages applies: cp312-linux_x86_64."""
         version = f"{self.implementation[0]}p{self.release[0]}{self.release[1]}"
         return f"{version}-{self.platform.replace('-', '_')}".replace("/", "_")
 
 
 @dataclass(frozen=True)
 class VersionRule:
-    """A rule for the version, in words, and where it is stated."""
+    """A rule for the version, as text, and its origin."""
 
     versions: SpecifierSet
     text: str
@@ -83,7 +84,7 @@ class VersionRule:
 
 @dataclass(frozen=True)
 class PythonRequest:
-    """The Python that a bundle and the settings ask for. `folder` is the bundle's, for settings of uv."""
+    """The Python that a bundle and the settings request. `folder` is the bundle's, for settings of uv."""
 
     rules: tuple[VersionRule, ...]
     folder: Path
@@ -94,11 +95,11 @@ class PythonRequest:
         return tuple(release) >= OLDEST and all(each.versions.contains(version) for each in self.rules)
 
     def __str__(self) -> str:
-        """What is asked for, and where: "sir/pyproject.toml:4:19: the model needs Python >=3.12;"."""
+        """The request and its origin: "sir/pyproject.toml:4:19: the model needs Python >=3.12;"."""
         return " and ".join(f"{each.place}: {each.text}" for each in self.rules) + ";"
 
     def as_specifiers(self) -> str:
-        """The same in the form of requires-python: >=3.12,<3.14,>=3.9."""
+        """The request in the form of requires-python: >=3.12,<3.14,>=3.9."""
         texts = [str(each.versions) for each in self.rules]
         older = [f"3.{minor}.{micro}" for minor in range(OLDEST[1]) for micro in _MICROS]
         if any(all(each.versions.contains(version) for each in self.rules) for version in older):
@@ -107,7 +108,7 @@ class PythonRequest:
 
 
 class NoPython(BadInput):
-    """No Python that a bundle can run with is at hand. `problem` says why, `advice` what to do."""
+    """No suitable Python for a bundle is available. `problem` says why, `advice` what to do."""
 
     def __init__(self, request: PythonRequest, problem: str, advice: str) -> None:
         super().__init__(request, problem, advice)
@@ -125,7 +126,9 @@ def own_interpreter() -> Interpreter:
 
 
 def read_request(bundle: Bundle, settings: Settings) -> PythonRequest:
-    """What a bundle and the settings ask for. Raises BadInput for a requires-python that cannot be read."""
+    """Read the request of a bundle and the settings. Raises BadInput for a requires-python that cannot be
+    read.
+    """
     rules = list(_read_declared(bundle))
     if settings.executor_python:
         version = settings.executor_python
@@ -135,7 +138,7 @@ def read_request(bundle: Bundle, settings: Settings) -> PythonRequest:
 
 
 def check_request(bundle: Bundle, settings: Settings) -> PythonRequest:
-    """Refuse what no machine could run; return the request otherwise. Raises NoPython, BadInput."""
+    """Refuse a request that no machine can fulfil; otherwise return it. Raises NoPython, BadInput."""
     request = read_request(bundle, settings)
     if request.accepts(own_interpreter().release) or _is_possible(request):
         return request
@@ -149,12 +152,12 @@ def check_request(bundle: Bundle, settings: Settings) -> PythonRequest:
 
 
 def _is_possible(request: PythonRequest) -> bool:
-    """Whether any version fits."""
+    """Whether any version is suitable."""
     return any(request.accepts((3, minor, micro)) for minor in _MINORS for micro in _MICROS)
 
 
 def check_machine(bundle: Bundle, settings: Settings) -> None:
-    """Refuse a bundle that could not run on this machine, without downloading anything.
+    """Refuse a bundle that cannot run on this machine, without downloading anything.
 
     Raises NoPython, BadInput, NoUv.
     """
@@ -168,8 +171,10 @@ def check_machine(bundle: Bundle, settings: Settings) -> None:
 
 
 def find_python(bundle: Bundle, settings: Settings) -> Interpreter:
-    """Find the Python for a bundle on this machine: this process's own if that fits, else the nearest
-    installed one that does, else one that uv downloads, where it may.
+    """Find a Python for a bundle on this machine.
+
+    It is this process's own if suitable, otherwise the nearest suitable installed one, otherwise one that uv
+    downloads if that is allowed.
 
     Raises NoPython, BadInput, NoUv.
     """
@@ -187,7 +192,7 @@ def find_python(bundle: Bundle, settings: Settings) -> Interpreter:
 
 
 def _find_installed(preferred: PythonRequest, request: PythonRequest) -> Interpreter | None:
-    """This process's own Python or an installed one that fits; one that is preferred, where there is one."""
+    """This process's own Python or an installed one that is suitable; a preferred one, if any."""
     own = own_interpreter()
     if preferred.accepts(own.release):
         return own
@@ -196,7 +201,7 @@ def _find_installed(preferred: PythonRequest, request: PythonRequest) -> Interpr
 
 
 def check_own(request: PythonRequest, settings: Settings) -> None:
-    """Refuse a bundle that does not fit this process's own Python, where models run with that.
+    """Refuse a bundle that is not compatible with this process's own Python, if models run with it.
 
     Raises NoPython.
     """
@@ -214,7 +219,7 @@ def check_own(request: PythonRequest, settings: Settings) -> None:
 
 
 def _prefer_version_of_study(request: PythonRequest, bundle: Bundle, settings: Settings) -> PythonRequest:
-    """The request, narrowed to the version that the study ran with so far, unless the settings name one."""
+    """Narrow the request to the version that the study has used so far, unless the settings name one."""
     if not bundle.python or settings.executor_python:
         return request
     study = VersionRule(_parse_version(bundle.python), "", "")
@@ -222,7 +227,7 @@ def _prefer_version_of_study(request: PythonRequest, bundle: Bundle, settings: S
 
 
 def _parse_version(version: str) -> SpecifierSet:
-    """The versions that 3.12 or 3.12.4 means."""
+    """The versions that 3.12 or 3.12.4 stands for."""
     return SpecifierSet(f"=={version}" + (".*" if version.count(".") < 2 else ""))
 
 
@@ -231,7 +236,7 @@ def _dotted(numbers: Sequence[int]) -> str:
 
 
 def _read_declared(bundle: Bundle) -> Iterator[VersionRule]:
-    """requires-python of the bundle's project and, where it decides the packages, of its lock file."""
+    """requires-python of the bundle's project and, if it determines the packages, of its lock file."""
     declared: list[SpecifierSet] = []
     for name in (PROJECT, LOCK):
         path = bundle.path / name
@@ -261,7 +266,9 @@ def _read_declared(bundle: Bundle) -> Iterator[VersionRule]:
 
 
 def _find_place(bundle: Bundle, name: str, text: str) -> str:
-    """FILE:LINE:COLUMN of requires-python's value; the file as a person knows it, not the cache's copy."""
+    """FILE:LINE:COLUMN of the value of requires-python, with the path that the user knows, not that of the
+    cached copy.
+    """
     file = str(Path(bundle.origin, name)) if bundle.origin and Path(bundle.origin).is_dir() else name
     match = _LINE.search(text, max(0, text.find("[project]")) if name == PROJECT else 0)
     if not match:
@@ -271,15 +278,16 @@ def _find_place(bundle: Bundle, name: str, text: str) -> str:
 
 
 def _nearest(request: PythonRequest, installed: Sequence[Interpreter]) -> Interpreter | None:
-    """The one that fits and is nearest to this process's own version; of equally near ones the newest."""
+    """The suitable version nearest to this process's own; the newest of equally near ones."""
     own_minor = own_interpreter().release[1]
     fitting = [each for each in installed if request.accepts(each.release)]
     return max(fitting, key=lambda each: (-abs(each.release[1] - own_minor), each.release), default=None)
 
 
 def list_installed(folder: Path) -> Sequence[Interpreter]:
-    """The CPythons of this machine that models can run with, by version: those that uv installed, those on
-    PATH and those of pyenv. `folder` may have settings of uv. Raises NoUv.
+    """The suitable CPythons of this machine by version: installed by uv, on PATH, or installed by pyenv.
+
+    `folder` may have settings of uv. Raises NoUv.
     """
     return _list_installed(folder, _search_path())
 
@@ -305,7 +313,7 @@ def _list_installed(folder: Path, search_path: str) -> Sequence[Interpreter]:
 
 
 def _probe(path: str) -> Interpreter | None:
-    """The interpreter at a path; None where nothing starts."""
+    """The interpreter at a path; None if it does not start."""
     try:
         process = subprocess.run([path, "-I", "-c", _PROBE], capture_output=True, text=True, check=True)
         implementation, release, platform = json.loads(process.stdout)
@@ -315,7 +323,7 @@ def _probe(path: str) -> Interpreter | None:
 
 
 def _search_path() -> str:
-    """PATH for uv, with all Pythons of pyenv, whose shims start only those that it has activated."""
+    """PATH for uv with all Pythons of pyenv, whose shims start only the activated ones."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     without_shims = [folder for folder in folders if Path(folder) != pyenv / "shims"]
@@ -326,7 +334,7 @@ def _search_path() -> str:
 
 
 def _download(request: PythonRequest, settings: Settings, *, offline: bool = False) -> str:
-    """Have uv download a Python, if its settings let it. Returns what it says where it did not."""
+    """Let uv download a Python if its settings allow it. Returns uv's message if it did not."""
     variables = {"PATH": _search_path()}
     if settings.python_downloads:
         variables["UV_PYTHON_DOWNLOADS"] = "automatic"
@@ -342,7 +350,7 @@ def _download(request: PythonRequest, settings: Settings, *, offline: bool = Fal
 
 
 def _describe_installed(request: PythonRequest) -> str:
-    """The Pythons that are there, each version once."""
+    """The installed Pythons, each version once."""
     installed = [*list_installed(request.folder), own_interpreter()]
     versions = {each.release: each.path for each in installed}
     listed = ", ".join(f"{_dotted(release)} ({versions[release]})" for release in sorted(versions))
@@ -350,7 +358,7 @@ def _describe_installed(request: PythonRequest) -> str:
 
 
 def _advise_install(request: PythonRequest, problem: str) -> str:
-    """What to do where no Python fits and uv did not download one, by what it says."""
+    """Advice if no installed Python is suitable and uv did not download one, based on uv's message."""
     install = f"uv python install '{request.as_specifiers()}'"
     if "downloads are set to" in problem or OFFLINE in problem:
         return f"Install one ({install}), or let uv download it: --set executor.pythonDownloads=true"

@@ -1,11 +1,11 @@
-"""Does uv.lock still fit what it locks?
+"""Whether uv.lock still matches the projects that it locks.
 
-    uv.lock (what it records of each project of the bundle), pyproject.toml (what that declares now)
+    uv.lock (its record of each project of the bundle), pyproject.toml (the current declaration)
       -> the differences
 
-uv installs from a lock file without looking at pyproject.toml (`--frozen`), so a dependency that was added
-since would be missing. Told from the two files alone: no index is asked and no build backend is run, so
-dependencies that a build backend provides (`dynamic`) are not compared.
+uv installs from a lock file without reading pyproject.toml (`--frozen`), so a dependency added later would be
+missing. Only the two files are compared: no index is contacted and no build backend runs, so dependencies
+that a build backend provides (`dynamic`) are not compared.
 """
 
 import tomllib
@@ -27,15 +27,16 @@ from modelops_dask.environments.declaration import LOCK, PROJECT, read_project
 from modelops_dask.errors import BadInput
 
 MOST_SHOWN = 5
-_LOCAL = ("virtual", "editable", "directory")  # sources of packages that are in the bundle
-# Where a package comes from: the keys of [tool.uv.sources], and those that the lock file has for them.
+_LOCAL = ("virtual", "editable", "directory")  # sources of packages in the bundle
+# The source of a package: the keys of [tool.uv.sources] and their names in the lock file.
 _KINDS = {
     "git": {"git"},
     "url": {"url"},
     "path": {"path", *_LOCAL},
     "workspace": set(_LOCAL),
 }
-# uv writes markers in another form, so they are compared by where they hold: on these systems and Pythons.
+# uv writes markers in another form, so the environments in which they hold are compared: these systems and
+# Pythons.
 _SYSTEMS = (
     {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
     {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
@@ -48,7 +49,7 @@ _IMPLEMENTATIONS = (("cpython", "CPython"), ("pypy", "PyPy"))
 
 @dataclass(frozen=True)
 class PackageRequirement:
-    """A requirement; `environments` are the numbers of those in which its marker holds."""
+    """A requirement; `environments` are the numbers of the environments in which its marker holds."""
 
     name: str
     extras: frozenset[str]
@@ -62,7 +63,7 @@ class PackageRequirement:
 
 
 class StaleLock(BadInput):
-    """uv.lock does not have what pyproject.toml declares."""
+    """uv.lock does not match the declarations of pyproject.toml."""
 
     def __init__(self, differences: tuple[str, ...]) -> None:
         self.differences = differences
@@ -73,15 +74,18 @@ class StaleLock(BadInput):
 
     @property
     def reason(self) -> str:
-        """What differs, in a sentence."""
+        """The differences, as a sentence."""
         n_more = len(self.differences) - MOST_SHOWN
         parts = [*self.differences[:MOST_SHOWN], *([f"and {n_more} more"] if n_more > 0 else [])]
         return f"The bundle's uv.lock does not fit its pyproject.toml: {'; '.join(parts)}."
 
 
 def check(bundle: Bundle) -> None:
-    """Raises StaleLock when the bundle has a uv.lock that does not fit its projects, BadInput when the lock
-    file cannot be read.
+    """Compare a bundle's uv.lock with its projects.
+
+    Raises:
+        StaleLock: The lock file does not match the projects.
+        BadInput: The lock file cannot be read.
     """
     path = bundle.path / LOCK
     if not path.is_file():
@@ -93,7 +97,7 @@ def check(bundle: Bundle) -> None:
     try:
         differences = tuple(_differences(bundle.path, lock))
     except (InvalidRequirement, InvalidSpecifier, InvalidMarker, AttributeError, KeyError, TypeError):
-        return  # uv says what is wrong with it when it installs
+        return  # uv reports its problems when it installs
     if differences:
         raise StaleLock(differences)
 
@@ -119,7 +123,7 @@ def _differences(root: Path, lock: dict[str, Any]) -> Iterable[str]:
 def _of_project(
     package: dict[str, Any], project: dict[str, Any], file: str, pythons: SpecifierSet, *, is_root: bool
 ) -> Iterable[str]:
-    """What differs between a project's dependencies and what the lock file records of them."""
+    """The differences between a project's dependencies and their record in the lock file."""
     table = project.get("project", {})
     recorded = package.get("metadata", {}).get("requires-dist")
     if "dependencies" in table.get("dynamic", ()) or (recorded is None and package.get("dependencies")):
@@ -128,7 +132,7 @@ def _of_project(
     entries = [entry for entry in recorded or () if "extra ==" not in entry.get("marker", "")]
     name = canonicalize_name(package["name"])
     if any(canonicalize_name(requirement.name) == name for requirement in needed):
-        return  # it needs extras of its own, which uv records in another form
+        return  # it needs its own extras, which uv records in another form
     locked = [_parse_locked(entry, pythons) for entry in entries]
     yield from _compare(locked, [_parse_declared(requirement, pythons) for requirement in needed], file)
     sources = project.get("tool", {}).get("uv", {}).get("sources", {})
@@ -143,7 +147,7 @@ def _of_project(
 def _compare(
     locked: Iterable[PackageRequirement], declared: Iterable[PackageRequirement], file: str
 ) -> Iterable[str]:
-    # What holds nowhere is not installed, and uv may leave it out.
+    # A requirement that holds in no environment is not installed, and uv may leave it out.
     before, now = (
         Counter(requirement for requirement in requirements if requirement.environments)
         for requirements in (locked, declared)
@@ -181,7 +185,7 @@ def _parse_declared(requirement: Requirement, pythons: SpecifierSet) -> PackageR
 
 @lru_cache(maxsize=256)
 def _environments(marker: str, pythons: SpecifierSet) -> frozenset[int]:
-    """Where a marker holds, of the environments whose Python the project supports."""
+    """The environments in which a marker holds, among those whose Python the project supports."""
     environments = _known_environments(pythons)
     if not marker:
         return frozenset(range(len(environments)))
@@ -215,7 +219,7 @@ def _known_environments(pythons: SpecifierSet) -> Sequence[dict[str, str]]:
 
 
 def _is_same_place(source: Any, entry: dict[str, Any]) -> bool:
-    """Whether a package comes from where it came from when it was locked, as far as this can be told."""
+    """Whether a package has the same source as when it was locked, as far as this can be determined."""
     kinds = {"git", "url", "path", *_LOCAL} & entry.keys()
     if source is None:
         return not kinds

@@ -1,9 +1,9 @@
-"""Copy an environment, so that the second one with the same packages is quick.
+"""Copy an environment, so that the second one with the same packages is fast.
 
     uv's cache -> hard links -> venvs_dir/templates/KEY, in which nothing ever runs
-               -> copy(): blocks shared where the file system can (XFS, Btrfs), else bytes -> an environment
+               -> copy(): shared blocks if the file system can (XFS, Btrfs), else bytes -> an environment
 
-Models run in copies: what they change is changed neither in uv's cache nor in another environment.
+Models run in copies: their changes affect neither uv's cache nor another environment.
 """
 
 import os
@@ -12,22 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-BATCH = 64  # files that a thread copies at once
-MOST_THREADS = 4  # the kernel does the work, and these wait for it
+BATCH = 64  # files that a thread copies in one batch
+MOST_THREADS = 4  # the kernel does the work while these wait
 
 
 def copy(template: Path, folder: Path) -> None:
-    """Copy a relocatable environment to a folder that is not there yet. Raises OSError."""
+    """Copy a relocatable environment to a new folder. Raises OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     files = list(_copy_folders(str(template), str(folder)))
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with ThreadPoolExecutor(min(MOST_THREADS, len(os.sched_getaffinity(0)))) as pool:
-        for _ in pool.map(_copy_files, batches):  # which raises what they raise
+        for _ in pool.map(_copy_files, batches):  # which raises their errors
             pass
 
 
 def _copy_folders(source: str, target: str) -> Iterator[tuple[str, str]]:
-    """Make the folders and links of a tree; yield its files, and where their copies are to be."""
+    """Create the folders and links of a tree; yield its files with the paths of their copies."""
     Path(target).mkdir()
     with os.scandir(source) as entries:
         for entry in entries:
@@ -46,8 +46,9 @@ def _copy_files(files: Sequence[tuple[str, str]]) -> None:
 
 
 def _copy_file(source: str, target: str) -> None:
-    """Copy content, mode and times, by which Python knows whether bytecode is of its source. On a file system
-    that can, the kernel lets both files share their blocks.
+    """Copy content, mode and times, by which Python matches bytecode to its source.
+
+    If the file system supports it, the kernel lets both files share their blocks.
     """
     reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -65,7 +66,7 @@ def _copy_file(source: str, target: str) -> None:
 
 def _copy_bytes(reader: int, writer: int, n_bytes: int) -> None:
     done = 0
-    with suppress(OSError):  # between file systems, or in a sandbox without the call
+    with suppress(OSError):  # between file systems, or in a sandbox without this system call
         while done < n_bytes and (count := os.copy_file_range(reader, writer, n_bytes - done)):
             done += count
     while done < n_bytes and (piece := os.pread(reader, 1 << 20, done)):

@@ -1,7 +1,7 @@
-"""uv, run for a bundle: what it prints, how it fails, and what it does at the moment.
+"""Run uv for a bundle, and report its output, its failures and its progress.
 
 arguments, the bundle's folder -> uv -> its output | BuildFailed
-its words on standard error    -> stages ("installing 12 packages") -> whoever listens
+its messages on standard error    -> stages ("installing 12 packages") -> the listener
 """
 
 import logging
@@ -20,16 +20,14 @@ from modelops_dask.errors import BadInput
 
 logger = logging.getLogger("distributed.modelops.venv")  # below `distributed`, whose messages Dask shows
 
-LAST_LINES = 25  # of uv's own words in an error
+LAST_LINES = 25  # lines of uv's output in an error
 _DOWNLOAD = re.compile(r"\s*(Downloading|Downloaded) (\S+)(?: \((\S+?)\))?\s*")
 _PREPARED = re.compile(r"Prepared (\d+) package")
 _listener: ContextVar[Callable[[str], object]] = ContextVar("_listener", default=lambda _: None)
 
 
 class BuildFailed(BadInput):
-    """uv could not build the environment of a bundle; `output` is the end of what it said, without
-    passwords.
-    """
+    """uv could not build the environment of a bundle; `output` is the end of its messages."""
 
     def __init__(self, command: str, output: str) -> None:
         super().__init__(command, output)
@@ -55,7 +53,7 @@ class NoUv(BadInput):
 
 @contextmanager
 def listening(listener: Callable[[str], object]) -> Iterator[None]:
-    """Call `listener` with each stage of what this thread builds, such as "choosing packages"."""
+    """Call `listener` with each stage of a build in this thread, such as "choosing packages"."""
     token = _listener.set(listener)
     try:
         yield
@@ -64,13 +62,15 @@ def listening(listener: Callable[[str], object]) -> Iterator[None]:
 
 
 def tell(stage: str) -> None:
-    """Tell the listener of this thread what is done now."""
+    """Report the current stage to the listener of this thread."""
     _listener.get()(stage)
 
 
 def run_uv(*arguments: str, folder: Path, stdin: str = "", **variables: str) -> str:
-    """Run uv in a bundle's folder and return what it printed; where it fails, once more with what its cache
-    has, for the index may be out of reach. Raises BuildFailed, NoUv.
+    """Run uv in a bundle's folder and return its output.
+
+    If it fails, it runs again with only its cache, because the index may be unreachable. Raises BuildFailed,
+    NoUv.
     """
     process = try_uv(*arguments, folder=folder, stdin=stdin, variables=variables)
     if not process.returncode:
@@ -85,7 +85,7 @@ def run_uv(*arguments: str, folder: Path, stdin: str = "", **variables: str) -> 
 def try_uv(
     *arguments: str, folder: Path, stdin: str = "", variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run uv in a folder and return how it ended. Raises NoUv."""
+    """Run uv in a folder and return the completed process. Raises NoUv."""
     command = [find_uv(), *arguments]
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")
@@ -102,12 +102,12 @@ def try_uv(
         errors="replace",
     ) as process:
         words: list[str] = []
-        listener = _listener.get()  # of this thread: a new one has none
+        listener = _listener.get()  # per thread: a new one has none
         reader = Thread(target=_read_words, args=(process, words, listener), daemon=True)
         reader.start()
         assert process.stdin is not None and process.stdout is not None
         try:
-            with suppress(BrokenPipeError):  # it ended before it read that: its words say why
+            with suppress(BrokenPipeError):  # it ended before it read the input: its messages explain why
                 process.stdin.write(stdin)
                 process.stdin.close()
             output = process.stdout.read()
@@ -121,9 +121,9 @@ def try_uv(
 def _read_words(
     process: "subprocess.Popen[str]", words: list[str], listener: Callable[[str], object]
 ) -> None:
-    """Keep what uv writes to standard error, and tell the stages that it names."""
+    """Collect what uv writes to standard error, and report the stages that it names."""
     assert process.stderr is not None
-    downloads: dict[str, str] = {}  # under way: sizes by name
+    downloads: dict[str, str] = {}  # downloads in progress: sizes by name
     for line in process.stderr:
         words.append(line)
         if match := _DOWNLOAD.fullmatch(line):
@@ -153,5 +153,5 @@ def find_uv() -> str:
 
 
 def last_lines(words: str) -> str:
-    """The end of what uv said, without passwords."""
+    """The end of uv's messages, without passwords."""
     return "\n".join(redact(words).strip().splitlines()[-LAST_LINES:])

@@ -1,14 +1,14 @@
-"""The Python environment that a bundle asks for, built by uv.
+"""The Python environment that a bundle requires, built by uv.
 
     requires-python, executor.python -> interpreters.py -> a Python
     uv.lock (exactly that) | pyproject.toml | requirements.txt -> a list of packages
-      -> a key of all that decides them -> venvs_dir/KEY, built once, shared by all workers
+      -> a key of everything that determines them -> venvs_dir/KEY, built once, shared by all workers
 
-Builders wait for one another under a file lock; an environment without its record was not finished and is
-built again. Without uv.lock the packages are chosen once, with their hashes: the list of a study comes with
-its bundle (Bundle.packages), any other is kept in venvs_dir, so that rebuilding changes nothing. The bundle
-itself is not installed: the runner puts its tree on sys.path. On Linux an environment is a copy of a
-template (templates.py), so that the second one with the same packages is quick.
+Builders wait for each other with a file lock; an environment without its record is incomplete and is built
+again. Without uv.lock the packages are chosen once, with their hashes: a study's list comes with its bundle
+(Bundle.packages), any other list is stored in venvs_dir, so that a rebuild changes nothing. The bundle itself
+is not installed: the runner adds its tree to sys.path. On Linux an environment is a copy of a template
+(templates.py), so that the second one with the same packages is fast.
 """
 
 import hashlib
@@ -37,14 +37,15 @@ from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops.venv")  # below `distributed`, whose messages Dask shows
 
-RECORD = ".modelops-record.json"  # written last: what was installed
+RECORD = ".modelops-record.json"  # written last: the installed packages
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An interpreter; a key, equal for equal declarations; a digest of its Python version and packages.
+    """An interpreter; a key that is equal for equal declarations; a digest of its Python version and
+    packages.
 
-    built says in words what was built; "" where the environment was there.
+    built describes the build; it is "" if the environment existed.
     """
 
     python: Path
@@ -54,7 +55,7 @@ class Environment:
 
 
 def environment(bundle: Bundle, settings: Settings) -> Environment:
-    """The environment for a bundle, built if it is not there. Raises BuildFailed, NoPython, BadInput."""
+    """Return a bundle's environment, built if necessary. Raises BuildFailed, NoPython, BadInput."""
     if settings.executor_environment == "image":
         return Environment(Path(sys.executable), "image", digest_of_process())
     recipe = _recipe(bundle, settings)
@@ -75,11 +76,11 @@ def environment(bundle: Bundle, settings: Settings) -> Environment:
 
 
 def resolve(bundle: Bundle, settings: Settings) -> str | None:
-    """The packages that a bundle needs here, in the form of a requirements file, each with its hashes.
+    """The packages that a bundle needs on this platform, as a requirements file with hashes.
 
-    None where nothing is chosen: for a bundle that has uv.lock, or declares no packages. What was chosen
-    before on this machine for the same declaration is chosen again. Runs the build backend of a bundle whose
-    dependencies are dynamic. Raises BuildFailed, BadInput.
+    None if there is nothing to choose: the bundle has uv.lock or declares no packages. An earlier choice of
+    this machine for the same declaration is reused. Runs the build backend of a bundle with dynamic
+    dependencies. Raises BuildFailed, BadInput.
     """
     declaration = read(bundle)
     if declaration.source in ("", LOCK):
@@ -105,9 +106,7 @@ def digest_of_process() -> str:
 
 @contextmanager
 def fresh_environment(bundle: Bundle, settings: Settings) -> Iterator[Environment]:
-    """An environment that nobody else uses, deleted at the end, or by a later call if this process is
-    killed.
-    """
+    """An environment used by one runner, deleted at the end, or by a later call if this process is killed."""
     recipe = _recipe(bundle, settings)
     with ExitStack() as stack:
         with _disk(settings.venvs_dir):
@@ -118,13 +117,14 @@ def fresh_environment(bundle: Bundle, settings: Settings) -> Iterator[Environmen
 
 
 def _private(settings: Settings) -> Path:
-    """Where the environments of single runners are, and what is being removed."""
+    """The folder of environments of single runners and of those being removed."""
     return settings.venvs_dir / "fresh"
 
 
 def _clear(folder: Path, settings: Settings) -> None:
-    """Remove an environment, renamed first: what still runs in it keeps what it has loaded, and a half of it
-    is never seen.
+    """Remove an environment after renaming it.
+
+    Processes that still run in it keep what they have loaded, and no process sees an incomplete one.
     """
     if folder.exists():
         with own_folder(_private(settings)) as scratch:
@@ -133,7 +133,7 @@ def _clear(folder: Path, settings: Settings) -> None:
 
 @contextmanager
 def _disk(place: Path) -> Iterator[None]:
-    """An error of the disk as BuildFailed."""
+    """Turn an error of the disk into BuildFailed."""
     try:
         yield
     except OSError as error:
@@ -142,8 +142,8 @@ def _disk(place: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What an environment is built from. `packages` is the list to install, "" for none; a bundle with
-    uv.lock has it there. `key` names all of it, with the Python version and the platform.
+    """The inputs of a build. `packages` is the list to install, "" for none; a bundle with uv.lock has its
+    list there. `key` identifies all of it, with the Python version and the platform.
     """
 
     python: Interpreter
@@ -165,12 +165,12 @@ def _recipe(bundle: Bundle, settings: Settings) -> _Recipe:
 
 
 def _key(declaration: Declaration, python: Interpreter) -> str:
-    """A name for what a bundle declares, with the Python version and platform that it is built for."""
+    """A name for a bundle's declaration with the Python version and platform that it is built for."""
     return f"{declaration.digest[:16]}-{python.tag}"
 
 
 def _problem(folder: Path, validate: bool) -> str:
-    """Why an environment cannot be used as it is; "" when it can."""
+    """Why an environment cannot be used unchanged; "" if it can."""
     if not folder.exists():
         return "does not exist yet"
     try:
@@ -194,7 +194,7 @@ def _digest(python: Interpreter, installed: Iterable[str]) -> str:
 
 
 def _build(recipe: _Recipe, folder: Path, settings: Settings) -> str:
-    """Build in place, the record last; what was built, in words."""
+    """Build an environment in place and write the record last; return a description."""
     started = time.monotonic()
     try:
         if sys.platform == "linux":
@@ -217,7 +217,7 @@ def _build(recipe: _Recipe, folder: Path, settings: Settings) -> str:
 
 @contextmanager
 def _template(recipe: _Recipe, settings: Settings) -> Iterator[Path]:
-    """An environment with the packages of a recipe in which nothing ever runs, to be copied."""
+    """An environment with the packages of a recipe, in which nothing ever runs, to be copied."""
     folder = settings.venvs_dir / "templates" / _template_key(recipe)
     folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -233,7 +233,7 @@ def _template(recipe: _Recipe, settings: Settings) -> Iterator[Path]:
 
 
 def _template_key(recipe: _Recipe) -> str:
-    """A name for what is installed: equal for bundles that declare the same packages in other words."""
+    """A name for the installed packages: equal for bundles that declare the same packages differently."""
     if not recipe.packages or "${PROJECT_ROOT}" in recipe.packages or "file:" in recipe.packages:
         return recipe.key
     settings = "\n".join([recipe.declaration.settings_digest, *recipe.declaration.options, recipe.packages])
@@ -241,7 +241,7 @@ def _template_key(recipe: _Recipe) -> str:
 
 
 def _install(recipe: _Recipe, folder: Path, *venv_options: str, **variables: str) -> None:
-    """Have uv make an environment and install its packages."""
+    """Let uv create an environment and install its packages."""
     bundle, python = recipe.bundle, recipe.python.path
     run_uv("venv", "--no-project", *venv_options, "--python", python, str(folder), folder=bundle.path)
     if recipe.declaration.source == LOCK:
@@ -264,7 +264,7 @@ def _write_record(folder: Path, installed: list[str], seconds: float) -> None:
 
 
 def _choose(bundle: Bundle, declaration: Declaration, python: Interpreter) -> str:
-    """The packages as uv chooses them for a Python, without paths of this machine and passwords."""
+    """The packages as uv chooses them for a Python, without local paths and passwords."""
     tell("choosing packages")
     form = ("--generate-hashes", "--no-header", "--no-annotate", "--python", python.path)
     text = run_uv("pip", "compile", "-q", *form, declaration.source, folder=bundle.path)
@@ -276,7 +276,7 @@ def _choose(bundle: Bundle, declaration: Declaration, python: Interpreter) -> st
 
 
 def _to_install(recipe: _Recipe) -> str:
-    """What uv is given: the list, where to find its packages, and the passwords that it does not hold."""
+    """The input of uv: the list, the sources of its packages, and the passwords that it does not contain."""
     text = recipe.packages
     for host, user in recipe.declaration.passwords.items():
         text = text.replace(f"://{host}", f"://{user}@{host}")
@@ -284,7 +284,7 @@ def _to_install(recipe: _Recipe) -> str:
 
 
 def _check_paths(declaration: Declaration) -> None:
-    """Refuse paths of the machine where a list was made; uv would say no more than that nothing is there."""
+    """Refuse paths of the machine on which a list was made; uv would only report that they do not exist."""
     if lost := declaration.missing:
         rest = f", and {len(lost) - 1} more like it" if len(lost) > 1 else ""
         raise BadInput(

@@ -1,9 +1,9 @@
-"""Where tasks run: in the worker's process, in a warm runner, in a fork of one, in a new interpreter.
+"""Executors: run tasks in the worker's process, in a warm runner, in a fork, or in a new interpreter.
 
     Task -> Executor.run -> Outcome
 
-A task's failure is an Outcome; an exception from run() is the executor's own fault.
-Which isolation each type promises: docs/executors.md.
+A task's failure is an Outcome; an exception from run() is the executor's own error. docs/executors.md
+describes the isolation that each type guarantees.
 """
 
 import logging
@@ -27,19 +27,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
 
-TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all but `none`, which is plain Dask
-# Somebody ended it, or the kernel for want of memory.
+TYPES = ("isolated_warm", "isolated_fork", "cold", "direct")  # all except `none`, which is plain Dask
+# The process was ended from outside, or by the kernel for lack of memory.
 NO_CRASH = ("killed by signal 9", "killed by signal 15")
 
 
 class Task(NamedTuple):
     """One call of a bundle's wire function: wire(entrypoint, params, seed) -> {name: bytes}.
 
-    `limit_bytes` is what its process may hold, the imported model included; 0 for no limit. `alone`: begin it
-    when no other task of the pod runs, for it died of want of memory beside others. `needed_bytes` is what it
-    should need; 0: not known. `threads` of native code are its own; 0: as the worker's variables say, else
-    one. `direct` cannot change them. `fresh`: in a process that has run no task, for it failed before;
-    `direct` has none. `timeout_seconds` limits it in time; 0: as the settings say. `direct` cannot.
+    Attributes:
+        limit_bytes: Memory limit of its process, including the imported model; 0 for no limit.
+        alone: Start it when no other task of the pod runs, because it ran out of memory next to others.
+        needed_bytes: Memory that it should need; 0: not known.
+        threads: Native threads; 0: as the worker's variables say, else one. `direct` cannot change them.
+        fresh: Run it in a process that has run no task, because it failed before; `direct` has none.
+        timeout_seconds: Time limit; 0: the settings apply. `direct` has no time limits.
     """
 
     bundle: Bundle
@@ -55,18 +57,24 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one attempt at a task: a runner's Answer, and what its process can add.
+    """The result of one attempt at a task: a runner's Answer, and facts that its process adds.
 
-    ok: `outputs` holds the wire function's bytes. failed: the model raised; `reason` is the exception's type,
-    `error` its traceback. died: the process that ran it is gone; `reason` says how ("killed by signal 9",
-    "TaskTimeout"). `log` is the end of what the model printed, at most 64 KiB, when the status is not ok.
-    `peak_bytes` is the most memory that its process had resident, less what a child shares with its zygote; 0
-    if not known. `failure` is what failed: "start" before the model's function was entered, "model" it
-    raised, "transient" it raised what may pass (a connection, a disk); "" for other ends. `limit_bytes` is
-    what it might have held, 0 for no limit. `threads` (of native code; 0: not fixed) and `environment` (a
-    digest of the Python version and packages) can change the bytes. `runner` is a short id of the process
-    that ran the task, `runner_task` the task's number in its life, from 1; "" and 0 where that is not known.
-    `fallback` says why another executor ran the task than was asked for.
+    - "ok": `outputs` holds the wire function's bytes.
+    - "failed": the model raised; `reason` is the exception's type, `error` its traceback.
+    - "died": the process that ran it has ended; `reason` says how ("killed by signal 9", "TaskTimeout").
+
+    Attributes:
+        log: The end of what the model printed, at most 64 KiB, if the status is not ok.
+        peak_bytes: Peak resident memory of its process, without memory that a child shares with its zygote; 0
+            if not known.
+        failure: What failed: "start" before the model's function was called, "model" it raised, "transient"
+            it raised a transient error (a connection, a disk); "" for other ends.
+        limit_bytes: Its memory limit, 0 for no limit.
+        threads: Native threads, which can change the bytes; 0: not fixed.
+        environment: A digest of the Python version and packages, which can change the bytes.
+        runner: A short id of the process that ran the task; "" if not known.
+        runner_task: The task's number in that process's life, from 1; 0 if not known.
+        fallback: Why another executor than the requested one ran the task.
     """
 
     status: Literal["ok", "failed", "died"]
@@ -86,15 +94,15 @@ class Outcome(NamedTuple):
 
 
 def is_crash(reason: str) -> bool:
-    """Whether a process ended by a fault of its own, not because somebody ended it."""
+    """Whether a process ended by its own fault, not from outside."""
     return reason.startswith("killed by signal ") and reason not in NO_CRASH
 
 
 class FileChanges(NamedTuple):
-    """What tasks did to a bundle's files; names within the bundle.
+    """What tasks changed in a bundle's files; names are relative to the bundle.
 
-    `written_files`: what they wrote beside the model, and was put back. `shared_files`: large files that they
-    wrote to through links, so that other tasks may have read what they wrote.
+    `written_files`: files that they wrote next to the model, now restored. `shared_files`: large files that
+    they wrote to through links, so that other tasks may have read the changes.
     """
 
     written_files: tuple[str, ...] = ()
@@ -102,11 +110,11 @@ class FileChanges(NamedTuple):
 
 
 class Executor(AbstractContextManager["Executor"], Protocol):
-    """Runs tasks, one per calling thread; its processes end when the `with` does."""
+    """Runs tasks, one per calling thread; its processes end with the `with` block."""
 
     @property
     def limit(self) -> int | None:
-        """The most runners there can be; None for an executor that has none."""
+        """The maximum number of runners; None for an executor without runners."""
         ...
 
     def __enter__(self) -> Self:
@@ -115,15 +123,15 @@ class Executor(AbstractContextManager["Executor"], Protocol):
     def run(self, task: Task) -> Outcome: ...
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Run tasks that differ in params and seed only, one after another."""
+        """Run tasks that differ only in params and seed, one after another."""
         ...
 
     def run_alone(self, task: Task) -> Outcome:
-        """Run a task in a new interpreter that runs no other, whatever the executor does otherwise."""
+        """Run a task in a new interpreter that runs no other, independent of the executor's type."""
         ...
 
     def start_seconds(self, bundle: Bundle) -> float:
-        """How long a new interpreter took to import the model of a bundle; 0 while that is not known."""
+        """Seconds that a new interpreter took to import the model of a bundle; 0 if not known."""
         ...
 
     def pool(self) -> dict[str, int]:
@@ -131,7 +139,7 @@ class Executor(AbstractContextManager["Executor"], Protocol):
         ...
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """Report what tasks did to the files of a bundle since the last call."""
+        """Report what tasks changed in the files of a bundle since the last call."""
         ...
 
 
@@ -144,12 +152,17 @@ def create(
     runner_limit_bytes: int = 0,
     restart: Callable[[int, bool], object] | None = None,
 ) -> Executor:
-    """The executor that the settings ask for. Raises BadInput for `none`, and what cannot be had.
+    """Create the executor that the settings request.
 
-    memory_limit_bytes is that of the worker process, None or 0 for none: it caps how many runners stay warm.
-    threads is how many threads of the process run tasks. echo receives what models print in runners.
-    runner_limit_bytes is the memory of one runner (shape.runner_limit), 0 for no limits; `direct` has none.
-    restart ends this process for want of memory, so that it is started again (limits/guard.py).
+    Args:
+        memory_limit_bytes: Of the worker process, None or 0 for none: it caps how many runners stay warm.
+        threads: The number of threads of the process that run tasks.
+        echo: Receives what models print in runners.
+        runner_limit_bytes: The memory of one runner (shape.runner_limit), 0 for no limit; `direct` has none.
+        restart: Ends this process for lack of memory, so that it is restarted (limits/guard.py).
+
+    Raises:
+        BadInput: The type is `none`, or is not available.
     """
     if settings.executor_type not in TYPES:
         raise BadInput(
@@ -187,7 +200,7 @@ def _limited(
     runner_limit_bytes: int,
     restart: Callable[[int, bool], object] | None,
 ) -> Executor:
-    """The executor with limits of memory, where there are any and the system can have them."""
+    """The executor with memory limits, if there are any and the system supports them."""
     if not runner_limit_bytes:
         return executor
     if sys.platform != "linux":
@@ -213,7 +226,7 @@ def _limited(
 
 
 def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int) -> int:
-    """maxWarmProcesses, or what memory holds if that is less, but never fewer than run side by side."""
+    """maxWarmProcesses, or fewer if memory allows fewer, but never fewer than run at the same time."""
     if not memory_limit_bytes:
         return settings.max_warm_processes
     left_bytes = memory_limit_bytes - settings.worker_memory_bytes
@@ -231,7 +244,7 @@ def _warm_limit(settings: Settings, memory_limit_bytes: int | None, threads: int
 
 
 def native_threads(default: int = 0) -> int:
-    """Threads of OpenMP and BLAS, as the variables of this process fix them; default where they do not."""
+    """Threads of OpenMP and BLAS that the variables of this process set; otherwise the default."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdigit() else default
 
@@ -247,9 +260,9 @@ def make_outcome(
     runner_task: int = 0,
     fallback: str = "",
 ) -> Outcome:
-    """Complete a runner's answer by what its process knows.
+    """Complete a runner's answer with facts about its process.
 
     By position: naming all fields would take 0.3 us more of the 14 us that a task costs a worker. A test
-    fails when a field is added.
+    fails if a field is added.
     """
     return Outcome(*answer, log, threads, environment, limit_bytes, runner, runner_task, fallback)

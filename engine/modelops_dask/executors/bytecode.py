@@ -1,10 +1,10 @@
-"""Bytecode of a bundle's modules, which runners share by the checked copy.
+"""Bytecode of a bundle's modules, which runners share through the checked copy.
 
     a runner imports the model -> share() -> DIGEST/__pycache__ -> give() -> the next copy
 
-Python uses a .pyc file if its source has the size and the time, in seconds, that the file notes. Tasks change
-sources within a second, and keep sizes and times, so these do not decide here: what is shared has the hash of
-its source, which Python then compares. The code in it stays as Python made it. Runs in the worker.
+Python uses a .pyc file if its source has the recorded size and time in seconds. Tasks change sources within a
+second, and preserve sizes and times, so these are not reliable here: shared bytecode has the hash of its
+source, which Python then compares. The code in it is unchanged. Runs in the worker.
 """
 
 import importlib.util
@@ -22,15 +22,15 @@ HEAD_BYTES = 16  # magic number, flags, and either time and size or the hash of 
 def share(runner_folder: Path, shared: Path, names: set[str], is_untouched: Callable[[str], bool]) -> None:
     """Add the bytecode `names` of a runner's folder to the checked copy's folder.
 
-    To be called when the model is imported and no task has begun. is_untouched(path) tells whether a source
-    was never written to: only then the bytecode is of the checked copy's source.
+    Call it after the model is imported and before any task runs. is_untouched(path) returns whether a source
+    was never written to: only then does the bytecode belong to the checked copy's source.
     """
     for name in names:
         with suppress(OSError):
             source = _source(runner_folder, name)
             data = _read(runner_folder / PYCACHE / name)
             original = _source(shared, name).read_bytes()
-            if not is_untouched(str(source)):  # after the bytecode was read: then it is of this source
+            if not is_untouched(str(source)):  # after the bytecode was read: then it belongs to this source
                 continue
             if (hashed := _with_hash(data, original, source.stat())) and not _is_valid(shared, name):
                 (shared / PYCACHE).mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ def _source(folder: Path, name: str) -> Path:
 
 
 def _read(path: Path) -> bytes:
-    """A regular file's bytes: to open a pipe that a model made would wait for ever. Raises OSError."""
+    """The bytes of a regular file: opening a pipe that a model made would block. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -1,11 +1,11 @@
-"""Whether tasks write into the checked copy of a bundle, to which large files of runners' copies are links.
+"""Whether tasks write into the checked copy of a bundle, which large files of runners' copies link to.
 
-    stamps of its files when it was checked, of folders since a runner has symbolic links -> what differs now
+    stamps of its files when it was checked, of folders once a runner has symbolic links -> differences
 
-A hard link leads to a file alone. A symbolic one leads a model that asks for the real path to the folder, so
-entries that the bundle has not are found too, and removed. Making or removing a hard link also moves the time
-of a file's last change (ctime): then the content decides. Does not see a write through a shared memory map on
-tmpfs, which moves no time at all.
+A hard link leads only to a file. A symbolic link shows the folder to a model that resolves the path, so
+additional entries are also found and removed. Creating or removing a hard link also changes the time of a
+file's last change (ctime): then the content decides. A write through a shared memory map on tmpfs, which
+changes no time, is not detected.
 """
 
 import os
@@ -27,29 +27,29 @@ class CheckedCopy:
 
     def __init__(self, bundle: Bundle) -> None:
         self._path, self._digest = bundle.path, bundle.digest
-        self._same: dict[tuple[str, Stamp], Stamp] = {}  # later stamps with which the content was the same
+        self._same: dict[tuple[str, Stamp], Stamp] = {}  # later stamps with unchanged content
         self._folders: dict[Path, FolderStamp | None] = {}
-        self._names: dict[Path, set[str]] = {}  # of what the bundle has in each of them
+        self._names: dict[Path, set[str]] = {}  # entries of the bundle in each of them
 
     def watch_folders(self) -> None:
-        """From now on look at folders too. Entries that the bundle has not are removed."""
+        """From now on check folders, too. Entries that are not in the bundle are removed."""
         if self._folders:
             return
         self._names = defaultdict(set)
         for name in list_contents(self._path):
             for path in (name, *name.parents[:-1]):
                 self._names[self._path / path.parent].add(path.name)
-            if name.suffix == ".py":  # or sharing bytecode would change the folder later
+            if name.suffix == ".py":  # otherwise sharing bytecode would change the folder later
                 (self._path / name.parent / PYCACHE).mkdir(exist_ok=True)
         for folder in self._names:
             self._remove_others(folder)
         self._folders = {folder: _stamp_of_folder(folder) for folder in self._names}
 
     def changes(self, stamps: Stamps) -> list[str]:
-        """Names of files that are not as they were when `stamps` were made, and of entries that were added.
+        """Names of files that changed since `stamps` were made, and of added entries.
 
-        A folder where something was added that is gone again is named itself. Folders are no longer looked at
-        after that: new copies have no links.
+        A folder with an entry that was added and removed is named itself. Folders are no longer checked after
+        that: new copies have no links.
         """
         files = self._changed_files(stamps)
         others = []
@@ -75,7 +75,7 @@ class CheckedCopy:
                 changed.append(name)
         if not unsure:
             return changed
-        settled_ns = time.time_ns() - TICK_NS  # what is written after this time moves ctime once more
+        settled_ns = time.time_ns() - TICK_NS  # writes after this time change ctime again
         differing = find_differing(self._path, unsure, self._digest)
         for name, (stamp, now) in unsure.items():
             if name not in differing and now[-1] < settled_ns:

@@ -1,8 +1,8 @@
 """The zygote's side of one forked child: send, receive, wait, signal, end.
 
-Whoever forks a child ends it with end(), which leaves no process of its group, no zombie and no descriptor,
-and then what the child started in other groups with Orphans.end().
-Does not fork, and does not know tasks: zygote.py does. Standard library only: it is loaded by path.
+The process that forks a child ends it with end(), which leaves no process of its group, no zombie and no
+descriptor, and then the processes that the child started in other groups with Orphans.end(). Forking and
+tasks are handled in zygote.py. This module uses only the standard library, because it is loaded by path.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modelops_dask.executors.mailbox import Mailbox
 
-LOOK_SECONDS = 0.5  # how often a silent child is looked after: a child of its may hold its socket open
-GRACE_SECONDS = 1  # from asking to killing
+LOOK_SECONDS = 0.5  # interval of checks on a silent child: one of its children may hold its socket open
+GRACE_SECONDS = 1  # seconds between asking and killing
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 
 class Overdue(Exception):
-    """A child did not say anything in time."""
+    """A child did not answer in time."""
 
 
 class Child:
-    """A forked process: what it says, and its end."""
+    """A forked process: its messages and its end."""
 
     def __init__(self, pid: int, connection: socket.socket, mail: Mailbox, lifeline_fd: int) -> None:
-        """mail is the mailbox of the connection."""
+        """Take over a child; mail is the mailbox of the connection."""
         self.pid, self._connection, self._mail, self._lifeline_fd = pid, connection, mail, lifeline_fd
 
     def send(self, message: bytes, seconds: float | None) -> None:
-        """Write a message, its length in front. Raises Overdue; a child that is gone shows in receive()."""
+        """Write a message after its length. Raises Overdue; receive() reports a child that has ended."""
         self._connection.settimeout(seconds)
         try:
             self._connection.sendall(len(message).to_bytes(8, "big") + message)
@@ -46,9 +46,9 @@ class Child:
             return
 
     def receive(self, its_turn: bytes, seconds: float) -> bytes | None:
-        """Its answer of a turn, as it came; None once it has ended or closed its socket.
+        """Its answer of a turn, unparsed; None once it has ended or closed its socket.
 
-        Raises Overdue, and OutOfTurn for anything else that comes.
+        Raises Overdue, and OutOfTurn for anything else that arrives.
         """
         deadline = time.monotonic() + seconds
         while (frame := self._mail.frame(its_turn)) is None:
@@ -67,7 +67,7 @@ class Child:
         return frame
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ends by itself within this time."""
+        """Whether it ends on its own within this time."""
         deadline = time.monotonic() + seconds
         while not self.has_ended():
             if time.monotonic() > deadline:
@@ -80,8 +80,8 @@ class Child:
             os.killpg(self.pid, number)
 
     def end(self) -> tuple[int, int]:
-        """Kill what is left of its group. (exit status, or less the signal; highest resident bytes)."""
-        self.signal(signal.SIGKILL)  # before it is reaped: its number cannot belong to anybody else yet
+        """Kill the rest of its group. Returns (exit status, or minus the signal; highest resident bytes)."""
+        self.signal(signal.SIGKILL)  # before it is reaped, while its number cannot be reused
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)  # it may have joined another group
         _, status, usage = os.wait4(self.pid, 0)
@@ -89,7 +89,7 @@ class Child:
         return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
 
     def forget(self) -> None:
-        """Close what this process has of it; all that another child does with what it inherited."""
+        """Close this process's descriptors of it; another child does only this with inherited ones."""
         self._connection.close()
         os.close(self._lifeline_fd)
 
@@ -98,10 +98,10 @@ class Child:
 
 
 class Orphans:
-    """What children leave running in groups of their own; when they end, it becomes this process's."""
+    """Processes that children leave running in their own groups; they become children of this process."""
 
     def __init__(self) -> None:
-        """Call it where there is one thread. Where the kernel does not list children, nothing is done."""
+        """Call it while there is one thread. It has no effect if the kernel does not list children."""
         self._list = Path(f"/proc/self/task/{os.getpid()}/children")
         self._expected: set[int] = set()
         if self._list.exists():
@@ -109,11 +109,11 @@ class Orphans:
                 importlib.import_module("ctypes").CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
 
     def expect(self) -> None:
-        """Leave alone what there is now: importing the model started it."""
+        """Ignore the current processes: importing the model started them."""
         self._expected = self._found()
 
     def end(self, spare: int | None) -> None:
-        """Kill and reap all but the spare child, and what that leaves behind in turn."""
+        """Kill and reap all except the spare child, and repeatedly what that leaves behind."""
         deadline = time.monotonic() + GRACE_SECONDS
         while (pids := self._found() - self._expected - {spare}) and time.monotonic() < deadline:
             for pid in pids:

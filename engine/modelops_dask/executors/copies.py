@@ -1,16 +1,16 @@
-"""The copies of bundles that runners work in: a slot for each runner, never one for two at a time.
+"""The copies of bundles that runners work in: a slot for each runner.
 
-    Bundle -> slot N -> a runner in N/b, with TMPDIR N/t -> put back to what the bundle has -> the next runner
+    Bundle -> slot N -> a runner in N/b, with TMPDIR N/t -> restored to the bundle's files -> the next runner
 
     in modelops-UID of the temporary folder, for all worker processes of a user:
-    N/        a workspace, with what workspace.py keeps beside it
+    N/        a workspace, with the files that workspace.py keeps next to it
     N.lock    locked by the worker process and by its runner; its text: how many bytes were copied
-    lock      held while slots are given out
+    lock      held while slots are assigned
 
-The path of a slot is short, for a Unix socket's path ends at 107 bytes, and the same for its next runner, for
-compiled code is found again by its source's path. Large files, and what is too much, are links to the checked
-copy in the cache: those are looked at once a batch. What a killed worker process leaves is removed by the
-next one that needs a slot. Does not start runners: pool.py does.
+The path of a slot is short, because a Unix socket's path is limited to 107 bytes, and the same for its next
+runner, because compiled code is found by its source's path. Large files, or those beyond a limit, are links
+to the checked copy in the cache, which is checked once per batch. Files left by a killed worker process are
+removed by the next one that needs a slot. Runners are started in pool.py.
 """
 
 import errno
@@ -35,8 +35,8 @@ from modelops_dask.scratch import TEMPORARY
 from modelops_dask.shape import MIB
 
 LARGE_BYTES = MIB  # a larger file is a link
-COPY_BYTES, COPY_FILES = 64 * MIB, 1000  # of one copy; what goes beyond is links
-SCRATCH_SHARE = 0.25  # of the scratch space that all copies may take
+COPY_BYTES, COPY_FILES = 64 * MIB, 1000  # of one copy; the rest is linked
+SCRATCH_SHARE = 0.25  # share of the scratch space for all copies
 
 
 class Slot:
@@ -44,10 +44,10 @@ class Slot:
 
     def __init__(self, folder: Path, lock_fd: int) -> None:
         self.folder, self.lock_fd = folder, lock_fd
-        self.source: Bundle | None = None  # what the copy is of
+        self.source: Bundle | None = None  # the bundle that was copied
         self.copied_bytes = 0
         self.stale = False
-        self.tells = False  # whether its runner itself puts back and notes what tasks changed
+        self.tells = False  # whether its runner restores and records changes itself
         self.workspace: Workspace | None = None
         self._modules: set[Path] = set()  # folders of the bundle with Python sources
         self._known_bytecode: dict[Path, set[str]] = defaultdict(set)  # by folder: was shared, or cannot be
@@ -69,12 +69,12 @@ class Slot:
         return self.source.path
 
     def notes(self) -> tuple[list[str], str]:
-        """What its runner noted: files that were put back, and what could not be."""
+        """The runner's notes: files that were restored, and problems."""
         return workspace.read_notes(str(self.folder))
 
     @property
     def is_unfit(self) -> bool:
-        """Whether no further task may begin in it."""
+        """Whether no further task may start in it."""
         return self.stale or bool(self.notes()[1])
 
     def reserve(self, n_bytes: int) -> None:
@@ -83,19 +83,19 @@ class Slot:
         os.pwrite(self.lock_fd, str(n_bytes).encode(), 0)
 
     def clear(self) -> None:
-        """Remove all that is in it. Raises OSError."""
+        """Remove all its contents. Raises OSError."""
         self.source = self.workspace = None
         remove(str(self.folder))
         self.forget_notes()
         self.reserve(0)
 
     def forget_notes(self) -> None:
-        """Remove what its last runner kept beside it. Raises OSError."""
+        """Remove the files that its last runner kept next to it. Raises OSError."""
         for end in (workspace.KEPT, workspace.NOTES):
             remove(str(self.folder) + end)
 
     def fill(self, bundle: Bundle, copied: list[Path], linked: list[Path]) -> bool:
-        """Copy a bundle; `copied` and `linked` are paths within it. Whether some links are symbolic.
+        """Copy a bundle; `copied` and `linked` are relative paths. Returns whether some links are symbolic.
 
         Raises OSError.
         """
@@ -115,14 +115,14 @@ class Slot:
         return any(symbolic)
 
     def put_back(self) -> None:
-        """Make the copy what the bundle has, with the bytecode that is shared by now."""
+        """Restore the copy to the bundle's files and the currently shared bytecode."""
         assert self.workspace is not None, "the slot has been filled"
         self.workspace.put_back()
         if not self.workspace.problem and self._take_bytecode():
             self.workspace.begin()
 
     def share_bytecode(self) -> None:
-        """Give other copies the bytecode that importing the model made, before its runner begins a task."""
+        """Give other copies the bytecode from importing the model, before its runner starts a task."""
         if self.workspace is None:
             return
         for folder in self._modules:
@@ -138,7 +138,7 @@ class Slot:
         return any(new_bytecode)
 
     def share_compiled(self, numba_cache: Path) -> None:
-        """Have numba find what it compiled of this bundle in other slots: its folders are named by paths."""
+        """Let numba find its compiled code of this bundle in other slots: its folders are named by paths."""
         for folder in self._modules:
             with suppress(OSError):
                 numba_cache.mkdir(parents=True, exist_ok=True)
@@ -149,30 +149,30 @@ class Slot:
 
 
 class Copies:
-    """The slots of one pool of runners. scratch_bytes is what the pod may write in all."""
+    """The slots of one pool of runners. scratch_bytes is the limit for all files that the pod writes."""
 
     def __init__(self, scratch_bytes: int) -> None:
         self._root = TEMPORARY / f"modelops-{os.getuid()}"
         self._most_bytes = int(SCRATCH_SHARE * scratch_bytes)
         self._lock = threading.Lock()
-        self._looking = threading.Lock()  # at checked copies, which may mean to read large files
+        self._looking = threading.Lock()  # checks of checked copies, which may read large files
         self._closed = False
         self._free: list[Slot] = []
         self._used: list[Slot] = []
         self._whole: set[str] = set()  # digests of bundles whose tasks write through links
-        self._checked: dict[str, CheckedCopy] = {}  # by digest, of bundles of whose copies some had links
+        self._checked: dict[str, CheckedCopy] = {}  # by digest, of bundles with links in some copies
         self._stamps: dict[str, Stamps] = {}
-        # Fetched bundles by the identity of their stamps: those that tasks use, and what they have shared.
+        # Fetched bundles by the identity of their stamps: those in use by tasks, and their shared files.
         self._fetched: WeakValueDictionary[int, Bundle] = WeakValueDictionary()
         self._shared: dict[int, tuple[Bundle, tuple[str, ...]]] = {}
         self._written: dict[str, dict[str, None]] = defaultdict(dict)  # names in the order of their notes
 
     @contextmanager
     def slot(self, bundle: Bundle, tells: bool) -> Iterator[Slot]:
-        """Lend a slot with a copy of the bundle to one runner, for as long as the `with` lasts.
+        """Lend a slot with a copy of the bundle to one runner, for the duration of the `with`.
 
-        `tells`: the runner itself notes what its tasks changed; else this process looks afterwards. Raises
-        BadInput when there is no room.
+        `tells`: the runner itself records its tasks' changes; otherwise this process checks afterwards.
+        Raises BadInput if there is no room.
         """
         with self._lock:
             self._fetched[id(bundle.stamps)] = bundle
@@ -193,7 +193,7 @@ class Copies:
             self._take_back(slot)
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """Report what tasks did to files since the last call.
+        """Report what tasks changed in files since the last call.
 
         Once there are `shared_files`, new copies have no links.
         """
@@ -206,12 +206,12 @@ class Copies:
         return FileChanges(written_files, self._shared_names(bundle))
 
     def _shared_names(self, bundle: Bundle) -> tuple[str, ...]:
-        """What tasks wrote into the checked copy: the same for all batches that may have found it there."""
+        """Names that tasks wrote in the checked copy, for all batches that may have read them there."""
         with self._looking:
             if reported := self._shared.get(id(bundle.stamps)):
                 return reported[1]
             checked = self._checked.get(bundle.digest)
-            # A symbolic link may have led a model to the checked copy's other files, too.
+            # A symbolic link may also have led a model to other files of the checked copy.
             stamps = bundle.stamps or self._stamps.get(bundle.digest, {})
             shared = tuple(map(workspace.escape_name, checked.changes(stamps))) if checked else ()
             if shared:
@@ -237,7 +237,7 @@ class Copies:
                 slot.source = None if slot.source == bundle else slot.source
 
     def _take_back(self, slot: Slot) -> None:
-        """Put a copy back to what the bundle has, or forget it."""
+        """Restore a copy to the bundle's files, or forget it."""
         if slot.workspace and not self._closed:
             names, problem = slot.notes()
             slot.put_back()
@@ -261,7 +261,7 @@ class Copies:
     # Room
 
     def _new(self) -> Slot:
-        """A slot that nobody holds, empty."""
+        """An empty slot that no process holds."""
         with self._lock_root():
             number, fd = 0, _lock_slot(self._root / "0.lock")
             while fd is None:
@@ -295,7 +295,7 @@ class Copies:
             ) from None
 
     def _count_taken_bytes(self, but: Slot) -> int:
-        """Sum the bytes of all copies but one, and remove those of worker processes that are gone."""
+        """Sum the bytes of all copies but one, and remove those of ended worker processes."""
         total = 0
         own_slots = {slot.folder.name: slot for slot in (*self._free, *self._used, but)}
         for lock in self._root.glob("*.lock"):
@@ -318,7 +318,7 @@ class Copies:
 
     @contextmanager
     def _lock_root(self) -> Iterator[None]:
-        """Exclude the other worker processes of this user, for as long as the `with` lasts."""
+        """Exclude the other worker processes of this user for the duration of the `with`."""
         with suppress(FileExistsError):
             self._root.mkdir(mode=0o700)
         status = self._root.lstat()
@@ -332,9 +332,10 @@ class Copies:
 
 
 def _divide(bundle: Bundle, room_bytes: int, whole: bool) -> tuple[list[Path], list[Path], int]:
-    """(files to copy, files to link, bytes to copy), sources first: a link of theirs could lead elsewhere.
+    """(files to copy, files to link, bytes to copy), sources first, because a link of theirs could lead
+    elsewhere.
 
-    Raises BadInput where all are to be copied (`whole`) and there is no room.
+    Raises BadInput if all must be copied (`whole`) and there is no room.
     """
     copied: list[Path] = []
     linked: list[Path] = []
@@ -360,9 +361,9 @@ def _divide(bundle: Bundle, room_bytes: int, whole: bool) -> tuple[list[Path], l
 
 
 def _link(source: Path, target: Path) -> bool:
-    """A large file without a copy: its blocks shared where the file system can, else a link.
+    """Link a large file: its blocks are shared if the file system supports it, otherwise by a link.
 
-    Whether it is a symbolic one.
+    Returns whether it is a symbolic link.
     """
     with suppress(OSError):
         workspace.copy(str(source), str(target), only_clone=True)
@@ -389,5 +390,5 @@ def _lock_slot(path: Path) -> int | None:
 
 
 def _numba_folder(folder: Path) -> str:
-    """Where in its cache numba keeps what it compiles of the modules of a folder."""
+    """The folder in numba's cache for the compiled modules of a folder."""
     return f"{folder.name}_{hashlib.sha1(str(folder).encode()).hexdigest()}"

@@ -1,10 +1,10 @@
-"""What a crashing process of a model still shows: faulthandler's report, and how much memory it had.
+"""Facts about a crashing process of a model: faulthandler's report, and its memory.
 
     faulthandler in the process -> a socket that holds a few words -> CrashReports.read() -> Crash, report
 
-The kernel frees a process's memory before anybody hears that it ended. faulthandler writes its report in many
-small pieces to a socket that holds about six of them, so the process waits until the worker reads, and /proc
-shows it as it crashed. Linux only; elsewhere reports go to stderr. Does not judge: shortage.py does.
+The kernel frees a process's memory before its end is reported. faulthandler writes its report in many small
+pieces to a socket that holds about six of them, so the process waits until the worker reads, and /proc shows
+its state at the crash. Linux only; on other systems reports go to stderr. Reports are judged in shortage.py.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import NamedTuple
 
 from modelops_dask.executors.mailbox import CREDENTIALS
 
-FEW_BYTES, MANY_BYTES = 1, 1 << 20  # that the socket holds; the kernel makes about 4 KiB of the former
+FEW_BYTES, MANY_BYTES = 1, 1 << 20  # size of the socket; the kernel makes about 4 KiB of the former
 PIECE_BYTES = 1 << 16
 
 
 class Crash(NamedTuple):
     """A process at the time of its crash.
 
-    peak_bytes is the most memory that it had resident. data_bytes is what its limit of memory counts
-    (RLIMIT_DATA), data_limit_bytes that limit; 0: none, or not known.
+    peak_bytes is its peak resident memory. data_bytes is the memory that its limit counts (RLIMIT_DATA),
+    data_limit_bytes that limit; 0: none, or not known.
     """
 
     pid: int
@@ -35,7 +35,7 @@ class Crash(NamedTuple):
 
 
 class CrashReports:
-    """The reports of a runner and of what it forks. `crash` is the last one's process, None before any."""
+    """The reports of a runner and its forks. `crash` is the process of the last one, None before any."""
 
     def __init__(self) -> None:
         self.crash: Crash | None = None
@@ -49,28 +49,28 @@ class CrashReports:
 
     @property
     def descriptor(self) -> int:
-        """Where reports can be read; -1 for nowhere."""
+        """The descriptor to read reports from; -1 for none."""
         return self._socket.fileno() if self._socket else -1
 
     @property
     def runner_descriptor(self) -> int:
-        """Where the runner writes them; -1 for stderr."""
+        """The descriptor to which the runner writes them; -1 for stderr."""
         return self._runner_socket.fileno() if self._runner_socket else -1
 
     def forget(self) -> None:
-        """Make ready for another crash, without what is left of a report."""
+        """Prepare for another crash by discarding the rest of a report."""
         if self.crash:
             self.read()
             self.crash = None
             self._hold(FEW_BYTES)
 
     def read(self) -> bytes:
-        """What is there of a report. At its first piece the process is looked at: it waits meanwhile."""
+        """Read the available part of a report. The process, which waits, is examined at the first piece."""
         report = bytearray()
         while self._socket:
             try:
                 piece, ancillary, _, _ = self._socket.recvmsg(PIECE_BYTES, socket.CMSG_SPACE(12))
-            except OSError:  # no more; or closed
+            except OSError:  # no more data; or closed
                 break
             report += piece
             pid = int.from_bytes(ancillary[0][2][:4], sys.byteorder) if ancillary else 0  # of struct ucred
@@ -80,7 +80,7 @@ class CrashReports:
         return bytes(report)
 
     def close(self) -> None:
-        """Let nobody wait any longer: what is written from now on is lost."""
+        """Release waiting processes: later reports are lost."""
         for end in (self._socket, self._runner_socket):
             if end:
                 end.close()
@@ -92,7 +92,7 @@ class CrashReports:
 
 
 def examine(pid: int) -> Crash:
-    """A process as /proc shows it now; only its number when that shows nothing."""
+    """The state of a process in /proc; only its number if that is not available."""
     with suppress(OSError, ValueError, IndexError):
         status = Path(f"/proc/{pid}/status").read_text()
         limits = Path(f"/proc/{pid}/limits").read_text()

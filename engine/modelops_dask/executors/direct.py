@@ -1,10 +1,10 @@
-"""Tasks in the worker's own process: nothing between the worker and the model.
+"""Tasks in the worker's own process, with nothing between the worker and the model.
 
     Task -> wire function, imported once -> Outcome
 
-State is shared by everything that ever runs in the process; a crash of the model is a crash of the worker;
-there is no time limit, for a thread cannot be stopped; what the model prints goes where the worker's prints
-go. For debugging and for models that keep nothing.
+State is shared by everything that runs in the process; a crash of the model is a crash of the worker; there
+is no time limit, because a thread cannot be stopped; the model's output goes to the worker's. For debugging
+and for models without state.
 """
 
 import itertools
@@ -35,22 +35,22 @@ from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops")
 
-PERSONS = (KeyboardInterrupt,)  # not an answer of the model: somebody may have pressed Ctrl-C
+PERSONS = (KeyboardInterrupt,)  # not an answer of the model: the user may have pressed Ctrl-C
 
 
 class DirectExecutor(Executor):
     """Calls the model in the calling thread.
 
-    With more than one thread it neither seeds generators nor resets the peak between tasks: both belong to
+    With more than one thread, it neither seeds generators nor resets the peak between tasks: both belong to
     the whole process.
     """
 
     def __init__(
         self, settings: Settings, threads: int = 1, echo: Callable[[bytes], object] | None = None
     ) -> None:
-        """echo receives what programs print."""
+        """Prepare the executor; echo receives what programs print."""
         self._settings = settings
-        # A new process inherits these, and tasks may have changed them by then.
+        # A new process inherits these, and tasks may change them before it starts.
         self._lone_runner = type("LoneRunner", (Runner,), {"VARIABLES": dict(os.environ), "UMASK": _umask()})
         self._pid = getpid()
         self._alone = threads == 1
@@ -69,8 +69,8 @@ class DirectExecutor(Executor):
         self._reference = ""
         self._wire: runner.Wire | None = None
         self._import_seconds = 0.0
-        self._generators: ModelGenerators | None = None  # of the bundle, where its study has them seeded
-        self._programs: WarmExecutor | None = None  # runs those of studies with a command
+        self._generators: ModelGenerators | None = None  # of the bundle, if its study has them seeded
+        self._programs: WarmExecutor | None = None  # runs tasks of studies with a command
         self._n_threads, self._echo = threads, echo
         logger.warning(
             "executor=direct: tasks share this process: its modules, globals, environment and random state; "
@@ -79,17 +79,17 @@ class DirectExecutor(Executor):
 
     @property
     def limit(self) -> None:
-        """It has no runners."""
+        """None: it has no runners."""
         return None
 
     def run(self, task: Task) -> Outcome:
-        """Run a task here. Raises BadInput when the bundle names no wire function."""
+        """Run a task here. Raises BadInput if the bundle names no wire function."""
         return self.run_all([task])[0]
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Run tasks that differ in params and seed only, one after another.
+        """Run tasks that differ only in params and seed, one after another.
 
-        A program has a process of its own in any case: it runs as under isolated_warm.
+        A program always has its own process: it runs as under isolated_warm.
         """
         if tasks[0].bundle.program:
             return self._warm_executor().run_all(tasks)
@@ -130,7 +130,7 @@ class DirectExecutor(Executor):
 
     @property
     def _image_settings(self) -> Settings:
-        """Settings for processes that have this interpreter."""
+        """Settings for processes that use this interpreter."""
         return replace(self._settings, executor_environment="image", force_fresh_venv=False)
 
     def _warm_executor(self) -> WarmExecutor:
@@ -142,7 +142,7 @@ class DirectExecutor(Executor):
             return self._programs
 
     def start_seconds(self, bundle: Bundle) -> float:
-        """How long the import of the model took in this process; 0 while that is not known."""
+        """Seconds that the import of the model took in this process; 0 if not known."""
         return self._import_seconds if self._bundle == bundle else 0.0
 
     def _call(self, wire: "runner.Wire", task: Task) -> runner.Answer:
@@ -159,16 +159,16 @@ class DirectExecutor(Executor):
         return _explain_missing_file(answer, task.bundle) if answer.reason == "FileNotFoundError" else answer
 
     def _end_copy(self) -> None:
-        """End a child that a model forked: a copy of the worker, it would store results of its own."""
+        """End a child that a model forked: as a copy of the worker it would store results."""
         if getpid() != self._pid:
             _exit(LOST_CONNECTION)
 
     def pool(self) -> dict[str, int]:
-        """No processes, but those of programs."""
+        """Count only the processes of programs."""
         return self._programs.pool() if self._programs else {}
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """Nothing of models: tasks share the files with this process, and nobody looks at them."""
+        """Nothing for models: tasks share the files with this process, and changes are not checked."""
         return self._programs.file_changes(bundle) if self._programs else FileChanges()
 
     def __exit__(
@@ -179,8 +179,10 @@ class DirectExecutor(Executor):
         self._forget()
 
     def _enter(self, bundle: Bundle, entrypoint: str) -> "runner.Wire":
-        """The wire function. Two bundles may have modules of the same name, so they take turns in a
-        process; so do two functions of a bundle.
+        """Return the wire function after preparing the process for its bundle.
+
+        Two bundles may have modules of the same name, so they take turns in a process; so do two functions of
+        a bundle.
         """
         reference = self._references.find(bundle, entrypoint)
         with self._turn:
@@ -211,7 +213,7 @@ class DirectExecutor(Executor):
                 self._turn.notify_all()
 
     def _forget(self) -> None:
-        """Drop the modules of the bundle before, or the next one's imports would find them."""
+        """Drop the modules of the previous bundle, which the imports of the next one would find."""
         if self._bundle is None:
             return
         tree = f"{self._bundle.path}/"
@@ -225,17 +227,17 @@ class DirectExecutor(Executor):
 
 
 def _failed_start(answer: Answer) -> Answer:
-    """Of a model whose import failed."""
+    """The answer for a model whose import failed."""
     return answer if answer.failure == TRANSIENT else answer._replace(failure=START_FAILURE)
 
 
 def _explain_missing_file(answer: runner.Answer, bundle: Bundle) -> runner.Answer:
-    """Add to the error where a relative path led, if the bundle has such a file."""
+    """Add the absolute path of a relative path to the error, if the bundle has such a file."""
     paths = re.findall(r"'([^/'][^']*)'", answer.error.rpartition("FileNotFoundError")[2])
     own = next((path for path in paths if (bundle.path / path).exists()), None)
     if own is None:
         return answer
-    # Without the folder, so that two attempts fail word for word alike.
+    # Without the folder, so that two attempts fail with exactly the same text.
     note = (
         f"The bundle has {own}, but executor direct keeps the worker's working directory. Open "
         "it relative to Path(__file__).parent, or choose another executor."
@@ -244,17 +246,17 @@ def _explain_missing_file(answer: runner.Answer, bundle: Bundle) -> runner.Answe
 
 
 def _umask() -> int:
-    """The umask of this process. It can only be read by setting it, so other threads must not run yet."""
+    """The umask of this process. It can only be read by setting it, so no other threads may run yet."""
     umask = os.umask(0o022)
     os.umask(umask)
     return umask
 
 
 def _have_dask_draw_elsewhere() -> None:
-    """Give Dask's modules a generator of their own in place of the one behind the functions of `random`.
+    """Give Dask's modules their own generator instead of the one behind the functions of `random`.
 
     Its threads measure each heartbeat by a sample (dask.sizeof), which would change the state of `random`
-    amid a task: the results of tasks longer than half a second would differ from run to run.
+    during a task: results of tasks longer than half a second would differ from run to run.
     """
     shared, generator = seeding.SHARED_GENERATOR, random.Random()
     private = ModuleType("random", random.__doc__)

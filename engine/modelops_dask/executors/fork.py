@@ -1,11 +1,11 @@
 """Tasks in children of a process that imported the model and never ran a task: executor isolated_fork.
 
     Task -> a zygote of that bundle, idle or new -> its child -> Outcome
-    where forking is unsafe: Task -> a new interpreter -> Outcome
+    if forking is unsafe: Task -> a new interpreter -> Outcome
 
-Forking is unsafe for a bundle when importing its model leaves a thread, and when a crash in a child does not
-happen again in a new interpreter: its first crash is tried there. The zygotes are warm.py's runners, of
-another kind; zygote.py is what runs in them.
+Forking is unsafe for a bundle if importing its model leaves a thread, or if a crash in a child does not
+happen again in a new interpreter: its first crash is tried there. The zygotes are another kind of warm.py's
+runners; zygote.py runs in them.
 """
 
 import logging
@@ -28,12 +28,12 @@ from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops")
 
-LATE_SECONDS = 60  # a zygote may still import and compile what its first task told it to
-END_WORDS = ("killed by signal ", "exited with status ")  # of a child; runner.describe_end() has them
+LATE_SECONDS = 60  # a zygote may still import and compile what its first task reported
+END_WORDS = ("killed by signal ", "exited with status ")  # ends of a child; runner.describe_end() has them
 
 
 class Zygote(Runner):
-    """A zygote; it ends a child that takes too long, and is itself ended only when it does not answer."""
+    """A zygote; it ends a child that takes too long, and is itself ended only if it does not answer."""
 
     SCRIPT = Path(__file__).with_name("zygote.py")
     TAKES_MANY = False
@@ -41,7 +41,7 @@ class Zygote(Runner):
     def call(
         self, calls: Sequence[Call], timeout_seconds: float | None, limit_bytes: int = 0
     ) -> Iterator[Answer]:
-        """Run a task in a child: `died` if that was its end. Raises RunnerLost if it was the zygote's."""
+        """Run a task in a child: `died` if the child ended. Raises RunnerLost if the zygote did."""
         ((entrypoint, params, seed),) = calls
         late_seconds = None if timeout_seconds is None else timeout_seconds + LATE_SECONDS
         self.tasks += 1
@@ -64,13 +64,13 @@ class Zygote(Runner):
 
     @property
     def life(self) -> tuple[str, int]:
-        """Each task has a child of its own."""
+        """Each task has its own child."""
         return f"{self.id}.{self.tasks}", 1
 
     def end_for_memory(
         self, pids: list[int], peak_bytes: int, error: str, reason: str = OUT_OF_MEMORY
     ) -> None:
-        """From the guard's thread: end the child and what it started; the zygote too if that holds most."""
+        """Called by the guard's thread: end the child and its processes; also the zygote if it holds most."""
         if max(pids, key=pod.held_bytes) != self.pid:
             pids = [pid for pid in pids if pid != self.pid]
         super().end_for_memory(pids, peak_bytes, error, reason)
@@ -79,7 +79,7 @@ class Zygote(Runner):
 class ForkExecutor(Executor):
     """Runs tasks in children of zygotes.
 
-    maxProcessReuse and processTTL do not apply to zygotes: they run no task.
+    maxProcessReuse and processTTL do not apply to zygotes, which run no tasks.
     """
 
     def __init__(self, settings: Settings, limit: int, echo: Callable[[bytes], object] | None = None) -> None:
@@ -87,16 +87,16 @@ class ForkExecutor(Executor):
         self._zygotes = WarmExecutor(lasting, limit, echo, kind=Zygote)
         self._cold = WarmExecutor(replace(settings, max_process_reuse=1), limit, echo)
         self._lock = threading.Lock()
-        self._unsafe: dict[str, str] = {}  # why, by the digest of a bundle
-        self._crashed: set[str] = set()  # those whose first crash was tried in a new interpreter
+        self._unsafe: dict[str, str] = {}  # the reasons, by the digest of a bundle
+        self._crashed: set[str] = set()  # bundles whose first crash was tried in a new interpreter
 
     @property
     def limit(self) -> int:
-        """The most zygotes there can be."""
+        """The maximum number of zygotes."""
         return self._zygotes.limit
 
     def run(self, task: Task) -> Outcome:
-        """Run a task. Raises BadInput when no task of the bundle can be run."""
+        """Run a task. Raises BadInput if no task of the bundle can be run."""
         digest = task.bundle.digest
         if digest not in self._unsafe:
             outcome = self._zygotes.run(task)
@@ -104,7 +104,7 @@ class ForkExecutor(Executor):
                 self._give_up(task, outcome.error.rpartition("ForkUnsafe: ")[2].strip())
             elif task.bundle.program or not (
                 is_crash(outcome.reason) and self._is_first_crash(digest)
-            ):  # whose crash is its own: it is no fork
+            ):  # whose crash is its own, because it is not a fork
                 return outcome
             else:
                 reason = f"a task was {outcome.reason} in a child"
@@ -121,32 +121,32 @@ class ForkExecutor(Executor):
         return [self.run(task) for task in tasks]
 
     def run_alone(self, task: Task) -> Outcome:
-        """Run a task in a new interpreter, not in a child. Raises as run()."""
+        """Run a task in a new interpreter, not in a child. Raises the same errors as run()."""
         return self._cold.run_alone(task)
 
     def start_seconds(self, bundle: Bundle) -> float:
-        """How long a zygote or an interpreter took to import the model; 0 while that is not known."""
+        """Seconds that a zygote or an interpreter took to import the model; 0 if not known."""
         return max(self._zygotes.start_seconds(bundle), self._cold.start_seconds(bundle))
 
     def busy(self) -> list[Runner]:
-        """The zygotes and interpreters that have a task now."""
+        """The zygotes and interpreters that are running a task."""
         return self._zygotes.busy() + self._cold.busy()
 
     def idle(self) -> list[Runner]:
-        """The zygotes that wait for a task, the one used longest ago first."""
+        """The zygotes that wait for a task, the least recently used first."""
         return self._zygotes.idle()
 
     def end_idle(self) -> int:
-        """End the zygotes and interpreters that wait for a task; how many there were."""
+        """End the zygotes and interpreters that wait for a task; return their number."""
         return self._zygotes.end_idle() + self._cold.end_idle()
 
     def pool(self) -> dict[str, int]:
-        """How many zygotes and interpreters there are, by state."""
+        """Count zygotes and interpreters by state."""
         cold = self._cold.pool()
         return {state: number + cold[state] for state, number in self._zygotes.pool().items()}
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """What tasks did to the files of a bundle since the last call."""
+        """What tasks changed in the files of a bundle since the last call."""
         of_zygotes, of_cold = self._zygotes.file_changes(bundle), self._cold.file_changes(bundle)
         return FileChanges(
             written_files=_merge(of_zygotes.written_files, of_cold.written_files),
@@ -156,7 +156,7 @@ class ForkExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every process. What still runs a task raises RuntimeError."""
+        """End every process. Running tasks raise RuntimeError."""
         with ExitStack() as stack:
             stack.push(self._zygotes)
             stack.push(self._cold)
@@ -180,5 +180,5 @@ class ForkExecutor(Executor):
 
 
 def _merge(names: Sequence[str], more_names: Sequence[str]) -> tuple[str, ...]:
-    """Join two lists of names in their order, each name once."""
+    """Join two lists of names in their order, without repetitions."""
     return tuple(dict.fromkeys([*names, *more_names]))

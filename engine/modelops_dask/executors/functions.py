@@ -1,11 +1,12 @@
 """A function that a study calls by its name, as a wire function.
 
     package.module.function -> load() -> the function -> make_wire() -> wire(entrypoint, params, seed)
-    wire: parameters by name, and seed, rng and scenario where the signature has them -> its value -> outputs
+    wire: parameters by name, and seed, rng and scenario if the signature has them -> its value -> outputs
 
-What does not fit is refused before the function is entered. The driver uses the same words where it sees
-the same in the source. docs/functions.md has which functions can be called, and how.
-Standard library only, in Python 3.9's language, and few imports: runner.py loads it by path.
+Parameters that do not fit are refused before the function is called. The driver uses the same messages for
+the same facts in the source. docs/functions.md describes which functions can be called, and how. This module
+uses only the standard library and Python 3.9's language, with few imports, because runner.py loads it by
+path.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from collections import namedtuple
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from collections.abc import Callable, Iterable
     from typing import Any
 
@@ -29,7 +30,7 @@ else:  # runner.py has loaded them by path
     )
 
 GROUP = b"[modelops.wire]"
-PASSED = ("seed", "rng", "scenario")  # what a function is passed where its signature has it
+PASSED = ("seed", "rng", "scenario")  # arguments that a function receives if its signature has them
 COROUTINE, ASYNC_GENERATOR, VAR_POSITIONAL, VAR_KEYWORD = (
     0x80,
     0x200,
@@ -39,18 +40,21 @@ COROUTINE, ASYNC_GENERATOR, VAR_POSITIONAL, VAR_KEYWORD = (
 COMMAND_LINES = ("click", "typer", "cyclopts")  # packages that make commands of functions
 READS_ARGUMENTS = frozenset(("argv", "parse_args", "parse_known_args", "ArgumentParser"))
 SEED_NAMES = ("random_seed", "rand_seed", "rng_seed", "random_state", "rseed")
-MOST_NAMES = 12  # that a message lists
+MOST_NAMES = 12  # names listed in a message
 
 
 class NoFunction(Exception):
-    """There is no function of this name, or it is nothing that a study can call; str() is for its author."""
+    """The function does not exist, or a study cannot call it; str() is for its author."""
 
 
 class Signature(namedtuple("Signature", "by_position by_name required takes_any")):
-    """What a function can be passed.
+    """The parameters of a function.
 
-    by_position: names of the parameters that are positional-only; by_name: of all others; required: of those
-    without a default; takes_any: whether it has **kwargs.
+    Attributes:
+        by_position: Names of positional-only parameters.
+        by_name: Names of all other parameters.
+        required: Names of parameters without a default.
+        takes_any: Whether it has **kwargs.
     """
 
     __slots__ = ()
@@ -60,11 +64,11 @@ class Signature(namedtuple("Signature", "by_position by_name required takes_any"
     takes_any: bool
 
 
-# What does not fit: the words of the runner, and of the driver
+# What does not fit: messages of the runner and of the driver
 
 
 def explain_names(path: str, signature: Signature, names: Iterable[str]) -> list[tuple[str, str]]:
-    """What is wrong with a call by these parameters: (the parameter, "" if it is missing; what to do)."""
+    """The problem with a call by these parameters: (the parameter, "" if it is missing; advice)."""
     parameters = (*signature.by_position, *signature.by_name)
     own = [name for name in parameters if name not in PASSED]
     missing = set(signature.required.difference(names, PASSED))
@@ -97,18 +101,20 @@ def _explain_missing(path: str, name: str) -> str:
 
 
 def explain_unknown(path: str, name: str, names: Iterable[str]) -> str:
-    """What to say of a module or class `path` without a function of that name; names are of those it has."""
+    """The message on a module or class `path` without a function of that name; names are the existing
+    ones.
+    """
     return f"{path} has no function {name}; {_offer(name, list(names), 'has none')}"
 
 
 def explain_no_module(module: str, top: str, names: Iterable[str]) -> str:
-    """What to say where neither the bundle nor its packages have a module; names are those of the bundle."""
+    """The message if neither the bundle nor its packages have a module; names are those of the bundle."""
     offer = _offer(top, list(names), "has no modules", "the bundle")
     return f"no module {module} in the bundle or its packages, and no wire function; {offer}"
 
 
 def _offer(name: str, names: list[str], none: str, owner: str = "it") -> str:
-    """Names to choose from, and the one that may be meant."""
+    """Names to choose from, and the most similar one."""
     import difflib
 
     if not names:
@@ -120,7 +126,7 @@ def _offer(name: str, names: list[str], none: str, owner: str = "it") -> str:
 
 
 def explain_kind(path: str, kind: str) -> str:
-    """What to do about something that is no plain function.
+    """Advice on an object that is not a plain function.
 
     kind: class, module, async, command (of click or typer), arguments (it reads those of the command line).
     """
@@ -139,7 +145,7 @@ def explain_kind(path: str, kind: str) -> str:
 
 
 def has_installed_wire() -> bool:
-    """Whether an installed package has an entry point of modelops.wire; quicker than importlib.metadata."""
+    """Whether an installed package has an entry point of modelops.wire; faster than importlib.metadata."""
     for folder in sys.path:
         try:
             with os.scandir(folder or ".") as entries:
@@ -157,7 +163,7 @@ def has_installed_wire() -> bool:
 
 
 def load(path: str, bundle: str) -> Callable[..., object]:
-    """Import the function package.module.function. Raises NoFunction, or what importing raises."""
+    """Import the function package.module.function. Raises NoFunction, or any error of the import."""
     function: Any = _find(path, bundle)
     if isinstance(function, type(sys)):
         raise NoFunction(explain_kind(path, "module"))
@@ -172,7 +178,7 @@ def load(path: str, bundle: str) -> Callable[..., object]:
 
 
 def _find(path: str, bundle: str) -> Any:
-    """What an import path leads to: the longest part of it that is a module, then attributes."""
+    """Resolve an import path: the longest part of it that is a module, then attributes."""
     parts = path.split(".")
     for count in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:count])
@@ -193,7 +199,7 @@ def _find(path: str, bundle: str) -> Any:
 
 
 def _explain_other_module(name: str, bundle: str) -> str:
-    """What to say where a module of the bundle has the name of another, which was imported; "" elsewhere."""
+    """The message if a module of the bundle has the name of another, which was imported; otherwise ""."""
     file = getattr(sys.modules[name], "__file__", None) or ""
     has_own = any(os.path.isfile(os.path.join(folder, f"{name}.py")) for folder in (bundle, f"{bundle}/src"))
     if not has_own or file.startswith(bundle):
@@ -204,7 +210,7 @@ def _explain_other_module(name: str, bundle: str) -> str:
 
 
 def _list_functions(owner: Any) -> list[str]:
-    """The public functions of a module or class that are its own."""
+    """The public functions that a module or class defines itself."""
     module = getattr(owner, "__module__", getattr(owner, "__name__", ""))  # a class has one, a module is one
     return [
         name
@@ -214,7 +220,7 @@ def _list_functions(owner: Any) -> list[str]:
 
 
 def _list_modules(bundle: str) -> list[str]:
-    """The modules and packages at the top of a bundle."""
+    """The top-level modules and packages of a bundle."""
     names = set()
     for folder in (bundle, os.path.join(bundle, "src")):
         if os.path.isdir(folder):
@@ -227,8 +233,9 @@ def _list_modules(bundle: str) -> list[str]:
 
 
 def read_signature(path: str, function: Callable[..., object]) -> tuple[Signature, dict[str, object]]:
-    """What a function can be passed, and the defaults that it has. Raises NoFunction where that is not known,
-    and for functions that a study cannot call.
+    """The parameters of a function, with their defaults.
+
+    Raises NoFunction if they are not known, and for functions that a study cannot call.
     """
     if type(function) is type(read_signature) and not function.__dict__:  # no decorator has wrapped it
         signature, defaults = _read_code(function)
@@ -246,13 +253,13 @@ def read_signature(path: str, function: Callable[..., object]) -> tuple[Signatur
 
 
 def reads_arguments(signature: Signature, names: Iterable[str]) -> bool:
-    """Whether a function has no parameters of its own, and uses what programs read their arguments by."""
+    """Whether a function has no parameters, and uses a library that reads command-line arguments."""
     own = {*signature.by_position, *signature.by_name} - {"argv", "args"}
     return not own and not READS_ARGUMENTS.isdisjoint(names)
 
 
 def _read_code(function: Any) -> tuple[Signature, dict[str, object]]:
-    """As inspect.signature() has it, which takes 9 ms to import."""
+    """Like inspect.signature(), whose import takes 9 ms."""
     code = function.__code__
     n_named = code.co_argcount + code.co_kwonlyargcount
     by_position = code.co_varnames[: code.co_posonlyargcount]
@@ -266,7 +273,7 @@ def _read_code(function: Any) -> tuple[Signature, dict[str, object]]:
 
 
 def _inspect(path: str, function: Any) -> tuple[Signature, dict[str, object], int]:
-    """The same of what is wrapped, bound or partly applied, with the flags of the code below."""
+    """The same for wrapped, bound or partially applied functions, with the flags of the underlying code."""
     import inspect
 
     try:
@@ -298,10 +305,10 @@ def _inspect(path: str, function: Any) -> tuple[Signature, dict[str, object], in
 def make_wire(
     path: str, function: Callable[..., object]
 ) -> Callable[[str, dict[str, object], int], outputs.NamedOutputs]:
-    """The wire function that calls a function by the names of its parameters, and makes outputs of what it
-    returns or, of a generator, yields.
+    """The wire function that calls a function by the names of its parameters, and makes outputs of its return
+    value or of the items that it yields.
 
-    wire raises CannotCall, before the function is entered, where a task's parameters do not fit. Raises
+    wire raises CannotCall, before the function is called, if a task's parameters do not fit. Raises
     NoFunction.
     """
     signature, defaults = read_signature(path, function)

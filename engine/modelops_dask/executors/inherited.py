@@ -1,13 +1,13 @@
-"""What children of the zygote would share: files that importing the model left open, and memory.
+"""State that children of the zygote would share: files that importing the model left open, and memory.
 
-    OpenFiles(before) in the zygote -> reopen() in each child: the same files, where they were read to then
+    OpenFiles(before) in the zygote -> reopen() in each child: the same files, at the same positions
     Semaphores() in the zygote -> put_back() after each task
     find_shared_memory(): the memory in which tasks would see each other's writes
 
-A fork copies memory, but not what memory only refers to: parent and child have one position in an open file,
-and see each other's writes to a shared map. What no child can have for itself is a reason not to fork. Pipes,
-sockets and folders that are open stay shared. The contents of files are workspace.py's. Standard library
-only: zygote.py loads it by path.
+A fork copies memory, but not what memory refers to: parent and child share the position in an open file, and
+see each other's writes to a shared map. State that a child cannot have for itself is a reason not to fork.
+Open pipes, sockets and folders stay shared. The contents of files are restored by workspace.py. This module
+uses only the standard library, because zygote.py loads it by path.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-STANDARD = (1, 2)  # stdout and stderr: the runner puts these back itself
-SEMAPHORE = "/dev/shm/sem."  # where glibc keeps them; also numba and tqdm make some, whoever imports them
+STANDARD = (1, 2)  # stdout and stderr: the runner restores these itself
+SEMAPHORE = "/dev/shm/sem."  # glibc's location; numba, tqdm and their importers also create some
 SEMAPHORE_BYTES = 32  # sem_t of glibc on 64 bits
 NO_PATH = getattr(os, "O_PATH", 0)
 REOPENED = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | getattr(os, "O_DIRECT", 0)  # flags: not those that create
@@ -30,7 +30,7 @@ def list_open_files() -> dict[int, os.stat_result]:
     """List the regular files that are open now, by descriptor, without stdout and stderr."""
     files = {}
     for path in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # what listed the folder is closed by now
+        with contextlib.suppress(OSError):  # the descriptor that listed the folder is already closed
             status = os.fstat(int(path.name))
             if stat.S_ISREG(status.st_mode) and int(path.name) not in STANDARD:
                 files[int(path.name)] = status
@@ -38,12 +38,14 @@ def list_open_files() -> dict[int, os.stat_result]:
 
 
 class OpenFiles:
-    """The regular files that are open now and were not in the beginning."""
+    """The regular files that were opened by importing the model."""
 
     def __init__(self, before: dict[int, os.stat_result]) -> None:
-        """before: list_open_files() before the model was imported; the lock of the process's slot is one."""
+        """Record them; before is list_open_files() before the import, including the lock of the process's
+        slot.
+        """
         self._files: list[tuple[int, int, int]] = []  # descriptor, flags to open it with, position
-        self._copies: list[tuple[int, int]] = []  # descriptors made by dup(): two that have one position
+        self._copies: list[tuple[int, int]] = []  # descriptors made by dup(): two that share a position
         self._found: dict[int, os.stat_result] = {}
         for descriptor, status in sorted(list_open_files().items()):
             if descriptor not in before or not os.path.samestat(before[descriptor], status):
@@ -64,9 +66,9 @@ class OpenFiles:
         return {status.st_ino for status in self._found.values()}
 
     def problem(self, put_back: set[tuple[int, int]] | None) -> str:
-        """Say why a child cannot open these files anew; "" if it can.
+        """Explain why a child cannot reopen these files; "" if it can.
 
-        put_back: device and inode of files whose content is put back after each task; None where tasks share
+        put_back: device and inode of files whose content is restored after each task; None if tasks share
         files anyway.
         """
         for descriptor, flags, _ in self._files:
@@ -83,7 +85,7 @@ class OpenFiles:
         return ""
 
     def reopen(self) -> None:
-        """In a child: give each descriptor a position of its own, where it was when this was made."""
+        """In a child: give each descriptor its own position, as it was when this object was made."""
         for descriptor, flags, position in self._files:
             new = os.open(f"/proc/self/fd/{descriptor}", flags | os.O_CLOEXEC)
             os.lseek(new, position, os.SEEK_SET)
@@ -100,7 +102,7 @@ class Semaphores:
     """
 
     def __init__(self) -> None:
-        """Raises OSError where they cannot be put back."""
+        """Record them. Raises OSError if they cannot be restored."""
         self._values: dict[int, bytes] = {}
         places = [place for place, name, _ in _maps(shared=True) if name.startswith(SEMAPHORE)]
         if places:
@@ -110,7 +112,7 @@ class Semaphores:
                     os.pwrite(memory, self._values[place], place)
 
     def put_back(self) -> None:
-        """Call it while no task runs."""
+        """Restore their values. Call it while no task runs."""
         if self._values:
             with _memory() as memory:
                 for place, value in self._values.items():
@@ -128,10 +130,10 @@ def _memory() -> Iterator[int]:
 
 
 def find_shared_memory() -> str:
-    """Name the files of the memory that parent and children share and may write; "" if there is none.
+    """Name the files of the writable memory that parent and children share; "" if there is none.
 
-    Semaphores are left out, which are put back, and the memory of devices: what a fork means there is their
-    drivers' affair, and a graphics library that has begun has threads, which rule out forking anyway.
+    Semaphores, which are restored, are left out, and so is the memory of devices: their drivers decide what a
+    fork means, and a running graphics library has threads, which rule out forking anyway.
     """
     names = {
         "anonymous" if name.startswith("/dev/zero") or not name else name
@@ -142,7 +144,7 @@ def find_shared_memory() -> str:
 
 
 def mapped_inodes() -> set[int]:
-    """The files that are mapped: what is written to one shows in memory that nobody has touched yet."""
+    """The mapped files: a write to one shows in memory that no process has touched yet."""
     return {inode for _, _, inode in _maps()} - {0}
 
 
@@ -154,7 +156,7 @@ def _is_device(name: str) -> bool:
 
 
 def _maps(shared: bool = False) -> Iterator[tuple[int, str, int]]:
-    """(address, name, inode) of what is mapped, or only of what is shared and may be written."""
+    """(address, name, inode) of all mappings, or only of shared writable ones."""
     for line in Path("/proc/self/maps").read_bytes().splitlines():
         place, modes, _, _, inode, *name = line.split(None, 5)
         if not shared or (b"w" in modes and modes.endswith(b"s")):
@@ -162,7 +164,7 @@ def _maps(shared: bool = False) -> Iterator[tuple[int, str, int]]:
 
 
 def _one_position(descriptor: int, other: int) -> bool:
-    """Whether two descriptors of one file move together."""
+    """Whether two descriptors of one file share a position."""
     before = os.lseek(descriptor, 0, os.SEEK_CUR)
     if os.lseek(other, 0, os.SEEK_CUR) != before:
         return False

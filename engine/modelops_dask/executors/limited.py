@@ -1,13 +1,13 @@
-"""Tasks that keep to their share of the pod's memory, whichever executor runs them.
+"""Keep tasks within their share of the pod's memory, for any executor.
 
     Task -> admission: is there memory? -> its limit -> the executor -> Outcome
                                      guard: is there still some? -> TaskOOM
 
-What tasks should need decides how many run side by side. A task may hold a full share of its worker's memory
-(shape.runner_limit), or what it should need, if that is more, and up to half as much again where it takes no
-room from others: parameters that rise from task to task would else end the first of each step. runner.py sets
-the limit; admission.py and guard.py, one of each for a worker process, agree with those of the pod's other
-processes.
+The expected needs of tasks determine how many run at the same time. A task may hold a full share of its
+worker's memory (shape.runner_limit), or its expected need if that is larger. It may hold up to half as much
+again if others do not need the room. Parameters that rise from task to task would otherwise end the first
+task of each step. runner.py sets the limit; admission.py and guard.py, one of each per worker process,
+coordinate with the pod's other processes.
 """
 
 import logging
@@ -29,7 +29,7 @@ from modelops_dask.shape import MIB
 
 logger = logging.getLogger("distributed.modelops")
 
-SLACK = 1.5  # times what it should need, that a task may hold
+SLACK = 1.5  # multiple of its expected need that a task may hold
 KILLED = f"killed by signal {signal.SIGKILL:d}"
 
 
@@ -44,8 +44,12 @@ class LimitedExecutor(Executor):
         worker_bytes: int,
         restart: guard.Restart | None = None,
     ) -> None:
-        """runner_limit_bytes is what one runner may hold, worker_bytes what this process itself needs;
-        restart as in guard.Guard. Raises OSError.
+        """Prepare the limits. Raises OSError.
+
+        Args:
+            runner_limit_bytes: The limit of one runner.
+            worker_bytes: The needs of this process itself.
+            restart: As in guard.Guard.
         """
         pod.kill_orphans()
         self._executor, self._memory = executor, memory
@@ -57,19 +61,19 @@ class LimitedExecutor(Executor):
         self._guard.start()
 
     def run(self, task: Task) -> Outcome:
-        """Run a task, once there is memory for it. Raises BadInput when no task of the bundle can be run."""
+        """Run a task once there is memory for it. Raises BadInput if no task of the bundle can be run."""
         return self.run_all([task])[0]
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Run tasks that differ in params and seed only, one after another, once there is memory for one."""
+        """Run tasks that differ only in params and seed, one after another, once there is memory for one."""
         return self._run_limited(tasks, self._executor.run_all)
 
     def run_alone(self, task: Task) -> Outcome:
-        """Run a task in a new interpreter, once there is memory for it. Raises as run()."""
+        """Run a task in a new interpreter, once there is memory for it. Raises the same errors as run()."""
         return self._run_limited([task], lambda tasks: [self._executor.run_alone(tasks[0])])[0]
 
     def start_seconds(self, bundle: Bundle) -> float:
-        """How long a new interpreter took to import the model; 0 while that is not known."""
+        """Seconds that a new interpreter took to import the model; 0 if not known."""
         return self._executor.start_seconds(bundle)
 
     def _run_limited(
@@ -78,7 +82,7 @@ class LimitedExecutor(Executor):
         task = tasks[0]
         runner_limit_bytes = task.limit_bytes or self._runner_limit_bytes
         needed_bytes = task.needed_bytes or runner_limit_bytes
-        if task.alone:  # what others left here is not to be held against it
+        if task.alone:  # memory left by others does not count against it
             self.end_idle()
         with self._admission.admit(needed_bytes, task.alone, int(SLACK * task.needed_bytes)) as held_bytes:
             limit_bytes = max(runner_limit_bytes, held_bytes)
@@ -92,7 +96,7 @@ class LimitedExecutor(Executor):
         ]
 
     def _judge(self, outcome: Outcome) -> Outcome:
-        """Decide whether a task that the kernel killed for lack of memory was to blame, or this process."""
+        """Decide whether a task that the kernel killed for lack of memory was the cause, or this process."""
         held_bytes = worker_memory.held_bytes()
         tasks = {"": outcome.peak_bytes}
         usage = guard.Usage(
@@ -114,15 +118,15 @@ class LimitedExecutor(Executor):
         return self.busy() + self.idle()
 
     def busy(self) -> list[Runner]:
-        """Those that have a task now."""
+        """The runners that are running a task."""
         return self._executor.busy()
 
     def idle(self) -> list[Runner]:
-        """Those that wait for a task."""
+        """The runners that wait for a task."""
         return self._executor.idle()
 
     def end_idle(self) -> int:
-        """End the runners that wait for a task; how many there were."""
+        """End the runners that wait for a task; return their number."""
         return self._executor.end_idle()
 
     def pool(self) -> dict[str, int]:
@@ -130,23 +134,23 @@ class LimitedExecutor(Executor):
         return self._executor.pool()
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """What tasks did to the files of a bundle since the last call."""
+        """What tasks changed in the files of a bundle since the last call."""
         return self._executor.file_changes(bundle)
 
     @property
     def limit(self) -> int:
-        """The most runners there can be."""
+        """The maximum number of runners."""
         return self._executor.limit
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every process. What runs a task, or waits for memory to do so, raises RuntimeError."""
+        """End every process. Tasks that run, or wait for memory, raise RuntimeError."""
         self._guard.close()
         self._admission.close()
         self._executor.__exit__(kind, error, trace)
 
     def _hold(self) -> None:
-        """A zygote's memory is this process's for as long as it lives; another runner's is its task's."""
+        """Assign memory: a zygote's belongs to this process while it lives; another runner's to its task."""
         zygotes = [runner.pid for runner in self.runners() if isinstance(runner, Zygote)]
         self._admission.hold(self._worker_bytes + sum(map(pod.own_bytes, zygotes)))

@@ -1,13 +1,13 @@
-"""Answers, as those who wait for them read them: a worker, and a zygote for its children.
+"""Read answers, in a worker, and in a zygote for its children.
 
     Mailbox.read() -> Mailbox.frame(turn) -> answer_of(frame) -> Answer
 
-Who waits for an answer knows its turn and its process, and on Linux the kernel tells which process wrote each
-piece: whatever does not fit raises OutOfTurn. Nothing that comes from a model is unpickled, for a pickle may
-run code in the process that reads it.
+The reader of an answer knows its turn and its process, and on Linux the kernel reports which process wrote
+each piece: anything unexpected raises OutOfTurn. Nothing that comes from a model is unpickled, because a
+pickle may run code in the reading process.
 
-Standard library only, in Python 3.9's language: zygote.py loads it by path. Does not know what becomes of a
-process that spoke out of turn: process.py and zygote.py do.
+This module uses only the standard library and Python 3.9's language, because zygote.py loads it by path.
+process.py and zygote.py decide what happens to a process that sent an unexpected message.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from typing import Any
 
 if __package__:  # in the worker
     from modelops_dask.executors import messages
-else:  # by path, which loads that first
+else:  # by path, in a process that loads that module first
     messages = sys.modules["_modelops_messages"]
 
 TURN_BYTES, HEAD_AT, CHUNK = messages.TURN_BYTES, messages.HEAD_AT, messages.CHUNK
 HEAD_LIMIT, BODY_LIMIT, STATUSES = messages.HEAD_LIMIT, messages.BODY_LIMIT, messages.STATUSES
 CREDENTIALS = sys.platform == "linux" and hasattr(socket, "SO_PASSCRED")
-_SPACE = socket.CMSG_SPACE(12) if CREDENTIALS else 0  # for struct ucred, and not for descriptors
-_KINDS = [str, dict, str, str, int, int, str]  # of an answer's fields, in its head
+_SPACE = socket.CMSG_SPACE(12) if CREDENTIALS else 0  # room for struct ucred, but not for descriptors
+_KINDS = [str, dict, str, str, int, int, str]  # number of an answer's fields, in its head
 _NUMBERS = 1 << 63
-# A value, and where it ends.
+# A value and the position after it.
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves out what is not documented
 _lengths_at = messages.LENGTHS.unpack_from
 _Answer = messages.Answer
 
 
 class OutOfTurn(Exception):
-    """Something came that is not the awaited answer of the awaited process; str() says what, for the author
-    of the model. Its last line is the same for equal causes.
+    """An unexpected message instead of the awaited answer; str() explains it to the author of the model.
+
+    Its last line is the same for equal causes.
     """
 
 
@@ -55,30 +56,32 @@ def pack_request(message: object) -> bytes:
 
 
 class Mailbox:
-    """The reading end of a socket that one process writes answers to."""
+    """The reading end of a socket to which one process writes answers."""
 
     def __init__(self, connection: socket.socket) -> None:
-        """Before anybody writes: the kernel notes who wrote what from here on."""
+        """Create it before any process writes: the kernel records the writers from here on."""
         self._socket = connection
         self._pid = b""
         self._data: bytes | bytearray = b""
-        self._at = 0  # what was taken; less than all of it
+        self._at = 0  # bytes that were consumed; less than all
         if CREDENTIALS:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def expect(self, pid: int) -> None:
-        """Whose answers these are."""
+        """Set whose answers these are."""
         self._pid = pid.to_bytes(4, sys.byteorder)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was read beyond the answers that were taken."""
+        """Whether nothing was read beyond the consumed answers."""
         return not self._data
 
     def read(self) -> bool:
-        """Read what is there; False once the other side is gone. Raises OutOfTurn, and what recv() raises."""
+        """Read available data; False once the other side has closed. Raises OutOfTurn, and errors of
+        recv().
+        """
         if CREDENTIALS:
-            # What different processes wrote is never read in one piece.
+            # Data of different processes is never read in one piece.
             chunk, ancillary, flags, _ = self._socket.recvmsg(CHUNK, _SPACE)
             if chunk and (not ancillary or ancillary[0][2][:4] != self._pid or flags & socket.MSG_CTRUNC):
                 raise OutOfTurn(STRANGER)
@@ -90,12 +93,12 @@ class Mailbox:
             self._data = chunk
         else:
             if len(self._data) > CHUNK and type(self._data) is bytes:
-                self._data = bytearray(self._data)  # of a large answer: it grows in its place
+                self._data = bytearray(self._data)  # of a large answer, which grows in place
             self._data += chunk
         return bool(chunk)
 
     def frame(self, its_turn: bytes) -> bytes | None:
-        """The whole answer of a turn, as it came; None while something of it is missing. Raises OutOfTurn."""
+        """The whole unparsed answer of a turn; None while some of it is missing. Raises OutOfTurn."""
         data, offset = self._data, self._at
         if len(data) - offset < HEAD_AT or not data.startswith(its_turn, offset):
             begun = bytes(data[offset : offset + TURN_BYTES])
@@ -152,7 +155,7 @@ def answer_of(frame: bytes) -> messages.Answer:
             "".join((reason, error, failure, *lengths)).encode()
         except UnicodeEncodeError:
             raise _stray_answer("a text in its head cannot be stored") from None
-    # By position, like the head itself: this is done for every task. A test compares the fields.
+    # By position, like the head itself, because this runs for every task. A test compares the fields.
     return _Answer(status, outputs, reason, error, nanoseconds / 1e9, peak_bytes, failure)
 
 

@@ -6,10 +6,11 @@
               nanoseconds; the body is the outputs
 
 A turn is the number of a task in the life of its process, and a nonce of the request. A process that a model
-forks has no Connection. The other side, which believes nothing of what comes: mailbox.py.
+forks has no Connection. The other side, mailbox.py, trusts nothing that it receives.
 
-Standard library only, in Python 3.9's language: runner.py and zygote.py load it by path. Every new
-interpreter pays for what is imported here: json, pickle, socket and typing would be a quarter of its start.
+This module uses only the standard library and Python 3.9's language: runner.py and zygote.py load it by path.
+Every new interpreter pays for what is imported here: json, pickle, socket and typing would be a quarter of
+its start.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ import struct
 from collections import namedtuple
 
 TURN_BYTES = 16
-START = bytes(TURN_BYTES)  # the turn of a process that tells that it has started
+START = bytes(TURN_BYTES)  # the turn of a process's report that it has started
 HEAD_AT = TURN_BYTES + 12
 HEAD_LIMIT = 64 << 20  # bytes; 64 Ki characters of a traceback and a million short names of outputs are less
 BODY_LIMIT = 1 << 40
 CHUNK = 1 << 16
-OUT_OF_TURN = "SpokeOutOfTurn"  # why a task has died whose process wrote anything else
-LOST_CONNECTION = 76  # exit status of a process that cannot answer, and of a copy of one, which must not
+OUT_OF_TURN = "SpokeOutOfTurn"  # the reason of a task that died because its process wrote anything else
+LOST_CONNECTION = 76  # exit status of a process that cannot answer, and of its copies, which must not
 LENGTHS = struct.Struct(">IQ")  # of a head and a body
 _getpid, _read, _write = os.getpid, os.read, os.write  # a model may replace them, and diagnosis does
 
 
 class HeadTooLarge(Exception):
-    """The names of a task's outputs take more than an answer can hold."""
+    """The names of a task's outputs exceed the size of an answer."""
 
 
 class CannotCall(Exception):
-    """A task's parameters do not fit the function that its study names, which was not entered."""
+    """A task's parameters do not fit the function that its study names, which was not called."""
 
-    __module__ = "builtins"  # so that tracebacks name it alone, however this file was loaded
+    __module__ = "builtins"  # so that tracebacks show only the name, however this file was loaded
 
 
 class Answer(
@@ -45,7 +46,7 @@ class Answer(
         "Answer", "status outputs reason error seconds peak_bytes failure", defaults=("", "", 0.0, 0, "")
     )
 ):
-    """What a call came to: the fields of the same names in Outcome."""
+    """The result of a call: the fields of the same names in Outcome."""
 
     __slots__ = ()
     status: str
@@ -59,13 +60,13 @@ class Answer(
 
 READY, PONG = Answer("ready", {}), Answer("pong", {})
 ENDS = ("ok", "failed", "died")  # of tasks
-# Kinds of failures: before the model's function was entered; of the model; of the model, and it may pass.
+# Kinds of failures: before the model's function was called; of the model; a transient one of the model.
 START_FAILURE, MODEL, TRANSIENT = "start", "model", "transient"
 STATUSES = (*ENDS, "ready", "pong")
 
 
 def turn(nonce: bytes, number: int) -> bytes:
-    """The turn of a process's task number `number` (from 1), by its request's nonce of 8 bytes."""
+    """The turn of a process's task `number` (from 1), with its request's nonce of 8 bytes."""
     return number.to_bytes(8, "big") + nonce
 
 
@@ -73,10 +74,10 @@ def turn(nonce: bytes, number: int) -> bytes:
 
 
 class Connection:
-    """What a process that runs a model has of its socket: requests come, answers go.
+    """A model process's side of its socket: it receives requests and sends answers.
 
-    A process forked from it has none: the socket is closed in it, and where the fork went past Python the
-    process ends as soon as it uses this.
+    A forked process has none: the socket is closed in it, and if the fork bypassed Python, the process ends
+    as soon as it uses this.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -85,18 +86,18 @@ class Connection:
         os.register_at_fork(after_in_child=self._close)
 
     def hold(self) -> None:
-        """After the model has run: end this process if it is a copy of the one that has the connection."""
+        """After the model has run: end this process if it is a copy of the owner of the connection."""
         if _getpid() != self._pid:
             os._exit(LOST_CONNECTION)
 
     def receive(self) -> bytes | None:
-        """The next request, still pickled; None once the other side is gone."""
+        """The next request, still pickled; None once the other side has closed."""
         self.hold()
         length = self._exactly(8)
         return None if length is None else self._exactly(int.from_bytes(length, "big"))
 
     def send(self, its_turn: bytes, answer: Answer) -> None:
-        """Answer a request, in the process that the connection is of: see hold(). Raises OSError."""
+        """Answer a request, in the process that owns the connection: see hold(). Raises OSError."""
         try:
             self.send_frame(pack(its_turn, head_of(answer), *answer.outputs.values()))
         except HeadTooLarge as error:
@@ -106,7 +107,7 @@ class Connection:
             self.send_frame(pack(its_turn, head_of(failed)))
 
     def send_frame(self, frame: list[bytes]) -> None:
-        """Write what pack() made, in the process that the connection is of. Raises OSError."""
+        """Write the result of pack(), in the process that owns the connection. Raises OSError."""
         for piece in frame:
             n_written = _write(self._descriptor, piece)
             while n_written < len(piece):
@@ -125,7 +126,7 @@ class Connection:
         return bytes(data)
 
     def _close(self) -> None:
-        """In a forked process. Once: in what that forks in turn, the number may be another file's."""
+        """Close it in a forked process, once: in later forks, the number may belong to another file."""
         descriptor, self._descriptor = self._descriptor, -1
         try:
             if descriptor >= 0:
@@ -135,7 +136,9 @@ class Connection:
 
 
 def head_of(answer: Answer) -> str:
-    """The head of an answer, in JSON. By hand: json.dumps takes three times as long, for every task."""
+    """The head of an answer, in JSON. Built manually, because json.dumps takes three times as long for every
+    task.
+    """
     status, outputs, reason, error, seconds, peak_bytes, failure = answer
     lengths = ",".join([f"{_quoted(name)}:{len(data)}" for name, data in outputs.items()])
     texts = f"{_quoted(reason)},{_quoted(error)}" if reason or error else '"",""'
@@ -151,7 +154,7 @@ def _quoted(text: str) -> str:
 
 
 def pack(its_turn: bytes, head: str, *blobs: bytes) -> list[bytes]:
-    """An answer in pieces to write one after another: small ones together, large ones without copying them.
+    """An answer in pieces to write one after another: small ones joined, large ones without copying them.
 
     Raises HeadTooLarge.
     """

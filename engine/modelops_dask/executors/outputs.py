@@ -1,11 +1,12 @@
-"""What a wire function returned: outputs, or an error in the way of ModelOps.
+"""Interpret what a wire function returned: outputs, or an error as ModelOps returns it.
 
     {name: bytes or text} -> check_outputs() -> {name: bytes}
     {name: bytes} -> find_failure() -> (reason, error) of a failed task
-    an exception -> is_transient() -> whether another attempt may end otherwise
+    an exception -> is_transient() -> whether another attempt may end differently
 
-ModelOps' bridges catch exceptions and return them. docs/modelops.md has which results count as failures, and
-which do not. Standard library only, in Python 3.9's language: runner.py loads it by path.
+ModelOps' bridges catch exceptions and return them. docs/modelops.md describes which results count as
+failures. This module uses only the standard library and Python 3.9's language, because runner.py loads it by
+path.
 """
 
 from __future__ import annotations
@@ -13,49 +14,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for this import: see messages.py
     from typing import Any
 
-ERROR, METADATA = "error", "metadata"  # names of outputs that ModelOps gives a meaning
+ERROR, METADATA = "error", "metadata"  # names of outputs with a meaning in ModelOps
 MODEL_ERROR, NO_OUTPUTS, EMPTY_OUTPUTS = "ModelError", "NoOutputs", "EmptyOutputs"
 TOO_LARGE = "OutputsTooLarge"
-EXCEPTION = r"(?:\w+\.)*([A-Z]\w{0,79})"  # a class, perhaps with its module
+EXCEPTION = r"(?:\w+\.)*([A-Z]\w{0,79})"  # a class, possibly with its module
 READABLE = rb"[\t\n\r\x20-\x7e]{4,}"
-TEXT_LIMIT = 16 * 1024  # characters of what was returned that are kept
-MOST_NAMES, NAME_LIMIT = 3, 24  # of outputs, and characters of each, in a sentence
-STEP_BYTES = 64 << 20  # of memory that is suggested
+TEXT_LIMIT = 16 * 1024  # characters of the returned text that are stored
+MOST_NAMES, NAME_LIMIT = 3, 24  # outputs, and characters of each, in a sentence
+STEP_BYTES = 64 << 20  # steps of suggested memory
 TRANSIENT_NAMES = {
     "ConnectionError",
     "TimeoutError",
-}  # libraries have classes of these names that are no OSError
-# What a disk says of a name: it says the same the next time.
+}  # libraries have classes of these names that are not OSErrors
+# Errors of a disk about a name: the same again next time.
 OF_NAMES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-MOST_CAUSES = 100  # of an exception, that are looked at
+MOST_CAUSES = 100  # exceptions of a chain that are examined
 
-# Of outputs of a task, in bytes, that the worker can receive and store, and its own memory; 0: no limits.
+# The bytes of a task's outputs that the worker can receive and store, and its own memory; 0: no limits.
 limits = (0, 0, 0)
 
 
 class NamedOutputs(dict):  # type: ignore[type-arg]  # of str and bytes; Python 3.9 would make that at run time
-    """Outputs of what is no wire function: checked, and an output named `error` is one like others."""
+    """Outputs of other than wire functions: they are checked, and an output named `error` has no special
+    meaning.
+    """
 
     __slots__ = ()
 
 
 def check_outputs(outputs: object) -> dict[str, bytes]:
-    """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it.
+    """The wire function's result as {str: bytes}; text becomes UTF-8, as in ModelOps' own runner.
 
     Raises TypeError, and UnicodeEncodeError for a name that cannot be stored.
     """
     if type(outputs) is NamedOutputs:
         return outputs
-    if type(outputs) is not dict and not isinstance(outputs, Mapping):  # a dict, quickly: most are
+    # the fast path for a dict, the usual case
+    if type(outputs) is not dict and not isinstance(outputs, Mapping):
         raise TypeError(f"wire returned {type(outputs).__name__}; expected a dict of bytes")
     copy = {}  # a model may return the same dict every time
     for name, data in outputs.items():
         if not isinstance(name, str):
             raise TypeError(f"wire returned a name that is not text: {name!r}")
-        if type(name) is not str:  # a member of an Enum, say, which JSON would write by its value
+        if type(name) is not str:  # for example a member of an Enum, which JSON would write by its value
             name = str.__str__(name)
         name.encode()
         if type(data) is not bytes:
@@ -70,10 +74,10 @@ def total_bytes(outputs: Mapping[str, bytes]) -> int:
 
 
 def explain_size(outputs: Mapping[str, bytes], limits: tuple[int, int, int], is_received: bool) -> str:
-    """Explain that outputs are larger than a worker process can take, and what helps.
+    """Explain that outputs are larger than a worker process can hold, with remedies.
 
     limits are the bytes of a task that it can receive and store, and its own: limits/worker_memory.py.
-    is_received: whether they have come that far, and cannot be stored.
+    is_received: whether they were received and cannot be stored.
     """
     most_received, most_stored, process_bytes = limits
     sizes = sorted(((len(data), name) for name, data in outputs.items()), reverse=True)
@@ -81,7 +85,7 @@ def explain_size(outputs: Mapping[str, bytes], limits: tuple[int, int, int], is_
     names = ", ".join(f"{name[:NAME_LIMIT]!r} {_mib(size)}" for size, name in sizes[:MOST_NAMES])
     names += f" and {len(sizes) - MOST_NAMES} more" if len(sizes) > MOST_NAMES else ""
     value = "more workers.memoryPerProcess"
-    if most_stored:  # in proportion: a little too much, for what the process itself takes does not grow
+    if most_stored:  # proportional: slightly too much, because the process's own memory does not grow
         steps = -(-process_bytes * total // (most_stored * STEP_BYTES))
         value = f"--set workers.memoryPerProcess={steps * STEP_BYTES >> 20}Mi"
     if is_received:
@@ -100,9 +104,9 @@ def _mib(size_bytes: int) -> str:
 
 
 def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
-    """(reason, error) where ModelOps takes checked outputs for a failed run; None where it does not."""
+    """(reason, error) if ModelOps considers checked outputs a failed run; otherwise None."""
     if ERROR not in outputs and METADATA not in outputs and any(outputs.values()):
-        return None  # quickly: most are
+        return None  # the fast path, the usual case
     if type(outputs) is NamedOutputs:
         return None
     if not any(outputs.values()):
@@ -127,8 +131,9 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an exception is of the world (the network, a disk), or was caused by one that is: an OSError,
-    but none of OF_NAMES. Another attempt may then end otherwise.
+    """Whether an exception comes from the environment (the network, a disk), or was caused by such an error.
+
+    That is an OSError other than OF_NAMES. Another attempt may then end differently.
     """
     errors, seen = [error], set[int]()
     while errors and len(seen) < MOST_CAUSES:
@@ -146,7 +151,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_transient_name(reason: str) -> bool:
-    """As is_transient, of the name of an exception, for errors that a model returns."""
+    """Like is_transient, for the name of an exception, for errors that a model returns."""
     import builtins
 
     kind = getattr(builtins, reason, None)
@@ -171,7 +176,7 @@ def _read_lone_error(data: bytes) -> tuple[str, str] | None:
 
 
 def _describe(document: dict[str, Any], name: str, data: bytes) -> tuple[str, str]:
-    """What JSON says of an error: {"error": message or such JSON, "type": an exception, "traceback": ...}"""
+    """The error described by JSON: {"error": message or such JSON, "type": an exception, "traceback": ...}"""
     import json
     import re
 
@@ -191,7 +196,7 @@ def _describe(document: dict[str, Any], name: str, data: bytes) -> tuple[str, st
 
 
 def _parse_json(data: bytes) -> Any:
-    """Its JSON; None where it is none."""
+    """Parsed JSON; None if it is invalid."""
     import json
 
     try:
@@ -201,7 +206,7 @@ def _parse_json(data: bytes) -> Any:
 
 
 def _text(data: bytes) -> str:
-    """What a person can read of bytes: of a table the words that it holds."""
+    """Readable text of bytes: for a table, the words that it contains."""
     import re
 
     try:

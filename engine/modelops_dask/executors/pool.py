@@ -1,11 +1,11 @@
-"""The runner processes of a worker: which there are, who has one, when they end.
+"""The runner processes of a worker: which exist, which are leased, when they end.
 
     Task -> a runner of its bundle, idle or new -> with pool.lease(task) as warm -> idle again, or ended
 
-A runner ends after max_process_reuse tasks (1: executor `cold`), process_ttl_seconds, any task that it did
-not survive, or when its place is needed: the one used longest ago goes first. Where there is room, its
-successor is started while it still works, so that no task waits for the import. Does not know what becomes
-of tasks (warm.py does), nor talk to a process (process.py does).
+A runner ends after max_process_reuse tasks (1: executor `cold`), after process_ttl_seconds, with any task
+that it did not survive, or when its place is needed: the least recently used goes first. If there is room,
+its successor is started while it still works, so that no task waits for the import. The results of tasks are
+handled in warm.py, communication with a process in process.py.
 """
 
 import logging
@@ -29,16 +29,16 @@ from modelops_dask.settings import Settings
 
 logger = logging.getLogger("distributed.modelops")
 
-PING_AFTER_SECONDS = 10  # idle for longer, and a runner is asked for a sign of life before it is used
-END_SECONDS = 5  # what leaving waits for tasks that it has interrupted
+PING_AFTER_SECONDS = 10  # after this idle time, a runner must answer a ping before it is used
+END_SECONDS = 5  # how long leaving waits for interrupted tasks
 CLOSED = "the executor is closed"
 
 
 class Pool:
-    """At most `limit` runners; a caller waits when all are busy.
+    """At most `limit` runners; a caller waits if all are busy.
 
-    memory_bytes is what they have together, 0 for no limit; peak_bytes the most that a task was seen to need.
-    echo, if given, receives what models print (bytes), as it comes. kind is the class of the runners.
+    memory_bytes is their memory together, 0 for no limit; peak_bytes the highest observed need of a task.
+    echo, if given, receives what models print (bytes), immediately. kind is the class of the runners.
     """
 
     def __init__(
@@ -55,31 +55,31 @@ class Pool:
         self._settings, self._kind, self._echo, self._memory_bytes = settings, kind, echo, memory_bytes
         self.copies = Copies(settings.scratch_bytes) if settings.private_files else None
         self._changed = threading.Condition()
-        self._idle: list[Warm] = []  # the one used longest ago first
+        self._idle: list[Warm] = []  # the least recently used first
         self._busy: set[Warm] = set()
         self._places = 0  # taken: idle, busy, starting or ending
         self._building = threading.Lock()
         self._references = References()
         self._environments: dict[Bundle, venv.Environment] = {}
-        self._start_seconds: dict[str, float] = {}  # by bundle: how long somebody waited for a first runner
+        self._start_seconds: dict[str, float] = {}  # by bundle: how long a caller waited for a first runner
 
     def busy(self) -> list[Runner]:
-        """The runners that have a task now."""
+        """The runners that are running a task."""
         with self._changed:
             return [warm.runner for warm in self._busy]
 
     def idle(self) -> list[Runner]:
-        """The runners that wait for a task, the one used longest ago first."""
+        """The runners that wait for a task, the least recently used first."""
         with self._changed:
             return [warm.runner for warm in self._idle]
 
     def counts(self) -> dict[str, int]:
-        """How many runners there are, by state."""
+        """Count the runners by state."""
         with self._changed:
             return {"idle": len(self._idle), "busy": len(self._busy)}
 
     def start_seconds(self, bundle: Bundle) -> float:
-        """How long the last runner of a bundle that somebody waited for took to start; 0: none has yet."""
+        """Seconds that the last awaited runner of a bundle took to start; 0: none yet."""
         return self._start_seconds.get(bundle.digest, 0.0)
 
     def drop(self, bundle: Bundle) -> None:
@@ -91,9 +91,9 @@ class Pool:
             self._end(warm, "unfit")
 
     def end_idle(self) -> int:
-        """End the runners that wait for a task, for their memory is needed; how many there were.
+        """End the runners that wait for a task, because their memory is needed; return their number.
 
-        They are taken out first, so that no task is given to one of them meanwhile.
+        They are removed first, so that they receive no task.
         """
         with self._changed:
             idle, self._idle = self._idle, []
@@ -102,7 +102,7 @@ class Pool:
         return len(idle)
 
     def close(self) -> None:
-        """End every runner. What still runs a task raises RuntimeError."""
+        """End every runner. Running tasks raise RuntimeError."""
         with self._changed:
             self.closed = True
             idle, self._idle = self._idle, []
@@ -110,18 +110,18 @@ class Pool:
                 warm.runner.interrupt()
             self._changed.notify_all()
         for warm in idle:
-            warm.runner.hang_up()  # all at once, so that they end side by side
+            warm.runner.hang_up()  # all together, so that they end in parallel
         for warm in idle:
             self._end(warm, "closed")
         with self._changed:
-            # Not for ever: a thread may still be building an environment; it ends its runner itself.
+            # With a limit: a thread may still be building an environment; it ends its runner itself.
             self._changed.wait_for(lambda: not self._places, timeout=END_SECONDS)
         if self.copies:
             self.copies.close()
 
     @contextmanager
     def lease(self, task: Task, alone: bool = False) -> Iterator["Warm"]:
-        """A runner for one task; afterwards idle again, or ended. alone: a new one, for nothing else."""
+        """Lease a runner for one task; afterwards it is idle again, or ended. alone: a new, unshared one."""
         warm = self._take(task, alone)
         try:
             yield warm
@@ -175,7 +175,7 @@ class Pool:
                 self._end(idle, "unfit", kill=True)
 
     def _start(self, bundle: Bundle, threads: int, wire: str) -> "Warm":
-        """A new runner, its model imported, in a place that is already counted."""
+        """Start a runner and import its model, in an already counted place."""
         warm = self._spawn(bundle, threads, wire)
         try:
             with self._changed:
@@ -192,11 +192,11 @@ class Pool:
         return warm
 
     def _spawn(self, bundle: Bundle, threads: int, wire: str) -> "Warm":
-        """A process that begins to import the model, in a place that is already counted."""
+        """Start a process that imports the model, in an already counted place."""
         try:
             with ExitStack() as stack:
                 environment = self._environment(bundle, stack)
-                # Compiled code outlives its process; a private environment's is of no use to another.
+                # Compiled code outlives its process; that of a private environment is useless to others.
                 numba_cache = None if self._settings.force_fresh_venv else Path(f"{bundle.path}.numba")
                 slot = self._slot(bundle, numba_cache, stack)
                 runner = self._kind(
@@ -219,7 +219,7 @@ class Pool:
             raise
 
     def _slot(self, bundle: Bundle, numba_cache: Path | None, stack: ExitStack) -> Slot | None:
-        """Where a runner has its own copy of the bundle; None: nowhere, it works in the one of all."""
+        """The runner's own copy of the bundle; None: it works in the shared one."""
         if not self.copies:
             if bundle.program:
                 raise BadInput(
@@ -242,7 +242,7 @@ class Pool:
         warm.has_successor = True
         try:
             successor = self._spawn(*warm.serves)
-        except Exception as error:  # whoever needs a runner next starts one, and is told
+        except Exception as error:  # the next caller that needs a runner starts one, and gets the error
             logger.debug("no replacement for a runner could be started: %s", error)
             return
         with self._changed:
@@ -261,7 +261,7 @@ class Pool:
             return self._environments[bundle]
 
     def _retirement(self, warm: "Warm") -> str:
-        """Why a runner must have no more tasks; "" when it may."""
+        """Why a runner must not run more tasks; "" if it may."""
         runner, settings = warm.runner, self._settings
         if warm.slot and warm.slot.is_unfit:
             return "files"
@@ -282,14 +282,15 @@ class Pool:
         if settings.process_ttl_seconds:
             left_seconds.append(runner.started_at + settings.process_ttl_seconds - now)
         left = settings.max_process_reuse - runner.tasks
-        if settings.max_process_reuse and left <= runner.tasks:  # sooner, a spare would cost memory for long
+        # earlier, a spare would use memory for a long time
+        if settings.max_process_reuse and left <= runner.tasks:
             assert runner.ready_at is not None, "it has run tasks"
             pace_seconds = (now - runner.ready_at) / runner.tasks
             left_seconds.append(left * pace_seconds if left > 1 else 0)
         return min(left_seconds) <= start_seconds
 
     def _is_fit(self, warm: "Warm") -> bool:
-        """Whether an idle runner can have a task. One that ended in its sleep costs nobody a task."""
+        """Whether an idle runner can have a task. One that ended while idle costs no task."""
         runner = warm.runner
         try:
             if runner.ready_at is None:
@@ -323,9 +324,7 @@ class Pool:
 
 
 class Warm:
-    """A runner, what it serves (bundle, native threads, reference of what to call), where, and what ends
-    with it.
-    """
+    """A runner with its bundle, native threads, reference of the function, slot, and private environment."""
 
     def __init__(
         self,
@@ -337,17 +336,17 @@ class Warm:
     ) -> None:
         self.runner, self.serves, self.environment = runner, serves, environment
         self.slot, self.stack = slot, stack
-        self.lost_files = False  # it ended because its files could not be put back
+        self.lost_files = False  # it ended because its files could not be restored
         self.has_successor = False
 
     def ready(self) -> None:
-        """Wait until the model is imported. Raises as Runner.ready()."""
+        """Wait until the model is imported. Raises the same errors as Runner.ready()."""
         self.runner.ready()
         if self.slot:
             self.slot.share_bytecode()
 
     def name_files(self, answer: Answer) -> Answer:
-        """The answer with the bundle's files as a person knows them: not by the name of a runner's copy."""
+        """Replace paths of a runner's copy in the answer by those that the user knows."""
         if not (answer.error and self.slot):
             return answer
         copy_prefix, bundle_prefix = f"{self.slot.bundle}/", f"{self.serves[0].path}/"

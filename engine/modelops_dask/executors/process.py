@@ -1,10 +1,10 @@
 """The worker's side of one runner process: start, ping, call, close, kill.
 
-    call(tasks) -> socket -> runner.py -> Answers         the model's prints -> pipe -> the last 64 KiB
+    call(tasks) -> socket -> runner.py -> Answers         the model's output -> pipe -> the last 64 KiB
 
-An answer that is not the awaited one, or not the runner's, ends the runner (mailbox.py).
-One thread at a time uses a Runner. Whoever starts one ends it with close() or kill(): both leave no process
-of its group, no zombie and no descriptor. Does not choose when to start or retire: warm.py does.
+An answer that is not the awaited one, or not from the runner, ends the runner (mailbox.py). One thread at a
+time uses a Runner. The code that starts one ends it with close() or kill(): both leave no process of its
+group, no zombie and no descriptor. warm.py decides when to start or retire runners.
 """
 
 import os
@@ -25,18 +25,20 @@ from modelops_dask.executors.copies import Slot
 from modelops_dask.executors.crash import Crash, CrashReports
 from modelops_dask.limits import pod, worker_memory
 
-LOG_BYTES = 64 * 1024  # of what the model printed, kept from the end; also what a pipe holds
+LOG_BYTES = 64 * 1024  # of the model's output, from the end; also the size of a pipe
 START_SECONDS = 120  # interpreter and model; starsim takes up to 19 s on a busy machine
 PING_SECONDS = 5
-GRACE_SECONDS = 1  # from asking to killing
-QUIET_SECONDS = 0.01  # that prints are left unread; a task that prints more than a pipe holds waits so long
+GRACE_SECONDS = 1  # seconds between asking and killing
+# interval in which output is not read; a task that prints more than a pipe holds waits that long
+QUIET_SECONDS = 0.01
 SHORT_SECONDS, PAUSE_SECONDS = 1e-4, 5e-4  # answers of shorter tasks are fetched several at a time
-LOOK_SECONDS = 0.5  # how often a silent runner is looked after: a child of its may hold the socket open
+LOOK_SECONDS = 0.5  # interval of checks on a silent runner: one of its children may hold the socket open
 
 START = Path(__file__).with_name("start.py")
-HASH_SEED = "6640"  # what Dask's nanny gives its workers: the order of a set is then the same in `direct`
+# the value that Dask's nanny sets for its workers: the order of a set is then the same in `direct`
+HASH_SEED = "6640"
 
-# Native thread pools: their size changes the bytes of results, so it is fixed unless the person set it.
+# Native thread pools: their size changes the bytes of results, so it is fixed unless the user set it.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -52,7 +54,7 @@ _MARKS = re.compile(re.escape(runner.MARK).replace(b"%d", rb"\d+"))
 
 
 class RunnerLost(Exception):
-    """The runner ended, or was ended, before it answered. `reason` is short, and one for each cause."""
+    """The runner ended, or was ended, before it answered. `reason` is short, and the same for each cause."""
 
     def __init__(self, reason: str, error: str, log: str = "", peak_bytes: int = 0) -> None:
         super().__init__(reason, error, log, peak_bytes)
@@ -60,7 +62,7 @@ class RunnerLost(Exception):
 
 
 class StartFailed(Exception):
-    """Importing the model raised. `answer` has the exception's type and traceback, `log` what was printed."""
+    """Importing the model raised. `answer` has the exception's type and traceback, `log` the output."""
 
     def __init__(self, answer: runner.Answer, log: str) -> None:
         super().__init__(answer.reason, answer.error)
@@ -70,9 +72,9 @@ class StartFailed(Exception):
 class Runner:
     """A runner process for one bundle. `tasks` counts calls; times are seconds of time.monotonic()."""
 
-    SCRIPT = Path(runner.__file__)  # what the process runs
-    TAKES_MANY = True  # whether call() takes more than one task
-    VARIABLES: Mapping[str, str] = os.environ  # that it starts from
+    SCRIPT = Path(runner.__file__)  # the script that the process runs
+    TAKES_MANY = True  # whether call() accepts more than one task
+    VARIABLES: Mapping[str, str] = os.environ  # the size of its environment's start
     UMASK = -1  # that it starts with; -1: that of this process
 
     def __init__(
@@ -89,12 +91,15 @@ class Runner:
         slot: Slot | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
-        """Start the process; ready() waits for it. echo is given what the model prints, as it comes.
+        """Start the process; ready() waits for it.
 
-        threads of native code are its own; 0: as the worker's variables say, else one.
-        numba_cache is where numba keeps compiled code; None: beside the code's source. slot has this runner's
-        own copy of the bundle, in which it works; None: it works in the bundle itself. seed_globals and
-        reseeds say what is seeded before each task: as runner.main() has them.
+        Args:
+            echo: Receives the model's output immediately.
+            threads: Its own native threads; 0: as the worker's variables say, else one.
+            numba_cache: Folder of numba's compiled code; None: next to the code's source.
+            slot: This runner's own copy of the bundle, in which it works; None: the bundle itself.
+            seed_globals: Which generators are seeded before each task, as in runner.main().
+            reseeds: Likewise.
         """
         self.id = uuid.uuid4().hex[:8]
         self.tasks = 0
@@ -142,7 +147,7 @@ class Runner:
                 env=_environment(self.VARIABLES, Path(python), keep_pythonpath, threads, numba_cache)
                 | variables,
                 umask=self.UMASK,
-                start_new_session=True,  # a group of its own, so that what the model starts ends with it
+                start_new_session=True,  # its own group, so that processes started by the model end with it
             )
         except BaseException:
             self._close_descriptors()
@@ -170,16 +175,16 @@ class Runner:
 
     @property
     def start_seconds(self) -> float:
-        """How long the start took, the import of the model included; 0 before it is ready."""
+        """Seconds that the start took, including the import of the model; 0 before it is ready."""
         return 0.0 if self.ready_at is None else self.ready_at - self.started_at
 
     @property
     def life(self) -> tuple[str, int]:
-        """The process of its latest task, by a short id, and which task of that process it was, from 1."""
+        """A short id of the process of its latest task, and the task's number in that process, from 1."""
         return self.id, self.tasks
 
     def ready(self) -> None:
-        """Wait until the model is imported. Raises StartFailed, or RunnerLost; the process is then gone."""
+        """Wait until the model is imported. Raises StartFailed, or RunnerLost; the process has then ended."""
         answer = self._receive(messages.START, START_SECONDS, "StartTimeout", "the model was not imported")
         self._drain()
         if answer.status != "ready":
@@ -189,7 +194,7 @@ class Runner:
         self.ready_at = self.used_at = time.monotonic()
 
     def ping(self) -> None:
-        """Ask for a sign of life. Raises RunnerLost; the process is then gone."""
+        """Check that the runner answers. Raises RunnerLost; the process has then ended."""
         self._request(self.tasks, [], PING_SECONDS)
         its_turn = messages.turn(self._nonce, self.tasks)
         self._receive(its_turn, PING_SECONDS, "PingTimeout", "an idle runner did not answer")
@@ -197,10 +202,10 @@ class Runner:
     def call(
         self, calls: Sequence[Call], timeout_seconds: float | None, limit_bytes: int = 0
     ) -> Iterator[runner.Answer]:
-        """Run tasks one after another; the first that does not end well is the last that is run.
+        """Run tasks one after another; the first that is not ok is the last that runs.
 
-        timeout None waits for ever, limit_bytes 0 is no limit of memory: both are each task's own. Raises
-        RunnerLost, for the task that was under way; the process is then gone.
+        timeout None waits without a limit, limit_bytes 0 does not limit memory: both apply to each task.
+        Raises RunnerLost, for the running task; the process has then ended.
         """
         self.runner_limit_bytes = limit_bytes
         self._log = b""
@@ -213,7 +218,7 @@ class Runner:
             self.tasks = number
             answer = self._answer(timeout_seconds, short)
             short = answer.seconds < SHORT_SECONDS
-            if answer.status == "died":  # an allocation failed: what that left behind is for no other task
+            if answer.status == "died":  # an allocation failed: the process must not run another task
                 self._drain()
                 self.kill()
                 raise RunnerLost(answer.reason, answer.error, self.log, answer.peak_bytes)
@@ -222,13 +227,14 @@ class Runner:
                 yield self._judge_children(answer)
                 return
             yield answer
-            # What was read before this answer, and without a mark, was printed by this task or before it.
+            # Output read before this answer, and without a mark, came from this task or an earlier one.
             self._log = self._log.partition(runner.MARK % number)[2]
 
     def _answer(self, timeout_seconds: float | None, several: bool = False) -> runner.Answer:
-        """The next task's; `several` may soon be there at once."""
+        """The answer of the next task; with `several`, more may follow soon."""
         if several and self._mail.is_empty:
-            time.sleep(PAUSE_SECONDS)  # or each would wake this thread, which costs more than a short task
+            # otherwise each would wake this thread, which costs more than a short task
+            time.sleep(PAUSE_SECONDS)
         its_turn = messages.turn(self._nonce, self.tasks)
         answer = self._receive(its_turn, timeout_seconds, "TaskTimeout", "the task did not end")
         if answer.status not in messages.ENDS:
@@ -238,17 +244,17 @@ class Runner:
 
     @property
     def log(self) -> str:
-        """The end of what the model printed in its last task, at most 64 KiB."""
+        """The end of the model's output in its last task, at most 64 KiB."""
         return _MARKS.split(self._log)[-1].decode("utf-8", errors="replace")
 
     @property
     def broken(self) -> bool:
-        """Whether an idle runner has ended, or says something unasked."""
+        """Whether an idle runner has ended, or sent an unexpected message."""
         unasked = not self._mail.is_empty or self._quiet.poll(0)
         return bool(unasked) or self._process.poll() is not None
 
     def hang_up(self) -> None:
-        """Tell an idle runner to end; close() then waits for less."""
+        """Ask an idle runner to end, so that close() waits less."""
         self._socket.close()
         self._crashes.close()
 
@@ -259,23 +265,23 @@ class Runner:
         self.kill()
 
     def kill(self) -> None:
-        """End the process and all that it started now, and free what it held. May be called again."""
+        """End the process and all processes that it started, and free its resources. May be repeated."""
         if self._output < 0:
             return
         self._signal(signal.SIGKILL)
         self._process.wait()
-        pod.kill_marked(self.mark)  # what has left the group
+        pod.kill_marked(self.mark)  # processes that have left the group
         self._close_descriptors()
 
     def interrupt(self) -> None:
-        """Kill the process from another thread; the one in call() then gets RunnerLost and frees the rest."""
+        """Kill the process from another thread; the thread in call() gets RunnerLost and frees the rest."""
         if self._process.returncode is None:
             self._signal(signal.SIGKILL)
 
     def end_for_memory(
         self, pids: list[int], peak_bytes: int, error: str, reason: str = runner.OUT_OF_MEMORY
     ) -> None:
-        """From the guard's thread: end the task, whose processes these are, for that reason."""
+        """Called by the guard's thread: end the task whose processes these are, for that reason."""
         self._out_of_memory = RunnerLost(reason, error, "", peak_bytes)
         pod.kill(pids)
 
@@ -285,7 +291,7 @@ class Runner:
         calls: Sequence[tuple[str, dict[str, Any], int, int]],
         timeout_seconds: float | None,
     ) -> None:
-        """Ask for the answers of tasks, the first of them is number `number`; of none: for a sign of life."""
+        """Request the answers of tasks, the first of which is number `number`; without tasks, a ping."""
         self._nonce = os.urandom(8)
         self._send((self._nonce, number, calls), timeout_seconds)
 
@@ -299,16 +305,16 @@ class Runner:
     def _receive(
         self, its_turn: bytes, timeout_seconds: float | None, reason: str, problem: str
     ) -> messages.Answer:
-        """The answer of a turn, the model's prints read meanwhile."""
+        """The answer of a turn, reading the model's output while waiting."""
         try:
             return mailbox.answer_of(self._frame(its_turn, timeout_seconds, reason, problem))
         except mailbox.OutOfTurn as misfit:
             raise self._ended(messages.OUT_OF_TURN, str(misfit)) from None
 
     def _frame(self, its_turn: bytes, timeout_seconds: float | None, reason: str, problem: str) -> bytes:
-        """The next answer, as it came. Raises OutOfTurn; the process lives on."""
+        """The next unparsed answer. Raises OutOfTurn; the process still runs."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        quiet = True  # prints are left where they are for a moment: runner.py sets apart what nobody has read
+        quiet = True  # output is left in the pipe for a moment: runner.py separates what has not been read
         while (frame := self._mail.frame(its_turn)) is None:
             wait = LOOK_SECONDS if deadline is None else min(LOOK_SECONDS, deadline - time.monotonic())
             if wait <= 0:
@@ -320,12 +326,13 @@ class Runner:
             if not ready:
                 if self._process.poll() is not None:
                     raise self._lost()
-                self.peak_seen_bytes = self._peak_bytes()  # it cannot be asked for once the process is gone
+                # it cannot be determined once the process has ended
+                self.peak_seen_bytes = self._peak_bytes()
             if all(descriptor != self._answers for descriptor, _ in ready):
                 self._drain()
                 self._read_crash()
                 continue
-            # What is there to be read of both: an answer comes before what the next task prints.
+            # Read both: an answer comes before the output of the next task.
             try:
                 is_open = self._mail.read()
             except OSError:
@@ -335,10 +342,10 @@ class Runner:
         return frame
 
     def _drain(self) -> None:
-        """Read what was printed. Once: a pipe holds no more, and a child that prints on must not keep us."""
+        """Read the output once: a pipe holds no more, and a child that keeps printing must not block."""
         try:
             text = os.read(self._output, LOG_BYTES)
-        except OSError:  # nothing there
+        except OSError:  # no data
             return
         if not text:  # every holder of the pipe has closed it
             with suppress(KeyError):
@@ -348,7 +355,7 @@ class Runner:
             self._echo(text)
 
     def _read_crash(self) -> None:
-        """Read what is there of the report of a crash: its process, which waits, is looked at before."""
+        """Read the available report of a crash, after examining its process, which waits."""
         if report := self._crashes.read():
             self._log = (self._log + report)[-LOG_BYTES:]
             if self._echo:
@@ -361,14 +368,14 @@ class Runner:
         return self._ended(reason, error)
 
     def _ended(self, reason: str, error: str) -> RunnerLost:
-        """End the process for what it did."""
+        """End the process because of its behaviour."""
         peak_bytes = self._peak_bytes() or self.peak_seen_bytes
         self._drain()
         self.kill()
         return RunnerLost(reason, error, self.log, peak_bytes)
 
     def _lost(self) -> RunnerLost:
-        """Why the connection ended, from how the process did."""
+        """Why the connection ended, from how the process ended."""
         status = self._wait(GRACE_SECONDS)
         self._drain()
         self._read_crash()
@@ -384,14 +391,14 @@ class Runner:
         return RunnerLost(answer.reason, answer.error, self.log, peak_bytes)
 
     def _judge_end(self, answer: messages.Answer, crash: Crash | None) -> messages.Answer:
-        """The answer of a task whose process ended: TaskOOM where there is evidence of it."""
+        """The answer of a task whose process ended: TaskOOM if there is evidence of it."""
         evidence = shortage.judge_end(answer.reason, self.log, self.runner_limit_bytes, crash)
         if evidence:
             return shortage.out_of_memory(answer, evidence)
         return answer._replace(error=answer.error + shortage.describe_room(self.runner_limit_bytes, crash))
 
     def _judge_children(self, answer: messages.Answer) -> messages.Answer:
-        """As _judge_end(), of a task that raised because a process that it had started ended."""
+        """Like _judge_end(), for a task that raised because a process that it had started ended."""
         if answer.status == "failed" and shortage.CHILD_ENDED.search(answer.error):
             self._read_crash()
             judged = self._judge_end(answer, self._crashes.crash)
@@ -405,7 +412,7 @@ class Runner:
             return None
 
     def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # all gone; macOS says so with the latter
+        with suppress(ProcessLookupError, PermissionError):  # all ended; macOS reports this by the latter
             os.killpg(self._process.pid, number)
 
     def _peak_bytes(self) -> int:
@@ -428,9 +435,9 @@ class Runner:
 def _environment(
     inherited: Mapping[str, str], python: Path, keep_pythonpath: bool, threads: int, numba_cache: Path | None
 ) -> dict[str, str]:
-    """The worker's variables without those that lead to its own packages, with what results depend on.
+    """The worker's variables without those for its own packages, with those that results depend on.
 
-    Programs that a model starts are those of its interpreter, as when its environment is activated.
+    Programs that a model starts are those of its interpreter, as if its environment were activated.
     """
     dropped = ["PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"]
     if not keep_pythonpath:

@@ -1,10 +1,10 @@
 """The output files of a program, as outputs of a task.
 
-    CSV -> columns, each of one type -> a table;   JSON -> what it holds, as a function's return value
-    Parquet -> the file's bytes, which are a table;   all else -> the file's bytes
+    CSV -> columns, each of one type -> a table;   JSON -> its value, like a function's return value
+    Parquet -> the file's bytes, which are a table;   others -> the file's bytes
 
-A column's type follows from its fields alone: whole numbers, numbers, true and false, or text. Standard
-library only, in Python 3.9's language: runner.py loads it by path.
+The type of a column follows from its fields: whole numbers, numbers, booleans, or text. This module uses only
+the standard library and Python 3.9's language, because runner.py loads it by path.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ else:  # runner.py has loaded it by path
     values = sys.modules["_modelops_values"]
 
 STDOUT = "-"
-MISSING = ("", "NA")  # fields without a value; NA, which R writes, only in a column of numbers or truths
-WHOLE = re.compile(r"\s*[+-]?(?:0|[1-9][0-9]*)\s*")  # not 007, which is no number but a name
+MISSING = ("", "NA")  # fields without a value; NA, which R writes, only in a column of numbers or booleans
+WHOLE = re.compile(r"\s*[+-]?(?:0|[1-9][0-9]*)\s*")  # not 007, which is a name, not a number
 NUMBER = re.compile(
     r"\s*[+-]?(?:(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf|infinity)\s*",
     re.IGNORECASE,
@@ -43,19 +43,19 @@ UNNAMED = "index"  # the first column of a table that R or pandas wrote with its
 
 
 class MissingOutput(Exception):
-    """The program ended well and did not write a file that the study declares."""
+    """The program succeeded but did not write a file that the study declares."""
 
-    __module__ = "builtins"  # so that tracebacks name it alone, however this file was loaded
+    __module__ = "builtins"  # so that tracebacks show only the name, however this file was loaded
 
 
 class UnreadableOutput(Exception):
-    """An output file is not what the study declares."""
+    """An output file does not have the declared format."""
 
     __module__ = "builtins"
 
 
 class Files:
-    """The files of one task in its folder that the study declares: none of an earlier task may be left."""
+    """The declared files of one task in its folder, without those of earlier tasks."""
 
     def __init__(self, folder: str, outputs: Sequence[str]) -> None:
         self._folder = folder
@@ -64,7 +64,7 @@ class Files:
         self._folders: list[str] = []  # that were made
 
     def prepare(self) -> None:
-        """Remove the outputs, and make the folders that they are to be in."""
+        """Remove the outputs, and create their folders."""
         for path in self._outputs:
             _remove(path)
             self._make_folder(os.path.dirname(path))
@@ -79,7 +79,7 @@ class Files:
         self._written.append(path)
 
     def remove(self) -> None:
-        """Remove all of them, and the folders that were made, if nothing else is in them."""
+        """Remove all of them, and the created folders if nothing else is in them."""
         for path in (*self._outputs, *self._written):
             _remove(path)
         for folder in reversed(self._folders):
@@ -87,7 +87,7 @@ class Files:
                 os.rmdir(folder)
 
     def _within(self, file: str) -> str:
-        """The path of a file; a value in its name must not lead out of the folder."""
+        """The path of a file; a value in its name must not lead outside the folder."""
         path = os.path.normpath(os.path.join(self._folder, file))
         if not path.startswith(self._folder + os.sep):
             raise UnreadableOutput(f"{file} is not in the folder that the program works in")
@@ -102,7 +102,7 @@ class Files:
 
 
 def _remove(path: str) -> None:
-    """Remove a file; a folder stays, and is named when it is read."""
+    """Remove a file; a folder stays, and is reported when it is read."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
         os.unlink(path)
 
@@ -110,7 +110,7 @@ def _remove(path: str) -> None:
 def read_outputs(
     files: Mapping[str, tuple[str, str]], folder: str, printed: BinaryIO | None
 ) -> dict[str, bytes]:
-    """Outputs by name, from (file, format) by name; printed is what the program wrote to standard output.
+    """Outputs by name, from (file, format) by name; printed is the program's standard output.
 
     Raises MissingOutput, UnreadableOutput.
     """
@@ -151,7 +151,7 @@ def _read_file(name: str, file: str, folder: str) -> bytes:
 
 
 def _list_new(path: str) -> str:
-    """What is in the folder instead."""
+    """The files that are in the folder instead."""
     try:
         names = sorted(os.listdir(os.path.dirname(path)))
     except OSError:
@@ -188,7 +188,7 @@ def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
             if len(row) != len(names):
                 if not row:  # an empty line
                     continue
-                problem = f"{len(row)} fields, and the first line names {len(names)}"
+                problem = f"{len(row)} fields, but the first line names {len(names)}"
                 raise UnreadableOutput(f"{title}, line {reader.line_num:,}: {problem}")
             rows.append(row)
     except csv.Error as error:
@@ -222,8 +222,10 @@ def _check_names(names: list[str], title: str) -> list[str]:
 
 
 def _read_column(fields: Sequence[str]) -> Sequence[object]:
-    """The values of a column: whole numbers, numbers or truths if all its fields are, else text; None where
-    there is none. Raises ValueError for whole numbers that neither 64-bit integers nor floats hold.
+    """The values of a column: whole numbers, numbers or booleans if all its fields are, otherwise text; None
+    for an empty field.
+
+    Raises ValueError for whole numbers that neither 64-bit integers nor floats can hold.
     """
     present = [field for field in fields if field not in MISSING]
     convert: Any = None

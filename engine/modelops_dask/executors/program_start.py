@@ -1,9 +1,9 @@
-"""Which file the first item of a command is, and why it cannot be started, in words for the study's author.
+"""Find the file of a command's first item, and explain why it cannot be started.
 
     name, folder, PATH -> find_program() -> a path;   a path -> find_problem(), before anything runs
-    a path, what the system said -> explain_start()
+    a path, the system's error -> explain_start()
 
-Standard library only, in Python 3.9's language: runner.py loads it by path.
+This module uses only the standard library and Python 3.9's language, because runner.py loads it by path.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ NAMES_OF_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "i686": "i386"}
 
 
 class ProgramError(Exception):
-    """What is wrong with a program; str() is for the study's author. Its subclasses' names are reasons."""
+    """A problem with a program; str() is for the study's author. Names of subclasses are reasons."""
 
-    __module__ = "builtins"  # so that tracebacks name it alone, however this file was loaded
+    __module__ = "builtins"  # so that tracebacks show only the name, however this file was loaded
 
 
 class ProgramNotFound(ProgramError):
-    """There is no such program, in the bundle or on the PATH."""
+    """The program is neither in the bundle nor on the PATH."""
 
     __module__ = "builtins"
 
 
 class ProgramNotExecutable(ProgramError):
-    """There is a file, but it cannot be run: mode, first line, architecture."""
+    """The file exists but cannot be run: mode, first line, architecture."""
 
     __module__ = "builtins"
 
 
 def find_program(name: str, folder: str, path: str) -> str:
-    """The file that a command's first item names: in the bundle if it has a slash, else on the PATH.
+    """The file of a command's first item: in the bundle if it has a slash, otherwise on the PATH.
 
     Raises ProgramNotFound.
     """
@@ -55,7 +55,7 @@ def find_program(name: str, folder: str, path: str) -> str:
 
 
 def find_problem(path: str, name: str) -> ProgramError | None:
-    """What keeps a file from being run on any machine; None if nothing does. name is what the command has."""
+    """The reason why a file cannot run on any machine; None if there is none. name is from the command."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -70,7 +70,7 @@ def find_problem(path: str, name: str) -> ProgramError | None:
     try:
         with open(path, "rb") as file:
             head = file.read(256)
-    except OSError:  # it may be run and not read
+    except OSError:  # it may be executable but not readable
         return None
     if head.startswith(b"#!"):
         interpreter = head[2:].split(b"\n")[0].strip(b" \t").split(b" ")[0]
@@ -88,12 +88,12 @@ def find_problem(path: str, name: str) -> ProgramError | None:
 
 
 def is_busy(error: OSError) -> bool:
-    """Whether a file was not started because another process has it open for writing: not for long."""
+    """Whether a file did not start because another process has it open for writing, which is temporary."""
     return error.errno == errno.ETXTBSY
 
 
 def explain_start(path: str, name: str, error: OSError) -> ProgramError | None:
-    """Why a file was not started; None where it is not the file's doing."""
+    """Why a file did not start; None if the file is not the cause."""
     if error.errno == errno.E2BIG:
         return ProgramError(
             "the arguments exceed the system's limit for a program; name a file by parameters_file: "
@@ -120,7 +120,7 @@ def explain_start(path: str, name: str, error: OSError) -> ProgramError | None:
 
 
 def _describe_kind(head: bytes) -> str:
-    """What a file is that this machine cannot run, by its first bytes."""
+    """The kind of a file that this machine cannot run, from its first bytes."""
     own = os.uname().machine
     own = NAMES_OF_MACHINES.get(own, own)
     if head[:4] == b"\x7fELF":
@@ -137,7 +137,7 @@ def _describe_kind(head: bytes) -> str:
 
 
 def _near(path: str, name: str) -> str:
-    """A file beside it that may be meant."""
+    """A neighbouring file with a similar name."""
     import difflib
 
     with contextlib.suppress(OSError):

@@ -1,12 +1,12 @@
-"""The program of a study with a command, as a wire function: it is started anew for each task.
+"""The program of a study with a command, as a wire function that starts it for each task.
 
     (entrypoint, params, seed) -> arguments, environment, parameters file -> the program, in the runner's copy
     of the bundle -> exit status 0 -> its output files (program_outputs.py) -> outputs
-                  -> another        -> ProgramFailed, with the end of what it printed on standard error
+                  -> another        -> ProgramFailed, with the end of its standard error
 
 It is in the process group of its runner, so that a time limit, or the end of the worker, ends it and all that
-it started; what it leaves running is ended with the task. Memory limits of the runner are inherited.
-Standard library only, in Python 3.9's language: runner.py loads it by path.
+it started; processes that it leaves running end with the task. It inherits the runner's memory limits. This
+module uses only the standard library and Python 3.9's language, because runner.py loads it by path.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ else:  # runner.py has loaded them by path
     program_start = sys.modules["_modelops_program_start"]
     outputs_of = sys.modules["_modelops_outputs"]
 
-TAIL_BYTES = 16 * 1024  # of what a program printed, kept from the end for the error
-TAIL_LINES = 40  # of them that an error shows
-LOOK_MS = 50  # how often a silent program is looked after: what it started may hold its output open
-BUSY_TRIES, BUSY_SECONDS = 50, 0.02  # of a start while another process still has the file open for writing
+TAIL_BYTES = 16 * 1024  # of a program's output, from the end, for the error
+TAIL_LINES = 40  # lines of it that an error shows
+LOOK_MS = 50  # interval of checks on a silent program: its children may hold its output open
+# retries of a start while another process still has the file open for writing
+BUSY_TRIES, BUSY_SECONDS = 50, 0.02
 STDOUT = "-"
-CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)  # how programs end that do not expect to get none
-NEARLY = 0.8  # of its limit that a program held when it crashed: memory was the cause
+# signals that end programs without being sent to them on purpose
+CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
+NEARLY = 0.8  # fraction of its limit that a program held when it crashed: memory was the cause
 
 
 class ProgramFailed(Exception):
-    """The program ended with an exit status that is not 0."""
+    """The program ended with a nonzero exit status."""
 
     __module__ = "builtins"
 
@@ -58,8 +60,12 @@ class Program:
     """A study's program: called like a wire function, it runs once."""
 
     def __init__(self, text: str, folder: str, died: Callable[[str, str], BaseException]) -> None:
-        """text is JSON, as in study.json; folder the copy of the bundle in which it works; died makes the
-        exception for a program that was killed, of (reason, error).
+        """Prepare a program.
+
+        Args:
+            text: JSON, as in study.json.
+            folder: The copy of the bundle in which it works.
+            died: Makes the exception for a killed program, from (reason, error).
         """
         program: dict[str, Any] = json.loads(text)
         self._command: list[str] = program["command"]
@@ -71,7 +77,7 @@ class Program:
         self._names = {name for each in texts for name in placeholders.list_names(each)}
         self._threads = count_threads(os.environ.get("OMP_NUM_THREADS", ""))
         self._orphans: children.Orphans | None = None
-        self._pid = 0  # of the process that the orphans fall to
+        self._pid = 0  # of the process that adopts the orphans
         self._peak_bytes = 0  # of the program that ran last
 
     def __call__(self, entrypoint: str, params: dict[str, Any], seed: int) -> outputs_of.NamedOutputs:
@@ -103,7 +109,7 @@ class Program:
         return ProgramPeak(self, own)
 
     def take_peak(self) -> int:
-        """The most memory in bytes that the program which ran last had resident; 0 before the next one."""
+        """The peak resident memory in bytes of the last program; 0 before the next one."""
         peak_bytes, self._peak_bytes = self._peak_bytes, 0
         return peak_bytes
 
@@ -127,7 +133,7 @@ class Program:
         return values
 
     def _run(self, arguments: list[str], values: dict[str, str], printed: BinaryIO | None) -> None:
-        """Run the program to its end. Raises what its end means."""
+        """Run the program to its end. Raises an error that depends on its end."""
         variables = {name: placeholders.fill(text, values) for name, text in self._variables.items()}
         environment = {**os.environ, "PWD": self._folder, **variables}
         path = program_start.find_program(arguments[0], self._folder, environment.get("PATH", os.defpath))
@@ -172,14 +178,14 @@ class Program:
         )
 
     def _explain_end(self, arguments: list[str], status: int, said: str) -> BaseException:
-        """The exception for the status of a program, less than 0 for a signal."""
+        """The exception for the status of a program, negative for a signal."""
         number = -status if status < 0 else status - 128 if status == 128 + signal.SIGKILL else 0
         how = f"was killed by signal {number}" if number else f"ended with exit status {status}"
         limit_bytes = resource.getrlimit(resource.RLIMIT_DATA)[0]
         held_much = number in CRASHES and self._peak_bytes >= NEARLY * limit_bytes
         lines = said.splitlines()
         text = "\n".join([f"command: {arguments!r}", *lines[-TAIL_LINES:]])
-        if held_much and limit_bytes != resource.RLIM_INFINITY:  # what it said of memory the runner reads
+        if held_much and limit_bytes != resource.RLIM_INFINITY:  # the runner reads messages about memory
             return MemoryError(f"the program {how}, with {self._peak_bytes >> 20:,} MiB resident\n{text}")
         if number:
             return self._died(f"killed by signal {number}", f"{signal.strsignal(number)}\n{text}")
@@ -199,29 +205,29 @@ class ProgramPeak:
         self._own.reset()
 
     def read(self) -> int:
-        """The most that both held, in bytes."""
+        """Peak memory of both, in bytes."""
         return self._own.read() + self._program.take_peak()
 
 
 class Tail:
-    """The end of what a program printed, passed on to a descriptor of this process as it comes."""
+    """The end of a program's output, which is passed on to a descriptor of this process immediately."""
 
     def __init__(self, target: int) -> None:
         self._target, self._data = target, b""
 
     def add(self, data: bytes) -> None:
-        """Pass on what was printed."""
+        """Pass on output."""
         self._data = (self._data + data)[-TAIL_BYTES:]
         while data:
             data = data[os.write(self._target, data) :]
 
     def text(self) -> str:
-        """What is kept, as text."""
+        """The stored end, as text."""
         return self._data.decode("utf-8", "replace").replace("\0", "\\0").strip()
 
 
 def _follow(process: subprocess.Popen[bytes], tails: dict[int, Tail]) -> tuple[int, resource.struct_rusage]:
-    """Pass on what a program prints until it ends: (exit status, or less the signal; what it used)."""
+    """Pass on a program's output until it ends: (exit status, or minus the signal; its resource usage)."""
     poll = select.poll()
     for descriptor in tails:
         poll.register(descriptor, select.POLLIN)
@@ -244,7 +250,7 @@ def _follow(process: subprocess.Popen[bytes], tails: dict[int, Tail]) -> tuple[i
 
 
 def _pass_on(descriptor: int, tail: Tail) -> bool:
-    """Pass on what there is to read; False at the end."""
+    """Pass on available output; False at the end."""
     try:
         data = os.read(descriptor, 1 << 16)
     except BlockingIOError:
@@ -254,6 +260,6 @@ def _pass_on(descriptor: int, tail: Tail) -> bool:
 
 
 def count_threads(text: str) -> int:
-    """The threads that a task owns, from OMP_NUM_THREADS, which may be a list, one for each level."""
+    """The threads of a task from OMP_NUM_THREADS, which may be a list with one number per level."""
     first = text.partition(",")[0].strip()
     return int(first) if first.isdigit() and int(first) else 1

@@ -2,11 +2,11 @@
 
     in the child, after its task: report(modules loaded before) -> in the zygote: replay(modules, compiled)
 
-Nothing that the task computed or changed travels, only names and types, in JSON; numba finds the code that
-the child compiled in its disk cache. numba's types have no form but their pickles, which are read with none
-but numba's own classes. Modules of the bundle are left out: importing one may change another, draw from a
-generator or read what the task wrote, and another task may not import it. Standard library only: zygote.py
-loads it by path.
+Only names and types are sent, in JSON, nothing that the task computed or changed; numba finds the code that
+the child compiled in its disk cache. numba's types can only be pickled, so they are read with numba's own
+classes alone. Modules of the bundle are left out: importing one may change another, draw from a generator or
+read what the task wrote, and another task may not import it. This module uses only the standard library,
+because zygote.py loads it by path.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Compiled = tuple[str, str, str]  # module, qualified name, argument types: pickl
 
 
 def report(loaded: set[str], bundle_folder: str) -> tuple[list[str], list[Compiled]]:
-    """(modules not among `loaded`, in their order; functions that are compiled), as JSON can have it.
+    """(modules not in `loaded`, in their order; compiled functions), with JSON types.
 
-    bundle_folder is where the bundle is, whose modules are left out.
+    bundle_folder is the folder of the bundle, whose modules are left out.
     """
     modules = [
         name
@@ -41,7 +41,7 @@ def report(loaded: set[str], bundle_folder: str) -> tuple[list[str], list[Compil
     kind = _dispatcher()
     if kind is None:
         return modules, []
-    gc.unfreeze()  # or the collector would not list what the zygote had
+    gc.unfreeze()  # otherwise the collector would not list the zygote's objects
     compiled = []
     for dispatcher in gc.get_objects():
         # A parallel function would start numba's threads in the zygote.
@@ -55,7 +55,7 @@ def report(loaded: set[str], bundle_folder: str) -> tuple[list[str], list[Compil
 
 
 def _is_below(folder: str, spec: Any) -> bool:
-    """Whether a module comes from a folder, or from where nobody can tell."""
+    """Whether a module comes from a folder, or from an unknown location."""
     if getattr(spec, "has_location", False):
         places = [spec.origin]
     else:
@@ -69,7 +69,7 @@ def _is_below(folder: str, spec: Any) -> bool:
 
 
 def read(report: object) -> tuple[list[str], list[Compiled]] | None:
-    """A report as it came; None where it is none."""
+    """Parse a report; None if it is invalid."""
     if not isinstance(report, list) or len(report) != 2 or not all(isinstance(part, list) for part in report):
         return None
     modules, compiled = report
@@ -81,21 +81,21 @@ def read(report: object) -> tuple[list[str], list[Compiled]] | None:
 
 
 def replay(modules: list[str], compiled: list[Compiled]) -> None:
-    """Import and compile as much of a report as can be."""
+    """Import and compile as much of a report as possible."""
     for name in modules:
         with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
     kind = _dispatcher()
     for module, qualified_name, types in compiled:
         with contextlib.suppress(Exception):
-            # Of a module that is not imported here there is nothing to compile.
+            # Functions of modules that are not imported here cannot be compiled.
             function = reduce(getattr, qualified_name.split("."), sys.modules[module])
             if isinstance(function, kind):
                 function.compile(Types(io.BytesIO(base64.b64decode(types))).load())
 
 
 class Types(pickle.Unpickler):
-    """Reads argument types of numba, and refuses whatever else a pickle may name."""
+    """Reads argument types of numba, and refuses anything else that a pickle may name."""
 
     TYPES = ("numba.core.types.", "numba.np.types.")
     OTHERS = frozenset((("copyreg", "_reconstructor"), ("builtins", "object")))
@@ -113,5 +113,5 @@ class Types(pickle.Unpickler):
 
 
 def _dispatcher() -> Any:
-    """numba's class of compiled functions; None where numba is not loaded."""
+    """numba's class of compiled functions; None if numba is not loaded."""
     return getattr(sys.modules.get("numba.core.dispatcher"), "Dispatcher", None)

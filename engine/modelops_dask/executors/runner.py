@@ -2,13 +2,13 @@
 
     python runner.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES LIMITS
     request -> wire(entrypoint, params, seed) -> Answer
-    a request is a list of tasks; each has an answer of its own, and the first that is not ok is the last
-    with a limit of memory: what the model asks for beyond it is refused, and the task died of TaskOOM
+    a request is a list of tasks; each has its own answer, and the first that is not ok is the last
+    with a limit of memory: allocations beyond it are refused, and the task died of TaskOOM
 
-It runs with the bundle's own Python, which need not have modelops_dask, and keeps to Python 3.9's language.
-Messages (messages.py) use an inherited socket: stdout and stderr are the model's. process.py holds the other
-ends. wire.py found what WIRE names. direct.py and zygote.py use its functions: a model behaves alike in all.
-Does not start, time or restart anything: process.py does, and warm.py decides when.
+It runs with the bundle's own Python, which need not have modelops_dask, and uses Python 3.9's language.
+Messages (messages.py) use an inherited socket: stdout and stderr belong to the model. process.py holds the
+other ends. wire.py has found the function of WIRE. direct.py and zygote.py use its functions, so that a model
+behaves the same in all of them. Processes are started and timed in process.py, and warm.py decides when.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from collections.abc import Callable
 from functools import reduce
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from io import TextIOWrapper
     from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
     Wire = Callable[[str, dict[str, Any], int], object]  # of (entrypoint, params, seed)
 
     class PeakMeter(Protocol):
-        """The most memory that was resident since reset(), in bytes."""
+        """The peak resident memory since reset(), in bytes."""
 
         def reset(self) -> None: ...
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
 
 
 try:
-    from _pickle import loads  # pickle.loads; pickle itself imports more than all of this file
+    from _pickle import loads  # pickle.loads; pickle itself imports more than this whole file
 except ImportError:
     from pickle import loads
 
@@ -56,7 +56,7 @@ ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def _sibling(name: str, folder: str = "executors") -> Any:
-    """Load a module of the engine by path, under a name that no model has: it is not on sys.path."""
+    """Load a module of the engine by path, under a name that no model uses: it is not on sys.path."""
     path = os.path.join(ENGINE, folder, f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"_modelops_{name}", path)
     assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
@@ -84,18 +84,18 @@ else:
 Answer = messages.Answer
 
 GROUP = "modelops.wire"
-TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
+TEXT_LIMIT = 64 * 1024  # characters of a traceback that are stored, from its end
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
-MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
+MARK = b"\0modelops: end of task %d\0\n"  # after the output of a task of a message, by its number
 LOST_CONNECTION = messages.LOST_CONNECTION
-PLAIN = frozenset((str, int, float, bool, type(None)))  # types of values that nobody can change
+PLAIN = frozenset((str, int, float, bool, type(None)))  # types of immutable values
 _perf_counter = time.perf_counter  # a model may replace it, to freeze the time
-NOT_PUT_BACK = 75  # exit status when files cannot be put back to what they were: no further task may see them
+NOT_PUT_BACK = 75  # exit status if files cannot be restored: no further task may see them
 
 
 class WireNotFound(Exception):
-    """The bundle does not say which function to call; str() is for the bundle's author."""
+    """The bundle does not name the function to call; str() is for the bundle's author."""
 
 
 class ProgramDied(Exception):
@@ -110,11 +110,11 @@ class ProgramDied(Exception):
 
 
 def load_wire(bundle: str, reference: str) -> Wire:
-    """The function that a reference of wire.find_wire() names, imported from the bundle.
+    """The function of a reference from wire.find_wire(), imported from the bundle.
 
-    "" asks the installed packages. So does "package.module.function()", which without an answer is a function
-    to call by its name. JSON is the program of a study with a command. Puts the bundle's tree and its src/
-    first on sys.path. Raises WireNotFound, or what importing raises.
+    "" asks the installed packages. So does "package.module.function()", which otherwise is a function to call
+    by its name. JSON is the program of a study with a command. Puts the bundle's tree and its src/ first on
+    sys.path. Raises WireNotFound, or any error of the import.
     """
     if reference.startswith("{"):
         return _load_program(bundle, reference)
@@ -165,13 +165,14 @@ def _load_program(bundle: str, text: str) -> Wire:
 
 
 def make_meter(wire: Wire, own: PeakMeter) -> MemoryMeter:
-    """The meter of the memory of tasks: of this process and, where a program runs in another, of that too."""
+    """The meter of the memory of tasks: of this process and of a program that runs in another."""
     measure_peak = getattr(wire, "measure_peak", None)
     return MemoryMeter(measure_peak(own) if measure_peak else own)
 
 
 def _installed() -> str:
-    import importlib.metadata  # here: few bundles need it, and every child of a zygote would pay for it
+    # imported here: few bundles need it, and every child of a zygote would pay for it
+    import importlib.metadata
 
     points: Any = importlib.metadata.entry_points()
     has_select = hasattr(points, "select")  # not in Python 3.9
@@ -192,7 +193,9 @@ def _installed() -> str:
 
 
 def _import_file(bundle: str, target: str) -> Any:
-    """The module of a file of the bundle, by its package's name if it has one: relative imports then work."""
+    """The module of a file of the bundle, named within its package if it has one, so that relative imports
+    work.
+    """
     parts = os.path.normpath(target.removesuffix(".py")).split("/")
     if parts[0] == "src":
         parts = parts[1:]
@@ -221,13 +224,15 @@ def call(
     limit_bytes: int = 0,
     let_through: tuple[type[BaseException], ...] = (),
 ) -> Answer:
-    """Call the wire function, with parameters of its own: what it does to them no other call sees. What it
-    raises, SystemExit too, and what it returns for an error become failed Answers.
+    """Call the wire function with its own copy of the parameters, so that changes affect no other call.
 
-    limit_bytes is what this process may hold meanwhile, 0 for no limit. A refused allocation (shortage.py) is
-    then the death TaskOOM, for what was under way when it failed cannot be trusted. let_through are
-    exceptions that are no Answers: in direct KeyboardInterrupt, which may be a person's. In a runner, whose
-    session has no terminal, it is the model's.
+    Exceptions, including SystemExit, and returned errors become failed Answers.
+
+    Args:
+        limit_bytes: Memory limit of this process during the call, 0 for no limit. A refused allocation
+            (shortage.py) is then the death TaskOOM, because the interrupted work cannot be trusted.
+        let_through: Exceptions that are not Answers: in direct KeyboardInterrupt, which may come from the
+            user. In a runner, whose session has no terminal, it comes from the model.
     """
     memory.begin(limit_bytes)
     started = _perf_counter()
@@ -237,13 +242,13 @@ def call(
     except let_through:
         raise
     except BaseException as error:
-        limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
+        limited = memory.lift()  # first, and without allocating memory, because there may be none left
         seconds = _perf_counter() - started
         answer = failed_answer(error, seconds, memory.end(seconds))
         judged: Answer = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
         if isinstance(error, ProgramDied) and judged.status == "failed":
             judged = judged._replace(status="died", reason=error.reason, error=error.error, failure="")
-        error.__traceback__ = None  # its frames hold what filled the memory
+        error.__traceback__ = None  # its frames hold the data that filled the memory
         return judged
     seconds = _perf_counter() - started
     if failure:
@@ -257,12 +262,13 @@ def call(
     if seconds > memory.SHORT_SECONDS and 0 < outputs_of.limits[0] < outputs_of.total_bytes(outputs):
         error_text = outputs_of.explain_size(outputs, outputs_of.limits, is_received=False)
         return Answer("failed", {}, outputs_of.TOO_LARGE, error_text, seconds, peak_bytes, messages.MODEL)
-    # By position: keywords would take 0.15 us more of every task. A test fails when a field is added.
+    # By position: keywords would take 0.15 us more for every task. A test fails if a field is added.
     return Answer("ok", outputs, "", "", seconds, peak_bytes)
 
 
 def _shortage() -> Any:
-    """The module shortage.py: few tasks fail, and every new interpreter would pay for it.
+    """The module shortage.py, loaded on demand, because few tasks fail and every new interpreter would pay
+    for it.
 
     By path: a probe of diagnosis, which has loaded this as part of the engine, must not find the model's.
     """
@@ -270,7 +276,7 @@ def _shortage() -> Any:
 
 
 def _copy_value(value: Any) -> Any:
-    """A copy of parameters, nested values too. Of JSON's types: ten times as fast as deepcopy()."""
+    """A copy of parameters, including nested values. For JSON's types ten times as fast as deepcopy()."""
     kind = type(value)
     if kind is dict:
         copied = value.copy()
@@ -288,11 +294,11 @@ def _copy_value(value: Any) -> Any:
 
 
 def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
-    """Let this process come to hold limit_bytes of memory of its own, by RLIMIT_DATA.
+    """Limit this process to limit_bytes of private memory, by RLIMIT_DATA.
 
-    Returns what setrlimit needs to undo it; None where there is no such limit. The kernel counts what is
-    mapped, so what is mapped already and not used (stacks, arenas) is granted on top. It does not count
-    memory that is shared (mmap, /dev/shm).
+    Returns the arguments of setrlimit to undo it; None if there is no such limit. The kernel counts mappings,
+    so memory that is already mapped but unused (stacks, arenas) is granted on top. Shared memory (mmap,
+    /dev/shm) is not counted.
     """
     try:
         with open("/proc/self/statm", "rb") as file:
@@ -308,19 +314,19 @@ def limit_memory(limit_bytes: int) -> tuple[int, int] | None:
 
 
 def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 0) -> Answer:
-    """A failed Answer: the exception's type, and its traceback without the frames of the engine before it."""
+    """A failed Answer: the exception's type, and its traceback without the engine's frames before it."""
     frames = error.__traceback__
     while frames and frames.tb_frame.f_code.co_filename.startswith(ENGINE + os.sep):
         frames = frames.tb_next
     try:
-        import traceback  # here: tasks seldom fail, and every process's start would take 4 ms more
+        import traceback  # imported here: tasks seldom fail, and every process's start would take 4 ms more
 
         text = "".join(traceback.format_exception(type(error), error, frames))
-    except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
+    except Exception as second:  # a failing __str__ or __cause__ of the model
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text
     kind = messages.START_FAILURE if isinstance(error, messages.CannotCall) else messages.MODEL
-    with contextlib.suppress(Exception):  # an attribute of the model's exception that itself fails
+    with contextlib.suppress(Exception):  # a failing attribute of the model's exception
         kind = messages.TRANSIENT if outputs_of.is_transient(error) else kind
     return Answer("failed", {}, type(error).__name__, text, seconds, peak_bytes, kind)
 
@@ -328,7 +334,8 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
 def describe_end(status: int | None) -> tuple[str, str]:
     """(reason, error) of a process that ended without an answer.
 
-    status is its exit status, or less the signal that killed it; None when it lives on, connection closed.
+    status is its exit status, or minus the signal that killed it; None if it still runs with its connection
+    closed.
     """
     if status is None or status == LOST_CONNECTION:
         return "connection closed", "the model closed the descriptors of its process"
@@ -341,8 +348,8 @@ class Peak:
     """The highest resident memory of this process since reset(), in bytes.
 
     Linux: writing 5 to clear_refs resets VmHWM. ru_maxrss then follows it at a tenth of the cost of reading
-    /proc/self/status, but never falls below the peak of whatever process this one was spawned from, so below
-    that value the file is read. Elsewhere, and where /proc is read-only: the peak since the process started.
+    /proc/self/status, but never falls below the peak of the process that spawned this one, so below that
+    value the file is read. On other systems, or if /proc is read-only: the peak since the process started.
     """
 
     def __init__(self, resets: bool = True) -> None:
@@ -376,10 +383,10 @@ class Peak:
 
 
 class MemoryMeter:
-    """What tasks may hold of this process's memory, and the most that each held.
+    """The memory limits of tasks in this process, and the peak of each.
 
-    Between lift() and lift(), of short tasks in a row one in IN_A_ROW is measured and has its limit set; the
-    others share both: in SHORT_SECONDS a task can touch no more than a few MiB.
+    Between two calls of lift(), one in IN_A_ROW successive short tasks is measured and has its limit set; the
+    others share both: in SHORT_SECONDS a task can use no more than a few MiB.
     """
 
     SHORT_SECONDS, IN_A_ROW = 1e-4, 256
@@ -390,14 +397,14 @@ class MemoryMeter:
         self._before: tuple[int, int] | None = None
 
     def begin(self, limit_bytes: int) -> None:
-        """Before a task: limit_bytes is what the process may hold from now on, 0 for no limit."""
+        """Call it before a task: limit_bytes is the new limit of the process, 0 for no limit."""
         if not self._sharing:
             self.lift()
             self._peak.reset()
             self._before = limit_memory(limit_bytes) if limit_bytes else None
 
     def end(self, seconds: float) -> int:
-        """After a task that took so long: the most that the process held, in bytes."""
+        """Call it after a task with its duration: returns the peak memory of the process in bytes."""
         short = seconds < self.SHORT_SECONDS
         if short and self._sharing:
             self._sharing -= 1
@@ -409,7 +416,7 @@ class MemoryMeter:
         return self._last_bytes
 
     def lift(self) -> bool:
-        """Take away the limit, and share no longer; whether there was one."""
+        """Remove the limit and stop sharing; return whether there was one."""
         self._sharing = 0
         if self._before is None:
             return False
@@ -439,9 +446,13 @@ def main(
 ) -> int:
     """Import the model, then answer requests until the worker closes the socket.
 
-    source is the checked copy of the bundle, by which tasks' changes are put back; "" leaves them to others.
-    seeds is of the global generators, reseeds of those that the model keeps at module level. crash_fd and
-    output_limits: as in begin().
+    Args:
+        source: The checked copy of the bundle, from which tasks' changes are reverted; "" leaves them to
+            others.
+        seeds: Whether to seed the global generators.
+        reseeds: Whether to seed those that the model keeps at module level.
+        crash_fd: As in begin().
+        output_limits: As in begin().
     """
     connection, output = begin(socket_fd, lifeline_fd, bundle, crash_fd=crash_fd, output_limits=output_limits)
     try:
@@ -449,7 +460,7 @@ def main(
         memory = make_meter(wire, Peak())
         files: Workspace | None = None
         if source:
-            is_program = reference.startswith("{")  # to look is quick, beside its start
+            is_program = reference.startswith("{")  # checking is fast compared with its start
             begin_workspace = _sibling("workspace").begin_workspace
             files = begin_workspace(bundle, source, stays=True, always_looks=is_program)
     except BaseException as error:
@@ -496,10 +507,12 @@ def begin(
     crash_fd: int = -1,
     output_limits: str = "0,0,0",
 ) -> tuple[messages.Connection, OutputCapture]:
-    """Make this process a runner: its connection to the worker, and the model's output.
+    """Make this process a runner: set up its connection to the worker, and the model's output.
 
-    oom_score is how soon the kernel ends it when memory runs out: 1000 before everything else. crash_fd is
-    where a crash in C is reported (crash.py); -1: to stderr. output_limits are those of outputs.limits.
+    Args:
+        oom_score: How soon the kernel ends it when memory runs out: 1000 before everything else.
+        crash_fd: Receives reports of crashes in C (crash.py); -1: stderr.
+        output_limits: Those of outputs.limits.
     """
     received, stored, process = map(int, output_limits.split(","))
     outputs_of.limits = received, stored, process
@@ -519,7 +532,7 @@ def begin(
 
 
 def set_oom_score(score: int) -> None:
-    """Raise oom_score_adj of this process: only raising is allowed to everybody."""
+    """Raise oom_score_adj of this process: raising needs no privileges."""
     with contextlib.suppress(OSError):
         file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # open() costs a new child 0.3 ms
         try:
@@ -531,8 +544,10 @@ def set_oom_score(score: int) -> None:
 def load_model(
     bundle: str, reference: str, seeds: bool, reseeds: bool
 ) -> tuple[Wire, ModelGenerators | None]:
-    """load_wire(), with NumPy's global generator seeded also when a task is the first to import it; and the
-    model's own generators, to be seeded before each task, where a study has that.
+    """Like load_wire(), with seeding prepared.
+
+    NumPy's global generator is also seeded if a task is the first to import it, and the model's own
+    generators are collected if the study has them seeded.
     """
     if seeds:
         seeding.expect_numpy()
@@ -544,7 +559,7 @@ def load_model(
 
 
 class OutputCapture:
-    """The model's stdout and stderr, put back after each task: a model may have closed or replaced them."""
+    """The model's stdout and stderr, restored after each task: a model may have closed or replaced them."""
 
     def __init__(self) -> None:
         self._saved = [os.dup(1), os.dup(2)]
@@ -562,7 +577,7 @@ class OutputCapture:
             self._open()
 
     def mark(self, number: int) -> None:
-        """Set what a task printed apart from what the next one prints, if the worker has not read it yet."""
+        """Separate a task's output from that of the next one, if the worker has not read it yet."""
         if fcntl.ioctl(1, termios.FIONREAD, bytes(4)) != bytes(4):
             os.write(1, MARK % number)
 
@@ -573,12 +588,12 @@ class OutputCapture:
 
 
 def _text_writer(descriptor: int) -> TextIOWrapper:
-    """A stream that writes line by line: what was printed before a crash has then left the process."""
+    """A stream that writes line by line, so that output before a crash has left the process."""
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
 
 
 def end_with(lifeline_fd: int) -> None:
-    """Have this process's group killed when the worker is gone, whatever the model is doing.
+    """Kill this process's group when the worker has ended, whatever the model is doing.
 
     The worker holds the other end of the lifeline and never writes. On Linux the kernel sends the group
     SIGKILL when that end closes: no thread is needed, and a model that holds the interpreter's lock does not
@@ -589,7 +604,7 @@ def end_with(lifeline_fd: int) -> None:
         fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
         flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
         fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
-        if is_readable(lifeline_fd):  # gone before the signal was arranged
+        if is_readable(lifeline_fd):  # it ended before the signal was set up
             os._exit(1)
         return
 
@@ -601,7 +616,7 @@ def end_with(lifeline_fd: int) -> None:
 
 
 def is_readable(descriptor: int) -> bool:
-    """Whether there is something to read, or the end. poll(): select() takes no number of 1024 or more."""
+    """Whether there is data or the end of the stream. poll(): select() supports no number of 1024 or more."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

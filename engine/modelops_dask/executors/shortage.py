@@ -1,18 +1,18 @@
-"""Whether a task ended for want of memory: by its exception, what it printed, and its memory when it crashed.
+"""Whether a task ended for lack of memory: from its exception, its output, and its memory at a crash.
 
-    an exception                      -> judge_exception() -> the Answer, perhaps `died` of TaskOOM
+    an exception                      -> judge_exception() -> the Answer, possibly `died` of TaskOOM
     a process's end, its log, a Crash -> judge_end()       -> the evidence, "" for none
 
-Native code meets the limit of memory as a refused allocation, and what it makes of that is its own choice: a
-C++ program aborts and names std::bad_alloc, one in C crashes, R prints a line and exits. None of these is
-TaskOOM without evidence: a crash with room left stays what it was. Wrong evidence costs an attempt at most,
-for a task that died of TaskOOM runs again alone with all the memory of its pod, where it would be wrong
-again only near that limit.
+Native code sees the memory limit as a refused allocation and reacts in its own way: a C++ program aborts and
+names std::bad_alloc, one in C crashes, R prints a line and exits. None of these is TaskOOM without evidence:
+a crash with memory left stays a crash. Wrong evidence costs an attempt at most, because a task that died of
+TaskOOM runs again alone with all the memory of its pod, where it would be wrong again only near that limit.
 
-A thread that cannot start is for want of memory if the limit has room for fewer stacks than the system for
-threads. Else it is the limit on processes, which is named and no TaskOOM.
+A thread failed to start for lack of memory if the limit has room for fewer stacks than the system allows
+threads. Otherwise the limit on processes is the cause, which is named and is not TaskOOM.
 
-Standard library only, in Python 3.9's language: runner.py loads it by path when a task fails.
+This module uses only the standard library and Python 3.9's language, because runner.py loads it by path when
+a task fails.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if __package__:  # in the worker
 else:
 
     def _process_count() -> Any:
-        import importlib.util  # here: most failures do not need it
+        import importlib.util  # imported here: most failures do not need it
 
         for name in ("cgroup", "process_count"):
             if f"_modelops_{name}" not in sys.modules:
@@ -57,18 +57,18 @@ else:
 
 
 OUT_OF_MEMORY, TRANSIENT = "TaskOOM", "transient"  # runner.py and messages.py have them
-NEARLY = 0.9  # of a limit: what grows by less than a tenth at a time has then used it up
-STACK_BYTES = 2 << 20  # of a thread, where the limit on stacks is none
+NEARLY = 0.9  # fraction of a limit: growth by less than a tenth at a time has then used it up
+STACK_BYTES = 2 << 20  # of a thread, if stacks are unlimited
 LINES = 30  # of the end of a log that are read, without the report of a crash
 LINE_LIMIT = 200  # characters of a line that are quoted
-CAUSES = 100  # of an exception, that are looked at
+CAUSES = 100  # exceptions of a chain that are examined
 FORKS = frozenset(
     ("_execute_child", "_fork_exec", "_launch", "fork", "forkpty")
 )  # functions that start a process
-# Exceptions that tell of the end of a child process, whose own words are in the log.
+# Exceptions about the end of a child process, whose own messages are in the log.
 CHILD_ENDED = re.compile(r"\b(CalledProcessError|BrokenProcessPool|TerminatedWorkerError)\b")
 REPORT = re.compile(r"^Fatal Python error: ", re.MULTILINE)  # of faulthandler
-# What runtimes print or raise when memory is refused. A GPU's memory is not meant.
+# Messages of runtimes when memory is refused, except that of a GPU.
 MEMORY = re.compile(
     r"std::bad_alloc|memory allocation of \d+ bytes failed|\bMemoryError\b|\bOutOfMemory(Error|Exception)\b"
     r"|(can ?not|can'?t|could not|unable to|failed to) allocate (memory|vector of size|[\d.,]+ ?([KMGT]i?)?B)"
@@ -77,7 +77,7 @@ MEMORY = re.compile(
     re.IGNORECASE,
 )
 NOT_OURS = re.compile(r"cuda|\bgpu|\bhip\b|\bxpu\b|\bdevice\b|nccl|\bvram\b", re.IGNORECASE)
-# What they print or raise when a thread cannot start.
+# Their messages when a thread cannot start.
 THREAD = re.compile(
     r"can'?t start new thread|pthread_create\b.*fail|fail\w* to (spawn|create|start)\b.*\bthread"
     r"|thread creation failed|unable to (allocate|create)\b.*\bthread",
@@ -86,10 +86,10 @@ THREAD = re.compile(
 
 
 def judge_exception(answer: Answer, error: BaseException, limit_bytes: int) -> Answer:
-    """The answer of a task that raised: died of TaskOOM if that was for want of memory.
+    """The answer of a task that raised: died of TaskOOM if the cause was a lack of memory.
 
-    limit_bytes is what the task might hold, 0 for no limit: nothing is TaskOOM then. Where the limit on
-    processes was in the way the answer says so, and may be better next time.
+    limit_bytes is the task's limit, 0 for no limit: nothing is TaskOOM then. If the limit on processes was
+    the cause, the answer says so, and may be better next time.
     """
     evidence = note = ""
     for cause in _causes(error):
@@ -113,19 +113,19 @@ def judge_exception(answer: Answer, error: BaseException, limit_bytes: int) -> A
 
 
 def judge_returned(answer: Answer, limit_bytes: int) -> Answer:
-    """The answer of a task that returned an error in the way of ModelOps, as judge_exception()."""
+    """Like judge_exception(), for a task that returned an error as ModelOps does."""
     last_line = answer.error.rpartition("\n")[2]
     evidence = limit_bytes and _telling_line(last_line, MEMORY)
     return out_of_memory(answer, f"{evidence}{_limit(limit_bytes)}") if evidence else answer
 
 
 def judge_end(reason: str, log: str, limit_bytes: int, crash: Crash | None) -> str:
-    """The evidence that a process ended for want of memory; "" for none.
+    """The evidence that a process ended for lack of memory; "" for none.
 
     Args:
-        reason: How it ended, in a few words, or the traceback of an exception that tells of a child's end.
-        log: What the task printed.
-        limit_bytes: What it might hold, 0 for no limit.
+        reason: How it ended, in a few words, or the traceback of an exception about a child's end.
+        log: The task's output.
+        limit_bytes: Its limit, 0 for no limit.
         crash: The last process that crashed, its own or a child's.
     """
     if not limit_bytes:
@@ -147,7 +147,7 @@ def judge_end(reason: str, log: str, limit_bytes: int, crash: Crash | None) -> s
 
 
 def describe_room(limit_bytes: int, crash: Crash | None) -> str:
-    """How much memory a process had that crashed for another reason; "" where that is not known."""
+    """How much memory a process that crashed for another reason had; "" if not known."""
     if not limit_bytes or crash is None or not crash.data_limit_bytes:
         return ""
     allocated, most = crash.data_bytes >> 20, crash.data_limit_bytes >> 20
@@ -155,7 +155,7 @@ def describe_room(limit_bytes: int, crash: Crash | None) -> str:
 
 
 def out_of_memory(answer: Answer, evidence: str) -> Answer:
-    """The answer of a task that died of want of memory; the evidence is the last line of its error."""
+    """The answer of a task that died for lack of memory; the evidence is the last line of its error."""
     error = f"{answer.error.rstrip()}\n{OUT_OF_MEMORY}: {evidence}\n".lstrip()
     return answer._replace(status="died", outputs={}, reason=OUT_OF_MEMORY, error=error, failure="")
 
@@ -165,14 +165,14 @@ def _limit(limit_bytes: int) -> str:
 
 
 def _judge_text(text: str, limit_bytes: int) -> tuple[str, str]:
-    """(evidence of want of memory, note on the limit on processes) of what an exception says."""
+    """(evidence for lack of memory, note on the limit on processes) from an exception's message."""
     if quoted := _telling_line(text, MEMORY):
         return quoted, ""
     return _judge_thread(limit_bytes) if _telling_line(text, THREAD) else ("", "")
 
 
 def _judge_thread(limit_bytes: int) -> tuple[str, str]:
-    """Of a thread that could not start: as _judge_text()."""
+    """Like _judge_text(), for a thread that could not start."""
     soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack_bytes = threading.stack_size() or (soft if soft > 0 else STACK_BYTES)
     n_stacks = limit_bytes // stack_bytes
@@ -186,7 +186,7 @@ def _judge_thread(limit_bytes: int) -> tuple[str, str]:
 
 
 def _judge_child(error: BaseException, limit_bytes: int) -> str:
-    """Evidence of a child process that ended at the limit, which it inherits; of subprocess's exception."""
+    """Evidence of a child process that ended at the inherited limit, from subprocess's exception."""
     status: int = error.returncode  # type: ignore[attr-defined]  # of CalledProcessError, and those like it
     for stream in ("stderr", "output"):
         text = getattr(error, stream, None)
@@ -196,7 +196,7 @@ def _judge_child(error: BaseException, limit_bytes: int) -> str:
             if quoted := _telling_line(line, MEMORY):
                 return f'a program that it started printed "{quoted}"'
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    # A new process counts what its parent had resident, until it begins its own program.
+    # A new process counts its parent's resident memory until it executes its own program.
     if status < 0 and _peak_kib() < children and NEARLY * limit_bytes <= children * 1024:
         return (
             f"a program that it started was killed by signal {-status} while it held {children >> 10:,} MiB"
@@ -205,7 +205,7 @@ def _judge_child(error: BaseException, limit_bytes: int) -> str:
 
 
 def _peak_kib() -> int:
-    """The most memory that this process had resident; ru_maxrss is no less than what its parent had."""
+    """Peak resident memory of this process; ru_maxrss is at least that of its parent."""
     try:
         with open("/proc/self/status") as file:
             return int(file.read().partition("VmHWM:")[2].split()[0])
@@ -214,7 +214,7 @@ def _peak_kib() -> int:
 
 
 def _telling_line(text: str, pattern: re.Pattern[str]) -> str:
-    """The line with a match, as it can be quoted; "" for none, or if it tells of a GPU."""
+    """The line with a match, shortened for quoting; "" if there is none, or if it concerns a GPU."""
     match = pattern.search(text)
     if not match:
         return ""
@@ -229,15 +229,15 @@ def _quote(text: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """The type of an exception and what it says."""
+    """The type of an exception and its message."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # a __str__ of the model's that itself fails
+    except Exception:  # a failing __str__ of the model
         return type(error).__name__
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception, those that it was raised from or amid, and the members of groups."""
+    """An exception, its causes and contexts, and the members of groups."""
     errors, seen = [error], set[int]()
     while errors and len(seen) < CAUSES:
         cause = errors.pop()
@@ -253,7 +253,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _raised_by(error: BaseException) -> str:
-    """The name of the function whose frame is the innermost."""
+    """The name of the function of the innermost frame."""
     frames = error.__traceback__
     while frames and frames.tb_next:
         frames = frames.tb_next

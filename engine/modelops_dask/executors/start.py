@@ -1,6 +1,6 @@
-"""Run a script from its cached bytecode: what Python is told to run by its path, it compiles anew each time.
+"""Run a script from its cached bytecode, because Python compiles scripts started by path each time.
 
-    python start.py SCRIPT ARGUMENT...
+python start.py SCRIPT ARGUMENT...
 
 For a runner that is a tenth of its start.
 """

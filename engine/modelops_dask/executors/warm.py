@@ -1,9 +1,9 @@
-"""Tasks in runner processes that stay: executor isolated_warm, and with one task for each runner, cold.
+"""Tasks in runner processes that stay: executor isolated_warm, and with one task per runner, cold.
 
     Task -> a runner of the pool -> its Answer, or its end -> Outcome
 
-A runner that spoke out of turn is ended, and its task run once more, alone in a new one: a process that an
-earlier task left may have spoken. Does not choose, start or end runners: pool.py does.
+A runner that sent an unexpected message is ended, and its task runs again, alone in a new one: a process left
+by an earlier task may have sent it. Runners are chosen, started and ended in pool.py.
 """
 
 import logging
@@ -25,10 +25,10 @@ MESSAGE_TASKS = 1000  # at most in one message to a runner
 
 
 class WarmExecutor(Executor):
-    """Runs tasks in warm runners, at most `limit` of them alive; a caller waits when all are busy.
+    """Runs tasks in warm runners, at most `limit` of them; a caller waits if all are busy.
 
-    memory_bytes is what all runners have together, 0 for no limit. echo, if given, receives what models
-    print (bytes), as it comes. kind is the class of its runners. fallback: why isolated_fork is not forking.
+    memory_bytes is their memory together, 0 for no limit. echo, if given, receives what models print (bytes),
+    immediately. kind is the class of its runners. fallback: why isolated_fork is not forking.
     """
 
     def __init__(
@@ -43,23 +43,24 @@ class WarmExecutor(Executor):
     ) -> None:
         self._settings, self._fallback = settings, fallback
         self._reuses = kind.TAKES_MANY and settings.max_process_reuse != 1
-        self._threads = native_threads(default=1)  # process.py sets 1 where nothing is set
+        self._threads = native_threads(default=1)  # process.py sets 1 if nothing is set
         self._pool = Pool(settings, limit, echo, kind, memory_bytes)
 
     @property
     def limit(self) -> int:
-        """The most runners there can be."""
+        """The maximum number of runners."""
         return self._pool.limit
 
     def run(self, task: Task) -> Outcome:
-        """Run a task in a runner. Raises BadInput when no task of the bundle can be run: no wire function, no
-        environment.
+        """Run a task in a runner.
+
+        Raises BadInput if no task of the bundle can be run: no wire function, no environment.
         """
         return self.run_all([task])[0]
 
     def run_all(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Run tasks that differ in params and seed only, one after another, many in one message. The first
-        may be `fresh`.
+        """Run tasks that differ only in params and seed, one after another, many per message. The first may
+        be `fresh`.
         """
         outcomes: list[Outcome] = []
         while len(outcomes) < len(tasks):
@@ -74,15 +75,15 @@ class WarmExecutor(Executor):
         return outcomes
 
     def run_alone(self, task: Task) -> Outcome:
-        """Run a task in a new runner, which ends with it. Raises as run()."""
+        """Run a task in a new runner, which ends with it. Raises the same errors as run()."""
         return self._run_some([task], alone=True)[0]
 
     def start_seconds(self, bundle: Bundle) -> float:
-        """How long the last runner of a bundle that somebody waited for took to start; 0: none has yet."""
+        """Seconds that the last awaited runner of a bundle took to start; 0: none yet."""
         return self._pool.start_seconds(bundle)
 
     def _run_some(self, tasks: Sequence[Task], alone: bool = False) -> list[Outcome]:
-        """Outcomes of the first tasks, at least of one, in a single runner; only the last may not be ok."""
+        """Outcomes of the first tasks, at least one, in a single runner; only the last may not be ok."""
         outcomes: list[Outcome] = []
         started, environment, runner, warm = time.monotonic(), "", None, None
 
@@ -120,9 +121,9 @@ class WarmExecutor(Executor):
             is_transient = failure.answer.failure == TRANSIENT
             add(failure.answer._replace(failure=TRANSIENT if is_transient else START_FAILURE), failure.log)
         except RunnerLost as lost:
-            if self._pool.closed:  # that was us: it says nothing of the task
+            if self._pool.closed:  # we ended it: this says nothing about the task
                 raise RuntimeError(CLOSED) from None
-            if warm and warm.lost_files:  # the task was not begun
+            if warm and warm.lost_files:  # the task was not started
                 return outcomes or self._run_some(tasks, alone)
             answer = Answer(
                 status="died",
@@ -137,30 +138,30 @@ class WarmExecutor(Executor):
         return outcomes
 
     def _room(self, warm: Warm) -> int:
-        """Tasks that a runner may have in one message."""
+        """The number of tasks that a runner may receive in one message."""
         if not warm.runner.TAKES_MANY:
             return 1
         most = self._settings.max_process_reuse
         return min(most - warm.runner.tasks, MESSAGE_TASKS) if most else MESSAGE_TASKS
 
     def busy(self) -> list[Runner]:
-        """The runners that have a task now."""
+        """The runners that are running a task."""
         return self._pool.busy()
 
     def idle(self) -> list[Runner]:
-        """The runners that wait for a task, the one used longest ago first."""
+        """The runners that wait for a task, the least recently used first."""
         return self._pool.idle()
 
     def pool(self) -> dict[str, int]:
-        """How many runners there are, by state."""
+        """Count the runners by state."""
         return self._pool.counts()
 
     def end_idle(self) -> int:
-        """End the runners that wait for a task; how many there were."""
+        """End the runners that wait for a task; return their number."""
         return self._pool.end_idle()
 
     def file_changes(self, bundle: Bundle) -> FileChanges:
-        """What tasks did to the files of a bundle since the last call."""
+        """What tasks changed in the files of a bundle since the last call."""
         return self._pool.copies.file_changes(bundle) if self._pool.copies else FileChanges()
 
     def drop(self, bundle: Bundle) -> None:
@@ -170,5 +171,5 @@ class WarmExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every runner. What still runs a task raises RuntimeError."""
+        """End every runner. Running tasks raise RuntimeError."""
         self._pool.close()

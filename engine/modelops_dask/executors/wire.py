@@ -1,10 +1,10 @@
-"""Which function of a bundle a task calls, read from the bundle's files and the task's entrypoint.
+"""The function of a bundle that a task calls, from the bundle's files and the task's entrypoint.
 
     pyproject.toml | .modelops/manifest.json | .modelops/modelops.toml | wire.py -> "module:function"
     none of them: MODEL/SCENARIO -> "package.module.function()", called by its name
 
-Imports nothing of the model: runner.py does, in the bundle's environment. A bundle's own files come before
-entry points of installed packages, which may belong to another model that the image holds.
+Nothing of the model is imported here: runner.py does that in the bundle's environment. A bundle's own files
+take precedence over entry points of installed packages, which may belong to another model in the image.
 """
 
 import json
@@ -22,12 +22,12 @@ OWN_FILE = "wire.py:wire"
 
 
 def find_wire(bundle: Path, entrypoint: str) -> str:
-    """The reference by which runner.load_wire finds what to call for tasks of an entrypoint, MODEL/SCENARIO.
+    """The reference by which runner.load_wire finds the function for tasks of an entrypoint, MODEL/SCENARIO.
 
     Returns:
-        "module:function" or "path.py:function", a wire function that the bundle's files name; else
-        "package.module.function()", the MODEL, for runners to ask the installed packages for a wire function
-        first; "" where the MODEL cannot be a function's name, and only the packages are asked.
+        "module:function" or "path.py:function", a wire function that the bundle's files name; otherwise
+            "package.module.function()", the MODEL, for runners to ask the installed packages for a wire
+            function first; "" if the MODEL cannot be a function's name, and only the packages are asked.
 
     Raises:
         BadInput: A file cannot be used.
@@ -35,7 +35,7 @@ def find_wire(bundle: Path, entrypoint: str) -> str:
     model = entrypoint.partition("/")[0]
     reference = _find_named(bundle)
     if reference == OWN_FILE and model.startswith("wire.") and not _mentions_wire(bundle / "wire.py"):
-        reference = ""  # a module like others, which happens to have that name
+        reference = ""  # an ordinary module that happens to have that name
     return reference or (f"{model}()" if "." in model else "")
 
 
@@ -59,13 +59,13 @@ def _find_named(bundle: Path) -> str:
 
 
 class References:
-    """find_wire() for one task after another: a bundle's files, which are a checked copy, are read once."""
+    """find_wire() for one task after another: the files of a bundle, a checked copy, are read once."""
 
     def __init__(self) -> None:
         self._references: dict[tuple[Path, str], str] = {}
 
     def find(self, bundle: Bundle, entrypoint: str) -> str:
-        """As find_wire(); of a study with a command its program."""
+        """Like find_wire(); for a study with a command, its program."""
         if bundle.program:
             return bundle.program
         key = (bundle.path, entrypoint)
@@ -76,12 +76,14 @@ class References:
 
 
 def _mentions_wire(path: Path) -> bool:
-    """Whether a file can have a function `wire`: by its text, for it may get it in any way."""
+    """Whether a file can have a function `wire`: by its text, because the function may be defined in any
+    way.
+    """
     return bool(re.search(rb"\bwire\b|import\s*\*", path.read_bytes()))
 
 
 def _read(path: Path, parse: Callable[[str], Any], *keys: str) -> Any:
-    """The value under nested keys of a file; None when the file or a key is missing."""
+    """The value under nested keys of a file; None if the file or a key is missing."""
     if not path.is_file():
         return None
     try:

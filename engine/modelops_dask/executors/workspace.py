@@ -1,14 +1,14 @@
-"""The folder that a runner works in: what is there when tasks begin, what they change, and putting that back.
+"""The folder that a runner works in: its initial state, changes by tasks, and restoring it.
 
     folder/b   the runner's copy of the bundle; the model is imported from it and works in it
     folder/t   its TMPDIR
-    begin() -> a task runs -> put_back() -> everything is as it was
+    begin() -> a task runs -> put_back() -> the initial state is restored
 
-A changed file is replaced, not written over: what a model holds open stays the model's own. Only what a
-zygote has open is written over, after hold(): its children have it from there. Bytecode that is there in the
-beginning stays until it is written to; what tasks add is removed, for they may have changed its source.
-Standard library only, Python 3.9: runner.py and zygote.py load it by path. Does not make the copy: copies.py
-does, in the worker.
+A changed file is replaced, not overwritten: files that a model holds open stay unchanged for it. Only files
+that a zygote has open are overwritten, after hold(), because its children inherit them. Bytecode of the
+initial state stays until it is written to; bytecode added by tasks is removed, because they may have changed
+its source. This module uses only the standard library and Python 3.9: runner.py and zygote.py load it by
+path. The copy is made in the worker, by copies.py.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ import time
 from collections.abc import Callable, Mapping
 
 BUNDLE, TEMPORARY = "b", "t"
-KEPT = ".kept"  # beside the folder: copies of files that importing the model wrote
-NOTES = ".notes"  # the same: what a runner tells its worker
+KEPT = ".kept"  # next to the folder: copies of files that importing the model wrote
+NOTES = ".notes"  # next to the folder: a runner's notes for its worker
 PYCACHE = "__pycache__"
 FICLONE = 0x40049409  # ioctl of Linux: share the blocks of another file until one of the two is written
-KEPT_BYTES, KEPT_FILES = 64 << 20, 1000  # of what importing the model wrote
-# A clock of the file system ticks each 1 to 10 ms: what changes right after a look may have the same time.
+KEPT_BYTES, KEPT_FILES = 64 << 20, 1000  # of files that importing the model wrote
+# A clock of the file system ticks each 1 to 10 ms: a change right after a check may have the same time.
 TICK_NS = 20_000_000
-SHARE = 0.01  # of a warm process's time that looking may take
-FEW_FILES = 50  # are looked at after each message's last task, whatever that takes
-QUICK_SECONDS = 5e-6  # a task that is done sooner has made no file
-HIGH_FD = 1000  # beyond what models close or are given
-SOCKETS = "pymp-"  # names of multiprocessing's folders of sockets, which its servers need while they live
+SHARE = 0.01  # share of a warm process's time that checking may take
+FEW_FILES = 50  # files checked after each message's last task, whatever that takes
+QUICK_SECONDS = 5e-6  # a faster task has created no file
+HIGH_FD = 1000  # a number beyond those that models close or receive
+SOCKETS = "pymp-"  # names of multiprocessing's folders of sockets, which its running servers need
 MOST_NAMES = 20  # that are noted
-PROBLEM = "!"  # before a note that says what could not be put back
+PROBLEM = "!"  # prefix of a note on something that could not be restored
 # A model may replace these, as freezegun and pyfakefs do.
 _perf_counter, _time_ns = time.perf_counter, time.time_ns
 _lstat, _chdir, _fchdir = os.lstat, os.chdir, os.fchdir
 
 
 class Workspace:
-    """What is in a folder, and what it was.
+    """The contents of a folder and their initial state.
 
-    `changed` has the names of what was put back, relative to the copy of the bundle, at most MOST_NAMES.
-    `problem` says what could not be put back; "" while all could.
+    `changed` has the names of restored files, relative to the copy of the bundle, at most MOST_NAMES.
+    `problem` describes what could not be restored; "" if everything was.
     """
 
     def __init__(
@@ -57,10 +57,14 @@ class Workspace:
         stays: bool = False,
         always_looks: bool = False,
     ) -> None:
-        """source is the checked copy, from which folder/b was made. inside: this is the process that works in
-        it; its working directory is put back too, and the worker is told by notes beside the folder. stays:
-        it runs task after task, and what it started lives on between them. always_looks: also at contents of
-        files after each task, whatever that takes.
+        """Prepare a workspace.
+
+        Args:
+            source: The checked copy from which folder/b was made.
+            inside: Whether this process works in it; then its working directory is also restored, and the
+                worker receives notes next to the folder.
+            stays: Whether it runs task after task, with started processes living on between them.
+            always_looks: Whether to check contents of files after each task, whatever that takes.
         """
         self._always_looks = always_looks
         self._folder, self._source, self._inside, self._stays = folder, source, inside, stays
@@ -68,20 +72,20 @@ class Workspace:
         self.changed: list[str] = []
         self.problem = ""
         self._folders: dict[str, tuple[int, int, int]] = {}  # stamps
-        self._names: dict[str, set[str]] = {}  # of what is in a folder
+        self._names: dict[str, set[str]] = {}  # entries of a folder
         self._files: dict[str, tuple[int, int, int, int]] = {}  # stamps
-        self._masters: dict[str, str] = {}  # where a file can be had again; no entry: nowhere
+        self._masters: dict[str, str] = {}  # where a file can be copied from; no entry: nowhere
         self._shared: set[str] = set()  # hard links to the checked copy
-        self._links: set[str] = set()  # symbolic ones, to another file system
+        self._links: set[str] = set()  # symbolic links, to another file system
         self._held: dict[str, str] = {}  # files that the process has open or mapped: another link to each
-        self._recent: set[str] = set()  # whose stamps are too young to be relied on
+        self._recent: set[str] = set()  # files whose stamps are too recent to be reliable
         self._bytecode: dict[str, int] = {}  # hashes of such bytecode
         self._kept_bytes = self._kept_files = 0
         self._cwd, self._cwd_fd = self.bundle, -1
         self._looked_at_files = self._look_at_files_seconds = 0.0
 
     def begin(self) -> None:
-        """Make what is there now the beginning."""
+        """Make the current state the initial state."""
         remove(self._folder + KEPT)
         for notes in (self._folders, self._names, self._files, self._masters, self._bytecode, self._held):
             notes.clear()
@@ -95,10 +99,10 @@ class Workspace:
             self._open_cwd()
 
     def hold(self, inodes: set[int]) -> set[int]:
-        """From now on write over these files instead of replacing them, for the process has them open.
+        """From now on overwrite these files instead of replacing them, because the process has them open.
 
-        Returns the inodes that are in this folder. A large file that links to the checked copy is not written
-        over: the worker looks at those. Raises OSError.
+        Returns the inodes in this folder. A large file that links to the checked copy is not overwritten: the
+        worker checks those. Raises OSError.
         """
         held_inodes = set()
         for path, (_, inode, _, mode) in self._files.items():
@@ -112,10 +116,10 @@ class Workspace:
         return held_inodes
 
     def after_task(self, seconds: float, last: bool, lift: Callable[[], object]) -> None:
-        """Put back what a task of a warm process changed, which took so long; `last` of those in a row.
+        """Restore what a task of a warm process changed; `last` of successive tasks.
 
-        The working directory is put back after each task, folders are looked at after each that is not quick,
-        files too when that takes at most SHARE of the time. lift() takes the task's limit of memory away.
+        The working directory is restored after each task, folders are checked after each task that is not
+        fast, and files if that takes at most SHARE of the time. lift() removes the task's memory limit.
         """
         if seconds < QUICK_SECONDS and not last:
             try:
@@ -128,7 +132,7 @@ class Workspace:
         files = files or self._always_looks
         try:
             suspects = self._find_suspects(files)
-        except MemoryError:  # the task left nothing of what it may hold
+        except MemoryError:  # the task left none of its allowed memory
             lift()
             suspects = self._find_suspects(files)
         if suspects:
@@ -140,13 +144,13 @@ class Workspace:
             self._looked_at_files = _perf_counter()
 
     def put_back(self) -> None:
-        """Put back what is not as it was in the beginning."""
+        """Restore everything that differs from the initial state."""
         self._put_back(self._find_suspects(files=True))
 
     def _put_back(self, suspects: list[str]) -> None:
         try:
             changed_folders = set()
-            for path in suspects:  # a folder before what is in it
+            for path in suspects:  # a folder before its contents
                 if path in self._folders and self._folder_differs(path):
                     self._put_back_folder(path)
                     changed_folders.add(path)
@@ -156,7 +160,7 @@ class Workspace:
                         self._remove_bytecode(path)
                     else:
                         self._put_back_file(path)
-            for path in changed_folders:  # what was put back changed them once more
+            for path in changed_folders:  # restoring changed them again
                 if path in self._folders:
                     self._stamp_folder(path)
             if self._inside:
@@ -165,14 +169,14 @@ class Workspace:
             self._fail(f"{self._name(error.filename or self.bundle)}: {error.strerror or error}")
 
     def enter(self) -> None:
-        """Work where the process did in the beginning, also when that folder was made again."""
+        """Return to the initial working directory, even if that folder was created again."""
         _chdir(self._cwd)
 
     def _open_cwd(self) -> None:
-        """Keep the working directory open, for a way back that is quicker than by its path.
+        """Keep the working directory open, which is faster than its path.
 
-        Opened again where the folder was made again, or where the model closed the descriptor and its number
-        is another file's by now. That number is high, so that this does not happen to a model by chance.
+        It is reopened if the folder was created again, or if the model closed the descriptor and its number
+        belongs to another file. The number is high, so that this does not happen by chance.
         """
         if not self._stays:
             return
@@ -188,7 +192,7 @@ class Workspace:
             finally:
                 os.close(low)
 
-    # Noting
+    # Recording
 
     def _note_folder(self, path: str) -> None:
         self._stamp_folder(path)
@@ -228,7 +232,7 @@ class Workspace:
             self._bytecode[path] = _content_hash(path)
 
     def _keep(self, path: str, status: os.stat_result) -> None:
-        """Keep a copy of a file that importing the model wrote, unless it is too large."""
+        """Store a copy of a file that importing the model wrote, unless it is too large."""
         self._masters.pop(path, None)
         is_file = stat.S_ISREG(status.st_mode)
         if not (is_file or stat.S_ISLNK(status.st_mode)):
@@ -260,20 +264,20 @@ class Workspace:
             self._recent.discard(path)
 
     def _file_stamp(self, path: str, status: os.stat_result) -> tuple[int, int, int, int]:
-        # The time of the last change of a shared file's inode is also that of another link to it.
+        # The time of the last change of a shared file's inode also belongs to its other links.
         changed = status.st_mtime_ns if path in self._shared else status.st_ctime_ns
         return changed, status.st_ino, status.st_size, status.st_mode
 
-    # Looking
+    # Checking
 
     def _find_suspects(self, files: bool) -> list[str]:
-        """What differs: folders, and then files, those in such folders at least."""
+        """Find differences: folders, and then files, at least those in such folders."""
         entries: list[str] = []
         if files:
             started = _perf_counter()
             folders, entries = self._find_unlike(self._folders), self._find_unlike(self._files)
             seconds = _perf_counter() - started
-            # The least that was seen: others may have had the processor meanwhile.
+            # The minimum seen: others may have used the processor.
             self._look_at_files_seconds = min(seconds, self._look_at_files_seconds or seconds)
         else:
             folders = self._find_unlike(self._folders)
@@ -285,7 +289,7 @@ class Workspace:
         return suspects + [path for path in entries if path in self._folders or self._file_differs(path)]
 
     def _find_unlike(self, stamps: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """Those that may differ: this is what each task pays for, so nothing is done twice or built."""
+        """Find possible differences: each task pays for this, so nothing is repeated or built."""
         lstat, unlike = _lstat, []
         for path, stamp in stamps.items():
             try:
@@ -315,7 +319,7 @@ class Workspace:
         try:
             status = _lstat(path)
             if self._file_stamp(path, status) != self._files[path]:
-                # In a hard link's own file others see the same: the worker looks at those.
+                # Others see the content of a hard link's file: the worker checks those.
                 return path not in self._shared or status.st_ino != self._files[path][1]
             if path in self._recent:
                 master = self._masters.get(path)
@@ -331,10 +335,10 @@ class Workspace:
     def _paths_in(self, folder: str) -> list[str]:
         return [os.path.join(folder, name) for name in self._names.get(folder, ())]
 
-    # Putting back
+    # Restoring
 
     def _put_back_folder(self, path: str) -> None:
-        """The entries of a folder: those of the beginning, whatever is in them, and no others."""
+        """Restore the entries of a folder: exactly the initial ones, whatever they contain."""
         try:
             is_folder = stat.S_ISDIR(_lstat(path).st_mode)
         except OSError:
@@ -375,7 +379,7 @@ class Workspace:
         )
 
     def _put_back_missing(self, path: str) -> None:
-        """Put back what was there at the beginning and is gone."""
+        """Restore initial files that no longer exist."""
         if path not in self._folders:
             self._put_back_file(path)
         elif os.path.basename(path) == PYCACHE:  # not worth it
@@ -409,7 +413,7 @@ class Workspace:
         self._stamp_file(path)
 
     def _put_back_in_place(self, path: str, master: str) -> None:
-        """Write over what the process has open, and have the path lead there again."""
+        """Overwrite a file that the process has open, and restore its path."""
         link = self._held[path]
         overwrite(master, link)
         remove(path)
@@ -417,7 +421,7 @@ class Workspace:
         self._stamp_file(path)
 
     def _remove_bytecode(self, path: str) -> None:
-        """Bytecode that is not of the beginning, or not as it was: Python makes it again."""
+        """Remove new or changed bytecode: Python makes it again."""
         remove(path)
         self._files.pop(path, None)
         self._bytecode.pop(path, None)
@@ -425,7 +429,7 @@ class Workspace:
         self._names[os.path.dirname(path)].discard(os.path.basename(path))
 
     def is_untouched(self, path: str) -> bool:
-        """Whether a copied file is the one of the beginning, and nothing wrote to it or renamed it."""
+        """Whether a copied file is the initial one, and was never written to or renamed."""
         try:
             status = _lstat(path)
         except OSError:
@@ -433,7 +437,7 @@ class Workspace:
         is_copied = path not in self._shared and path not in self._links
         return is_copied and self._files.get(path) == self._file_stamp(path, status)
 
-    # Telling
+    # Reporting
 
     def _name(self, path: str) -> str:
         return escape_name(os.path.relpath(os.fsdecode(path), self.bundle))
@@ -458,7 +462,7 @@ class Workspace:
 
 
 def begin_workspace(bundle: str, source: str, stays: bool = False, always_looks: bool = False) -> Workspace:
-    """In a runner, whose bundle is folder/b: its workspace, begun."""
+    """In a runner, whose bundle is folder/b: its workspace, with the initial state recorded."""
     workspace = Workspace(
         os.path.dirname(bundle), source, inside=True, stays=stays, always_looks=always_looks
     )
@@ -467,9 +471,9 @@ def begin_workspace(bundle: str, source: str, stays: bool = False, always_looks:
 
 
 def copy(source: str, target: str, only_clone: bool = False) -> bool:
-    """Copy a file or a symbolic link, with mode and times; whether the two share their blocks.
+    """Copy a file or a symbolic link, with mode and times; return whether the two share their blocks.
 
-    only_clone: raise OSError where they cannot.
+    only_clone: raise OSError if they cannot.
     """
     status = _lstat(source)
     if stat.S_ISLNK(status.st_mode):
@@ -494,7 +498,7 @@ def copy(source: str, target: str, only_clone: bool = False) -> bool:
 
 
 def overwrite(source: str, target: str) -> None:
-    """Give a file the content, mode and times of another, and leave it the same file to who has it open."""
+    """Give a file the content, mode and times of another, so that open descriptors see the change."""
     status = os.stat(source)
     os.chmod(target, 0o600)
     writer = os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -503,7 +507,7 @@ def overwrite(source: str, target: str) -> None:
             while piece := reader.read(1 << 20):
                 while piece:
                     piece = piece[os.write(writer, piece) :]
-        os.ftruncate(writer, status.st_size)  # last: a page that is mapped is never missing
+        os.ftruncate(writer, status.st_size)  # last: a mapped page is never missing
         os.fchmod(writer, stat.S_IMODE(status.st_mode))
         os.utime(writer, ns=(status.st_atime_ns, status.st_mtime_ns))
     finally:
@@ -546,17 +550,16 @@ def _same_content(path: str, other: str) -> bool:
 
 
 def _content_hash(path: str) -> int:
-    if not stat.S_ISREG(_lstat(path).st_mode):  # to open a pipe would wait for ever
+    if not stat.S_ISREG(_lstat(path).st_mode):  # opening a pipe would block
         return 0
     with open(path, "rb") as file:
         return hash(file.read())
 
 
 def remove(path: str) -> None:
-    """Remove a file, a link or a folder with all that is in it, whatever its modes; or nothing.
+    """Remove a file, a link or a folder with all its contents, whatever its modes; or nothing.
 
-    By descriptors, so that a folder that becomes a link meanwhile leads nowhere. Raises OSError, also where
-    something is mounted.
+    By descriptors, so that a folder that becomes a link leads nowhere. Raises OSError, also for mount points.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     parent = os.open(os.path.dirname(path), flags)
@@ -592,13 +595,13 @@ def _remove_in(parent: int, name: str) -> None:
 
 
 def escape_name(name: str) -> str:
-    """A file's name as text that may be printed: what is not is escaped."""
+    """A file's name as printable text: other characters are escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def read_notes(folder: str) -> tuple[list[str], str]:
-    """Read the notes beside a folder: (names of what was put back, what could not be put back)."""
+    """Read the notes next to a folder: (names of restored files, what could not be restored)."""
     import json
 
     names: list[str] = []

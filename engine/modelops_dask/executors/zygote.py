@@ -1,15 +1,16 @@
-"""The process behind isolated_fork: imports a bundle's model, runs none of its tasks, forks a child for each.
+"""The process behind isolated_fork: it imports a bundle's model and forks a child for each task.
 
     python zygote.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS CRASHES LIMITS
-    (entrypoint, params, seed, limit_bytes) pickled, seconds -> a child -> Answer, passed on as it came
+    (entrypoint, params, seed, limit_bytes) pickled, seconds -> a child -> Answer, passed on unchanged
 
-Started by path, like runner.py, whose functions it uses and whose messages it speaks: to the worker it is a
-runner whose every task finds the memory that the import left. The first task that does well also tells what
-it imported and compiled, and the zygote does both before the next (replay.py). From then on a child is forked
-while the one before it runs: a new process waits for a processor longer than one that is woken. Each has a
-process group of its own, which ends with the task or with the zygote; what a task starts in other groups ends
-with the task (children.py). Does not decide what to
-do where forking is unsafe: fork.py does.
+It is started by path, like runner.py, whose functions and messages it uses: to the worker it is a runner
+whose every task finds the memory as the import left it. The first successful task also reports what it
+imported and compiled, and the zygote does both before the next task (replay.py).
+
+From then on a child is forked while the previous one runs, because a new process waits longer for a processor
+than one that is woken. Each child has its own process group, which ends with the task or with the zygote;
+processes that a task starts in other groups end with the task (children.py). What to do if forking is unsafe
+is decided in fork.py.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 
 def _sibling(name: str) -> Any:
-    """A module of this folder, under a name that no model has: the folder is not on sys.path."""
+    """Load a module of this folder under a name that no model uses: the folder is not on sys.path."""
     spec = importlib.util.spec_from_file_location(f"_modelops_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None  # for mypy: a path that ends in .py has both
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -56,7 +57,7 @@ else:
     inherited = _sibling("inherited")
 
 _monotonic = time.monotonic  # a model may replace it
-REPORT_SECONDS = 20  # for a child to tell what it imported, after its answer
+REPORT_SECONDS = 20  # for a child to report its imports, after its answer
 FORK_AWARE = {"jemalloc_bg_thd"}  # Arrow's allocator takes its locks for a fork and frees them after it
 NATIVE = re.compile(
     r"/(lib(gomp|omp|iomp5|tbb|openblas|mkl|arrow|torch|grpc|zmq|tensorflow|duckdb)|_?polars)[^/\s]*\.so"
@@ -64,13 +65,15 @@ NATIVE = re.compile(
 
 
 class ForkUnsafe(Exception):
-    """A thread was left when the zygote had forked: a lock that it holds would stay locked in every child. Or
-    children would share what each task should have for itself.
+    """Forking is unsafe for a model.
+
+    A thread remained when the zygote had forked: a lock that it holds would stay locked in every child. Or
+    children would share state that each task should have for itself.
     """
 
 
 class ZygoteProcess:
-    """The model, imported, and what each task starts from."""
+    """The imported model, and the initial state of each task."""
 
     def __init__(
         self,
@@ -84,9 +87,14 @@ class ZygoteProcess:
         before: dict[int, os.stat_result],
         generators: ModelGenerators | None,
     ) -> None:
-        """files is None where tasks share files. lifeline_fd is the zygote's, which a child closes.
-        own_folder has the bundle's own modules. before are the files that were open before the import.
-        generators are the model's own, where they are seeded before each task. Raises ForkUnsafe.
+        """Prepare to fork. Raises ForkUnsafe.
+
+        Args:
+            files: None if tasks share files.
+            lifeline_fd: The zygote's lifeline, which a child closes.
+            own_folder: The folder of the bundle's own modules.
+            before: The files that were open before the import.
+            generators: The model's own, if they are seeded before each task.
         """
         self._own_folder, self._open_before = own_folder, before
         self._wire, self._seeds, self._output, self._lifeline_fd = wire, seeds, output, lifeline_fd
@@ -94,7 +102,7 @@ class ZygoteProcess:
         self._learns = True
         self._unsafe: ForkUnsafe | None = None
         self._shared_bytes = 0
-        self._spare: children.Child | None = None  # forked ahead, while the child before it had its task
+        self._spare: children.Child | None = None  # forked ahead, while the previous child ran its task
         self._running: children.Child | None = None
         self._orphans = children.Orphans()
         self._settle()
@@ -106,7 +114,7 @@ class ZygoteProcess:
         request: bytes,
         timeout_seconds: float | None,
     ) -> None:
-        """Run a task in a child and pass on its answer; then tidy up."""
+        """Run a task in a child and pass on its answer; then clean up."""
         if self._unsafe:
             connection.send(its_turn, runner.failed_answer(self._unsafe))
             return
@@ -139,7 +147,7 @@ class ZygoteProcess:
         self._learn(child, its_turn)
 
     def _learn(self, child: children.Child, its_turn: bytes) -> None:
-        """After its task: end a child. From the first that did well, make memory what later ones need."""
+        """After its task: end a child. From the first successful one, prepare memory for later ones."""
         report = None
         if self._learns:
             with contextlib.suppress(children.Overdue, mailbox.OutOfTurn):
@@ -159,7 +167,7 @@ class ZygoteProcess:
             self._spare.end()
 
     def _child(self) -> children.Child:
-        """The spare child, if it still lives, or a new one."""
+        """The spare child, if it still runs, or a new one."""
         spare, self._spare, self._running = self._spare, None, None
         if spare and spare.has_ended():
             spare.end()
@@ -167,7 +175,7 @@ class ZygoteProcess:
         return spare or self._fork(self._task)
 
     def _end(self, child: children.Child) -> tuple[int, int]:
-        """End a child and all that it started: (exit status, or less the signal; highest resident bytes)."""
+        """End a child and all that it started: (exit status, or minus the signal; highest resident bytes)."""
         ended = child.end()
         self._orphans.end(self._spare.pid if self._spare else None)
         self._semaphores.put_back()
@@ -176,24 +184,24 @@ class ZygoteProcess:
         return ended
 
     def reset(self) -> None:
-        """For runner.MemoryMeter: a child has no earlier peak to forget."""
+        """For runner.MemoryMeter: a child has no earlier peak."""
 
     def read(self) -> int:
-        """For runner.MemoryMeter: the child's peak resident memory, less what it shares with the zygote."""
+        """For runner.MemoryMeter: the child's peak resident memory, without memory shared with the zygote."""
         return max(0, runner.maxrss_bytes() - self._shared_bytes)
 
     def _settle(self) -> None:
-        """Make the memory as it is now the start of each task. Raises ForkUnsafe."""
+        """Make the current memory the initial state of each task. Raises ForkUnsafe."""
         if self._files:
             self._files.begin()
         self._note_shared()
-        self._output.flush()  # or each child would print what is left
+        self._output.flush()  # otherwise each child would print the buffered rest
         fonts = sys.modules.get("matplotlib.font_manager")
         if clear := getattr(getattr(fonts, "_get_font", None), "cache_clear", None):
-            clear()  # Matplotlib does so in each child, where it means copying the memory first
+            clear()  # Matplotlib does so in each child, which would first copy the memory
         gc.collect()
         gc.freeze()  # a collection in a child then does not touch, and so copy, all of this
-        # OpenBLAS's threads end in a first fork: what is left after it stays.
+        # OpenBLAS's threads end in a first fork: the remaining ones stay.
         child = self._fork(_tell_size)
         size = None
         with contextlib.suppress(children.Overdue, mailbox.OutOfTurn):
@@ -207,7 +215,7 @@ class ZygoteProcess:
         self._orphans.expect()
 
     def _note_shared(self) -> None:
-        """Find what children would share beside copies of memory. Raises ForkUnsafe."""
+        """Find what children would share besides copies of memory. Raises ForkUnsafe."""
         if memory := inherited.find_shared_memory():
             raise ForkUnsafe(f"importing the model left memory that its tasks would share: {memory}")
         put_back = None
@@ -224,7 +232,7 @@ class ZygoteProcess:
             raise ForkUnsafe(f"importing the model left {problem}")
 
     def _fork(self, work: Callable[[messages.Connection], object]) -> children.Child:
-        """A child that does its work, which may write to its connection, and ends."""
+        """Fork a child that does its work, which may write to its connection, and ends."""
         zygote_socket, child_socket = socket.socketpair()
         mail = mailbox.Mailbox(zygote_socket)
         lifeline, lifeline_end = os.pipe()
@@ -241,24 +249,24 @@ class ZygoteProcess:
                 runner.set_oom_score(1000)
                 work(messages.Connection(child_socket.detach()))
                 os._exit(0)
-            except BaseException:  # nothing of the child's may run on into the zygote's code
+            except BaseException:  # the child must never continue into the zygote's code
                 traceback.print_exc()
             finally:
                 os._exit(1)
         child_socket.close()
         os.close(lifeline)
         with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)  # both do: whoever comes first
+            os.setpgid(pid, pid)  # both do, whichever is first
         mail.expect(pid)
         return children.Child(pid, zygote_socket, mail, lifeline_end)
 
     def _task(self, connection: messages.Connection) -> None:
-        """In a child. Signal handlers that the model installed stay: in a new interpreter it has them too."""
+        """Run in a child. Signal handlers that the model installed stay, as in a new interpreter."""
         request = connection.receive()
         if request is None:
             return
         if self._files:
-            self._files.enter()  # this was forked before the task before it ended
+            self._files.enter()  # this was forked before the previous task ended
         self._open_files.reopen()
         its_turn, entrypoint, params, seed, limit_bytes = pickle.loads(request)
         if self._seeds:
@@ -292,12 +300,12 @@ class ZygoteProcess:
 
 
 def _tell_size(connection: messages.Connection) -> None:
-    """In a child that does nothing else: the most memory that it had resident."""
+    """In a child that does nothing else: report its peak resident memory."""
     connection.send(messages.START, messages.READY._replace(peak_bytes=runner.maxrss_bytes()))
 
 
 def _threads() -> str:
-    """The threads that this process has beside the main one, and whose they may be; "" for none."""
+    """The threads of this process besides the main one, and their likely libraries; "" for none."""
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if threads:
         owners = [getattr(thread, "_target", None) or type(thread) for thread in threads]
@@ -306,7 +314,7 @@ def _threads() -> str:
     names = []
     for task in Path("/proc/self/task").iterdir():
         if task.name != str(os.getpid()):
-            with contextlib.suppress(OSError):  # it ends just now
+            with contextlib.suppress(OSError):  # it has just ended
                 names.append((task / "comm").read_text().strip())
     numbered = collections.Counter(
         re.sub(r"[-_ ]?\d+$", "", name) for name in names if name not in FORK_AWARE
@@ -354,7 +362,7 @@ def main(
         files: workspace.Workspace | None = None
         if source:
             files = _sibling("workspace").begin_workspace(bundle, source)
-        own_folder = str(Path(bundle).parent) if source else bundle  # beside its copy is its TMPDIR
+        own_folder = str(Path(bundle).parent) if source else bundle  # its TMPDIR is next to its copy
         zygote = ZygoteProcess(
             wire,
             seeds,

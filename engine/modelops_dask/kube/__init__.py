@@ -1,6 +1,7 @@
-"""Talk to Kubernetes. The only package that imports `kubernetes`, and late: that takes half a second.
+"""Communicate with Kubernetes. Only this package imports `kubernetes`, and late, because that takes half a
+second.
 
-    connect -> Cluster -> pods (why one is not ready), exec (a command in one), watch (what becomes of them)
+    connect -> Cluster -> pods (why one is not ready), exec (run a command in one), watch (follow their state)
 
-Does not install anything: helm does.
+Nothing is installed here: helm does that.
 """

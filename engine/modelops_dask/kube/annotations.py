@@ -1,8 +1,8 @@
-"""Write a driver's progress as annotations of its own Job, which are read without the pod's log or the store.
+"""Write a driver's progress as annotations of its own Job, readable without the pod's log or the store.
 
 put(name, value) -> the newest of each name -> one patch, every few seconds -> the Job's annotations
 
-A thread of its own sends them, so a cluster that does not answer costs the study nothing; the newest values
+A separate thread sends them, so a cluster that does not answer does not delay the study; the newest values
 are sent once it does. Only close() waits, for a bounded time.
 """
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("modelops")
 PREFIX = "modelops.io/"
 EVERY_SECONDS = 5.0
 AGAIN_SECONDS = 3.0  # after a failure
-FINAL = (403, 404, 422)  # no right to it, no such Job, too long: it would be said again
+FINAL = (403, 404, 422)  # permanent errors: no permission, no such Job, too long
 
 
 class Annotations:
@@ -37,7 +37,7 @@ class Annotations:
         self._thread.start()
 
     def put(self, name: str, value: Mapping[str, Any] | None, urgent: bool = False) -> None:
-        """Set an annotation, None to remove it. A value of that name that was not sent is dropped."""
+        """Set an annotation, or None to remove it. An unsent value of that name is dropped."""
         text = None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
         if text:
             text = text.encode(errors="backslashreplace").decode()  # half a surrogate pair cannot be sent
@@ -47,7 +47,7 @@ class Annotations:
             self._urgent.set()
 
     def close(self, wait_seconds: float) -> None:
-        """Send what is left, and wait for that at most wait_seconds."""
+        """Send the remaining values, waiting at most wait_seconds."""
         self._ended = True
         self._urgent.set()
         self._thread.join(wait_seconds)
@@ -63,7 +63,7 @@ class Annotations:
                 job = self._job() if job is None else job
                 if values and job:
                     self._patch(job, values)
-            except Exception as error:  # whatever it is: the verdict must be written once it passes
+            except Exception as error:  # any error: the verdict must be written once it passes
                 failure_text, before = str(error).partition("\n")[0] or type(error).__name__, failure_text
                 if failure_text != before:
                     logger.warning("the Job's annotations were not written: %s", failure_text)

@@ -2,7 +2,8 @@
 
     a context of the kubeconfig, or a pod's service account -> Cluster(api, namespace) -> .core .batch .apps
 
-Raises ClusterFailed that says what to do. Does not retry: callers that must outlive a lost API server do.
+Raises ClusterFailed with advice. Requests are not retried here: callers that must survive a lost API server
+retry.
 """
 
 import os
@@ -68,7 +69,7 @@ class RequestRefused(ClusterFailed):
                 f"{problem}\nThe cluster did not accept your credentials: log in again, then try "
                 "kubectl auth whoami"
             )
-        if self.status == 403 and " cannot " in self.reason:  # not a quota, which is a 403 too
+        if self.status == 403 and " cannot " in self.reason:  # not for a quota, which is also a 403
             return (
                 f"{problem}\nYou lack the permission: ask for it, and list yours with kubectl auth "
                 "can-i --list"
@@ -110,7 +111,7 @@ class Cluster:
         return self.api.sanitize_for_serialization(answer)
 
     def kubectl(self, *arguments: str) -> str:
-        """A kubectl command for this cluster and namespace, to be pasted: kubectl -n NAMESPACE ARGUMENTS."""
+        """A kubectl command for this cluster and namespace, to paste: kubectl -n NAMESPACE ARGUMENTS."""
         context = ["--context", self.context] if self.context else []
         return " ".join(["kubectl", *context, "-n", self.namespace, *arguments])
 
@@ -118,7 +119,7 @@ class Cluster:
 def connect(context: str = "", namespace: str = "") -> Cluster:
     """Return the cluster of a context of the kubeconfig, or the one that this pod runs in.
 
-    Without a namespace it uses the context's, or the pod's. Raises NoCluster, NoNamespace.
+    The default namespace is the context's, or the pod's. Raises NoCluster, NoNamespace.
     """
     from kubernetes import config
 
@@ -171,7 +172,7 @@ def _settings() -> "Configuration":
 
 
 def _check_namespace(cluster: Cluster) -> None:
-    """Raise unless the cluster answers and has the namespace; a user who may not read it passes."""
+    """Raise unless the cluster answers and has the namespace; a user without permission to read it passes."""
     try:
         with api_request(f"see namespace {cluster.namespace}", cluster.context):
             cluster.core.read_namespace(cluster.namespace, _request_timeout=ANSWER_SECONDS)
@@ -183,15 +184,15 @@ def _check_namespace(cluster: Cluster) -> None:
 
 
 def request_body(content: Mapping[str, Any]) -> Any:
-    """The JSON of an object as the client takes it, whose types know nothing but its own models."""
+    """The JSON of an object for the client, whose types only allow its own models."""
     return content
 
 
 @contextmanager
 def api_request(action: str, context: str = "") -> Iterator[None]:
-    """Turn errors of the client library into RequestRefused, or NoCluster when nobody answers.
+    """Turn errors of the client library into RequestRefused, or NoCluster if there is no answer.
 
-    `action` finishes the sentence "Could not …".
+    `action` completes the sentence "Could not …".
     """
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError

@@ -1,8 +1,9 @@
-"""Run a command in a pod's container, as `kubectl exec` does, with bytes in and out as they come.
+"""Run a command in a pod's container, as `kubectl exec` does, with bytes in and out as they arrive.
 
     stdin -> websocket -> the command -> stdout, stderr (written as they arrive) -> its exit status
 
-Does not start pods, and gives the command no terminal. The end of stdin needs a cluster of 1.30 or newer.
+Pods are not started here, and the command gets no terminal. The end of stdin needs a cluster of 1.30 or
+newer.
 """
 
 import io
@@ -22,7 +23,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class CommandLost(ClusterFailed):
-    """No exit status came from a command in a pod: the pod or the connection was lost."""
+    """A command in a pod returned no exit status: the pod or the connection was lost."""
 
     def __init__(self, pod: str, reason: str) -> None:
         super().__init__(pod, reason)
@@ -34,7 +35,7 @@ class CommandLost(ClusterFailed):
 
 
 class CommandFailed(ClusterFailed):
-    """A command in a pod ended with a status other than 0; `stderr_text` is what it printed there."""
+    """A command in a pod ended with a nonzero status; `stderr_text` is its output there."""
 
     def __init__(self, pod: str, command: Sequence[str], status: int, stderr_text: str) -> None:
         super().__init__(pod, command, status, stderr_text)
@@ -60,9 +61,8 @@ def run(
 ) -> int:
     """Run a command in a pod and return its exit status; its output is written as it arrives.
 
-    stdin is sent to its end, and the command must read all of it, or the cluster waits for ever.
-    Raises RequestRefused when there is no such pod, CommandLost when the command cannot start or its pod is
-    lost.
+    stdin is sent to its end, and the command must read all of it, or the cluster waits forever. Raises
+    RequestRefused if the pod does not exist, CommandLost if the command cannot start or its pod is lost.
     """
     with api_request(f"run {command[0]} in pod {pod}", cluster.context):
         client = _open(cluster, pod, command, container, stdin is not None)
@@ -81,7 +81,7 @@ def run(
 
 
 def output(cluster: Cluster, pod: str, command: Sequence[str], stdin: bytes = b"") -> bytes:
-    """What a command in a pod prints. Raises CommandFailed when its exit status is not 0."""
+    """Return the output of a command in a pod. Raises CommandFailed if its exit status is not 0."""
     stdout, stderr = io.BytesIO(), io.BytesIO()
     status = run(cluster, pod, command, stdout, stderr, stdin=io.BytesIO(stdin) if stdin else None)
     if status != 0:
@@ -125,7 +125,7 @@ def _messages(client: "WSClient", pod: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _feed(client: "WSClient", stdin: BinaryIO) -> None:
-    """Send stdin and its end. A command may end before it has read all: then nobody listens any more."""
+    """Send stdin and its end. A command may end before it has read everything: then sending fails."""
     from websocket import WebSocketException
 
     try:

@@ -2,9 +2,9 @@
 
     ConfigMap RELEASE-studies -> Offer;   Offer + Order -> Job, and a ConfigMap of its files -> the API server
 
-The Job owns the ConfigMap, which is deleted with it. Both are created only if they are absent, under a name
-made from their content, so submitting twice is harmless. Does not read specs or bundles, nor the state of a
-Job: study_jobs.py does.
+The Job owns the ConfigMap, which is deleted with it. Both are created only if they do not exist, under a name
+made from their content, so submitting twice is harmless. Specs, bundles and the state of a Job are not read
+here: study_jobs.py reads the state.
 """
 
 import json
@@ -20,19 +20,19 @@ from modelops_dask.errors import BadInput, ClusterFailed
 from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, RequestRefused, api_request, request_body
 
 STUDY, RELEASE = "modelops.io/study", "modelops.io/release"  # labels; the study's is its name, made a label
-STORE, BUNDLE = "modelops.io/store", "modelops.io/bundle"  # annotations, as the next
+STORE, BUNDLE = "modelops.io/store", "modelops.io/bundle"  # annotations, like the following
 COMMAND, CANCELLED = "modelops.io/command", "modelops.io/cancelled"
 FOLDER = "/study"  # where a pod sees the files
-MOST_FILE_BYTES = 900 * 1024  # of all files together: an object of the API server has 1 MiB for everything
+MOST_FILE_BYTES = 900 * 1024  # all files together: an object of the API server is limited to 1 MiB
 CONTAINER = "driver"
 OURS = "app.kubernetes.io/managed-by=mops-helm"
-REMOVED_SECONDS = 180  # for pods to end, a minute of grace among it
+REMOVED_SECONDS = 180  # for pods to end, including a minute of grace
 
 Object = dict[str, Any]  # an object of the API, as its JSON
 
 
 class NoStudies(BadInput):
-    """The release takes no studies or does not exist. `others` are releases that take them."""
+    """The release does not accept studies or does not exist. `others` are releases that accept them."""
 
     def __init__(self, release: str, namespace: str, others: list[str], *, exists: bool) -> None:
         super().__init__(release, namespace, others, exists)
@@ -55,7 +55,7 @@ class NoStudies(BadInput):
 
 
 class StillThere(ClusterFailed):
-    """A deleted Job does not disappear, because a pod of it does not end."""
+    """A deleted Job still exists, because one of its pods does not end."""
 
     def __init__(self, name: str, command: str) -> None:
         super().__init__(name, command)
@@ -71,7 +71,9 @@ class StillThere(ClusterFailed):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a release offers to studies: facts (the chart's release.json), Jobs without name and arguments."""
+    """What a release offers to studies: facts (the chart's release.json), and Jobs without name and
+    arguments.
+    """
 
     facts: Mapping[str, Any]
     job: Object = field(repr=False)
@@ -90,7 +92,7 @@ class Order:
     study: str
     store: str
     bundle: str  # digest
-    command: str  # how it was submitted
+    command: str  # the command that submitted it
     args: tuple[str, ...]
     files: Mapping[str, bytes] = field(repr=False)
     chunks: int = 0  # pods of an Indexed Job; 0 is one driver
@@ -169,7 +171,7 @@ def driver_container(template: Object) -> Object:
 
 
 def as_label(name: str) -> str:
-    """A name as a label's value: at most 63 letters, digits and - _ . that end and begin without a sign."""
+    """A name as a label's value: at most 63 letters, digits and - _ . with a letter or digit at both ends."""
     plain = "".join(
         character if character.isascii() and (character.isalnum() or character in "-_.") else "-"
         for character in name
@@ -178,7 +180,7 @@ def as_label(name: str) -> str:
 
 
 def read(cluster: Cluster, name: str) -> Object | None:
-    """A Job by its name; None when there is none."""
+    """Read a Job by its name; None if it does not exist."""
     try:
         with api_request(f"read Job {name}", cluster.context):
             job = cluster.batch.read_namespaced_job(name, cluster.namespace, _request_timeout=ANSWER_SECONDS)
@@ -198,9 +200,9 @@ def list_jobs(cluster: Cluster, release: str = "") -> list[Object]:
 
 
 def dry_run(cluster: Cluster, job: Object, config_map: Object) -> None:
-    """Have the API server validate all that would be created; nothing is. Raises RequestRefused.
+    """Let the API server validate all objects without creating them. Raises RequestRefused.
 
-    A pod too, for Pod Security and quotas judge pods and not Jobs.
+    This includes a pod, because Pod Security and quotas check pods, not Jobs.
     """
     trial = {**job, "metadata": {**job["metadata"], "name": None, "generateName": "study-"}}
     pod = {"apiVersion": "v1", "kind": "Pod", **deepcopy(job["spec"]["template"])}
@@ -231,7 +233,7 @@ def create(cluster: Cluster, job: Object, config_map: Object) -> bool:
             owner, created_here = cluster.batch.read_namespaced_job(name, namespace), False
     uid = cluster.as_json(owner)["metadata"]["uid"]
     owned_config_map = deepcopy(config_map)
-    # A Job that is deleted is then gone when its ConfigMap is.
+    # A deleted Job is gone when its ConfigMap is.
     reference = owner_reference(name, uid) | {"blockOwnerDeletion": True}
     owned_config_map["metadata"]["ownerReferences"] = [reference]
     try:
@@ -266,7 +268,7 @@ def cancel(cluster: Cluster, name: str) -> None:
 def remove(cluster: Cluster, name: str, uid: str) -> None:
     """Delete a Job with its pods and its ConfigMap, and wait until they are gone. Raises StillThere.
 
-    Only the Job of that uid: another may have taken its name by now.
+    Only the Job with that uid is deleted: another may have the same name now.
     """
     _delete(cluster, name, uid)
     deadline = time.monotonic() + REMOVED_SECONDS
@@ -283,5 +285,5 @@ def _delete(cluster: Cluster, name: str, uid: str) -> None:
         with api_request(f"delete Job {name}", cluster.context):
             cluster.batch.delete_namespaced_job(name, cluster.namespace, body=request_body(options))
     except RequestRefused as refused:
-        if refused.status not in (404, 409):  # 409: it is another
+        if refused.status not in (404, 409):  # 409: it is another Job
             raise

@@ -2,8 +2,8 @@
 
 this host's address -> the running pod that has it -> OwnPod
 
-Not by the host's name, which in an Indexed Job is not the pod's. Early in a pod's life the cluster may not
-know its address yet, so callers try again.
+The host's name is not used, because in an Indexed Job it is not the pod's. Early in a pod's life the cluster
+may not know its address yet, so callers try again.
 """
 
 import socket
@@ -17,7 +17,7 @@ JOB = "batch.kubernetes.io/job-name"
 
 @dataclass(frozen=True)
 class OwnPod:
-    """`job_name` is "" for a pod of no Job; `worker_selector` selects the release's worker pods."""
+    """`job_name` is "" for a pod without a Job; `worker_selector` selects the release's worker pods."""
 
     pod_name: str
     job_name: str

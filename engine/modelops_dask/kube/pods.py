@@ -1,9 +1,9 @@
-"""Explain why a pod is not ready, or how it ended, and what to do about it.
+"""Explain why a pod is not ready, or how it ended, with advice.
 
-    a pod and the warnings about it (the API's JSON) -> PodProblem; None when all is well
+    a pod and the warnings about it (the API's JSON) -> PodProblem; None if there is none
 
-Reads the API's objects and nothing else: no log, no clock. Codes are the reasons of Kubernetes, so that they
-can be searched for. Does not decide about a study.
+Only the API's objects are read: no log, no clock. Codes are the reasons of Kubernetes, so that users can
+search for them. Decisions on a study are made elsewhere.
 """
 
 import re
@@ -23,7 +23,7 @@ _NOT_PULLED = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "Registry
 
 @dataclass(frozen=True)
 class PodProblem:
-    """What is wrong with a pod.
+    """A problem of a pod.
 
     `code` is a reason of Kubernetes, `command` a line to type that shows more or solves it.
     """
@@ -79,7 +79,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def find_problem(pod: Object, events: Sequence[Object] = ()) -> PodProblem | None:
-    """Return why a pod is not ready; None when it is, has succeeded, or is still starting."""
+    """Return why a pod is not ready; None if it is ready, has succeeded, or is still starting."""
     status = pod["status"]
     phase = status.get("phase")
     if phase == "Succeeded" or is_ready(pod):
@@ -117,7 +117,7 @@ def find_termination(pod: Object) -> PodProblem | None:
 
 
 def is_disrupted(pod: Object) -> bool:
-    """Whether the cluster ended the pod for reasons of its own: preempted, drained, its node lost."""
+    """Whether the cluster ended the pod: it was preempted or drained, or its node was lost."""
     return any(
         condition["type"] == "DisruptionTarget" and condition["status"] == "True"
         for condition in pod["status"].get("conditions", ())
@@ -189,7 +189,7 @@ def _find_scheduling_problem(pod: Object) -> PodProblem | None:
 
 
 def _find_waiting_problem(pod: Object, container: Object) -> PodProblem | None:
-    """Why a container does not run, or not again."""
+    """Why a container is not running, or not running again."""
     waiting = container.get("state", {}).get("waiting") or {}
     code, waiting_message = waiting.get("reason", ""), waiting.get("message", "")
     images = {spec["name"]: spec["image"] for spec in pod["spec"]["containers"]}
@@ -259,7 +259,7 @@ def _explain_eviction(pod: Object) -> PodProblem:
 
 
 def _explain_last_warning(pod: Object, events: Sequence[Object]) -> PodProblem | None:
-    """The latest warning that tells what neither the pod's status nor its containers do."""
+    """The latest warning, if neither the pod's status nor its containers explain the problem."""
     for event in reversed(events):
         code, event_message = event.get("reason", ""), event.get("message", "")
         if code in ("FailedMount", "FailedAttachVolume"):
@@ -274,7 +274,7 @@ def _explain_last_warning(pod: Object, events: Sequence[Object]) -> PodProblem |
 
 
 def _values_section(pod: Object) -> str:
-    """The chart's section of values that a pod comes from."""
+    """The section of the chart's values for a pod."""
     labels = pod["metadata"].get("labels") or {}
     component, pool = labels.get("app.kubernetes.io/component"), labels.get("modelops.io/pool", "default")
     if component == "worker":
@@ -291,7 +291,7 @@ def _limits(pod: Object) -> Mapping[str, str]:
 
 
 def _log_end(terminated: Object) -> str:
-    """The last lines of a container's log, which Kubernetes keeps when it fails."""
+    """The last lines of a container's log, which Kubernetes stores when it fails."""
     lines = [line for line in (terminated.get("message") or "").splitlines() if line.strip()]
     return "".join(f"\n    {line}" for line in lines[-LOG_LINES:])
 

@@ -1,11 +1,11 @@
 """Report a study's progress and end to the cluster, and watch the pods that it depends on.
 
-phases, progress, notes -> the log; the Job's annotation `progress`, every few seconds (annotations.py)
-the end                 -> the log; the annotation `summary`; the pod's termination message
-the release's pods      -> events on the inbox, problems for a verdict (watch.py)
+    phases, progress, notes -> the log; the Job's annotation `progress`, every few seconds (annotations.py)
+    the end                 -> the log; the annotation `summary`; the pod's termination message
+    the release's pods      -> events on the inbox, problems for a verdict (watch.py)
 
-The annotations of a chunk have its number; the chunk that ended the study writes the summary of the whole
-too. Outside a cluster, or without permissions in it, only the log remains.
+The annotations of a chunk have its number; the chunk that ended the study also writes the summary of the
+whole. Outside a cluster, or without permissions in it, only the log remains.
 """
 
 import json
@@ -34,9 +34,9 @@ from modelops_dask.study.summary import Summary, summary_fields
 logger = logging.getLogger("modelops")
 
 TERMINATION_LOG = Path("/dev/termination-log")
-TERMINATION_BYTES = 4096  # Kubernetes keeps no more
+TERMINATION_BYTES = 4096  # Kubernetes stores no more
 LOG_SECONDS = 10.0
-LAST_WORD_SECONDS = 90.0  # for an API server that is away; less when the pod has to go
+LAST_WORD_SECONDS = 90.0  # for an API server that is unavailable; less if the pod has to end
 CHUNKS_A_SECOND = 10  # that write their progress
 COUNTS = ("total", "ok", "failed", "poisoned")
 REASONS = 10  # in a summary, and tasks of a self-check; an object's annotations have 256 KiB of room
@@ -60,7 +60,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             return
         every_seconds = max(EVERY_SECONDS, share.n_chunks / CHUNKS_A_SECOND) if share else EVERY_SECONDS
         self._annotations = Annotations(self._cluster, lambda: self._own.job_name, every_seconds)
-        self._annotations.put(f"summary{self._name}", None)  # of a pod before this one, that had to go
+        self._annotations.put(f"summary{self._name}", None)  # of a previous pod that had to end
         if share is None:
             self._watch = PodWatch(self._cluster, lambda: self._own.worker_selector, inbox, self.note)
 
@@ -76,23 +76,23 @@ class Reporter(AbstractContextManager["Reporter"]):
 
     @cached_property
     def _own(self) -> OwnPod:
-        assert self._cluster is not None, "whoever asks has looked"
+        assert self._cluster is not None, "callers check it first"
         own_pod = find_own_pod(self._cluster)
         self._state["pod"] = own_pod.pod_name
         return own_pod
 
     def stop(self) -> None:
-        """The pod is about to be removed: wait less long for the cluster at the end."""
+        """Wait less for the cluster at the end, because the pod is about to be removed."""
         self.stopping = True
 
     def phase(self, phase: Phase) -> None:
-        """A phase of the run begins."""
+        """Report that a phase of the run begins."""
         logger.info("phase: %s", phase)
         cleared_note = {"note": ""} if phase == "environment" else {}
         self._tell(urgent=True, phase=phase, **cleared_note)
 
     def progress(self, progress: Progress) -> None:
-        """The run has progressed."""
+        """Report the progress of the run."""
         self.done = progress.done
         eta = progress.eta_seconds
         self._tell(
@@ -111,7 +111,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             logger.info("%d of %d tasks done, %.3g a second", progress.done, progress.total, progress.rate)
 
     def stage(self, text: str) -> None:
-        """What the phase is at, which is told again and again."""
+        """Report the state of the phase, which is called repeatedly."""
         now = time.monotonic()
         if now - self._logged > LOG_SECONDS:
             self._logged = now
@@ -124,11 +124,11 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._tell(urgent=True, note=text)
 
     def describe_missing_workers(self) -> str:
-        """Return why workers are missing; "" when that is not known."""
+        """Return why workers are missing; "" if not known."""
         return self._watch.describe_problems() if self._watch else ""
 
     def was_disrupted(self) -> bool:
-        """Whether the cluster ended this Job's previous pod for reasons of its own, as far as is known.
+        """Whether the cluster ended this Job's previous pod, as far as is known.
 
         It was preempted, drained or evicted, or its node was lost.
         """
@@ -144,7 +144,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         return False
 
     def upgrade(self, values: str = "-f FILE") -> str:
-        """Return the command that gives the release other values; "" when the release is not known."""
+        """Return the command that changes the release's values; "" if the release is not known."""
         if not self._cluster:
             return ""
         with suppress(ClusterFailed):
@@ -153,7 +153,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         return ""
 
     def report_end(self, summary: Summary) -> None:
-        """Report that the study or this chunk has ended, or was stopped in order."""
+        """Report that the study or this chunk has ended, or was stopped properly."""
         facts = summary_fields(summary)
         facts["by_reason"] = facts["by_reason"][:REASONS]
         if facts["self_check"]:
@@ -161,7 +161,7 @@ class Reporter(AbstractContextManager["Reporter"]):
                 name: facts["self_check"][name][:REASONS] for name in ("different", "not_comparable")
             }
         for reason in facts["by_reason"]:
-            del reason["why"]  # a model's own words, and whoever sees the Job would read them
+            del reason["why"]  # a model's own text, which anyone who sees the Job could read
             number, _, replicate = reason["task"].partition("/")
             if int(number) in self.own_sets:
                 reason["task_of_spec"] = f"{self.own_sets[int(number)]}/{replicate}"
@@ -174,11 +174,11 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._state |= {"total": summary.total, **{name: summary.counts[name] for name in COUNTS[1:]}}
 
     def report_error(self, error: MopsError) -> None:
-        """Report that the run ended by an error."""
+        """Report that the run ended with an error."""
         self._end({}, error.exit_code, str(error), of_all=not self._name)
 
     def _end(self, facts: dict[str, Any], exit_code: int, verdict_text: str, of_all: bool) -> None:
-        """Write the verdict; a chunk that ended the study writes that of both."""
+        """Write the verdict; a chunk that ended the study writes both."""
         logger.info("%s", verdict_text)
         short = {name: self._state.get(name, 0) for name in COUNTS}
         short["pending"] = max(0, short["total"] - short["ok"] - short["failed"] - short["poisoned"])

@@ -1,10 +1,10 @@
-"""Read the state of a study in the cluster from its Job alone: no pod's log, no store.
+"""Read the state of a study in the cluster from its Job alone, without a pod's log or the store.
 
 Job (conditions, and the annotations that its driver writes) -> StudyJob: a state of the contract, progress
 
-Annotations are read as untrusted.py says: whatever they hold, a Job can be shown. States are those of
+Annotations are read as described in untrusted.py: whatever they hold, a Job can be shown. States are those of
 ModelOps: pending, running, succeeded, partial, failed, cancelled; "unknown" is a Job that cannot be read.
-Does not say why a pod does not start: study_problems.py does.
+study_problems.py explains why a pod does not start.
 """
 
 import difflib
@@ -22,7 +22,7 @@ PROGRESS, SUMMARY = "modelops.io/progress", "modelops.io/summary"  # of a chunk 
 INTERRUPTED = 130
 PHASES = get_args(Phase)  # in their order
 COUNTS = ("total", "ok", "failed", "poisoned", "pending")  # that every summary has
-SILENT_SECONDS = 60.0  # without a word of the driver
+SILENT_SECONDS = 60.0  # without a message of the driver
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ReportedProgress:
     total: int = 0
     failed: int = 0
     poisoned: int = 0
-    rate: float = 0.0  # tasks a second
+    rate: float = 0.0  # tasks per second
     eta_seconds: float | None = None
     note: str = ""
     seen: float = 0.0
@@ -45,7 +45,7 @@ class ReportedProgress:
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A study's Job. `ended` means that nothing of it runs any more."""
+    """A study's Job. `ended` means that nothing of it runs any longer."""
 
     job: str
     study: str
@@ -54,21 +54,23 @@ class StudyJob:
     ended: bool
     store: str
     bundle: str  # digest
-    command: str  # that submits it
+    command: str  # the command that submits it
     chunks: int  # 0 is one driver
     created: float  # seconds since the epoch
     finished: float  # 0 until it is
-    message: str  # what Kubernetes says of a Job that failed
-    verdict: int | None  # exit status of the driver, the worst of chunks; None while it is open
+    message: str  # Kubernetes' message on a failed Job
+    verdict: int | None  # exit status of the driver, the worst of chunks; None while it is running
     progress: ReportedProgress | None
-    summary: dict[str, Any] = field(repr=False)  # as `study status -o json`; {} until there is one
+    summary: dict[str, Any] = field(repr=False)  # as in `study status -o json`; {} until there is one
     uid: str = ""
     suspended: bool = False  # by a queue, until it admits the Job
     template: dict[str, Any] = field(default_factory=dict, repr=False)  # of its pods
 
     @property
     def exit_code(self) -> int:
-        """Of the study, as `study run` would end; 130 when it was ended from outside and can go on."""
+        """The exit status of the study, like that of `study run`; 130 if it was ended from outside and can
+        continue.
+        """
         if self.state == "succeeded":
             return 0
         if self.state == "partial":
@@ -84,7 +86,7 @@ class StudyJob:
 
     @property
     def silent(self) -> bool:
-        """Whether a driver that should run has not reported for long."""
+        """Whether a driver that should run has not reported for a long time."""
         last_seen = self.progress.seen if self.progress else self.created
         return not self.ended and time.time() - last_seen > SILENT_SECONDS
 
@@ -116,7 +118,7 @@ class NoSuchStudy(BadInput):
 
 
 def find_study_job(cluster: Cluster, name: str) -> StudyJob:
-    """Find a study by the name of its Job, or by its own if only one Job has it. Raises NoSuchStudy."""
+    """Find a study by the name of its Job, or by its own name if only one Job has it. Raises NoSuchStudy."""
     study_jobs = list_study_jobs(cluster)
     by_job = [job for job in study_jobs if job.job == name]
     matches = by_job or [job for job in study_jobs if job.study == name]
@@ -131,7 +133,7 @@ def list_study_jobs(cluster: Cluster, release: str = "") -> list[StudyJob]:
     for job in jobs.list_jobs(cluster, release):
         try:
             study_jobs.append(parse_job(job))
-        except Exception as error:  # whatever it is: it is one Job, and the others must be shown
+        except Exception as error:  # any error: it is one Job, and the others must be shown
             study_jobs.append(_make_unreadable(job, error))
     return study_jobs
 
@@ -206,9 +208,9 @@ def parse_job(job: jobs.Object) -> StudyJob:
 
 
 def _parse_summary(annotation: Any) -> dict[str, Any]:
-    """A summary with all counts, and of the rest only what has its kind; {} when there is none.
+    """A summary with all counts, and other fields only if they are valid; {} if there is none.
 
-    Drivers of 0.1.0 that ended by an error left `pending` out.
+    Drivers of 0.1.0 that ended with an error left `pending` out.
     """
     summary = untrusted.mapping(annotation)
     if not summary:
@@ -229,7 +231,7 @@ def _parse_summary(annotation: Any) -> dict[str, Any]:
 
 
 def _count_from_progress(progress: ReportedProgress) -> dict[str, int]:
-    """The counts of a summary whose driver ended before it counted: those that the driver before it told."""
+    """The counts of a summary whose driver ended before counting: those of the previous driver."""
     ok = max(0, progress.done - progress.failed - progress.poisoned)
     pending = max(0, progress.total - progress.done)
     return dict(zip(COUNTS, (progress.total, ok, progress.failed, progress.poisoned, pending), strict=True))
@@ -243,7 +245,7 @@ def _is_reason(value: Any) -> bool:
 
 
 def _parse_self_check(value: Any) -> dict[str, Any] | None:
-    """What a self-check came to: counts, and for tasks that differ their number, executor and cause."""
+    """The result of a self-check: counts, and for tasks that differ their number, executor and cause."""
     if not isinstance(value, dict):
         return None
     comparisons = value.get("different")
@@ -262,9 +264,10 @@ def _parse_self_check(value: Any) -> dict[str, Any] | None:
 
 
 def _merge_progress(annotations: dict[str, str], chunks: int) -> ReportedProgress | None:
-    """Of a driver, or of all chunks: counts and rates add up, the phase is the furthest, the word the newest.
+    """Progress of a driver, or of all chunks: counts and rates add up, the phase is the furthest, the message
+    the newest.
 
-    Chunks have equal shares, so the total is known before each of them has begun.
+    Chunks have equal shares, so the total is known before each of them has started.
     """
     contents = (untrusted.mapping(text) for name, text in annotations.items() if _has_kind(name, PROGRESS))
     unsorted = (_parse_progress(content) for content in contents if "seen" in content)
@@ -286,12 +289,12 @@ def _merge_progress(annotations: dict[str, str], chunks: int) -> ReportedProgres
 
 
 def _phase_number(phase: str) -> int:
-    """Where a phase comes in a run; -1 for one that is not known here."""
+    """The position of a phase in a run; -1 for an unknown one."""
     return PHASES.index(phase) if phase in PHASES else -1
 
 
 def _parse_progress(content: dict[str, Any]) -> ReportedProgress:
-    """Parse what one driver reports; a count that is absent is 0."""
+    """Parse the report of one driver; a missing count is 0."""
     return ReportedProgress(
         phase=untrusted.text(content.get("phase")),
         done=untrusted.count(content.get("done")),
@@ -306,7 +309,9 @@ def _parse_progress(content: dict[str, Any]) -> ReportedProgress:
 
 
 def _merge_verdicts(annotations: dict[str, str], summary: dict[str, Any], chunks: int) -> int | None:
-    """Of the whole, else of its chunks: they have succeeded or are partial only when all have ended."""
+    """The verdict of the whole, or of its chunks: they have succeeded or are partial only when all have
+    ended.
+    """
     if "exit_code" in summary:
         return summary["exit_code"]
     summaries = [_parse_summary(text) for name, text in annotations.items() if _has_kind(name, SUMMARY)]
@@ -316,7 +321,7 @@ def _merge_verdicts(annotations: dict[str, str], summary: dict[str, Any], chunks
 
 
 def _has_kind(name: str, kind: str) -> bool:
-    """Whether an annotation is of that kind, a chunk's too."""
+    """Whether an annotation is of that kind, including a chunk's."""
     return name == kind or (name.startswith(f"{kind}-") and name[len(kind) + 1 :].isdigit())
 
 

@@ -1,8 +1,9 @@
 """Explain why a study in the cluster does not progress: its pods, its Job, the release's workers.
 
-StudyJob -> the Job's warnings, its pods and, once a driver runs, the pods it waits for -> PodProblems
+StudyJob -> the Job's warnings, its pods and, once a driver runs, the pods that it needs -> PodProblem
 
-pods.py explains each pod. For a study that ended, the verdict of its driver says more, if there is one.
+pods.py explains each pod. For a study that ended, the verdict of its driver is more informative, if there is
+one.
 """
 
 from modelops_dask.kube import pods
@@ -13,7 +14,7 @@ from modelops_dask.kube.study_jobs import StudyJob
 
 
 def find_problems(cluster: Cluster, study: StudyJob) -> list[PodProblem]:
-    """Return what blocks a study, or ended it without a verdict; [] when nothing does, as far as is known."""
+    """Return what blocks a study, or ended it without a verdict; [] if nothing is known."""
     if study.ended and (study.state != "failed" or study.verdict is not None):
         return []
     if study.suspended:
@@ -35,7 +36,7 @@ def find_problems(cluster: Cluster, study: StudyJob) -> list[PodProblem]:
 
 
 def _pods(cluster: Cluster, selector: str) -> list[Object]:
-    """Pods that are to stay, the oldest first."""
+    """Pods that are not being deleted, the oldest first."""
     listed_pods = pods.list_pods(cluster, selector)
     remaining_pods = [pod for pod in listed_pods if "deletionTimestamp" not in pod["metadata"]]
     return sorted(remaining_pods, key=lambda pod: pod["metadata"]["creationTimestamp"])

@@ -1,9 +1,9 @@
-"""Text that came from outside, as plain values that are safe to count with and to print.
+"""Text from untrusted sources, as plain values that are safe to count with and to print.
 
 a Job's annotation -> mapping() -> names and values within bounds;   value -> count(), number(), text()
 
-Whoever may patch Jobs writes their annotations, and the pod of each study may. So any of them can hold
-anything, and none may keep another study from being shown. What is not as it should be counts as absent.
+Everyone with permission to patch Jobs can write their annotations, including the pod of each study. So any of
+them can hold anything, and none may prevent another study from being shown. Invalid values count as missing.
 """
 
 import json
@@ -25,18 +25,18 @@ def mapping(annotation: Any) -> dict[str, Any]:
 
 
 def count(value: Any) -> int:
-    """A number of things; 0 for what is none."""
+    """A number of things; 0 for invalid values."""
     return value if type(value) is int and 0 <= value <= MOST else 0
 
 
 def number(value: Any) -> float:
-    """A positive number that can be divided by; 0.0 for all else."""
+    """A positive number that can be a divisor; 0.0 for other values."""
     fits = type(value) in (int, float) and LEAST <= value <= MOST  # NaN does not
     return float(value) if fits else 0.0
 
 
 def text(value: Any) -> str:
-    """A text without what moves a terminal's cursor or cannot be encoded; "" for what is none."""
+    """Text without characters that move a terminal's cursor or cannot be encoded; "" for invalid values."""
     if not isinstance(value, str):
         return ""
     value = value[:TEXT_LIMIT]

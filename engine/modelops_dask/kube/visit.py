@@ -2,9 +2,9 @@
 
 a Job's pod template -> a pod that sleeps -> commands in it, by exec -> the pod is deleted
 
-So a store on a volume and one behind a URL are read in one way, and this machine needs no access to either;
-and a model is diagnosed where it runs. A pod that nobody could delete ends by itself, and the next visit to
-the release removes what is left of it.
+So a store on a volume and one behind a URL are read in the same way, and this machine needs no access to
+either; and a model is diagnosed where it runs. A pod that could not be deleted ends automatically, and the
+next visit to the release removes it.
 """
 
 import sys
@@ -22,17 +22,17 @@ from modelops_dask.kube.connect import Cluster, RequestRefused, api_request, req
 from modelops_dask.kube.jobs import CONTAINER, Object, driver_container
 
 READ = "read the store"
-IDLE_CPU = "50m"  # of a pod that reads
+IDLE_CPU = "50m"  # of a pod for reading
 LIFE_SECONDS = 3600
 VISIT, INSTANCE = "modelops.io/visit", "app.kubernetes.io/instance"  # labels
 ENDED = ("Failed", "Succeeded")  # phases
 READY_SECONDS = 300
-# Labels by which a Job would take the pod for one of its own.
+# Labels by which a Job would adopt the pod.
 OF_JOBS = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
 
 
 class NotReady(ClusterFailed):
-    """The pod did not start in time; `reason` is why, if that is known."""
+    """The pod did not start in time; `reason` explains why, if known."""
 
     def __init__(self, pod: str, purpose: str, reason: pods.PodProblem | None) -> None:
         super().__init__(pod, purpose, reason)
@@ -67,7 +67,7 @@ class Visit:
             )
         except in_pod.CommandLost as lost:
             problem = None
-            with suppress(RequestRefused):  # it is no longer there
+            with suppress(RequestRefused):  # it no longer exists
                 problem = _find_problem(self._cluster, _read(self._cluster, self._pod))
             raise in_pod.CommandLost(self._pod, str(problem or lost.reason)) from None
 
@@ -87,7 +87,8 @@ def open_visit(
     """Start a pod from a Job's template, and delete it at the end of the `with` or with its owner.
 
     `purpose` completes "a pod to ..."; its first word is part of the pod's name. `cpu` replaces the
-    template's request, "" keeps it. The pod ends life_seconds after its start. `say` receives its waits.
+    template's request, "" keeps it. The pod ends life_seconds after its start. `say` receives messages while
+    waiting.
 
     Raises RequestRefused, NotReady.
     """
@@ -108,7 +109,7 @@ def open_visit(
 
 
 def _pod(template: Object, name: str, owner: Object | None, cpu: str, life_seconds: int) -> Object:
-    """The template, sleeping instead of driving; it needs no token."""
+    """The template, sleeping instead of running the driver; it needs no token."""
     metadata, spec = deepcopy(template.get("metadata", {})), deepcopy(template["spec"])
     labels = {key: value for key, value in metadata.get("labels", {}).items() if key not in OF_JOBS}
     labels[VISIT] = "true"
@@ -156,7 +157,7 @@ def _find_problem(cluster: Cluster, pod: Object) -> pods.PodProblem | None:
 
 
 def _sweep(cluster: Cluster, labels: dict[str, str]) -> None:
-    """Delete the pods of earlier visits to this release that have ended by themselves."""
+    """Delete the pods of earlier visits to this release that have ended."""
     same = ",".join(f"{key}={labels[key]}" for key in (VISIT, INSTANCE) if key in labels)
     for pod in pods.list_pods(cluster, same):
         if pod["status"].get("phase") in ENDED:

@@ -1,13 +1,13 @@
 """Watch the pods of a release's workers, for the driver that runs a study on them.
 
-list, then watch, again and again -> a pod that ended, or a container in it -> PodLost on the driver's inbox
-                                  -> pods that are not ready, now           -> describe_problems(), a note
+    list, then watch, repeatedly -> a pod that ended, or a container in it -> PodLost on the driver's inbox
+                                 -> pods that are not ready, now           -> describe_problems(), a note
 
-A thread of its own lists the pods again each minute and after every error (410: the version is too old,
-429: too many requests, no API server for a while), and reports what changed since the last list. So nothing
-of the API server's needs to be remembered, and what happened in between is reported late, not lost.
+A separate thread lists the pods again each minute and after every error (410: the version is too old, 429:
+too many requests, an unavailable API server), and reports changes since the last list. So no state of the API
+server has to be remembered, and events in between are reported late, not lost.
 
-Does not decide: dispatch.py does. Does not change anything in the cluster.
+Decisions are made in dispatch.py. Nothing is changed in the cluster.
 """
 
 import json
@@ -34,7 +34,7 @@ AGAIN_SECONDS = 2.0  # after a failure
 
 
 class PodWatch:
-    """Watches from now on, until the process ends. `selector` is called again while it raises.
+    """Watches until the process ends. `selector` is called again while it raises.
 
     `note` receives a line about each kind of problem when it first occurs.
     """
@@ -52,7 +52,7 @@ class PodWatch:
         threading.Thread(target=self._watch, name="modelops-pods", daemon=True).start()
 
     def describe_problems(self) -> str:
-        """Describe why pods are not ready, each kind of problem once; "" when nothing is known."""
+        """Describe why pods are not ready, each kind of problem once; "" if nothing is known."""
         if self._pods is None:
             return ""
         current_pods, problems_by_code = list(self._pods.values()), defaultdict(list)
@@ -79,16 +79,16 @@ class PodWatch:
                 with api_request("watch pods", self._cluster.context):
                     for pod in self._changes(selector):
                         self._process(pod)
-            except Exception as error:  # whatever it is: a study needs no ears to run
+            except Exception as error:  # any error: a study can run without watching pods
                 logger.info("pods cannot be watched: %s", str(error).partition("\n")[0])
                 pause.wait(AGAIN_SECONDS)
 
     def _changes(self, selector: str) -> Iterator[Object]:
-        """Yield pods that changed; those that were deleted have the key `gone`."""
+        """Yield changed pods; deleted ones have the key `gone`."""
         with self._request(selector, _request_timeout=10) as answer:
             pod_list = json.loads(answer.data)
         pods_by_uid = {pod["metadata"]["uid"]: pod for pod in pod_list["items"]}
-        if self._pods is None:  # how they came to be as they are is nobody's fault here
+        if self._pods is None:  # their earlier state is not the fault of this run
             self._pods = dict(pods_by_uid)
         yield from ({**pod, "gone": True} for uid, pod in list(self._pods.items()) if uid not in pods_by_uid)
         yield from pods_by_uid.values()
@@ -101,7 +101,7 @@ class PodWatch:
         ) as answer:
             for line in answer:
                 event = json.loads(line)
-                if event["type"] == "ERROR":  # 410 comes so too
+                if event["type"] == "ERROR":  # 410 also arrives in this way
                     raise RequestRefused("watch pods", event["object"]["code"], event["object"]["message"])
                 pod = event["object"]
                 yield {**pod, "gone": True} if event["type"] == "DELETED" else pod
@@ -110,9 +110,9 @@ class PodWatch:
     def _request(self, selector: str, **options: Any) -> "Iterator[HTTPResponse]":
         """The API server's answer about pods as it arrives. Raises RequestRefused.
 
-        Not as objects of the client library, which raise on fields that it does not know.
+        It is not converted to objects of the client library, which raise on unknown fields.
         """
-        # By _preload_content=False it is the HTTP response, which the client's types leave out.
+        # With _preload_content=False it is the HTTP response, which the client's types leave out.
         answer: Any = self._cluster.core.list_namespaced_pod(
             self._cluster.namespace, label_selector=selector, _preload_content=False, **options
         )
@@ -122,7 +122,7 @@ class PodWatch:
             yield answer
 
     def _process(self, pod: Object) -> None:
-        """Record the state of a pod, and report what changed."""
+        """Record the state of a pod, and report changes."""
         uid, host = pod["metadata"]["uid"], pod["status"].get("podIP", "")
         assert self._pods is not None, "_changes lists pods before it yields any"
         before = self._pods.pop(uid, None)
@@ -138,19 +138,19 @@ class PodWatch:
 
 
 def find_loss(before: Object | None, after: Object) -> tuple[str, bool] | None:
-    """Return why a pod's workers ended since it was last seen and whether that was intended, or None."""
+    """Return why a pod's workers ended since the last check and whether that was intended, or None."""
     if before is not None and _list_ends(after) != _list_ends(before):
         problem = pods.find_termination(after)
         if problem and problem.code in ("OOMKilled", "Evicted"):
             return problem.code, False
         if "deletionTimestamp" in after["metadata"] or pods.is_disrupted(after):
             return "PodDeleted", True
-        return ("WorkerDied", False) if problem else ("WorkerExited", True)  # as it does without a scheduler
+        return ("WorkerDied", False) if problem else ("WorkerExited", True)  # as without a scheduler
     return ("PodDeleted", True) if "gone" in after else None
 
 
 def _list_ends(pod: Object) -> list[str]:
-    """Marks that differ whenever another container of the pod has ended."""
+    """Marks that change whenever another container of the pod has ended."""
     end_marks = [pod["status"].get("reason", "")]
     for container in pod["status"].get("containerStatuses", ()):
         for state in ("state", "lastState"):

@@ -1,1 +1,1 @@
-"""Memory: what the pod has (cgroup.py), which task may begin (admission.py), which must end (guard.py)."""
+"""Memory: the pod's limit (cgroup.py), which task may start (admission.py), which must end (guard.py)."""

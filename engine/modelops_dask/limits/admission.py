@@ -1,13 +1,14 @@
-"""Which task may begin: the worker processes of a pod share its memory without a coordinator.
+"""Decide which task may start: the worker processes of a pod share its memory without a coordinator.
 
 a task, the bytes it should need -> wait until the pod has them -> the task runs -> its bytes are free again
 
-The pod's memory is a row of MiB, and each is a byte of an empty file that one process at a time can lock. A
-worker process holds some for itself, a task as many as it should need while it runs; they need not lie side
-by side. A process that is killed holds nothing from that moment on, and there is nothing to repair.
+The pod's memory is a row of MiB, each represented by a byte of an empty file that one process at a time can
+lock. A worker process holds some for itself, and a task holds as many as it should need while it runs; they
+need not be adjacent. A killed process immediately holds nothing, and nothing has to be repaired.
 
-One task waits at the front, the others behind it, so that a large one gets its turn. A task always begins
-when no other runs, even if it needs more than there is. Does not know what tasks need: study/needs.py does.
+One task waits at the front and the others behind it, so that a large one gets its turn. A task always starts
+when no other is running, even if it needs more than exists. The needs of tasks are not known here:
+study/needs.py estimates them.
 """
 
 import threading
@@ -18,7 +19,7 @@ from typing import TypeVar
 from modelops_dask.limits.pod import PodLocks
 from modelops_dask.shape import MIB
 
-FRONT = 1 << 30  # the byte that whoever is at the front holds; a pod has fewer MiB
+FRONT = 1 << 30  # the byte held by the process at the front; a pod has fewer MiB
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.0002, 0.02
 
 Range = tuple[int, int]  # half-open, of MiB
@@ -26,13 +27,17 @@ T = TypeVar("T")
 
 
 class Admission:
-    """Hands out a pod's memory. `capacity_bytes` is the same in all its worker processes."""
+    """Allocates a pod's memory to tasks. `capacity_bytes` is the same in all its worker processes."""
 
     def __init__(self, capacity_bytes: int, own_bytes: int, is_full: Callable[[], bool] = lambda: False):
-        """While is_full(), no task begins beside another. Raises OSError where no file can be locked.
+        """Prepare to share memory. Raises OSError if no file can be locked.
 
-        own_bytes is for this process itself. When a task waits at the front just now, which may take as long
-        as other tasks run, nothing is held yet: call hold() again.
+        If a task is waiting at the front, which may last as long as other tasks run, nothing is held yet:
+        call hold() again.
+
+        Args:
+            own_bytes: Memory of this process itself.
+            is_full: While it returns True, no task starts while another runs.
         """
         self._capacity = max(1, capacity_bytes // MIB)
         self._is_full = is_full
@@ -42,7 +47,7 @@ class Admission:
         self.hold(own_bytes)
 
     def hold(self, own_bytes: int) -> bool:
-        """Change what this process holds for itself, where there is room; False if a task is at the front."""
+        """Change what this process holds for itself, if there is room; False if a task is at the front."""
         own_mib = -(-own_bytes // MIB)
         if own_mib == _total(self._own):
             return True
@@ -51,7 +56,7 @@ class Admission:
         for start, stop in self._own:
             self._process.unlock(start, stop - start)
         free_ranges, _ = self._look(self._process)
-        # One is left for a task: what it holds tells others that it runs.
+        # One byte is left for a task: holding it shows others that the task runs.
         self._own = self._lock(
             self._process, free_ranges, min(own_mib, _total(free_ranges) - 1), PodLocks.PROCESS
         )
@@ -60,10 +65,11 @@ class Admission:
 
     @contextmanager
     def admit(self, needed_bytes: int, alone: bool = False, most_bytes: int = 0) -> Iterator[int]:
-        """Wait until a task may begin; within the `with` it holds the bytes that are handed over.
+        """Wait until a task may start; within the `with` it holds the returned number of bytes.
 
-        It holds more than it needs, up to most_bytes, where that takes no room from others that need as much.
-        alone: when no other runs, with all there is. RuntimeError when close() is called meanwhile.
+        It holds more than it needs, up to most_bytes, if others that need as much do not lose room. With
+        alone, it waits until no other task runs and gets all memory. Raises RuntimeError if close() is called
+        while it waits.
         """
         locks = PodLocks()
         try:
@@ -76,12 +82,12 @@ class Admission:
             locks.close()
 
     def close(self) -> None:
-        """Give back what this process holds; nobody waits any longer."""
+        """Release what this process holds and stop waiting."""
         self._closed.set()
         self._process.close()
 
     def _take(self, locks: PodLocks, needed_mib: int, most_mib: int, alone: bool) -> int:
-        """Wait for enough memory, lock what a task needs, and return how much that is, in MiB."""
+        """Wait for enough memory, lock what a task needs, and return the amount in MiB."""
 
         def free() -> list[Range]:
             ranges, others_run = self._look(locks)
@@ -90,13 +96,13 @@ class Admission:
 
         ranges = self._until(free)
         total_mib = _total(ranges)
-        share_mib = total_mib // max(1, total_mib // needed_mib)  # of as many as there is room for
+        share_mib = total_mib // max(1, total_mib // needed_mib)  # of as many tasks as fit
         return _total(
             self._lock(locks, ranges, total_mib if alone else min(share_mib, most_mib), PodLocks.TASK)
         )
 
     def _look(self, locks: PodLocks) -> tuple[list[Range], bool]:
-        """Return the ranges that nobody else holds, and whether any task runs."""
+        """Return the ranges that no other process holds, and whether any task runs."""
         free_ranges, others_run, unchecked = [], False, [(0, self._capacity)]
         while unchecked:
             start, stop = unchecked.pop()

@@ -1,11 +1,11 @@
-"""How much memory this process may use together with its neighbours, and how much of that is used.
+"""How much memory this process may use together with its neighbours, and how much is in use.
 
 /proc/self/cgroup, /proc/self/mountinfo -> the cgroups of our own path -> the smallest limit -> Memory
 
-In a container that is the container's limit; in a login session, a CI job or a test it may be that of a
-cgroup further up. Versions 1 and 2 of cgroups; where no cgroup has a limit, the machine's memory counts.
-Linux only. Does not act: admission.py and guard.py do. Standard library only, in Python 3.9's language:
-shortage.py loads it by path where a model runs.
+In a container this is the container's limit; in a login session, a CI job or a test it may belong to a parent
+cgroup. Versions 1 and 2 of cgroups are supported; if no cgroup has a limit, the machine's memory counts.
+Linux only. This module does not act: admission.py and guard.py do. It uses only the standard library and
+Python 3.9's language, because shortage.py loads it by path where a model runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MACHINE = Path("proc/meminfo")
 
 @dataclass(frozen=True)
 class _Version:
-    """The names that a version of cgroups has for its files and for fields of memory.stat."""
+    """The names of files and of fields of memory.stat in a version of cgroups."""
 
     limit: str
     usage: str
@@ -49,18 +49,18 @@ _VERSIONS = {
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """A limit that counts for this process. `version` is of cgroups; 0: the machine's memory is the limit."""
+    """A limit that applies to this process. `version` is of cgroups; 0: the machine's memory is the limit."""
 
     limit_bytes: int
     version: int
-    limiting: Path  # the cgroup whose limit it is; /proc/meminfo for version 0
-    own_folder: Path  # the cgroup that this process is in
+    limiting: Path  # the cgroup with the limit; /proc/meminfo for version 0
+    own_folder: Path  # the cgroup of this process
 
     def used_bytes(self) -> int:
-        """Bytes in use, less what the kernel gives back when asked: file cache. Raises OSError.
+        """Bytes in use, without the file cache that the kernel can reclaim. Raises OSError.
 
-        Cache that was used lately is left out as well: a worker that reads a large file twice is not short of
-        memory. What lies in /dev/shm and other tmpfs is in use.
+        Recently used cache is also left out: a worker that reads a large file twice is not short of memory.
+        Files in /dev/shm and other tmpfs count as used.
         """
         if not self.version:
             machine = _fields(self.limiting)
@@ -71,15 +71,17 @@ class MemoryLimit:
         return max(0, used_bytes - sum(statistics.get(name, 0) for name in names.reclaimable))
 
     def files_bytes(self) -> int:
-        """Bytes of files in memory (/dev/shm, other tmpfs) and memory that processes share; 0: not known.
-        Raises OSError.
+        """Bytes of files in memory (/dev/shm, other tmpfs) and of shared memory; 0 if not known. Raises
+        OSError.
         """
         if not self.version:
             return 0
         return _fields(self.limiting / "memory.stat").get(_VERSIONS[self.version].files_in_memory, 0)
 
     def oom_kills(self) -> int:
-        """Processes of our own cgroup that the kernel has killed for want of memory; 0 if not known."""
+        """The number of processes of our own cgroup that the kernel has killed for lack of memory; 0 if not
+        known.
+        """
         if not self.version:
             return 0
         try:
@@ -89,7 +91,9 @@ class MemoryLimit:
 
 
 def memory(root: Path = Path("/")) -> MemoryLimit:
-    """The memory that counts for this process, as the files under `root` say. Raises OSError if none."""
+    """The memory limit that applies to this process, read from files under `root`. Raises OSError if there is
+    none.
+    """
     total_bytes = _fields(root / MACHINE)["MemTotal:"] * 1024
     version, levels = find_levels(root)
     limits = [(limit, folder) for folder in levels if (limit := _limit(folder, version)) is not None]
@@ -100,7 +104,7 @@ def memory(root: Path = Path("/")) -> MemoryLimit:
 
 
 def find_levels(root: Path, controller: str = "memory") -> tuple[int, list[Path]]:
-    """(version, folders of our own cgroup of a controller and of those around it, the innermost first)."""
+    """(version, folders of our own cgroup of a controller and its parents, the innermost first)."""
     cgroup_paths = {}
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
@@ -122,7 +126,7 @@ def find_levels(root: Path, controller: str = "memory") -> tuple[int, list[Path]
 
 
 def _mounts(root: Path, controller: str) -> Iterator[tuple[int, str, Path]]:
-    """(version, the cgroup that is mounted, where) of each hierarchy that may have a controller."""
+    """(version, the mounted cgroup, its mount point) of each hierarchy that may have a controller."""
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         mount, _, filesystem = line.partition(" - ")
         kind, _, options = filesystem.split(" ", 2)
@@ -134,11 +138,12 @@ def _mounts(root: Path, controller: str) -> Iterator[tuple[int, str, Path]]:
 def _limit(folder: Path, version: int) -> int | None:
     try:
         text = (folder / _VERSIONS[version].limit).read_text().strip()
-    except OSError:  # the root of the hierarchy has no limit, nor has version 2 beside memory in version 1
+    # the root of the hierarchy has no limit, and neither has version 2 if version 1 controls memory
+    except OSError:
         return None
     return None if text == "max" else int(text)
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """Lines of a name, a number and perhaps a unit."""
+    """Lines with a name, a number and possibly a unit."""
     return {line.split()[0]: int(line.split()[1]) for line in path.read_text().splitlines() if line}

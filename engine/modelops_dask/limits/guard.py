@@ -1,14 +1,14 @@
-"""Ends what is to blame for a full pod before the kernel ends the pod.
+"""End the cause of a full pod before the kernel ends the pod.
 
-every 250 ms: memory in use -> from 80% of the limit: no further task begins beside another, and looks are
+every 250 ms: memory in use -> from 80% of the limit: no task starts while another runs, and checks are
                                every 100 ms
                             -> from 90%: idle runners end, then culprit(): a task (TaskOOM), or the worker
                                process that holds more than was planned for it (restart)
 
-Each worker process has a guard, and a guard ends its own runners, or its own process, only. All come to the
-same answer, because each measures the runners and worker processes of the whole pod, found by their marks;
-one looks at a time, and waits until the memory is free, so that one end is enough. On a machine whose memory
-others use too (no cgroup has a limit), a runner within its own limit is left alone. Linux only.
+Each worker process has a guard, and a guard ends only its own runners or its own process. All guards reach
+the same decision, because each measures the runners and worker processes of the whole pod, found by their
+marks; one checks at a time, and waits until the memory is free, so that ending one is enough. On a machine
+whose memory others also use (no cgroup has a limit), a runner within its own limit is left alone. Linux only.
 """
 
 import logging
@@ -25,19 +25,19 @@ from modelops_dask.shape import MIB, USABLE
 
 logger = logging.getLogger("distributed.modelops")
 
-TASK, WORKER = "TaskOOM", "WorkerMemory"  # the reasons of those who end; store/parts.py has them too
+TASK, WORKER = "TaskOOM", "WorkerMemory"  # reasons for ending a process; store/parts.py has them too
 LOOK_SECONDS = 0.25
-FULL_LOOK_SECONDS = 0.1  # while memory is full: two tasks that grow take the last tenth in as long
-FULL, LAST = 0.8, USABLE  # of the limit
-FREED_SECONDS = 2  # for the kernel to take back what a runner held
-GUARD = (1 << 30) + 1  # the byte of the pod's locks that the guard who looks holds
+FULL_LOOK_SECONDS = 0.1  # while memory is full: two growing tasks use the last tenth in this time
+FULL, LAST = 0.8, USABLE  # share of the limit
+FREED_SECONDS = 2  # for the kernel to reclaim a runner's memory
+GUARD = (1 << 30) + 1  # the byte of the pod's locks held by the guard that checks
 
 
-Restart = Callable[[int, bool], object]  # of this process: bytes that it holds, and were they there before
+Restart = Callable[[int, bool], object]  # whether this process held these bytes before its current task
 
 
 class GuardedRunner(Protocol):
-    """What a guard needs to know of a runner: its mark, its limit, and how to end its task."""
+    """What a guard needs to know about a runner: its mark, its limit, and how to end its task."""
 
     mark: str
     runner_limit_bytes: int
@@ -53,17 +53,20 @@ class Runners(Protocol):
     def idle(self) -> Sequence[GuardedRunner]: ...
 
     def end_idle(self) -> int:
-        """End those that wait for a task, and say how many there were."""
+        """End the runners that wait for a task, and return their number."""
         ...
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a pod's memory is used for, in bytes, when no idle runner of this process is left.
+    """The use of a pod's memory in bytes, after this process's idle runners have ended.
 
-    `tasks` are those of each runner, by its mark; `workers` what each worker process holds itself, by its
-    process id; `planned_bytes` what was planned for one of them; `last_bytes` what all may use together.
-    `files_bytes` are files in memory (/dev/shm), which belong to no process unless it has mapped them.
+    Attributes:
+        tasks: Bytes of each runner, by its mark.
+        workers: Bytes that each worker process holds itself, by its process id.
+        planned_bytes: The plan for one worker process.
+        last_bytes: The limit for all together.
+        files_bytes: Files in memory (/dev/shm), which belong to no process unless it has mapped them.
     """
 
     last_bytes: int
@@ -74,21 +77,21 @@ class Usage:
 
     @property
     def is_full_of_tasks(self) -> bool:
-        """Whether tasks fill the pod beside worker processes that keep to their plan."""
+        """Whether tasks fill the pod while worker processes keep to their plan."""
         return sum(self.tasks.values()) + self.planned_bytes * len(self.workers) >= self.last_bytes
 
     @property
     def reason(self) -> str:
-        """Of the end of a task: it is not to blame for files that nobody holds any more."""
+        """The reason for ending a task, which is not the cause of files in memory that no process holds."""
         return TASK if self.is_full_of_tasks or self.files_bytes < worker_memory.SUBSTANTIAL_BYTES else WORKER
 
 
 def culprit(usage: Usage) -> str | int | None:
     """Decide what ends in a full pod: a task's runner, by its mark, or a worker process, by its id.
 
-    Tasks are to blame only when they fill the pod beside worker processes that keep to their plan; then it is
-    the largest. Else it is the worker process that exceeds its plan by most. Where neither explains it (the
-    supervising process, files in memory), the largest task has to go. None: there is nobody.
+    Tasks are the cause only if they fill the pod while worker processes keep to their plan; then the largest
+    one ends. Otherwise the worker process that exceeds its plan by most ends. If neither explains the use
+    (the supervising process, files in memory), the largest task ends. None: there is nothing to end.
     """
     largest = max(usage.tasks, key=lambda mark: usage.tasks[mark], default=None)
     if largest is not None and usage.is_full_of_tasks:
@@ -100,9 +103,10 @@ def culprit(usage: Usage) -> str | int | None:
 
 
 class Guard:
-    """A thread that watches, from start() to close().
+    """A thread that watches memory from start() to close().
 
-    At the last look, `full`: no task should begin beside another; `oom_kills`: of our cgroup, by the kernel.
+    It reports the last check: with `full`, no task should start while another runs; `oom_kills` counts
+    processes of our cgroup that the kernel killed.
     """
 
     def __init__(
@@ -114,10 +118,13 @@ class Guard:
         planned_bytes: int = 0,
         restart: Restart | None = None,
     ) -> None:
-        """each_look() is called with every look. planned_bytes is what a worker process may hold itself.
+        """Prepare the thread.
 
-        restart ends this process and does not return; None: nothing would start it again, and a task has to
-        end in its place.
+        Args:
+            each_look: Called with every check.
+            planned_bytes: The memory that a worker process itself may hold.
+            restart: Ends this process and does not return; None: nothing would start it again, so a task has
+                to end instead.
         """
         self.full = False
         self._memory, self._runners, self._each_look = memory, runners, each_look
@@ -144,7 +151,7 @@ class Guard:
             try:
                 self._look()
                 self._failure = ""
-            except Exception as error:  # for want of a descriptor, say: the next look may do better
+            except Exception as error:  # for example for lack of a descriptor: the next check may succeed
                 self.full = False
                 failure = f"{type(error).__name__}: {error}"
                 if failure != self._failure:
@@ -175,7 +182,7 @@ class Guard:
                 self._locks.unlock(GUARD)
 
     def _relieve(self) -> None:
-        """End the task or worker process that is to blame, unless ending idle runners was enough."""
+        """End the task or worker process that is the cause, unless ending idle runners was enough."""
         if self._is_relieved():
             return
         if not self._memory.version:
@@ -186,7 +193,7 @@ class Guard:
         if len(usage.workers) > 1 and not self._is_sure(usage):
             self._wait_until(
                 self._is_relieved, FULL_LOOK_SECONDS
-            )  # the others' guards end their idle runners
+            )  # the guards of other processes end their own idle runners
             if self._is_relieved():
                 return
             usage, runners = self._measure()
@@ -197,7 +204,7 @@ class Guard:
             self._end_task(suspect, usage, runners, usage.reason)
 
     def _relieve_machine(self) -> None:
-        """End the largest task if it exceeds its own limit: others use this machine too."""
+        """End the largest task if it exceeds its own limit: other programs also use this machine."""
         usage, runners = self._measure()
         mark = max(usage.tasks, key=lambda mark: usage.tasks[mark], default="")
         limits = {
@@ -212,13 +219,15 @@ class Guard:
         return self._memory.used_bytes() < LAST * self._memory.limit_bytes
 
     def _is_sure(self, usage: Usage) -> bool:
-        """Whether the tasks of this process fill the pod by themselves: then others' idle runners do not."""
+        """Whether the tasks of this process alone fill the pod: then idle runners of others are not the
+        cause.
+        """
         own_marks = {runner.mark for runner in self._runners.busy()}
         own_tasks = {mark: n_bytes for mark, n_bytes in usage.tasks.items() if mark in own_marks}
         return culprit(replace(usage, tasks=own_tasks)) in own_marks
 
     def _measure(self) -> tuple[Usage, dict[str, list[int]]]:
-        """Measure what the pod's memory is used for, and list the processes of each runner by its mark."""
+        """Measure the use of the pod's memory, and list the processes of each runner by its mark."""
         runners = pod.find_marked()
         tasks = {mark: sum(map(pod.held_bytes, pids)) for mark, pids in runners.items()}
         workers = {pid: pod.own_bytes(pid) for pid in self._locks.workers()}
@@ -232,7 +241,7 @@ class Guard:
         return usage, runners
 
     def _end_worker(self, usage: Usage, runners: Mapping[str, list[int]]) -> None:
-        """End this worker process, unless it can give back enough: its tasks are not to blame."""
+        """End this worker process, unless it can release enough memory: its tasks are not the cause."""
         worker_memory.give_back()
         if self._is_relieved():
             return
@@ -247,11 +256,11 @@ class Guard:
         if self._restart:
             self._restart(held_bytes, worker_memory.was_held_before(held_bytes, self._planned_bytes))
         sizes = {runner.mark: usage.tasks.get(runner.mark, 0) for runner in self._runners.busy()}
-        if sizes:  # somebody has to go
+        if sizes:  # something has to end
             self._end_task(max(sizes, key=lambda mark: sizes[mark]), usage, runners, WORKER)
 
     def _end_task(self, mark: str, usage: Usage, runners: Mapping[str, list[int]], reason: str) -> None:
-        """End the task of a runner, if it is one of this process."""
+        """End the task of a runner if it belongs to this process."""
         own_runner = next((runner for runner in self._runners.busy() if runner.mark == mark), None)
         if own_runner is None:
             return

@@ -1,10 +1,10 @@
-"""What the worker processes of a pod have in common: a number, a file of locks, and marked processes.
+"""What the worker processes of a pod share: a number, a file of locks, and marked processes.
 
-Worker processes that one process started (`dask worker`, or a LocalCluster's) make a pod. Its number is that
-process's. A runner, and so all that it ever starts, carries a mark in a variable of its environment; a
-session of its own does not shake it off. Nor does an empty environment: a number made of the mark is the soft
-limit of the time that a real-time process may compute without a pause. All children inherit it, and nobody
-notices a limit of centuries. Linux only.
+Worker processes started by the same process (`dask worker`, or a LocalCluster's) form a pod, whose number is
+that process's id. A runner, and every process that it starts, carries a mark in an environment variable; a
+new session does not remove it. An empty environment does not either: a number derived from the mark is stored
+as the soft limit of the time that a real-time process may compute without a pause. All children inherit it,
+and a limit of centuries has no effect. Linux only.
 """
 
 import fcntl
@@ -21,28 +21,29 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-POD = os.getppid()  # now: whoever it is may end before us
+POD = os.getppid()  # read now, because that process may end before us
 MARK = "MODELOPS_RUNNER"
-WORKERS = 1 << 31  # the bytes of the pod's locks that its worker processes hold, each that of its process id
-MOST_PROCESSES = 1 << 22  # that Linux can number
+WORKERS = 1 << 31  # bytes of the pod's locks held by worker processes, at the offsets of their process ids
+MOST_PROCESSES = 1 << 22  # the largest that Linux supports
 _FLAG, _PID_BITS, _CHECK_BITS = 1 << 61, 22, 17  # microseconds: 73,000 years
 
 
 class PodLocks:
-    """Locks on ranges of bytes of the pod's file, which stays empty. The kernel frees a dead process's.
+    """Locks on ranges of bytes of the pod's file, which stays empty. The kernel releases those of a dead
+    process.
 
-    They belong to this object, not to the process (open file descriptions): threads exclude each other too.
+    They belong to this object, not to the process (open file descriptions): threads also exclude each other.
     """
 
-    TASK, PROCESS = fcntl.F_WRLCK, fcntl.F_RDLCK  # what a range is held for
+    TASK, PROCESS = fcntl.F_WRLCK, fcntl.F_RDLCK  # the purpose of a lock
 
     def __init__(self) -> None:
-        """Raises OSError where no file can be made."""
+        """Open the file. Raises OSError if it cannot be created."""
         self._fd = os.open(_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._origin = POD << 32
 
     def lock(self, start: int, length: int = 1, kind: int = TASK) -> bool:
-        """Hold a range; False when another holds some of it."""
+        """Lock a range; False if another process holds some of it."""
         try:
             self._call(fcntl.F_OFD_SETLK, kind, start, length)
         except BlockingIOError:
@@ -53,16 +54,16 @@ class PodLocks:
         self._call(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, start, length)
 
     def other(self, start: int, length: int) -> tuple[int, int, int] | None:
-        """(kind, start, length) of a range that somebody else holds and that overlaps this one."""
+        """(kind, start, length) of an overlapping range that another process holds."""
         kind, start, length = self._call(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, start, length)
         return None if kind == fcntl.F_UNLCK else (kind, start, length)
 
     def register(self) -> None:
-        """Let the pod's others know of this worker process, for as long as this object is open."""
+        """Announce this worker process to the pod for as long as this object is open."""
         self.lock(WORKERS + os.getpid(), kind=PodLocks.PROCESS)
 
     def workers(self) -> list[int]:
-        """The process ids of the pod's worker processes that others have registered."""
+        """The process ids of the other registered worker processes of the pod."""
         pids: list[int] = []
         start = WORKERS
         while other := self.other(start, WORKERS + MOST_PROCESSES - start):
@@ -72,7 +73,7 @@ class PodLocks:
         return pids
 
     def close(self) -> None:
-        """Free all locks."""
+        """Release all locks."""
         os.close(self._fd)
 
     def _call(self, command: int, kind: int, start: int, length: int) -> tuple[int, int, int]:
@@ -83,7 +84,7 @@ class PodLocks:
 
 @cache
 def _file() -> Path:
-    namespace_id = Path("/proc/self/ns/pid").stat().st_ino  # where a pod's number means something
+    namespace_id = Path("/proc/self/ns/pid").stat().st_ino  # systems on which a pod's number is defined
     return Path(tempfile.gettempdir()) / f"modelops-{os.getuid()}-{namespace_id}.locks"
 
 
@@ -93,18 +94,18 @@ def new_mark() -> str:
 
 
 def brand(pid: int, mark: str) -> None:
-    """Give a process its mark's number, and so the mark to all that it starts, in whatever environment."""
-    with suppress(OSError, ValueError, AttributeError):  # a lower hard limit; no Linux
+    """Set the number of a mark on a process, which passes it to all its children in any environment."""
+    with suppress(OSError, ValueError, AttributeError):  # the hard limit is lower, or this is not Linux
         _, hard = resource.prlimit(pid, resource.RLIMIT_RTTIME)
         resource.prlimit(pid, resource.RLIMIT_RTTIME, (_number(mark), hard))
 
 
 def find_marked(mark: str = "") -> dict[str, list[int]]:
-    """Find the processes with a mark, or with any mark of the pod's: mark -> process ids."""
+    """Find the processes with a mark, or with any mark of the pod: mark -> process ids."""
     prefix = f"{MARK}={mark or f'{POD}-'}".encode()
     pids_by_mark, pids_by_number = defaultdict(list), defaultdict(list)
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended, or is somebody else's
+        with suppress(OSError):  # it ended or belongs to another user
             environment = (process / "environ").read_bytes()
             offset = environment.find(prefix)
             if offset >= 0:
@@ -119,14 +120,14 @@ def find_marked(mark: str = "") -> dict[str, list[int]]:
 
 
 def _number(mark: str) -> int:
-    """Of a mark: a flag, the pod, the worker process, and what tells its runners apart."""
+    """The number of a mark: a flag, the pod, the worker process, and an index of the runner."""
     pod, worker = map(int, mark.split("-")[:2])
     check = zlib.crc32(mark.encode()) % (1 << _CHECK_BITS)
     return _FLAG | (pod << _PID_BITS | worker) << _CHECK_BITS | check
 
 
 def _number_of(pid: int) -> int:
-    """The number that a living process has from brand(); 0 for none. Raises OSError."""
+    """The number that brand() has set on a living process; 0 for none. Raises OSError."""
     limit = resource.prlimit(pid, resource.RLIMIT_RTTIME)[0] if hasattr(resource, "prlimit") else 0
     if limit < _FLAG or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
         return 0
@@ -134,7 +135,7 @@ def _number_of(pid: int) -> int:
 
 
 def kill_marked(mark: str, timeout_seconds: float = 1.0) -> None:
-    """End every process with this mark, also one that is just being started."""
+    """End every process with this mark, including one that is just being started."""
     deadline = time.monotonic() + timeout_seconds
     while (pids := find_marked(mark).get(mark)) and time.monotonic() < deadline:
         kill(pids)
@@ -142,7 +143,7 @@ def kill_marked(mark: str, timeout_seconds: float = 1.0) -> None:
 
 
 def kill_orphans() -> None:
-    """End the processes of runners whose worker process was killed and could not end them itself."""
+    """End the runner processes of a worker process that was killed and could not end them itself."""
     for mark, pids in find_marked().items():
         if not Path("/proc", mark.split("-")[1]).exists():
             kill(pids)
@@ -160,7 +161,7 @@ def kill(pids: list[int]) -> None:
 
 
 def held_bytes(pid: int) -> int:
-    """Memory of a process, what it shares divided among those who share it; 0 when it is gone."""
+    """Memory of a process, with shared memory divided among its users; 0 if it has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -169,7 +170,7 @@ def held_bytes(pid: int) -> int:
 
 
 def own_bytes(pid: int) -> int:
-    """Memory of a process that no file backs: a quick, rough held_bytes()."""
+    """Memory of a process that is not backed by files: a quick, rough held_bytes()."""
     with suppress(OSError):
         _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
         return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

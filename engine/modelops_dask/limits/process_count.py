@@ -1,9 +1,10 @@
-"""How many processes and threads there may be, and are: of this pod, of this user.
+"""The limits on processes and threads of this pod and this user, and their numbers.
 
     pids.max of the cgroups of our own path, RLIMIT_NPROC (ulimit -u) -> limits() -> tightest() -> explain()
 
 The kernel counts threads as processes. Kubernetes sets pids.max of a pod from the kubelet's podPidsLimit.
-Linux only. Standard library only, in Python 3.9's language: shortage.py loads it by path where a model runs.
+Linux only. This module uses only the standard library and Python 3.9's language, because shortage.py loads it
+by path where a model runs.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 if __package__:
     from modelops_dask.limits import cgroup
-else:  # by path, which loads that first
+else:  # by path in shortage.py, which loads that module first
     cgroup = sys.modules["_modelops_cgroup"]
 
 
 class ProcessLimit(namedtuple("ProcessLimit", "most used source")):
-    """A limit on processes and threads together: the most there may be, those that there are, whose it is."""
+    """A limit on processes and threads together: the maximum, the current number, and the origin of the
+    limit.
+    """
 
     __slots__ = ()
     most: int
@@ -39,12 +42,12 @@ class ProcessLimit(namedtuple("ProcessLimit", "most used source")):
 
 
 def limits(root: Path = Path("/")) -> list[ProcessLimit]:
-    """All that count for this process, as the files under `root` and this process's limits say."""
+    """All limits that apply to this process, read from files under `root` and from its resource limits."""
     return [*_of_cgroups(root), *_of_user(root)]
 
 
 def tightest(root: Path = Path("/")) -> ProcessLimit | None:
-    """The limit with the least room; None where there is none."""
+    """The limit with the least room; None if there is none."""
     return min(limits(root), key=lambda limit: limit.room, default=None)
 
 
@@ -55,7 +58,7 @@ def room() -> int | None:
 
 
 def explain(problem: str) -> str:
-    """A sentence on what could not be started, and what to do; "" where nothing limits it."""
+    """A sentence on a process or thread that could not start, with advice; "" if there is no limit."""
     limit = tightest()
     if limit is None:
         return ""
@@ -83,12 +86,12 @@ def _of_cgroups(root: Path) -> Iterator[ProcessLimit]:
 
 def _of_user(root: Path) -> Iterator[ProcessLimit]:
     most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if most >= 0 and os.getuid() != 0:  # -1: none; the kernel lets root pass
+    if most >= 0 and os.getuid() != 0:  # -1: none; the kernel does not limit root
         yield ProcessLimit(most, _count_threads(root, os.getuid()), "ulimit -u")
 
 
 def _count_threads(root: Path, user_id: int) -> int:
-    """The threads of all processes of a user, those without further threads too."""
+    """Count the threads of all processes of a user, including single-threaded ones."""
     count = 0
     for process in (root / "proc").glob("[0-9]*"):
         try:

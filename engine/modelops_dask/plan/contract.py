@@ -1,8 +1,8 @@
-"""What ModelOps bundles and studies rely on to the byte: parameter ids, seeds, names.
+"""The byte-for-byte contract of ModelOps bundles and studies: parameter ids, seeds, names.
 
 params -> canonical JSON -> param_id -> a seed per replicate
 
-Does not read files and does not know sets, stores or Dask.
+This module does not read files or know sets, stores or Dask.
 """
 
 import math
@@ -22,10 +22,11 @@ _SCENARIO = re.compile(r"[a-z0-9](?:[a-z0-9-_.]{0,62}[a-z0-9])?")
 def canonical(value: object) -> str:
     """Canonical JSON of a parameter set, or of a value in one.
 
-    Keys are sorted at every level; no spaces; not ASCII-escaped.
+    Keys are sorted at every level; there are no spaces and no ASCII escapes.
 
-    ValueError for what has no canonical form: NaN, infinities, lone surrogates, other types than JSON's.
-    Keys must be strings; check_value() tells, for JSON would silently make strings of numbers.
+    Raises ValueError for values without a canonical form: NaN, infinities, lone surrogates, types that JSON
+    lacks. Keys must be strings: check them with check_value(), because JSON would silently convert numbers to
+    strings.
     """
     try:
         return _ENCODER.encode(value)
@@ -39,13 +40,13 @@ def digest(text: str) -> bytes:
 
 
 def param_id(params: Mapping[str, object]) -> str:
-    """The contract's id of a parameter set: 64 hex digits; ValueError as canonical()."""
+    """The contract's id of a parameter set: 64 hex digits. Raises ValueError like canonical()."""
     check_value(params)
     return digest(canonical(params)).hex()
 
 
 def derived_seed(param_id: str, replicate: int) -> int:
-    """The seed of a replicate: uint32, because NumPy's legacy seeding takes no more."""
+    """The seed of a replicate: uint32, the largest type that NumPy's legacy seeding accepts."""
     return int.from_bytes(seed_bytes(param_id, replicate), "big")
 
 
@@ -55,7 +56,7 @@ def seed_bytes(param_id: str, replicate: int) -> bytes:
 
 
 def seeds_of(param_id: str) -> Callable[[int], int]:
-    """derived_seed() of a set, by replicate: in half the time where there are many."""
+    """derived_seed() of a set, by replicate; for many replicates in half the time."""
     prefix_hasher = blake2b(f"{param_id}:".encode(), digest_size=8)
 
     def seed(replicate: int) -> int:
@@ -72,7 +73,7 @@ def is_seed(value: object) -> TypeGuard[int]:
 
 
 def check_value(value: object) -> None:
-    """ValueError, with the place inside the value, for what a parameter cannot be."""
+    """Raise ValueError, with the position inside the value, if a parameter cannot have it."""
     kind = type(value)
     if type(value) is str:
         if not value.isprintable():
@@ -96,13 +97,13 @@ def check_value(value: object) -> None:
 
 
 def check_model(text: str) -> None:
-    """ValueError unless the text is an import path such as models.seir."""
+    """Raise ValueError unless the text is an import path such as models.seir."""
     if not _MODEL.fullmatch(text):
         raise ValueError(f"{text!r} is not an import path; write MODULE.FUNCTION, such as model.simulate")
 
 
 def check_scenario(text: str) -> None:
-    """ValueError unless the text is a scenario's name such as baseline."""
+    """Raise ValueError unless the text is the name of a scenario such as baseline."""
     if not _SCENARIO.fullmatch(text):
         raise ValueError(
             f"{text!r} is not a scenario: 1 to 64 of a-z 0-9 - _ . that begin and end with a letter or digit"
@@ -110,7 +111,7 @@ def check_scenario(text: str) -> None:
 
 
 def check_entrypoint(text: str) -> None:
-    """ValueError unless the text is MODEL/SCENARIO such as models.seir/baseline."""
+    """Raise ValueError unless the text is MODEL/SCENARIO such as models.seir/baseline."""
     model, slash, scenario = text.partition("/")
     if not slash:
         raise ValueError(f"{text!r} is not MODEL/SCENARIO; write e.g. models.seir/baseline")

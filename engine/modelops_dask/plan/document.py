@@ -1,10 +1,10 @@
-"""Read a YAML or JSON file as plain data and remember where everything stands.
+"""Read a YAML or JSON file as plain data and remember the position of every value.
 
 file -> Document(value, position of any path into it);   plain data of a program -> Document without positions
 
 JSON is read by the standard library, so that a million parameter sets take seconds; YAML by
-documents/nodes.py, and its unquoted words by scalars.py. Duplicate keys, aliases that explode, several
-documents, endless depth and words that may not mean what they are read as are findings, never a surprise.
+documents/nodes.py, and its unquoted words by scalars.py. Duplicate keys, exploding aliases, several
+documents, excessive depth and ambiguous words become findings.
 """
 
 import json
@@ -22,9 +22,9 @@ from modelops_dask.plan import scalars
 NAME = -1  # as the last step of a path: the name itself, not its value
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LAST_COMMA = re.compile(r",\s*([}\]])")
-# Codes that do not refuse a file.
+# Codes of findings that do not refuse a file.
 WARNINGS = ("SET_FORM", "YAML_NUMBER", "YAML_EMPTY", "TARGETS", "TIME_LIMIT", "NO_EFFECT", "NO_SEED")
-_OF_PARAMETERS = ("fixed", "sets")  # where a value may be null
+_OF_PARAMETERS = ("fixed", "sets")  # positions at which a value may be null
 
 
 def _finding(file: Path | str, position: tuple[int, int], code: str, message: str) -> Finding:
@@ -44,19 +44,19 @@ class BadDocument(BadFile):
 
 @dataclass(frozen=True)
 class Document:
-    """A file's content as dicts, lists and scalars."""
+    """The content of a file as dicts, lists and scalars."""
 
     path: Path
     value: object
     findings: list[Finding]
-    position: Callable[[NodePath], tuple[int, int]]  # of a path's value; of the nearest parent that is there
+    position: Callable[[NodePath], tuple[int, int]]  # of the value at a path; of its nearest existing parent
 
     def finding(self, node_path: NodePath, code: str, message: str) -> Finding:
         return _finding(self.path, self.position(node_path), code, message)
 
 
 class _PlainDocument(Document):
-    """Data that is in no file: a finding begins with the path to its value instead."""
+    """Data without a file: a finding begins with the path to its value instead."""
 
     def finding(self, node_path: NodePath, code: str, message: str) -> Finding:
         dotted_path = ".".join(str(step) for step in node_path if step != NAME)
@@ -64,12 +64,15 @@ class _PlainDocument(Document):
 
 
 def from_plain_data(value: object, path: Path) -> Document:
-    """Make a document of plain data, as JSON has it; `path` is where its file would be."""
+    """Make a document from plain data with JSON types; `path` is the assumed location of its file."""
     return _PlainDocument(path, value, [], lambda _: (0, 0))
 
 
 def read(path: Path) -> Document:
-    """Read a JSON or YAML file, by its ending; BadInput if it cannot be read, BadDocument if not parsed."""
+    """Read a JSON or YAML file, chosen by its suffix.
+
+    Raises BadInput if it cannot be read, BadDocument if it cannot be parsed.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -82,7 +85,7 @@ def read(path: Path) -> Document:
         raise BadDocument(path, [_finding(path, (1, 1), "SYNTAX", "nested too deeply to be read")]) from None
 
 
-# JSON: positions are looked for only when something is wrong
+# JSON: positions are determined only if there are findings
 
 
 def _parse_json(path: Path, text: str) -> Document:
@@ -99,7 +102,7 @@ def _parse_json(path: Path, text: str) -> Document:
         value = json.loads(text, object_pairs_hook=mapping)
     except json.JSONDecodeError as error:
         raise BadDocument(path, [_json_syntax(path, text, error)]) from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         raise BadDocument(path, [_finding(path, (1, 1), "SYNTAX", str(error))]) from None
     findings = [
         _finding(path, (1, 1), "DUPLICATE_KEY", f"an object has {', '.join(names)} more than once; keep one")
@@ -109,8 +112,8 @@ def _parse_json(path: Path, text: str) -> Document:
 
 
 def _json_syntax(path: Path, text: str, error: json.JSONDecodeError) -> Finding:
-    """The parser's words, but plain ones at the comma when nothing follows it."""
-    offset = error.pos  # since Python 3.13; before, what comes instead of the next name or value
+    """The parser's message, or a plain one for a trailing comma."""
+    offset = error.pos  # since Python 3.13; earlier versions name what they expected next
     if "trailing comma" not in error.msg:
         offset = max(0, len(text[:offset].rstrip()) - 1)
     if comma := _LAST_COMMA.match(text, offset):
@@ -122,7 +125,7 @@ def _json_syntax(path: Path, text: str, error: json.JSONDecodeError) -> Finding:
 
 
 def _json_position(text: str, node_path: NodePath) -> tuple[int, int]:
-    """Line and column of a path's value; of the nearest parent that is there."""
+    """Line and column of the value at a path, or of its nearest existing parent."""
     offset = _skip_blank(text, 0)
     name_offset = offset
     for step in node_path:
@@ -137,12 +140,14 @@ def _json_position(text: str, node_path: NodePath) -> tuple[int, int]:
 
 def _skip_blank(text: str, offset: int) -> int:
     match = _BLANK.match(text, offset)
-    assert match  # the empty string is blank too
+    assert match  # the empty string is also blank
     return match.end()
 
 
 def _json_step(text: str, offset: int, step: str | int) -> tuple[int, int] | None:
-    """Where a name and its value, or the item of a list, begin; the object or list begins at `offset`."""
+    """The start of a name and of its value, or of an item of a list; the object or list begins at
+    `offset`.
+    """
     decoder, count, step_offsets = json.JSONDecoder(), 0, None
     is_object = text[offset] == "{"
     if text[offset] not in "{[":
@@ -155,7 +160,7 @@ def _json_step(text: str, offset: int, step: str | int) -> tuple[int, int] | Non
             key, offset = decoder.raw_decode(text, offset)
             offset = _skip_blank(text, _skip_blank(text, offset) + 1)
         if key == step:
-            # Of a repeated key the last counts, as in the value that was read.
+            # Of a repeated key the last one counts, as in the parsed value.
             step_offsets = name_offset, offset
             if not is_object:
                 break
@@ -166,9 +171,9 @@ def _json_step(text: str, offset: int, step: str | int) -> tuple[int, int] | Non
     return step_offsets
 
 
-# YAML: positions come with the nodes
+# YAML: the nodes have positions
 
-_MAX_DEPTH = 480  # what 0.1.0 read
+_MAX_DEPTH = 480  # what 0.1.0 accepted
 _TEXTS = {
     YamlProblem.TAB: "a tab cannot indent YAML; use spaces",
     YamlProblem.CONTROL: "a control character; remove it",
@@ -189,7 +194,7 @@ def _parse_yaml(path: Path, text: str) -> Document:
 
 
 def _yaml_position(root: Node | None, node_path: NodePath) -> tuple[int, int]:
-    """Line and column of a path's value; of the nearest parent that is there."""
+    """Line and column of the value at a path, or of its nearest existing parent."""
     node = root
     if node is None:
         return 1, 1
@@ -199,14 +204,14 @@ def _yaml_position(root: Node | None, node_path: NodePath) -> tuple[int, int]:
         if (child := node.child(step)) is None:
             break
         node = child
-    if node.position.text == "" and node.position.key_line:  # nothing follows the name
+    if node.position.text == "" and node.position.key_line:  # the name has no value
         return node.position.key_line, node.position.key_column
     place = node.anchor or node.position
     return place.line, place.column
 
 
 class _StudyNodes(Nodes):
-    """Nodes as YAML 1.2 has them, with findings."""
+    """YAML 1.2 nodes that report findings."""
 
     max_depth = _MAX_DEPTH
 
@@ -214,12 +219,12 @@ class _StudyNodes(Nodes):
         super().__init__(str(path))
         self.path, self.max_nodes = path, max_nodes
         self._findings: list[Finding] = []
-        self._traps: dict[tuple[int, int], scalars.Trap] = {}  # by the place of a scalar
+        self._traps: dict[tuple[int, int], scalars.Trap] = {}  # by the position of a scalar
         self._key_traps: dict[tuple[int, int], scalars.Trap] = {}
         self._has_empty = False
 
     def all_findings(self) -> list[Finding]:
-        """All but those of `metadata`, whose words nothing acts on: there a trap catches nobody."""
+        """All findings except traps under `metadata`, whose content has no effect."""
         traps: dict[tuple[int, int], scalars.Trap] = {}
         suspicious = self._traps or self._key_traps or self._has_empty
         for steps, node in self.root.walk() if self.root and suspicious else ():
@@ -228,7 +233,7 @@ class _StudyNodes(Nodes):
             if node.position.text == "" and node.position.key_line and (trap := _without_value(steps)):
                 traps[node.position.key_line, node.position.key_column] = trap
             if not isinstance(node.value, dict | list):
-                position = node.anchor or node.position  # an alias has the trap of its anchor, once
+                position = node.anchor or node.position  # an alias has the trap of its anchor, reported once
                 traps |= _trap_at(self._traps, (position.line, position.column))
             traps |= _trap_at(self._key_traps, (node.position.key_line, node.position.key_column))
         return self._findings + [
@@ -243,7 +248,7 @@ class _StudyNodes(Nodes):
         if problem is YamlProblem.TAG:
             self._note(position, "TYPE", f"the tag {detail['tag']} is not supported; remove it")
             return
-        if problem in (YamlProblem.DEPTH, YamlProblem.SIZE):  # about the file as a whole
+        if problem in (YamlProblem.DEPTH, YamlProblem.SIZE):  # concerns the whole file
             line, column = 1, 1
         message = _TEXTS.get(problem, "").format(**detail)
         if problem is YamlProblem.SYNTAX:
@@ -281,7 +286,7 @@ class _StudyNodes(Nodes):
 
 
 def _without_value(steps: NodePath) -> scalars.Trap | None:
-    """The trap of a name without a value, if there may be one."""
+    """The finding on a name without a value, if there may be one."""
     name = str(steps[-1])
     prefix, colon, suffix = name.partition(":")
     if colon and prefix and suffix:

@@ -1,4 +1,4 @@
-"""Durations as a study file has them: a number of seconds, or text with a unit, such as 90s, 10m, 1.5h.
+"""Durations in a study file: a number of seconds, or text with a unit, such as 90s, 10m, 1.5h.
 
 text or number -> parse_duration() -> seconds;   seconds -> format_limit() -> the shortest of these texts
 """
@@ -7,12 +7,12 @@ import math
 import re
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
-LONGEST_SECONDS = 30 * 24 * 3600  # of one task; more is a mistake in the unit
+LONGEST_SECONDS = 30 * 24 * 3600  # for one task; a larger value is a mistake in the unit
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([smh])")
 
 
 def parse_duration(value: object) -> float:
-    """Return the seconds of a number, or of text such as "10m". Raises ValueError that says what to write."""
+    """Return the seconds of a number, or of text such as "10m". Raises ValueError with advice."""
     advice = "write seconds, such as 600, or text with s, m or h, such as 10m"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"not a duration; {advice}")
@@ -29,7 +29,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_limit(seconds: float) -> str:
-    """Return a time limit as a study file has it: 90 is "90s", 600 is "10m"."""
+    """Format a time limit for a study file: 90 is "90s", 600 is "10m"."""
     for unit, unit_seconds in reversed(UNIT_SECONDS.items()):
         if seconds >= unit_seconds and not seconds % unit_seconds:
             return f"{seconds / unit_seconds:g}{unit}"

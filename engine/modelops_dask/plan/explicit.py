@@ -1,10 +1,10 @@
-"""Parameter sets that a study file lists one by one, in either of two forms.
+"""Parameter sets that a study file lists individually, in one of two forms.
 
-{name: value, …}                             parameters, whatever their names
-{params: {name: value, …}, seed: NUMBER}     parameters, and perhaps the seed that the set runs once with
+    {name: value, …}                             parameters of any name
+    {params: {name: value, …}, seed: NUMBER}     parameters, and optionally the seed of the set's single run
 
-A mapping named `params` makes it the second form, and then nothing but a seed may stand beside it. What is
-most likely meant to be the second form, but would be read as the first, is refused or warned about.
+A mapping named `params` selects the second form, which allows only a seed next to it. A set that is probably
+meant as the second form, but would be read as the first, is refused or causes a warning.
 """
 
 import difflib
@@ -24,11 +24,11 @@ from modelops_dask.plan.sampling import Explicit, SetRow
 
 _OF_STUDY = ("replicates", "n_replicates")
 _LIKE_PARAMS = ("params", "parameters", "parameter_set")
-_MAX_FINDINGS = 20  # findings about one name: a generated file has the same slip in each of a million sets
+_MAX_FINDINGS = 20  # findings per name: a generated file may have the same mistake in each of a million sets
 
 
 def read_sets(fields: Fields, raw: dict[str, object], key: str) -> Explicit | None:
-    """Read the sets listed under a key and note those that are wrong; None if no list is there."""
+    """Read the sets listed under a key and record invalid ones; None if there is no list."""
     items = raw.get(key)
     if not isinstance(items, list) or not items:
         code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
@@ -57,7 +57,7 @@ def read_sets(fields: Fields, raw: dict[str, object], key: str) -> Explicit | No
 
 
 class _Forms:
-    """Tells the two forms apart, and notes what is neither."""
+    """Distinguishes the two forms, and records what is neither."""
 
     def __init__(self, fields: Fields, modelops: bool) -> None:
         self._fields, self._modelops = fields, modelops
@@ -80,7 +80,7 @@ class _Forms:
         return params, None, (*node_path, "params")
 
     def _check_flat(self, item: dict[str, object], node_path: NodePath) -> None:
-        """Refuse what cannot be meant as parameters alone; warn about what may not be."""
+        """Refuse a set that cannot be parameters only; warn about a doubtful one."""
         study_field = next((name for name in ("seed", *_OF_STUDY) if name in item), None)
         if study_field and "params" in item and item["params"] is None:
             self._fields.note(
@@ -106,7 +106,7 @@ class _Forms:
             self._note((*node_path, "seed"), "SET_FORM", message, most=1)
 
     def _note(self, node_path: NodePath, code: str, message: str, most: int = _MAX_FINDINGS) -> None:
-        """Note a finding at a name, unless there are `most` of that name and code."""
+        """Record a finding at a name, unless there are already `most` of that name and code."""
         self._noted[f"{code} {node_path[-1]}"] += 1
         if self._noted[f"{code} {node_path[-1]}"] <= most:
             self._fields.note((*node_path, NAME), code, message)
@@ -122,12 +122,12 @@ def _beside_params(name: str) -> str:
 
 @lru_cache(1024)
 def _is_slip(name: str) -> bool:
-    """Whether a name is `params`, misspelt."""
+    """Whether a name is a misspelling of `params`."""
     return bool(difflib.get_close_matches(name.lower(), _LIKE_PARAMS, 1, 0.9))
 
 
 def _note_repeated(fields: Fields, key: str, numbers: Iterable[int], set_keys: pa.Array) -> None:
-    """Note sets that repeat: `numbers` are those of the sets in the file, `set_keys` tell sets apart."""
+    """Record repeated sets: `numbers` are those of the sets in the file, `set_keys` identify sets."""
     if len(pc.unique(set_keys)) == len(set_keys):
         return
     first_numbers: dict[bytes, int] = {}

@@ -1,9 +1,9 @@
-"""Values of a document, read one by one by the kind they must have.
+"""Read the values of a document one by one by their required type.
 
 Fields.text, integer, mapping, range, ... -> the value, or None and a finding with its line and column
 
-A value that is wrong is None and reading goes on, so that a person sees all findings at once.
-Does not know what a study is: spec.py does.
+An invalid value becomes None and reading continues, so that a person sees all findings at the same time. The
+structure of a study is not known here: spec.py defines it.
 """
 
 import difflib
@@ -17,15 +17,15 @@ from modelops_dask.plan import contract
 from modelops_dask.plan.document import NAME, Document
 from modelops_dask.plan.sampling import Range
 
-LARGEST_INTEGER = 2**53  # all whole numbers up to it are floats
+LARGEST_INTEGER = 2**53  # all whole numbers up to this one are exact floats
 
 
 class Fields:
-    """Reads a document and collects what is wrong with it."""
+    """Reads a document and collects its findings."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.findings: list[Finding] = []  # those that refuse the file
+        self.findings: list[Finding] = []  # the findings that refuse the file
         self.warnings: list[Finding] = []
         for finding in document.findings:
             self._add(finding)
@@ -43,7 +43,7 @@ class Fields:
         allowed_names: tuple[str, ...],
         closed: bool = True,
     ) -> None:
-        """Note unknown names; if not `closed`, only those that look like a misspelt known name."""
+        """Record unknown names; if not `closed`, only those that look like misspelt known names."""
         for name in mapping:
             near = difflib.get_close_matches(name, allowed_names, 1)
             if name not in allowed_names and (closed or near):
@@ -52,7 +52,7 @@ class Fields:
                 self.note((*node_path, name, NAME), "UNKNOWN", f"unknown field {name}; {hint}")
 
     def parameter(self, node_path: NodePath, value: object) -> bool:
-        """Whether a value can be a parameter's; if not, it is noted."""
+        """Whether a value can be a parameter's; otherwise it is recorded."""
         try:
             contract.check_value(value)
             contract.check_value({node_path[-1]: None} if isinstance(node_path[-1], str) else None)
@@ -62,7 +62,7 @@ class Fields:
         return True
 
     def checked_text(self, raw: dict[str, object], key: str, check: Callable[[str], None]) -> str | None:
-        """Read a required text of the top level, and note it if `check` refuses it."""
+        """Read a required text at the top level, and record it if `check` refuses it."""
         text = self.text(raw, (), key)
         try:
             if text is not None:
@@ -78,7 +78,7 @@ class Fields:
         key: str,
         default: "str | EllipsisType | None" = ...,
     ) -> str | None:
-        """Read a text, which is required unless there is a default."""
+        """Read a text; it is required unless there is a default."""
         value = mapping.get(key, default)
         if isinstance(value, str) and (value or value is default):
             return value
@@ -93,7 +93,7 @@ class Fields:
     def mapping(
         self, mapping: dict[str, object], node_path: NodePath, key: str, filled: bool = False
     ) -> dict[str, object] | None:
-        """Read a mapping, which is required and must not be empty if `filled`."""
+        """Read a required mapping, which must not be empty if `filled`."""
         value = mapping.get(key, ... if filled else {})
         if value is ...:
             self.note(node_path, "MISSING", f"{key} is missing")
@@ -117,7 +117,7 @@ class Fields:
         *,
         default: int | None = None,
     ) -> int | None:
-        """Read a whole number from low to high, which is required unless there is a default."""
+        """Read a whole number from low to high; it is required unless there is a default."""
         value = mapping.get(key, default)
         if value is None and key not in mapping:
             self.note(node_path, "MISSING", f"{key} is missing; write a whole number, {low:,} or more")
@@ -134,7 +134,7 @@ class Fields:
         return None
 
     def boolean(self, mapping: dict[str, object], node_path: NodePath, key: str) -> bool:
-        """A switch, off unless it is stated."""
+        """Read a switch, which is off by default."""
         value = mapping.get(key, False)
         if not isinstance(value, bool):
             self.note((*node_path, key), "TYPE", f"{key} must be true or false")
@@ -187,7 +187,7 @@ class Fields:
         )
 
     def _note_empty(self, node_path: NodePath, key: str, replacement: str, optional: bool = False) -> None:
-        """Note a name without a value."""
+        """Record a name without a value."""
         removal_hint = ", or remove it" if optional else ""
         self.note((*node_path, key), "EMPTY", f"{key} is empty; write {replacement}{removal_hint}")
 
@@ -199,7 +199,7 @@ class Fields:
             self._note_empty(node_path, key, "a number")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             self.note((*node_path, key), "TYPE", f"{key} must be a number, not {value!r}{_advise(value)}")
-        elif not abs(value) < 1e300:  # also refuses NaN; more would overflow when it is scaled
+        elif not abs(value) < 1e300:  # also refuses NaN; larger values would overflow when scaled
             self.note((*node_path, key), "BOUNDS", f"{key} is {value}; write a finite number")
         else:
             return value

@@ -1,9 +1,9 @@
-"""Files of ModelOps: which are no studies, and what of a study JSON nothing here acts on.
+"""Files of ModelOps that are not studies, and fields of a study JSON that have no effect.
 
-a document's top level -> note_other_document() -> a finding, for a calibration, a job, a registry, ...
-a study JSON           -> note_differences()    -> warnings: targets, the time limit, names without effect
+    a document's top level -> note_other_document() -> a finding, for a calibration, a job, a registry, ...
+    a study JSON           -> note_differences()    -> warnings: targets, the time limit, names without effect
 
-The table in docs/modelops.md lists the same files for people; a test compares the two.
+The table in docs/modelops.md lists the same files; a test compares the two.
 """
 
 import shlex
@@ -29,14 +29,14 @@ _SETTING = "executor.taskTimeoutSeconds"
 
 @dataclass(frozen=True)
 class OtherDocument:
-    """A file of ModelOps that is not a study: its name, the names that tell it, and what to do with it."""
+    """A file of ModelOps that is not a study: its name, the fields that identify it, and advice."""
 
     name: str
-    names: frozenset[str]  # a document that has all of them is one
+    names: frozenset[str]  # a document with all of these fields
     advice: str
 
 
-# In this order: the first that fits names the document.
+# The first match in this order names the document.
 OTHER_DOCUMENTS = (
     OtherDocument(
         "CalibrationSpec",
@@ -82,7 +82,7 @@ OTHER_DOCUMENTS = (
 
 
 def note_other_document(fields: Fields, raw: Mapping[str, object]) -> bool:
-    """Note a document that is another file of ModelOps than a study, and return whether it is one."""
+    """Record a document that is another file of ModelOps than a study, and return whether it is one."""
     if "parameter_sets" in raw:
         return False
     for document in OTHER_DOCUMENTS:
@@ -94,9 +94,9 @@ def note_other_document(fields: Fields, raw: Mapping[str, object]) -> bool:
 
 
 def note_differences(fields: Fields, raw: Mapping[str, object]) -> None:
-    """Note what a study JSON asks for and does not get, and a time limit that is not that of ModelOps.
+    """Record requests of a study JSON that are ignored, and a time limit that differs from ModelOps'.
 
-    Of a file that is refused only what is wrong is noted.
+    For a file that is refused, only errors are recorded.
     """
     targets = raw.get("targets")
     if targets is not None and not (

@@ -2,12 +2,12 @@
 
 sets -> Plan -> tasks of index ranges
 
-A task is (set, replicate); its index is set * replicates + replicate. Tasks exist only as ranges of
-indices: ten million of them cost a byte each where a state is kept (`blank`), and nothing here. A set with
-a seed of its own has one task, replicate 0; its other indices are ABSENT, and so are all indices of sets
-that the request leaves out, or that are not of the Chunk that a process runs.
+A task is (set, replicate); its index is set * replicates + replicate. Tasks exist only as ranges of indices:
+ten million of them need a byte each for a state (`blank`), and no memory here. A set with its own seed has
+one task, replicate 0; its other indices are ABSENT, and so are all indices of sets that the request leaves
+out or that do not belong to the Chunk that a process runs.
 
-Does not read or write: spec.py makes the sets, store/study.py keeps them.
+This module does not read or write: spec.py makes the sets, store/study.py stores them.
 """
 
 import json
@@ -32,11 +32,11 @@ SETS_SCHEMA = pa.schema(
     ]
 )
 _CHUNK = 65_536
-_CHUNK_BLOCKS = (16, 1024)  # blocks that a share gets if there are enough tasks, and the most tasks in one
+_CHUNK_BLOCKS = (16, 1024)  # blocks per share if there are enough tasks, and the most tasks in one
 
 
 class PlannedTask(NamedTuple):
-    """One call of the model. A tuple, because millions are made."""
+    """One call of the model. A tuple, because millions are created."""
 
     set: int
     replicate: int
@@ -47,12 +47,15 @@ class PlannedTask(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What the last run asked for, of what the store holds; plain data, to rebuild the same Plan elsewhere.
+    """The tasks of the last run among those in the store; plain data, to rebuild the same Plan elsewhere.
 
-    `sets` are half-open ranges of set numbers. `resources` of Dask are what a task needs of its worker.
-    `deterministic` and `volatile` are what the study file states of results: that no seed changes them, and
-    outputs that may differ from run to run. `outputs` are the only ones that are stored, () for all.
-    `timeout_seconds` limits each task, 0 as the workers' settings say.
+    Attributes:
+        sets: Half-open ranges of set numbers.
+        resources: Dask resources that a task needs on its worker.
+        deterministic: Whether the study file states that no seed changes the results.
+        volatile: Outputs that may differ from run to run, according to the study file.
+        outputs: The only outputs that are stored; () for all.
+        timeout_seconds: Time limit of each task; 0: the workers' settings apply.
     """
 
     replicates: int
@@ -67,8 +70,9 @@ class Request:
 class Chunk(NamedTuple):
     """A chunk's part of a plan: `number`, from 0, of `n_chunks`.
 
-    Tasks are dealt out in blocks of neighbours, so that parameters that cost more, and what is left of an
-    interrupted study, fall to all. Who runs what depends on the request alone, not on what was done.
+    Tasks are distributed in blocks of neighbours, so that all chunks get some of the expensive parameters and
+    of the remaining tasks of an interrupted study. The distribution depends only on the request, not on
+    finished tasks.
     """
 
     number: int
@@ -93,7 +97,7 @@ class Plan:
 
     @property
     def n_sets(self) -> int:
-        """Rows of the table, those that the request leaves out included."""
+        """Rows of the table, including those that the request leaves out."""
         return self.table.num_rows
 
     @property
@@ -102,7 +106,7 @@ class Plan:
 
     @cached_property
     def absent(self) -> np.ndarray:
-        """bool (n_sets, replicates): indices that are no task."""
+        """bool (n_sets, replicates): indices without a task."""
         absent = np.ones((self.n_sets, self.replicates), dtype=bool)
         for start, stop in self.request.sets:
             absent[start:stop] = False
@@ -120,7 +124,7 @@ class Plan:
         return int(self.absent.size - np.count_nonzero(self.absent))
 
     def seeds(self, sets: np.ndarray, replicates: np.ndarray) -> np.ndarray:
-        """The seeds of tasks, also of those that the request leaves out.
+        """The seeds of tasks, including those that the request leaves out.
 
         Args:
             sets: Numbers of sets, int (n,), each below n_sets.
@@ -149,24 +153,24 @@ class Plan:
         return [_id_bytes(chunk) for chunk in chunks], np.cumsum([0, *map(len, chunks)])[:-1]
 
     def blank(self) -> np.ndarray:
-        """uint8 (n_sets, replicates): PENDING where there is a task, else ABSENT."""
+        """uint8 (n_sets, replicates): PENDING for tasks, otherwise ABSENT."""
         return np.where(self.absent, np.uint8(ABSENT), np.uint8(PENDING))
 
     def index(self, set_number: int, replicate: int) -> int:
-        """The index of a task; KeyError when the plan has no such task."""
+        """The index of a task. Raises KeyError if the plan has no such task."""
         is_inside = 0 <= set_number < self.n_sets and 0 <= replicate < self.replicates
         if not is_inside or self.absent[set_number, replicate]:
             raise KeyError((set_number, replicate))
         return set_number * self.replicates + replicate
 
     def task(self, index: int) -> PlannedTask:
-        """The task of an index; KeyError when it is absent."""
+        """The task of an index. Raises KeyError if it is absent."""
         for task in self.tasks([(index, index + 1)]):
             return task
         raise KeyError(index)
 
     def tasks(self, ranges: Iterable[tuple[int, int]]) -> Iterator[PlannedTask]:
-        """The tasks of half-open ranges of indices, in order; absent ones are passed over."""
+        """The tasks of half-open ranges of indices, in order; absent ones are skipped."""
         for start, stop in ranges:
             first, last = start // self.replicates, -(-stop // self.replicates)
             for chunk_start in range(first, last, _CHUNK):
@@ -186,20 +190,21 @@ class Plan:
                     yield _planned_task((number, replicate, param_id, params, task_seed))
 
 
-# By position: 1.2 us a task instead of 2.0 us by keyword, for there are millions. The type keeps the order.
+# By position: 1.2 us per task instead of 2.0 us by keyword, because there are millions. The type fixes the
+# order.
 _planned_task: Callable[[tuple[int, int, str, dict[str, object], int]], PlannedTask] = PlannedTask._make
 
 
 def _id_bytes(chunk: pa.Array) -> memoryview:
-    """The param_ids of a chunk, 32 bytes each, without copying them."""
+    """The ids of a chunk, 32 bytes each, without copying them."""
     buffer = chunk.buffers()[1]
     assert buffer is not None  # the column cannot be null
     return memoryview(buffer)[32 * chunk.offset :]
 
 
 def tabulate(chunks: Iterable[Sequence[tuple[str, int | None]]]) -> pa.Table:
-    """A table of SETS_SCHEMA from (canonical JSON, seed or None); in chunks, so that a million stay Arrow's
-    size.
+    """Make a table of SETS_SCHEMA from (canonical JSON, seed or None), in chunks, so that a million sets stay
+    small.
     """
     batches = []
     for chunk in chunks:
@@ -214,7 +219,7 @@ def tabulate(chunks: Iterable[Sequence[tuple[str, int | None]]]) -> pa.Table:
 
 
 def keys(table: pa.Table) -> pa.Array:
-    """What makes two sets the same, as one binary value each: param_id and, where there is one, the seed."""
+    """Binary keys that are equal for equal sets: the param_id and, if the set has one, the seed."""
     ids = table["param_id"].combine_chunks().cast(pa.binary())
     if table["seed"].null_count == table.num_rows:
         return ids

@@ -1,15 +1,15 @@
-"""The program that a study runs instead of a function of Python: `command`, and what belongs to it.
+"""The program that a study runs instead of a Python function: `command` and the fields that belong to it.
 
-command, environment, parameters_file, outputs -> findings, or a program: canonical JSON of the four
-a program, scenario -> its entrypoint: command.sha_DIGEST/SCENARIO, so that another command is another study
+    command, environment, parameters_file, outputs -> findings, or a program: canonical JSON of the four
+    a program, scenario -> its entrypoint: command.sha_DIGEST/SCENARIO; another command is another study
 
     {"command": ["./model", "{r0}", "{seed}"],
      "environment": {"R0": "{r0}"},                              if there is any
      "parameters_file": "params.json",                           if there is one
      "outputs": {"curve": {"file": "out/curve.csv", "format": "csv"}}}
 
-The study file is no part of the bundle's digest, so the entrypoint says which command made the results.
-Does not look at the bundle and starts nothing: executors/programs.py does.
+The study file is not part of the bundle's digest, so the entrypoint identifies the command that made the
+results. This module does not read the bundle or start programs: executors/programs.py does.
 """
 
 import difflib
@@ -29,13 +29,13 @@ from modelops_dask.plan.fields import Fields
 from modelops_dask.plan.sampling import Explicit, Grid, Sampling
 
 OWN_NAMES = ("command", "environment", "parameters_file")
-NAMES = (*OWN_NAMES, "outputs")  # which of a model are those that are stored
+NAMES = (*OWN_NAMES, "outputs")  # for a model, the outputs to store
 TASK_NAMES = ("seed", "scenario", "threads")  # placeholders that every task has
-PARAMETERS_FILE = "parameters_file"  # the placeholder of that file's path
-STDOUT = "-"  # in the place of an output's file: what the program prints
+PARAMETERS_FILE = "parameters_file"  # the placeholder for the path of that file
+STDOUT = "-"  # instead of an output's file: the program's standard output
 FORMATS = ("csv", "json", "parquet", "raw")
-MOST_BYTES = 64 * 1024  # of a program: a runner gets it as an argument
-MOST_FINDINGS = 20  # about values of sets: a generated file has the same slip in each of a million
+MOST_BYTES = 64 * 1024  # of a program, because a runner receives it as an argument
+MOST_FINDINGS = 20  # findings per kind: a generated file may have the same mistake in each of a million sets
 _PREFIX = "command.sha_"
 _ENTRYPOINT = re.compile(r"command\.sha_[0-9a-f]{12}/.*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -43,24 +43,24 @@ _SHELL = re.compile(r"[|<>&;`$*]")
 
 
 def make_entrypoint(program: str, scenario: str) -> str:
-    """The entrypoint of a program: it names the digest of all that the program is."""
+    """The entrypoint of a program, which includes a digest of its definition."""
     return f"{_PREFIX}{hashlib.sha256(program.encode()).hexdigest()[:12]}/{scenario}"
 
 
 def is_entrypoint_of(entrypoint: str, program: str) -> bool:
-    """Whether an entrypoint is that of a program, or of a function if the program is ""."""
+    """Whether an entrypoint belongs to a program, or to a function if the program is ""."""
     if not program:
         return not _ENTRYPOINT.fullmatch(entrypoint)
     return entrypoint == make_entrypoint(program, entrypoint.partition("/")[2])
 
 
 def render_command(program: str) -> str:
-    """The command as a person types it, with its placeholders."""
+    """The command as typed, with its placeholders."""
     return shlex.join(json.loads(program)["command"])
 
 
 def describe_difference(program: str, other: str) -> tuple[str, str]:
-    """What two programs differ in, as each has it, in the words of a study file."""
+    """The differences between two programs, in terms of a study file."""
     one_fields, other_fields = (json.loads(text) if text else {} for text in (program, other))
     names = [name for name in NAMES if one_fields.get(name) != other_fields.get(name)]
 
@@ -76,7 +76,7 @@ def describe_difference(program: str, other: str) -> tuple[str, str]:
 def read_program(
     fields: Fields, raw: dict[str, object], sampling: Sampling | None, fixed: dict[str, object]
 ) -> str | None:
-    """Read the program of a study file, and note all that is wrong with it; None where it cannot be used."""
+    """Read the program of a study file, and record its findings; None if it cannot be used."""
     n_findings = len(fields.findings)
     parameters_file = fields.text(raw, (), PARAMETERS_FILE, default=None)
     if parameters_file is not None:
@@ -129,7 +129,7 @@ def _read_command(fields: Fields, raw: dict[str, object]) -> list[str]:
 def _advise_list(command: str) -> str:
     try:
         words = shlex.split(command)
-    except ValueError:  # quotes that are not closed
+    except ValueError:  # unclosed quotes
         words = command.split()
     if _SHELL.search(command):
         words = ["sh", "-c", command]
@@ -137,7 +137,7 @@ def _advise_list(command: str) -> str:
 
 
 def _read_text(fields: Fields, node_path: NodePath, value: object) -> str | None:
-    """A text with placeholders; a number or a boolean is the text that an argument has for it."""
+    """Text with placeholders; a number or a boolean becomes the text of an argument."""
     if value is None:
         fields.note(node_path, "EMPTY", 'the value is missing; write text, or "" for an empty text')
         return None
@@ -218,7 +218,7 @@ def _guess_format(file: str) -> str:
 
 
 def _check_path(fields: Fields, node_path: NodePath, file: str) -> None:
-    """Note a path that does not stay within the program's folder."""
+    """Record a path that points outside the program's folder."""
     path = PurePosixPath(file)
     if path.is_absolute() or ".." in path.parts or "\0" in file or not path.name:
         message = f"{file!r} must be a file in the folder that the program works in, by a relative path"
@@ -236,7 +236,7 @@ def _check_placeholders(
     *,
     is_read: bool,
 ) -> None:
-    """Note placeholders that no parameter has and, where all was read, parameters that reach no program.
+    """Record placeholders without a parameter and, if everything was read, parameters without a placeholder.
 
     names are those of the parameters.
     """
@@ -286,7 +286,7 @@ def _used_names(program: dict[str, Any]) -> set[str]:
 def _names_in(text: str) -> list[str]:
     try:
         return list_names(text)
-    except ValueError:  # noted where it was read
+    except ValueError:  # recorded when it was read
         return []
 
 
@@ -302,7 +302,7 @@ def _explain_unknown(name: str, known: Collection[str]) -> str:
 
 
 def _parameter_path(raw: dict[str, Any], name: str) -> NodePath:
-    """Where a parameter is written, or the list of sets that have it."""
+    """The position of a parameter, or of the list of sets that have it."""
     fixed, grid = raw.get("fixed"), raw.get("grid")
     if isinstance(fixed, dict) and name in fixed:
         return ("fixed", name)
@@ -317,7 +317,7 @@ def _parameter_path(raw: dict[str, Any], name: str) -> NodePath:
 def _check_values(
     fields: Fields, program: dict[str, Any], sampling: Sampling, fixed: dict[str, object]
 ) -> None:
-    """Note values that cannot be arguments, and sets that lack one that the command needs."""
+    """Record values that cannot be arguments, and sets that lack a value needed by the command."""
     used = _used_names(program)
     for name in sorted(used & fixed.keys()):
         _check_value(fields, ("fixed", name), fixed[name])

@@ -1,12 +1,12 @@
 """Parameter sets from a description: explicit, grid, latin hypercube, Sobol.
 
-sampling -> chunks of (canonical JSON, seed or None), a row a set, always the same ones
+sampling -> chunks of (canonical JSON, seed or None), one row per set, always in the same order
 
-Values that are computed are rounded to 12 significant digits: the same description gives the same numbers,
-and so the same parameter ids and seeds, on every machine, whatever the last bit of its log() is. Ten million
-sets are counted, and looked through for repeats, without being made.
+Computed values are rounded to 12 significant digits: the same description gives the same numbers, and so the
+same parameter ids and seeds, on every machine, whatever the last bit of its log() is. Ten million sets are
+counted and searched for repeats without creating them.
 
-Does not check values: spec.py has done so.
+Values are not checked here: spec.py checks them.
 """
 
 import math
@@ -20,16 +20,18 @@ import numpy as np
 from modelops_dask.plan import contract
 
 SetRow = tuple[dict[str, object], int | None]
-Chunk = list[tuple[str, int | None]]  # canonical JSON of the parameters, and a seed of their own
-_CHUNK = 65_536  # rows that are Python objects at once
+Chunk = list[tuple[str, int | None]]  # canonical JSON of the parameters, and the set's own seed
+_CHUNK = 65_536  # rows that are Python objects at the same time
 
-# 10^-22 to 10^22, each exact as far as a double can be; multiplying or dividing by 10^0 to 10^22 rounds once.
+# 10^-22 to 10^22, as exact as a double can be; multiplying or dividing by 10^0 to 10^22 rounds once.
 _POWERS = np.array([float(f"1e{power}") for power in range(-22, 23)])
 
 
 @dataclass(frozen=True)
 class Range:
-    """low to high, both included. With `integer`, whole numbers only; with `log`, even in the logarithm."""
+    """low to high, both included. `integer` allows only whole numbers; `log` spreads evenly in the
+    logarithm.
+    """
 
     low: float
     high: float
@@ -37,13 +39,13 @@ class Range:
     integer: bool = False
 
     def spread(self, num: int) -> list[float]:
-        """`num` values from low to high, evenly."""
+        """`num` evenly spaced values from low to high."""
         spacing = np.geomspace if self.log else np.linspace
         values: list[float] = self._tidy(spacing(self.low, self.high, num)).tolist()
         return values
 
     def scale(self, unit: np.ndarray) -> np.ndarray:
-        """float64 or int64 values for numbers of [0, 1); whole numbers are equally likely unless `log`."""
+        """Map numbers of [0, 1) to float64 or int64 values; whole numbers are equally likely unless `log`."""
         low, high = (self.low, self.high + 1) if self.integer else (self.low, self.high)
         if self.log:
             low, high = math.log(low), math.log(high)
@@ -51,7 +53,7 @@ class Range:
         if self.log:
             values = np.exp(values)
         if self.integer:
-            rounded = np.round(values, 9)  # so that the last bit does not decide a whole number
+            rounded = np.round(values, 9)  # so that the last bit does not affect a whole number
             whole: np.ndarray = np.clip(np.floor(rounded), self.low, self.high).astype(np.int64)
             return whole
         return self._tidy(values)
@@ -77,7 +79,7 @@ class Explicit:
 
     @property
     def seeded(self) -> int:
-        """Sets with a seed of their own."""
+        """Sets with their own seed."""
         return sum(seed is not None for _, seed in self.rows)
 
     def chunks(self, fixed: dict[str, object]) -> Iterator[Chunk]:
@@ -107,7 +109,7 @@ class Grid:
         return {name: [contract.canonical(value) for value in values] for name, values in self.values.items()}
 
     def repeats(self) -> int:
-        """How many sets are like one before."""
+        """The number of sets that repeat an earlier one."""
         return self.count - math.prod(len(set(texts)) for texts in self._texts.values())
 
     def chunks(self, fixed: dict[str, object]) -> Iterator[Chunk]:
@@ -122,7 +124,8 @@ class Grid:
 class Sample:
     """`n` points of a space-filling design (method: latin-hypercube or sobol), from scipy.stats.qmc.
 
-    The first points of a Sobol sample stay when n grows; a latin hypercube of another n is another sample.
+    The first points of a Sobol sample stay the same when n grows; a latin hypercube changes completely with
+    n.
     """
 
     method: str
@@ -140,7 +143,7 @@ class Sample:
         return self.n
 
     def repeats(self) -> int:
-        """How many sets are like one before."""
+        """The number of sets that repeat an earlier one."""
         hashes = np.concatenate([_hashes(columns) for columns in self._columns()])
         hashes.sort()
         repeated_hashes = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
@@ -159,7 +162,7 @@ class Sample:
             yield template.fill(map(repr, column.tolist()) for column in columns)
 
     def _columns(self) -> Iterator[list[np.ndarray]]:
-        """An array a parameter, for some sets at a time."""
+        """An array per parameter, for some sets at a time."""
         for unit in self._unit():
             yield [item.scale(unit[:, number]) for number, item in enumerate(self.ranges.values())]
 
@@ -176,9 +179,8 @@ class Sample:
             return
         engine = qmc.Sobol(len(self.ranges), seed=rng)
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*power of 2"
-            )  # docs/study-file.md tells when it matters
+            # docs/study-file.md explains when it matters
+            warnings.filterwarnings("ignore", message=".*power of 2")
             for start in range(0, self.n, _CHUNK):
                 yield engine.random(min(_CHUNK, self.n - start))
 
@@ -187,7 +189,7 @@ Sampling = Explicit | Grid | Sample
 
 
 class _Template:
-    """Canonical JSON of sets that have the same names."""
+    """Canonical JSON of sets with the same names."""
 
     def __init__(self, names: list[str], fixed: dict[str, object]) -> None:
         parts = {name: contract.canonical(value).replace("%", "%%") for name, value in fixed.items()}
@@ -197,30 +199,30 @@ class _Template:
         self._order = sorted(range(len(names)), key=names.__getitem__)
 
     def fill(self, columns: Iterable[Iterable[str]]) -> Chunk:
-        """A row for each row of the columns, which hold the JSON of values, a column a name."""
+        """A row of JSON for each row of the columns, which hold the JSON of values, one column per name."""
         columns = list(columns)
         rows = zip(*(columns[number] for number in self._order), strict=True)
         return [(self._text % row, None) for row in rows]
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """To 12 significant digits, by operations that IEEE 754 defines to the last bit."""
+    """Round to 12 significant digits with operations that IEEE 754 defines to the last bit."""
     size = np.abs(values)
     is_usual = (size >= 1e-11) & (size < 1e22)
     usual_values = np.where(is_usual, values, 0.0)
-    places = 34 - np.searchsorted(_POWERS, size, side="right")  # after the point; negative: before
+    places = 34 - np.searchsorted(_POWERS, size, side="right")  # digits after the point; negative: before it
     power = _POWERS[22 + np.clip(np.abs(places), 0, 22)]
     rounded: np.ndarray = np.where(
         places > 0, np.rint(usual_values * power) / power, np.rint(usual_values / power) * power
     )
     for position in np.flatnonzero(~is_usual):
         rounded[position] = float(f"{values[position]:.12g}")
-    rounded += 0.0  # not -0.0
+    rounded += 0.0  # avoids -0.0
     return rounded
 
 
 def _hashes(columns: list[np.ndarray]) -> np.ndarray:
-    """uint64, equal for equal sets."""
+    """Hashes, uint64, that are equal for equal sets."""
     mixed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         mixed = (mixed ^ column.view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)

@@ -1,10 +1,10 @@
-"""What an unquoted word of a study.yaml is: a number, a truth value, nothing or a text.
+"""The meaning of an unquoted word in a study.yaml: a number, a boolean, null or text.
 
-text -> value by YAML 1.2, as studies are read;   text -> Trap, where something else may be meant
+text -> value by YAML 1.2, as studies are read;   text -> Trap, if something else may be meant
 
-ModelOps reads YAML by PyYAML, which follows YAML 1.1: `no` is false there, 0123 is 83, 1e5 is a text. A word
-that the two read differently, or that loses what was written (1_000, 007), is a trap. PyYAML itself is asked
-how it reads a word, so that the two cannot drift apart.
+ModelOps reads YAML with PyYAML, which follows YAML 1.1: there `no` is false, 0123 is 83, and 1e5 is text. A
+word that the two read differently, or that loses part of its text (1_000, 007), is a trap. PyYAML
+itself is asked how it reads a word, so that the two cannot diverge.
 """
 
 import math
@@ -37,14 +37,14 @@ _pyyaml = yaml.SafeLoader("")
 
 
 class Trap(NamedTuple):
-    """A word that may not mean what it is read as, in the words of a finding."""
+    """A word that may be misread, with the text of a finding."""
 
     code: str
     message: str
 
 
 def resolve(text: str) -> object:
-    """A plain scalar's value. ValueError for what a study cannot hold, such as a date."""
+    """The value of a plain scalar. Raises ValueError for a value that a study cannot hold, such as a date."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] in "-+0123456789" and (match := _INT.fullmatch(text)):
@@ -63,7 +63,9 @@ def resolve(text: str) -> object:
 
 
 def resolve_tagged(text: str, tag: str) -> object:
-    """The value of a scalar with a tag such as !!int. ValueError for what a study cannot hold."""
+    """The value of a scalar with a tag such as !!int. Raises ValueError for a value that a study cannot
+    hold.
+    """
     truth = _truth(text) if tag == "!!bool" else None
     value = resolve(text) if truth is None else truth
     if tag == "!!float" and type(value) is int:
@@ -74,7 +76,7 @@ def resolve_tagged(text: str, tag: str) -> object:
 
 
 def trap(text: str, value: object, tag: str | None = None) -> Trap | None:
-    """What may not be meant with a scalar without quotes, which was read as `value`."""
+    """The possible misreading of an unquoted scalar, which was read as `value`."""
     if isinstance(value, str):
         return _text_trap(text)
     if value is None or isinstance(value, bool):
@@ -95,14 +97,14 @@ def trap(text: str, value: object, tag: str | None = None) -> Trap | None:
 
 @lru_cache(4096)
 def key_trap(text: str) -> Trap | None:
-    """What may not be meant with an unquoted name, which is a text here: PyYAML may read something else."""
+    """The possible misreading of an unquoted name, which is text here but may be another value for PyYAML."""
     if _same(other := pyyaml_value(text), text):
         return None
     return Trap("YAML_KEY", f'the name {text} is read as {_describe(other)} by PyYAML; write "{text}"')
 
 
 def pyyaml_value(text: str, tag: str | None = None) -> object:
-    """A scalar's value as PyYAML's safe loader reads it without quotes; the text itself where it refuses."""
+    """The value that PyYAML's safe loader reads from an unquoted scalar; the text itself if it refuses."""
     kind = tag.removeprefix("!!") if tag else _pyyaml_kind(text)
     if kind == "str":
         return text
@@ -133,11 +135,11 @@ def _number(text: str, kind: Callable[..., Any], digits: str, *base: int) -> Any
     except ValueError:
         if not digits.strip("_.+-"):
             raise ValueError(f"{text} is a number without digits; write it in quotes") from None
-        raise  # thousands of digits
+        raise  # a number with thousands of digits
 
 
 def _truth(text: str) -> bool | None:
-    """What YAML 1.1 takes a word for, as yes, Yes or YES."""
+    """The boolean that YAML 1.1 reads from words such as yes, Yes or YES."""
     return _TRUTHS.get(text.lower()) if text in (text.lower(), text.upper(), text.title()) else None
 
 
@@ -147,7 +149,7 @@ def _pyyaml_kind(text: str) -> str:
 
 
 def _same(value: object, other: object) -> bool:
-    """Whether two values are the same to a model; NaN is like NaN."""
+    """Whether two values are the same to a model; NaN equals NaN."""
     return type(value) is type(other) and (value == other or (value != value and other != other))
 
 
@@ -158,7 +160,7 @@ def _describe(value: object) -> str:
 
 
 def _format_number(value: object) -> str:
-    """A number as both YAML 1.1 and 1.2 read it."""
+    """A number in a form that YAML 1.1 and 1.2 read alike."""
     text = str(value)
     mantissa, exponent, power = text.partition("e")
     return f"{mantissa}.0{exponent}{power}" if exponent and "." not in mantissa else text

@@ -1,11 +1,11 @@
 """A study as a person writes it: study.yaml, or ModelOps' study JSON unchanged.
 
-file -> findings, all at once, or a Spec -> (params, seed) of every set
+file -> all findings, or a Spec -> (params, seed) of every set
 
-The names are those of schemas/study.schema.yaml, which documents them for people and editors; what a schema
-cannot say (bounds in order, sets that repeat, sizes) is said here, with line and column.
+The names are those of schemas/study.schema.yaml, which documents them for people and editors; rules that a
+schema cannot express (order of bounds, repeated sets, sizes) are checked here, with line and column.
 
-Does not write and knows no store: store/study.py numbers and keeps the sets.
+This module does not write or know stores: store/study.py numbers and stores the sets.
 """
 
 import json
@@ -48,7 +48,8 @@ NAMES = (
     *SAMPLING_KEYS,
     "metadata",
 )
-_VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")  # of the chart
+# values of the chart
+_VALUES = ("workers", "executor", "scheduler", "pools", "preset", "dask", "image", "studies")
 DEFAULT_SCENARIO = "baseline"
 MAX_REPLICATES = 10**6
 MAX_SETS = 10**7
@@ -57,25 +58,26 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 @dataclass(frozen=True)
 class Spec:
-    """What a study asks for. Its parameter sets are a description until `table` is wanted."""
+    """The content of a study file. Its parameter sets stay a description until `table` is used."""
 
     path: Path
     name: str
     entrypoint: str  # MODEL/SCENARIO
-    replicates: int  # seeds per set; 1 when every set has a seed of its own
+    replicates: int  # seeds per set; 1 if every set has its own seed
     sampling: Sampling = field(repr=False)
-    fixed: dict[str, object] = field(repr=False)  # parameters that are the same in every set
-    source: dict[str, object] = field(repr=False)  # the file's content
+    fixed: dict[str, object] = field(repr=False)  # parameters with the same value in every set
+    source: dict[str, object] = field(repr=False)  # the content of the file
     bundle: str | None = None  # a reference (bundle/reference.py), with an absolute path
     metadata: dict[str, object] = field(default_factory=dict)
-    resources: dict[str, float] = field(default_factory=dict)  # Dask's: what a task needs of its worker
-    deterministic: bool = False  # results do not depend on the seed, and that is meant
+    # Dask resources that a task needs on its worker
+    resources: dict[str, float] = field(default_factory=dict)
+    deterministic: bool = False  # results are meant not to depend on the seed
     volatile: tuple[str, ...] = ()  # outputs that may differ from run to run
-    program: str = field(default="", repr=False)  # what runs instead of a model (program.py)
+    program: str = field(default="", repr=False)  # the program to run instead of a model (program.py)
     names_scenario: bool = True  # False: the file has none, and the entrypoint has DEFAULT_SCENARIO
-    outputs: tuple[str, ...] = ()  # the only ones that are stored; (): all
-    timeout_seconds: float = 0  # of each task; 0: as the workers' settings say
-    warnings: tuple[Finding, ...] = ()  # what may not be meant, in the order of the file
+    outputs: tuple[str, ...] = ()  # the only outputs that are stored; (): all
+    timeout_seconds: float = 0  # for each task; 0: the workers' settings apply
+    warnings: tuple[Finding, ...] = ()  # possible mistakes, in the order of the file
 
     @property
     def model(self) -> str:
@@ -96,7 +98,7 @@ class Spec:
         return tabulate(self.sampling.chunks(self.fixed))
 
     def request(self, sets: tuple[tuple[int, int], ...]) -> Request:
-        """The request of this study in a store where its sets have the numbers in these half-open ranges."""
+        """The request of this study in a store whose set numbers are these half-open ranges."""
         return Request(
             replicates=self.replicates,
             sets=sets,
@@ -115,12 +117,12 @@ class Spec:
 
 
 def load(path: Path) -> Spec:
-    """Read the spec of a file; BadDocument with all its findings, `file:line:col  CODE  message` each."""
+    """Read the spec of a file. Raises BadDocument with all its findings."""
     return _validate(Fields(document.read(path)))
 
 
 def from_content(content: dict[str, object], folder: Path) -> Spec:
-    """Make a spec of a study.yaml's content, as if it lay in the folder; BadDocument with all findings."""
+    """Make a spec from the content of a study.yaml in a folder. Raises BadDocument with all findings."""
     return _validate(Fields(document.from_plain_data(content, folder / "study.yaml")))
 
 
@@ -131,14 +133,14 @@ def _validate(fields: Fields) -> Spec:
     warnings = sorted({f for f in fields.warnings if (f.line, f.column) not in error_places})
     if errors:
         raise BadDocument(fields.document.path, [*errors, *warnings])
-    assert spec is not None  # without errors there is one
+    assert spec is not None  # present if there are no errors
     return replace(spec, warnings=tuple(warnings))
 
 
 def _causes(findings: list[Finding]) -> list[Finding]:
     """Leave out findings that only follow from a misread unquoted value, such as `seed: 0123`."""
     traps = (f for f in findings if f.code.startswith("YAML_") and f.code != "YAML_KEY")
-    places = {(f.line, f.column) for f in traps}  # not of a key, where its map begins too
+    places = {(f.line, f.column) for f in traps}  # except for a key, whose position is also that of its map
     return [f for f in findings if f.code.startswith("YAML_") or (f.line, f.column) not in places]
 
 
@@ -205,7 +207,7 @@ def _spec(fields: Fields) -> Spec | None:
 
 
 def _name(fields: Fields, raw: dict[str, object], path: Path) -> str | None:
-    """The name as written, else the file's, else (for study.yaml) the folder's."""
+    """The name as written, otherwise the file's, otherwise (for study.yaml) the folder's."""
     stem = path.stem if path.stem != "study" else path.resolve().parent.name
     name = fields.text(raw, (), "name", default=stem or "study")
     if "name" in raw and name is not None and not _NAME.fullmatch(name):
@@ -242,7 +244,7 @@ def _entrypoint(fields: Fields, raw: dict[str, object], modelops: bool) -> str |
 def _program(
     fields: Fields, raw: dict[str, object], sampling: Sampling | None, fixed: dict[str, object]
 ) -> tuple[str, str | None]:
-    """The program that runs instead of a model, and its entrypoint; None where it cannot be used."""
+    """The program to run instead of a model, and its entrypoint; None if it cannot be used."""
     if "command" not in raw:
         name = next(name for name in program.OWN_NAMES if name in raw)
         fields.note((name,), "CHOICE", f"{name} belongs to a command; add command, or remove {name}")
@@ -258,7 +260,7 @@ def _program(
 
 
 def _metadata(fields: Fields, raw: dict[str, object], modelops: bool) -> dict[str, object]:
-    """`metadata`, and with it what ModelOps' JSON says that nothing here acts on."""
+    """`metadata`, together with fields of ModelOps' JSON that have no effect."""
     metadata = fields.mapping(raw, (), "metadata") or {}
     if not modelops:
         return metadata
@@ -275,7 +277,7 @@ def _volatile(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
 
 
 def _outputs(fields: Fields, raw: dict[str, object]) -> tuple[str, ...]:
-    """The names under `outputs`, which are the only ones to be stored; () for all."""
+    """The names under `outputs`, the only ones to be stored; () for all."""
     names = raw.get("outputs")
     if names is None:
         return ()
@@ -374,7 +376,7 @@ def _sample(fields: Fields, raw: dict[str, object], method: str) -> Sample | Non
             fields.note(
                 node_path, "TYPE", "write {low: …, high: …}; a value that stays the same goes under fixed"
             )
-    # Without a valid seed the study is refused, but other problems of the sets are still looked for.
+    # Without a valid seed the study is refused, but other problems of the sets are still reported.
     return Sample(method, n, seed or 0, ranges) if n and ranges and are_valid else None
 
 
@@ -385,7 +387,7 @@ def _check_sets(
     fixed: dict[str, object],
     replicates: int,
 ) -> None:
-    """Note what is wrong with the sets together: too many, or like others."""
+    """Record problems of all sets together: too many, or repeated."""
     sampling_path: NodePath = (next(key for key in (*SAMPLING_KEYS, "parameter_sets") if key in raw),)
     count = sampling.count
     if count > MAX_SETS:

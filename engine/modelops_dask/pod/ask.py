@@ -1,9 +1,9 @@
-"""Ask every worker process what is in effect in it: `python -m modelops_dask.ask SCHEDULER [KEY…]`.
+"""Ask every worker process for its effective settings: `python -m modelops_dask.ask SCHEDULER [KEY…]`.
 
     Settings, shape, Dask's configuration at each KEY, of each process -> JSON on stdout, a list
 
-`mops-helm status` runs it in the scheduler's pod. Asks beside the tasks, which go on. Does not judge: it
-knows nothing of values.
+`mops-helm status` runs it in the scheduler's pod, while tasks continue. Values are not known here, so nothing
+is judged.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 CONNECT_SECONDS = 30
-ANSWER_SECONDS = 30  # a process may be kept from answering by a task that holds the interpreter
+ANSWER_SECONDS = 30  # a task that holds the interpreter may keep a process from answering
 
 
 def effective(keys: Sequence[str], dask_worker: "Worker") -> dict[str, Any]:
-    """On a worker: MODELOPS_ variables as they are applied, threads, memory limit in bytes, Dask's settings.
+    """On a worker: MODELOPS_ variables as applied, threads, memory limit in bytes, Dask's settings.
 
     `settings` is None without the preload modelops_dask.worker.
     """
@@ -38,7 +38,7 @@ def effective(keys: Sequence[str], dask_worker: "Worker") -> dict[str, Any]:
 
 
 async def ask(address: str, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """What each process answers, with its address and host; `error` instead where none came."""
+    """The answer of each process, with its address and host; `error` if it did not answer."""
     from distributed import Client
 
     async with Client(address, asynchronous=True, timeout=CONNECT_SECONDS, set_as_default=False) as client:
@@ -61,7 +61,7 @@ async def _ask_worker(client: Any, worker: str, facts: dict[str, Any], keys: Seq
 
 
 def main(address: str, keys: Sequence[str]) -> int:
-    """Print the answers and return the exit status: 5 when no scheduler answers."""
+    """Print the answers and return the exit status: 5 if no scheduler answers."""
     from modelops_dask.errors import ClusterFailed
 
     try:

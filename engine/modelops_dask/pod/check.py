@@ -1,11 +1,11 @@
-"""Is a release what its values say? `helm test` runs `python -m modelops_dask.check ADDRESS EXPECTED`.
+"""Whether a release matches its values: `helm test` runs `python -m modelops_dask.check ADDRESS EXPECTED`.
 
     EXPECTED (JSON) -> enough workers -> a task in each process -> settings, shape, result -> problems
 
-EXPECTED is what the chart computes: executor, preset, and each pool's processes, threads, memory_limit_bytes.
-There may be more processes, for autoscalers add some. The task is like a study's: a wire function of a
-bundle, called by the process's executor; one more Dask task adds up all results. Ends with status 5 and
-every problem when something differs.
+EXPECTED is computed by the chart: executor, preset, and each pool's processes, threads, memory_limit_bytes.
+There may be more processes, because autoscalers add some. The task is like a study's: a wire function of a
+bundle, called by the process's executor; one more Dask task adds up all results. Ends with status 5 and every
+problem if something differs.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 60
 WORKERS_SECONDS = 180  # until all have joined
-ANSWER_SECONDS = 180  # for imports, an environment, other people's tasks
+ANSWER_SECONDS = 180  # for imports, an environment, other users' tasks
 
 WIRE = """
 def wire(entrypoint, params, seed):
@@ -36,7 +36,7 @@ ANSWER = BASE**2 + SEED
 
 @dataclass(frozen=True)
 class ProcessShape:
-    """What makes the processes of a pool alike."""
+    """The properties that processes of a pool share."""
 
     threads: int
     memory_limit_bytes: int
@@ -47,7 +47,7 @@ class ProcessShape:
 
 @dataclass(frozen=True)
 class ProcessReport:
-    """What a worker process reports. `answer` is its executor's result of the task, or what went wrong."""
+    """A report of a worker process. `answer` is its executor's result of the task, or the problem."""
 
     executor: str
     preset: str
@@ -57,9 +57,9 @@ class ProcessReport:
 
 
 def check(client: "Client", expected: dict[str, Any]) -> list[str]:
-    """Return a line for everything that is not as expected.
+    """Return a line for everything that differs from the expectation.
 
-    Raises ClusterFailed when workers are missing or do not answer.
+    Raises ClusterFailed if workers are missing or do not answer.
     """
     expected_shapes: Counter[ProcessShape] = Counter()
     for pool in expected["pools"].values():
@@ -102,7 +102,7 @@ def check(client: "Client", expected: dict[str, Any]) -> list[str]:
 
 
 def differences(report: ProcessReport, expected: dict[str, Any]) -> list[str]:
-    """Return what is wrong with one process, apart from its shape."""
+    """Return the problems of one process, apart from its shape."""
     pairs = [
         ("executor", report.executor, expected["executor"]),
         ("preset", report.preset, expected["preset"]),

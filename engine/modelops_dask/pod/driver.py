@@ -1,15 +1,15 @@
 """The pod of a study's Job: `python -m modelops_dask.driver --spec FILE --bundle REFERENCE --store URL …`.
 
     arguments -> spec, bundle (kept in the store), workers -> study.drive -> tables, exit status
-    what the release's pods do (kube/watch.py), signals -> events -> study.drive
+    the release's pods (kube/watch.py), signals -> events -> study.drive
     phases, progress, the verdict -> the Job's annotations (kube/annotations.py), the end of the pod, the log
 
 The workers are those of a release (--scheduler), or, for a chunk of the study (--chunk I/N), processes of
-this pod. A scheduler that goes is waited for, and the study goes on from its store; so it does in the next
-pod, when this one goes. Without a cluster to talk to, it runs all the same, and is not heard.
+this pod. If the scheduler is lost, the driver waits for it, and the study continues from its store; the next
+pod continues it if this one ends. Without access to the cluster's API it still runs, but does not report.
 
-Exit status: 0, 2, 3, 4 and 5 as those of mops-helm; 130: it was told to stop, and has stored what ran.
-Does not start, scale or change any pod.
+Exit status: 0, 2, 3, 4 and 5 as those of mops-helm; 130: it was asked to stop, and has stored running
+batches. Pods are not started, scaled or changed here.
 """
 
 import argparse
@@ -49,13 +49,13 @@ from modelops_dask.workers.local import local_cluster
 if TYPE_CHECKING:
     from distributed import Client
 
-WAIT_SECONDS = 300.0  # for a scheduler, for a first worker, and for another one when all are gone
-LOSSES_IN_A_ROW = 5  # of the scheduler, without a task that ended between
+WAIT_SECONDS = 300.0  # for a scheduler, for a first worker, and for another one when all are lost
+LOSSES_IN_A_ROW = 5  # of the scheduler, without a finished task in between
 LIMITS = replace(DEFAULT_LIMITS, grace_seconds=30.0, reason_seconds=3.0)
 
 
 class Interrupted(MopsError):
-    """Told to stop before anything ran."""
+    """It was asked to stop before anything ran."""
 
     exit_code = INTERRUPTED
 
@@ -186,7 +186,7 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
             error.remedy += reporter.upgrade()
             raise
         except TablesNeedMemory as error:
-            if not arguments.share:  # of a chunk, only its own tasks are counted
+            if not arguments.share:  # for a chunk, only its own tasks are counted
                 reporter.count(read_summary(store, spec=study))
             value = f"Raise {DRIVER_MEMORY}, for example to {error.suggested_memory}"
             error.remedy = f"{value} (and limits.memory, if that is set)."
@@ -197,7 +197,7 @@ def _run(arguments: argparse.Namespace, inbox: "SimpleQueue[events.Event]", repo
 def _connect(
     stack: ExitStack, address: str, study: spec.Spec, limits: Limits, reporter: Reporter
 ) -> "Client":
-    """Connect to the release's scheduler, once it and a worker are there."""
+    """Connect to the release's scheduler, once it and a worker are available."""
     deadline = time.monotonic() + limits.worker_wait_seconds
     while not reporter.stopping:
         try:

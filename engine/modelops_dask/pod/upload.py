@@ -1,4 +1,4 @@
-"""Keep a bundle that arrives on stdin in a store: `python -m modelops_dask.pod.upload STORE DIGEST`.
+"""Store a bundle that arrives on stdin: `python -m modelops_dask.pod.upload STORE DIGEST`.
 
 Images of 0.1.0 lack this module, so `study submit` sends its source to the pod: `python -c SOURCE STORE
 DIGEST`. It therefore imports only names that every release has.
@@ -11,7 +11,7 @@ def main(store_url: str, digest: str) -> str | None:
     """Store the archive on stdin as the bundle of that digest.
 
     Returns:
-        What went wrong, for sys.exit to print; None when the bundle is stored.
+        The problem, for sys.exit to print; None if the bundle is stored.
     """
     from modelops_dask.errors import MopsError
     from modelops_dask.store.bundles import keep

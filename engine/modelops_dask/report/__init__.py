@@ -1,13 +1,13 @@
-"""What became of a study, as one HTML file that needs no network.
+"""The report of a study as one HTML file that needs no network.
 
     store -> measurement.py: one pass over the parts, into counts, histograms, a timeline
           -> space.py: outcome by parameter values
           -> figures.py (bokeh) and page.py -> the text of the file
 
-measurement.py keeps what fits a page, however many tasks there are. Everything that comes from a model, such
-as tracebacks and names, is escaped in page.py and figures.py.
+measurement.py stores only what fits a page, however many tasks there are. Everything that comes from a model,
+such as tracebacks and names, is escaped in page.py and figures.py.
 
-Does not write anything and runs nothing.
+Nothing is written or run here.
 """
 
 from modelops_dask.plan.spec import Spec
@@ -15,7 +15,9 @@ from modelops_dask.store.files import Store
 
 
 def report(store: str | Store, spec: Spec | None = None) -> str:
-    """The HTML of the report of the tasks of a spec, or else of the last request. NoStudy, NotInStore."""
+    """The HTML of the report of the tasks of a spec, or else of the last request. Raises NoStudy,
+    NotInStore.
+    """
     from modelops_dask.report import figures, page, space
     from modelops_dask.report.measurement import measure
 

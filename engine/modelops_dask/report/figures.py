@@ -2,8 +2,9 @@
 
 Measurement, Maps -> Figures: a script for the page's head, and an element for each figure
 
-Colours are of the Okabe-Ito set and of Viridis, which colour-blind people can tell apart; backgrounds are
-left out and text is grey, so that a dark page works too. Names of parameters go to bokeh as text only.
+Colours are of the Okabe-Ito set and of Viridis, which colour-blind people can distinguish; backgrounds are
+left out and text is grey, so that a dark page works too. Names of parameters are passed to bokeh only as
+text.
 """
 
 import json
@@ -42,7 +43,7 @@ BARS = 60
 
 @dataclass(frozen=True)
 class Figures:
-    """HTML: what the head needs, elements by name, and the script that draws into them."""
+    """HTML: the contents of the head, elements by name, and the script that draws into them."""
 
     head: str
     script: str
@@ -50,7 +51,7 @@ class Figures:
 
 
 def draw_figures(measurement: Measurement, maps: Maps) -> Figures:
-    """All figures for which there is anything to draw."""
+    """Draw all figures that have data."""
     plots: dict[str, Any] = {}
     if measurement.attempts:
         plots["throughput"] = _draw_throughput(measurement)
@@ -169,7 +170,7 @@ def _count_peaks(histogram: LogHistogram, edges_mib: np.ndarray) -> np.ndarray:
 
 
 def _draw_space(maps: Maps) -> tuple[Any, CustomJS]:
-    """A heat map whose parameters and measure can be chosen, and what draws it, now and after each choice."""
+    """A heat map with selectable parameters and measure, and the script that draws it after each choice."""
     names = list(maps.axes)
     source = ColumnDataSource({name: [] for name in ("x", "y", "value", "sets", "column", "row")})
     mapper = LinearColorMapper(palette=Viridis256, low=0, high=1, nan_color="#00000000")
@@ -201,7 +202,8 @@ def _draw_space(maps: Maps) -> tuple[Any, CustomJS]:
     models = {"source": source, "mapper": mapper, "bar": bar, "plot": plot}
     redraw = CustomJS(args={**selects, **models, "data": json.dumps(data)}, code=_REDRAW)
     for select in selects.values():
-        select.stylesheets = [".bk-input { color: black; }"]  # on bokeh's white, whatever the page's is
+        # on bokeh's white, independent of the page's background
+        select.stylesheets = [".bk-input { color: black; }"]
         select.js_on_change("value", redraw)
     shown_selects = [selects["columns"], *([selects["rows"]] if len(names) > 1 else []), selects["colour"]]
     return column(row(*shown_selects), plot, sizing_mode="stretch_width"), redraw
@@ -213,7 +215,7 @@ def _create_menu(name: str, options: Iterable[str], value: str) -> Select:
 
 
 def _choose_measure(maps: Maps) -> str:
-    """What went wrong if anything did, else the time that tasks took."""
+    """The share of failures if there are any, otherwise the time of tasks."""
     wrong = any(any(cells["share"]) for cells in maps.cells.values())
     return next(name for name, key in MEASURES.items() if key == ("share" if wrong else "seconds"))
 

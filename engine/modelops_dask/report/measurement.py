@@ -1,9 +1,9 @@
-"""One pass over the parts of a study: numbers, histograms, a timeline, what failed, what was in effect.
+"""One pass over the parts of a study: numbers, histograms, a timeline, failures, conditions.
 
 parts -> Measurement
 
-Bounded by the number of tasks only in a few bytes each (ten million are fine): everything else is counted
-into bins as it comes. Times are what the writers' clocks said.
+Memory grows by only a few bytes per task (ten million are fine): everything else is counted into bins
+immediately. Times are those of the writers' clocks.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ from modelops_dask.store.variation import describe_constant_outputs, describe_wa
 
 
 class Configuration(NamedTuple):
-    """What attempts ran under, by the columns of parts."""
+    """The conditions of attempts, by the columns of parts."""
 
     executor: str
     preset: str
@@ -87,12 +87,12 @@ class LogHistogram:
         return self.counts.total()
 
     def as_arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values (the middle of each bin that has any), rising, and how many there are of each."""
+        """Values (the middle of each nonempty bin), rising, and their counts."""
         bins = np.array(sorted(self.counts), np.int64)
         return np.exp((bins + 0.5) * self.STEP), np.array([self.counts[b] for b in bins.tolist()], np.int64)
 
     def quantile(self, fraction: float) -> float:
-        """To 1%; NaN when there is nothing."""
+        """To 1%; NaN if there are no values."""
         values, counts = self.as_arrays()
         if not len(values):
             return float("nan")
@@ -102,7 +102,7 @@ class LogHistogram:
 
 @dataclass
 class BySet:
-    """What is known of each parameter set: arrays (n_sets,). Seconds are a sum over ok attempts."""
+    """Facts about each parameter set: arrays (n_sets,). Seconds are a sum over ok attempts."""
 
     ok: np.ndarray
     not_ok: np.ndarray  # failed and poisoned tasks
@@ -113,7 +113,7 @@ class BySet:
 
 @dataclass
 class Measurement:
-    """All that a report says. Attempts are rows of parts; tasks are counted by `state`."""
+    """All contents of a report. Attempts are rows of parts; tasks are counted by `state`."""
 
     location: str
     study: StudyIdentity
@@ -131,12 +131,12 @@ class Measurement:
     configurations: Counter[Configuration] = field(default_factory=Counter)
     self_check: SelfCheck | None = None
     variation_notes: list[str] = field(default_factory=list)  # on replicates that are equal
-    fallback_notes: tuple[str, ...] = ()  # on tasks that another executor ran than was asked for
+    fallback_notes: tuple[str, ...] = ()  # on tasks run by another executor than the requested one
     limits: Counter[int] = field(default_factory=Counter)  # bytes; a task that needs more may have had more
 
     @property
     def main_limits(self) -> list[int]:
-        """The limit of most attempts and, if another, the largest, in bytes; [] without limits."""
+        """The limit of most attempts and, if different, the largest, in bytes; [] without limits."""
         if not self.limits:
             return []
         return list(dict.fromkeys([self.limits.most_common(1)[0][0], max(self.limits)]))
@@ -148,7 +148,7 @@ class Measurement:
 
 
 def measure(store: Store, spec: Spec | None = None) -> Measurement:
-    """What the store holds of the tasks of a spec, or else of the last request. NoStudy, NotInStore."""
+    """Measure the tasks of a spec, or else of the last request. Raises NoStudy, NotInStore."""
     plan = plan_of(store, spec)
     state = fold(store, plan)
     measurement = Measurement(
@@ -167,7 +167,7 @@ def measure(store: Store, spec: Spec | None = None) -> Measurement:
 
 
 def _describe_variation(store: Store, plan: Plan, state: State) -> list[str]:
-    """The warning of the whole study, if it has one, and notes on single sets and outputs."""
+    """The warning on the whole study, if any, and notes on single sets and outputs."""
     request = plan.request
     variation = compare_replicates(store, plan, state.generations, ignored=request.volatile)
     warning = describe_warning(variation, request.deterministic)
@@ -210,7 +210,8 @@ def _add(measurement: Measurement, rows: pa.Table) -> None:
     grouped = rows.group_by(list(Configuration._fields)).aggregate([([], "count_all")])
     for group in grouped.to_pylist():
         count = group.pop("count_all")
-        if group["executor"]:  # a row by the driver, of a worker that died, says nothing of its process
+        # a row written by the driver for a worker that died has no facts about its process
+        if group["executor"]:
             measurement.configurations[Configuration(**group)] += count
     if not ok.all():
         _add_reasons(
@@ -219,7 +220,7 @@ def _add(measurement: Measurement, rows: pa.Table) -> None:
 
 
 def _select_planned(plan: Plan, rows: pa.Table) -> pa.Array:
-    """bool: rows of tasks of the plan; the others are another request's."""
+    """bool: rows of tasks of the plan; the others belong to another request."""
     sets, replicates = (rows[name].to_numpy().astype(np.int64) for name in ("set", "replicate"))
     inside = (sets >= 0) & (sets < plan.n_sets) & (replicates >= 0) & (replicates < plan.replicates)
     inside[inside] = ~plan.absent[sets[inside], replicates[inside]]

@@ -94,7 +94,7 @@ def _describe_memory(measurement: Measurement) -> str:
 
 
 def _describe_limits(measurement: Measurement) -> str:
-    """In words; "" when there is none."""
+    """The limits as text; "" if there are none."""
     texts = [f"{limit / MIB:,.0f} MiB" for limit in measurement.main_limits]
     return ", for some up to ".join([f"{texts[0]} a task", *texts[1:]]) if texts else ""
 

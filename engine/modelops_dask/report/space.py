@@ -1,10 +1,10 @@
-"""Outcome over the parameter space: for each pair of swept parameters, cells with what was seen in them.
+"""Outcome over the parameter space: for each pair of swept parameters, cells with their measurements.
 
 Plan + BySet -> Axis of each swept parameter -> Maps
 
-A parameter counts as swept when it is a number in every set and not the same in all. One with few values has
-a row or column for each; of others every cell holds about as many sets. Cells are evenly spaced, whatever the
-values are, so that a logarithmic sweep is as readable as a linear one.
+A parameter counts as swept if it is a number in every set and not the same in all. A parameter with few
+values has a row or column for each; otherwise every cell holds about the same number of sets. Cells are
+evenly spaced, whatever the values are, so that a logarithmic sweep is as readable as a linear one.
 """
 
 import itertools
@@ -18,10 +18,10 @@ from modelops_dask.plan.plan import Plan
 from modelops_dask.report.measurement import BySet
 from modelops_dask.shape import MIB
 
-MAX_SETS = 100_000  # of more, every k-th is drawn
+MAX_SETS = 100_000  # with more sets, every k-th is drawn
 MAX_PARAMETERS = 10
 MAX_VALUES = 40  # a cell for each
-MOST_CELLS = 25  # else, or fewer, so that a cell of a pair holds a few sets
+MOST_CELLS = 25  # otherwise, or fewer, so that a cell of a pair holds a few sets
 LEAST_CELLS = 5
 MEASURES = {"not ok (%)": "share", "mean time (s)": "seconds", "largest peak (MiB)": "peak"}
 
@@ -41,12 +41,12 @@ class Maps:
 
     axes: dict[str, Axis]
     cells: dict[tuple[str, str], dict[str, list[float | None]]]
-    set_stride: int = 1  # only each so many-th set is in the cells
+    set_stride: int = 1  # every how many sets one is in the cells
     left_out: int = 0  # swept parameters beyond MAX_PARAMETERS
 
 
 def map_outcomes(plan: Plan, by_set: BySet) -> Maps:
-    """Maps of the sets that were run; without axes when nothing numeric was swept."""
+    """Maps of the sets that were run; without axes if no numeric parameter was swept."""
     run_sets = np.flatnonzero(by_set.ok + by_set.not_ok)
     every = -(-len(run_sets) // MAX_SETS) or 1
     drawn = run_sets[::every]
@@ -109,5 +109,5 @@ def _build_cells(
 
 
 def _round_values(values: np.ndarray) -> list[float | None]:
-    """For JSON, to four digits; None where nothing is known."""
+    """For JSON, to four digits; None for unknown values."""
     return [None if np.isnan(value) else float(f"{value:.4g}") for value in values]

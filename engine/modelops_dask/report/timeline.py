@@ -1,16 +1,16 @@
-"""When attempts ended, counted as they come, with the pauses between runs cut out.
+"""The times at which attempts ended, counted immediately, without the pauses between runs.
 
 (ended, seconds, ok) of attempts -> Timeline -> bins of active time
 
-A study that was run on Monday and gone on with on Thursday is two spans of active time, not three empty days.
+A study that was run on Monday and continued on Thursday is two spans of active time, not three empty days.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-PAUSE_SECONDS = 60.0  # with no attempt running, and the clock stands still
-MAX_KEYS = 100_000  # distinct times that are kept; beyond it they are kept ten times coarser
+PAUSE_SECONDS = 60.0  # without a running attempt, after which the clock stops
+MAX_KEYS = 100_000  # distinct times that are stored; beyond it they are stored ten times coarser
 BINS = 120
 WIDTHS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
@@ -19,7 +19,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Bins:
-    """Attempts by active time: rates of a second in each bin of `width` seconds from 0 on.
+    """Attempts by active time: rates per second in each bin of `width` seconds from 0 on.
 
     `pauses` are (active time, length), in seconds.
     """
@@ -32,14 +32,14 @@ class Bins:
 
 @dataclass
 class Timeline:
-    """Counts of (ok, not ok) by time, and the spans in which something ran."""
+    """Counts of (ok, not ok) by time, and the spans with running attempts."""
 
     resolution: float = 0.1  # seconds
     counts: dict[int, list[int]] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
 
     def add(self, ended: np.ndarray, seconds: np.ndarray, ok: np.ndarray) -> None:
-        """Attempts: when each ended (since the epoch), how long it took, whether it was ok."""
+        """Add attempts: when each ended (since the epoch), how long it took, whether it was ok."""
         keys, which = np.unique(np.floor(ended / self.resolution).astype(np.int64), return_inverse=True)
         good, all_ = np.bincount(which, ok, len(keys)), np.bincount(which, minlength=len(keys))
         self._count(keys, good.astype(int), all_ - good.astype(int))
@@ -61,7 +61,7 @@ class Timeline:
         return sum(stop - start for start, stop in self.spans)
 
     def compute_bins(self) -> Bins:
-        """At most about BINS of them, of a round width. There must be at least one attempt."""
+        """Compute at most about BINS bins of a round width. There must be at least one attempt."""
         starts = np.array([start for start, _ in self.spans])
         lengths = np.array([stop - start for start, stop in self.spans])
         before = np.concatenate([[0.0], np.cumsum(lengths)])

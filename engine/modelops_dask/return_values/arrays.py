@@ -1,7 +1,7 @@
-"""Columns from arrays of NumPy, and of libraries whose arrays become such: jax, torch and others.
+"""Columns from NumPy arrays, and from arrays of libraries that convert to them: jax, torch and others.
 
-Uses the object's own methods, and imports nothing that the model has not imported. Standard library only: see
-neutral.py.
+It uses the object's own methods, and imports nothing that the model has not imported. Standard library only:
+see neutral.py.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import sys
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
 if __package__:
     from modelops_dask.return_values import cells, columns, neutral, refusals
-else:  # by path, which loads those first
+else:  # by path in values.py, which loads those modules first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     refusals, cells = sys.modules["_modelops_refusals"], sys.modules["_modelops_cells"]
 
 
 def as_numpy(value: Any) -> Any:
-    """An array of any library as one of NumPy, or as nested lists where there is no NumPy. Raises Refused."""
+    """An array of any library as a NumPy array, or as nested lists without NumPy. Raises Refused."""
     kind = type(value)
     if cells.unit_of(value):
         raise neutral.Refused(
@@ -47,7 +47,7 @@ def as_numpy(value: Any) -> Any:
 
 
 def column_of_array(array: Any) -> neutral.Column:
-    """The column of an array with one dimension, masked or not; an array or a list. Raises Refused."""
+    """The column of an array with one dimension, masked or not, or of a list. Raises Refused."""
     if isinstance(array, list):
         return cells.column_of(array)
     numpy = sys.modules["numpy"]
@@ -60,7 +60,7 @@ def column_of_array(array: Any) -> neutral.Column:
     if kind in "mM":
         column = columns.from_numpy_times(array)
         return column if valid is None else _mask_more(column, valid)
-    if kind == "V" and array.dtype.names is None:  # bfloat16 and its kind, of jax
+    if kind == "V" and array.dtype.names is None:  # bfloat16 and similar types, of jax
         array = array.astype("f4")
         kind = "f"
     if kind in "biuf" and array.dtype.itemsize <= 8:
@@ -78,7 +78,7 @@ def column_of_array(array: Any) -> neutral.Column:
 
 
 def _bytes_of(array: Any) -> Any:
-    """The bytes of a one-dimensional array of numbers, without a copy where they lie one after another."""
+    """The bytes of a one-dimensional array of numbers, without a copy if they are contiguous."""
     return memoryview(array).cast("B") if array.flags.c_contiguous and len(array) else array.tobytes()
 
 
@@ -99,8 +99,8 @@ def fields_of(array: Any) -> list[tuple[str, neutral.Column]]:
 
 
 def names_of_columns(value: Any, n_columns: int) -> list[str]:
-    """The names that an array with two dimensions has for its columns itself, as libRoadRunner's NamedArray
-    does; else column_0, column_1, ...
+    """The column names that a two-dimensional array itself has, as in libRoadRunner; otherwise "column_0",
+    "column_1", ...
     """
     names = getattr(value, "colnames", None)
     if (

@@ -1,8 +1,8 @@
-"""Columns from tables of Arrow's kind, which pyarrow, polars, DuckDB and others have.
+"""Columns from Arrow tables, as pyarrow, polars, DuckDB and others provide them.
 
     an object -> ArrowData -> pointers -> Column of each field
 
-pointers.py has the interface by which they are read. Standard library only: see neutral.py.
+pointers.py has the interface for reading them. Standard library only: see neutral.py.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import sys
 from ctypes import addressof, string_at
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
     from modelops_dask.return_values.pointers import Span
 
 if __package__:
     from modelops_dask.return_values import columns, neutral, pointers
-else:  # by path, which loads those first
+else:  # by path in values.py, which loads those modules first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     pointers = sys.modules["_modelops_pointers"]
 
 
-_PIECE = 1 << 30  # bytes, which string_at() takes at once
-# Formats of a fixed width -> our type and, of times, the unit
+_PIECE = 1 << 30  # bytes that string_at() reads in one call
+# Formats of fixed width -> our type and, for times, the unit
 _NUMBERS = {
     "c": "i1",
     "C": "u1",
@@ -52,7 +52,7 @@ _REFUSED = {
 
 
 def is_arrow(value: object) -> bool:
-    """Whether a value has Arrow's C interface, or is of a pyarrow that came before it."""
+    """Whether a value has Arrow's C interface, or belongs to an older pyarrow."""
     kind = type(value)
     names = ["__arrow_c_stream__", "__arrow_c_array__"]
     if kind.__module__.startswith("pyarrow."):
@@ -67,7 +67,7 @@ def column_of_arrow(array: object) -> neutral.Column:
 
 
 def columns_of_arrow(table: object, name: str) -> list[tuple[str, neutral.Column]]:
-    """The columns of a table; of an array or a Series, one by the other name. Raises Refused."""
+    """The columns of a table; for an array or a Series a single one with the other name. Raises Refused."""
     with pointers.ArrowData(table) as source:
         if source.schema.format != b"+s":
             return [(name, _decode(source.schema, source.spans))]
@@ -122,7 +122,7 @@ def _decode(schema: Any, spans: list[Span]) -> neutral.Column:
 
 
 def _extension_of(schema: Any) -> str:
-    """The name of an extension type, which means more than the values that it is stored as; else ""."""
+    """The name of an extension type, whose meaning goes beyond its stored values; otherwise ""."""
     if not schema.metadata:
         return ""
     address, pairs = schema.metadata + 4, {}
@@ -186,7 +186,7 @@ def _read_span(kind: str, array: Any, start: int, length: int) -> neutral.Column
 
 
 def _as_uuids(raw: neutral.Column) -> neutral.Column:
-    """Text, as a UUID of Python's becomes."""
+    """The text that also represents a Python UUID."""
     from uuid import UUID
 
     flags = raw.mask or b"\1" * raw.n_rows
@@ -263,7 +263,9 @@ def _offsets(array: Any, code: str, start: int, length: int) -> Any:
 
 
 def _read_views(array: Any, start: int, length: int, mask: bytes | None) -> list[bytes]:
-    """The values of Arrow's string views: 16 bytes each, which hold a short one, or point to a longer one."""
+    """The values of Arrow's string views: 16 bytes each, which hold a short value or point to a longer
+    one.
+    """
     views = _bytes_at(array, 1, start * 16, length * 16)
     pieces = []
     for row, (size, _, number, at) in enumerate(struct.iter_unpack("<i4sii", views)):
@@ -311,7 +313,7 @@ def _decode_lists(schema: Any, kind: str, spans: list[Span]) -> neutral.Column:
 
 
 def _add_items(items: list[Span], child: Any, first: int, size: int) -> None:
-    """Add the items of one list, to the last span where they follow it."""
+    """Add the items of one list, extending the last span if they follow it."""
     first += child.offset
     if items and addressof(items[-1][0]) == addressof(child) and items[-1][1] + items[-1][2] == first:
         child, first, size = items[-1][0], items[-1][1], items.pop()[2] + size

@@ -1,9 +1,9 @@
-"""Columns from Python values: numbers, text, dates and lists of them, whichever library's scalars they are.
+"""Columns from Python values: numbers, text, dates and lists of them, with scalars of any library.
 
     [1, None, 2.5] -> column_of() -> Column
 
-A column has one type, which follows from the types of its values: integers among floats become floats if that
-changes none of them. None, and what pandas has for it, is null; a NaN stays one. Standard library only: see
+A column has one type, determined by the types of its values: integers among floats become floats if that
+preserves all of them. None, and pandas' equivalents, are null; a NaN stays a NaN. Standard library only: see
 neutral.py.
 """
 
@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
 if __package__:
     from modelops_dask.return_values import columns, neutral, refusals
-else:  # by path, which loads those first
+else:  # by path in values.py, which loads those modules first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     refusals = sys.modules["_modelops_refusals"]
 
@@ -27,7 +27,7 @@ NOT_SCALAR = object()
 _SCALARS = frozenset((bool, int, float, str, complex, type(None)))
 _PLAIN = _SCALARS | {bytes, list}
 _NO_SCALARS = frozenset((bytes, bytearray, memoryview, list, tuple, dict, set, frozenset))
-_TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is a date too
+_TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is also a date
 _MISSING = ("NAType", "NaTType", "MaskedConstant")
 _NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "booleans"}
 
@@ -59,7 +59,7 @@ def column_of(values: Sequence[object]) -> neutral.Column:
 
 
 def is_scalar(value: object) -> bool:
-    """Whether a value is a number, text, a date, a time and the like, or nothing. Bytes are not."""
+    """Whether a value is a number, text, a date, a time or a similar value, or None. Bytes are not."""
     if type(value) in _SCALARS:
         return True
     if type(value) in _NO_SCALARS or dimensions_of(value) > 0:
@@ -67,18 +67,18 @@ def is_scalar(value: object) -> bool:
     try:
         return scalar_of(value) is not NOT_SCALAR
     except neutral.Refused:
-        return True  # of a kind that is not stored
+        return True  # of a kind that cannot be stored
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a truth value or a number that scalar_of() takes for one."""
+    """Whether a value is a boolean or a number for scalar_of()."""
     return type(value) in (bool, int, float) or (
         not isinstance(value, str) and is_scalar(value) and type(scalar_of(value)) in (bool, int, float)
     )
 
 
 def dimensions_of(value: object) -> int:
-    """The number of dimensions of an array of whichever library; -1 for what is no array."""
+    """The number of dimensions of an array of any library; -1 for other values."""
     kind: Any = type(value)
     if hasattr(kind, "ndim") and (hasattr(kind, "tolist") or hasattr(kind, "__array__")):
         n_dimensions = value.ndim  # type: ignore[attr-defined]  # what the type has, its instance has
@@ -87,7 +87,7 @@ def dimensions_of(value: object) -> int:
 
 
 def plain(value: object) -> object:
-    """A value of a cell as one of few types: a scalar, bytes or a list. Raises Refused."""
+    """The value of a cell as one of few types: a scalar, bytes or a list. Raises Refused."""
     scalar = scalar_of(value)
     if scalar is not NOT_SCALAR:
         return scalar
@@ -133,14 +133,14 @@ def scalar_of(value: Any) -> object:
     if dimensions_of(value) == 0 and not unit_of(value):
         try:
             item = value.item() if hasattr(kind, "item") else sys.modules["numpy"].asarray(value).item()
-        except NotImplementedError:  # a key of jax
+        except NotImplementedError:  # a jax key
             raise refusals.refuse(value) from None
         return scalar_of(item)
     return NOT_SCALAR
 
 
 def name_of(label: object) -> str:
-    """A name as text; the parts of a tuple, a name in pandas, are joined by _, without empty ones."""
+    """A name as text; the parts of a tuple, a pandas name, are joined by _, without empty ones."""
     if type(label) is str:
         return label
     if isinstance(label, tuple):
@@ -150,7 +150,7 @@ def name_of(label: object) -> str:
 
 
 def is_instance(value: object, module: str, name: str) -> bool:
-    """Return isinstance() for a class whose module the model may not have imported."""
+    """isinstance() for a class whose module the model may not have imported."""
     kind = getattr(sys.modules.get(module), name, None)
     return isinstance(kind, type) and isinstance(value, kind)
 
@@ -288,7 +288,7 @@ def _from_timestamps(values: Sequence[Any], mask: bytes | None) -> neutral.Colum
 
 
 def _as_python(stamp: Any) -> Any:
-    """A datetime without nanoseconds, which pandas' own have."""
+    """A datetime without nanoseconds, which pandas' datetimes have."""
     if not hasattr(stamp, "nanosecond"):
         return stamp
     return type(stamp).to_pydatetime(stamp, warn=False)
@@ -363,7 +363,7 @@ _ENCODERS: dict[str, Callable[[Sequence[Any], Any], neutral.Column]] = {
 
 
 def unit_of(value: object) -> str:
-    """The unit of a number or an array that has one (astropy, pint), else ""."""
+    """The unit of a number or an array with a unit (astropy, pint), else ""."""
     for name in ("units", "unit"):
         if hasattr(type(value), name) and hasattr(type(value), "to"):
             return str(getattr(value, name)) or "1"

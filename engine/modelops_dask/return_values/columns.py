@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
     from modelops_dask.return_values.neutral import Buffer
 
 if __package__:
     from modelops_dask.return_values import neutral
-else:  # by path, which loads that first
+else:  # by path in values.py, which loads that module first
     neutral = sys.modules["_modelops_neutral"]
 
 _ZONE_SIGNS = dict.fromkeys(map(ord, "/_+-:"))  # in names such as Etc/GMT+1, and offsets
@@ -22,7 +22,7 @@ _SCALES = {"s": (10**6, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # t
 
 
 def from_numbers(kind: str, values: Buffer, mask: bytes | None = None) -> neutral.Column:
-    """A column from little-endian values of their type's width; what lies under nulls does not matter."""
+    """A column from little-endian values of their type's width; values under nulls do not matter."""
     width = neutral.width_of(kind)
     values = neutral.zero_nulls(values, mask, width)
     if kind in ("f4", "f8"):
@@ -31,7 +31,7 @@ def from_numbers(kind: str, values: Buffer, mask: bytes | None = None) -> neutra
 
 
 def _equal_nans(kind: str, values: Buffer) -> Buffer:
-    """The same numbers, with one NaN without a sign for all: which one it was depends on the processor."""
+    """The same numbers with a single NaN without a sign, because its bits depend on the processor."""
     numpy = loaded_numpy()
     if numpy:
         array = numpy.frombuffer(values, "<" + kind)
@@ -52,10 +52,10 @@ def _equal_nans(kind: str, values: Buffer) -> Buffer:
 
 
 def from_counts(kind: str, values: Buffer, unit: str, mask: bytes | None = None) -> neutral.Column:
-    """A column of times from int64 counts of s, ms, us or ns; kind has {} in the place of the unit.
+    """A column of times from int64 counts of s, ms, us or ns; kind has {} in place of the unit.
 
-    They are stored in microseconds, or in nanoseconds where one of them needs it, whatever the unit was: that
-    of pandas has changed from version to version. Raises Refused for times that microseconds cannot hold.
+    They are stored in microseconds, or in nanoseconds if one of them needs it, independent of the unit, which
+    has changed between pandas versions. Raises Refused for times that microseconds cannot hold.
     """
     values = neutral.zero_nulls(values, mask, 8)
     factor, divisor = _SCALES[unit]
@@ -81,7 +81,7 @@ def from_counts(kind: str, values: Buffer, unit: str, mask: bytes | None = None)
 
 
 def loaded_numpy() -> Any:
-    """NumPy, if the model has imported it: it is quicker. This never imports it."""
+    """NumPy, if the model has imported it, because it is faster. It is never imported here."""
     numpy = sys.modules.get("numpy")
     return numpy if hasattr(numpy, "frombuffer") else None
 
@@ -99,7 +99,7 @@ def null_nans(column: neutral.Column) -> neutral.Column:
 
 
 def join(pieces: Sequence[neutral.Column]) -> neutral.Column:
-    """One column of one or more of the same type."""
+    """Join one or more columns of the same type."""
     first = pieces[0]
     if len(pieces) == 1:
         return first
@@ -117,7 +117,7 @@ def join(pieces: Sequence[neutral.Column]) -> neutral.Column:
 
 
 def take(column: neutral.Column, rows: Sequence[int], mask: bytes | None = None) -> neutral.Column:
-    """The values in some rows of a column; null where the mask is 0, whatever the row is. Raises Refused."""
+    """The values in some rows of a column; null if the mask is 0, whatever the row is. Raises Refused."""
     kind, width = column.kind, neutral.width_of(column.kind)
     if kind == "list":
         raise neutral.Refused("has lists as categories")
@@ -150,7 +150,9 @@ def _split(column: neutral.Column) -> list[bytes]:
 
 
 def from_numpy_times(array: Any) -> neutral.Column:
-    """A column of an array of datetime64 or timedelta64; NaT is null, and whole days and longer are dates."""
+    """A column of an array of datetime64 or timedelta64; NaT is null, and whole days or longer units are
+    dates.
+    """
     numpy = sys.modules["numpy"]
     unit, count = numpy.datetime_data(array.dtype)
     letter = array.dtype.kind
@@ -174,7 +176,9 @@ def from_numpy_times(array: Any) -> neutral.Column:
 
 
 def zone_name(zone: Any) -> str:
-    """The name of a time zone, else its offset, such as +02:00, else UTC, in which moments are the same."""
+    """The name of a time zone, otherwise its offset, such as +02:00, otherwise UTC, in which moments are the
+    same.
+    """
     name = zone if isinstance(zone, str) else getattr(zone, "key", None) or getattr(zone, "zone", None)
     if not name:
         return _offset_name(zone)
@@ -183,7 +187,7 @@ def zone_name(zone: Any) -> str:
 
 
 def _offset_name(zone: Any) -> str:
-    """The offset of a zone that has only one, as Python's timezone; UTC for 0 and for other zones."""
+    """The offset of a zone that has only one, such as Python's timezone; UTC for 0 and for other zones."""
     offset = zone.utcoffset(None) if hasattr(zone, "utcoffset") else None
     minutes, seconds = divmod(0 if offset is None else offset.days * 86_400 + offset.seconds, 60)
     if seconds or not minutes:

@@ -1,4 +1,4 @@
-"""Columns from pandas' tables and Series, by their own methods: the index becomes columns.
+"""Columns from pandas' tables and Series, using their own methods: the index becomes columns.
 
 Standard library only: see neutral.py.
 """
@@ -9,19 +9,19 @@ import sys
 from collections.abc import Collection
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
 if __package__:
     from modelops_dask.return_values import arrays, arrow, cells, columns, neutral
-else:  # by path, which loads those first
+else:  # by path in values.py, which loads those modules first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     arrays, cells = sys.modules["_modelops_arrays"], sys.modules["_modelops_cells"]
     arrow = sys.modules["_modelops_arrow"]
 
 
 def columns_of_frame(frame: Any) -> list[tuple[str, neutral.Column]]:
-    """The columns of a DataFrame, those of its index first."""
+    """The columns of a DataFrame, beginning with its index."""
     names = [cells.name_of(label) for label in frame.columns]
     table = columns_of_index(frame.index, names)
     for number, name in enumerate(names):
@@ -30,13 +30,13 @@ def columns_of_frame(frame: Any) -> list[tuple[str, neutral.Column]]:
 
 
 def columns_of_series(series: Any, name: str) -> list[tuple[str, neutral.Column]]:
-    """The columns of a Series, called by its own name or the other; those of its index first."""
+    """The columns of a Series, named by its own name or the other; beginning with its index."""
     name = name if series.name is None else cells.name_of(series.name)
     return [*columns_of_index(series.index, [name]), (name, _named(name, series))]
 
 
 def columns_of_index(index: Any, taken: Collection[str]) -> list[tuple[str, neutral.Column]]:
-    """The columns of an index, under names that are not taken; none if it only counts rows from 0."""
+    """The columns of an index, with unused names; none if it only counts rows from 0."""
     if is_default_index(index):
         return []
     table: list[tuple[str, neutral.Column]] = []
@@ -59,7 +59,7 @@ def columns_of_index(index: Any, taken: Collection[str]) -> list[tuple[str, neut
 
 
 def columns_of_levels(index: Any, name: str) -> list[tuple[str, neutral.Column]]:
-    """The columns of an index that is itself what was returned; the other name is for one that has none."""
+    """The columns of a returned index; the other name is for an unnamed one."""
     if index.nlevels == 1:
         name = name if index.name is None else cells.name_of(index.name)
         return [(name, _named(name, index.to_series()))]
@@ -67,7 +67,7 @@ def columns_of_levels(index: Any, name: str) -> list[tuple[str, neutral.Column]]
 
 
 def is_default_index(index: Any) -> bool:
-    """Whether an index says nothing: it has no name, and its values are 0, 1, 2, ..."""
+    """Whether an index has no information: it is unnamed, and its values are 0, 1, 2, ..."""
     if index.nlevels > 1 or index.name is not None or getattr(index.dtype, "kind", "") not in "iu":
         return False
     if hasattr(type(index), "step"):  # a RangeIndex
@@ -104,7 +104,8 @@ def column_of_series(series: Any) -> neutral.Column:
     if kind == "SparseDtype":
         return column_of_series(series.sparse.to_dense())
     missing = series.isna().to_numpy()
-    if hasattr(dtype, "numpy_dtype") and hasattr(values, "_mask"):  # Int64, boolean, Float64 and their kind
+    # Int64, boolean, Float64 and similar types
+    if hasattr(dtype, "numpy_dtype") and hasattr(values, "_mask"):
         plain = series.to_numpy(dtype=dtype.numpy_dtype, na_value=dtype.numpy_dtype.type(0))
         return columns.null_nans(_with_nulls(plain, missing))
     if hasattr(dtype, "itemsize") and getattr(dtype, "kind", "O") in "biuf" and not hasattr(values, "_mask"):

@@ -1,10 +1,10 @@
-"""Tables in the neutral form: what a runner makes of a model's tables, whichever library they come from.
+"""Tables in the neutral form: what a runner makes of a model's tables of any library.
 
     columns -> encode() -> MAGIC | length of the head, 4 bytes | head, JSON | buffers
 
 The form is canonical: tables with the same names, types and values are the same bytes. docs/store-format.md
-describes it; store/neutral.py reads it, and store/verify_neutral.py checks it. Standard library only, in
-Python 3.9's language: values.py loads it by path.
+describes it; store/neutral.py reads it, and store/verify_neutral.py checks it. This module uses only the
+standard library and Python 3.9's language, because values.py loads it by path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Union
 
     Buffer = Union[bytes, bytearray, memoryview]  # noqa: UP007  # Python 3.9 has no |
@@ -30,18 +30,19 @@ _BITS: list[bytes] = []  # of each byte: see unpack_bits
 
 
 class Refused(Exception):
-    """A value that is not stored; str() says what it is and what to write instead."""
+    """A value that cannot be stored; str() says what it is and what to return instead."""
 
 
 class Column:
     """The values of a column, all of one type.
 
-    kind: a type's name, or "list"
-    values: of a fixed width: little-endian, zeros under nulls; "bool": a byte 0 or 1 for each row; "text" and
-        "bytes": all of them one after another
-    mask: a byte for each row, 0 where it is null; None without nulls
-    lengths: of "text", "bytes" and "list", an int for each row
-    items: of "list", all of them in one Column
+    Attributes:
+        kind: A type's name, or "list".
+        values: Little-endian with zeros under nulls for a fixed width; for "bool" a byte 0 or 1 for each row;
+            for "text" and "bytes" all of them concatenated.
+        mask: A byte for each row, 0 for null; None without nulls.
+        lengths: For "text", "bytes" and "list", an int for each row.
+        items: For "list", all of them in one Column.
     """
 
     __slots__ = ("items", "kind", "lengths", "mask", "n_rows", "values")
@@ -70,7 +71,7 @@ def width_of(kind: str) -> int:
 
 
 def encode(columns: Iterable[tuple[str, Column]]) -> bytes:
-    """The bytes of a table. Raises Refused for a name that is there twice, and for unequal lengths."""
+    """The bytes of a table. Raises Refused for a repeated name, and for unequal lengths."""
     columns = list(columns)
     names = [name for name, _ in columns]
     if len(set(names)) < len(names):
@@ -94,7 +95,7 @@ def encode(columns: Iterable[tuple[str, Column]]) -> bytes:
 
 
 def begin(head: bytes) -> bytes:
-    """What comes before the buffers of a table."""
+    """The part of a table before the buffers."""
     start = MAGIC + LENGTH.pack(len(head)) + head
     return start + bytes(-len(start) % 8)
 
@@ -147,7 +148,7 @@ def _pack_offsets(lengths: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(offsets)}i", *offsets)
 
 
-# Bits and masks: all at once, by long integers and tables, so that a million rows need no library
+# Bits and masks: all together, by long integers and tables, so that a million rows need no library
 
 
 def pack_bits(flags: Buffer) -> bytes:

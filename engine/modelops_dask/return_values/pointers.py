@@ -1,10 +1,10 @@
-"""Tables of Arrow's kind in memory, by Arrow's C interface, which pyarrow, polars, DuckDB and others share.
+"""Arrow tables in memory, read by Arrow's C interface, which pyarrow, polars, DuckDB and others share.
 
     an object with __arrow_c_stream__ or __arrow_c_array__ -> ArrowData: its schema, and spans of its arrays
 
-The interface is the same for all of them and for all their versions: https://arrow.apache.org/docs/format/
-CDataInterface.html. Versions of pyarrow that came before it have methods of their own. Standard library only:
-see neutral.py.
+The interface is the same for all of them and for all their versions:
+https://arrow.apache.org/docs/format/CDataInterface.html. Older versions of pyarrow have other methods.
+Standard library only: see neutral.py.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ctypes import (
 )
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
-    Span = tuple[Any, int, int]  # an array, the first of its rows, and how many
+    Span = tuple[Any, int, int]  # an array, the first of its rows, and their number
 
 if __package__:
     from modelops_dask.return_values import neutral
-else:  # by path, which loads that first
+else:  # by path in values.py, which loads that module first
     neutral = sys.modules["_modelops_neutral"]
 
 
@@ -83,7 +83,7 @@ _LastError = CFUNCTYPE(c_char_p, c_void_p)
 
 
 class ArrowData:
-    """What an object holds, through the C interface: a schema, and spans of arrays. Used in a `with`."""
+    """The contents of an object, through the C interface: a schema, and spans of arrays. Used in a `with`."""
 
     def __init__(self, value: object) -> None:
         self.schema = _Schema()
@@ -140,7 +140,7 @@ class ArrowData:
 
 
 def _as_old_table(value: Any) -> Any:
-    """A Table of pyarrow before 14, which has no __arrow_c_stream__, from whatever that has."""
+    """A Table of pyarrow before 14, which lacks __arrow_c_stream__, from its other interface."""
     pyarrow = sys.modules["pyarrow"]
     if hasattr(type(value), "to_reader"):
         return value

@@ -1,19 +1,19 @@
-"""Why a value is not stored, and what to return instead. Standard library only: see neutral.py."""
+"""Why a value cannot be stored, and what to return instead. Standard library only: see neutral.py."""
 
 from __future__ import annotations
 
 import sys
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
 if __package__:
     from modelops_dask.return_values import neutral
-else:  # by path, which loads that first
+else:  # by path in values.py, which loads that module first
     neutral = sys.modules["_modelops_neutral"]
 
-# What a type has -> what to write instead, for a value called VALUE; the first that fits.
+# An attribute of a type -> what to write instead, for a value called VALUE; the first match.
 _ADVICE = (
     ("__fspath__", "return VALUE.read_bytes() for what the file holds, or str(VALUE) for its name"),
     (

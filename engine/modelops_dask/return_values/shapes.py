@@ -1,6 +1,6 @@
-"""What a value is: a scalar, a list, a mapping of names, or a table, whichever library it is from.
+"""The shape of a value of any library: a scalar, a list, a mapping of names, or a table.
 
-Decides by types alone, and asks objects for nothing but their fields. Standard library only: see neutral.py.
+It is decided by types alone, and only fields of objects are read. Standard library only: see neutral.py.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import sys
 from collections.abc import ItemsView, KeysView, Mapping, Sequence, ValuesView
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
 if __package__:
     from modelops_dask.return_values import cells, neutral
-else:  # by path, which loads those first
+else:  # by path in values.py, which loads those modules first
     neutral, cells = sys.modules["_modelops_neutral"], sys.modules["_modelops_cells"]
 
 BYTES = (bytes, bytearray, memoryview)
 _NO_FIELDS = frozenset((int, float, str, bool, bytes, list, tuple, type(None)))
-_OWN_TABLES = ("pandas", "polars", "xarray")  # whose tables are mappings too, or have fields
+_OWN_TABLES = ("pandas", "polars", "xarray")  # libraries whose tables are mappings too, or have fields
 _SERIES = (
     ("pandas", "Series"),
     ("pandas", "Index"),
@@ -38,7 +38,7 @@ def is_columns(entries: Mapping[str, object]) -> bool:
 
 
 def is_column(value: object) -> bool:
-    """Whether a value has one dimension and no names inside: lists but of records, Series, arrays."""
+    """Whether a value has one dimension and no inner names: lists except of records, Series, arrays."""
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return _NO_FIELDS.issuperset(map(type, value)) or not any(map(is_mapping, samples(value)))
     if cells.is_instance(value, "xarray", "DataArray"):
@@ -49,7 +49,7 @@ def is_column(value: object) -> bool:
 
 
 def is_array(value: object) -> bool:
-    """Whether a value is an array with one dimension and nothing beside its values, such as an index."""
+    """Whether a value is an array with one dimension and only values, without an index for example."""
     is_pandas = type(value).__module__.partition(".")[0] in _OWN_TABLES
     return not is_pandas and is_column(value) and cells.dimensions_of(value) == 1
 
@@ -64,7 +64,9 @@ def is_mapping(value: object) -> bool:
 
 
 def as_mapping(value: object) -> dict[str, object] | None:
-    """The entries of a dict, dataclass, named tuple, attrs or pydantic object; None for others. Refused."""
+    """The entries of a dict, dataclass, named tuple, attrs or pydantic object; None for others. Raises
+    Refused.
+    """
     fields = _read_fields(value)
     if fields is None:
         return None
@@ -112,11 +114,11 @@ def _field_names(kind: Any, attribute: str) -> list[str]:
 
 
 def settle(value: Any) -> object:
-    """A list in the place of what yields its items once, or is a list by another name."""
+    """Replace a one-time iterator, or a list-like object, by a list."""
     kind = type(value)
     if kind in (list, dict, float, int, str, bytes):
         return value
-    is_iterator = hasattr(kind, "__next__") and not hasattr(kind, "readline")  # and no file
+    is_iterator = hasattr(kind, "__next__") and not hasattr(kind, "readline")  # but not a file
     is_view = isinstance(value, (KeysView, ValuesView, ItemsView)) and not isinstance(value, Mapping)
     is_list = isinstance(value, Sequence) and not isinstance(value, (str, *BYTES, tuple))
     return list(value) if is_iterator or is_view or is_list or kind.__module__ == "array" else value

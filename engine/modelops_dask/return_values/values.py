@@ -1,12 +1,12 @@
-"""What a function returned -> outputs: tables in the neutral form, and bytes as they are.
+"""Convert what a function returned to outputs: tables in the neutral form, and unchanged bytes.
 
     to_outputs(value) -> {name: bytes}
 
 One rule decides, by types alone, so that all tasks of a study have the same outputs; docs/return-values.md
 has the table. Objects of other libraries are read by their own methods: nothing is imported that the model
-has not imported. What cannot be stored whole is refused, with the output's name, the type and what to return
-instead.
-Standard library only, in Python 3.9's language: runner.py loads it by path.
+has not imported. Values that cannot be stored completely are refused, with the output's name, the type and an
+alternative. This module uses only the standard library and Python 3.9's language, because runner.py loads it
+by path.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
+if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
 
 def _sibling(name: str) -> Any:
-    """A module of this folder: in the worker as usual, else by path, under a name that no model has."""
+    """Load a module of this folder: in the worker normally, else by path, under a name that no model uses."""
     if __package__:
         return importlib.import_module(f"{__package__}.{name}")
     known = f"_modelops_{name}"
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
     _Table = list[tuple[str, neutral.Column]]
 
 RESULT = "result"  # the output of a single value, of a row of scalars, of columns
-SCALARS = "scalars"  # of the scalars among other entries, where one of those is called result
+SCALARS = "scalars"  # the output of the scalars among other entries, if one of those is called result
 VALUE = "value"  # the column of a single value or list
-_MOST_ROWS = 256  # kinds of rows whose heads are kept
+_MOST_ROWS = 256  # kinds of rows whose heads are cached
 _rows: dict[tuple[object, ...], tuple[bytes, struct.Struct] | None] = {}
 
 
 def to_outputs(value: object) -> dict[str, bytes]:
-    """Outputs by name, for what a function returned. Raises TypeError for what is not stored."""
+    """Outputs by name, for a returned value. Raises TypeError for values that cannot be stored."""
     if type(value) is dict and (row := _quick_row(value)):
         return {RESULT: row}
     if isinstance(value, shapes.BYTES):
@@ -71,12 +71,14 @@ def to_outputs(value: object) -> dict[str, bytes]:
 
 
 def to_output(name: str, value: object) -> bytes:
-    """One output, for a value that stands under its name. Raises TypeError for what is not stored."""
+    """One output, for a value under its name. Raises TypeError for values that cannot be stored."""
     return bytes(value) if isinstance(value, shapes.BYTES) else _encode(name, shapes.settle(value))
 
 
 def to_table(columns: Mapping[str, object]) -> bytes:
-    """A table in the neutral form from lists or arrays by name. Raises TypeError for what is not stored."""
+    """A table in the neutral form from lists or arrays by name. Raises TypeError for values that cannot be
+    stored.
+    """
     try:
         encoded: bytes = neutral.encode(_table_of_columns(columns))
     except neutral.Refused as refusal:
@@ -98,7 +100,7 @@ def _encode(name: str, value: object) -> bytes:
 
 
 def _quick_row(row: dict[object, object]) -> bytes | None:
-    """The table of a row of numbers, in a tenth of the time of the others; None for any other row."""
+    """The table of a row of numbers, in a tenth of the time; None for any other row."""
     key = (*row, *map(type, row.values()))
     try:
         form = _rows[key]
@@ -108,7 +110,7 @@ def _quick_row(row: dict[object, object]) -> bytes | None:
         return None
     values = row.values()
     for value in values:
-        if value != value:  # NaN, of which there are many
+        if value != value:  # NaN, which has many bit patterns
             return None
     start, layout = form
     try:
@@ -118,7 +120,7 @@ def _quick_row(row: dict[object, object]) -> bytes | None:
 
 
 def _prepare_row(row: dict[object, object], key: tuple[object, ...]) -> tuple[bytes, struct.Struct] | None:
-    """What comes before the values of a row of these names and types, and how those are packed."""
+    """The part before the values of a row with these names and types, and the format of the values."""
     if len(_rows) >= _MOST_ROWS:
         _rows.clear()
     _rows[key] = None
@@ -201,7 +203,7 @@ def _table_of_mapping(mapping: Mapping[str, object]) -> _Table:
 
 
 def _table_of_columns(entries: Mapping[str, object]) -> _Table:
-    """A column for each entry; those of the index first, where Series have one that says something."""
+    """A column for each entry; those of the index first, if Series have an informative one."""
     table: _Table = []
     indexed: list[Any] = [v for v in entries.values() if cells.is_instance(v, "pandas", "Series")]
     if indexed:
@@ -223,7 +225,7 @@ def _named(name: str, make: Callable[[Any], neutral.Column], value: object) -> n
 
 
 def _column_of(value: Any) -> neutral.Column:
-    """The column of what is_column() is true of."""
+    """The column of a value for which is_column() is true."""
     column: neutral.Column
     if type(value).__module__.partition(".")[0] == "polars":
         value = _as_arrow(value)
@@ -269,7 +271,7 @@ def _table_of_list(values: Sequence[Any]) -> _Table:
 
 
 def _table_of_records(records: Sequence[object]) -> _Table:
-    """A row for each record; what a record has not is null."""
+    """A row for each record; missing fields are null."""
     rows = [shapes.as_mapping(record) or {} for record in records]
     names = list(dict.fromkeys([name for row in rows for name in row]))
     return [(name, _named(name, cells.column_of, [row.get(name) for row in rows])) for name in names]
@@ -309,7 +311,7 @@ def _load_arrow() -> Any:
 
 
 def _table_of_pandas(value: Any) -> _Table | None:
-    """Of pandas, and of xarray, which makes a DataFrame of its data."""
+    """Tables of pandas, and of xarray, which makes a DataFrame of its data."""
     table: _Table
     if cells.is_instance(value, "xarray", "DataArray"):
         value = value.to_dataframe(name=VALUE if value.name is None else str(value.name))
@@ -336,7 +338,7 @@ def _table_of_pandas(value: Any) -> _Table | None:
 
 
 def _table_of_arrow(value: Any) -> _Table | None:
-    """Of polars, pyarrow and whatever else has Arrow's C interface."""
+    """Tables of polars, pyarrow and other libraries with Arrow's C interface."""
     is_polars = type(value).__module__.partition(".")[0] == "polars"
     if is_polars:
         value = _as_arrow(value)
@@ -349,7 +351,7 @@ def _table_of_arrow(value: Any) -> _Table | None:
 
 
 def _as_arrow(value: Any) -> Any:
-    """A table or Series of polars with Arrow's interface, or as lists by name."""
+    """A polars table or Series with Arrow's interface, or as lists by name."""
     if hasattr(type(value), "collect"):  # a LazyFrame
         value = value.collect()
     schema = value.schema if hasattr(value, "schema") else {value.name: value.dtype}
@@ -366,7 +368,7 @@ def _as_arrow(value: Any) -> Any:
 
 
 def _table_of_array(value: Any) -> _Table | None:
-    """Of NumPy, and of libraries whose arrays become NumPy's."""
+    """Arrays of NumPy, and of libraries whose arrays convert to NumPy's."""
     if cells.dimensions_of(value) < 0 and not hasattr(type(value), "__array__"):
         return None
     arrays = _sibling("arrays")

@@ -1,11 +1,11 @@
-"""What self-checks compared: ok rows, and the same tasks run again, each alone in a new process.
+"""Results of self-checks: ok rows compared with the same tasks run again, each alone in a new process.
 
 study/check.py -> a RunCheck -> checks/NAME.json -> read() -> SelfCheck, as summaries and reports show it
 
-A difference counts as long as the row that was compared is the one that counts for its task: a later
-generation of it settles the matter. Older checks stay on record.
+A difference counts while the compared row is the one that counts for its task: a later generation of the task
+replaces it. Older checks stay on record.
 
-Does not run or compare anything.
+Nothing is run or compared here.
 """
 
 import json
@@ -25,7 +25,7 @@ from modelops_dask.store.generations import Generations
 from modelops_dask.store.identity import encode_json
 
 FOLDER = "checks"
-SHOWN = 5  # tasks that a line names
+SHOWN = 5  # tasks named in a line
 Outcome = Literal["equal", "different", "not comparable"]
 Cause = Literal["", "seed", "order", "outside"]
 Key = tuple[int, int, int, str]  # set, replicate, generation, digest
@@ -38,15 +38,15 @@ class Comparison:
 
     Attributes:
         digest: Of the row's outputs, in hexadecimal digits.
-        executor: With which the row was made.
+        executor: The executor that made the row.
         outcome: Whether both have the same bytes.
-        outputs: Names of those that differ; () if the task did not end ok again.
+        outputs: Names of the outputs that differ; () if the task did not end ok again.
         reason: Why it is not comparable, or how the task ended otherwise.
-        cause: Of a difference. seed: two runs alone differ, so chance does not come from the seed. order: the
-            task alone always returns the same, and the row comes from a process that had run other tasks.
-            outside: the same, and the row's process had run no other task.
-        equal_replicates: Whether another replicate of the set, alone, returns the same as the outputs that
-            differ: an executor that isolates tasks would then make all replicates equal.
+        cause: Of a difference, one of three. With "seed", two runs alone differ, so randomness does not come
+            from the seed. With "order", the task alone always returns the same, but the row comes from a
+            process that had run other tasks. With "outside", the row's process had run no other task.
+        equal_replicates: Whether another replicate of the set, run alone, returns the same as the outputs
+            that differ: an executor that isolates tasks would then make all replicates equal.
     """
 
     set: int
@@ -62,13 +62,13 @@ class Comparison:
 
     @property
     def key(self) -> Key:
-        """The row that was compared."""
+        """The key of the compared row."""
         return self.set, self.replicate, self.generation, self.digest
 
 
 @dataclass(frozen=True)
 class RunCheck:
-    """One self-check. `skipped` says why fewer tasks were compared than were asked for.
+    """One self-check. `skipped` explains why fewer tasks were compared than requested.
 
     `processors` are the kinds of processors that the run's workers had at its end.
     """
@@ -85,13 +85,13 @@ T = TypeVar("T", Comparison, RunCheck)
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What the self-checks of a study came to, for the tasks of a plan and the rows that count.
+    """The result of a study's self-checks, for the tasks of a plan and the rows that count.
 
     Attributes:
         n_equal: Tasks that returned the same again.
-        different: Comparisons in which they did not.
-        not_comparable: Comparisons that say nothing.
-        skipped: Why a check compared fewer tasks than it should, where nothing else is known.
+        different: Comparisons that found a difference.
+        not_comparable: Comparisons without a result.
+        skipped: Why a check compared fewer tasks than it should, if nothing else is known.
     """
 
     n_equal: int = 0
@@ -104,7 +104,7 @@ class SelfCheck:
         return self.n_equal + len(self.different)
 
     def as_json(self) -> dict[str, object]:
-        """Plain data, as commands print it; its keys are an interface."""
+        """Plain data for output; its keys are an interface."""
         return {
             "compared": self.n_compared,
             "equal": self.n_equal,
@@ -133,7 +133,7 @@ def write(store: Store, check: RunCheck) -> str:
 
 
 def read(store: Store) -> list[RunCheck]:
-    """Read all checks of a store, in no order. A file that is none is passed over."""
+    """Read all checks of a store, in no order. Other files are skipped."""
     checks = (_parse(store, name) for name in store.list(FOLDER) if name.endswith(".json"))
     return [check for check in checks if check]
 
@@ -148,7 +148,7 @@ def _parse(store: Store, name: str) -> RunCheck | None:
 
 
 def _known_fields(kind: type[T], values: dict[str, Any]) -> T:
-    """A record of the fields that this version knows; lists are tuples in it."""
+    """Make a record from the fields that this version knows; lists become tuples."""
     names = {item.name for item in fields(kind)}
     known: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -159,14 +159,14 @@ def _known_fields(kind: type[T], values: dict[str, Any]) -> T:
 
 
 def read_self_check(store: Store, plan: Plan, generations: Generations | None) -> SelfCheck | None:
-    """Read what the self-checks of a plan's tasks came to, of rows that count; None if there was none."""
+    """Read the result of the self-checks of a plan's tasks, for rows that count; None if there was none."""
     checks = read(store)
     comparisons = [
         comparison for check in checks for comparison in check.comparisons if _is_planned(comparison, plan)
     ]
     if not comparisons and not any(check.skipped for check in checks):
         return None
-    # Without a redo only a difference is worth a look at the parts: whether its row counts.
+    # Without a redo, only a difference makes it necessary to read the parts: whether its row counts.
     doubtful = {each.key for each in comparisons if generations or each.outcome == "different"}
     settled = doubtful - _rows_that_count(store, plan, doubtful, generations)
     by_task: dict[tuple[int, int], Comparison] = {}
@@ -209,7 +209,7 @@ def _rows_that_count(
 
 
 def describe(self_check: SelfCheck) -> list[str]:
-    """Describe a self-check: a line on what was compared, then one for each cause of differences."""
+    """Describe a self-check: a line on the comparison, then one for each cause of differences."""
     if not self_check.n_compared and not self_check.not_comparable:
         return [f"Self-check: no task was compared: {self_check.skipped}."]
     n_compared, n_different = self_check.n_compared, len(self_check.different)

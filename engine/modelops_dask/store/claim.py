@@ -1,9 +1,9 @@
-"""A claim on work that several runs of a study may find to do at once: writing the tables.
+"""A claim on work that several runs of a study may start at the same time: writing the tables.
 
-a run -> hold_claim() -> True: do it; False: another is at it
+a run -> hold_claim() -> True: do it; False: another run is doing it
 
-Advisory, as driver.json is: the work ends the same if two do it. So a claim that is old, for its run was
-killed, holds nobody up, and neither does one's own.
+It is advisory, like driver.json: the result is the same if two runs do the work. So an old claim, whose run
+was killed, blocks no other run, and a run ignores its own.
 """
 
 import json
@@ -20,8 +20,8 @@ STALE_SECONDS = 900.0
 
 @contextmanager
 def hold_claim(store: Store, owner: str) -> Iterator[bool]:
-    """Claim the work for `owner` while the `with` lasts, and yield whether it has the claim."""
-    # Unique, for of two writers of the same bytes behind a URL both would have it.
+    """Claim the work for `owner` during the `with`, and yield whether it has the claim."""
+    # Unique, because two writers of the same bytes behind a URL would both succeed.
     claim = {"who": owner, "at": time.time(), "nonce": uuid.uuid4().hex}
     has_claim = store.create(FILE, json.dumps(claim).encode()) or _passes(store, owner)
     try:

@@ -1,21 +1,22 @@
-"""Compaction: parts -> results/, the tables that people read.
+"""Compaction: parts -> results/, the tables for users.
 
-    results/manifest.json               tasks by state, the files and their sizes, what does not fit
+    results/manifest.json               tasks by state, the files and their sizes, outputs that do not fit
     results/replicates.parquet          a row per task of the plan: status, attempts, seconds, peak_bytes
     results/model_outputs/NAME.parquet  the rows of every table that the model returned as NAME
-    results/raw/NAME.parquet            what it returned as NAME that is no table: a row per task, in `bytes`
+    results/raw/NAME.parquet            outputs NAME that are not tables: a row per task, in `bytes`
 
-Every file begins with set, replicate, seed, param_id and a column param_NAME for each parameter, and is in
-the order of the tasks, so that the same outcomes give the same rows whatever happened on the way. One that
-grows beyond 256 MiB is a folder of that name, of files part-NNNNN.parquet. results/ can always be built
-again. Memory is bounded: a few row groups of parts, and rows not yet written.
+Every file begins with set, replicate, seed, param_id and a column for each parameter, and is in the order of
+the tasks, so that the same outcomes always give the same rows. A file that grows beyond 256 MiB is a folder
+of that name with files "part-NNNNN.parquet". results/ can always be built again. Memory is bounded: a few row
+groups of parts, and unwritten rows.
 
-A folder is replaced as a whole. An object store cannot do that, so there the tables lie in results/STAMP/,
-of a name that no other run has, and the manifest, written last, names them: a reader that goes by it finds
-the tables of one run, whoever else writes. The tables of the manifest before stay for readers that are at
-them; those of the one before that are removed (leftovers.py).
+A folder is replaced as a whole. An object store cannot do that, so there the tables are in results/STAMP/,
+with a unique name for each run, and the manifest, written last, names them: a reader that follows it finds
+the tables of one run, even if others write. The tables of the previous manifest stay for current readers;
+those of the one before are removed (leftovers.py).
 
-Does not choose what is ok: fold.py does. tables.py parses and promotes, results.py reads what is written.
+This module does not decide which tasks are ok: fold.py does. tables.py parses and promotes, results.py reads
+the tables.
 """
 
 import json
@@ -48,13 +49,13 @@ MANIFEST = f"{FOLDER}/manifest.json"
 _FLUSH_BYTES = 64 * 2**20
 _FLUSH_TASKS = 4096
 _CACHED_GROUPS = 4
-_VERSION = 2  # of the rules by which results/ follow from the parts; another one builds them anew
+_VERSION = 2  # version of the rules for building results/; another one builds them again
 
 
 class TablesSummary(TypedDict):
-    """What write_tables() has written: tasks by state, problems, and bytes by path, sorted by path.
+    """The result of write_tables(): tasks by state, problems, and bytes by path, sorted by path.
 
-    `redo_pending` of the pending tasks are to be run again. `names` are those of outputs by path of their
+    `redo_pending` of the pending tasks have to run again. `names` are those of outputs by path of their
     table; `left_out` and `missing` are as in the manifest.
     """
 
@@ -90,10 +91,11 @@ def compact(
 ) -> list[str]:
     """Write results/ unless it is up to date, and return the paths or URLs of its files.
 
-    on_begin() is called when there is something to write.
+    With `results_store`, a folder on this machine, results/ is written there and the store's own is
+    unchanged. on_begin() is called if there is something to write.
 
-    With `results_store`, a folder on this machine, results/ is written there and the store's own is kept.
-    MixedOutputs, after everything else is written, when tables of one name do not fit together.
+    Raises:
+        MixedOutputs: Tables of one name do not fit together; everything else has been written.
     """
     results_store = results_store or store
     manifest = current_manifest(store, plan, max_attempts, results_store, on_begin)
@@ -109,9 +111,9 @@ def current_manifest(
     results_store: Store | None = None,
     on_begin: Callable[[], object] = lambda: None,
 ) -> Manifest:
-    """Return the manifest of results/, and write results/ first unless it is complete and up to date.
+    """Return the manifest of results/, after writing results/ unless it is complete and up to date.
 
-    on_begin() is called when there is something to write.
+    on_begin() is called if there is something to write.
     """
     results_store = results_store or store
     sources = _sources(store, plan, max_attempts)
@@ -126,7 +128,7 @@ def current_manifest(
             before, sources = sources, _sources(store, plan, max_attempts)
             if sources == before:
                 raise
-            # Parts were merged (merge.py) by another run, or torn, while this one read them.
+            # Parts were merged (merge.py) by another run, or damaged, while this one read them.
 
 
 def tables_folder(manifest: Manifest) -> str:
@@ -144,7 +146,7 @@ def pieces(manifest: Manifest) -> dict[str, list[str]]:
 
 
 def read_manifest(store: Store) -> Manifest | None:
-    """Read results/manifest.json; None when it is missing or damaged."""
+    """Read results/manifest.json; None if it is missing or damaged."""
     try:
         manifest: Manifest = json.loads(store.read(MANIFEST))
     except (FileNotFoundError, ValueError):
@@ -164,11 +166,11 @@ def table_names(manifest: Manifest) -> dict[str, str]:
 
 
 def _sources(store: Store, plan: Plan, max_attempts: int) -> str:
-    """A digest of all that results/ is built from, sizes included, because a part may be torn later."""
+    """A digest of all inputs of results/, including sizes, because a part may be damaged later."""
     sources = sorted(store.sizes(parts.FOLDER).items())
     rules = [_VERSION, read_study(store).accepted, max_attempts]
     redos, outputs = store.list(REDO_FOLDER), sorted(plan.request.outputs)
-    # Without them the digest is as it was before there were any.
+    # Without them the digest is the same as in earlier versions.
     later = [*([redos] if redos or outputs else []), *([outputs] if outputs else [])]
     sources_json = json.dumps([rules, sources, plan.request.replicates, plan.request.sets, *later])
     return blake2b(sources_json.encode(), digest_size=16).hexdigest()
@@ -216,7 +218,7 @@ def _build(store: Store, plan: Plan, max_attempts: int, sources: str, results_st
 
 
 def _former_stems(manifest: Manifest | None) -> dict[str, str]:
-    """The file name of each output in the tables of a manifest, without its ending."""
+    """The file name of each output in the tables of a manifest, without its suffix."""
     tables = table_names(manifest) if manifest else {}
     return {name: table.rpartition("/")[2].removesuffix(".parquet") for table, name in tables.items()}
 
@@ -260,7 +262,7 @@ def write_tables(
 
 
 class _Source:
-    """Finds, for every task that is ok, the row that counts."""
+    """Finds, for every ok task, the row that counts."""
 
     def __init__(self, store: Store, plan: Plan, generations: Generations | None) -> None:
         self._store = store
@@ -269,7 +271,7 @@ class _Source:
         self._row = np.zeros(plan.absent.size, np.int32)
         self.seconds = np.full(plan.absent.size, np.nan)
         self.peak_bytes = np.zeros(plan.absent.size, np.int64)
-        self.left_out: set[str] = set()  # outputs that tasks returned and that are not stored
+        self.left_out: set[str] = set()  # outputs that tasks returned but that are not stored
         columns = ["seconds", "peak_bytes", *(["left_out"] if plan.request.outputs else [])]
         for file, index, rows, table in winners(store, plan, columns, generations):
             if plan.request.outputs:
@@ -311,7 +313,7 @@ class _Writer:
         self.problems: list[str] = []
         self._folder, self._identity, self._replicates = folder, Identity(plan), plan.replicates
         self._files: dict[tuple[str, str], TableFile] = {}
-        self._no_tables: dict[str, list[int]] = {}  # by output: tasks whose bytes are no table
+        self._no_tables: dict[str, list[int]] = {}  # by output: tasks whose bytes are not a table
         self._bytes = self._tasks = 0
 
     def add(self, index: int, outputs: list[tuple[str, bytes]]) -> None:
@@ -320,7 +322,7 @@ class _Writer:
             try:
                 if table is not None:
                     self._file("model_outputs", name).add(index, table)
-                elif data:  # what is empty is reported otherwise
+                elif data:  # empty outputs are reported elsewhere
                     self._no_tables.setdefault(name, []).append(index)
             except Mixed as reason:
                 number, replicate = divmod(index, self._replicates)
@@ -336,7 +338,7 @@ class _Writer:
             self._bytes = self._tasks = 0
 
     def close(self, former_stems: Mapping[str, str]) -> dict[str, str]:
-        """Write what is left, name the tables' files, and return the outputs' names by their tables."""
+        """Write the remaining rows, name the tables' files, and return the outputs' names by their tables."""
         stems = choose_stems(dict.fromkeys(name for _, name in self._files), former_stems)
         names = {}
         for (kind, name), file in self._files.items():
@@ -346,7 +348,7 @@ class _Writer:
                 file.path.rename(self._folder / table)
                 names[table] = name
         for name, indices in self._no_tables.items():
-            if ("model_outputs", name) in self._files:  # their rows are missing there
+            if ("model_outputs", name) in self._files:  # their rows are missing from the table
                 number, replicate = divmod(indices[0], self._replicates)
                 tasks = "task" if len(indices) == 1 else f"{len(indices):,} tasks, the first of them"
                 self.problems.append(
@@ -357,7 +359,7 @@ class _Writer:
 
     def _file(self, kind: str, name: str) -> TableFile:
         if (kind, name) not in self._files:
-            # Which names differ only in case is known at the end.
+            # Names that differ only in case are known at the end.
             path = self._folder / kind / f".{len(self._files):06}.parquet"
             path.parent.mkdir(exist_ok=True)
             self._files[kind, name] = TableFile(path, self._identity)

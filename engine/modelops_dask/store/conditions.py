@@ -1,6 +1,6 @@
-"""Under which conditions results were made: what may change their bytes, beside parameters and seed.
+"""The conditions under which results were made: what may change their bytes, besides parameters and seed.
 
-rows of parts -> fold.py counts them -> a line, when they are not all the same
+rows of parts -> fold.py counts them -> a line if they are not all the same
 """
 
 from collections import Counter
@@ -10,13 +10,13 @@ from typing import NamedTuple
 class Condition(NamedTuple):
     """Recorded with every attempt."""
 
-    threads: int  # of native code (BLAS, OpenMP); 0: not fixed
+    threads: int  # native code (BLAS, OpenMP); 0: not fixed
     environment: str  # a digest of the Python version and the packages
     reseeded: bool = False  # whether generators at module level of the model were seeded before each task
 
 
 def describe_differences(conditions: Counter[Condition]) -> str:
-    """Describe in a line how the conditions of one study's results differ; "" when they are all the same."""
+    """Describe in a line how the conditions of one study's results differ; "" if they are all the same."""
     if len(conditions) < 2:
         return ""
     fields = [

@@ -1,15 +1,14 @@
-"""Put-if-absent: write a file unless there is one of that name, so that of two writers one wins.
+"""Put-if-absent: write a file unless the name exists, so that one of two writers wins.
 
-in a folder    -> link(): a hard link, or a rename that replaces nothing
-behind a URL   -> put(): a conditional PUT (fsspec's mode="create"), and a look at what is there
+    in a folder    -> link(): a hard link, or a rename that does not replace
+    behind a URL   -> put(): a conditional PUT (fsspec's mode="create"), and a look at the existing file
 
-An answer may be lost, and object stores word a refusal differently: MinIO's and versitygw's 412 lacks the
-field by which s3fs knows it, AWS answers 409 to two writers at once, and a PUT that is repeated after a
-time-out is refused because of its own first try. So whatever the answer was, the file that is there
-decides: it is ours if it holds our bytes. Contents that must have one writer, such as claims, therefore
-carry something unique.
+A response may be lost, and object stores report a refusal differently. MinIO's and versitygw's 412 lacks the
+field by which s3fs recognizes it, AWS sends 409 to two concurrent writers, and a PUT that is repeated after a
+time-out is refused because of its own first try. So the existing file always decides: it is ours if it holds
+our bytes. Contents with a single writer, such as claims, therefore contain something unique.
 
-Does not know stores or their errors: files.py does.
+This module does not know stores or their errors: files.py does.
 """
 
 import ctypes
@@ -23,21 +22,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-_PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)  # before each further try; botocore and s3fs had tries of their own
+# seconds before each further try; botocore and s3fs retry on their own
+_PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 class NotSupported(OSError):
-    """The file system or object store has no way to write a file only if there is none; str() says so."""
+    """The file system or object store cannot write a file only if it does not exist; str() explains why."""
 
 
 def put(filesystem: "AbstractFileSystem", path: str, data: bytes) -> bool:
     """Write a file behind a URL unless it exists, and return whether the file now holds these bytes.
 
-    Raises what the store raised, when the file is still not there after a few tries.
+    Raises the store's error if the file still does not exist after a few tries.
     """
-    # In one request: some servers ignore the condition on the last of several. S3 takes up to 5 GiB in one.
+    # In one request, because some servers ignore the condition on the last of several. S3 accepts up to 5 GiB
+    # in one.
     options = {"chunksize": len(data) + 1} if "s3" in filesystem.protocol else {}
     for pause_seconds in (*_PAUSES_SECONDS, None):
         try:
@@ -69,12 +70,12 @@ def _content(filesystem: "AbstractFileSystem", path: str) -> bytes | None:
 def link(temporary: Path, path: Path) -> bool:
     """Give a complete file its name unless that name is taken, and return whether this call did.
 
-    `temporary` may be gone afterwards. NotSupported.
+    `temporary` may no longer exist afterwards. Raises NotSupported.
     """
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # On NFS the answer to a link may be lost, and the call repeated by the client.
+        # On NFS the response to a link may be lost, and the call repeated by the client.
         return temporary.samefile(path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
@@ -84,9 +85,9 @@ def link(temporary: Path, path: Path) -> bool:
 
 
 def _rename_to_new(temporary: Path, path: Path) -> bool:
-    """As link(), where there are no hard links: SMB (Azure Files), exFAT, some FUSE."""
+    """Like link(), for file systems without hard links: SMB (Azure Files), exFAT, some FUSE."""
     reason = "its file system has neither hard links nor a rename that replaces nothing (RENAME_NOREPLACE)"
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # Linux's
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # the Linux value
     if rename is None:
         raise NotSupported(errno.EOPNOTSUPP, reason)
     names = os.fsencode(temporary), os.fsencode(path)

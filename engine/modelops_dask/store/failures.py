@@ -1,14 +1,14 @@
 """What failures have in common, from the text of their errors.
 
-    a traceback -> telling_lines(): what it says    -> kind_of(): the same for failures that differ in numbers
+    a traceback -> telling_lines(): the message      -> kind_of(): equal for failures that differ in numbers
                 -> failing_line(): file and line of the model
 
-    a failed row -> error_digest(): equal for two attempts that failed word for word alike
+    a failed row -> error_digest(): equal for two attempts that failed with exactly the same text
 
-A task is failed when it has used up its attempts, or as soon as two of its rows have the same error_digest:
-what raised the same in another process will raise it again. Only failures of the model count so (MODEL): what
-may pass, such as a lost connection, and what failed before the model's function was entered keep all
-attempts. Rows of earlier versions have no error_digest.
+A task is failed when its attempts are used up, or as soon as two of its rows have the same error_digest: an
+error that occurred again in another process will occur again. Only failures of the model count in this way
+(MODEL): transient ones, such as a lost connection, and failures before the model's function was called keep
+all attempts. Rows of earlier versions have no error_digest.
 """
 
 import re
@@ -17,12 +17,12 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MODEL = "model"  # of the column `failure`: the model raised, and will hardly do otherwise the next time
-TRANSIENT = "transient"  # of it: the model raised what may pass
-START = "start"  # of it: the process failed before the model's function was entered
-MESSAGE_LIMIT = 400  # characters of what an error says that are kept
+MODEL = "model"  # in column `failure`: the model raised, and will probably do so again
+TRANSIENT = "transient"  # in that column: the model raised a transient error
+START = "start"  # in that column: the process failed before the model's function was called
+MESSAGE_LIMIT = 400  # characters of an error message that are stored
 _NUMBER = r"0x[0-9a-fA-F]+|[0-9]+(?:[.][0-9]+)?(?:[eE][-+]?[0-9]+)?"
-_PREFIX = re.compile(r"^ *[|+] ?")  # of the lines of an exception group
+_PREFIX = re.compile(r"^ *[|+] ?")  # characters of the lines of an exception group
 _FIRST_MEMBER = re.compile(r"^ *\+-\+-+ 1 -+$")
 _FRAME = re.compile(r'^[ |+]*File "(.+?)", line (\d+)', re.MULTILINE)
 _NOT_OF_A_MODEL = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3|^<")
@@ -30,9 +30,10 @@ _SEPARATORS = ("During handling of the above exception", "The above exception wa
 
 
 def telling_lines(reason: str, error: str) -> str:
-    """What an error says: the line that begins with the exception's type, then the rest of its message and
-    its notes, a line each; of an exception group its message and the first of its errors. At most
-    MESSAGE_LIMIT characters; "" for an error without text.
+    """The message of an error: the line with the exception's type, then further lines and notes.
+
+    For an exception group these are its message and the first of its errors. At most MESSAGE_LIMIT
+    characters; "" for an error without text.
 
     Args:
         reason: Name of the exception's type, or another short reason.
@@ -48,7 +49,7 @@ def telling_lines(reason: str, error: str) -> str:
     first = next(
         (number for number, line in enumerate(lines) if begins and begins.match(_PREFIX.sub("", line))), None
     )
-    if first is None:  # no traceback, or one that was cut
+    if first is None:  # not a traceback, or a truncated one
         return next(line.strip() for line in reversed(lines) if line.strip())[:MESSAGE_LIMIT]
     is_group = bool(_PREFIX.match(lines[first]))
     told = [_PREFIX.sub("", lines[first])]
@@ -71,8 +72,9 @@ def _first_error(lines: list[str]) -> str:
 
 
 def failing_line(error: str, folder: str = "") -> str:
-    """FILE:LINE of the innermost frame that is the model's own, or of any; "" without a traceback. Files in
-    the folder are named within it.
+    """FILE:LINE of the innermost frame in the model's code, or of any frame; "" without a traceback.
+
+    Files in the folder are named relative to it.
     """
     frames = _FRAME.findall(error)
     if not frames:
@@ -84,8 +86,9 @@ def failing_line(error: str, folder: str = "") -> str:
 
 
 def error_digest(failure: str, reason: str, error: str) -> int | None:
-    """A number of 64 bits that is the same for failures of the model with the same reason and error; None for
-    failures that another attempt may end.
+    """A 64-bit number that is equal for failures of the model with the same reason and error.
+
+    None for failures that another attempt may fix.
     """
     if failure != MODEL:
         return None
@@ -94,5 +97,5 @@ def error_digest(failure: str, reason: str, error: str) -> int | None:
 
 
 def without_numbers(messages: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Messages with # in place of each number, so that failures that differ in nothing else are equal."""
+    """Replace each number in messages by #, so that failures that differ only in numbers are equal."""
     return pc.replace_substring_regex(messages, pattern=_NUMBER, replacement="#")

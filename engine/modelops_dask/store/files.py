@@ -1,16 +1,16 @@
-"""Files of a study, in a folder or behind any fsspec URL, by the same few verbs.
+"""Files of a study, in a folder or behind any fsspec URL, with the same few operations.
 
-A name is a path inside the store, with slashes. Every file appears whole or not at all, and is not changed
-once it can be seen, except where put() replaces it:
+A name is a path inside the store, with slashes. Every file appears completely or not at all, and does not
+change once it is visible, unless put() replaces it:
 
 - put() writes under a temporary name, fsyncs, renames and fsyncs the folder; one PUT on an object store.
-- create() is put-if-absent: of two writers one wins (exclusive.py). require_exclusive() finds out whether an
-  object store keeps that promise.
-- replacing() puts a whole folder in the place of another (replacing.py).
+- create() is put-if-absent: one of two writers wins (exclusive.py). require_exclusive() tests whether an
+  object store guarantees that.
+- replacing() replaces a whole folder by another (replacing.py).
 
-Temporary names begin with a dot; list() leaves them out, so a crash in between leaves nothing that is read.
-What the disk or the object store refuses is a StoreFailed, which names the place and never a credential;
-FileNotFoundError is an answer and stays what it is. docs/stores.md lists the kinds of stores that are tested.
+Temporary names begin with a dot; list() leaves them out, so a crash leaves nothing that is read. An error of
+the disk or the object store becomes a StoreFailed, which names the location but never a credential;
+FileNotFoundError is passed through. docs/stores.md lists the kinds of stores that are tested.
 """
 
 import errno
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 PROBE = ".modelops-probe"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_READ_WHOLE_BYTES = 16 * 2**20  # of an object: one request is faster than several for its pieces
-_READ_AT_ONCE_BYTES = 2**18  # of a file, whatever few columns of it are asked for
+_READ_WHOLE_BYTES = 16 * 2**20  # for an object: one request is faster than several for its pieces
+_READ_AT_ONCE_BYTES = 2**18  # for a file, even if only few of its columns are needed
 
 
 class StoreFailed(Stopped):
-    """The disk or the object store did not do what a study needs; what is stored stays as it was."""
+    """The disk or the object store failed; stored data is unchanged."""
 
     def __init__(self, location: str, reason: str) -> None:
         self.location, self.reason = location, reason
@@ -68,7 +68,7 @@ class NoSpace(StoreFailed):
 
 
 class NotExclusive(BadInput):
-    """An object store replaces a file although it was asked to write only if there is none."""
+    """An object store replaces a file although the request forbids it."""
 
     def __init__(self, location: str, reason: str) -> None:
         self.location, self.reason = location, reason
@@ -99,7 +99,7 @@ class Store:
         return None
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
-        return Store, (self.url,)  # not the open connection
+        return Store, (self.url,)  # without the open connection
 
     @cached_property
     def _remote(self) -> "tuple[AbstractFileSystem, str]":
@@ -121,7 +121,7 @@ class Store:
             raise BadInput(f"cannot open the store {self.url}: {error}{hint}") from None
 
     def location(self, name: str = "") -> str:
-        """The full path or URL of a name, as a person would open it."""
+        """The full path or URL of a name, for users."""
         base = str(self.folder) if self.folder else self.url.rstrip("/")
         return f"{base}/{name}" if name else base
 
@@ -144,7 +144,7 @@ class Store:
     def create(self, name: str, data: bytes) -> bool:
         """Write a file unless it exists, and return whether this call did. Durable when it returns.
 
-        Behind a URL, a file that holds these very bytes counts as written by this call.
+        Behind a URL, an existing file with exactly these bytes counts as written by this call.
         """
         with self.failures(name, writing=True):
             if self.folder is None:
@@ -163,9 +163,9 @@ class Store:
             return created
 
     def require_exclusive(self) -> None:
-        """Check that create() never replaces a file: NotExclusive for an object store that does.
+        """Check that create() never replaces a file. Raises NotExclusive for an object store that does.
 
-        A file of a fixed name is created twice, if it is not there yet; it is left there, so that no right to
+        A file of a fixed name is created twice unless it exists; it stays there, so that no permission to
         delete is needed. Three requests, four for a new store; none for a folder.
         """
         if self.folder is not None:
@@ -181,7 +181,7 @@ class Store:
         raise NotExclusive(self.location(), "it replaces a file although it was asked not to overwrite one")
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; FileNotFoundError."""
+        """The bytes of a file. Raises FileNotFoundError."""
         with self.failures(name):
             if self.folder is None:
                 filesystem, root = self._remote
@@ -189,7 +189,7 @@ class Store:
             return (self.folder / name).read_bytes()
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         with self.failures(name), suppress(FileNotFoundError):
             if self.folder is None:
                 filesystem, root = self._remote
@@ -198,12 +198,12 @@ class Store:
                 (self.folder / name).unlink()
 
     def open(self, name: str) -> "pa.NativeFile | IO[bytes]":
-        """A file for Arrow to read in pieces, as a context manager; FileNotFoundError."""
+        """A file for Arrow to read in pieces, as a context manager. Raises FileNotFoundError."""
         import pyarrow as pa
 
         with self.failures(name):
             if self.folder:
-                # Arrow's threads may outlive a read, and must not then meet a Python object.
+                # Arrow's threads may outlive a read, and must not access a Python object then.
                 local_file = pa.OSFile(str(self.folder / name))
                 if local_file.size() > _READ_AT_ONCE_BYTES:
                     return local_file
@@ -217,11 +217,11 @@ class Store:
                 return pa.BufferReader(filesystem.cat_file(f"{root}/{name}"))
 
     def list(self, folder: str) -> list[str]:
-        """Names of the files in a folder, sorted, without the folder's own; [] when there is none."""
+        """Names of the files in a folder, sorted, without the folder's own name; [] if it does not exist."""
         return sorted(self.sizes(folder))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """As list(), with the bytes of each file; in no order."""
+        """Like list(), with the bytes of each file; in no order."""
         with self.failures(folder):
             try:
                 if self.folder is None:
@@ -239,14 +239,16 @@ class Store:
         return {name: size for name, size in sizes_by_name.items() if name and not name.startswith(".")}
 
     def list_below(self, folder: str) -> Sequence[str]:
-        """Paths of all files below a folder behind a URL, without the folder's own, sorted."""
+        """Paths of all files below a folder behind a URL, relative to the folder, sorted."""
         with self.failures(folder):
             filesystem, root = self._remote
             names = (path.partition(f"{root}/{folder}/")[2] for path in filesystem.find(f"{root}/{folder}"))
             return sorted(name for name in names if name)
 
     def modified_at(self, name: str) -> datetime | None:
-        """The time when a file behind a URL was written, by the store's clock; None if it does not tell."""
+        """The time at which a file behind a URL was written, by the store's clock; None if it does not report
+        it.
+        """
         with self.failures(name), suppress(NotImplementedError):
             filesystem, root = self._remote
             return filesystem.modified(f"{root}/{name}")
@@ -262,7 +264,7 @@ class Store:
         except FileNotFoundError as error:
             if not writing:
                 raise
-            raise StoreFailed(self.location(name), str(error)) from None  # no such bucket
+            raise StoreFailed(self.location(name), str(error)) from None  # the bucket does not exist
         except OSError as error:
             if error.errno in _NO_SPACE:
                 raise NoSpace(self.location(name), _space(self.folder, error)) from None
@@ -270,17 +272,18 @@ class Store:
         except Exception as error:
             if self.folder:
                 raise
-            # Each kind of object store has its own exceptions, which share nothing but this base.
+            # Each kind of object store has its own exceptions, which share only this base class.
             raise StoreFailed(self.location(name), f"{type(error).__name__}: {error}") from None
 
     @contextmanager
     def replacing(self, folder: str, last: str) -> Iterator[Path]:
-        """An empty folder on this machine; when the `with` ends well its files are those of `folder`.
+        """An empty folder on this machine whose files replace those of `folder` when the `with` ends without
+        an error.
 
-        In a folder by two renames: a reader finds the old, for a moment nothing, or the new, never a mix.
-        Behind other URLs they are uploaded beside the old ones, and the file `last`, by which a reader
-        knows the others, comes last; the caller gives the others new names, and removes the old ones
-        afterwards.
+        In a folder this takes two renames: a reader finds the old files, for a moment none, or the new ones,
+        never a mix. Behind other URLs the files are uploaded next to the old ones; the file `last`, by which
+        a reader knows the others, is uploaded last. The caller gives the others new names, and removes the
+        old ones afterwards.
         """
         parent = self.folder
         if parent is None:
@@ -312,14 +315,14 @@ class Store:
                     filesystem.put_file(str(path), f"{root}/{name}")
 
 
-Files = Store  # the name that programs of 0.1.0 import, also those that a command of theirs sends
+Files = Store  # the name that programs of 0.1.0 import, including those that its commands send
 
 
 def _sizes(folder: Path) -> dict[str, int]:
     sizes = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            with suppress(FileNotFoundError):  # merged into another since it was listed
+            with suppress(FileNotFoundError):  # merged into another file since it was listed
                 if entry.is_file():
                     sizes[entry.name] = entry.stat().st_size
     return sizes
@@ -339,7 +342,7 @@ def _space(folder: Path | None, error: OSError) -> str:
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
-    """A fsynced file beside `path` that list() does not show."""
+    """A fsynced file next to `path` that list() does not show."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

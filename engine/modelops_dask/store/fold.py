@@ -1,21 +1,22 @@
 """Fold the parts of a study into one state per task.
 
-parts (any order, any repeats) -> State: ok if any row is ok, else poisoned if any row says so,
-                                  else failed once the attempts are spent, or two failed alike (failures.py),
-                                  else pending
+    parts (any order, any repeats) -> State: ok if any row is ok, otherwise poisoned if any row is,
+                                      otherwise failed if the attempts are used up, or two failed alike
+                                      (failures.py), otherwise pending
 
-Where tasks were run again, only rows of a task's highest generation count (generations.py).
+If tasks were run again, only rows of a task's highest generation count (generations.py).
 
-What is still to do is the plan less this state. Two ok rows of a task whose outputs differ are a conflict:
-both are kept and it is reported. Torn and foreign files in parts/ are named and passed over; rows of tasks
-that the plan does not have (a request that was narrowed) are counted.
+The remaining work is the plan without this state. Two ok rows of a task whose outputs differ are a conflict:
+both are kept and it is reported. Damaged and unknown files in parts/ are named and skipped; rows of tasks
+that the plan does not have (a narrowed request) are counted.
 
-A part in which a task has a seed that is not its own is foreign: its results are of other parameters. One row
-of each set is checked in a part that bears the mark of this study, every row in a part of mops-helm 0.1.
+A part in which a task has a wrong seed is foreign: its results belong to other parameters. One row of each
+set is checked in a part with the mark of this study, every row in a part of mops-helm 0.1.
 
-An ok row that left out an output that the plan asks for does not count: its task is pending again.
+An ok row that left out an output requested by the plan does not count: its task is pending again.
 
-Reads only the columns it needs. Does not write, retry or read a clock: parts.py writes, dispatch.py retries.
+Only the necessary columns are read. This module does not write, retry or read a clock: parts.py writes,
+dispatch.py retries.
 """
 
 from collections import Counter
@@ -37,19 +38,20 @@ from modelops_dask.store.generations import Generations, expect_redo
 from modelops_dask.store.redo import read_redos
 
 MAX_ATTEMPTS = 4  # one and three retries
-CLEARLY_LESS = 0.8  # of the memory: what is left for a task varies a little with its neighbours
-MOST_KINDS = 100  # of failures that are counted each by itself
+CLEARLY_LESS = 0.8  # fraction of the memory: a task's share varies a little with its neighbours
+MOST_KINDS = 100  # failures that are counted individually
 _TASK = ("set", "replicate")
 _UNSUCCESSFUL = ("status", "reason", "message", "error_digest")  # columns by which failures are counted
-_NO_OUTPUTS = parts.outputs_digest({})  # of a row whose outputs are all left out
+_NO_OUTPUTS = parts.outputs_digest({})  # for a row whose outputs are all left out
 _UINT64_MAX = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Tasks that are not ok and failed alike, numbers in their messages apart; `set` and `replicate` name
-    one, to be tried by hand, `message` is the line of its error that has the exception's type, and `details`
-    are the lines after it: the rest of the message, and notes.
+    """Tasks that failed alike, apart from numbers in their messages.
+
+    `set` and `replicate` name one task, to be tried by hand; `message` is the line of its error with the
+    exception's type, and `details` are the lines after it: the rest of the message, and notes.
     """
 
     reason: str
@@ -62,7 +64,7 @@ class Failure:
 
     @property
     def why(self) -> str:
-        """The reason and the message, which mostly begins with the exception's type."""
+        """The reason and the message, which usually begins with the exception's type."""
         return (
             self.message
             if self.reason in self.message
@@ -72,19 +74,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class State:
-    """What became of every task. Arrays are uint8 (n_sets, replicates)."""
+    """The state of every task. Arrays are uint8 (n_sets, replicates)."""
 
     codes: np.ndarray  # PENDING, OK, FAILED, POISONED or ABSENT
-    attempts: np.ndarray  # rows seen; 255 stands for more
+    attempts: np.ndarray  # rows read; 255 stands for more
     failures: list[Failure] = field(default_factory=list)
     conflicts: list[tuple[int, int]] = field(default_factory=list)  # (set, replicate)
-    skipped: dict[str, str] = field(default_factory=dict)  # file in parts/ -> why it was passed over
-    outside: int = 0  # rows of tasks that the plan does not have
-    files: int = 0  # in parts/, those that could be read
+    skipped: dict[str, str] = field(default_factory=dict)  # file in parts/ -> why it was skipped
+    outside: int = 0  # rows of tasks that are not in the plan
+    files: int = 0  # files in parts/ that could be read
     conditions: Counter[Condition] = field(default_factory=Counter)  # -> ok rows made under them
     fallbacks: Counter[str] = field(default_factory=Counter)  # why another executor ran tasks -> ok rows
     generations: Generations | None = None  # of the tasks; None: no task was run again
-    # Of tasks that are pending: (task index, error_digest) of each row that has one.
+    # For pending tasks: (task index, error_digest) of each row that has one.
     failed_before: Sequence[tuple[int, int]] = ()
 
     def counts(self) -> dict[str, int]:
@@ -110,7 +112,7 @@ class State:
 def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes: int = 0) -> State:
     """Read all parts and return the state of every task of the plan.
 
-    task_bytes is what one task may hold now: deaths of tasks that might hold clearly less are passed over.
+    task_bytes is the memory that one task may hold now: deaths of tasks that had clearly less are ignored.
     """
     codes, attempts = plan.blank(), np.zeros((plan.n_sets, plan.replicates), np.uint8)
     flat_codes, flat_attempts = codes.ravel(), attempts.ravel()
@@ -170,7 +172,7 @@ def fold(store: Store, plan: Plan, max_attempts: int = MAX_ATTEMPTS, task_bytes:
 
 
 def read_generations(store: Store, plan: Plan) -> Generations | None:
-    """The generation of each task of a plan; None for a store in which nothing was run again. Damaged."""
+    """The generation of each task of a plan; None for a store without redos. Raises Damaged."""
     redos = read_redos(store)
     if not redos:
         return None
@@ -188,19 +190,19 @@ def counting_rows(
     scanned: Iterable[parts.Rows],
     partial: list[parts.Rows] | None = None,
 ) -> Iterator[parts.Rows]:
-    """Yield the rows that count, of some files none; those of tasks that the plan does not have count.
+    """Yield the rows that count, possibly none of a file, including those of tasks outside the plan.
 
-    Rows that left out an output that the plan asks for do not count.
+    Rows that left out an output requested by the plan do not count.
 
     Args:
         store: The store.
         plan: The tasks.
         generations: As read_generations() returned them for this plan.
         scanned: As parts.scan() yields them, with the columns of _TASK.
-        partial: Receives the rows that would count but for what they left out.
+        partial: Receives the rows that would count except for the outputs they left out.
 
     Raises:
-        Damaged: Rows have a generation, and its redo is missing.
+        Damaged: Rows have a generation, but its redo is missing.
     """
     last_generation = len(generations.redos) if generations else 0
     highest = 0
@@ -216,12 +218,12 @@ def counting_rows(
                 partial.append(rows.select(lacking))
             rows = rows.select(~lacking)
         yield rows
-    if highest > last_generation:  # of a redo that began after this one had looked
+    if highest > last_generation:  # of a redo that began after this one was read
         expect_redo(store, highest)
 
 
 def counts(rows: parts.Rows, plan: Plan, generations: Generations | None) -> np.ndarray:
-    """Which rows are of the generation that counts of their task, bool (n,)."""
+    """Which rows have the generation that counts for their task, bool (n,)."""
     if generations:
         return generations.count(_index(rows.table, plan), rows.generations)
     return np.ones(len(rows.order), bool) if rows.generations is None else rows.generations == 0
@@ -230,7 +232,7 @@ def counts(rows: parts.Rows, plan: Plan, generations: Generations | None) -> np.
 def study_rows(
     store: Store, plan: Plan, columns: Sequence[str], skipped: dict[str, str] | None = None
 ) -> Iterator[parts.Rows]:
-    """As parts.scan, with the columns of _TASK, and without parts in which a task has another's seed."""
+    """Like parts.scan, with the columns of _TASK, and without parts in which a task has a wrong seed."""
     skipped = {} if skipped is None else skipped
     for rows in parts.scan(store, [*_TASK, "seed", *columns], skipped):
         problems = _wrong_seeds(rows, plan)
@@ -247,13 +249,13 @@ def study_rows(
 
 
 def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
-    """The parts, by index in `rows.parts`, that have a task with another task's seed -> what is wrong."""
+    """The parts, by index in `rows.parts`, in which a task has another task's seed -> the problem."""
     sets, replicates = (rows.table[name].to_numpy().astype(np.int64) for name in _TASK)
     seeds = rows.table["seed"].to_numpy()
     numbers = np.repeat(np.arange(len(rows.parts)), [part.n_rows for part in rows.parts])
     checked = sets < plan.n_sets  # further ones are counted as outside
     is_marked = np.array([part.mark is not None for part in rows.parts])
-    if is_marked.any():  # of rows in a row of one set and part, the first
+    if is_marked.any():  # the first of successive rows of one set and part
         is_same_set = (sets[1:] == sets[:-1]) & (numbers[1:] == numbers[:-1])
         checked[1:] &= ~(is_same_set & is_marked[numbers[1:]])
     checked_rows = np.flatnonzero(checked)
@@ -266,7 +268,7 @@ def _wrong_seeds(rows: parts.Rows, plan: Plan) -> dict[int, str]:
 
 
 def _filter_rows(rows: pa.Table, mask: np.ndarray) -> pa.Table:
-    """The rows that a mask, bool (n,), selects; mostly it is all of them."""
+    """The rows that a mask, bool (n,), selects; usually all of them."""
     return rows if mask.all() else rows.filter(pa.array(mask))
 
 
@@ -280,7 +282,7 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
         return
     columns = [rows[name].unique().to_pylist() for name in Condition._fields]
     n_rows = [rows.num_rows]
-    if any(len(values) > 1 for values in columns):  # seldom, and slower
+    if any(len(values) > 1 for values in columns):  # rare, and slower
         groups = rows.group_by(list(Condition._fields), use_threads=False).aggregate([([], "count_all")])
         columns = [groups[name].to_pylist() for name in Condition._fields]
         n_rows = groups["count_all"].to_pylist()
@@ -290,7 +292,7 @@ def _count(conditions: Counter[Condition], rows: pa.Table) -> None:
 
 
 def _had_less_memory(rows: pa.Table, task_bytes: int) -> pa.ChunkedArray:
-    """Whether a task ran out of memory with so much less than now that it could now succeed; bool (n,)."""
+    """Whether a task ran out of so much less memory that it might succeed now; bool (n,)."""
     is_less = pc.less(pc.fill_null(rows["limit_bytes"], 0), int(CLEARLY_LESS * task_bytes))
     reasons = pa.array([parts.OUT_OF_MEMORY, parts.WORKER_MEMORY])
     return pc.and_(pc.is_in(pc.fill_null(rows["reason"], ""), reasons), is_less)
@@ -306,8 +308,9 @@ def _index(rows: pa.Table, plan: Plan) -> np.ndarray:
 def _settle(
     codes: np.ndarray, attempts: np.ndarray, unsuccessful: list[pa.Table], plan: Plan, max_attempts: int
 ) -> tuple[list[Failure], list[tuple[int, int]]]:
-    """Set FAILED and POISONED, and return the failures, most frequent first, and State.failed_before. A task
-    counts once.
+    """Set FAILED and POISONED, and return the failures, most frequent first, and State.failed_before.
+
+    A task counts once.
     """
     if not unsuccessful:
         return [], []
@@ -329,7 +332,7 @@ def _settle(
     failed_before = list(zip(digest_index[is_pending].tolist(), digests[is_pending].tolist(), strict=True))
     counted_rows = np.flatnonzero(
         is_open & (poisoned | (codes[index] != POISONED))
-    )  # of a poisoned task, what poisoned it
+    )  # for a poisoned task, the row that poisoned it
     order = counted_rows[np.argsort(index[counted_rows], kind="stable")]
     _, last = np.unique(index[order][::-1], return_index=True)
     last_rows = order[::-1][last]
@@ -372,9 +375,9 @@ def _by_reason(index: np.ndarray, rows: pa.Table, codes: np.ndarray, plan: Plan)
 def _conflicts(
     store: Store, plan: Plan, generations: Generations | None, repeated: np.ndarray
 ) -> list[tuple[int, int]]:
-    """Find tasks with several ok rows whose outputs differ. This second pass is seldom needed.
+    """Find tasks with several ok rows whose outputs differ. This second pass is rarely needed.
 
-    Rows that left outputs out are compared with the others output by output, by what is on record of each.
+    Rows that left outputs out are compared with the others output by output, by their recorded digests.
     """
     if not len(repeated):
         return []
@@ -383,7 +386,7 @@ def _conflicts(
     columns = ["status", "digest", "output_digests"]
     partial: list[parts.Rows] = []
     counting = counting_rows(store, plan, generations, study_rows(store, plan, columns), partial)
-    for part in chain(counting, partial):  # in this order: `partial` is filled by the other
+    for part in chain(counting, partial):  # in this order, because the other one fills `partial`
         rows = part.table.append_column("index", pa.array(_index(part.table, plan)))
         if part.left_out is not None:
             rows = rows.append_column("left_out", part.left_out)
@@ -398,20 +401,20 @@ def _conflicts(
 
 
 def _is_same_result(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two ok rows have the same outputs, those that they left out among them."""
+    """Whether two ok rows have the same outputs, including those that they left out."""
     if not row.get("left_out") and not other.get("left_out"):
         return bool(row["digest"] == other["digest"])
     return _digests_of_all(row) == _digests_of_all(other)
 
 
 def _digests_of_all(row: dict[str, Any]) -> set[bytes]:
-    """The digests of all outputs that a task returned; one of an output is that of its name too."""
+    """The digests of all outputs that a task returned; that of a single output includes its name."""
     stored = dict(row["output_digests"] or ()).values() or {row["digest"]} - {_NO_OUTPUTS}
     return {*stored, *dict(row.get("left_out") or ()).values()}
 
 
 class Winner(NamedTuple):
-    """The ok rows of a file in parts/ that are the best so far: task indices, row numbers, and columns."""
+    """The best ok rows so far of a file in parts/: task indices, row numbers, and columns."""
 
     file: str
     tasks: np.ndarray
@@ -424,7 +427,8 @@ def winners(
 ) -> Iterator[Winner]:
     """Yield the ok rows that count. A later row of a task replaces an earlier one.
 
-    Of several ok rows of a task one is chosen by the names of their parts, so that merging changes nothing.
+    Among several ok rows of a task one is chosen by the names of their parts, so that merging changes
+    nothing.
     """
     best = np.full(plan.absent.size, _UINT64_MAX)
     flat_absent = plan.absent.ravel()

@@ -1,13 +1,14 @@
-"""Which rows of a task count, where some were run again: those of the highest generation.
+"""Which rows of tasks that were run again count: those of the highest generation.
 
-    redo/ + rows of parts -> fold.read_generations() -> Generations -> which rows count, and what new rows get
+    redo/ + rows of parts -> fold.read_generations() -> Generations -> which rows count, new generation
 
-A row of a lower generation than the highest redo that names its task does not count. Of the others, those of
-the highest generation of the task do. A row without a generation is of generation 0.
+A row of a lower generation than the highest redo that names its task does not count. Among the others, those
+of the task's highest generation count. A row without a generation has generation 0.
 
-What is read is the store as it was when redo/ was listed: rows of a redo that began later do not count yet.
+The store is read as it was when redo/ was listed: rows of a redo that began later do not count yet.
 
-A store without a redo has no Generations (None), and nothing is looked up. Does not read parts: fold.py does.
+A store without a redo has no Generations (None), and nothing is looked up. Parts are not read here: fold.py
+reads them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,10 +24,10 @@ from modelops_dask.store.redo import FOLDER, Redo, read_redos
 
 
 class RedoProgress(NamedTuple):
-    """How far a redo is, of the tasks of a plan that no later redo names."""
+    """The progress of a redo, for tasks of a plan that no later redo names."""
 
     generation: int
-    selection: str  # what was typed
+    selection: str  # the selection as typed
     n_tasks: int
     n_pending: int
 
@@ -42,22 +43,22 @@ class Generations:
         self._counted = self.latest_redo.ravel().copy()
 
     def add(self, index: np.ndarray, generations: np.ndarray) -> None:
-        """Learn that there are rows of these tasks (-1: of none), int (n,), with these generations, (n,)."""
+        """Record that there are rows of these tasks (-1: of none), int (n,), with these generations, (n,)."""
         is_counted = (index >= 0) & (generations <= len(self.redos))
         np.maximum.at(self._counted, index[is_counted], generations[is_counted].astype(np.uint32))
 
     def count(self, index: np.ndarray, generations: np.ndarray | None) -> np.ndarray:
-        """Whether rows count, bool (n,). Those of no task of the plan (-1) do, to be counted as such."""
+        """Whether rows count, bool (n,). Those of no task of the plan (-1) count, to be counted as such."""
         is_counted: np.ndarray = self._counted[index] == (0 if generations is None else generations)
         is_counted[index < 0] = True
         return is_counted
 
     def of_task(self, index: int) -> int:
-        """The generation of a task's rows that count, and of a row that is made now."""
+        """The generation of a task's rows that count, and of a new row."""
         return int(self._counted[index])
 
     def runs(self, ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
-        """Half-open ranges of tasks with their generation, where it is not 0: (start, stop, generation)."""
+        """Half-open ranges of tasks with a generation above 0: (start, stop, generation)."""
         runs: list[tuple[int, int, int]] = []
         for start, stop in ranges:
             counted = self._counted[start:stop]
@@ -68,7 +69,7 @@ class Generations:
         return tuple(runs)
 
     def progress(self, codes: np.ndarray) -> tuple[RedoProgress, ...]:
-        """How far each redo is that has tasks of the plan; `codes` are those of a State."""
+        """The progress of each redo that has tasks of the plan; `codes` are those of a State."""
         largest = len(self.redos) + 1
         counts = np.bincount(self.latest_redo.ravel(), minlength=largest).tolist()
         n_pending = np.bincount(self.latest_redo[codes == PENDING], minlength=largest).tolist()
@@ -85,7 +86,7 @@ class Generations:
 
 
 def expect_redo(store: Store, generation: int) -> None:
-    """Raise Damaged when a row has a generation that no redo of the store has given."""
+    """Raise Damaged if a row has a generation that no redo of the store has."""
     if generation > len(read_redos(store)):
         name = f"{FOLDER}/{generation:06}.json"
         raise Damaged(store.location(name), f"it is missing, and parts/ has rows of generation {generation}")

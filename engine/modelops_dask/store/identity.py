@@ -1,4 +1,4 @@
-"""Whose results a store holds: study.json, the bundles it accepted, and which parts belong to it.
+"""The identity of a store: study.json, the bundles it accepted, and which parts belong to it.
 
     study.json + accepted/ -> Study -> Study.refusal(a part's mark) -> "" or why the part does not count
 
@@ -6,12 +6,12 @@
     accepted/DIGEST.json   a further bundle whose results count, with the files that differ; put-if-absent
 
 A part carries a mark: the uuid of its study and the digest of its bundle. So a batch that ends late, after
-its store was removed and begun again, is recognized, and so is a part copied from another store.
+its store was removed and created again, is recognized, and so is a part copied from another store.
 
 Format 1, of mops-helm 0.1, has no uuid and no marks. It becomes format 2 when a new version first runs the
-study (`upgrade`); the uuid is then derived, and parts without a mark go on counting if their seeds fit. In a
-store that began with format 2 a part without a mark is foreign. Format 3 is format 2 with redos (redo.py): a
-store gets it when its first redo begins.
+study (`upgrade`); the uuid is then derived, and parts without a mark still count if their seeds match. In a
+store created in format 2 a part without a mark is foreign. Format 3 is format 2 with redos (redo.py): a store
+gets it when its first redo begins.
 """
 
 import json
@@ -25,15 +25,16 @@ from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.plan import contract, program
 from modelops_dask.store.files import Store
 
-FORMAT = 2  # of a store that begins
-REDO_FORMAT = 3  # of a store with redos, the newest that is read
+FORMAT = 2  # for a new store
+REDO_FORMAT = 3  # for a store with redos, the newest format that is read
 FILE = "study.json"
 ACCEPTED = "accepted"
-_NAMESPACE = uuid.UUID("5b0a6a0e-6f0f-5e0c-9d53-0f3c0a5f8f11")  # of derived uuids; any fixed one would do
+# of derived uuids; the value is arbitrary but fixed
+_NAMESPACE = uuid.UUID("5b0a6a0e-6f0f-5e0c-9d53-0f3c0a5f8f11")
 
 
 class NoStudy(BadInput):
-    """There is no study where one was expected."""
+    """The expected study does not exist."""
 
     def __init__(self, location: str) -> None:
         self.location = location
@@ -47,7 +48,7 @@ class NoStudy(BadInput):
 
 
 class Damaged(MopsError):
-    """A file of the store that must be whole is not."""
+    """A file of the store that must be complete is not."""
 
     def __init__(self, location: str, reason: str) -> None:
         self.location, self.reason = location, reason
@@ -60,7 +61,7 @@ class Damaged(MopsError):
 
 
 class PartMark(NamedTuple):
-    """What a part says about itself in its metadata."""
+    """A part's record of its study in its metadata."""
 
     study: str  # uuid
     bundle: str  # digest
@@ -70,9 +71,9 @@ class PartMark(NamedTuple):
 class StudyIdentity:
     """study.json: what all results of a store have in common, and the bundles accepted since.
 
-    `upgraded` is true for a study that began in format 1. `reseeds`: generators that the model keeps at
-    module level are seeded before each task; false for studies of versions that did not. `program` is what
-    runs instead of a model (plan/program.py), "" for none.
+    `upgraded` is true for a study that was created in format 1. `reseeds`: generators that the model keeps at
+    module level are seeded before each task; false for studies of versions that did not. `program` is run
+    instead of a model (plan/program.py), "" for none.
     """
 
     bundle: str  # digest
@@ -90,7 +91,7 @@ class StudyIdentity:
         return self.bundle, *self.accepted
 
     def refusal(self, mark: PartMark | None) -> str:
-        """The reason why a part with this mark, or with none, does not count; "" when it does."""
+        """The reason why a part with this mark, or with none, does not count; "" if it does."""
         if mark is None:
             return "" if self.upgraded else "it does not say which study it belongs to"
         if mark.study != self.uuid:
@@ -105,7 +106,7 @@ class StudyIdentity:
 
 
 def new_study(bundle: str, entrypoint: str, program: str = "") -> StudyIdentity:
-    """Make the identity of a study that begins now."""
+    """Make the identity of a new study."""
     return StudyIdentity(
         bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex, reseeds=True, program=program
     )
@@ -162,7 +163,7 @@ def read_study(store: Store) -> StudyIdentity:
 
 
 def _read_program(store: Store, raw: dict[str, Any]) -> str:
-    """The program of a study, which must be the one that its entrypoint names. Raises Damaged."""
+    """The program of a study, which must match its entrypoint. Raises Damaged."""
     text = contract.canonical(raw["program"]) if raw.get("program") else ""
     if not program.is_entrypoint_of(str(raw["entrypoint"]), text):
         raise Damaged(store.location(FILE), "its program is not the one that its entrypoint names")
@@ -170,7 +171,7 @@ def _read_program(store: Store, raw: dict[str, Any]) -> str:
 
 
 def study_of(store: Store) -> StudyIdentity | None:
-    """As read_study(), but None if the store holds no study, so that no part can belong to one."""
+    """Like read_study(), but None if the store holds no study, so that no part can belong to one."""
     try:
         return read_study(store)
     except NoStudy:
@@ -178,14 +179,16 @@ def study_of(store: Store) -> StudyIdentity | None:
 
 
 def _derived_uuid(bundle: str, entrypoint: str) -> str:
-    """The same for every process that upgrades the store, so that they need not agree on one."""
+    """A uuid that is the same for every process that upgrades the store, so that they need not agree on
+    one.
+    """
     return uuid.uuid5(_NAMESPACE, f"{bundle} {entrypoint}").hex
 
 
 def upgrade(store: Store, study: StudyIdentity, number: int = FORMAT) -> StudyIdentity:
-    """Give a store a later format; values that this version does not know stay.
+    """Give a store a later format, keeping values that this version does not know.
 
-    Runs that do so at once write the same bytes.
+    Concurrent runs write the same bytes.
     """
     upgraded = replace(study, format=number)
     store.put(FILE, encode_json({**read_json(store, FILE), **json.loads(study_json(upgraded))}))
@@ -193,12 +196,12 @@ def upgrade(store: Store, study: StudyIdentity, number: int = FORMAT) -> StudyId
 
 
 def accept(store: Store, digest: str, differences: Sequence[str]) -> None:
-    """Note that results of a further bundle count, with the files in which it differs from one before.
+    """Record that results of a further bundle count, with the files that differ from an earlier one.
 
     Args:
         store: The store.
         digest: The bundle, "sha256:" and 64 hexadecimal digits.
-        differences: One entry a file, such as "changed notes.txt".
+        differences: One entry per file, such as "changed notes.txt".
     """
     note = {"bundle": digest, "differences": list(differences)}
     name = f"{ACCEPTED}/{digest.removeprefix('sha256:')}.json"
@@ -211,7 +214,7 @@ def encode_json(value: object) -> bytes:
 
 
 def read_json(store: Store, name: str) -> dict[str, object]:
-    """A JSON object of a store; NoStudy when it is study.json and missing, else Damaged."""
+    """Read a JSON object of a store. Raises NoStudy if study.json is missing, else Damaged."""
     try:
         data = store.read(name)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Outputs that a task returned and its study does not store: the column left_out of a part, as Arrow has it.
+"""Outputs that a task returned but its study does not store: the column left_out of a part, in Arrow.
 
-A map for each row, from the output's name to the digest of that output; null where nothing was left out.
+It is a map for each row, from the output's name to the digest of that output; null if nothing was left out.
 """
 
 from collections.abc import Collection

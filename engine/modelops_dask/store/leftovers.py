@@ -1,13 +1,12 @@
-"""Remove tables that no manifest names any more from an object store, where results/ is never replaced.
+"""Remove tables that no manifest names from an object store, where results/ is never replaced.
 
 results/STAMP/... -> results/manifest.json -> another run's results/STAMP/... and manifest.json -> remove()
 
-Kept are the tables of the manifest and of the one that it replaced, for readers that are at them, and those
-of runs that may be writing just now. A run that was killed, or that wrote its manifest at the same moment
-as another, leaves tables that no manifest leads to: they are removed when they are a day old, by the
-store's own clock.
+The tables of the current and the previous manifest are kept, for their readers, and those of runs that may be
+writing. A run that was killed, or that wrote its manifest at the same moment as another, leaves tables
+without a manifest: they are removed when they are a day old, by the store's own clock.
 
-Does not decide what is in the tables: compact.py does.
+The content of the tables is decided elsewhere: in compact.py.
 """
 
 import re
@@ -24,7 +23,7 @@ _DAY_SECONDS = 86_400
 
 
 def new_stamp() -> str:
-    """A name that no other run has; the time in it is for people."""
+    """A unique name for each run; the time in it is for people."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
@@ -50,7 +49,7 @@ def remove(store: Store, folder: str, manifest: Manifest, replaced: Manifest | N
 
 
 def _a_day_old(store: Store, names: Sequence[str], newest: str) -> bool:
-    """Whether all files were written a day before `newest` was, as far as the store says."""
+    """Whether all files were written a day before `newest` was, as far as the store reports it."""
     times = [store.modified_at(name) for name in names]
     now = store.modified_at(newest)
     return now is not None and all(time and (now - time).total_seconds() > _DAY_SECONDS for time in times)

@@ -1,15 +1,16 @@
-"""Merge the files of parts/ when there are thousands: opening each takes longer than reading it.
+"""Merge the files of parts/ when there are thousands, because opening them takes longer than reading them.
 
     parts/UUID.parquet, many -> parts/merged-DIGEST.parquet, durable -> the merged ones removed
 
-Safe at every step, beside any reader, writer and other merge, without a lock. A merged file names the parts
-whose rows it holds, and a reader takes each part once (parts.scan): cut short between writing and removing,
-nothing counts twice, and the next merge removes what is left over. A file is removed only when all its parts
-are durable in another one. Large files stay as they are, so a row is rewritten a few times at most.
+This is safe at every step, alongside any reader, writer and other merge, without a lock. A merged file names
+the parts whose rows it holds, and a reader takes each part once (parts.scan): if a merge is interrupted
+between writing and removing, nothing counts twice, and the next merge removes the rest. A file is removed
+only when all its parts are durable in another one. Large files are not touched, so a row is rewritten a few
+times at most.
 
 A merged file has the metadata of every part in it, and the columns of a later version that a part may have.
-Torn files, and those that hold a part of another study, are left where they are. Does not read what a row
-means: fold.py does.
+Damaged files, and those that hold a part of another study, are not touched. The meaning of rows is not known
+here: fold.py knows it.
 """
 
 import json
@@ -35,7 +36,7 @@ from modelops_dask.store.parts import (
 )
 
 MERGE_OVER = 2000  # files
-TARGET_BYTES = 128 * 2**20  # of a merged file, compressed; files of half that size are left alone
+TARGET_BYTES = 128 * 2**20  # of a merged file, compressed; files of half that size are not merged
 _GROUP_BYTES = 32 * 2**20
 _GROUP_ROWS = 4096
 
@@ -48,9 +49,9 @@ def merge(
 ) -> int:
     """Merge the small files of parts/ if there are more than `max_files`, and return how many were removed.
 
-    on_begin() is called when there is something to do.
+    on_begin() is called if there is something to do.
 
-    Memory: about twice `target_bytes`, more where outputs compress well.
+    Memory: about twice `target_bytes`, more if outputs compress well.
     """
     names = store.list(FOLDER)
     if len(names) <= max_files:
@@ -92,7 +93,9 @@ def merge(
 
 
 def _measure(store: Store, name: str) -> tuple[int, list[str]]:
-    """Compressed bytes of a file of parts/ and the names of its parts; (0, []) if it is gone or no part."""
+    """Compressed bytes of a file of parts/ and the names of its parts; (0, []) if it does not exist or is not
+    a part.
+    """
     try:
         with open_part_file(store, name) as file:
             groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
@@ -104,7 +107,7 @@ def _measure(store: Store, name: str) -> tuple[int, list[str]]:
 
 
 def _aligned(table: pa.Table) -> pa.Table:
-    """Put the columns of SCHEMA in order, null where the part lacks them, then columns of a later version."""
+    """Put the columns of SCHEMA in order, null if the part lacks them, then columns of a later version."""
     for field in SCHEMA:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
@@ -139,16 +142,16 @@ class _Output:
             self._flush()
 
     def save(self, store: Store) -> int:
-        """Write the file, then remove the files that it replaces, and return how many those are."""
+        """Write the file, remove the files that it replaces, and return their number."""
         self._flush()
         self._writer.add_key_value_metadata(self._metadata())
         self._writer.close()
         part_names = "\n".join(part.name for part in self._parts)
         name = f"{MERGED}{blake2b(part_names.encode(), digest_size=16).hexdigest()}.parquet"
         if self._parts:
-            # put, not create: one of that name, a digest of the parts in it, may be torn.
+            # put, not create: an existing file of that name, a digest of its parts, may be damaged.
             store.put(f"{FOLDER}/{name}", self._sink.getvalue().to_pybytes())
-        superseded = [source for source in self.sources if source != name]  # a file alone may be that file
+        superseded = [source for source in self.sources if source != name]  # a single file may be that file
         for source in superseded:
             store.remove(f"{FOLDER}/{source}")
         return len(superseded)

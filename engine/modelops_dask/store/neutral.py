@@ -1,9 +1,9 @@
-"""Tables in the neutral form, in which rows hold what models return as tables: bytes -> an Arrow table.
+"""Tables in the neutral form, in which rows hold tables returned by models: bytes -> an Arrow table.
 
     MAGIC | length of the head | head: [rows, [name, type], [name, type, 1], ...] | buffers, in that order
 
-Buffers have the layout of Arrow's, so reading copies nothing. docs/store-format.md describes the form.
-return_values/neutral.py writes it in the model's process, which nobody trusts: every length is checked here
+Buffers have Arrow's layout, so reading copies nothing. docs/store-format.md describes the form.
+return_values/neutral.py writes it in the model's process, which is not trusted: every length is checked here
 before it is used, and Arrow checks offsets and text.
 """
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 MAGIC = b"\x89table1\n"
 HEAD_AT = len(MAGIC) + 4
-MOST_NESTED = 8  # lists in lists
+MOST_NESTED = 8  # depth of lists in lists
 _TYPES: dict[str, tuple[pa.DataType, int]] = {  # bits of a value
     "bool": (pa.bool_(), 1),
     "i1": (pa.int8(), 8),
@@ -41,11 +41,11 @@ _DECIMAL = re.compile(r"decimal\((\d{1,2}),(\d{1,2})\)", re.ASCII)
 
 
 class DamagedTable(ValueError):
-    """Bytes that begin like the neutral form and are not; str() says where."""
+    """Bytes that begin like the neutral form but are invalid; str() gives the position."""
 
 
 def read_table(data: bytes) -> pa.Table:
-    """The table in bytes of the neutral form, which stay in memory while it does. Raises DamagedTable."""
+    """The table in bytes of the neutral form, which must stay in memory with it. Raises DamagedTable."""
     try:
         n_rows, fields, buffers_at = _read_head(data)
         buffers = _Buffers(data, buffers_at)
@@ -60,7 +60,7 @@ def read_table(data: bytes) -> pa.Table:
 
 
 def _read_head(data: bytes) -> tuple[int, list[tuple[str, Any, bool]], int]:
-    """The number of rows; name, type and whether there are nulls, of each column; where the buffers begin."""
+    """The number of rows; name, type and nullability of each column; the offset of the buffers."""
     size = int.from_bytes(data[len(MAGIC) : HEAD_AT], "little")
     stop = HEAD_AT + size
     if not data.startswith(MAGIC) or stop > len(data):
@@ -80,7 +80,7 @@ def _read_head(data: bytes) -> tuple[int, list[tuple[str, Any, bool]], int]:
 
 
 class _Buffers:
-    """The buffers of a table, taken one after another."""
+    """The buffers of a table, read one after another."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self._buffer, self.position = pa.py_buffer(data), position

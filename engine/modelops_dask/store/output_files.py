@@ -1,16 +1,16 @@
-"""Names of the files that hold outputs, whatever a model calls its outputs.
+"""File names of outputs for any names that a model uses.
 
-names of outputs -> choose_stems() -> the name of each one's file, without its ending
+names of outputs -> choose_stems() -> the name of each one's file, without its suffix
 
-A name becomes a file's name by quoting, as in a URL: letters, digits and - _ . ~ stay, of everything else the
-bytes in UTF-8 are %XX. Names that file systems cannot keep apart, or have no room for, end in ~ and a digest:
+A name is quoted as in a URL: letters, digits and - _ . ~ stay, the UTF-8 bytes of other characters become
+%XX. Names that file systems cannot distinguish or store end in ~ and a digest:
 
     longer than MOST_BYTES when quoted             the beginning, ~ and 16 hexadecimal digits
-    another output's but for upper and lower case  the name, ~ and 16 hexadecimal digits
+    another output's except for case               the name, ~ and 16 hexadecimal digits
     one that itself ends in ~ and 16 such digits   the same, so that no two outputs share a file
-    what Windows reserves (con, nul, com1, ...)    its first letter is quoted
+    reserved on Windows (con, nul, com1, ...)      its first letter is quoted
 
-The manifest of results/ says which output a file holds. A file keeps the name that it has there before.
+The manifest of results/ maps files to outputs. A file keeps its earlier name.
 """
 
 import re
@@ -19,18 +19,18 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from urllib.parse import quote, unquote
 
-MOST_BYTES = 200  # a file system has 255, and programs add endings of their own
+MOST_BYTES = 200  # a file system allows 255, and programs add suffixes
 _DIGEST_BYTES = 8
 _HAS_DIGEST = re.compile(r"~[0-9a-f]{16}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
 def choose_stems(outputs: Iterable[str], former_stems: Mapping[str, str]) -> dict[str, str]:
-    """Choose a file name, without its ending, for each output; no two are equal in any file system.
+    """Choose a file name, without its suffix, for each output; no two are equal in any file system.
 
     Args:
         outputs: Names as the model returned them.
-        former_stems: The file names that outputs have in the tables before; they keep them.
+        former_stems: The file names of outputs in the previous tables; they keep them.
     """
     stems = {output: former_stems.get(output) or _stem(output) for output in outputs}
     counts = Counter(stem.casefold() for stem in stems.values())
@@ -41,7 +41,7 @@ def choose_stems(outputs: Iterable[str], former_stems: Mapping[str, str]) -> dic
 
 
 def output_name(stem: str) -> str:
-    """The output of a file of a store without names in its manifest, which no digest was ever added to."""
+    """The output of a file in a store without names in its manifest, in which digests were never added."""
     return "" if stem == "%" else unquote(stem)
 
 

@@ -1,24 +1,24 @@
-"""Parts: what workers did, a row per attempt at a task.
+"""Parts: the work of workers, one row per attempt at a task.
 
 attempts of one batch -> parts/UUID.parquet -> fold.py, compact.py
 
-A part has a new name, is written once, whole and durable, and is never edited; it is the unit of loss: a
+A part has a new name, is written once, complete and durable, and is never edited; it is the unit of loss: a
 batch that dies leaves no part, and its tasks are still pending. Workers write the rows of their own attempts;
-the driver writes those of tasks whose worker died. Outputs are kept as the model returned them.
+the driver writes those of tasks whose worker died. Outputs are stored as the model returned them.
 
-Where there are thousands, merge.py moves parts into files that hold many. A part keeps its name there, and
-scan() gives the rows of every part once, wherever it is: merging, also when it was cut short, changes nothing
-that a reader finds.
+If there are thousands of parts, merge.py moves them into files that hold many. A part keeps its name there,
+and scan() gives the rows of every part once, wherever it is: merging, even if interrupted, changes nothing
+for a reader.
 
-Formats may grow. A part must have the REQUIRED columns; any other column of SCHEMA that it lacks reads as
-null, and columns that this version does not know stay where they are, also when parts are merged.
+Formats may grow. A part must have the REQUIRED columns; any other column of SCHEMA that it lacks is read as
+null, and columns that this version does not know are kept, also when parts are merged.
 
-Each part carries a mark of its study and bundle in its metadata (identity.py). What belongs to another study
-is foreign: named and passed over, like a file that cannot be read.
+Each part carries a mark of its study and bundle in its metadata (identity.py). A part of another study is
+foreign: it is named and skipped, like a file that cannot be read.
 
 `digest` is a hash of the outputs, so that two ok rows of one task can be compared without reading them.
 
-Does not decide what a row means: fold.py does.
+The meaning of a row is decided in fold.py.
 """
 
 import errno
@@ -48,19 +48,19 @@ from modelops_dask.store.identity import PartMark, StudyIdentity, study_of
 from modelops_dask.store.left_out import find_lacking
 
 FOLDER = "parts"
-OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for want of memory; executors/runner.py gives it
-WORKER_MEMORY = "WorkerMemory"  # of a death because the worker process held too much itself; limits/guard.py
+OUT_OF_MEMORY = "TaskOOM"  # the reason of a death for lack of memory; executors/runner.py sets it
+WORKER_MEMORY = "WorkerMemory"  # of a death because the worker process itself held too much; limits/guard.py
 MERGED = "merged-"  # a file of several parts
 HELD = b"modelops_dask.parts"  # in its metadata: [name, rows] of each, in order, as JSON
 HELD_METADATA = b"modelops_dask.parts_metadata"  # and their own metadata: {"distinct": [...], "of": [index]}
 MARK = "modelops_dask.part"  # in a part's own metadata: a PartMark as a JSON object
 GENERATION = "modelops_dask.generation"  # the highest of its rows, in a part that has rows above 0
 LEFT_OUT = "modelops_dask.left_out"  # in a part that has rows with left_out; its value is 1
-ROW_GROUP = 4096  # rows; compaction reads a row group at a time
-_READERS = 2  # of a folder's files at once: Arrow decodes outside the interpreter's lock
-_IN_A_ROW = 16  # small files that a reader reads: to hand over each by itself takes as long as reading it
+ROW_GROUP = 4096  # rows; compaction reads one row group at a time
+_READERS = 2  # files of a folder read at the same time: Arrow decodes outside the interpreter's lock
+_IN_A_ROW = 16  # small files per reader: passing them individually takes as long as reading them
 LARGE = 16 << 20  # bytes of a part
-_REQUESTS = 16  # at once to an object store, where each takes its time
+_REQUESTS = 16  # concurrent requests to an object store, each of which takes time
 OUTPUTS = pa.map_(pa.string(), pa.large_binary())  # large: a batch may return more than 2 GiB
 DIGESTS = pa.map_(pa.string(), pa.binary(16))
 SCHEMA = pa.schema(
@@ -81,44 +81,54 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("ended", pa.float64()),
         ("digest", pa.binary(16)),
-        ("output_digests", DIGESTS),  # of each; null where there is only one
+        ("output_digests", DIGESTS),  # of each; null if there is only one
         ("runner", pa.string()),  # short id of the process that ran the task
         ("runner_task", pa.uint32()),  # the task's number in that process's life, from 1
-        ("generation", pa.uint32()),  # of rows of one task the highest counts; null is 0
+        ("generation", pa.uint32()),  # among rows of one task the highest counts; null is 0
         ("engine", pa.string()),  # version of modelops_dask; null: 0.1
         ("reseeded", pa.bool_()),  # whether the model's own generators were seeded; null: no
-        ("fallback", pa.string()),  # why another executor ran the task than was asked for
+        ("fallback", pa.string()),  # why another executor than the requested one ran the task
         ("failure", pa.string()),  # what failed: start, model or transient; "" for other ends
-        ("message", pa.string()),  # what the error says, without the traceback; null for ok rows
-        ("error_digest", pa.uint64()),  # of failures that count by store/failures.py, else null
+        ("message", pa.string()),  # the error's message, without the traceback; null for ok rows
+        ("error_digest", pa.uint64()),  # for failures that count by store/failures.py, else null
         ("resumed", pa.bool_()),  # from a checkpoint
         ("origin", pa.string()),  # the store that the row was copied from
-        ("left_out", DIGESTS),  # of outputs that the model returned and the study does not store; null: none
+        # digests of outputs that the model returned but the study does not store; null: none
+        ("left_out", DIGESTS),
         ("outputs", OUTPUTS),
     ],
     metadata={"modelops_dask": "part 1"},
 )
 _FLAT = list(SCHEMA)[:-1]  # fields of all columns but the outputs
 REQUIRED = ("set", "replicate", "seed", "status", "digest", "outputs")
-# Read by every fold: a column of a hundred numbers takes longer to decompress than to read as it is.
+# Read by every fold: decompressing a column of a hundred numbers takes longer than reading it uncompressed.
 _QUICK = ("set", "replicate", "status", "reason", "limit_bytes", "threads", "environment", "error_digest")
-_FLAGS = ("reseeded",)  # as quick, and Parquet has no dictionaries of them
-_NAMES = ("executor", "preset", "runner", "engine", "fallback", "failure", "message")  # few different ones
+_FLAGS = ("reseeded",)  # as fast, and Parquet cannot store them as dictionaries
+_NAMES = ("executor", "preset", "runner", "engine", "fallback", "failure", "message")  # few distinct values
 T = TypeVar("T")
-Columns = Mapping[str, Sequence[Any]]  # the fields of Attempt; the values of each have a type of their own
+Columns = Mapping[str, Sequence[Any]]  # the fields of Attempt; each has its own type
 
 
 class Attempt(NamedTuple):
-    """One attempt at one task. A tuple, because millions are made: a task's numbers, then the fields of an
+    """One attempt at one task. A tuple, because millions are created: a task's numbers, the fields of an
     executor's Outcome, then what the worker knows.
 
-    ok: `outputs` holds the model's bytes. failed: the model raised. died: the process that ran it is gone.
-    poisoned: it died alone, so it is the task that kills. `reason` is short and the same for like failures,
-    `error` the traceback, `failure` what failed (failures.py), `log` the end of what the model printed.
-    `threads` is the BLAS thread count and `environment` a digest of the packages, for both change a result's
-    bytes. 0 bytes: not known, or no limit. `ended` is when, in seconds since the epoch by the writer's clock,
-    0 for when it is written: for people, nothing is decided by it. `generation` is that of the last redo of
-    the task (generations.py). `left_out` has the digests of outputs that were returned and are not stored.
+    - "ok": `outputs` holds the model's bytes.
+    - "failed": the model raised.
+    - "died": the process that ran it no longer exists.
+    - "poisoned": it died alone, so the task itself kills its process.
+
+    Attributes:
+        reason: Short, and the same for similar failures.
+        error: The traceback.
+        failure: What failed (failures.py).
+        log: The end of what the model printed.
+        threads: The BLAS thread count, which affects a result's bytes.
+        environment: A digest of the packages, which also affect them.
+        peak_bytes: Peak memory; 0: not known. A limit of 0 means none.
+        ended: Seconds since the epoch by the writer's clock, 0 for the time of writing; only for people.
+        generation: That of the last redo of the task (generations.py).
+        left_out: Digests of outputs that were returned but are not stored.
     """
 
     set: int
@@ -151,7 +161,7 @@ def write(store: Store, attempts: Sequence[Attempt], mark: PartMark | None = Non
     Args:
         store: The store.
         attempts: At least one, else ValueError.
-        mark: Whose results these are. Without one: the study that the store holds now.
+        mark: The study of these results; by default the one that the store holds now.
     """
     if not attempts:
         raise ValueError("a part needs at least one attempt")
@@ -176,10 +186,14 @@ def columns(attempts: Sequence[Attempt]) -> Columns:
 
 
 class Encoder:
-    """Makes the bytes of a part from attempts as they come, so that few are held at a time."""
+    """Makes the bytes of a part from attempts as they arrive, so that few are held at a time."""
 
     def __init__(self, mark: PartMark | None = None, reseeded: bool | None = None) -> None:
-        """reseeded: whether the model's own generators were seeded before each of these tasks."""
+        """Start a part.
+
+        Args:
+            reseeded: Whether the model's own generators were seeded before each of these tasks.
+        """
         self._reseeded = reseeded
         self._sink = pa.BufferOutputStream()
         self._schema = SCHEMA
@@ -191,7 +205,7 @@ class Encoder:
         self._has_left_out = False
 
     def add(self, attempts: Columns) -> None:
-        """Add a row group, as columns() has it: about ROW_GROUP attempts unless it is the last."""
+        """Add a row group, as columns() returns it: about ROW_GROUP attempts unless it is the last."""
         now = time.time()
         ended = [ended_seconds or now for ended_seconds in attempts["ended"]]
         digests = [
@@ -225,7 +239,7 @@ class Encoder:
         self._writer.write_table(pa.table([*arrays, _maps(values["outputs"])], self._schema))
 
     def end(self) -> bytes:
-        """The whole part; nothing can be added any more."""
+        """The whole part; nothing can be added afterwards."""
         if self._generation:
             self._writer.add_key_value_metadata({GENERATION: str(self._generation)})
         if self._has_left_out:
@@ -233,7 +247,7 @@ class Encoder:
         self._writer.close()
         part = self._sink.getvalue()
         if part.size >= LARGE:
-            pa.default_memory_pool().release_unused()  # what encoding took, before this copy
+            pa.default_memory_pool().release_unused()  # bytes used by encoding, before this copy
         return part.to_pybytes()
 
 
@@ -251,7 +265,9 @@ def _describe_failures(attempts: Columns) -> dict[str, Sequence[Any]]:
 
 
 def writer_options(schema: pa.Schema) -> dict[str, object]:
-    """How pq.ParquetWriter writes parts: columns that every fold reads as they are, others compressed."""
+    """How pq.ParquetWriter writes parts: columns that every fold reads are uncompressed, others
+    compressed.
+    """
     leaves = []
     for field in schema:
         is_map = pa.types.is_map(field.type)
@@ -260,7 +276,7 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     return {
         "compression": codecs,
         "compression_level": {leaf: 1 for leaf, codec in codecs.items() if codec == "zstd"},
-        # Of outputs they would be copies of whole ones, four at a time, and nobody reads them.
+        # For outputs they would be copies of whole values, four at a time, which are never read.
         "write_statistics": [leaf for leaf in codecs if not leaf.startswith("outputs.")],
         "use_dictionary": [*_QUICK, *_NAMES],
         "write_page_checksum": True,
@@ -268,7 +284,7 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
 
 
 def _column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
-    """As pa.array, and quicker for what all rows share, which is most of them."""
+    """Like pa.array, but faster for values that all rows share, which most do."""
     if values[0] is None and values.count(None) == len(values):
         return pa.nulls(len(values), kind)
     if values[0] == values[-1] and values.count(values[0]) == len(values):
@@ -277,7 +293,7 @@ def _column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
 
 
 def _maps(outputs: Sequence[Mapping[str, bytes]]) -> pa.Array:
-    """As pa.array(..., OUTPUTS), from flat columns, in half the time."""
+    """Like pa.array(..., OUTPUTS), from flat columns, in half the time."""
     offsets = np.zeros(len(outputs) + 1, np.int32)
     np.cumsum([len(task_outputs) for task_outputs in outputs], out=offsets[1:])
     names = [name for task_outputs in outputs for name in task_outputs]
@@ -289,7 +305,7 @@ def _maps(outputs: Sequence[Mapping[str, bytes]]) -> pa.Array:
 
 def outputs_digest(outputs: Mapping[str, bytes]) -> bytes:
     """Hash outputs to 16 bytes that do not depend on their order."""
-    if len(outputs) == 1:  # mostly; the same in less time
+    if len(outputs) == 1:  # the usual case; the same in less time
         ((name, data),) = outputs.items()
         head = name.encode()
         hasher = blake2b(b"%d:%b%d:" % (len(head), head, len(data)), digest_size=16)
@@ -333,9 +349,11 @@ class NotAPart(MopsError):
 
 @contextmanager
 def open_part_file(store: Store, name: str) -> Iterator[pq.ParquetFile]:
-    """Open a file of parts/; NotAPart when the file, or a page that is read within the `with`, is bad.
+    """Open a file of parts/.
 
-    FileNotFoundError when it is gone: merged into another, perhaps.
+    Raises:
+        NotAPart: The file, or a page that is read within the `with`, is bad.
+        FileNotFoundError: It no longer exists, for example because it was merged.
     """
     if not name.endswith(".parquet"):
         raise NotAPart(name, "unknown file: its name does not end in .parquet")
@@ -347,19 +365,19 @@ def open_part_file(store: Store, name: str) -> Iterator[pq.ParquetFile]:
                 raise NotAPart(name, f"foreign: {problem}")
             yield part
         except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None) == errno.ESTALE:  # of NFS: another machine removed it
+            if getattr(error, "errno", None) == errno.ESTALE:  # on NFS: another machine removed it
                 raise FileNotFoundError(name) from error
             is_content_error = isinstance(error, pa.ArrowException) or (
                 type(error) is OSError and not error.errno
             )
-            if not is_content_error:  # the disk's, or the network's
+            if not is_content_error:  # an error of the disk or the network
                 raise
             reason = str(error).partition("\n")[0]
             raise NotAPart(name, f"{'torn' if is_parquet else 'foreign'}: {reason}") from error
 
 
 def _schema_problem(schema: pa.Schema) -> str:
-    """The reason why a table with this schema is not a part; "" when it is one, of whatever version."""
+    """The reason why a table with this schema is not a part of any version; "" if it is one."""
     if schema.equals(SCHEMA):
         return ""
     if missing := [name for name in REQUIRED if name not in schema.names]:
@@ -371,7 +389,7 @@ def _schema_problem(schema: pa.Schema) -> str:
 
 
 def read_columns(file: pq.ParquetFile, columns: Sequence[str], row_group: int | None = None) -> pa.Table:
-    """Read columns of SCHEMA, of one row group or all; those that the file lacks are null."""
+    """Read columns of SCHEMA, of one row group or all; missing ones are null."""
     names = file.schema_arrow.names
     present = [name for name in columns if name in names]
     if row_group is None:
@@ -385,12 +403,12 @@ def read_columns(file: pq.ParquetFile, columns: Sequence[str], row_group: int | 
 
 
 def numbers_or_zero(table: pa.Table, name: str) -> np.ndarray:
-    """Return a column of numbers as an array, with 0 where the writer did not know the number."""
+    """Return a column of numbers as an array, with 0 for numbers that the writer did not know."""
     return pc.fill_null(table[name], 0).to_numpy()
 
 
 class PartEntry(NamedTuple):
-    """One part in a file of parts/. `metadata` is what the part was written with."""
+    """One part in a file of parts/. `metadata` was written with the part."""
 
     name: str
     n_rows: int
@@ -420,11 +438,13 @@ def _mark(text: str | None) -> PartMark | None:
         values = json.loads(text)
         return PartMark(str(values["study"]), str(values["bundle"]))
     except (ValueError, KeyError, TypeError):
-        return PartMark("", "")  # of no study
+        return PartMark("", "")  # without a study
 
 
 def list_parts(file: pq.ParquetFile, name: str) -> list[PartEntry]:
-    """Return the parts in a file of parts/, in order; NotAPart when the file's list does not fit its rows."""
+    """Return the parts in a file of parts/, in order. Raises NotAPart if the file's list does not match its
+    rows.
+    """
     metadata = {
         key.decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
         for key, value in (file.metadata.metadata or {}).items()
@@ -455,9 +475,11 @@ def list_parts(file: pq.ParquetFile, name: str) -> list[PartEntry]:
 class Rows:
     """Rows of a file in parts/: `row_numbers` are int64 (n,), in the file; `table` has n rows.
 
-    `order`, uint64 (n,), follows from the name of each row's part and so does not change when it is merged.
-    `parts` are those that have rows here, in their order. `generations` are int (n,); None: all are 0.
-    `left_out` is that column, of n rows; None: nothing is left out.
+    Attributes:
+        order: uint64 (n,), derived from the name of each row's part, so that merging does not change it.
+        parts: Those that have rows here, in their order.
+        generations: int (n,); None: all are 0.
+        left_out: That column, of n rows; None: nothing is left out.
     """
 
     file: str
@@ -481,10 +503,10 @@ class Rows:
         )
 
     def lacks(self, outputs: Collection[str]) -> np.ndarray | None:
-        """Which rows left out an output that is asked for, bool (n,); None: none of them.
+        """Which rows left out a requested output, bool (n,); None: none of them.
 
         Args:
-            outputs: The outputs that are asked for; () for all.
+            outputs: The requested outputs; () for all.
         """
         return None if self.left_out is None else find_lacking(self.left_out, outputs)
 
@@ -500,7 +522,7 @@ def scan(
 
     Args:
         store: The store.
-        columns: Columns of SCHEMA; null where a part does not have them.
+        columns: Columns of SCHEMA; null if a part does not have them.
         skipped: Receives files that are torn or foreign, and parts of another study: name -> why.
         but: Files that are not read.
     """
@@ -509,7 +531,8 @@ def scan(
     part_names: set[str] = set()
     file_names = set(but)
     has_vanished = True
-    while has_vanished:  # merged by another process since the listing: list again, for the file that has it
+    # merged by another process since the listing: list again, to find the file that has it
+    while has_vanished:
         names = [name for name in _merged_first(store.list(FOLDER)) if name not in file_names]
         file_names.update(names)
         has_vanished = False
@@ -523,8 +546,10 @@ def scan(
 
 
 class _FileContent(NamedTuple):
-    """The parts in a file of parts/, some of its columns, and of each row the generation and what it left
-    out; None where no part has such rows.
+    """The parts in a file of parts/, some of its columns, and the generation and left-out outputs of each
+    row.
+
+    The last two are None if no part has such rows.
     """
 
     parts: list[PartEntry]
@@ -534,7 +559,7 @@ class _FileContent(NamedTuple):
 
 
 def _read(store: Store, name: str, columns: Sequence[str]) -> _FileContent | NotAPart | None:
-    """Read a file of parts/; None when it is gone."""
+    """Read a file of parts/; None if it no longer exists."""
     try:
         with open_part_file(store, name) as file:
             content = _FileContent(list_parts(file, name), read_columns(file, columns))
@@ -557,7 +582,7 @@ def _new_rows(
     study: StudyIdentity | None,
     skipped: dict[str, str],
 ) -> Iterator[Rows]:
-    """The rows of parts that belong to the study and are not among `part_names`, to which they are added."""
+    """The rows of parts that belong to the study and are not in `part_names`, to which they are added."""
     parts, table, generations, left_out = content
     is_new = []
     for part in parts:
@@ -598,7 +623,7 @@ def _merged_first(names: list[str]) -> list[str]:
 
 
 def _read_ahead(store: Store, read: Callable[[str], T], names: Sequence[str]) -> Iterator[tuple[str, T]]:
-    """Yield each name with read(name), in order, reading a few at once."""
+    """Yield each name with read(name), in order, reading a few at the same time."""
     at_once, in_a_row = (_READERS, _IN_A_ROW) if store.folder else (_REQUESTS, 1)
     rows = [[name] for name in names if name.startswith(MERGED)]
     small = [name for name in names if not name.startswith(MERGED)]
@@ -618,7 +643,7 @@ def _read_ahead(store: Store, read: Callable[[str], T], names: Sequence[str]) ->
 
 
 def find(store: Store, part: str) -> pa.Table | None:
-    """Read all rows of one part, without their outputs; None when there is no such part."""
+    """Read all rows of one part, without their outputs; None if it does not exist."""
     columns = [name for name in SCHEMA.names if name != "outputs"]
     for name in _merged_first(store.list(FOLDER)):
         if name != f"{part}.parquet" and not name.startswith(MERGED):
@@ -640,9 +665,9 @@ def find(store: Store, part: str) -> pa.Table | None:
 def largest_oom_limit(
     store: Store, number: int, replicate: int, does_count: Callable[[Rows], np.ndarray] | None = None
 ) -> int:
-    """Return the largest limit, in bytes, under which a task ran out of memory; 0 when it never did.
+    """Return the largest limit, in bytes, under which a task ran out of memory; 0 if none did.
 
-    does_count() returns which rows are looked at, bool (n,); without it all are.
+    does_count() returns which rows to consider, bool (n,); by default all.
     """
     largest_bytes = 0
     for file_rows in scan(store, ["set", "replicate", "reason", "limit_bytes"]):
@@ -660,8 +685,8 @@ def read_errors(
 ) -> dict[tuple[int, int], str]:
     """Read the errors of tasks, (set, replicate), from one row of each task that did not end ok.
 
-    Only row groups that have one of them are read, for tracebacks are long and there may be millions.
-    does_count() returns which rows are looked at, bool (n,); without it all are.
+    Only row groups with such rows are read, because tracebacks are long and there may be millions.
+    does_count() returns which rows to consider, bool (n,); by default all.
     """
     task_keys = np.array([number << 32 | replicate for number, replicate in tasks], np.int64)
     errors_by_task: dict[tuple[int, int], str] = {}

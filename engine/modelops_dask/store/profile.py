@@ -1,9 +1,9 @@
-"""What tasks of a model needed in earlier runs, as a basis for estimates.
+"""The needs of a model's tasks in earlier runs, as a basis for estimates.
 
-parts of a store -> measure() -> profile.json in that store -> find(), also from the stores beside it
+parts of a store -> measure() -> profile.json in that store -> find(), also from neighbouring stores
 
-It is derived: without it, or with one of another bundle, there is no estimate. Does not estimate:
-estimate.py does.
+It is derived: without it, or with one of another bundle, there is no estimate. Estimates are made in
+estimate.py.
 """
 
 import json
@@ -19,7 +19,7 @@ from modelops_dask.store.files import Store
 from modelops_dask.store.identity import read_study
 
 FILE = "profile.json"
-HIGH = 0.95  # the quantile that is called high
+HIGH = 0.95  # the quantile called high
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Profile:
     executor: str
     tasks: int
     mean_seconds: float
-    high_seconds: float  # 95% took no longer
+    high_seconds: float  # 95% took at most this
     median_peak_bytes: int
-    high_peak_bytes: int  # 95% held no more
+    high_peak_bytes: int  # 95% held at most this
     most_peak_bytes: int
     out_of_memory: int = 0
-    most_limit_bytes: int = 0  # the largest limit that was still too small
+    most_limit_bytes: int = 0  # the largest limit that was too small
     least_peak_bytes: int = 0
     first_set: int = 0  # of those that ended ok
     last_set: int = 0
-    # Why tasks ran in new interpreters instead of forks -> seconds that each took beside the model's own.
+    # Why tasks ran in new interpreters instead of forks -> seconds that each took besides the model's own.
     fallback_seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -82,7 +82,9 @@ def measure(store: Store) -> Profile | None:
 
 
 def save(store: Store, fallback_seconds: Mapping[str, float]) -> None:
-    """Write profile.json, if a task has ended ok; fallback_seconds are of this run, and earlier ones stay."""
+    """Write profile.json, if a task has ended ok; fallback_seconds are of this run, and earlier ones are
+    kept.
+    """
     if profile := measure(store):
         before = load(store)
         prices = {**(before.fallback_seconds if before else {}), **fallback_seconds}
@@ -94,7 +96,7 @@ def describe_fallbacks(store: Store, fallbacks: Mapping[str, int]) -> tuple[str,
     """Describe tasks that had new interpreters instead of forks, a sentence for each reason.
 
     Args:
-        store: Whose profile tells what it took.
+        store: The store whose profile has the times.
         fallbacks: Reason -> ok tasks.
     """
     profile = load(store) if fallbacks else None
@@ -108,7 +110,9 @@ def describe_fallbacks(store: Store, fallbacks: Mapping[str, int]) -> tuple[str,
 
 
 def find(store: Store, bundle: str, entrypoint: str) -> Profile | None:
-    """Find the profile of a store, else the newest of that bundle and entrypoint in the folders beside it."""
+    """Find the profile of a store, otherwise the newest one of that bundle and entrypoint in neighbouring
+    folders.
+    """
     stores = [store]
     if store.folder and store.folder.parent.is_dir():
         neighbour_paths = sorted(
@@ -123,7 +127,7 @@ def find(store: Store, bundle: str, entrypoint: str) -> Profile | None:
 
 
 def _is_of(store: Store, profile: Profile, bundle: str) -> bool:
-    """Whether a store's profile is that of a bundle, or of one that counts as the same."""
+    """Whether a store's profile belongs to a bundle, or to an accepted one."""
     if profile.bundle == bundle:
         return True
     try:

@@ -1,15 +1,15 @@
-"""Redos: which tasks were to be run again, and in which generation; the files of redo/.
+"""Redos: the tasks to run again, with their generation; the files of redo/.
 
     redo/NNNNNN.json  put-if-absent; NNNNNN is the generation of its rows, from 1
 
-A redo is written, durable, before anything of it runs, and is never changed. From then on the rows of its
-tasks that have a lower generation do not count. Sets and replicates are those of the store, so what the study
-is extended by later is not in it. Tasks are kept as rectangles of sets and replicates: mostly it is one.
+A redo is written, durably, before any of it runs, and is never changed. From then on the rows of its tasks
+with a lower generation do not count. Sets and replicates are those of the store, so later extensions of the
+study are not in it. Tasks are stored as rectangles of sets and replicates: usually just one.
 
-A store with a redo has format 3, which versions that do not know redos refuse to read: they would count rows
-that do not count.
+A store with a redo has format 3, which versions without redos refuse to read: they would count the wrong
+rows.
 
-Does not choose tasks, and does not know rows: selection.py and generations.py do.
+Tasks are chosen in selection.py, and rows are judged in generations.py.
 """
 
 import json
@@ -28,13 +28,13 @@ Ranges = tuple[tuple[int, int], ...]  # half-open
 
 @dataclass(frozen=True)
 class Redo:
-    """Tasks that were to be run again.
+    """Tasks to run again.
 
     Attributes:
         generation: Of the rows that count; 1 for the first redo of a store.
-        selection: What was typed, such as executor=direct.
+        selection: The selection as typed, such as executor=direct.
         tasks: Rectangles: ranges of sets, and ranges of replicates, all of which are in the redo.
-        request: Who asked, where that may be asked again: the id that a Job's pods share; "" for a command.
+        request: The id that a Job's pods share, because they may ask again; "" for a command.
     """
 
     generation: int
@@ -56,7 +56,9 @@ class Redo:
 
 
 def read_redos(store: Store) -> list[Redo]:
-    """All redos of a store, by generation: [] for most stores. Damaged when one is missing or unreadable."""
+    """All redos of a store, by generation: [] for most stores. Raises Damaged if one is missing or
+    unreadable.
+    """
     names = store.list(FOLDER)
     redos = []
     for generation, name in enumerate(names, 1):
@@ -83,8 +85,8 @@ def create_redo(store: Store, redo: Redo) -> bool:
 
 
 def as_rectangles(mask: np.ndarray) -> tuple[tuple[Ranges, Ranges], ...]:
-    """The tasks that a mask, bool (n_sets, replicates), selects: one rectangle for all sets whose replicates
-    are the same.
+    """The tasks that a mask, bool (n_sets, replicates), selects: one rectangle for all sets with the same
+    replicates.
     """
     sets = np.flatnonzero(mask.any(axis=1))
     if not len(sets):

@@ -1,8 +1,8 @@
-"""Put a folder of files in the place of another, on this machine or a shared disk.
+"""Replace a folder of files by another, on this machine or a shared disk.
 
-a folder beside it, `.NAME.UUID`, while it is filled -> install(): two renames -> NAME
+a neighbouring folder, `.NAME.UUID`, while it is filled -> install(): two renames -> NAME
 
-Does not know stores: files.py does.
+Stores are not known here: files.py knows them.
 """
 
 import errno
@@ -15,7 +15,7 @@ _LEFT_SECONDS = 86_400
 
 
 def install(staged: Path, target: Path) -> None:
-    """Put a folder in another's place."""
+    """Replace a folder by another."""
     for path in [*staged.rglob("*"), staged]:
         sync(path)
     old = staged.with_name(f"{staged.name}.old")
@@ -35,9 +35,9 @@ def install(staged: Path, target: Path) -> None:
 
 
 def remove_leftovers(staged: Path, folder: str) -> None:
-    """Remove what runs that were killed left beside `staged`, which is new: untouched for a day before it.
+    """Remove leftovers of killed runs next to `staged`, which is new: those unchanged for a day before it.
 
-    Both times are the file system's own, for this machine's clock may be days away from another's.
+    Both times are the file system's own, because this machine's clock may be days off.
     """
     for path in staged.parent.glob(f".{folder}.*"):
         with suppress(FileNotFoundError):

@@ -1,11 +1,11 @@
-"""Do results vary from replicate to replicate? Where none does, chance does not come from the seed.
+"""Whether results vary between replicates. If none does, randomness does not come from the seed.
 
 rows of parts -> outputs of ok replicates of one set, with different seeds, two at a time -> Variation
 
-Digests tell equal outputs. Different ones are read until the output is known to vary: a number that is only
-the task's own seed or replicate, as a column or in JSON, is left out: it varies by itself.
+Digests show equal outputs. Different ones are read until the output is known to vary: a number that is only
+the task's own seed or replicate, as a column or in JSON, is ignored, because it varies anyway.
 
-Does not decide what a study makes of it: study/summary.py does.
+The consequences for a study are decided in study/summary.py.
 """
 
 import json
@@ -25,8 +25,8 @@ from modelops_dask.store.fold import counting_rows
 from modelops_dask.store.generations import Generations
 from modelops_dask.store.tables import as_table
 
-MANY_SETS, SOME_SEEDS = 3, 3  # that must be equal before it is said of a study
-MANY_SEEDS = 10  # in one set, that say as much
+MANY_SETS, SOME_SEEDS = 3, 3  # sets that must be equal for a statement on the study
+MANY_SEEDS = 10  # replicates in one set that are as convincing
 _CACHED_ROWS = 256
 _ROWS_AT_ONCE = 1024
 
@@ -37,7 +37,7 @@ class OutputVariation:
 
     Attributes:
         n_sets: Sets of which at least two replicates were compared.
-        constant_sets: Those in which all of them were equal: set -> number of replicates.
+        constant_sets: Sets in which all of them were equal: set -> number of replicates.
     """
 
     n_sets: int = 0
@@ -58,7 +58,7 @@ class Variation:
 
     @property
     def is_seed_unused(self) -> bool:
-        """Whether no output varies in any set, of enough sets with enough seeds to say so."""
+        """Whether no output varies in any set, with enough sets and seeds to be sure."""
         if not self.complete or not self.outputs:
             return False
         if any(output.varies for output in self.outputs.values()):
@@ -82,7 +82,7 @@ class SeededTask(Protocol):
 
 @dataclass(frozen=True)
 class _Row:
-    """An ok row: what it says of its task, and where its outputs are."""
+    """An ok row: its task, and the location of its outputs."""
 
     set: int
     replicate: int
@@ -107,8 +107,8 @@ def compare_replicates(
         store: The store of the study.
         plan: The tasks that count.
         generations: As fold.read_generations() returned them for this plan; a State has them.
-        ignored: Outputs that vary for reasons of their own, such as time stamps.
-        until_varied: End at the first output that varies; nearly always that is the first pair of rows.
+        ignored: Outputs that vary for other reasons, such as time stamps.
+        until_varied: Stop at the first output that varies; that is nearly always the first pair of rows.
     """
     comparison = _Comparison(store, frozenset(ignored), frozenset(plan.request.outputs))
     for row in _ok_rows(store, plan, generations):
@@ -119,7 +119,7 @@ def compare_replicates(
 
 
 def _ok_rows(store: Store, plan: Plan, generations: Generations | None) -> Iterator[_Row]:
-    """One ok row, of those that count, of each task of the plan."""
+    """One ok row that counts of each task of the plan."""
     codes = plan.blank()
     is_first = np.ones(codes.shape, bool)
     columns = ["set", "replicate", "seed", "status", "digest", "output_digests"]
@@ -147,16 +147,20 @@ def _ok_rows(store: Store, plan: Plan, generations: Generations | None) -> Itera
 
 
 class _Comparison:
-    """What is known so far: of each set the first row, and which outputs were seen to vary."""
+    """The state of the comparison: the first row of each set, and the outputs that vary."""
 
     def __init__(self, store: Store, ignored: frozenset[str], requested: frozenset[str]) -> None:
-        """`requested` are the only outputs that are compared; empty: all."""
+        """Start a comparison.
+
+        Args:
+            requested: The only outputs that are compared; empty: all.
+        """
         self._ignored, self._requested = ignored, requested
         self._first: dict[int, _Row] = {}
         self._seeds: dict[int, set[int]] = {}
         self._varied: dict[int, set[str]] = {}  # set -> outputs
         self._names: set[str] = set()
-        self._trusted: set[str] = set()  # outputs whose digests differ for more than their seed
+        self._trusted: set[str] = set()  # outputs whose digests differ for more reasons than their seed
         self._read = lru_cache(_CACHED_ROWS)(partial(_read_outputs, store))
 
     @property
@@ -234,7 +238,7 @@ def _read_outputs(store: Store, name: str, row_number: int) -> Mapping[str, byte
 
 
 def read_content(data: bytes) -> object:
-    """An output as values: a table by its columns, JSON as it is read, anything else as bytes."""
+    """An output as values: a table by its columns, JSON as parsed, anything else as bytes."""
     table = as_table(data)
     if table is not None:
         return table.to_pydict()
@@ -246,7 +250,7 @@ def read_content(data: bytes) -> object:
 
 
 def is_same_result(value: object, other: object, row: SeededTask, other_row: SeededTask) -> bool:
-    """Whether values are equal, or in both places the task's own seed, or its own replicate."""
+    """Whether values are equal, or both are their task's own seed, or their own replicate."""
     if isinstance(value, dict) and isinstance(other, dict):
         return value.keys() == other.keys() and all(
             is_same_result(value[key], other[key], row, other_row) for key in value
@@ -261,6 +265,6 @@ def is_same_result(value: object, other: object, row: SeededTask, other_row: See
     own, other_own = (
         (str(row.seed), str(other_row.seed)) if isinstance(value, str) else (row.seed, other_row.seed)
     )
-    if type(value) is not type(own) or type(other) is not type(own):  # False is 0, and no replicate
+    if type(value) is not type(own) or type(other) is not type(own):  # False is 0, but not a replicate
         return False
     return (value, other) in ((own, other_own), (row.replicate, other_row.replicate))

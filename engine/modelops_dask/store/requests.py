@@ -1,11 +1,11 @@
-"""Which tasks of a store are meant: those of its last request, or those that a study file asks for.
+"""Which tasks of a store are requested: those of its last request, or those of a study file.
 
-    nothing, or a Spec -> plan_of() -> Plan;   Plan -> is_last() -> whether results/ is kept for it
+    nothing, or a Spec -> plan_of() -> Plan;   Plan -> is_last() -> whether results/ belongs to it
 
-Sets keep their number for ever, so a study file asks for the same tasks of a store whenever it is read, and a
-request needs no record: the file that a Job was submitted with, or that a run was started with, says all.
+Sets keep their numbers, so a study file always requests the same tasks of a store, and requests need no
+record: the file that a Job was submitted with, or that a run was started with, is sufficient.
 
-Does not add sets or write anything: study.begin() does.
+Sets are not added and nothing is written here: study.begin() does that.
 """
 
 from collections.abc import Collection
@@ -23,7 +23,7 @@ from modelops_dask.store.study import last_request, ranges, read_plan, read_sets
 
 
 class NotInStore(BadInput):
-    """No run of a study file has begun in a store: parameter sets of it are missing there."""
+    """A study file was never run in a store: its parameter sets are missing there."""
 
     def __init__(self, location: str, spec: str, missing: int, total: int) -> None:
         super().__init__(location, spec, missing, total)
@@ -55,7 +55,7 @@ def plan_of(store: Store, spec: Spec | None = None) -> Plan:
 
 
 def numbers_in_spec(store: Store, spec: Spec, sets: Collection[int]) -> dict[int, int]:
-    """Map numbers of sets in the store to their numbers in the study file. NotInStore."""
+    """Map numbers of sets in the store to their numbers in the study file. Raises NotInStore."""
     numbers = _numbers(store, spec, read_sets(store))
     places = np.flatnonzero(np.isin(numbers, list(sets))).tolist()
     return {int(numbers[place]): place for place in places}
@@ -70,7 +70,7 @@ def _numbers(store: Store, spec: Spec, table: pa.Table) -> np.ndarray:
 
 
 def is_last(store: Store, plan: Plan) -> bool:
-    """Whether the store's last request asks for the tasks and outputs of this plan. NoStudy, Damaged."""
+    """Whether the store's last request has the tasks and outputs of this plan. Raises NoStudy, Damaged."""
     last, request = last_request(store), plan.request
     same_outputs = set(last.outputs) == set(request.outputs)
     return same_outputs and (last.replicates, last.sets) == (request.replicates, request.sets)

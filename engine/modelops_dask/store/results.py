@@ -3,9 +3,9 @@
     from modelops_dask.store.results import results
     results("out/sir", "curve").to_pandas().groupby(["param_beta", "day"]).infected.median()
 
-These are the tasks of the last request. opened() also has those of any other study file that was run into the
-store, in a temporary folder. Does not write but for results/ itself, which it builds when it is missing or
-older than what the store holds, and which always has the tables of the last request.
+These are the tasks of the last request. opened() also returns those of any other study file that was run into
+the store, in a temporary folder. Only results/ itself is written: it is built if it is missing or older than
+the store's contents, and always has the tables of the last request.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from modelops_dask.store.files import Store
 from modelops_dask.store.requests import is_last, plan_of
 
 REPLICATES = "replicates"
-SHOWN_NAMES = 10  # of outputs, in a message
+SHOWN_NAMES = 10  # outputs named in a message
 
 
 class NoOutput(BadInput):
@@ -53,7 +53,7 @@ class NoOutput(BadInput):
 
 
 def describe_missing(missing: Collection[str], returned: Collection[str], tasks: str) -> str:
-    """Say that outputs which the study file names were not returned by these tasks; "" when none is missing.
+    """Report outputs that the study file lists but these tasks did not return; "" if none is missing.
 
     `returned` has the names of outputs that tasks did return.
     """
@@ -71,7 +71,7 @@ def describe_missing(missing: Collection[str], returned: Collection[str], tasks:
 
 
 def find_missing_outputs(store: Store, plan: Plan) -> str:
-    """Say which outputs that the study file names are in no table of results/; "" when all are there."""
+    """Report outputs that the study file lists but results/ has no table of; "" if none is missing."""
     manifest = read_manifest(store) if plan.request.outputs and is_last(store, plan) else None
     if manifest is None or set(manifest.get("outputs", ())) != set(plan.request.outputs):
         return ""
@@ -81,8 +81,8 @@ def find_missing_outputs(store: Store, plan: Plan) -> str:
 
 @dataclass(frozen=True)
 class Output:
-    """One table of results/, which may be larger than memory. `where` is what other programs open: a Parquet
-    file, or a folder of them.
+    """One table of results/, which may be larger than memory. `where` is a Parquet file, or a folder of them,
+    for other programs.
     """
 
     store: Store
@@ -98,7 +98,7 @@ class Output:
         return next(self._opened()).schema_arrow
 
     def batches(self, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """The table in batches of at most so many rows, in the order of the tasks."""
+        """The table in batches of at most n_rows rows, in the order of the tasks."""
         for file in self._opened():
             yield from file.iter_batches(rows, use_threads=False)
 
@@ -108,8 +108,8 @@ class Output:
         return pa.Table.from_batches([] if first is None else [first], self.schema)
 
     def table(self) -> pa.Table:
-        """All of it, in memory."""
-        # Arrow's threads may outlive the read and abort a process that ends at once: 16 of 40 times.
+        """The whole table, in memory."""
+        # Arrow's threads may outlive the read and abort a process that ends immediately: 16 of 40 times.
         return pa.concat_tables([file.read(use_threads=False) for file in self._opened()])
 
     def _opened(self) -> Iterator[pq.ParquetFile]:
@@ -122,24 +122,24 @@ class Output:
 class Tables:
     """The tables of one request of a store: `outputs` by name, and its `tasks` by state.
 
-    `last` says that they are those of results/. Others lie in a folder that goes when they are closed.
+    `last` means that they are those of results/. Others are in a folder that is removed when they are closed.
     """
 
     store: str  # folder or URL
     last: bool
     outputs: dict[str, Output]
     tasks: dict[str, int]
-    redo_pending: int = 0  # pending tasks that are to be run again; their older results are left out
-    left_out: tuple[str, ...] = ()  # outputs that tasks returned and the study does not store
-    missing: tuple[str, ...] = ()  # outputs that the study names, and that no task returned
+    redo_pending: int = 0  # pending tasks that have to run again; their older results are left out
+    left_out: tuple[str, ...] = ()  # outputs that tasks returned but the study does not store
+    missing: tuple[str, ...] = ()  # outputs that the study lists but no task returned
 
     @property
     def missing_note(self) -> str:
-        """Which outputs that the study file names are not there, in words; "" when all are."""
+        """A description of the missing outputs that the study file lists; "" if there are none."""
         return describe_missing(self.missing, {*self.outputs, *self.left_out} - {REPLICATES}, "No task")
 
     def output(self, name: str | None = None) -> Output:
-        """One output; the name may be left out when the model has only one. NoOutput."""
+        """One output; the name may be omitted if the model has only one. Raises NoOutput."""
         if name is None:
             names = [output for output in self.outputs if output != REPLICATES] or [REPLICATES]
             if len(names) > 1:
@@ -152,10 +152,10 @@ class Tables:
 
 @contextmanager
 def opened(store: str | Path | Store, spec: Spec | None = None) -> Iterator[Tables]:
-    """Open the tables of the tasks that a spec asks for, or else of the last request, while the `with` lasts.
+    """Open the tables of the tasks of a spec, or else of the last request, during the `with`.
 
-    They are built first when they are missing or older than the parts. Those of an earlier request are built
-    in a temporary folder, and results/ stays as it is. NoStudy, NotInStore.
+    They are built first if they are missing or older than the parts. Those of an earlier request are built in
+    a temporary folder, and results/ is unchanged. Raises NoStudy, NotInStore.
     """
     store = _as_store(store)
     plan = plan_of(store, spec)
@@ -169,14 +169,14 @@ def opened(store: str | Path | Store, spec: Spec | None = None) -> Iterator[Tabl
 def outputs(store: str | Path | Store) -> dict[str, Output]:
     """Everything that results() can return, by name; `replicates` is a row per task of the plan.
 
-    The tables are built first when they are missing or older than the parts. NoStudy.
+    The tables are built first if they are missing or older than the parts. Raises NoStudy.
     """
     store = _as_store(store)
     return _build_tables(store, plan_of(store), store).outputs
 
 
 def output(store: str | Path | Store, name: str | None = None) -> Output:
-    """One of outputs(); the name may be left out when the model has only one. NoStudy, NoOutput."""
+    """One of outputs(); the name may be omitted if the model has only one. Raises NoStudy, NoOutput."""
     store = _as_store(store)
     return _build_tables(store, plan_of(store), store).output(name)
 
@@ -201,18 +201,18 @@ def _build_tables(store: Store, plan: Plan, results_store: Store) -> Tables:
 
 
 def results(store: str | Path | Store, name: str | None = None) -> pa.Table:
-    """One output of all tasks that are ok, as one table, in the order of the tasks.
+    """One output of all ok tasks, as one table, in the order of the tasks.
 
-    Columns: set, replicate, seed, param_id, a param_NAME for every parameter, then those the model returned.
-    What is no table has one row per task and the column `bytes`. `replicates` has a row per task of the plan
-    with its status, attempts, seconds and peak_bytes. The name may be left out when the model has only one
-    output. What does not fit into memory: output(store, name).batches(), or any reader of Parquet on its
-    `where`.
+    Columns: set, replicate, seed, param_id, one for every parameter, then those the model returned. An output
+    that is not a table has one row per task and the column `bytes`. `replicates` has a row per task of the
+    plan with its status, attempts, seconds and peak_bytes. The name may be omitted if the model has only one
+    output. If the table does not fit into memory, use output(store, name).batches(), or any reader of Parquet
+    on its `where`.
 
         >>> results("out/sir", "curve").column_names[:6]
         ['set', 'replicate', 'seed', 'param_id', 'param_beta', 'param_gamma']
 
-    NoStudy when there is no study, NoOutput when there is no such output.
+    Raises NoStudy if there is no study, NoOutput if there is no such output.
     """
     return output(store, name).table()
 

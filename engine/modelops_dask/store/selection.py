@@ -1,16 +1,16 @@
-"""Begin a redo: choose the tasks that are run again, and write down which.
+"""Begin a redo: choose the tasks to run again, and record them.
 
     executor=KIND | SET/REPLICATE,... | all -> Selection;   Selection + rows -> begin_redo() -> redo/
 
-`executor=KIND` chooses the tasks whose result was made by that executor: by the ok rows that count of a task
-that is ok, else by all rows that count. A row with a `fallback` was made in a new interpreter, so it is of
-cold. Earlier versions called it isolated_fork, which it was asked of; it is then of both: a task too many
-costs its time, one too few stays wrong.
+`executor=KIND` chooses the tasks whose result was made by that executor: for an ok task by the ok rows that
+count, otherwise by all rows that count. A row with a `fallback` was made in a new interpreter, so it belongs
+to cold. Earlier versions called it isolated_fork, the requested executor; it then belongs to both: an extra
+task only takes time, a missing one stays wrong.
 
-The same redo typed again goes on while tasks of it are pending. The pods of a Job say which request theirs
-is, so that one that is started again, or comes second, finds the redo of its request, also after its end.
+Typing the same redo again continues it while tasks of it are pending. The pods of a Job give the id of their
+request, so that a pod that is restarted, or comes second, finds the redo of its request, also after its end.
 
-Does not run anything: the tasks are pending from then on, and drive.py runs what is pending.
+Nothing runs here: the tasks become pending, and drive.py runs pending tasks.
 """
 
 import re
@@ -35,7 +35,7 @@ _TASK = re.compile(r"(\d+)/(\d+)")
 
 
 class BadSelection(BadInput):
-    """What was typed does not choose tasks."""
+    """The typed text does not choose tasks."""
 
     def __init__(self, text: str, problem: str) -> None:
         self.text, self.problem = text, problem
@@ -47,7 +47,7 @@ class BadSelection(BadInput):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tasks are to be run again: by executor, by name, or all. The same choice has the same `text`."""
+    """Which tasks to run again: by executor, by name, or all. The same choice has the same `text`."""
 
     text: str
     executor: str = ""
@@ -55,7 +55,7 @@ class Selection:
 
 
 def parse_selection(text: str) -> Selection:
-    """Parse executor=KIND, SET/REPLICATE,... or all. BadSelection."""
+    """Parse executor=KIND, SET/REPLICATE,... or all. Raises BadSelection."""
     text = text.strip()
     if text == ALL:
         return Selection(ALL)
@@ -90,20 +90,20 @@ def begin_redo(
     request: str = "",
     note: Callable[[str], None] = lambda _: None,
 ) -> Redo | None:
-    """Make tasks of a plan pending again, durably, or go on with the same redo.
+    """Make tasks of a plan pending again, durably, or continue the same redo.
 
     Args:
         store: The store.
-        plan: All tasks of the request, also where this process runs a share of them.
+        plan: All tasks of the request, even if this process runs a share of them.
         selection: Which of them.
-        request: The id of a request whose redo is begun once, whoever asks and how often; "" for none.
-        note: Receives a line that says what is run again.
+        request: The id of a request whose redo is started once, however often it is asked for; "" for none.
+        note: Receives a line on the tasks to run again.
 
     Returns:
-        The redo, or None when there is nothing to run again.
+        The redo, or None if there is nothing to run again.
 
     Raises:
-        BadSelection: There is no such task.
+        BadSelection: A task does not exist.
         Damaged: redo/ cannot be read.
     """
     while True:
@@ -114,13 +114,13 @@ def begin_redo(
         mask = _find_open_tasks(redos, selection, plan, state)
         if mask.any() and not request:
             redo = next(redo for redo in reversed(redos) if redo.selection == selection.text)
-            note(f"Going on with redo {redo.generation} ({redo.selection}): {_tasks(mask.sum())} left")
+            note(f"Continuing redo {redo.generation} ({redo.selection}): {_tasks(mask.sum())} left")
             return redo
         if not mask.any():
             mask = _choose(store, plan, selection, state, note)
         if not mask.any() and not request:
             return None
-        # Of a request an empty one too: results that it makes must not be chosen when its pod starts again.
+        # Also an empty one for a request: results that it makes must not be chosen when its pod restarts.
         redo = Redo(
             generation=len(redos) + 1,
             selection=selection.text,
@@ -128,7 +128,7 @@ def begin_redo(
             request=request,
         )
         if not create_redo(store, redo):
-            continue  # another run was first: look at its redo
+            continue  # another run was first: read its redo
         if mask.any():
             note(
                 f"Redo {redo.generation} ({redo.selection}): {_tasks(mask.sum())} will be run again. "
@@ -154,7 +154,7 @@ def _find_open_tasks(redos: list[Redo], selection: Selection, plan: Plan, state:
 def _choose(
     store: Store, plan: Plan, selection: Selection, state: State, note: Callable[[str], None]
 ) -> np.ndarray:
-    """The tasks of a new redo, bool (n_sets, replicates); a note says so when there are none."""
+    """The tasks of a new redo, bool (n_sets, replicates); a note reports if there are none."""
     mask = np.zeros_like(plan.absent)
     if selection.tasks:
         for number, replicate in selection.tasks:
@@ -201,7 +201,7 @@ def _find_kinds(store: Store, plan: Plan, state: State, kind: str, mask: np.ndar
 
 
 def _check_task(plan: Plan, selection: Selection, number: int, replicate: int) -> None:
-    """BadSelection when the plan has no such task."""
+    """Raise BadSelection if the plan has no such task."""
     try:
         plan.index(number, replicate)
     except KeyError:

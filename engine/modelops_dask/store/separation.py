@@ -1,11 +1,11 @@
-"""What separates the tasks that failed from those that ended ok: a parameter, or a property of the seed.
+"""Find what separates failed tasks from ok ones: a parameter, or a property of the seed.
 
-codes of all tasks, parameters, seeds -> Separation: every failed task lies on one side, every ok task on the
+codes of all tasks, parameters, seeds -> Separation: every failed task is on one side, every ok task on the
 other
 
-Nothing is said unless every task of the study that has ended agrees, or of a sample where there are very
-many, and unless chance would hardly do the same: with as many sets failing at random, the probability that
-any of the splits that were tried separates them is below CHANCE. For a parameter a set counts once, for its
+A separation is reported only if every finished task of the study agrees (or a sample, if there are very
+many). It must also be unlikely by chance: with as many sets failing at random, the probability that any of
+the tested splits separates them must be below CHANCE. For a parameter a set counts once, because its
 replicates share its values.
 """
 
@@ -20,14 +20,14 @@ import pyarrow as pa
 from modelops_dask.plan.plan import FAILED, OK, POISONED, Plan
 
 CHANCE = 0.01
-SAMPLE = 2_000  # sets, and tasks, of each side that are looked at
-SHOWN_CHARACTERS = 60  # of a value
+SAMPLE = 2_000  # sets, and tasks, of each side that are examined
+SHOWN_CHARACTERS = 60  # characters of a value
 
 
 @dataclass(frozen=True)
 class Separation:
-    """`name` is a parameter's, or "seed"; `failed` and `ok` say which values the tasks of each side have.
-    `n_failed` and `n_ok` are tasks; where `sampled`, those that were looked at.
+    """`name` is a parameter's, or "seed"; `failed` and `ok` describe the values of the tasks on each side.
+    `n_failed` and `n_ok` are tasks; if `sampled`, those examined.
     """
 
     name: str
@@ -73,7 +73,7 @@ def find_separation(plan: Plan, codes: np.ndarray) -> list[Separation]:
 def _by_parameters(plan: Plan, is_failed: np.ndarray, is_ok: np.ndarray) -> list[Separation]:
     set_failed, set_ok = is_failed.any(axis=1), is_ok.any(axis=1)
     if (set_failed & set_ok).any():
-        return []  # a set has both, so its parameters do not tell
+        return []  # a set has both, so its parameters do not separate them
     failed_sets, ok_sets = _spread(np.flatnonzero(set_failed)), _spread(np.flatnonzero(set_ok))
     sampled = len(failed_sets) < set_failed.sum() or len(ok_sets) < set_ok.sum()
     sets = np.concatenate([failed_sets, ok_sets])
@@ -90,14 +90,14 @@ def _by_parameters(plan: Plan, is_failed: np.ndarray, is_ok: np.ndarray) -> list
     n_failed, n_ok = int(is_failed[failed_sets].sum()), int(is_ok[ok_sets].sum())
     separations = {
         split.name: Separation(split.name, split.inside, split.outside, n_failed, n_ok, sampled)
-        for split in reversed(splits)  # the first of a name stays
+        for split in reversed(splits)  # the first of a name is kept
         if (split.side == labels).all()
     }
     return list(reversed(separations.values()))
 
 
 class _Absent:
-    """In place of a parameter that a set does not have."""
+    """Replaces a parameter that a set does not have."""
 
 
 _ABSENT = _Absent()
@@ -150,7 +150,7 @@ def _by_seeds(plan: Plan, is_failed: np.ndarray, is_ok: np.ndarray) -> list[Sepa
         _Split("seed", is_odd, "an odd seed", "an even one"),
         _Split("seed", ~is_odd, "an even seed", "an odd one"),
     ]
-    # Seeds are hashes, so each is on either side as a coin falls; or people chose them.
+    # Seeds are hashes, so each is on either side with equal probability; or people chose them.
     n_distinct = len(np.unique(seeds))
     chance = len(splits) * max(0.5**n_distinct, 1 / math.comb(len(tasks), len(failed)))
     if chance > CHANCE:
@@ -163,7 +163,7 @@ def _by_seeds(plan: Plan, is_failed: np.ndarray, is_ok: np.ndarray) -> list[Sepa
 
 
 def _spread(numbers: np.ndarray) -> np.ndarray:
-    """At most SAMPLE of the numbers, evenly from the first to the last."""
+    """At most SAMPLE of the numbers, evenly spaced from the first to the last."""
     if len(numbers) <= SAMPLE:
         return numbers
     return numbers[np.linspace(0, len(numbers) - 1, SAMPLE).astype(np.int64)]

@@ -1,17 +1,17 @@
-"""What there is to do in a study: study.json, spec.json and sets/.
+"""The tasks of a study: study.json, spec.json and sets/.
 
 spec -> begin() -> the store -> read_plan() -> the same Plan, here or on a worker
 
-    study.json           whose results these are: identity.py
-    spec.json            the last request: the spec as written, its replicates, and which sets it asks for
+    study.json           the identity of the results: identity.py
+    spec.json            the last request: the spec as written, its replicates, and its sets
     sets/NNNNNN.parquet  parameter sets, numbered through the files in order; append-only, put-if-absent
 
-A set is known by its parameters and its seed and keeps its number for ever, so more sets or more replicates
-only add tasks. What a later request leaves out stays in the store, is not run and is not in the results. Two
-runs that add sets at once both end correct: one creates the next file, the other reads it and adds what is
-still missing.
+A set is identified by its parameters and its seed and keeps its number, so more sets or more replicates only
+add tasks. Tasks that a later request leaves out stay in the store, are not run and are not in the results.
+Two runs that add sets at the same time both end with correct results: one creates the next file, the other
+reads it and adds the sets that are still missing.
 
-Does not know what was done: parts.py and fold.py do.
+Finished work is not known here: parts.py and fold.py know it.
 """
 
 from collections.abc import Callable
@@ -41,11 +41,11 @@ from modelops_dask.store.identity import (
 )
 
 SETS = "sets"
-_ROWS = 65_536  # converted at a time, so that a million ids are not Python objects at once
+_ROWS = 65_536  # converted at a time, so that a million ids are not Python objects at the same time
 
 
 class OtherStudy(BadInput):
-    """The store belongs to another bundle or entrypoint. `changes` are those of its files, if known."""
+    """The store belongs to another bundle or entrypoint. `changes` are the changed files, if known."""
 
     def __init__(self, location: str, kind: str, stored_value: str, requested_value: str) -> None:
         self.location, self.kind = location, kind  # bundle, entrypoint or command
@@ -71,15 +71,15 @@ class OtherStudy(BadInput):
 
 
 def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], None] = lambda _: None) -> Plan:
-    """Make the store hold what the spec asks for, and return the plan.
+    """Add the tasks of a spec to the store, and return the plan.
 
-    Creates study.json, appends sets that are new, replaces spec.json; the same spec again changes nothing. A
-    store of mops-helm 0.1 gets the present format, and `note` a line that says so.
+    Creates study.json, appends new sets, replaces spec.json; the same spec again changes nothing. A store of
+    mops-helm 0.1 gets the present format, which `note` receives a line about.
 
     Raises:
         OtherStudy: The store belongs to another bundle or entrypoint.
         BadInput: The folder cannot be a store, or its format is of a later version.
-        NotExclusive: The object store replaces files that it was asked to leave.
+        NotExclusive: The object store replaces files although requests forbid it.
     """
     store.require_exclusive()
     study = new_study(bundle_digest, spec.entrypoint, spec.program)
@@ -112,7 +112,9 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
 
 
 def check_same(store: Store, bundle_digest: str, spec: Spec) -> StudyIdentity:
-    """Read the study of a store; OtherStudy when it belongs to another bundle or entrypoint, NoStudy."""
+    """Read the study of a store. Raises OtherStudy if it belongs to another bundle or entrypoint, and
+    NoStudy.
+    """
     study = read_study(store)
     if bundle_digest not in study.bundles:
         raise OtherStudy(store.location(), "bundle", study.bundle, bundle_digest)
@@ -124,10 +126,10 @@ def check_same(store: Store, bundle_digest: str, spec: Spec) -> StudyIdentity:
 
 
 def read_plan(store: Store, request: Request | None = None) -> Plan:
-    """Read the plan of a store; NoStudy.
+    """Read the plan of a store. Raises NoStudy.
 
-    Of the last request, or, for a worker, of the one that its driver goes by (`plan.request`), so that a run
-    that extends the study meanwhile changes nothing for it.
+    The last request decides or, for a worker, of the one that its driver uses (`plan.request`), so that
+    a concurrent run that extends the study does not affect it.
     """
     study = read_study(store)
     request = request or last_request(store)
@@ -140,7 +142,7 @@ def read_plan(store: Store, request: Request | None = None) -> Plan:
 
 
 def last_request(store: Store) -> Request:
-    """Read what the last run asked for; spec.json does not keep `resources` apart. Damaged."""
+    """Read the request of the last run; spec.json does not store `resources` separately. Raises Damaged."""
     raw: Any = read_json(store, "spec.json")
     try:
         sets = tuple((int(start), int(stop)) for start, stop in raw["sets"])
@@ -206,7 +208,7 @@ def _set_file(number: int) -> str:
 
 
 def _to_file(table: pa.Table, first: int) -> bytes:
-    """The bytes of a sets file; param_id as the hex text that people look for."""
+    """The bytes of a sets file; param_id as the hex text that people search for."""
     numbers = pa.array(np.arange(first, first + table.num_rows, dtype=np.uint32))
     chunks = [[digest.hex() for digest in chunk.to_pylist()] for chunk in table["param_id"].chunks]
     ids = pa.chunked_array(chunks, pa.string())

@@ -1,12 +1,12 @@
-"""Tables as models return them, and Parquet files that grow by them.
+"""Tables as models return them, and Parquet files that collect them.
 
 bytes -> as_table() -> TableFile: identity columns added, types promoted, written in pieces
 
-Tables of one output may differ from task to task: a column that is missing becomes null, integers become
-floats where some are. What cannot be joined (text and numbers in one column) is Mixed; the caller keeps it as
+Tables of one output may differ from task to task: a missing column becomes null, integers become floats if
+some are. Tables that cannot be joined (text and numbers in one column) raise Mixed; the caller stores them as
 bytes.
 
-Does not know parts or results/: compact.py does.
+Parts and results/ are not known here: compact.py knows them.
 """
 
 import json
@@ -27,14 +27,14 @@ _DOES_NOT_FIT = "a value of this or an earlier task does not fit the common type
 
 
 class Mixed(Exception):
-    """A table that does not fit those before it; str() says why."""
+    """A table that does not fit the earlier ones; str() explains why."""
 
 
 def as_table(data: bytes) -> pa.Table | None:
-    """A table from bytes in the neutral form, Arrow IPC (file or stream) or Parquet, as they begin; None for
-    others.
+    """A table from bytes in the neutral form, Arrow IPC (file or stream) or Parquet, detected from the first
+    bytes; None for others.
 
-    Dictionaries and views become plain values, for they differ from task to task without meaning anything.
+    Dictionaries and views become plain values, because they differ from task to task without meaning.
     """
     try:
         if data[:8] == neutral.MAGIC:
@@ -47,9 +47,10 @@ def as_table(data: bytes) -> pa.Table | None:
             table = pa.ipc.open_stream(data).read_all()
         else:
             return None
-        table.validate(full=True)  # damaged offsets would else be followed
+        table.validate(full=True)  # otherwise damaged offsets would be followed
         fields = [field.with_type(_plain(field.type)) for field in table.schema]
-        return table.cast(pa.schema(fields))  # a schema without metadata: pandas' would differ as well
+        # a schema without metadata, because pandas' metadata would also differ
+        return table.cast(pa.schema(fields))
     except (pa.ArrowException, OSError, neutral.DamagedTable):
         return None
 
@@ -63,7 +64,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 class Identity:
-    """The columns that say which task a row is of: COLUMNS, and param_NAME for every parameter."""
+    """The columns that identify a row's task: COLUMNS, and one for every parameter."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -96,7 +97,7 @@ class Identity:
 
 
 def _rename_columns(identity_names: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Rename the model's columns that have names of ours, so that none is there twice for it."""
+    """Rename the model's columns that have our names, so that no name occurs twice."""
     renamed = []
     for name in names:
         if name in identity_names:
@@ -108,26 +109,29 @@ def _rename_columns(identity_names: Sequence[str], names: Sequence[str]) -> list
 
 
 class TableFile:
-    """A Parquet file that tables are added to; flush() writes what was added since as one row group.
+    """A Parquet file to which tables are added; flush() writes the added rows as one row group.
 
-    What grows beyond PIECE_BYTES becomes a folder of that name, of files part-NNNNN.parquet in order: readers
-    of Parquet take both.
+    A file that grows beyond PIECE_BYTES becomes a folder of that name, of files "part-NNNNN.parquet" in
+    order: readers of Parquet accept both.
     """
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self.path, self._identity = path, identity
-        self._schema: pa.Schema | None = None  # of the model's columns, promoted as tables come
+        self._schema: pa.Schema | None = None  # types of the model's columns, promoted as tables are added
         self._pieces: list[Path] = []
         self._writer: pq.ParquetWriter | None = None  # of the last piece, while it is open
         self._indices: list[np.ndarray] = []
         self._tables: list[pa.Table] = []
 
     def add(self, index: int, table: pa.Table) -> None:
-        """All rows are of one task; Mixed."""
+        """Add rows that all belong to one task. Raises Mixed."""
         self.add_rows(np.full(table.num_rows, index), table)
 
     def add_rows(self, index: np.ndarray, table: pa.Table) -> None:
-        """Row i is of task index[i]; Mixed. A column of the model named as one of ours becomes NAME_model."""
+        """Add rows; row i belongs to task index[i]. Raises Mixed.
+
+        A column of the model with one of our names gets the suffix "_model".
+        """
         table = table.rename_columns(_rename_columns(self._identity.names, table.column_names))
         if self._schema is None or not self._schema.equals(table.schema):
             joined = _join_schemas(self._schema, [*self._tables, table])
@@ -154,7 +158,7 @@ class TableFile:
             self._end_piece()
 
     def close(self) -> None:
-        """Write what is left. One piece becomes the file itself."""
+        """Write the remaining rows. A single piece becomes the file itself."""
         self.flush()
         self._end_piece()
         if len(self._pieces) == 1:
@@ -168,8 +172,10 @@ class TableFile:
         self._writer = None
 
     def _widen(self, schema: pa.Schema) -> None:
-        """Write all pieces again with promoted columns of the model; Mixed, and none, when a value of theirs
-        does not fit. Seldom: a type widens a few times.
+        """Write all pieces again with promoted columns of the model. Raises Mixed, and writes none, if a
+        value does not fit.
+
+        Rare: a type widens a few times.
         """
         was_open = self._writer is not None
         self._end_piece()
@@ -198,7 +204,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def _join_schemas(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Schema:
-    """The schema that holds what it held and the last of the tables, which all fit it; Mixed."""
+    """The schema that holds both the earlier tables and the last ones, which all fit it. Raises Mixed."""
     table = tables[-1]
     names = table.column_names
     if repeated := {name for name in names if names.count(name) > 1}:
@@ -232,7 +238,7 @@ def _can_join(field: pa.Field, other: pa.Field) -> bool:
 
 
 def _fit_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with a schema's columns: cast, or null where it has none."""
+    """The table with the columns of a schema: cast, or null if it has none."""
     if table.schema.equals(schema):
         return table
     columns = [
@@ -245,10 +251,9 @@ def _fit_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _parameter_table(plan: Plan) -> pa.Table:
-    """A column param_NAME for each parameter, a row for each set; null where a set has no such parameter.
+    """A column for each parameter, a row for each set; null if a set has no such parameter.
 
-    Numbers, text and truth values keep their kind, integers among floats become floats; all else is
-    JSON text.
+    Numbers, text and booleans keep their type, integers among floats become floats; all else is JSON text.
     """
     kinds: dict[str, set[type]] = {}
     for text in _texts(plan):

@@ -1,6 +1,6 @@
-"""What is said of replicates that are equal, and of those that differ against what a study states.
+"""Messages about replicates that are equal, and about those that contradict the study file.
 
-Variation (replicates.py) -> a warning of the whole study, or notes on single sets and outputs
+Variation (replicates.py) -> a warning on the whole study, or notes on single sets and outputs
 """
 
 from modelops_dask.store.replicates import SOME_SEEDS, Variation
@@ -9,11 +9,11 @@ _SHOWN = 3  # sets
 
 
 def describe_warning(variation: Variation, deterministic: bool) -> str:
-    """What is wrong with how replicates vary; "" if nothing is, or too few have ended to say so.
+    """The problem with the variation of replicates; "" if there is none, or too few have ended.
 
     Args:
         variation: As far as it was compared.
-        deterministic: What the study file states of its model.
+        deterministic: Whether the study file declares its model deterministic.
     """
     varying = ", ".join(name for name, output in variation.outputs.items() if output.varies)
     if deterministic and varying:

@@ -1,17 +1,17 @@
-"""Check that a store is what it must be, by other means than those that wrote it.
+"""Check a store by other means than those that wrote it.
 
-    study.json, spec.json, sets/ -> Tasks: what there is to do   (verify_tasks.py)
-    redo/                        -> Redos: what was run again    (verify_redo.py)
-    parts/, every byte           -> StoredAttempts: what was done (verify_parts.py, verify_neutral.py)
-    both, and results/           -> Defects in a Report          (verify_results.py)
-    some tasks run again         -> Defects too                  (verify_sample.py)
-    both                         -> replicates that are equal    (verify_replicates.py)
+    study.json, spec.json, sets/ -> Tasks: the tasks to run        (verify_tasks.py)
+    redo/                        -> Redos: the tasks run again     (verify_redo.py)
+    parts/, every byte           -> StoredAttempts: finished work  (verify_parts.py, verify_neutral.py)
+    both, and results/           -> Defects in a Report            (verify_results.py)
+    some tasks run again         -> Defects too                    (verify_sample.py)
+    both                         -> replicates that are equal      (verify_replicates.py)
 
-Shares no code with the rest of the engine but the errors: a mistake there must not be made here again. It
-reads with Arrow alone and derives ids, seeds, digests and states from docs/store-format.md. It is slower.
-Memory: a file of parts/ and a few hundred bytes a task.
+It shares only the errors with the rest of the engine, so that a mistake there is not repeated here. It reads
+with Arrow alone and derives ids, seeds, digests and states from docs/store-format.md. It is slower for that
+reason. Memory: a file of parts/ and a few hundred bytes per task.
 
-Does not repair, and does not run tasks: its caller hands it a Rerunner that does.
+Nothing is repaired, and no tasks run here: the caller passes a Rerunner that runs them.
 """
 
 import json
@@ -38,12 +38,15 @@ def verify(
     volatile: Collection[str] = (),
     outputs: Collection[str] = (),
 ) -> Report:
-    """Check a store, a folder or URL. BadInput when there is no study at all.
+    """Check a store, a folder or URL. Raises BadInput if there is no study.
 
-    `rerunner` runs `sample` ok tasks again, whose outputs are compared (verify_sample.py).
-    `request` is whose tasks to check, else the last one's; results/ is checked only if it is kept for these.
-    deterministic, volatile and outputs are what the study file of that request states; the last one's are
-    read.
+    Args:
+        rerunner: Runs `sample` ok tasks again, to compare their outputs (verify_sample.py).
+        request: The request whose tasks to check; by default the last one. results/ is checked only if it
+            belongs to it.
+        deterministic: As the study file of that request states; by default that of the last one.
+        volatile: Likewise.
+        outputs: Likewise.
     """
     reader, report = StoreReader(store), Report(store)
     if "study.json" not in reader.names(""):
@@ -75,7 +78,9 @@ def verify(
 
 
 def check_study(reader: StoreReader, report: Report) -> Membership:
-    """study.json: an object with a bundle's digest, an entrypoint, the format and, since format 2, a uuid."""
+    """Check study.json: an object with a bundle's digest, an entrypoint, the format and, since format 2, a
+    uuid.
+    """
     membership = Membership()
     is_valid = False
     try:

@@ -1,10 +1,10 @@
 """The part of verify.py that reads tables in the neutral form, and checks that they are canonical.
 
-    bytes of an output -> NeutralTable: columns as Arrow arrays; or NotCanonical, which says what is wrong
+    bytes of an output -> NeutralTable: columns as Arrow arrays; or NotCanonical, with the problem
 
-Equal tables must be equal bytes, or tasks that return the same would count as different. So everything is
-checked in which the form leaves no choice: padding, values under nulls, offsets, the unit of times, NaNs.
-Shares no code with what writes and reads the form: docs/store-format.md describes it.
+Equal tables must be equal bytes, or tasks that return the same would count as different. So everything that
+the form fixes is checked: padding, values under nulls, offsets, the unit of times, NaNs. It shares no code
+with the modules that write and read the form: docs/store-format.md describes it.
 """
 
 import json
@@ -27,7 +27,7 @@ DEEPEST = 8
 
 
 class NotCanonical(Exception):
-    """What is wrong with a table."""
+    """The problem of a table."""
 
 
 def is_neutral(data: bytes) -> bool:

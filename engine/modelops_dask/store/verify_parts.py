@@ -1,9 +1,9 @@
-"""The part of verify.py that reads what was done: every row and every byte of parts/.
+"""The part of verify.py that reads the finished work: every row and every byte of parts/.
 
-    parts/ + Tasks -> StoredAttempts: what became of each task, and Defects for a Report
+    parts/ + Tasks -> StoredAttempts: the state of each task, and Defects for a Report
 
-A file counts for nothing when any of it cannot be read. Each part counts once, wherever it lies. Of the rows
-of a task those of its highest generation count, unless a redo of a higher one names it: then none does.
+A file does not count if any of it cannot be read. Each part counts once, wherever it is stored. Among the
+rows of a task those of its highest generation count, unless a redo of a higher one names it: then none does.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ OPTIONAL = (
     "output_digests",
     "left_out",
 )
-TYPES = {  # how the names of the types begin
+TYPES = {  # prefixes of the names of the types
     "set": "uint32",
     "replicate": "uint32",
     "seed": "uint64",
@@ -48,18 +48,19 @@ TYPES = {  # how the names of the types begin
 
 @dataclass
 class StoredAttempts:
-    """What parts say. Arrays are (n_sets, replicates); `repeated`: two attempts failed alike; `place` is
-    file, row group and row of an ok row.
+    """The contents of parts. Arrays are (n_sets, replicates); `repeated`: two attempts failed alike; `place`
+    is file, row group and row of an ok row.
     """
 
     attempts: np.ndarray
     poisoned: np.ndarray
     repeated: np.ndarray
     place: np.ndarray  # int32 (n_sets, replicates, 3); -1: no ok row
-    generation: np.ndarray  # of the rows that the others are of; at first of the last redo
+    # generation of the rows that the other fields describe; at first that of the last redo
+    generation: np.ndarray
     n_redos: int = 0
     files: list[str] = field(default_factory=list)
-    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)  # of all that a task returned
+    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)  # digest of all that a task returned
     conflicts: set[tuple[int, int]] = field(default_factory=set)
     errors: set[tuple[int, int, int, int]] = field(default_factory=set)  # set, replicate, generation, digest
 
@@ -74,15 +75,15 @@ class StoredAttempts:
 
 @dataclass
 class Membership:
-    """Which parts belong to the study. Without a uuid, in format 1, no part says whose it is."""
+    """Which parts belong to the study. Without a uuid, in format 1, parts have no mark."""
 
     uuid: str = ""
-    upgraded: bool = False  # begun in format 1: parts that say nothing count
+    upgraded: bool = False  # created in format 1: parts without a mark count
     bundles: set[str] = field(default_factory=set)  # digests
     format: int = 1
 
     def problem(self, metadata: dict[str, str]) -> str:
-        """Why a part of this metadata does not belong; "" when it does."""
+        """Why a part with this metadata does not belong; "" if it does."""
         text = metadata.get("modelops_dask.part")
         if text is None:
             return "" if self.upgraded or not self.uuid else "does not say which study it belongs to"
@@ -101,7 +102,7 @@ class Membership:
 def read_parts(
     reader: StoreReader, tasks: Tasks, membership: Membership, redos: Redos, report: Report
 ) -> StoredAttempts:
-    """Every row of parts/, each part once wherever it lies, every digest computed again."""
+    """Read every row of parts/, each part once, and compute every digest again."""
     shape = (len(tasks.ids), tasks.replicates)
     ledger = StoredAttempts(
         attempts=np.zeros(shape, np.int32),
@@ -114,7 +115,7 @@ def read_parts(
     row_digests: dict[str, str] = {}  # part -> a digest of its rows
     for name in reader.names("parts"):
         if name.startswith("."):
-            continue  # what a process that was killed left: nothing reads it
+            continue  # left by a process that was killed: it is never read
         path = f"parts/{name}"
         advice = "nothing reads it: move it out of the store"
         if not name.endswith(".parquet"):
@@ -167,8 +168,8 @@ def _read_part(
     for part, problem in problems.items():
         part_clause = "" if f"{part}.parquet" == name else f", in its part {part},"
         report.add("FOREIGN", f"parts/{name}", f"{part_clause} {problem}; its rows do not count".lstrip(", "))
-    ledger.files.append(name)  # all of it could be read: one that is torn counts for nothing
-    # Merged, and the file that they came from is still there.
+    ledger.files.append(name)  # all of it could be read: a damaged one does not count
+    # Merged, but the original file still exists.
     repeated_parts = row_digests.keys() & rows_by_part.keys()
     for part in sorted(repeated_parts):
         if row_digests[part] != _digest(rows_by_part[part]):
@@ -183,7 +184,7 @@ def _read_part(
 
 
 def _spans(file: pq.ParquetFile, name: str) -> list[tuple[str, int, dict[str, str]]] | None:
-    """The parts in a file: name, number of rows, metadata. None when the list does not fit the rows."""
+    """The parts in a file: name, number of rows, metadata. None if the list does not match the rows."""
     raw = {key.decode("utf-8", "replace"): value for key, value in (file.metadata.metadata or {}).items()}
     metadata = {key: value.decode("utf-8", "replace") for key, value in raw.items()}
     try:
@@ -206,7 +207,7 @@ def _spans(file: pq.ParquetFile, name: str) -> list[tuple[str, int, dict[str, st
 
 
 def _wrong_seed(row: dict[str, Any], tasks: Tasks) -> str:
-    """What is wrong with the seed of a row; "" when it is the task's own, or there is no such task."""
+    """The problem with the seed of a row; "" if it is the task's own, or the task does not exist."""
     number, replicate = row["set"], row["replicate"]
     if not tasks.exists(number, replicate) or row["seed"] == tasks.seed(number, replicate):
         return ""
@@ -216,7 +217,7 @@ def _wrong_seed(row: dict[str, Any], tasks: Tasks) -> str:
 def _rows(file: pq.ParquetFile) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Row group, row in it, and columns, of every row."""
     for group in range(file.num_row_groups):
-        table = file.read_row_group(group, use_threads=False)  # every column, for what is torn may be in any
+        table = file.read_row_group(group, use_threads=False)  # every column, because any may be damaged
         outputs = table["outputs"]
         names = [name for name in (*TYPES, *OPTIONAL) if name in table.column_names]
         for row_number, row in enumerate(
@@ -256,14 +257,14 @@ def _count_row(
     if error is not None and error != failure_digest(row.get("reason") or "", row.get("error") or ""):
         report.add("DIGEST", path, f"has an error of task {task} that does not match its digest: {advice}")
     if not tasks.is_requested(number, replicate):
-        return  # of an earlier request, which went further
+        return  # from an earlier, larger request
     generation = row.get("generation") or 0
     if generation > ledger.n_redos:
         name = f"redo/{generation:06}.json"
         report.add("REDO", path, f"has rows of generation {generation}, but {name} is missing: {RESTORE}")
         return
     if generation < ledger.generation[number, replicate]:
-        return  # of results that were replaced
+        return  # results that were replaced
     if generation > ledger.generation[number, replicate]:
         _forget(ledger, number, replicate, generation)
     if status == "ok":
@@ -271,7 +272,7 @@ def _count_row(
         if ledger.digests.setdefault((number, replicate), returned) != returned:
             ledger.conflicts.add((number, replicate))
         if any(map(tasks.stores, dict(row.get("left_out") or []))):
-            return  # it left out what is asked for, and does not count
+            return  # it left out a requested output, and does not count
     ledger.attempts[number, replicate] += 1
     ledger.poisoned[number, replicate] |= status == "poisoned"
     if status != "ok":
@@ -287,7 +288,7 @@ def _count_row(
 
 
 def _check_tables(outputs: list[tuple[str, bytes]], task: str, path: str, report: Report) -> None:
-    """Check that tables in the neutral form are canonical: equal ones are to have equal digests."""
+    """Check that tables in the neutral form are canonical: equal ones must have equal digests."""
     for name, data in outputs:
         if not is_neutral(data):
             continue
@@ -299,7 +300,7 @@ def _check_tables(outputs: list[tuple[str, bytes]], task: str, path: str, report
 
 
 def _forget(ledger: StoredAttempts, number: int, replicate: int, generation: int) -> None:
-    """Begin a task again with rows of a higher generation."""
+    """Start a task again with rows of a higher generation."""
     task = number, replicate
     ledger.generation[task] = generation
     ledger.attempts[task], ledger.poisoned[task], ledger.repeated[task] = 0, False, False
@@ -309,7 +310,7 @@ def _forget(ledger: StoredAttempts, number: int, replicate: int, generation: int
 
 
 def _has_own_digests(row: dict[str, Any], outputs: dict[str, bytes]) -> bool:
-    """Whether the digests in an ok row, of all outputs and of each, are those of its outputs."""
+    """Whether the digests in an ok row, of all outputs and of each, match its outputs."""
     each = row.get("output_digests")
     return row["digest"] == outputs_digest(outputs) and (
         each is None or dict(each) == {name: outputs_digest({name: data}) for name, data in outputs.items()}
@@ -317,7 +318,9 @@ def _has_own_digests(row: dict[str, Any], outputs: dict[str, bytes]) -> bool:
 
 
 def _digest_of_all(outputs: dict[str, bytes], left_out: dict[str, bytes]) -> bytes:
-    """A digest of all that a task returned: of the digests of its outputs, those that are not stored too."""
+    """A digest of all that a task returned: of the digests of its outputs, including those that are not
+    stored.
+    """
     digests = {outputs_digest({name: data}) for name, data in outputs.items()} | set(left_out.values())
     return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).digest()
 

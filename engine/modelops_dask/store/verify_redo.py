@@ -1,4 +1,4 @@
-"""The part of verify.py that reads redo/: from which generation on the rows of a task count.
+"""The part of verify.py that reads redo/: the generation from which on the rows of a task count.
 
 redo/*.json + Tasks -> Redos, and Defects for a Report
 """
@@ -15,14 +15,14 @@ RESTORE = "restore it from a copy"
 
 @dataclass
 class Redos:
-    """`least` is the highest redo that names a task, int (n_sets, replicates); 0 for a task of none."""
+    """`least` is the highest redo that names a task, int (n_sets, replicates); 0 for a task without one."""
 
     least: np.ndarray
     count: int = 0
 
 
 def read_redos(reader: StoreReader, tasks: Tasks, store_format: int, report: Report) -> Redos:
-    """The redos of a store, each checked: numbered from 1 without a gap, of sets that exist."""
+    """Read and check the redos of a store: numbered from 1 without a gap, with existing sets."""
     redos = Redos(np.zeros((len(tasks.ids), tasks.replicates), np.int64))
     names = [name for name in reader.names("redo") if not name.startswith(".")]
     if names and store_format < 3:

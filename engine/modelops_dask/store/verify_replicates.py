@@ -1,8 +1,9 @@
-"""The part of verify.py that compares replicates: where all seeds give the same, chance is not from them.
+"""The part of verify.py that compares replicates: if all seeds give the same, randomness does not come from
+them.
 
 Tasks + StoredAttempts -> for each output, the sets in which it varies and those in which it does not -> notes
 
-Digests tell what is equal. Where they differ, contents are read until an output is known to vary by more than
+Digests show equal outputs. If they differ, contents are read until an output is known to vary by more than
 its task's own seed and replicate, as a column or in JSON.
 """
 
@@ -28,7 +29,7 @@ MANY_SETS, SOME_SEEDS, MANY_SEEDS = (
 
 @dataclass(frozen=True)
 class _Row:
-    """Of an ok task: what its row says but for the outputs, and where that is."""
+    """The row of an ok task without its outputs, and its location."""
 
     seed: int
     replicate: int
@@ -39,16 +40,16 @@ class _Row:
 
 @dataclass
 class _Sets:
-    """Of an output: seeds of each set that was compared, and the sets in which it varies."""
+    """For an output: seeds of each compared set, and the sets in which it varies."""
 
     seeds: dict[int, int] = field(default_factory=dict)
     varying: set[int] = field(default_factory=set)
 
 
 def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, report: Report) -> None:
-    """Note in the report which outputs are equal for all seeds of a set, and a warning if that is everything.
+    """Note in the report which outputs are equal for all seeds of a set, and warn if that is all of them.
 
-    A study that is stated to be deterministic is warned of when it is not.
+    A study that is declared deterministic causes a warning if it is not.
     """
     sets_by_output = _Comparison(reader, ledger, tasks).compare(tasks)
     constant = {
@@ -92,7 +93,7 @@ class _Comparison:
 
     def __init__(self, reader: StoreReader, ledger: StoredAttempts, tasks: Tasks) -> None:
         self._reader, self._ledger, self._tasks = reader, ledger, tasks
-        self._proven: set[str] = set()  # outputs that were seen to vary by more than seeds and replicates
+        self._proven: set[str] = set()  # outputs that vary by more than seeds and replicates
         self._file: tuple[int, pq.ParquetFile] | None = None
         self._group: tuple[tuple[int, int], pa.Table] | None = None
 
@@ -161,7 +162,7 @@ class _Comparison:
         return {name for name in names if self._tasks.stores(name)} - self._tasks.volatile
 
     def _differs(self, one: _Row, other: _Row, name: str) -> bool:
-        """Whether an output differs by more than what the tasks are."""
+        """Whether an output differs by more than the identity of its tasks."""
         values = [_parse(self._read(row).get(name, b"")) for row in (one, other)]
         if _is_same(values[0], values[1], one, other):
             return False
@@ -182,7 +183,7 @@ class _Comparison:
 
 
 def _parse(data: bytes) -> Any:
-    """A table by its columns, JSON as values, anything else as it is."""
+    """A table by its columns, JSON as values, anything else unchanged."""
     if is_neutral(data):
         try:
             return read_neutral(data).to_pydict()

@@ -1,10 +1,11 @@
-"""The part of verify.py that reads results/: are the tables what the parts say?
+"""The part of verify.py that reads results/: do the tables match the parts?
 
-results/ + Tasks + StoredAttempts -> Defects; no results/ at all is none, for it can be built at any time
+results/ + Tasks + StoredAttempts -> Defects; a missing results/ is not one, because it can be built at any
+time
 
-Of every row it is looked up, in the parts, what the task returned. In an object store the tables lie in a
-folder of results/ whose name has a time, which the manifest gives as `stamp`; other such folders are of
-earlier runs. Shares no code with compact.py.
+For every row, the task's output is looked up in the parts. In an object store the tables are in a folder of
+results/ whose name has a time, which the manifest gives as `stamp`; other such folders belong to earlier
+runs. It shares no code with compact.py.
 """
 
 import io
@@ -31,7 +32,7 @@ IDENTITY = frozenset({"set", "replicate", "seed", "param_id"})
 def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, report: Report) -> None:
     """Compare every table of results/ with the parts."""
     if all(STAMPED.match(f"{name}/") for name in reader.names("results")):
-        return  # nothing there, or tables of a run that did not come to its manifest
+        return  # missing, or tables of a run that did not write its manifest
     try:
         manifest = json.loads(reader.read("results/manifest.json"))
         counts, manifest_names = manifest["tasks"], set(manifest["files"])
@@ -79,12 +80,12 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
 
 
 def _is_of(stamp: str, name: str) -> bool:
-    """Whether a file of results/ is of the manifest's own run, and not of one before or beside it."""
+    """Whether a file of results/ belongs to the manifest's own run, not to an earlier or concurrent one."""
     return name.startswith(stamp) if stamp else not STAMPED.match(name)
 
 
 class _Differs(Exception):
-    """Where a table is not what the parts say."""
+    """A position at which a table differs from the parts."""
 
 
 def _below(reader: StoreReader, folder: str, inside: str = "") -> Iterator[str]:
@@ -99,7 +100,7 @@ def _below(reader: StoreReader, folder: str, inside: str = "") -> Iterator[str]:
 def _kind(name: str, stamp: str, names: dict[str, str]) -> tuple[str, str]:
     """model_outputs/NAME.parquet, or model_outputs/NAME.parquet/part-00000.parquet -> its kind and output.
 
-    Tables that the manifest does not name, of earlier versions, are named by their output, quoted.
+    Tables of earlier versions, which the manifest does not name, are named by their output, quoted.
     """
     kind, file, *_ = name.split("/")
     stem = file.removesuffix(".parquet")
@@ -107,7 +108,7 @@ def _kind(name: str, stamp: str, names: dict[str, str]) -> tuple[str, str]:
 
 
 class _Outputs:
-    """What tasks returned and the study stores, from their parts; a few row groups are kept."""
+    """The outputs that tasks returned and the study stores, from their parts; a few row groups are cached."""
 
     def __init__(self, reader: StoreReader, ledger: StoredAttempts, tasks: Tasks) -> None:
         self._ledger, self._tasks = ledger, tasks
@@ -123,7 +124,7 @@ class _Outputs:
 
 
 def _check_replicates(reader: StoreReader, name: str, tasks: Tasks, ledger: StoredAttempts) -> int:
-    """Compare rows with the tasks' states; how many there are."""
+    """Compare rows with the tasks' states; return their number."""
     columns = ["set", "replicate", "seed", "param_id", "status", "attempts"]
     last = (-1, -1)
     rows = reader.parquet(f"results/{name}").read(columns=columns, use_threads=False).to_pylist()
@@ -151,7 +152,7 @@ def _check_output(
     source: _Outputs,
     identity_columns: frozenset[str],
 ) -> int:
-    """Compare a table with what its tasks returned; how many tasks it has."""
+    """Compare a table with its tasks' outputs; return the number of its tasks."""
     n_tasks, last = 0, (-1, -1)
     for task, rows in _by_task(reader.parquet(f"results/{name}")):
         number, replicate = task
@@ -178,7 +179,7 @@ def _check_output(
 
 
 def _by_task(file: pq.ParquetFile) -> Iterator[tuple[tuple[int, int], pa.Table]]:
-    """The rows of each task, which follow one another."""
+    """The rows of each task, which are adjacent."""
     tables, task = [], None
     for batch in file.iter_batches(65_536, use_threads=False):
         table = pa.Table.from_batches([batch])
@@ -197,7 +198,7 @@ def _by_task(file: pq.ParquetFile) -> Iterator[tuple[tuple[int, int], pa.Table]]
 
 
 def parse(data: bytes) -> pa.Table | None:
-    """The table in bytes of the neutral form, Arrow IPC or Parquet; None when they hold none."""
+    """The table in bytes of the neutral form, Arrow IPC or Parquet; None if they hold none."""
     readers = {
         b"\x89tab": lambda: read_neutral(data),
         b"PAR1": lambda: pq.read_table(io.BytesIO(data), use_threads=False),
@@ -238,7 +239,7 @@ def _columns_match(returned: pa.ChunkedArray, column: pa.ChunkedArray) -> bool:
 
 
 def _is_value(cell: object, value: object) -> bool:
-    """A parameter as it is, or as JSON where sets have several kinds of values."""
+    """Whether a value is a parameter, unchanged, or as JSON if sets have several kinds of values."""
     return cell == value or cell == json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 

@@ -1,14 +1,14 @@
-"""The part of verify.py that runs tasks again, and compares their outputs with those that are stored.
+"""The part of verify.py that runs tasks again, and compares their outputs with the stored ones.
 
-    ok rows -> a sample -> each task alone in a new process -> equal to the row? alone once more?
+    ok rows -> a sample -> each task alone in a new process -> equal to the row? alone again?
                         -> all of them, shuffled, in one process -> equal to alone?
     checks/*.json       -> differences that a run found itself, of rows that still count
 
-Three causes are told apart. SEED: two runs alone differ. ORDER: a task alone always returns the same, and
+Three causes are distinguished. SEED: two runs alone differ. ORDER: a task alone always returns the same, and
 other tasks that ran before it in its process change that. Not comparable: packages, native threads or the
-kind of processor are others than those of the row; that is never called wrong.
+kind of processor differ from those of the row; that is never reported as an error.
 
-Does not run tasks: its caller hands it a Rerunner.
+No tasks run here: the caller passes a Rerunner.
 """
 
 import json
@@ -27,7 +27,7 @@ Task = tuple[int, int]  # set, replicate
 
 @dataclass(frozen=True)
 class Sampled:
-    """An ok task to be run again, as its row says that it ran."""
+    """An ok task to run again, with the conditions in its row."""
 
     set: int
     replicate: int
@@ -54,7 +54,7 @@ class Rerun(NamedTuple):
 
 
 class Rerunner(Protocol):
-    """Runs tasks again. `processor` is the kind of processor that it has."""
+    """Runs tasks again. `processor` is the kind of its processor."""
 
     processor: str
 
@@ -96,7 +96,7 @@ def choose(
 ) -> list[Task]:
     """Choose ok tasks: up to half of them the last of processes that ran several, the others at random.
 
-    What an earlier task left in a process is seen by the last one, if by any.
+    State left in a process by an earlier task is most likely to affect the last one.
     """
     ok_tasks = [task for task in tasks.all() if ledger.place[task][0] >= 0]
     late = [task for task in _last_tasks(reader, ledger) if task in set(ok_tasks)][: (n_tasks + 1) // 2]
@@ -137,7 +137,7 @@ class _Sample:
     ledger: StoredAttempts
     report: Report
     rerunner: Rerunner
-    processors: Collection[str]  # kinds on which the study ran, as far as they are on record
+    processors: Collection[str]  # kinds on which the study ran, as far as they are recorded
 
     def read(self, task: Task) -> "_Stored":
         row = _read_row(self.reader, self.ledger, task)
@@ -156,7 +156,9 @@ class _Sample:
         return _Stored(sampled, dict(row["outputs"]), dict(row.get("left_out") or []))
 
     def check_alone(self, stored: "_Stored") -> bool:
-        """Compare a row with its task run alone, and report; whether it returns the same each time alone."""
+        """Compare a row with its task run alone, and report; return whether it returns the same each time
+        alone.
+        """
         sampled = stored.sampled
         stored.alone = self.rerunner.alone(sampled)
         different = self.differing_from_stored(stored)
@@ -195,7 +197,7 @@ class _Sample:
         return True
 
     def check_together(self, stable: Sequence["_Stored"]) -> None:
-        """Run tasks that always return the same alone, in one process, shuffled; report what differs."""
+        """Check tasks that always return the same alone, in one process, shuffled; report differences."""
         if len(stable) < 2:
             return
         shuffled = list(stable)
@@ -234,7 +236,7 @@ class _Sample:
         self.report.add("ORDER", stored.sampled.name, message)
 
     def has_equal_replicate(self, stored: "_Stored", names: Sequence[str]) -> bool:
-        """Whether another replicate of the set, alone, returns the same."""
+        """Whether another replicate of the set, run alone, returns the same."""
         sampled = stored.sampled
         for step in range(1, self.tasks.replicates):
             replicate = (sampled.replicate + step) % self.tasks.replicates
@@ -245,7 +247,7 @@ class _Sample:
         return False
 
     def differing_from_stored(self, stored: "_Stored") -> list[str]:
-        """Names of outputs that differ from those of the row, or from the digests of what it left out."""
+        """Names of outputs that differ from those of the row, or from the digests of those it left out."""
         alone = stored.alone.outputs
         names = set(self.differing(stored.alone, Rerun(stored.outputs))) - stored.left_out.keys()
         for name in stored.left_out.keys() - self.tasks.volatile:
@@ -259,7 +261,9 @@ class _Sample:
         return sorted(name for name in names if first.outputs.get(name) != second.outputs.get(name))
 
     def find_difference_of_conditions(self, stored: "_Stored") -> str:
-        """What other than the model may make a row and its task run alone differ; "" if nothing is known."""
+        """Find a reason other than the model for a row and its task run alone to differ; "" if none is
+        known.
+        """
         sampled, alone, here = stored.sampled, stored.alone, self.rerunner.processor
         if alone.environment and alone.environment != sampled.environment:
             return f"environment {alone.environment[:12]} instead of {sampled.environment[:12] or 'unknown'}"
@@ -277,7 +281,7 @@ class _Stored:
 
     sampled: Sampled
     outputs: Mapping[str, bytes]
-    left_out: Mapping[str, bytes]  # digests of what it returned too, by name
+    left_out: Mapping[str, bytes]  # digests of its other outputs, by name
     alone: Rerun = field(default_factory=lambda: Rerun({}))
     is_reported: bool = False
 

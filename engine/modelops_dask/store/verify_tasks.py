@@ -1,4 +1,4 @@
-"""The part of verify.py that reads what there is to do: sets/ and spec.json, with ids and seeds derived anew.
+"""The part of verify.py that reads the tasks: sets/ and spec.json, with ids and seeds derived again.
 
 study.json, spec.json, sets/ -> Tasks, and Defects for a Report
 """
@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 Request = tuple[int, tuple[tuple[int, int], ...]]  # replicates, and half-open ranges of set numbers
-SHOWN = 20  # findings of a code that are listed one by one
+SHOWN = 20  # findings of a code that are listed individually
 
 
 @dataclass(frozen=True)
 class Defect:
-    """One thing that is wrong: a stable code, a file or task, and what it is and what to do about it."""
+    """One problem: a stable code, a file or task, and a description with advice."""
 
     code: str
     location: str
@@ -34,22 +34,23 @@ class Defect:
 
 @dataclass
 class Report:
-    """What was looked at and what was found."""
+    """What was checked, and the problems."""
 
     store: str
     bundle: str = ""
     entrypoint: str = ""
     tasks: dict[str, int] = field(default_factory=dict)  # by state
-    rows: int = 0  # of parts, each digest computed again
-    rerun: int = 0  # tasks that ran again
-    not_comparable: list[tuple[str, str]] = field(default_factory=list)  # of them: task, and why
+    rows: int = 0  # parts whose digests were computed again
+    rerun: int = 0  # number of tasks that ran again
+    not_comparable: list[tuple[str, str]] = field(default_factory=list)  # those not comparable: task, and why
     changed: Counter[str] = field(default_factory=Counter)  # executor -> tasks whose results others change
-    equal_alone: bool = False  # whether replicates of such a task are equal when each runs alone
-    tables: bool = True  # whether results/ is of these tasks, and was checked; else it is of another request
+    equal_alone: bool = False  # whether replicates of such a task are equal if each runs alone
+    # whether results/ belongs to these tasks, and was checked; otherwise it belongs to another request
+    tables: bool = True
     findings: list[Defect] = field(default_factory=list)
-    warning: str = ""  # on replicates that are equal in the whole study, or differ against what was stated
-    notes: list[str] = field(default_factory=list)  # what is not wrong, and worth knowing
-    # Of outputs: the sets in which all seeds, three or more, have given the same.
+    warning: str = ""  # on replicates that are equal in the whole study, or contradict the study file
+    notes: list[str] = field(default_factory=list)  # not wrong, but worth knowing
+    # For outputs: the sets in which all seeds, three or more, have given the same.
     equal_replicates: dict[str, list[int]] = field(default_factory=dict)
     affected: Counter[str] = field(default_factory=Counter)  # executor -> ok rows of mops-helm 0.1
     _counted: Counter[str] = field(default_factory=Counter)
@@ -82,29 +83,29 @@ class StoreReader:
         return self.filesystem.cat_file(f"{self.root}/{name}")
 
     def parquet(self, name: str) -> pq.ParquetFile:
-        """A file, whole in memory; ValueError or OSError when it is not whole."""
+        """A file, completely in memory. Raises ValueError or OSError if it is incomplete."""
         return pq.ParquetFile(pa.BufferReader(self.read(name)), page_checksum_verification=True)
 
 
 @dataclass
 class Tasks:
-    """What there is to do. `seeds` has None for a set whose seeds are derived."""
+    """The tasks to run. `seeds` has None for a set whose seeds are derived."""
 
     params: list[str]
     ids: list[str]
     seeds: list[int | None]
-    in_request: np.ndarray  # bool (n_sets,): asked for by the last request
+    in_request: np.ndarray  # bool (n_sets,): requested by the last request
     replicates: int
-    deterministic: bool = False  # as the study file states of its model
+    deterministic: bool = False  # as the study file declares its model
     volatile: frozenset[str] = frozenset()  # outputs that are never compared
-    outputs: frozenset[str] = frozenset()  # that the study stores; empty: all
+    outputs: frozenset[str] = frozenset()  # outputs that the study stores; empty: all
 
     def stores(self, output: str) -> bool:
         """Whether the study stores an output of this name."""
         return not self.outputs or output in self.outputs
 
     def exists(self, number: int, replicate: int) -> bool:
-        """Whether any request can have asked for the task."""
+        """Whether any request can include the task."""
         return number < len(self.ids) and (replicate == 0 or self.seeds[number] is None)
 
     def is_requested(self, number: int, replicate: int) -> bool:
@@ -124,9 +125,7 @@ class Tasks:
 
 
 def read_tasks(reader: StoreReader, report: Report, request: Request | None = None) -> Tasks | None:
-    """sets/ and spec.json; None when they cannot be read at all. `request` is what to look at instead of the
-    last one.
-    """
+    """Read sets/ and spec.json; None if they cannot be read. `request` replaces the last one."""
     tasks = Tasks(params=[], ids=[], seeds=[], in_request=np.empty(0, bool), replicates=0)
     keys: dict[tuple[str, int | None], int] = {}
     names = [name for name in reader.names("sets") if not name.startswith(".")]

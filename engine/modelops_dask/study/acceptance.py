@@ -1,12 +1,12 @@
-"""A store goes on with a bundle that differs from its own in nothing that can change a result.
+"""Continue a store with a bundle whose changes cannot affect a result.
 
-Bundle, store -> begin_with() -> the store's own bundle: the plan
-                             -> another: compare_bundle() -> all changes are harmless: accepted/DIGEST.json, a
-                                                             line, the plan; else OtherStudy
+    Bundle, store -> begin_with() -> the store's own bundle: the plan
+                                 -> another: compare_bundle() -> all changes harmless: accepted/DIGEST.json, a
+                                                                 line, the plan; else OtherStudy
 
-The digest of a bundle stays what it is. A store keeps the list of the files of each of its bundles in
-bundles/DIGEST.json; of a store that does not, the bundle itself is looked for, in the cache and in the store.
-Each new bundle is compared with all that the store has accepted.
+The digest of a bundle does not change. A store keeps the list of the files of each of its bundles in
+bundles/DIGEST.json; if it lacks the list, the bundle itself is searched in the cache and in the store. Each
+new bundle is compared with all bundles that the store has accepted.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,9 +32,9 @@ from modelops_dask.store.study import OtherStudy, begin
 
 
 def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], None]) -> Plan:
-    """Begin a study with a bundle, or go on with it; `note` is told that other files do not count.
+    """Begin or continue a study with a bundle; `note` receives a message if other files do not count.
 
-    Raises as study.begin(); OtherStudy has the changes of the bundle.
+    Raises the errors of study.begin(); OtherStudy has the changes of the bundle.
     """
     try:
         plan = begin(store, spec, bundle.digest, note)
@@ -60,7 +60,7 @@ def compare_bundle(store: Store, bundle: Bundle) -> list[Difference]:
     """Compare a bundle with those that a store has accepted.
 
     Returns:
-        The changes since the one from which the fewest are not harmless; [] if nothing is known of any.
+        The changes from the bundle with the fewest changes that are not harmless; [] if none is known.
     """
     own = list_files(bundle)
     known = (_read_listing(store, digest, bundle) for digest in read_study(store).bundles)
@@ -69,7 +69,7 @@ def compare_bundle(store: Store, bundle: Bundle) -> list[Difference]:
 
 
 def compare_cached(bundle: Bundle, digest: str) -> list[Difference]:
-    """Compare a bundle with an earlier one; [] if this machine's cache does not have that."""
+    """Compare a bundle with an earlier one; [] if that is not in this machine's cache."""
     try:
         before = list_files(bundles.fetch(digest, bundle.path.parent, digest))
     except (MopsError, OSError, ValueError):
@@ -87,20 +87,20 @@ def are_harmless(changes: Sequence[Difference]) -> bool:
 
 
 def shorten(changes: Sequence[Difference]) -> str:
-    """The first changes, in words."""
+    """A description of the first changes."""
     remainder = f" and {len(changes) - 10:,} more" if len(changes) > 10 else ""
     return f"{', '.join(map(str, changes[:10]))}{remainder}"
 
 
 def keep_listing(store: Store, bundle: Bundle) -> None:
-    """Keep the list of a bundle's files in the store, unless it is there."""
+    """Store the list of a bundle's files, unless it exists."""
     file = _file(bundle.digest)
     if file.rpartition("/")[2] not in store.list(FOLDER):
         store.create(file, encode_json(list_files(bundle).as_json()))
 
 
 def list_files(bundle: Bundle) -> Listing:
-    """The files of a bundle, and which of them are studies that can be run as they are."""
+    """The files of a bundle, and which of them are studies that can be run."""
     listing = read_listing(bundle, ())
     studies = [name for name in listing.files if _is_study(bundle, name)]
     return Listing(listing.files, frozenset(studies))
@@ -113,7 +113,7 @@ def _is_study(bundle: Bundle, name: str) -> bool:
 
 
 def _read_listing(store: Store, digest: str, bundle: Bundle) -> Listing | None:
-    """The files of an earlier bundle: by the store's list, else by the bundle, if it can be had."""
+    """The files of an earlier bundle: from the store's list, otherwise from the bundle if available."""
     with suppress(FileNotFoundError):
         return parse_listing(store.read(_file(digest)))
     with suppress(MopsError, OSError, ValueError):

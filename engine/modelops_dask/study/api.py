@@ -8,8 +8,8 @@ Study -> run(study), on this machine or by a Dask Client -> Result: its summary,
     done = run(study)
     done.table("curve").to_pandas()
 
-The same path as `mops-helm study run` (drive.py), and the same store: what one began, the other goes on with.
-Does not know values files or presets, which are the command's: it takes Settings and a Shape.
+It uses the same code as `mops-helm study run` (drive.py), and the same store: each can continue what the
+other started. Values files and presets belong to the command: this module takes Settings and a Shape.
 """
 
 import warnings
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from distributed import Client
 
-_OPEN_MODEL = "model.function"  # in place of one that run() is given
+_OPEN_MODEL = "model.function"  # replaced by the model passed to run()
 
 
 class Study:
-    """What to run: the fields of study.yaml as arguments, `latin_hypercube` with an underscore.
+    """A study: the fields of study.yaml as arguments, `latin_hypercube` with an underscore.
 
     Values may be NumPy's. Paths are relative to the current folder. `model` is MODULE.FUNCTION, or a function
-    of a module; without it, run() is given one. Raises BadDocument with every problem, and BadInput for a
+    of a module; otherwise pass it to run(). Raises BadDocument with every problem, and BadInput for a
     function that cannot be imported.
 
         >>> study = Study(entrypoint="models.sir/baseline", grid={"beta": [0.1, 0.2]}, replicates=10)
@@ -77,8 +77,10 @@ class Study:
         return study
 
     def with_model(self, function: Callable[..., Any]) -> "Study":
-        """This study, of a function that is defined in a module: the module's folder is the bundle, unless
-        the study names one. Raises BadInput for a function that cannot be imported.
+        """This study with a function that is defined in a module.
+
+        The module's folder is the bundle, unless the study names one. Raises BadInput for a function that
+        cannot be imported.
         """
         content = self._content | {"name": self.spec.name} | _name_function(function, self.spec.bundle)
         if content.pop("entrypoint", None):
@@ -95,7 +97,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Result:
-    """A study as its store has it after a run, also when another one was run into the store since."""
+    """A study as its store has it after a run, even if another one was run into the store since."""
 
     summary: Summary
     study: Study | None = field(default=None, repr=False)  # None: the store's last request
@@ -116,7 +118,7 @@ class Result:
             return list(tables.outputs)
 
     def table(self, name: str | None = None) -> "pa.Table":
-        """One output of all tasks that are ok; the name may be omitted if there is only one.
+        """One output of all ok tasks; the name may be omitted if there is only one.
 
         Raises NoOutput.
         """
@@ -137,21 +139,27 @@ def run(
     redo: str = "",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Result:
-    """Run what is pending of a study, and build its tables.
+    """Run the pending tasks of a study, and build its tables.
 
-    `study` may also be its fields as a dict, or the path of a study.yaml. `model` is the function to call,
-    which other processes must be able to import; see Study. `store` is a folder or a URL, out/NAME by
-    default. Tasks run on the workers of `client`, which then are as they were started (ClusterFailed when
-    they cannot run studies), or on worker processes of this machine: `settings` from the MODELOPS_
-    variables, `shape` with one process for each CPU. `retry` names states, of failed and poisoned, whose
-    tasks are tried again. `redo` chooses tasks whose results are replaced: "executor=KIND", tasks as
-    "SET/REPLICATE,...", or "all". `check` tasks run again at the end, each alone in a new process; what
-    that came to is Result.summary.self_check, and a difference is a warning.
+    Tasks that fail do not raise: see Result.ok and Result.summary. Facts that users should know, such as
+    results from different environments, are warnings. If it is interrupted, calling it again continues the
+    study. A script calls it below `if __name__ == "__main__":`, because worker processes import the script.
 
-    Tasks that fail are no exception: look at Result.ok and Result.summary. What a person should know, such as
-    results from different environments, is a warning. Raises MopsError: AlreadyRunning,
-    OtherStudy, Stopped, ClusterFailed, BadInput. Interrupted, it goes on when it is called again. A script
-    calls it below `if __name__ == "__main__":`, for worker processes import the script.
+    Args:
+        study: The study, its fields as a dict, or the path of a study.yaml.
+        model: The function to call, which other processes must be able to import; see Study.
+        store: A folder or a URL, out/NAME by default.
+        client: Tasks run on its workers, which are not changed. Without it, they run on worker processes of
+            this machine.
+        settings: For local workers; by default from the MODELOPS_ variables.
+        shape: Of local workers; by default one process for each CPU.
+        retry: States whose tasks are tried again: "failed", "poisoned".
+        redo: Tasks whose results are replaced: "executor=KIND", tasks as "SET/REPLICATE,...", or "all".
+        check: Number of tasks to run again at the end, each alone in a new process; the result is
+            Result.summary.self_check, and a difference is a warning.
+
+    Raises:
+        MopsError: AlreadyRunning, OtherStudy, Stopped, ClusterFailed or BadInput.
     """
     if not isinstance(study, Study):
         study = Study(**study) if isinstance(study, Mapping) else Study.load(study)
@@ -176,7 +184,7 @@ def run(
             yield client
         else:
             with executors.create(settings):
-                pass  # settings that no worker could use are said here, before any is started
+                pass  # settings that no worker can use are reported here, before any is started
             with local_cluster(shape, settings, say=warnings.warn) as local_client:
                 yield local_client
 

@@ -2,12 +2,12 @@
 
 pending ranges -> Backlog.take(n) -> a batch;   receipts -> Pace.learn -> Pace.size -> n
 
-A batch should take about a second: long enough that sending and storing it cost nothing beside it, short
-enough that losing it does not hurt. The first is one task, a canary; each next may be larger than any that
-came back by a factor; towards the end they shrink, so that all slots finish together. After a death they are
-smaller for a while, and none waits behind another: less is lost if there is more to come.
+A batch should take about a second: long enough that sending and storing it cost little in comparison, short
+enough that losing it does not matter. The first is one task, a canary; the next may exceed any completed one
+by a factor; towards the end they shrink, so that all slots finish together. After a death they are smaller
+for a while, and none waits behind another, so that less is lost if more deaths follow.
 
-Does not know workers or Dask: dispatch.py asks.
+Workers and Dask are not known here: dispatch.py uses this module.
 """
 
 import heapq
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 from modelops_dask.study.batch import Range
 
-GROWTH = 4096  # times the largest batch that came back: short tasks go from one to a full batch in a step
-WINDOW = 2  # batches a slot: one runs, one waits
-LONG_SECONDS = 2.0  # a task; sending the next one takes a hundredth of it
-CAUTION = 16  # times smaller, at most, after deaths
-SHORTEST_SECONDS = 0.06  # at the end no batch is smaller: sending and storing one takes about 10 ms
+GROWTH = 4096  # multiple of the largest completed batch: short tasks go from one to a full batch in a step
+WINDOW = 2  # batches per slot: one runs, one waits
+LONG_SECONDS = 2.0  # per task; sending the next one takes a hundredth of it
+CAUTION = 16  # at most this factor smaller after deaths
+SHORTEST_SECONDS = 0.06  # the minimum at the end: sending and storing a batch takes about 10 ms
 
 
 class Backlog:
@@ -34,7 +34,7 @@ class Backlog:
         self._resting: list[tuple[float, bool, Sequence[Range]]] = []  # a heap
 
     def __len__(self) -> int:
-        """Tasks, not ranges, that can be taken now."""
+        """The number of tasks that can be taken now."""
         return self._count
 
     @property
@@ -43,7 +43,7 @@ class Backlog:
         return bool(self._count or self._resting)
 
     def take(self, n_tasks: int) -> tuple[Range, ...]:
-        """Up to n_tasks tasks, removed."""
+        """Remove and return up to n_tasks tasks."""
         taken = []
         while n_tasks and self._ranges:
             start, stop = self._ranges.popleft()
@@ -56,7 +56,7 @@ class Backlog:
         return tuple(taken)
 
     def bring_forward(self, n_tasks: int) -> tuple[int, ...]:
-        """Move n_tasks tasks to the front, evenly from all over and the last one among them; return them."""
+        """Move n_tasks tasks to the front, evenly spaced and including the last one; return them."""
         chosen = spread(self._ranges, n_tasks + 1)
         chosen = chosen[-n_tasks:]
         starts = deque(start for start, _ in chosen)
@@ -74,7 +74,7 @@ class Backlog:
         return tuple(index for index, _ in chosen)
 
     def put_first(self, ranges: Sequence[Range]) -> None:
-        """Return tasks that were taken and not run."""
+        """Put tasks back that were taken but not run."""
         self._ranges.extendleft(reversed(ranges))
         self._count += count(ranges)
 
@@ -88,22 +88,22 @@ class Backlog:
         heapq.heappush(self._resting, (due, first, ranges))
 
     def wake(self, now: float) -> None:
-        """Let tasks be taken whose time has come."""
+        """Make tasks available whose time has come."""
         while self._resting and self._resting[0][0] <= now:
             _, first, ranges = heapq.heappop(self._resting)
             (self.put_first if first else self.put_last)(ranges)
 
     def rest_seconds(self, now: float) -> float:
-        """Until wake() will do something."""
+        """Seconds until wake() will make tasks available."""
         return max(0.0, self._resting[0][0] - now) if self._resting else math.inf
 
 
 @dataclass
 class Pace:
-    """Sizes of batches from what was measured."""
+    """Sizes of batches from measurements."""
 
     batch_seconds: float
-    task_seconds: float | None = None  # None until a batch has come back
+    task_seconds: float | None = None  # None until a batch has completed
     largest: int = 0
     caution: float = 1.0
 
@@ -111,13 +111,13 @@ class Pace:
     def window(self) -> int:
         """Batches that a slot may hold.
 
-        Long tasks do not wait behind others: what was known of memory when they were sent would be old.
+        Long tasks do not wait behind others: the known memory needs would be outdated.
         """
         one_batch_only = self.task_seconds is None or self.caution >= 2 or self.task_seconds > LONG_SECONDS
         return 1 if one_batch_only else WINDOW
 
     def record_loss(self) -> None:
-        """A worker died of a task."""
+        """Record that a worker died because of a task."""
         self.caution = min(CAUTION, 2 * self.caution)
 
     def learn(self, n_tasks: int, seconds: float) -> None:
@@ -140,12 +140,12 @@ class Pace:
 
 
 def count(ranges: Iterable[Range]) -> int:
-    """Tasks in ranges."""
+    """Count the tasks in ranges."""
     return sum(stop - start for start, stop in ranges)
 
 
 def spread(ranges: Collection[Range], n_tasks: int) -> tuple[Range, ...]:
-    """n_tasks of the tasks, evenly from the first to the last; all when there are no more."""
+    """n_tasks of the tasks, evenly spaced from the first to the last; all if there are fewer."""
     total = count(ranges)
     n_tasks = min(n_tasks, total)
     positions = [number * (total - 1) // max(1, n_tasks - 1) for number in range(n_tasks)]

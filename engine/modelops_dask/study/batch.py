@@ -2,12 +2,12 @@
 
 Batch (ranges of indices) -> plan from the store -> executor.run(task) for each -> one part -> Receipt
 
-What crosses the wire is plain data: a batch names its tasks by index, a receipt names the part that holds the
-results. The part's name is chosen by whoever sends the batch, so that after a worker's death `committed` can
-tell a batch that was stored from one that was not. A batch that outlives its time returns what it did not
-begin.
+Only plain data is sent: a batch names its tasks by index, a receipt names the part that holds the results.
+The sender of the batch chooses the part's name, so that after a worker's death recover_receipt() can
+distinguish a stored batch from a lost one. A batch that exceeds its time returns the tasks that it did not
+start.
 
-Does not decide what is tried again: dispatch.py does.
+Retries are decided in dispatch.py.
 """
 
 import gc
@@ -45,11 +45,12 @@ from modelops_dask.study import packages
 if TYPE_CHECKING:
     from modelops_dask.workers.runtime import Runtime
 
-PIECE_SECONDS = 0.02  # longer, and runners side by side would wait for one another at the end
-FLUSH_BYTES = 16 * MIB  # of outputs that wait to be encoded
-PART_BYTES = 64 * MIB  # of outputs in a part; then no further task is begun, for all of it is in memory
-FALLBACK = "cold"  # the executor that runs tasks where forking is unsafe
-WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
+PIECE_SECONDS = 0.02  # with longer ones, parallel runners would wait for one another at the end
+FLUSH_BYTES = 16 * MIB  # bytes of outputs that wait to be encoded
+# bytes of outputs in a part; then no further task starts, because all of it is in memory
+PART_BYTES = 64 * MIB
+FALLBACK = "cold"  # the executor that runs tasks if forking is unsafe
+WHOLE_PROCESS = "process"  # the Dask resource that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
 _encoding = threading.Lock()  # of many bytes, which takes several copies of them
 T = TypeVar("T")
@@ -57,12 +58,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all batches of a run share, and a worker caches: where the plan and the model are."""
+    """Data that all batches of a run share, and a worker caches: the locations of the plan and the model."""
 
     store: Store
     request: Request
     bundle: Bundle
-    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # a store may be deleted and begun again
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # a store may be deleted and created again
     mark: PartMark | None = None  # of the parts that the batches write; None: of the study in the store now
 
     def __post_init__(self) -> None:
@@ -72,17 +73,21 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tasks to run. `died` are those of them whose process was lost before: lost once more, they are
-    poisoned. `alone` are those that died of want of memory, `fresh` those that failed: they get a new process
-    each. `needed_bytes` is what a task should need, 0 if that is not known; one that held `most_bytes` and
-    ran out of memory had all that there is. `generations` are those of the rows of tasks that are run again:
-    (start, stop, generation).
+    """Tasks to run.
+
+    Attributes:
+        died: Tasks whose process was lost before: lost again, they are poisoned.
+        alone: Tasks that ran out of memory.
+        fresh: Tasks that failed: each gets a new process.
+        needed_bytes: Memory that a task should need, 0 if not known.
+        most_bytes: A task that held this much and ran out of memory had all available memory.
+        generations: Of the rows of tasks that are run again: (start, stop, generation).
     """
 
     context: RunContext
     part: str
     ranges: tuple[Range, ...]
-    seconds: float  # after which no further task is begun
+    seconds: float  # after which no further task starts
     died: frozenset[int] = frozenset()
     alone: frozenset[int] = frozenset()
     fresh: frozenset[int] = frozenset()
@@ -97,7 +102,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Failed:
-    """A task that did not end ok: its index, how (failed, died or poisoned) and why; 0 bytes: not known.
+    """A task that did not end ok: its index, status (failed, died or poisoned) and reason; 0 bytes: not
+    known.
+
     `failure` and `error_digest` are as in its row, `line` is where the model failed (FILE:LINE).
     """
 
@@ -113,13 +120,16 @@ class Failed:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a batch: every task that is neither in `failed` nor in `left` (not begun) ended ok.
+    """The result of a batch: every task that is neither in `failed` nor in `left` (not started) ended ok.
 
-    `seconds` is the time the tasks took on the clock, storing them not included. `empty` counts, by name,
-    outputs of 0 bytes of tasks that ended ok. `returned` has the names of their outputs, where the study
-    stores only some of them. `files` is what tasks did to the bundle's files: where some are shared,
-    nothing was stored and all is left. `fallbacks` are why another executor ran tasks, how many, and the
-    seconds that they took beside the model's own.
+    Attributes:
+        seconds: Wall-clock time of the tasks, without storing them.
+        empty: Counts, by name, of empty outputs of ok tasks.
+        returned: Names of their outputs, if the study stores only some of them.
+        files: Changes by tasks in the bundle's files: if some are shared, nothing was stored and all tasks
+            are left.
+        fallbacks: Why another executor ran tasks, how many, and the seconds that they took besides the
+            model's own.
     """
 
     failed: tuple[Failed, ...] = ()
@@ -140,7 +150,7 @@ def run_batch(batch: Batch) -> Receipt:
 
 
 def execute(batch: Batch, runtime: "Runtime") -> Receipt:
-    """As run_batch, with the runtime given."""
+    """Like run_batch, with the given runtime."""
     context, kind, executor = batch.context, runtime.settings.executor_type, runtime.executor
     assert executor is not None, "workers of type none are refused before a study begins (workers/remote.py)"
     plan = _plan(context.store, context.request, context.run)
@@ -170,7 +180,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             if outcomes[-1].fallback:
                 rows.note_fallback(outcomes, took_seconds)
             rows.add([attempt(task, outcome) for task, outcome in zip(piece, outcomes, strict=True)])
-            del outcomes  # or their outputs would stay until the next piece is done
+            del outcomes  # otherwise their outputs would stay until the next piece is done
             if rows.output_bytes >= PART_BYTES:
                 pieces.close()
 
@@ -195,7 +205,7 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         if outcome.status != "died":
             return row
         had_all = outcome.reason == parts.OUT_OF_MEMORY and 0 < batch.most_bytes <= outcome.peak_bytes
-        # The executor has run it a second time, alone: only its own process can have spoken.
+        # The executor has run it a second time, alone: only its own process can have sent the message.
         guilty = had_all or outcome.reason == OUT_OF_TURN
         last = guilty or _index(task, plan) in batch.died
         return row._replace(status="poisoned") if last else row
@@ -203,15 +213,15 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
     if n_runners <= runtime.threads:
         work()
     else:
-        list(_pool(n_runners).map(work, range(n_runners)))  # raises what they raised
+        list(_pool(n_runners).map(work, range(n_runners)))  # raises their errors
     seconds = time.monotonic() - start
 
     files = executor.file_changes(bundle)
-    if files.shared_files:  # other tasks may have read what one wrote
+    if files.shared_files:  # other tasks may have read the written files
         study_bundle.cache_clear()
         fetch_bundle.cache_clear()
         return Receipt(left=batch.ranges, seconds=seconds, files=files)
-    # create, not put: should Dask ever run a batch twice, the first part stands.
+    # create, not put: if Dask ever ran a batch twice, the first part would remain.
     context.store.create(_part_file(batch), rows.end())
     worker_memory.release()
     left = as_ranges(_index(task, plan) for task in pieces.left)
@@ -231,10 +241,10 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
 
 
 def make_attempt(task: PlannedTask, outcome: Outcome, executor: str, preset: str) -> Attempt:
-    """What became of a task, as a row of the store.
+    """Make a row of the store from a task's outcome.
 
     By position: naming all fields would take 0.8 us more of the 14 us that a task costs a worker. A test
-    fails when a field is added.
+    fails if a field is added.
     """
     return Attempt(
         task.set, task.replicate, task.seed, *outcome, FALLBACK if outcome.fallback else executor, preset
@@ -253,17 +263,17 @@ def leave_out(row: Attempt, stored_outputs: Collection[str]) -> Attempt:
 
 
 def share(request: Request, runtime: "Runtime") -> tuple[int, int, int]:
-    """What a batch may use of its worker process.
+    """The share of its worker process that a batch may use.
 
     Returns:
-        Runners side by side, over all of the process's batches; native threads of each (0: as the worker's
-        variables say); and the memory limit of each in bytes.
+        Concurrent runners, over all of the process's batches; native threads of each (0: as the worker's
+            variables say); and the memory limit of each in bytes.
     """
     n_runners = runners(runtime.threads, runtime.settings.subprocess_pool_size)
     if WHOLE_PROCESS in dict(request.resources):  # alone: Dask gives the resource to one batch at a time
         shares = 1 if runtime.settings.executor_type == "direct" else n_runners
         return 1, runtime.threads, runtime.runner_limit_bytes * shares
-    if runtime.settings.executor_type == "direct":  # in one interpreter more threads would only add surprises
+    if runtime.settings.executor_type == "direct":  # in one interpreter, more threads would not help
         return 1, 0, runtime.runner_limit_bytes
     return n_runners, 0, runtime.runner_limit_bytes
 
@@ -276,18 +286,18 @@ def is_reseeding(bundle: Bundle, runtime: "Runtime") -> bool:
 class Pieces(Generic[T]):
     """The tasks of a batch, in pieces that take about PIECE_SECONDS: each is one call of the executor.
 
-    Any thread may take one. After `seconds` there are no more, but for the first.
+    Any thread may take one. After `seconds` there are no more, except for the first.
     """
 
     def __init__(self, tasks: Iterator[T], seconds: float, single: bool) -> None:
-        """`single`: every task is a piece."""
-        self.left = tasks  # those that nobody took
+        """Divide tasks; `single`: every task is a piece."""
+        self.left = tasks  # pieces that were not taken
         self._single, self._size = single, 1
         self._begun, self._end = False, time.monotonic() + seconds
         self._lock = threading.Lock()
 
     def take(self) -> list[T]:
-        """The next piece, empty at the end."""
+        """Take the next piece; it is empty at the end."""
         with self._lock:
             if self._begun and time.monotonic() > self._end:
                 return []
@@ -295,7 +305,7 @@ class Pieces(Generic[T]):
             return list(islice(self.left, self._size))
 
     def close(self) -> None:
-        """Hand out no more."""
+        """Hand out no more pieces."""
         self._end = 0.0
 
     def record(self, n_tasks: int, seconds: float) -> None:
@@ -306,7 +316,7 @@ class Pieces(Generic[T]):
 
 
 class _Rows:
-    """The rows of a batch as any thread has them: counted and encoded a row group at a time, then let go."""
+    """The rows of a batch from any thread: counted and encoded one row group at a time, then released."""
 
     def __init__(
         self,
@@ -319,7 +329,9 @@ class _Rows:
         reseeded: bool,
         names_outputs: bool,
     ) -> None:
-        """`folder` is the bundle's. names_outputs: whether `returned` is collected."""
+        """Prepare to collect rows; `folder` is the bundle's, names_outputs whether `returned` is
+        collected.
+        """
         self._plan, self._kind, self._folder = plan, kind, folder
         self._generations = {
             index: generation for start, stop, generation in generations for index in range(start, stop)
@@ -351,7 +363,7 @@ class _Rows:
                 self._flush()
 
     def note_fallback(self, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """Record tasks that another executor ran in so many seconds, of which the model took a part."""
+        """Record the time of tasks that another executor ran, part of which the model used."""
         reason = outcomes[-1].fallback
         with self._lock:
             self.fallbacks[reason] += len(outcomes)
@@ -390,7 +402,7 @@ class _Rows:
 
 
 def _refuse_large(row: Attempt, limits: worker_memory.OutputLimits) -> Attempt:
-    """The row; without its outputs, and failed, if they are larger than this worker process can store."""
+    """The row; if its outputs are larger than this worker process can store, without them, and failed."""
     if total_bytes(row.outputs) <= limits.most_stored:
         return row
     error = explain_size(row.outputs, limits, is_received=True)
@@ -399,7 +411,7 @@ def _refuse_large(row: Attempt, limits: worker_memory.OutputLimits) -> Attempt:
 
 @lru_cache(maxsize=1)
 def _pool(n_runners: int) -> ThreadPoolExecutor:
-    """Callers of runners, shared by the batches of a worker process: together they have n_runners at work."""
+    """Threads that call runners, shared by the batches of a worker process: n_runners in total."""
     return ThreadPoolExecutor(n_runners, "modelops-runner")
 
 
@@ -411,7 +423,7 @@ def _count(attempts: Mapping[str, Sequence[Any]], kind: str) -> None:
 
 
 def recover_receipt(batch: Batch, plan: Plan) -> Receipt | None:
-    """Rebuild the receipt of a batch that was stored although none came; None when it was not stored."""
+    """Rebuild the receipt of a batch that was stored although none arrived; None if it was not stored."""
     part = parts.find(batch.context.store, batch.part)
     if part is None:
         return None
@@ -467,7 +479,8 @@ def _part_file(batch: Batch) -> str:
 def _plan(store: Store, request: Request, _run: str) -> Plan:
     try:
         plan = read_plan(store, request)
-        # What is loaded by now stays: a full collection that walks it takes 60 ms, amid a batch.
+        # Objects loaded so far stay: a full collection that visits them takes 60 ms, in the middle of a
+        # batch.
         gc.freeze()
         return plan
     except NoStudy:
@@ -482,7 +495,7 @@ def _store_not_seen(store: Store) -> BadInput:
 
 @lru_cache(maxsize=2)
 def study_bundle(context: RunContext, settings: Settings) -> Bundle:
-    """This worker's copy of the bundle, with the packages that its study installs, and as it seeds."""
+    """This worker's copy of the bundle, with the packages that its study installs, and its seeding."""
     bundle = fetch_bundle(context.bundle, settings.bundles_cache_dir)
     try:
         study, origin = read_study(context.store), context.bundle.origin
@@ -496,7 +509,7 @@ def study_bundle(context: RunContext, settings: Settings) -> Bundle:
 def fetch_bundle(sent: Bundle, cache_dir: Path) -> Bundle:
     """Fetch this worker's own copy of the bundle, with the digest that the driver sent.
 
-    If the driver's copy was changed too, it is fetched from where that came from. Raises FetchFailed.
+    If the driver's copy was also changed, it is fetched from its origin. Raises FetchFailed.
     """
     try:
         return fetch(sent.source or str(sent.path), cache_dir, sent.digest)

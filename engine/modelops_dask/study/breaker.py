@@ -1,11 +1,11 @@
 """When to give up: a run that only loses workers, or in which no task has enough memory, is stopped.
 
-deaths and completions -> Breaker -> Stopped (exit 4), with what was seen
+deaths and completions -> Breaker -> Stopped (exit status 4), with the observations
 
-Counted are the deaths of workers that ran one task alone, and batches that broke although their worker lived,
-in a row without one completed task between. Deaths of larger batches are not: each halves, so they lead to
-lone ones. Tasks that ran out of memory, alone and with all that a pod has, stop the run only while no task of
-the study has ever completed: later they are poisoned, and the others go on.
+It counts, in a row without a completed task in between, deaths of workers that ran a single task, and batches
+that broke although their worker lived. Deaths of larger batches do not count: each is halved, so they lead to
+single ones. Tasks that ran out of memory, alone and with all memory of a pod, stop the run only while no task
+of the study has ever completed: later they are poisoned, and the others continue.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from modelops_dask.study.batch import Failed
 BROKEN_IN_A_ROW = 3
 DEATHS_IN_A_ROW = 10  # five tasks that kill, at the end of a study when nothing else is left
 DRIVER_MEMORY = "studies.driver.resources.requests.memory"
-TABLES_BYTES = 4 * 2**30  # tables of 6 million rows were written in this, and not in half of it
-DEATHS_AT_FIRST = 3  # while no task has ever completed; of memory too
+TABLES_BYTES = 4 * 2**30  # tables of 6 million rows were written with this much, but not with half of it
+DEATHS_AT_FIRST = 3  # while no task has ever completed; also for memory
 
 
 @dataclass
 class OutOfMemory(Stopped):
-    """No task fits. Bytes are those of one task: what it might hold, and what to give it next.
+    """No task fits. Bytes are those of one task: its limit, and what to try next.
 
-    `remedy` is what to do in words and values, by whoever knows the shape of the workers.
+    `remedy` is the advice with values, from code that knows the shape of the workers.
     """
 
     tasks: int
@@ -35,7 +35,7 @@ class OutOfMemory(Stopped):
 
     @property
     def needed_bytes(self) -> int:
-        """More than the limit: how much more is not known, for a task ends before it shows."""
+        """More than the limit: how much more is not known, because a task ends before it shows."""
         return max(2 * self.limit_bytes, min(4 * self.limit_bytes, 2048 * MIB))
 
     def __str__(self) -> str:
@@ -51,8 +51,8 @@ class OutOfMemory(Stopped):
 
 @dataclass
 class CannotFit(Stopped):
-    """Told before anything runs: all tasks that were measured held more than a task can have. Bytes are those
-    of one task; `remedy` is as above.
+    """Reported before anything runs: all measured tasks held more than a task can have. Bytes are those of
+    one task; `remedy` is as above.
     """
 
     tasks: int  # measured
@@ -71,7 +71,7 @@ class CannotFit(Stopped):
 
 @dataclass
 class StoreReplaced(Stopped):
-    """The store was deleted while a run used it, and perhaps begun again by another."""
+    """The store was deleted while a run used it, and possibly created again by another."""
 
     store_url: str
 
@@ -85,7 +85,7 @@ class StoreReplaced(Stopped):
 
 @dataclass
 class NoWorkers(Stopped):
-    """Nobody was there to run tasks. `remedy` is why, and what to do, by whoever sees the pods."""
+    """No worker was available. `remedy` is the reason with advice, from code that sees the pods."""
 
     seconds: float
     pending: int = 0  # 0: not known
@@ -101,8 +101,8 @@ class NoWorkers(Stopped):
 
 @dataclass
 class TablesNeedMemory(Stopped):
-    """The run before was killed while it merged parts or wrote tables. `memory_bytes` is what it might use, 0
-    if not known; `remedy` is as above.
+    """The previous run was killed while it merged parts or wrote tables. `memory_bytes` is its limit, 0 if
+    not known; `remedy` is as above.
     """
 
     phase: str
@@ -111,7 +111,7 @@ class TablesNeedMemory(Stopped):
 
     @property
     def suggested_memory(self) -> str:
-        """The memory to try next, as a quantity of Kubernetes."""
+        """The memory to try next, as a Kubernetes quantity."""
         return f"{max(TABLES_BYTES, 2 * self.memory_bytes) // MIB}Mi"
 
     @property
@@ -129,7 +129,7 @@ class TablesNeedMemory(Stopped):
 
 
 class Breaker:
-    """Raises Stopped; forgets all when a task completes."""
+    """Raises Stopped; a completed task resets it."""
 
     def __init__(self, completed_before: bool = False) -> None:
         self._ever_completed = completed_before
@@ -140,15 +140,17 @@ class Breaker:
         self._deaths = self._restarts = self._broken = 0
 
     def record_out_of_memory(self, task_name: str, failed: Failed) -> None:
-        """A task (SET/REPLICATE) had all the memory that there is, and it was not enough."""
+        """Record that a task (SET/REPLICATE) ran out of memory with all available memory."""
         self._memory_deaths += 1
         self._limit_bytes = max(self._limit_bytes, failed.limit_bytes, failed.peak_bytes)
         if self._memory_deaths >= DEATHS_AT_FIRST and not self._ever_completed:
             raise OutOfMemory(self._memory_deaths, task_name, self._limit_bytes)
 
     def record_death(self, task_name: str, workers: int, advice: str = "") -> None:
-        """A worker died of one task (SET/REPLICATE). A node may take all its workers along, so their number
-        counts. `advice` is what to do, if the cause is known.
+        """Record that a worker died of one task (SET/REPLICATE).
+
+        A node may end with all its workers, so their number counts. `advice` is what to do, if the cause is
+        known.
         """
         self._deaths += 1
         limit = max(DEATHS_IN_A_ROW if self._ever_completed else DEATHS_AT_FIRST, 2 * workers)
@@ -163,7 +165,7 @@ class Breaker:
             )
 
     def record_restart(self, workers: int, advice: str) -> None:
-        """A worker process was started again for want of memory, and no task was to blame."""
+        """Record that a worker process was restarted for lack of memory without a task being the cause."""
         self._restarts += 1
         if self._restarts >= max(DEATHS_IN_A_ROW, 2 * workers):
             raise Stopped(
@@ -172,7 +174,7 @@ class Breaker:
             )
 
     def record_broken_batch(self, error: BaseException) -> None:
-        """A batch could not be run or stored."""
+        """Record that a batch could not be run or stored."""
         self._broken += 1
         if self._broken >= BROKEN_IN_A_ROW:
             raise Stopped(

@@ -1,10 +1,10 @@
-"""What a study's tasks call, as far as the bundle's files tell, and whether the study's parameters fit it.
+"""What a study's tasks call, as far as the bundle's files show, and whether the parameters fit it.
 
-Spec, bundle -> wire function | function called by its name -> Call, in words
-             -> its signature in the source -> findings in the study file: names that do not fit
+    Spec, bundle -> wire function | function called by its name -> Call, as text
+                 -> its signature in the source -> findings in the study file: names that do not fit
 
-Imports nothing of the model. What the source does not tell is left to the runner, which refuses it in the
-same words when it starts (executors/functions.py).
+Nothing of the model is imported. Facts that the source does not show are left to the runner, which refuses
+them with the same messages when it starts (executors/functions.py).
 """
 
 import ast
@@ -28,9 +28,9 @@ from modelops_dask.plan.spec import DEFAULT_SCENARIO, SAMPLING_KEYS, Spec
 from modelops_dask.settings import Settings
 from modelops_dask.study.commands import check_program
 
-NodePath = tuple[str | int, ...]  # of a value in the study file
+NodePath = tuple[str | int, ...]  # characters of a value in the study file
 MOST_FINDINGS = 20
-# Packages of ModelOps have a wire function, which then is called, and need not be installed here.
+# ModelOps' packages have a wire function, which is then called, and need not be installed here.
 _BRIDGES = re.compile(r"(?mi)^\W*(modelops|calabaria)")
 
 
@@ -41,10 +41,10 @@ class Call:
     Args:
         function: The wire function's reference, or package.module.function.
         is_wire: Whether it is a wire function.
-        parameters: Of a function that is called by its name: as its source has them; None: not known.
-        place: FILE:LINE of it in the bundle; "" where that is not known.
-        other: FILE:LINE of the function that the study names, where the wire function is called instead.
-        command: Of a study that runs a program, as a person types it; there is then no function.
+        parameters: For a function called by its name: those in its source; None: not known.
+        place: FILE:LINE of it in the bundle; "" if not known.
+        other: FILE:LINE of the function that the study names, if the wire function is called instead.
+        command: For a study that runs a program, as typed; there is then no function.
     """
 
     function: str
@@ -66,7 +66,7 @@ class Call:
 
 
 def describe_call(bundle: Bundle, entrypoint: str) -> Call:
-    """What tasks of an entrypoint call, as far as the bundle's files tell. Raises BadInput."""
+    """What tasks of an entrypoint call, as far as the bundle's files show. Raises BadInput."""
     if bundle.program:
         return Call("", is_wire=False, command=render_command(bundle.program))
     reference, path = find_wire(bundle.path, entrypoint), entrypoint.partition("/")[0]
@@ -80,7 +80,7 @@ def describe_call(bundle: Bundle, entrypoint: str) -> Call:
 
 
 def _render_parameters(arguments: ast.arguments) -> str:
-    """As in the source, without annotations."""
+    """The parameters as in the source, without annotations."""
     plain = copy.deepcopy(arguments)
     for node in ast.walk(plain):
         if isinstance(node, ast.arg):
@@ -89,10 +89,10 @@ def _render_parameters(arguments: ast.arguments) -> str:
 
 
 def check_call(spec: Spec, bundle: Bundle, settings: Settings) -> None:
-    """Compare a study with what it calls, as far as the bundle's files tell.
+    """Compare a study with what it calls, as far as the bundle's files show.
 
     Raises:
-        BadDocument: Something does not fit; with all findings, at their places in the study file.
+        BadDocument: Something does not fit; with all findings, at their positions in the study file.
         BadInput: A file of the bundle cannot be used, or is not a program that can be started.
     """
     if spec.program:
@@ -103,13 +103,13 @@ def check_call(spec: Spec, bundle: Bundle, settings: Settings) -> None:
         path = spec.path
         is_file = path.is_file()
         content = document.read(path) if is_file else document.from_plain_data(spec.source, path)
-        if content.value != spec.source:  # not the file that the study is of
+        if content.value != spec.source:  # not the file of the study
             content = document.from_plain_data(spec.source, path)
         raise BadDocument(path, [content.finding(*finding) for finding in findings[:MOST_FINDINGS]])
 
 
 def _find_problems(spec: Spec, bundle: Bundle, settings: Settings) -> Iterator[tuple[NodePath, str, str]]:
-    """(where in the study file, code, text) of each problem."""
+    """(position in the study file, code, text) of each problem."""
     reference, path = find_wire(bundle.path, spec.entrypoint), spec.entrypoint.partition("/")[0]
     if not reference.endswith("()"):
         if not spec.names_scenario:
@@ -136,7 +136,9 @@ def _find_problems(spec: Spec, bundle: Bundle, settings: Settings) -> Iterator[t
 
 
 def _may_have_wire(bundle: Bundle, settings: Settings) -> bool:
-    """Whether an installed package may have a wire function, which goes before a function by its name."""
+    """Whether an installed package may have a wire function, which takes precedence over a function by its
+    name.
+    """
     uses_own = settings.executor_type == "direct" or settings.executor_environment == "image"
     if uses_own and functions.has_installed_wire():
         return True
@@ -160,7 +162,7 @@ def _make_signature(arguments: ast.arguments) -> Signature:
 
 
 def _compare(spec: Spec, path: str, signature: Signature) -> Iterator[tuple[NodePath, str, str]]:
-    """What does not fit of the parameters of each set, each name once."""
+    """The parameters of each set that do not fit, each name once."""
     reported = set()
     for at, names in _list_names(spec):
         for name, text in functions.explain_names(path, signature, [*spec.fixed, *names]):
@@ -174,7 +176,9 @@ def _compare(spec: Spec, path: str, signature: Signature) -> Iterator[tuple[Node
 
 
 def _list_names(spec: Spec) -> Iterator[tuple[NodePath, tuple[str, ...]]]:
-    """The names of parameters that sets have besides `fixed`, with their place; of equal ones the first."""
+    """The names of parameters that sets have besides `fixed`, with their positions; the first of equal
+    ones.
+    """
     key = next(key for key in (*SAMPLING_KEYS, "parameter_sets") if key in spec.source)
     if not isinstance(spec.sampling, Explicit):
         at: NodePath = (key,) if key == "grid" else (key, "parameters")

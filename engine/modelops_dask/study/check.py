@@ -1,11 +1,10 @@
-"""A study checks itself: a few ok tasks run again, on workers, each alone in a new process.
+"""The self-check of a study: a few ok tasks run again, on workers, each alone in a new process.
 
-rows that this run wrote -> late_rows.choose() -> a worker: lone.run_lone() -> comparison.compare()
-    -> where they differ, once more, and another replicate: the cause
-    -> a RunCheck, for store/checks.py
+    rows that this run wrote -> late_rows.choose() -> a worker: lone.run_lone() -> comparison.compare()
+        -> if they differ, again, and another replicate: the cause
+        -> a RunCheck, for store/checks.py
 
-Every wait is bounded: a worker that is lost, a task that hangs or a request to stop ends the check, not the
-study.
+Every wait is bounded: a lost worker, a hanging task or a request to stop ends the check, not the study.
 """
 
 import time
@@ -26,17 +25,18 @@ from modelops_dask.workers.remote import SchedulerLost, asking
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-N_TASKS = 3  # that are checked by default
-LONG_START_SECONDS, LONG_TASK_SECONDS = 20.0, 60.0  # beyond either, not even one task is checked at all costs
-SHARE, LEAST_SECONDS = 0.05, 10.0  # of the run's time
+N_TASKS = 3  # number of tasks checked by default
+# limits beyond which not even one task is checked unconditionally
+LONG_START_SECONDS, LONG_TASK_SECONDS = 20.0, 60.0
+SHARE, LEAST_SECONDS = 0.05, 10.0  # fraction of the run's time
 ANSWER_SECONDS = 10.0  # for workers to report how long a start takes
 POLL_SECONDS, LOOK_SECONDS = 0.02, 1.0
-MOST_HOSTS = 64  # whose kind of processor is asked for
+MOST_HOSTS = 64  # workers that are asked for their kind of processor
 T = TypeVar("T")
 
 
 class StoppedCheck(Exception):
-    """Somebody asked the run to end."""
+    """The run was asked to end."""
 
 
 def check_run(
@@ -49,14 +49,14 @@ def check_run(
     files_before: Collection[str],
     inbox: "SimpleQueue[events.Event]",
 ) -> RunCheck | None:
-    """Run a few of the tasks that a run stored again, and compare; None when it stored none that is ok.
+    """Run a few of the tasks that a run stored again, and compare; None if it stored no ok task.
 
     Args:
-        client: Of the workers, which live still.
+        client: Of the workers, which are still running.
         context: That of the run's batches.
         plan: The tasks of the run.
-        n_tasks: At most so many are checked.
-        run_seconds: What the run took.
+        n_tasks: The maximum number of tasks to check.
+        run_seconds: The duration of the run.
         files_before: Files of parts/ from before the run.
         inbox: Of the run; a StopRequested ends the check.
     """
@@ -116,7 +116,7 @@ class _Checker:
         wait_seconds: float,
     ) -> None:
         """Find out why rows differ from their tasks run alone: by a second run, and by another replicate."""
-        # On another processor where there is one: two kinds that agree exclude the processor.
+        # On another processor if there is one: two kinds that agree exclude the processor.
         others = sorted(self.facts, key=lambda address: self.facts[address].processor, reverse=True)
         again = self.run_alone(differing, [*others, *workers][: len(workers)], wait_seconds)
         replicates = self.run_alone(
@@ -144,12 +144,12 @@ class _Checker:
             replicate = (row.values["replicate"] + step) % self.plan.replicates
             try:
                 return self.plan.index(row.set, replicate)
-            except KeyError:  # of another chunk, perhaps
+            except KeyError:  # possibly of another chunk
                 continue
         return None
 
     def find_workers(self) -> list[str]:
-        """Addresses of workers that have the study's resources, of as many hosts as there are."""
+        """Addresses of workers that have the study's resources, on as many hosts as possible."""
         from distributed.comm.addressing import get_address_host
 
         needs = dict(self.context.request.resources)
@@ -174,11 +174,13 @@ class _Checker:
         *,
         siblings: bool = False,
     ) -> dict[int, LoneResult]:
-        """Run the tasks of rows, or other replicates of their sets, each alone; those that ended in time."""
+        """Run the tasks of rows, or other replicates of their sets, each alone; return those that ended in
+        time.
+        """
         futures = {}
         for place, (number, row) in enumerate(rows.items()):
             index = self.sibling(row) if siblings else self.plan.index(row.set, row.values["replicate"])
-            assert index is not None, "whoever asks for siblings has looked"
+            assert index is not None, "callers that ask for siblings have checked"
             task = self.plan.task(index)
             request = LoneRequest(
                 context=self.context,
@@ -204,7 +206,7 @@ class _Checker:
         return address, future
 
     def wait(self, futures: "Mapping[T, tuple[str, Future]]", wait_seconds: float) -> dict[T, Any]:
-        """What the calls return that end in time, on workers that live on. Raises StoppedCheck."""
+        """The results of calls that end in time, on workers that stay alive. Raises StoppedCheck."""
         deadline, looked_at = time.monotonic() + wait_seconds, time.monotonic()
         open_calls = dict(futures)
         while open_calls and time.monotonic() < deadline:
@@ -235,9 +237,9 @@ class _Checker:
 def fit(
     rows: Sequence[StoredRow], n_tasks: int, n_workers: int, start_seconds: float, run_seconds: float
 ) -> tuple[list[StoredRow], str]:
-    """Choose the rows to check within the budget, or say why there are none.
+    """Choose the rows to check within the budget, or explain why there are none.
 
-    One is always chosen unless a start or that task is long; others if they end within the budget.
+    One is always chosen unless a start or that task is long; others if they fit the budget.
     """
     budget_seconds = max(SHARE * run_seconds, LEAST_SECONDS)
     chosen: list[StoredRow] = []

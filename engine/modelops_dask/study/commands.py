@@ -1,6 +1,6 @@
-"""A study with a command, before anything of it runs: where its program is, and whether it can be started.
+"""Check the program of a study with a command before anything runs.
 
-Spec -> the folder that is its bundle;   Bundle with a program -> BadInput with what to do, or nothing
+Spec -> the folder that is its bundle;   Bundle with a program -> BadInput with advice, or nothing
 """
 
 import json
@@ -16,8 +16,10 @@ from modelops_dask.plan.spec import Spec
 
 
 def find_bundle_of(spec: Spec) -> str:
-    """The bundle of a study file that names none: of a study with a command its own folder, of others the
-    nearest folder above it that is a bundle. Raises BadInput.
+    """The bundle of a study file that names none.
+
+    For a study with a command it is the file's own folder, for others the nearest folder above it that is a
+    bundle. Raises BadInput.
     """
     folder = spec.path.resolve().parent
     if not spec.program:
@@ -31,10 +33,10 @@ def find_bundle_of(spec: Spec) -> str:
 
 
 def check_program(bundle: Bundle) -> None:
-    """Refuse a bundle whose program is missing there, or cannot be executed on any machine.
+    """Refuse a bundle whose program is missing, or cannot be executed on any machine.
 
-    A program that is not the bundle's, or whose name has placeholders, is looked for when a task runs: it may
-    be installed on the workers alone. Raises BadInput.
+    A program outside the bundle, or whose name has placeholders, is searched when a task runs: it may be
+    installed only on the workers. Raises BadInput.
     """
     if not bundle.program:
         return

@@ -1,15 +1,15 @@
-"""Do the first failures of a study have one cause, so that going on would be useless?
+"""Whether the first failures of a study have a common cause, so that continuing would be useless.
 
-failures and completions -> CommonCause -> DoesNotStart or FailsAlike (exit 4), until a task of the study has
-ended ok
+failures and completions -> CommonCause -> DoesNotStart or FailsAlike (exit status 4), until a task of the
+study has ended ok
 
-A process that fails before the model's function is entered says so after two attempts, on two workers where
-there are two. For failures of the model scouts are chosen at the first one: that task and four from all over
-what is to be run (all, if fewer). When every scout has used up its attempts and failed with the same type in
-the same line, the others would do so too. Transient failures use up four attempts, with pauses.
+A process that fails before the model's function is called is conclusive after two attempts, on two workers if
+there are two. For failures of the model, scouts are chosen at the first one: that task and four evenly spaced
+others (all, if fewer). When every scout has used up its attempts and failed with the same type in the same
+line, the others would fail too. Transient failures use up four attempts, with pauses.
 
-Decides nothing while other tasks run, for one of them may end ok: dispatch.py waits for them, and then asks
-the store, for other chunks and earlier runs write to it too.
+No decision is made while other tasks run, because one of them may end ok: dispatch.py waits for them, and
+then reads the store, because other chunks and earlier runs write to it too.
 """
 
 import shlex
@@ -28,7 +28,7 @@ from modelops_dask.study.batch import Failed
 
 SCOUTS = 5
 STARTS = 2  # that failed
-# How the model may end its own process; others end it by signals 9 and 15, and the kernel does.
+# Ways in which the model may end its own process; signals 9 and 15 come from outside, or from the kernel.
 _ENDS = ("killed by signal ", "exited with status ", "connection closed")
 _BY_OTHERS = ("killed by signal 9", "killed by signal 15")
 
@@ -36,7 +36,7 @@ _BY_OTHERS = ("killed by signal 9", "killed by signal 15")
 @dataclass
 class FailsAlike(Stopped):
     """All scouts failed alike. `message` and `line` (FILE:LINE) are of task `task` (SET/REPLICATE); `hint` is
-    what may be behind it and `flags` are those of the command that chose the workers, by whoever knows.
+    a possible cause, and `flags` are those of the command that chose the workers; the caller sets both.
     """
 
     tasks: int
@@ -75,7 +75,7 @@ class FailsAlike(Stopped):
 
 @dataclass
 class DoesNotStart(FailsAlike):
-    """The process of the model failed before its function was entered. `tasks` are attempts."""
+    """The model's process failed before its function was called. `tasks` are attempts."""
 
     workers: int = 1
 
@@ -100,25 +100,25 @@ class CommonCause:
 
     @property
     def is_looking(self) -> bool:
-        """Whether it may still find one."""
+        """Whether a common cause may still be found."""
         has_scouts_left = not self._scouts or len(self._ended) < len(self._scouts)
         return self._is_open and (has_scouts_left or self.is_alike)
 
     @property
     def needs_scouts(self) -> bool:
-        """Whether a task has failed and nobody chose scouts yet."""
+        """Whether a task has failed and scouts have not been chosen yet."""
         return self._is_open and not self._scouts
 
     @property
     def is_alike(self) -> bool:
-        """Whether all scouts failed for good, and alike."""
+        """Whether all scouts have finally failed, and alike."""
         if not (self._is_open and self._scouts) or len(self._ended) < len(self._scouts):
             return False
         kinds = {(failed.reason, failed.line) for failed in self._ended.values()}
         return len(kinds) == 1 and all(map(_is_of_model, self._ended.values()))
 
     def starts_fail(self, n_workers: int) -> bool:
-        """Whether the model does not start, on any of n_workers as far as was tried."""
+        """Whether the model does not start, on any of n_workers that were tried."""
         if not (self._is_open and self._starts):
             return False
         return self._starts.total() >= STARTS and len(self._starts) >= min(STARTS, n_workers)
@@ -131,7 +131,7 @@ class CommonCause:
         self._is_open = False
 
     def record_failure(self, failed: Failed, address: str, *, is_final: bool) -> None:
-        """A task failed on the worker with that address; is_final: it is not tried again."""
+        """Record a failed task on the worker with that address; is_final: it is not tried again."""
         if failed.failure == START and _is_of_model(failed):
             self._starts[address] += 1
             self._last_start = failed
@@ -139,13 +139,11 @@ class CommonCause:
             self._ended[failed.index] = failed
 
     def is_scout(self, index: int) -> bool:
-        """Whether the next attempt at a task tells so much that it should not wait for others."""
+        """Whether the next attempt at a task is so informative that it should not wait for others."""
         return index in self._scouts
 
     def verdict(self, store: Store, replicates: int, pending: int, n_workers: int) -> FailsAlike | None:
-        """Why the study is to be stopped, `pending` of its tasks left; None where the store has a task that
-        ended ok.
-        """
+        """Why the study should stop, with `pending` of its tasks left; None if the store has an ok task."""
         if _has_ok_row(store):
             self.record_completion()
             return None
@@ -169,7 +167,7 @@ class CommonCause:
 
 
 def _is_of_model(failed: Failed) -> bool:
-    """Whether the model is what failed: memory and lost workers have verdicts of their own (breaker.py)."""
+    """Whether the model failed: memory and lost workers are handled in breaker.py."""
     ended_itself = failed.reason.startswith(_ENDS) and failed.reason not in _BY_OTHERS
     return failed.status == "failed" or ended_itself
 

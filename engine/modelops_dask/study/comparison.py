@@ -1,9 +1,9 @@
-"""What it means when a row of the store and the same task run alone differ, or do not.
+"""Compare a row of the store with the same task run alone, and explain a difference.
 
 StoredRow + LoneResult -> compare() -> Comparison;   a second run, another replicate -> explain() -> its cause
 
-Bytes are compared, by digests, output by output. A difference is never called one where packages, native
-threads or the kind of processor can have made it.
+Bytes are compared, by digests, output by output. A difference is not reported if packages, native threads or
+the kind of processor may have caused it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -47,7 +47,7 @@ def compare(row: StoredRow, result: LoneResult | None, volatile: Collection[str]
 
 
 def _differing(values: Mapping[str, Any], result: LoneResult, volatile: Collection[str]) -> list[str] | None:
-    """Names of outputs whose bytes differ, those that the row left out among them; None if none may be
+    """Names of outputs whose bytes differ, including those that the row left out; None if none may be
     compared.
     """
     digest, left_out = values["digest"], dict(values["left_out"] or ())

@@ -1,19 +1,21 @@
 """Send a study's pending tasks to Dask workers, a few batches each, until every task has ended.
 
-plan less state -> Backlog -> Batch -> Fleet -> a worker -> Receipt -> Ledger -> ... -> Progress
+plan without state -> Backlog -> Batch -> Fleet -> a worker -> Receipt -> Ledger -> ... -> Progress
 
-Each worker holds a window of two batches a thread; the scheduler never holds more. So when a worker dies it
-is known what it was running: its oldest batches, one a thread. Those are suspects (suspects.py), the others
-go back. A suspect runs on a worker that holds nothing else, and when that dies too it is halved, until one
-task is left. A task that was lost twice, alone, is poisoned. A batch that was stored before its worker died
-counts as done. A worker that is drained (drain.py) finishes what it runs, gives back what waits, and is
-blamed for nothing. A task that failed is tried again, each time after a longer pause, and in a new process;
-as long as no task has ended ok, a few from all over the study go first (common_cause.py).
+Each worker holds a window of two batches per thread; the scheduler never holds more. So when a worker dies,
+its running batches are known: its oldest ones, one per thread. Those are suspects (suspects.py), the others
+go back. A suspect runs on a worker that holds nothing else, and if that dies too it is halved, until one task
+is left. A task that was lost twice, alone, is poisoned.
+
+A batch that was stored before its worker died counts as done. A worker that is drained (drain.py) finishes
+its running batches, gives back the waiting ones, and is blamed for nothing. A task that failed is tried again
+in a new process, each time after a longer pause; as long as no task has ended ok, a few scouts go first
+(common_cause.py).
 
 One thread, the caller's, owns all state and reads events (events.py) from one inbox. Worker losses come from
 the scheduler's own events, never from waiting for KilledWorker.
 
-Does not start workers (local.py) and does not say which tasks are pending (store/fold.py).
+Workers are started in local.py, and store/fold.py determines the pending tasks.
 """
 
 import logging
@@ -54,20 +56,20 @@ logger = logging.getLogger("distributed.modelops")
 
 @dataclass(frozen=True)
 class Limits:
-    """When to send, when to try again, when to give up."""
+    """When to send, when to retry, when to give up."""
 
     max_attempts: int = MAX_ATTEMPTS
-    memory: "TaskMemory | None" = None  # of the workers, if that is known
-    retry_seconds: float = 1.0  # before a second attempt; twice as long before each further one
+    memory: "TaskMemory | None" = None  # of the workers, if known
+    retry_seconds: float = 1.0  # before a second attempt; doubled before each further one
     batch_seconds: float = 1.0
-    overdue_seconds: float = 10.0  # a batch that has run so long returns the tasks it did not begin
+    overdue_seconds: float = 10.0  # a batch that has run this long returns the tasks that it did not start
     worker_wait_seconds: float = 300.0  # without a worker
-    grace_seconds: float = 5.0  # for what runs when the run is stopped
-    reason_seconds: float = 0.0  # until somebody who watches pods says of what a worker died
+    grace_seconds: float = 5.0  # for running batches when the run is stopped
+    reason_seconds: float = 0.0  # until a watcher of pods reports why a worker died
 
     @property
     def task_bytes(self) -> int:
-        """What one task may hold, alone; 0: not known. Deaths with less do not count."""
+        """The limit of one task, alone; 0: not known. Deaths with less do not count."""
         return self.memory.largest_bytes if self.memory else 0
 
 
@@ -85,12 +87,16 @@ def run(
     inbox: "SimpleQueue[events.Event] | None" = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
-    """Run the pending tasks of `state` and return how far the study is; with tasks pending when it was
-    stopped.
+    """Run the pending tasks of `state` and return the progress; some are pending if it was stopped.
 
-    `ranges` are those of the pending tasks that are to be run, all by default. `inbox` takes events from
-    others, such as Stop. Stopped when nothing but deaths happens or no worker comes, ClusterFailed when the
-    scheduler is lost, BadInput when no worker can use the bundle.
+    Args:
+        ranges: The pending tasks to run, by default all.
+        inbox: Receives events from others, such as StopRequested.
+
+    Raises:
+        Stopped: Only deaths happen, or no worker comes.
+        ClusterFailed: The scheduler is lost.
+        BadInput: No worker can use the bundle.
     """
     inbox = inbox or SimpleQueue()
     with Fleet(client, inbox, dict(context.request.resources)) as fleet:
@@ -136,7 +142,7 @@ class _Dispatcher:
             for loss in self.losses.take_known(time.monotonic()):
                 self._settle_lost_task(loss)
             self._stop_if_useless()
-            if self.inbox.empty():  # what is known first, then what to do about it
+            if self.inbox.empty():  # first the known events, then the reaction
                 self._feed()
             try:
                 self._handle(self.inbox.get(timeout=min(1.0, self.backlog.rest_seconds(time.monotonic()))))
@@ -177,14 +183,14 @@ class _Dispatcher:
             raise NoWorkers(self.limits.worker_wait_seconds, self.ledger.counts["pending"])
 
     def _look_for_workers(self) -> None:
-        """Refresh the list of workers: at first, when one joined, and when no event came for a second."""
+        """Refresh the list of workers: at first, when one joins, and when no event came for a second."""
         for address in self.fleet.refresh():
             self._lose_worker(events.WorkerLeft(address, expected=False))
 
     # Sending
 
     def _feed(self) -> None:
-        """Fill every worker's window. Suspects get workers of their own, half of them while there is other
+        """Fill every worker's window. Suspects get exclusive workers, at most half while there is other
         work.
         """
         self.backlog.wake(time.monotonic())
@@ -193,7 +199,7 @@ class _Dispatcher:
         workers = self.fleet.workers.values()
         avoided = self.suspects.find_avoided({worker.host for worker in workers})
         available = [worker for worker in workers if not worker.draining and worker.host not in avoided]
-        if self.cause.is_looking:  # a second try tells more on another worker
+        if self.cause.is_looking:  # a second try is more informative on another worker
             available = [worker for worker in available if not worker.has_failed_start] or available
         by_load = sorted(available, key=lambda worker: (not worker.suspect, len(worker.sent)))
         n_reserved = min(len(self.suspects), max(1, len(by_load) // 2) if self.backlog else len(by_load))
@@ -208,7 +214,8 @@ class _Dispatcher:
             if not worker.suspect
             for number in range(len(worker.sent), self.pace.window * worker.threads)
         ]
-        places.sort(key=lambda place: place[0])  # first what runs at once, then what waits behind it
+        # first batches that run immediately, then those that wait behind them
+        places.sort(key=lambda place: place[0])
         for number, (_, worker) in enumerate(places):
             if self.backlog:
                 size = self.pace.size(len(self.backlog), slots, len(places) - number)
@@ -243,7 +250,7 @@ class _Dispatcher:
             self.cause.record_completion()
         self.backlog.put_first(receipt.left)
         self._try_again(self._look_for_cause(sent, receipt, retry_indices))
-        if not self.cause.is_looking:  # else one task at a time: they may all fail
+        if not self.cause.is_looking:  # otherwise one task at a time: they may all fail
             self.pace.learn(batch.n_tasks - count(receipt.left), receipt.seconds)
         for failed in receipt.failed:
             if (failed.status, failed.reason) == ("poisoned", parts.OUT_OF_MEMORY):
@@ -276,11 +283,11 @@ class _Dispatcher:
 
     @property
     def _is_useless(self) -> bool:
-        """Whether all that is left will fail, as far as is known."""
+        """Whether all remaining tasks will fail, as far as is known."""
         return self.cause.is_alike or self.cause.starts_fail(len(self.fleet.workers))
 
     def _stop_if_useless(self) -> None:
-        """Raise the verdict once nothing runs any more that could end ok."""
+        """Raise the verdict once no running task could still end ok."""
         is_unfinished = self.backlog.unfinished or self.suspects
         if self._is_useless and is_unfinished and not self.fleet.busy:
             pending = self.ledger.counts["pending"]
@@ -298,8 +305,8 @@ class _Dispatcher:
             self.backlog.put_later(as_ranges(group), time.monotonic() + pause_seconds, first)
 
     def _give_back_broken(self, batch: Batch, error: BaseException) -> None:
-        """A batch was not stored although its worker lives: queue it again, unless no worker can run it."""
-        if isinstance(error, CancelledError):  # not by us: the connection was lost, though it is there again
+        """Queue a batch again that was not stored although its worker lives, unless no worker can run it."""
+        if isinstance(error, CancelledError):  # not by us: the connection was lost, although it is back
             raise SchedulerLost
         if isinstance(error, MopsError):
             raise error
@@ -309,7 +316,7 @@ class _Dispatcher:
     # Losing
 
     def _lose_worker(self, event: events.WorkerLeft) -> None:
-        """Queue again what waited on a lost worker, and suspect what it was running."""
+        """Queue waiting batches of a lost worker again, and suspect its running ones."""
         worker = self.fleet.workers.pop(event.address, None)
         self.last_worker_seen = time.monotonic()
         if worker is None:
@@ -330,13 +337,13 @@ class _Dispatcher:
         self.on_progress(self._progress())
 
     def _drain_worker(self, address: str, running: frozenset[str]) -> None:
-        """Send a worker nothing more, and give to others what it did not begin."""
+        """Send a worker nothing more, and give others the batches that it did not start."""
         if worker := self.fleet.workers.get(address):
             worker.draining = True
             self._put_back(self._take_back(self.fleet.take_waiting(worker, running)))
 
     def _take_back(self, batches: list[SentBatch]) -> list[SentBatch]:
-        """Cancel batches, settle those that were stored although no receipt came, and return the others."""
+        """Cancel batches, settle those that were stored without a receipt, and return the others."""
         self.fleet.cancel(batches)
         unsettled = []
         for sent in batches:
@@ -354,7 +361,7 @@ class _Dispatcher:
                 self.backlog.put_first(sent.batch.ranges)
 
     def _settle_lost_task(self, loss: LostTask) -> None:
-        """A worker died of a single task: write its row, and queue it again unless it is poisoned now."""
+        """Write the row of a single task whose worker died, and queue it again unless it is now poisoned."""
         ((index, _),) = loss.batch.ranges
         if loss.blameless:
             self.backlog.put_first(loss.batch.ranges)
@@ -392,7 +399,7 @@ class _Dispatcher:
     # Ending
 
     def _wind_down(self) -> Progress:
-        """Let what runs be stored, within the grace period; nothing new begins."""
+        """Let running batches be stored, within the grace period; nothing new starts."""
         for worker in self.fleet.workers.values():
             self.fleet.cancel(self.fleet.take_waiting(worker))
         deadline = time.monotonic() + self.limits.grace_seconds

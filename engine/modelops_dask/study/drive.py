@@ -1,14 +1,15 @@
-"""Run a study to its end, or go on with it: the whole path, from a spec to tables.
+"""Run a study to its end, or continue it: the whole path, from a spec to tables.
 
-Spec + Bundle -> plan in the store -> what is pending -> environment -> dispatch on a Dask client -> tables
-              -> Summary
+    Spec + Bundle -> plan in the store -> pending tasks -> environment -> dispatch on a Dask client -> tables
+                  -> Summary
 
-Running the same study again does only what is left; when nothing is, no cluster is started. Chunks run a
-share each, and meet in the store alone: who finds nothing pending, of all tasks, writes the tables. Several
-runs may extend one store at once, each with a request of its own: parts are everybody's, each run counts the
-tasks of its own plan, and results/ is kept for the run that began last.
+Running the same study again runs only the remaining tasks; if there are none, no cluster is started. Chunks
+run a share each, and meet only in the store: the one that finds no pending task of all writes the tables.
+Several runs may extend one store at the same time, each with its own request: parts are shared, each run
+counts the tasks of its own plan, and results/ belongs to the run that began last.
 
-Does not know where the workers are: `connect` gives a client, local.local_cluster or remote.connect.
+The location of the workers is not known here: `connect` returns a client, from local.local_cluster or
+remote.connect.
 """
 
 import tempfile
@@ -55,7 +56,7 @@ from modelops_dask.workers.memory import TaskMemory
 if TYPE_CHECKING:
     from distributed import Client
 
-NONE_OK = 20  # attempts without one that ended well are worth a word
+NONE_OK = 20  # number of attempts without a success that causes a message
 LATER_REQUEST = (
     "Another run has started with a later request of this store, so results/ belongs to that one. These "
     "results are stored; mops-helm study results shows them by the name of the Job, or with --spec FILE"
@@ -65,10 +66,10 @@ RETRY_CODES = {"failed": FAILED, "poisoned": POISONED}
 
 @dataclass(frozen=True)
 class Watcher:
-    """Callbacks of a run: `phase` when one begins, `progress` after each batch, `note` for a line to read.
+    """Callbacks of a run: `phase` when one begins, `progress` after each batch, `note` for a message.
 
-    `stopping` returns whether the run was asked to end. `stage` is told again and again what a phase is at,
-    `announce` what it came to.
+    `stopping` returns whether the run was asked to end. `stage` is called repeatedly with the state of a
+    phase, `announce` with its result.
     """
 
     phase: Callable[[Phase], None] = lambda _: None
@@ -100,18 +101,23 @@ def drive(
     watcher: Watcher = SILENT,
     was_disrupted: Callable[[], bool] | None = None,
 ) -> Summary:
-    """Run what is pending of a study and compact the results.
+    """Run the pending tasks of a study and compact the results.
 
-    `retry` names states, of failed and poisoned, whose tasks are tried again. `redo` chooses tasks whose
-    results are replaced (store/selection.py); with a `redo_request`, once for all runs of that request. With
-    `pilot`, run only so many of the pending tasks, from all over the study, and write no tables. At its end a
-    run checks `n_checks` of its tasks (study/check.py), a pilot none. With `share`, run a chunk: the
-    Summary is of its tasks, or, where these were the last, of the study. `memory` is what the workers have,
-    if that is known: with it a run in which no task fits stops early, and its verdict has values. `inbox`
-    takes events from others, such as Stop. `was_disrupted` is for a run that nobody typed, such as the next
-    pod of a Job: whether the cluster ended the pod before it for reasons of its own. If it did not, and that
-    pod was killed while it merged or wrote tables, the same is not tried again. Raises TablesNeedMemory,
-    AlreadyRunning, OtherStudy, NoPython, BadSelection, CannotFit, and what dispatch.run raises.
+    Args:
+        retry: States whose tasks are tried again: failed, poisoned.
+        redo: Tasks whose results are replaced (store/selection.py).
+        redo_request: The id of a request whose redo is started once for all its runs.
+        pilot: Run only this many of the pending tasks, evenly spaced, and write no tables.
+        n_checks: Tasks that a run checks at its end (study/check.py); a pilot checks none.
+        share: Run a chunk: the Summary is of its tasks or, if these were the last, of the study.
+        memory: The workers' memory, if known: a run in which no task fits then stops early, with advice.
+        inbox: Receives events from others, such as StopRequested.
+        was_disrupted: Whether the cluster ended the previous pod of a Job for reasons of its own. If it did
+            not, and that pod was killed while it merged or wrote tables, the same is not tried again.
+
+    Raises:
+        MopsError: TablesNeedMemory, AlreadyRunning, OtherStudy, NoPython, BadSelection, CannotFit, and errors
+            of dispatch.run.
     """
     check_request(bundle, Settings())
     selection = parse_selection(redo) if redo else None
@@ -158,7 +164,7 @@ def _check_killed_run(
 
 
 def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
-    """Return what drive() would raise at once, because the store belongs to another bundle or entrypoint."""
+    """Return the error that drive() would raise because the store belongs to another bundle or entrypoint."""
     try:
         check_same(store, bundle.digest, spec)
     except NoStudy:
@@ -198,7 +204,7 @@ class _StudyRun:
             run_progress = self.dispatch(plan, state, spread(pending, pilot) if pilot else pending)
             profile.save(self.store, {reason: seconds for reason, _, seconds in run_progress.fallbacks})
             state = self.fold(plan)
-            # Also when a redo began meanwhile: what it names is pending again.
+            # Also if a redo has started since: its tasks are pending again.
             if pilot or run_progress.done < run_progress.total or state.counts()["pending"]:
                 return replace(self.summary(plan, state, run_progress), interrupted=not pilot)
         if not share:
@@ -231,10 +237,10 @@ class _StudyRun:
         return replace(summarize(self.store, plan, state), run_progress=run_progress, hint=hint)
 
     def compact(self, plan: Plan) -> list[str]:
-        """Write results/, unless a later request has begun: it is kept for the one that began last.
+        """Write results/, unless a later request has started, to which it then belongs.
 
-        Whoever writes looks again afterwards, so that the last one's tables stay, whoever ends last. The
-        tables of an earlier request are built and thrown away, for what is wrong with them: MixedOutputs.
+        The writer checks again afterwards, so that the last request's tables stay, whichever run ends last.
+        The tables of an earlier request are built and discarded, to report their problems: MixedOutputs.
         """
         if is_last(self.store, plan):
             try:
@@ -255,20 +261,22 @@ class _StudyRun:
 
     def yield_results(self, plan: Plan) -> bool:
         """Build the tables of a request that became the last one while those of this plan were written, if
-        there is one.
+        any.
         """
         own_plan = plan
         while not is_last(self.store, plan):
             self.watcher.note(LATER_REQUEST)
             plan = read_plan(self.store)
-            with suppress(MixedOutputs):  # its own run says so
+            with suppress(MixedOutputs):  # its own run reports it
                 compact(self.store, plan, self.limits.max_attempts, on_begin=self.announce_tables)
         return plan is not own_plan
 
     def fold(self, plan: Plan, task_bytes: int = 0) -> State:
-        """task_bytes only before a run: its own deaths count, though a task may have had less than that."""
+        """Fold the store; task_bytes only before a run: its own deaths count, even if a task had less
+        memory.
+        """
         phase = self.presence.driver.phase
-        # What reads the parts from now on is the faster for it.
+        # Later readers of the parts are faster.
         merge(self.store, on_begin=lambda: self.presence.phase("merging"))
         self.presence.phase(phase)
         return fold(self.store, plan, self.limits.max_attempts, task_bytes)
@@ -298,7 +306,7 @@ class _StudyRun:
                     inbox=self.inbox,
                     on_progress=partial(self.progress, plan.request.outputs),
                 )
-            except BadInput:  # of a worker that no longer finds the store, perhaps
+            except BadInput:  # possibly of a worker that no longer finds the store
                 self.expect_same_study(context)
                 raise
             self.expect_same_study(context)
@@ -315,7 +323,7 @@ class _StudyRun:
         run_seconds: float,
         files_before: Collection[str],
     ) -> None:
-        """Run a few of the tasks again, each alone, and store what that came to."""
+        """Run a few of the tasks again, each alone, and store the result."""
         self.phase("checking")
         result = check.check_run(
             client,
@@ -330,7 +338,7 @@ class _StudyRun:
             checks.write(self.store, result)
 
     def expect_same_study(self, context: RunContext) -> None:
-        """Raise StoreReplaced when the store is not any more that of the study that this run wrote to."""
+        """Raise StoreReplaced if the store is no longer that of the study that this run wrote to."""
         try:
             same = read_study(self.store).mark(self.bundle.digest) == context.mark
         except NoStudy:
@@ -339,7 +347,7 @@ class _StudyRun:
             raise StoreReplaced(self.store.location())
 
     def expect_room(self, plan: Plan, pending: Sequence[Range]) -> None:
-        """Raise CannotFit when all that was measured, on both sides of what is pending, was too large."""
+        """Raise CannotFit if all measured tasks, on both sides of the pending ones, were too large."""
         measured, task_bytes = profile.load(self.store), self.limits.task_bytes
         if measured is None or not 0 < task_bytes < measured.least_peak_bytes:
             return
@@ -371,7 +379,7 @@ class _StudyRun:
         self.watcher.phase(phase)
 
     def announce_tables(self) -> None:
-        """Tables are about to be written."""
+        """Announce that tables are about to be written."""
         self.phase("compacting")
 
     def progress(self, requested_outputs: Collection[str], progress: Progress) -> None:

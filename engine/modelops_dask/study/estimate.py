@@ -1,8 +1,8 @@
-"""How long a study will take in a shape, and whether its tasks have the memory, by what was measured.
+"""Estimate the duration of a study in a shape, and whether its tasks fit, from measurements.
 
 Profile, tasks, Shape, Settings -> Estimate
 
-Seconds are those of the machine that was measured; a cluster's CPUs may be others.
+Seconds are those of the measured machine; a cluster's CPUs may differ.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from modelops_dask.settings import Settings
 from modelops_dask.shape import Shape, runner_limit, runners
 from modelops_dask.store.profile import Profile
 
-MARGIN = 1.2  # times the highest peak seen: among more tasks some are larger
+MARGIN = 1.2  # multiple of the highest measured peak: among more tasks some are larger
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Estimate:
 
     profile: Profile
     side_by_side: int
-    seconds: float  # on the clock, all tasks
-    needed_bytes: int  # what a task should have; 0 if peaks are not known
-    limit_bytes: int  # what it has, beside as many others
+    seconds: float  # wall-clock time of all tasks
+    needed_bytes: int  # memory that a task should have; 0 if peaks are not known
+    limit_bytes: int  # memory that it has, with as many others
 
     @property
     def fits(self) -> bool:
@@ -30,7 +30,7 @@ class Estimate:
 
 
 def estimate(profile: Profile, n_tasks: int, shape: Shape, settings: Settings) -> Estimate:
-    """What to expect of `n_tasks` in pods of this shape."""
+    """Estimate `n_tasks` in pods of this shape."""
     count = runners(shape.threads, settings.subprocess_pool_size)
     in_worker_process = settings.executor_type in ("direct", "none")  # tasks share the worker's process
     count = shape.threads if in_worker_process else count

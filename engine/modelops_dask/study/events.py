@@ -19,10 +19,11 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class WorkerLeft:
-    """A worker process is gone; `expected` when it was asked to go, so that nothing is blamed.
+    """A worker process has ended; `expected` if it was asked to, so that nothing is blamed.
 
-    `reason` is short and the same for like losses: it is counted with the reasons of failures. When it is of
-    memory, `held_bytes` is what the process held itself; `blameless` when it did before its tasks began.
+    `reason` is short and the same for similar losses: it is counted with the reasons of failures. If memory
+    is the reason, `held_bytes` is what the process itself held; `blameless` if it did so before its tasks
+    started.
     """
 
     address: str
@@ -34,7 +35,9 @@ class WorkerLeft:
 
 @dataclass(frozen=True)
 class WorkerDraining:
-    """A worker process takes no more batches: its pod is about to go. It finishes the keys `running`."""
+    """A worker process accepts no more batches, because its pod is about to end. It finishes the keys
+    `running`.
+    """
 
     address: str
     running: frozenset[str]
@@ -60,7 +63,7 @@ class BatchBroken:
 
 @dataclass(frozen=True)
 class PodLost:
-    """A pod of workers, or all processes in it, ended. `blameless`: somebody else wanted it to.
+    """A pod of workers, or all processes in it, ended. `blameless`: it was ended from outside.
 
     `host` is as in the addresses of its workers, `reason` as in WorkerLeft.
     """
@@ -72,7 +75,7 @@ class PodLost:
 
 @dataclass(frozen=True)
 class StopRequested:
-    """Somebody asked the run to end: what runs is stored, nothing new begins."""
+    """The run was asked to end: running batches are stored, nothing new starts."""
 
 
 Event = WorkerJoined | WorkerLeft | WorkerDraining | BatchDone | BatchBroken | PodLost | StopRequested

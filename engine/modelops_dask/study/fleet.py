@@ -1,13 +1,13 @@
 """The workers of a run and the batches that each holds: the dispatcher's side of Dask.
 
-Fleet.send(worker, batch) -> Dask -> BatchDone | BatchBroken on the inbox
-the scheduler's own events -> WorkerJoined | WorkerLeft | WorkerDraining on the inbox
+    Fleet.send(worker, batch) -> Dask -> BatchDone | BatchBroken on the inbox
+    the scheduler's own events -> WorkerJoined | WorkerLeft | WorkerDraining on the inbox
 
-Workers without the resources that the study asks for are left out: for them Dask would keep a batch for ever.
-Batches are pinned to their worker, so when one dies it is known what it held; its oldest ones were running.
-Dask's callbacks, in its thread, only put messages on the inbox; all else here is for the caller's thread.
+Workers without the study's resources are left out, because Dask would hold a batch for them forever. Batches
+are pinned to their worker, so when one dies its batches are known; the oldest ones were running. Dask's
+callbacks, in its thread, only put messages on the inbox; everything else here runs in the caller's thread.
 
-Does not choose what to send: dispatch.py does.
+Batches are chosen in dispatch.py.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class Worker:
 
     address: str
     host: str
-    threads: int  # that run batches: with resources as many as those allow
+    threads: int  # that run batches: with resources, as many as those allow
     sent: dict[str, SentBatch] = field(default_factory=dict)  # by part, oldest first
     draining: bool = False
     has_failed_start: bool = False  # of processes of the model
@@ -57,19 +57,21 @@ class Worker:
 
 @dataclass(frozen=True)
 class _OverMemory:
-    """Why a worker process is about to end: it held so much itself; `blameless` before its tasks began."""
+    """Why a worker process is about to end: it held too much memory itself; `blameless` if before its tasks
+    started.
+    """
 
     held_bytes: int
     blameless: bool = False
 
 
 class Fleet:
-    """Workers by address. A `with` listens to the scheduler, and cancels what is still held at its end."""
+    """Workers by address. A `with` listens to the scheduler, and cancels remaining batches at its end."""
 
     def __init__(
         self, client: "Client", inbox: "SimpleQueue[events.Event]", resources: Mapping[str, float]
     ) -> None:
-        """`resources` of Dask, that each batch takes of its worker."""
+        """Prepare a fleet; `resources` are Dask resources that each batch uses on its worker."""
         self.workers: dict[str, Worker] = {}
         self.most_workers = 0
         self._client, self._inbox, self._resources = client, inbox, dict(resources)
@@ -97,9 +99,9 @@ class Fleet:
         return any(worker.sent for worker in self.workers.values())
 
     def refresh(self) -> list[str]:
-        """Update the workers. Returns the addresses of those that are gone, in case an event was missed.
+        """Update the workers. Returns the addresses of ended ones, in case an event was missed.
 
-        Raises SchedulerLost, and BadInput when there are workers and none has the study's resources.
+        Raises SchedulerLost, and BadInput if there are workers but none has the study's resources.
         """
         from distributed.comm.addressing import get_address_host
 
@@ -111,7 +113,7 @@ class Fleet:
         return list(self.workers.keys() - threads_by_address.keys())
 
     def _threads(self) -> dict[str, int]:
-        """As Client.nthreads, as far as the resources allow; without the workers that lack them."""
+        """Like Client.nthreads, limited by the resources; without workers that lack them."""
         workers = self._client.scheduler_info()["workers"]
         threads_by_address = {}
         for address, worker in workers.items():
@@ -145,14 +147,16 @@ class Fleet:
         loop.add_callback(self._watch, batch.part, future)
 
     def take(self, part: str) -> SentBatch | None:
-        """Take the batch of that part off its worker; None when it was given up before."""
+        """Take the batch of that part off its worker; None if it was given up before."""
         for worker in self.workers.values():
             if part in worker.sent:
                 return worker.sent.pop(part)
         return None
 
     def take_waiting(self, worker: Worker, running: Iterable[str] | None = None) -> list[SentBatch]:
-        """Take off a worker what it did not begin: all but `running`, keys of Dask, else but its oldest."""
+        """Take the batches off a worker that it did not start: all but `running`, keys of Dask, or else but
+        its oldest.
+        """
         if running is None:
             waiting = list(worker.sent)[worker.threads :]
         else:
@@ -187,7 +191,7 @@ class Fleet:
             self._inbox.put(events.WorkerDraining(message["worker"], frozenset(message["executing"])))
 
     def _on_over_memory(self, event: tuple[float, Any]) -> None:
-        """Dask's own limit ended a worker process, which is all that is known of a `direct` task's size."""
+        """Dask's own limit ended a worker process, the only known fact about the size of a `direct` task."""
         self._over_memory[event[1]["worker"]] = _OverMemory(event[1].get("rss", 0))
 
     async def _watch(self, part: str, future: "Future") -> None:
@@ -197,8 +201,8 @@ class Fleet:
         try:
             self._inbox.put(events.BatchDone(part, await self._client.gather(future, asynchronous=True)))
         except KilledWorker:
-            pass  # the worker's end is an event of its own
-        except BaseException as error:  # CancelledError too, which is no Exception
+            pass  # the worker's end is a separate event
+        except BaseException as error:  # also CancelledError, which is not an Exception
             self._inbox.put(events.BatchBroken(part, error))
 
 

@@ -1,8 +1,8 @@
-"""A function of Python as a study names it: by its import path, in a bundle that runners can import it from.
+"""The import path of a Python function, in a bundle from which runners can import it.
 
-    function -> package.module.function, and the folder that the package or module is in
+function -> package.module.function, and the folder of the package or module
 
-Runners have processes of their own: what only this one has, such as a notebook's functions, they cannot call.
+Runners are separate processes: they cannot call functions that exist only in this one, such as a notebook's.
 """
 
 import sys
@@ -19,7 +19,7 @@ def find_import_path(function: Callable[..., Any]) -> str:
     """The import path of a function, package.module.function.
 
     Raises:
-        BadInput: Another process cannot import it; with what to do.
+        BadInput: Another process cannot import it; with advice.
     """
     module_name = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", "")
@@ -55,8 +55,9 @@ def _find_problem(module_name: str | None, name: str) -> str:
 
 
 def find_folder(function: Callable[..., Any]) -> Path | None:
-    """The folder to be the bundle: that of its top package or module, or what has it in src/. None for a
-    function of an installed package, which is in no bundle.
+    """The folder to use as the bundle: that of its top package or module, or the one that has it in src/.
+
+    None for a function of an installed package, which is in no bundle.
     """
     module_name = function.__module__
     file = getattr(sys.modules[module_name], "__file__", None)

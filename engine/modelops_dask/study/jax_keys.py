@@ -1,8 +1,8 @@
-"""Keys of jax that a model makes when it is imported: they cannot be changed, so no task has one of its own.
+"""Keys of jax that a model creates when it is imported: they cannot be changed, so tasks share them.
 
 the bundle's source -> a note with file and line, before anything runs
 
-Looks at source, not at the process: a key is found where its call stands at module level or in a class body.
+The source is examined, not the process: a key is found if its call is at module level or in a class body.
 """
 
 import ast
@@ -17,7 +17,7 @@ _SHOWN = 3
 
 
 def describe_keys(bundle: Bundle) -> str:
-    """A note on keys that are made at import; "" if there are none."""
+    """A note on keys that are created at import; "" if there are none."""
     places = [
         f"{path.relative_to(bundle.path)}:{line}"
         for path in sorted(bundle.path.rglob("*.py"))
@@ -34,11 +34,11 @@ def describe_keys(bundle: Bundle) -> str:
 
 
 def _find_lines(path: Path) -> Iterator[int]:
-    """The lines of a file that make a key when it is imported."""
+    """The lines of a file that create a key when it is imported."""
     try:
         data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
         tree = ast.parse(data) if b"jax" in data else ast.Module([], [])
-    except (OSError, SyntaxError, ValueError, RecursionError):  # of a later Python, or not its encoding
+    except (OSError, SyntaxError, ValueError, RecursionError):  # for a later Python, or with another encoding
         return
     names: dict[str, str] = {}
     for node in _run_at_import(tree):

@@ -2,7 +2,7 @@
 
 new files of parts/ -> ok rows -> the last ones of each life -> in the order in which they should be checked
 
-What an earlier task left in a process is seen by the last task of its life, if by any.
+State left in a process by an earlier task is most likely to affect the last task of its life.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ from modelops_dask.plan.plan import Plan
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
 
-MOST_ROWS = 32  # of a file, that are candidates
+MOST_ROWS = 32  # rows of a file that are candidates
 MOST_CANDIDATES = 4096
 _COLUMNS = (
     "set",
@@ -39,8 +39,12 @@ _COLUMNS = (
 
 
 class StoredRow(NamedTuple):
-    """An ok row of this run. `life` is a process and `number` its task in that life, from 1; of forks, the
-    process is the one that they were forked from. `values` are the columns of _COLUMNS.
+    """An ok row of this run.
+
+    Attributes:
+        life: A process; for forks, the process that they were forked from.
+        number: Its task's number in that life, from 1.
+        values: The columns of _COLUMNS.
     """
 
     life: str

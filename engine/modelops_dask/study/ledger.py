@@ -2,7 +2,7 @@
 
 state of the store, then receipts -> Ledger -> tasks to try again, counts, Progress
 
-Follows the rules of store/fold.py, so that what it counts is what a fold of the same rows would find.
+It follows the rules of store/fold.py, so that its counts equal those of a fold of the same rows.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ from modelops_dask.study.needs import Needs
 from modelops_dask.study.progress import Progress
 
 MOST_NAMES = 20  # of files that tasks write
-MORE = 1.2  # times what a task held when it ran out of memory, its neighbours should need
-CONFIRMED = 5  # failures of one type and line that came again in new processes: further ones need none
-LOSSES_TO_POISON = 2  # one loss can be anybody's fault: a node that went, an operator
+MORE = 1.2  # multiple of a task's memory when it ran out, that its neighbours should need
+CONFIRMED = 5  # failures of one type and line that happened again in new processes: further ones need none
+LOSSES_TO_POISON = 2  # one loss can have any cause: a node that left, an operator
 
 
 class Ledger:
@@ -30,7 +30,7 @@ class Ledger:
         self._codes, self._attempts = state.codes.ravel().copy(), state.attempts.ravel().copy()
         self.counts = state.counts()
         self.losses: Counter[int] = Counter()
-        self._failed_before: dict[int, set[int]] = {}  # pending tasks -> error_digests of theirs
+        self._failed_before: dict[int, set[int]] = {}  # pending tasks -> their error_digests
         for index, digest in state.failed_before:
             self._failed_before.setdefault(index, set()).add(digest)
         self._kinds: dict[int, tuple[str, str]] = {}  # of tasks in _failed_before: type and line, if known
@@ -41,8 +41,8 @@ class Ledger:
         self._ended_here = self._peak_bytes = self._not_ok = 0
         self._empty: Counter[str] = Counter()
         self._returned: set[str] = set()
-        self._fallbacks: dict[str, tuple[int, float]] = {}  # why -> tasks, seconds beside the model's
-        self._written: dict[str, None] = {}  # names in the order in which they were heard
+        self._fallbacks: dict[str, tuple[int, float]] = {}  # why -> tasks, seconds besides the model's
+        self._written: dict[str, None] = {}  # names in the order in which they were reported
         self._shared: dict[str, None] = {}
 
     def settle(self, batch: Batch, receipt: Receipt) -> tuple[int, list[int]]:
@@ -70,7 +70,7 @@ class Ledger:
             remembered.update(dict.fromkeys(names[: max(0, MOST_NAMES - len(remembered))]))
 
     def attempts(self, index: int) -> int:
-        """How often a task was tried, in earlier runs too."""
+        """How often a task was tried, including earlier runs."""
         return int(self._attempts[index])
 
     def record_failure(self, failed: Failed) -> bool:
@@ -105,8 +105,10 @@ class Ledger:
         return False
 
     def _record_crash(self, index: int) -> None:
-        """A refused allocation may look like any other crash: the task runs alone the next time, with all
-        memory. After CONFIRMED that crashed then too, memory is hardly the reason of more.
+        """Record a crash, which a refused allocation may look like: the task runs alone the next time, with
+        all memory.
+
+        After CONFIRMED tasks crashed then too, memory is hardly the reason for more.
         """
         if index in self._too_large:
             self._crashes_alone += 1
@@ -114,22 +116,23 @@ class Ledger:
             self._too_large.add(index)
 
     def _note_recovered(self, batch: Batch, receipt: Receipt) -> None:
-        """Tasks that failed before ended ok in a new process."""
+        """Record that tasks that failed before ended ok in a new process."""
         not_begun = {index for start, stop in receipt.left for index in range(start, stop)}
         for index in batch.fresh - not_begun - {failed.index for failed in receipt.failed}:
             self._failed_before.pop(index, None)
             self._confirmed[self._kinds.pop(index, ("", ""))] -= CONFIRMED
 
     def find_lost_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
-        """Tasks of these ranges that are poisoned if their process is lost once more."""
+        """Tasks of these ranges that are poisoned if their process is lost again."""
         return frozenset(
             i for i in _select_within(self.losses, ranges) if self.losses[i] + 1 >= LOSSES_TO_POISON
         )
 
     def find_failed_before(self, ranges: tuple[Range, ...]) -> frozenset[int]:
-        """Tasks of these ranges that failed, and are failed for good if they do so alike once more. Where new
-        processes confirmed CONFIRMED failures of a type and line, those like them are left out: a start may
-        take a thousand times as long as a task.
+        """Tasks of these ranges that failed, and finally fail if they fail alike again.
+
+        If new processes confirmed CONFIRMED failures of a type and line, similar ones are left out: a start
+        may take a thousand times as long as a task.
         """
         if not self._failed_before:
             return frozenset()
@@ -139,17 +142,17 @@ class Ledger:
         )
 
     def find_too_large(self, ranges: tuple[Range, ...]) -> frozenset[int]:
-        """Tasks of these ranges that died of want of memory, or may have: the next time they run alone in a
+        """Tasks of these ranges that ran out of memory, or may have: the next time they run alone in a
         pod.
         """
         return _select_within(self._too_large, ranges)
 
     def needed_bytes(self, ranges: tuple[Range, ...]) -> int:
-        """What a task of these ranges should need of memory; 0: not known."""
+        """Memory that a task of these ranges should need; 0: not known."""
         return self._needs.expect(ranges)
 
     def progress(self, seconds: float, workers: int) -> Progress:
-        """How far the study is."""
+        """The progress of the study."""
         return Progress(
             total=self._n_tasks,
             ok=self.counts["ok"],
@@ -176,7 +179,7 @@ class Ledger:
 
 
 def _select_within(indices: Collection[int], ranges: tuple[Range, ...]) -> frozenset[int]:
-    """Those in the ranges. Of 10^5 and a small batch the batch is the quicker to go through."""
+    """Those in the ranges. For 10^5 tasks and a small batch, iterating the batch is faster."""
     if sum(stop - start for start, stop in ranges) < len(indices):
         return frozenset(i for start, stop in ranges for i in range(start, stop) if i in indices)
     return frozenset(i for i in indices if any(start <= i < stop for start, stop in ranges))

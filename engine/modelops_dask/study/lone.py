@@ -1,4 +1,4 @@
-"""A task alone: in a new process of a worker, which runs no other, to be compared with a row of the store.
+"""A task alone: in a new process of a worker, which runs no other, to compare with a row of the store.
 
 LoneRequest -> on a worker: run_lone() -> Executor.run_alone() -> LoneResult: digests, not the outputs
 
@@ -18,7 +18,7 @@ from modelops_dask.workers.processor import processor_kind
 
 @dataclass(frozen=True)
 class LoneRequest:
-    """A task to be run alone. needed_bytes: what it should need; limit_bytes: what it might hold before."""
+    """A task to be run alone. needed_bytes: its expected need; limit_bytes: its earlier limit."""
 
     context: RunContext
     entrypoint: str
@@ -42,7 +42,7 @@ class LoneResult:
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What a worker knows: seconds of a start (0: not known), and its kind of processor."""
+    """Facts about a worker: seconds of a start (0: not known), and its kind of processor."""
 
     start_seconds: float
     processor: str
@@ -59,7 +59,7 @@ def report_facts(context: RunContext) -> WorkerFacts:
 
 
 def run_lone(request: LoneRequest) -> LoneResult:
-    """Run a task alone in a new process of this worker, under the limits that its tasks have."""
+    """Run a task alone in a new process of this worker, with the limits of its other tasks."""
     from modelops_dask.workers.runtime import current_runtime
 
     runtime, context = current_runtime(), request.context

@@ -1,9 +1,10 @@
 """Single tasks whose worker was lost, until the reason is known.
 
-WorkerLeft (Dask, at once), PodLost (Kubernetes, a second or so later) -> Losses -> LostTask, its reason known
+WorkerLeft (Dask, immediately), PodLost (Kubernetes, a second or so later) -> Losses -> LostTask, its reason
+known
 
-Dask reports that a worker is gone. Whether its pod ran out of memory or was deleted is known a little later,
-and decides whether a task is to blame. Where nothing reports pods (a laptop), no loss waits.
+Dask reports that a worker has ended. Whether its pod ran out of memory or was deleted is known a little
+later, and decides whether a task is the cause. Without reports on pods (a laptop), no loss waits.
 """
 
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ class Losses:
         self._pods[pod.host] = now, pod
 
     def take_known(self, now: float) -> list[LostTask]:
-        """Those that need wait no longer, removed."""
+        """Remove and return those that need not wait any longer."""
         ready, waiting = [], []
         for until, loss in self._waiting:
             when, pod = self._pods.get(loss.host, (float("-inf"), None))

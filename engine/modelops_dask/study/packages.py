@@ -1,8 +1,8 @@
-"""The packages of a study: chosen once for each kind of worker, kept in its store, installed by all.
+"""The packages of a study: chosen once for each kind of worker, stored with it, installed by all.
 
     a worker, the bundle's Python -> its kind (cp311-linux_x86_64) -> environments/KIND.txt of the store
-             -> none yet: uv chooses, and the list is put there unless another worker was first
-             -> the bundle with that list, from which venv.py builds
+                 -> none yet: uv chooses, and the list is stored unless another worker was first
+                 -> the bundle with that list, from which venv.py builds
 
 A list has the hashes of its packages; a package from a repository has its commit, and one by a path is part
 of the bundle, whose digest the study has. A bundle with uv.lock has its list in that file, and needs none
@@ -25,9 +25,7 @@ from modelops_dask.store.identity import read_study
 logger = logging.getLogger("distributed.modelops.packages")  # below `distributed`, whose messages Dask shows
 
 FOLDER = "environments"
-PYTHON = (
-    f"{FOLDER}/python"  # in the store: the version of the study's Python, where it is not the workers' own
-)
+PYTHON = f"{FOLDER}/python"  # in the store: the version of the study's Python, if it is not the workers' own
 
 
 def list_kinds(store: Store) -> list[str]:
@@ -36,11 +34,13 @@ def list_kinds(store: Store) -> list[str]:
 
 
 def pin(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
-    """On a worker: return the bundle with the Python and the packages that its study uses, chosen now if none
-    are.
+    """On a worker: return the bundle with the study's Python and packages, choosing them if necessary.
 
-    Raises NoStudy where the worker does not see the store, NoPython and StaleLock unless the store is of
-    mops-helm 0.1, which did not look, BuildFailed, BadInput, StoreFailed.
+    Raises:
+        NoStudy: The worker cannot reach the store.
+        NoPython: No suitable Python is available.
+        StaleLock: The lock file is outdated, unless the store is of mops-helm 0.1, which did not check.
+        MopsError: BuildFailed, BadInput or StoreFailed.
     """
     try:
         check(bundle, settings)
@@ -56,7 +56,7 @@ def pin(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
     try:
         text = store.read(name)
     except FileNotFoundError:
-        read_study(store)  # a worker that sees no store must not begin one
+        read_study(store)  # a worker that cannot reach the store must not create one
         chosen = venv.resolve(bundle, settings) or ""
         store.create(name, _add_title(chosen, python.kind).encode())
         text = store.read(name)  # it may be another worker's
@@ -68,8 +68,8 @@ def pin(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
 
 
 def _choose_python(store: Store, bundle: Bundle, settings: Settings) -> tuple[Bundle, Interpreter]:
-    """The bundle with the Python that its study uses; noted in the store by the first worker that does not
-    use its own. Raises NoPython, BadInput.
+    """The bundle with the study's Python; the first worker that does not use its own stores the version.
+    Raises NoPython, BadInput.
     """
     bundle = _read_python(store, bundle)
     python = interpreters.find_python(bundle, settings)
@@ -90,8 +90,9 @@ def _read_python(store: Store, bundle: Bundle) -> Bundle:
 
 
 def read_pinned(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
-    """The bundle with the Python and the packages that a study uses, where its store has them for this kind
-    of machine; nothing is chosen, and the store is not written. Raises NoPython, BadInput.
+    """The bundle with the study's Python and packages, if the store has them for this kind of machine.
+
+    Nothing is chosen, and the store is not written. Raises NoPython, BadInput.
     """
     if not settings.builds_environment:
         return bundle
@@ -108,7 +109,7 @@ def read_pinned(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
 
 
 def _find_listed_version(store: Store) -> str:
-    """The version that a study's workers ran with, if it was one that this process has not; else ""."""
+    """The version of a study's workers, if this process has another one; else ""."""
     own = interpreters.own_interpreter()
     platform = own.kind.partition("-")[2]
     kinds = [kind for kind in list_kinds(store) if kind.partition("-")[2] == platform]
@@ -118,8 +119,7 @@ def _find_listed_version(store: Store) -> str:
 
 
 def check(bundle: Bundle, settings: Settings) -> None:
-    """Refuse a bundle whose environment would be built from a uv.lock that does not fit it, and one whose
-    Python no machine has or, where models run with this process's own, this one is not.
+    """Refuse a bundle with an outdated uv.lock, or with a Python that is not available.
 
     Raises StaleLock, NoPython, BadInput.
     """
@@ -131,7 +131,7 @@ def check(bundle: Bundle, settings: Settings) -> None:
 
 
 def hint(bundle: Bundle, reasons: Iterable[str]) -> str:
-    """A hint when these reasons (Outcome.reason) point to missing packages, else ""."""
+    """A hint if these reasons (Outcome.reason) indicate missing packages, else ""."""
     if "ModuleNotFoundError" not in reasons:
         return ""
     try:
@@ -139,7 +139,7 @@ def hint(bundle: Bundle, reasons: Iterable[str]) -> str:
         return elsewhere.hint_on_missing_module(bundle)
     except lockfile.StaleLock as error:
         return str(error)
-    except BadInput:  # told when the environment was to be built
+    except BadInput:  # reported when the environment was to be built
         return ""
 
 
@@ -156,7 +156,7 @@ def notes(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
 
 
 def _note_python(bundle: Bundle, settings: Settings) -> str:
-    """A line where the bundle's .python-version names another Python than models run with; else ""."""
+    """A line if the bundle's .python-version names another Python than models run with; else ""."""
     path = bundle.path / ".python-version"
     version = path.read_text("utf-8", "replace").strip() if path.is_file() else ""
     if not (version and PYTHON_VERSION.fullmatch(version)):

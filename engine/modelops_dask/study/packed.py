@@ -1,4 +1,4 @@
-"""A study file that may be compressed, as a Job carries it: a ConfigMap has little room."""
+"""A study file that may be compressed, because a Job's ConfigMap has little room."""
 
 import gzip
 import tempfile
@@ -9,7 +9,10 @@ from modelops_dask.plan import spec
 
 
 def load(path: Path) -> spec.Spec:
-    """The spec of a file, or of what NAME.gz holds. BadDocument; BadInput for a file that is not gzip."""
+    """The spec of a file, or of the content of NAME.gz.
+
+    Raises BadDocument; BadInput for a file that is not gzip.
+    """
     if path.suffix != ".gz":
         return spec.load(path)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,12 @@
 """Build the model's environment before the first task needs it.
 
-RunContext -> one worker: bundle, list of packages, environment
-       -> what it does at the moment, by events of Dask -> the driver's `stage`
-       -> whatever cannot be built is said at once, and not as a batch
-       -> Prepared: the Condition under which this run makes its results, and what a person should know
+    RunContext -> one worker: bundle, list of packages, environment
+           -> its progress, by events of Dask -> the driver's `stage`
+           -> errors of the build are reported immediately, not as a failed batch
+           -> Prepared: the Condition under which this run makes its results, and messages
 
-Workers that share a cache with that one find it there; others build their own, from the same list, with
-their first batch.
+Workers that share a cache with that one find it there; others build their own, from the same list, with their
+first batch.
 """
 
 import time
@@ -35,15 +35,15 @@ NO_TIME_LIMIT = (
     "The time limit of the study file (timeout) is not enforced: executor direct runs tasks in its own "
     "process and cannot end them. Every other executor can"
 )
-LOOK_SECONDS = 1.0  # between looks at whether there is still a worker
-TOPIC = "modelops-environment"  # of Dask's events: what a worker builds
+LOOK_SECONDS = 1.0  # between checks for a remaining worker
+TOPIC = "modelops-environment"  # of Dask's events: progress of a worker's build
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a worker with the environment reports. condition is None where each process has its own.
+    """A report of a worker with the environment. condition is None if each process has its own.
 
-    built says what it built; "" where the environment was there.
+    built describes the build; "" if the environment existed.
     """
 
     condition: Condition | None
@@ -57,12 +57,12 @@ def prepare(
     inbox: "SimpleQueue[Event]",
     on_stage: Callable[[str], object] = lambda _: None,
 ) -> Prepared | None:
-    """Wait until a worker has the environment, or until an event comes that dispatch should handle first.
+    """Wait until a worker has the environment, or until an event that dispatch should handle first.
 
-    on_stage is called every second with what the worker does. Returns None when no worker has reported.
+    on_stage is called every second with the worker's progress. Returns None if no worker has reported.
 
-    Raises what makes the bundle useless to every worker: BadInput, BuildFailed. Anything else is left for
-    dispatch, which knows what to do about workers that die.
+    Raises errors that make the bundle useless to every worker: BadInput, BuildFailed. Others are left for
+    dispatch, which handles dying workers.
     """
     if not _has_workers(client):
         return None
@@ -75,7 +75,7 @@ def prepare(
             except Empty:
                 pass
             if time.monotonic() - checked_at > LOOK_SECONDS:
-                if not _has_workers(client):  # the last one died: Dask would wait for ever
+                if not _has_workers(client):  # the last one died: Dask would wait forever
                     return None
                 checked_at = time.monotonic()
                 if stages:
@@ -96,7 +96,7 @@ def _has_workers(client: "Client") -> bool:
 
 @contextmanager
 def _stages(client: "Client") -> Iterator[tuple[str, list[str]]]:
-    """An id for a worker's stages, and the list that they are added to for as long as the `with` lasts."""
+    """An id for a worker's stages, and the list that collects them for the duration of the `with`."""
     run, stages = uuid.uuid4().hex, list[str]()
 
     def add(event: tuple[float, dict[str, str]]) -> None:
@@ -114,8 +114,9 @@ def _stages(client: "Client") -> Iterator[tuple[str, list[str]]]:
 
 
 def build(context: RunContext, run: str) -> Prepared:
-    """On a worker: have the bundle and its packages and, where its executor uses one that is shared, its
-    environment. What is done at the moment goes out as events with the id `run`.
+    """On a worker: prepare the bundle, its packages and, if its executor uses a shared one, its environment.
+
+    Progress is sent as events with the id `run`.
     """
     from distributed import get_worker
 

@@ -1,15 +1,15 @@
-"""driver.json: which process runs a study now, for `status`, and to refuse a second run beside it.
+"""driver.json: the process that runs a study, for `status`, and to refuse a second run.
 
-a run -> Presence: driver.json written, refreshed every few seconds, removed at its end
-                       (of a chunk: driver-I.json)
-another shell -> find_running() -> RunningDriver;   a second run on the same machine -> AlreadyRunning
+    a run -> Presence: driver.json written, refreshed every few seconds, removed at its end
+                           (of a chunk: driver-I.json)
+    another shell -> find_running() -> RunningDriver;   a second run on the same machine -> AlreadyRunning
 
 A killed run leaves its record. If it was merging parts or writing tables then, memory is the likely reason,
-and the next run learns of it: Presence.killed.
+and the next run reads that: Presence.killed.
 
-Advisory: two runs of one study at once end correct, they only do some work twice. So nothing here is a lock;
-a driver on another machine is not refused, for its clock and its end cannot be judged from here; and a file
-that cannot be read means that nobody runs.
+It is advisory: two concurrent runs of one study end with correct results, they only do some work twice. So
+nothing here is a lock; a driver on another machine is not refused, because its clock and its end cannot be
+judged from here; and an unreadable file means that no driver is running.
 """
 
 import json
@@ -33,8 +33,8 @@ from modelops_dask.study.progress import Progress
 
 FILE = "driver.json"
 REFRESH_SECONDS = 5.0
-STALE_SECONDS = 60.0  # without a refresh: paused, cut off, or gone
-GONE_SECONDS = 3 * REFRESH_SECONDS  # in which a run on another machine that lives shows it
+STALE_SECONDS = 60.0  # without a refresh: paused, disconnected, or ended
+GONE_SECONDS = 3 * REFRESH_SECONDS  # interval in which a live run on another machine shows itself
 WRITING = ("merging", "compacting")  # phases whose memory grows with the study
 BEGAN_SECONDS = 5.0  # by which setting the clock may move the start of a process
 
@@ -43,7 +43,7 @@ BEGAN_SECONDS = 5.0  # by which setting the clock may move the start of a proces
 class RunningDriver:
     """A process that runs a study. Times are seconds since the epoch, by its own clock.
 
-    `began` is when the process itself started, for process numbers are reused. The fields are keys of
+    `began` is when the process itself started, because process numbers are reused. The fields are keys of
     driver.json and of `study status -o json`.
     """
 
@@ -55,10 +55,10 @@ class RunningDriver:
     phase: str = ""
     done: int = 0
     total: int = 0
-    rate: float = 0.0  # tasks a second
+    rate: float = 0.0  # tasks per second
     eta_seconds: float | None = None
-    memory_bytes: int = 0  # that it may use; 0: not known
-    stopping: bool = False  # told to end
+    memory_bytes: int = 0  # its memory limit; 0: not known
+    stopping: bool = False  # asked to end
 
     @property
     def here(self) -> bool:
@@ -66,7 +66,7 @@ class RunningDriver:
 
     @property
     def alive(self) -> bool:
-        """As far as can be told: refreshed of late and, on this machine, a process that exists."""
+        """As far as can be determined: refreshed recently and, on this machine, an existing process."""
         if time.time() - self.seen > STALE_SECONDS:
             return False
         began = _read_start_time(self.pid) if self.here else self.began
@@ -107,7 +107,7 @@ def read_record(store: Store, file: str = FILE) -> RunningDriver | None:
 
 
 def memory_bytes() -> int:
-    """What this process may use; 0 where that is not known."""
+    """The memory limit of this process; 0 if not known."""
     try:
         return cgroup.memory().limit_bytes if sys.platform == "linux" else 0
     except OSError:
@@ -115,13 +115,16 @@ def memory_bytes() -> int:
 
 
 class Presence:
-    """Keeps driver.json while a `with` lasts; AlreadyRunning when a process of this machine has it. Chunks of
-    a study, by number, do not mind each other.
+    """Keeps driver.json during a `with`; AlreadyRunning if a process of this machine has it.
 
-    `killed` is the record of a run before this one that was killed while it merged or wrote tables, or None.
-    `note` hears of a run on another machine; `stopping` tells whether this one was told to end. With `waits`
-    it is waited for whether a run on another machine lives. A store that cannot be written is not an error
-    here: what must be written will say so.
+    Chunks of a study, by number, do not exclude each other. A store that cannot be written is not an error
+    here: later writes report it.
+
+    Attributes:
+        killed: The record of an earlier run that was killed while it merged or wrote tables, or None.
+        note: Receives a message on a run on another machine.
+        stopping: Returns whether this run was asked to end.
+        waits: Whether to wait to find out if a run on another machine is alive.
     """
 
     def __init__(
@@ -180,13 +183,13 @@ class Presence:
                 self._store.remove(self._file)
 
     def phase(self, name: str) -> None:
-        """What the run does from now on."""
+        """The current phase of the run."""
         self.driver = replace(self.driver, phase=name)
         if name in WRITING:  # it may be killed before the next refresh
             self._put()
 
     def _is_gone(self, before: RunningDriver) -> bool:
-        """Whether a run has ended, as far as can be told; by another machine's clock alone it cannot."""
+        """Whether a run has ended, as far as can be determined; another machine's clock is not enough."""
         if not before.alive:
             return True
         deadline = time.monotonic() + (GONE_SECONDS if self._waits else 0)
@@ -218,7 +221,7 @@ class Presence:
 
 
 def _read_start_time(pid: int) -> float | None:
-    """When a process started; None when there is none."""
+    """When a process started; None if it does not exist."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""How far a run is: a phase and plain numbers, to be shown.
+"""The progress of a run: a phase and plain numbers, to be displayed.
 
 drive.py -> Phase, dispatch.py -> Progress -> a Watcher -> a bar, lines or JSON (mops_helm.study.progress)
 """
@@ -15,7 +15,7 @@ RECENT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Progress:
-    """Tasks of the whole study by state, and what this run did. Seconds are this run's."""
+    """Tasks of the whole study by state, and the work of this run. Seconds are this run's."""
 
     total: int
     ok: int
@@ -25,13 +25,14 @@ class Progress:
     seconds: float
     workers: int
     peak_bytes: int
-    not_ok: int = 0  # attempts of this run that did not end ok, those that are tried again among them
-    recent_rate: float | None = None  # tasks a second, lately; 0 when nothing can be said yet
-    empty: tuple[tuple[str, int], ...] = ()  # outputs of 0 bytes of tasks that ended ok in this run, by name
-    returned: tuple[str, ...] = ()  # names of outputs, of a study that stores only some of them
-    written_files: tuple[str, ...] = ()  # a few of those of the bundle, or beside them, that tasks wrote
-    shared_files: tuple[str, ...] = ()  # those that they wrote through links: their batches ran again
-    # Why new interpreters ran tasks, not forks; how many; seconds that each took beside the model's own.
+    not_ok: int = 0  # attempts of this run that did not end ok, including those that are tried again
+    recent_rate: float | None = None  # recent tasks per second; 0 if not known yet
+    empty: tuple[tuple[str, int], ...] = ()  # empty outputs of ok tasks in this run, by name
+    returned: tuple[str, ...] = ()  # names of outputs, for a study that stores only some of them
+    written_files: tuple[str, ...] = ()  # a few files, of the bundle or new, that tasks wrote
+    shared_files: tuple[str, ...] = ()  # files that they wrote through links: their batches ran again
+    # Why new interpreters ran tasks instead of forks; how many; seconds that each took besides the model's
+    # own.
     fallbacks: tuple[tuple[str, int, float], ...] = ()
 
     @property
@@ -40,21 +41,21 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Tasks a second: lately if that is known, else in this run."""
+        """Tasks per second: the recent rate if known, otherwise that of this run."""
         if self.recent_rate is not None:
             return self.recent_rate
         return self.ended_here / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds to the end at this rate; None while there is none."""
+        """Seconds to the end at this rate; None if unknown."""
         return (self.total - self.done) / self.rate if self.rate else None
 
 
 class Meter:
-    """Adds `recent_rate` to each Progress of a run: what ended since the oldest of the last half minute.
+    """Adds `recent_rate` to each Progress of a run: tasks ended since the oldest of the last half minute.
 
-    The first says nothing: before it workers imported the model.
+    The first is ignored: before it workers imported the model.
     """
 
     def __init__(self) -> None:

@@ -41,26 +41,28 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)  # most frequent first
     conflicts: list[tuple[int, int]] = field(default_factory=list)  # (set, replicate) with two results
     skipped: dict[str, str] = field(default_factory=dict)  # files in parts/ that are torn or foreign -> why
-    run_progress: Progress | None = None  # this run; None when there was nothing to run
+    run_progress: Progress | None = None  # this run; None if there was nothing to run
     results: tuple[str, ...] = ()  # files or URLs of the compacted tables
-    problem: str = ""  # outputs that fit no table
-    mixed: str = ""  # results from different conditions, in words
+    problem: str = ""  # outputs that do not fit a table
+    mixed: str = ""  # results from different conditions, as text
     fallbacks: dict[str, int] = field(default_factory=dict)  # why another executor ran tasks -> how many
-    fallback_notes: tuple[str, ...] = ()  # the same, with what it takes, in words
-    separation: tuple[str, ...] = ()  # what failed tasks have and ok ones have not, in words
+    fallback_notes: tuple[str, ...] = ()  # the same, with the extra time, as text
+    separation: tuple[str, ...] = ()  # what failed tasks have in common and ok ones lack, as text
     redos: tuple[RedoProgress, ...] = ()  # tasks whose results were, or are being, replaced
-    variation: str = ""  # replicates that are equal, or differ against what was stated, in words
+    variation: str = ""  # replicates that are equal, or contradict the study file, as text
     self_check: SelfCheck | None = None  # None: there was none
     interrupted: bool = False
-    driver: RunningDriver | None = None  # who runs it now
+    driver: RunningDriver | None = None  # the driver that runs it now
     share: Chunk | None = None  # of a chunk; None: all of the study
-    hint: str = ""  # what may be behind failures, in words
-    missing_outputs: str = ""  # outputs that the study file names and no task returned, in words
+    hint: str = ""  # possible causes of failures, as text
+    missing_outputs: str = ""  # outputs that the study file lists but no task returned, as text
 
     @property
     def exit_code(self) -> int:
-        """0: all ok; 3: some failed, were poisoned, are in conflict, or a self-check found other results;
-        130: interrupted, goes on when run again.
+        """The exit status.
+
+        0: all ok; 3: some failed, were poisoned, are in conflict, or a self-check found differences; 130:
+        interrupted, continues when run again.
         """
         if self.interrupted:
             return INTERRUPTED
@@ -91,7 +93,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
 
 
 def _describe_variation(store: Store, plan: Plan, state: State) -> str:
-    """What is wrong with how replicates vary; "" if nothing is, or too few have ended to say so."""
+    """The problem with the variation of replicates; "" if there is none, or too few have ended."""
     request = plan.request
     variation = compare_replicates(
         store, plan, state.generations, ignored=request.volatile, until_varied=True
@@ -100,8 +102,9 @@ def _describe_variation(store: Store, plan: Plan, state: State) -> str:
 
 
 def _with_messages(store: Store, plan: Plan, state: State) -> list[Failure]:
-    """The failures, with the message of their task's error: rows of earlier versions do not have it, so it is
-    looked up for the most frequent ones.
+    """The failures, with the message of their task's error.
+
+    Rows of earlier versions lack it, so it is looked up for the most frequent ones.
     """
     failures = state.failures
     first = failures[:MESSAGES]

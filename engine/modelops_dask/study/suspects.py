@@ -1,9 +1,10 @@
-"""Batches that ran when their worker died: who did it, one of their tasks or the worker's host?
+"""Batches that ran when their worker died: was it one of their tasks or the worker's host?
 
-a lost worker -> what it ran, in pieces -> each piece alone on a worker -> died again: the task is found
-                                                                       -> all did well: the host is blamed
+    a lost worker -> its running batches, in pieces -> each piece alone on a worker
+                                                       -> died again: the task is found
+                                                       -> all ok: the host is blamed
 
-Does not know workers or Dask: dispatch.py sends the pieces and says how they ended.
+Workers and Dask are not known here: dispatch.py sends the pieces and reports how they ended.
 """
 
 from collections import Counter, deque
@@ -18,7 +19,7 @@ BLAMED_TO_AVOID = 3  # losses for which no task was found
 
 @dataclass
 class Loss:
-    """One death of a worker. `open` pieces of what it ran have not done well yet; 0: nobody but the host."""
+    """One death of a worker. `open` pieces of its batches have not ended ok yet; 0: only the host remains."""
 
     host: str
     open: int = 0
@@ -46,11 +47,13 @@ class Suspects:
         return self._waiting.popleft()
 
     def give_back(self, suspect: Suspect) -> None:
-        """A suspect was sent and never began."""
+        """Return a suspect that was sent but never started."""
         self._waiting.appendleft(suspect)
 
     def add(self, host: str, batches: Sequence[tuple[Range, ...]]) -> None:
-        """A worker on that host died while it ran these batches: they are tried in halves, down to a task."""
+        """Add batches that were running when a worker on that host died: they are tried in halves, down to a
+        task.
+        """
         loss = Loss(host)
         for ranges in batches:
             pieces = halve(ranges) if sum(stop - start for start, stop in ranges) > 1 else (ranges,)
@@ -58,7 +61,7 @@ class Suspects:
             self._waiting.extend(Suspect(piece, loss) for piece in pieces)
 
     def acquit(self, suspect: Suspect) -> bool:
-        """A suspect did not kill its worker. Returns whether its host is to be avoided from now on."""
+        """Record that a suspect did not kill its worker. Returns whether to avoid its host from now on."""
         loss = suspect.loss
         loss.open -= 1
         if loss.open:
@@ -67,6 +70,6 @@ class Suspects:
         return self._blamed[loss.host] == BLAMED_TO_AVOID
 
     def find_avoided(self, hosts: set[str]) -> set[str]:
-        """Return the hosts whose workers died too often; none when that is all of them."""
+        """Return the hosts whose workers died too often; none if that is all of them."""
         bad = {host for host in hosts if self._blamed[host] >= BLAMED_TO_AVOID}
         return bad if bad != hosts else set()

@@ -1,8 +1,8 @@
-"""Dask workers: what makes one a ModelOps worker, clusters here and elsewhere, and how a worker pod ends.
+"""Dask workers: the preload, local and remote clusters, and the end of a worker pod.
 
-runtime.py: the preload, which gives a worker process its Runtime
-local.py: a cluster on this machine;   remote.py: a scheduler that is there already
-drain.py: what a worker pod does before it ends
+    runtime.py: the preload, which gives a worker process its Runtime
+    local.py: a cluster on this machine;   remote.py: an existing scheduler
+    drain.py: what a worker pod does before it ends
 
-Does not choose what runs: study/ sends batches.
+Batches are chosen and sent in study/.
 """

@@ -1,16 +1,16 @@
-"""Dask's own log lines about what the dispatcher reports in words of its own."""
+"""Quiet Dask's own log lines about events that the dispatcher reports itself."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What was to be sent when a connection broke, or awaited when Ctrl-C came, is told with a traceback.
+# Messages being sent when a connection broke, or awaited at Ctrl-C, are logged with a traceback.
 ABOUT_CONNECTIONS = ("distributed.batched", "distributed.client", "tornado.application")
 
 
 @contextmanager
 def quieter(*loggers: str) -> Iterator[None]:
-    """Only critical messages of these loggers, for as long as the `with` lasts."""
+    """Let these loggers emit only critical messages for the duration of the `with`."""
     before = {name: logging.getLogger(name).level for name in loggers}
     for name in loggers:
         logging.getLogger(name).setLevel(logging.CRITICAL)

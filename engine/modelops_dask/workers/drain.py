@@ -1,12 +1,13 @@
 """Empty a worker pod before it ends: its preStop hook runs `python -m modelops_dask.drain ADDRESS GRACE`.
 
-    this pod's worker processes -> take no more tasks -> finish what they run -> hand over data, leave
+    this pod's worker processes -> accept no more tasks -> finish running tasks -> hand over data, leave
 
-Dask has no call for it: after SIGTERM or retire_workers, what a worker is busy with runs again elsewhere.
-A study's driver hears the same news as an event (announce) and keeps its batches away (study/dispatch.py).
+Dask has no call for it: after SIGTERM or retire_workers, running tasks of a worker run again elsewhere. A
+study's driver receives the same news as an event (announce) and sends its batches elsewhere
+(study/dispatch.py).
 
-Ends well when no scheduler answers, for then there is nobody to hand anything to. Does not end the container:
-Kubernetes does, at the end of the hook or of the grace period.
+It succeeds if no scheduler answers, because there is then nothing to hand over. Kubernetes ends the
+container, at the end of the hook or of the grace period.
 """
 
 import sys
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 ACTION = "modelops-drain"  # of the event in Dask's topic "all"; with `worker` and `executing`, a list of keys
 CONNECT_SECONDS = 5
-LOG = Path("/proc/1/fd/2")  # the container's: what a hook prints itself is kept only when it fails
+LOG = Path("/proc/1/fd/2")  # the container's: a hook's own output is kept only if it fails
 LEAVE_SECONDS = 10  # of the grace period, to hand over data and end
 POLL_SECONDS = 0.5
 
 
 def drain(client: "Client", workers: list[str], seconds: float) -> dict[str, list[str]]:
-    """Have workers take no more tasks, wait until they are idle and let them leave.
+    """Stop workers from accepting tasks, wait until they are idle and let them leave.
 
-    After `seconds` what still runs is given up, and Dask runs it elsewhere. Returns that, keys by worker; {}
-    when all was finished.
+    After `seconds` running tasks are given up, and Dask runs them elsewhere. Returns these, as keys by
+    worker; {} if all finished.
     """
     deadline = time.monotonic() + seconds
     running = _busy(client.run(announce, workers=workers, on_error="ignore"))
@@ -40,7 +41,7 @@ def drain(client: "Client", workers: list[str], seconds: float) -> dict[str, lis
 
 
 def announce(dask_worker: Any) -> list[str]:
-    """On a worker: take no more tasks and tell whoever listens, which of them run to their end."""
+    """On a worker: accept no more tasks and announce which of them run to their end."""
     from distributed.core import Status
 
     dask_worker.status = Status.closing_gracefully
@@ -50,7 +51,7 @@ def announce(dask_worker: Any) -> list[str]:
 
 
 def executing(dask_worker: Any) -> list[str]:
-    """On a worker: the keys of the tasks that it runs now."""
+    """On a worker: the keys of the tasks that it is running."""
     return [str(task.key) for task in (*dask_worker.state.executing, *dask_worker.state.long_running)]
 
 
@@ -59,7 +60,7 @@ def _busy(answers: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def main(address: str, grace_seconds: float) -> None:
-    """Drain the worker processes that have this pod's address."""
+    """Drain the worker processes with this pod's address."""
     from distributed import Client
     from distributed.comm.addressing import (
         get_address_host,

@@ -2,11 +2,11 @@
 
 Shape -> fitted to the machine -> scheduler here, workers on loopback, each with the preload -> Client
 
-The worker processes are a pod's: the same variables, the same Dask configuration, the same preload. They end
-with the `with`, and by themselves when this process is killed. As a preload of its own this module keeps
-Ctrl-C, which a terminal sends to every process, away from the workers: the driver decides when they stop.
+The worker processes are like a pod's: the same variables, the same Dask configuration, the same preload. They
+end with the `with`, and on their own if this process is killed. As a preload, this module keeps Ctrl-C, which
+a terminal sends to every process, away from the workers: the driver decides when they stop.
 
-Does not know studies, nor values files: mops_helm.values.effective makes the shape and the settings.
+Studies and values files are not known here: mops_helm.values.effective makes the shape and the settings.
 """
 
 import logging
@@ -27,22 +27,22 @@ from modelops_dask.workers.dask_logs import ABOUT_CONNECTIONS, quieter
 if TYPE_CHECKING:
     from distributed import Client
 
-# By default a LocalCluster gives up a worker for good when it is away 15 seconds after any of its deaths,
-# although its nanny restarts it each time: a model that kills would use up all workers one by one.
+# By default a LocalCluster gives up a worker permanently if it is away for 15 seconds after a death, although
+# its nanny restarts it each time: a model that kills its process would use up all workers one by one.
 _OWN_CONFIG = {"distributed": {"deploy": {"lost-worker-timeout": "365 days"}}}
-# A profiler for a dashboard that is not there and 50 ticks a second take 5% of a core from each worker.
+# A profiler for a missing dashboard and 50 ticks per second take 5% of a core from each worker.
 _DEFAULT_CONFIG = {
     "distributed": {"worker": {"profile": {"enabled": False}}, "admin": {"tick": {"interval": "500ms"}}}
 }
 
 
 def machine() -> tuple[int, int]:
-    """CPUs and bytes of memory that this process may use: affinity and cgroup limits count."""
+    """CPUs and bytes of memory that this process may use, within affinity and cgroup limits."""
     from dask.system import CPU_COUNT
 
     if sys.platform == "linux":
         return CPU_COUNT, cgroup.memory().limit_bytes
-    from distributed.system import MEMORY_LIMIT  # on Linux it looks at the root of the cgroups only
+    from distributed.system import MEMORY_LIMIT  # on Linux it reads only the root of the cgroups
 
     return CPU_COUNT, MEMORY_LIMIT
 
@@ -55,11 +55,11 @@ def local_cluster(
     env: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator["Client"]:
-    """A Client of a cluster of worker processes on 127.0.0.1, for as long as the `with` lasts.
+    """A Client of a cluster of worker processes on 127.0.0.1, for the duration of the `with`.
 
-    `shape` is reduced to what this machine has, and `say` hears what was reduced. `dask_config` is nested, in
-    Dask's own names. `env` are variables for the workers; those of `settings` win. ClusterFailed when no
-    worker starts.
+    `shape` is reduced to this machine's resources, and `say` receives a message about that. `dask_config` is
+    nested, with Dask's own names. `env` are variables for the workers; those of `settings` win. Raises
+    ClusterFailed if no worker starts.
     """
     import dask
     from distributed import Client, LocalCluster
@@ -95,18 +95,20 @@ def local_cluster(
 
 
 def dask_setup(worker: object) -> None:  # noqa: ARG001 (a preload is called so)
-    """Leave Ctrl-C, standard output (it is for results) and talk of settings and failures to the driver."""
+    """Leave Ctrl-C, standard output (it is for results) and messages on settings and failures to the
+    driver.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     logging.getLogger("distributed.modelops").setLevel(logging.ERROR)
     logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
-    # A heartbeat under way when the worker closes fails with a traceback: the end of a good run.
+    # A heartbeat during the worker's shutdown fails with a traceback, at the end of a successful run.
     logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables in this process while it starts others: thread counts must be there before NumPy is
+    """Set variables in this process while it starts others: thread counts must be set before NumPy is
     imported.
     """
     before = {name: os.environ.get(name) for name in variables}
@@ -122,7 +124,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What was raised first, under Dask's own wrapping."""
+    """The original error inside Dask's wrapping."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -1,9 +1,9 @@
-"""Memory of one task, as workers have it: what counts as too little, and values for more.
+"""The memory of one task in workers: when it is too little, and values for more.
 
-Shape, Settings -> compute_local(), compute_for_pods() -> TaskMemory -> drive.py: when to stop, what to advise
-a Dask client   -> ask_workers()                       -> TaskMemory
+    Shape, Settings -> compute_local(), compute_for_pods() -> TaskMemory -> drive.py: when to stop, advice
+    a Dask client   -> ask_workers()                       -> TaskMemory
 
-Does not know what tasks need: profile.py measures it, breaker.py sees them die.
+The needs of tasks are not known here: profile.py measures them, breaker.py counts their deaths.
 """
 
 import sys
@@ -21,14 +21,14 @@ from modelops_dask.workers.remote import SchedulerLost, asking
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
-HEADROOM = 1.2  # times what a worker process held when it was ended, that it should have
+HEADROOM = 1.2  # multiple of the memory that a worker process held when it was ended, for the advice
 STEP_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True)
 class TaskMemory:
-    """`largest_bytes` is what one task, alone, can have in workers made so; 0: not known, or not limited.
-    `values_source` tells a person which values are meant.
+    """`largest_bytes` is the memory that one task, alone, can have in such workers; 0: not known, or not
+    limited. `values_source` names the values for users.
     """
 
     shape: Shape
@@ -52,7 +52,7 @@ class TaskMemory:
 
 
 def explain_worker_memory(held_bytes: int, memory: TaskMemory | None) -> str:
-    """Explain why a worker process that held so much itself was ended, and which values help, in a line."""
+    """Explain why a worker process that itself held this much was ended, and which values help, in a line."""
     settings = memory.settings if memory else Settings()
     planned_bytes = settings.worker_memory_bytes
     process_bytes = memory.shape.process_memory_bytes if memory else 0
@@ -98,9 +98,9 @@ def _in_pod(pod_bytes: int, processes: int, shape: Shape, settings: Settings) ->
 
 
 def ask_workers(client: "Client", resources: Mapping[str, float]) -> TaskMemory | None:
-    """Ask the workers that offer these resources of Dask how much memory a task has there.
+    """Ask the workers with these Dask resources how much memory a task has there.
 
-    Where they differ, returns the most that any of them has: another task may go there. None if none answers.
+    If they differ, returns the maximum, because another task may go there. None if none answers.
     """
     try:
         with asking(client):
@@ -109,7 +109,7 @@ def ask_workers(client: "Client", resources: Mapping[str, float]) -> TaskMemory 
                 for answer in client.run(_describe_worker, on_error="return").values()
                 if isinstance(answer, dict)
             ]
-    except SchedulerLost:  # whoever needs it will say
+    except SchedulerLost:  # the code that needs it will report it
         return None
     processes = Counter(description["pod"] for description in descriptions)
     memories = [
@@ -125,7 +125,7 @@ def ask_workers(client: "Client", resources: Mapping[str, float]) -> TaskMemory 
 
 
 def _describe_worker(dask_worker: "Worker") -> dict[str, Any] | None:
-    """On a worker: which pod it is in, what that has, how it was started; None without the preload."""
+    """On a worker: its pod, the pod's memory, and how it was started; None without the preload."""
     from modelops_dask.limits import pod
     from modelops_dask.workers.runtime import runtime_of
 

@@ -1,10 +1,11 @@
-"""Whether a shape's processes and threads are as many as a pod, or this machine, allows.
+"""Whether a pod, or this machine, allows the processes and threads of a shape.
 
-    shape, settings, native threads -> ProcessNeed -> describe_shortage(), a finding in words
-    limits/process_count.py, what is allowed       ->
+    shape, settings, native threads -> ProcessNeed -> describe_shortage(), a finding as text
+    limits/process_count.py, the limits            ->
 
-The kernel counts threads as processes. A model's own threads and processes come on top: no shape knows them.
-Does not prevent anything: what cannot start fails, and its task says so (executors/shortage.py).
+The kernel counts threads as processes. A model's own threads and processes come on top: shapes do not include
+them. Nothing is prevented here: a process that cannot start fails, and its task reports it
+(executors/shortage.py).
 """
 
 import sys
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from distributed import Client, Worker
 
 SUPERVISOR_THREADS = 10  # of `dask worker`, and its helper: measured
-WORKER_THREADS = 24  # of a worker process beside those that run tasks: 7 idle, Arrow and the store's more
-FORK_PROCESSES = 2  # beside a task's own: its zygote, and the child that waits for the next task
+WORKER_THREADS = 24  # of a worker process besides those that run tasks: 7 idle; Arrow and the store add more
+FORK_PROCESSES = 2  # besides a task's own: its zygote, and the child that waits for the next task
 
 
 @dataclass(frozen=True)
 class ProcessNeed:
-    """What counts in a pod. `native_threads` are those of each runner, its first one included."""
+    """What counts in a pod. `native_threads` are those of each runner, including its main thread."""
 
     processes: int
     threads: int
@@ -55,7 +56,7 @@ class ProcessNeed:
 
 
 def compute_need(processes: int, threads: int, settings: Settings, native: int) -> ProcessNeed:
-    """What worker processes need that are started so. `native` threads of each runner."""
+    """The needs of worker processes started with this shape. `native` threads of each runner."""
     runs_here = settings.executor_type in ("direct", "none")
     return ProcessNeed(
         processes=processes,
@@ -67,7 +68,7 @@ def compute_need(processes: int, threads: int, settings: Settings, native: int) 
 
 
 def describe_shortage(need: ProcessNeed, allowed: int, source: str) -> str:
-    """A finding where the need is more than is allowed; "" where it is not."""
+    """A finding if the need exceeds the limit; otherwise ""."""
     if need.total <= allowed:
         return ""
     return (
@@ -78,7 +79,7 @@ def describe_shortage(need: ProcessNeed, allowed: int, source: str) -> str:
 
 
 def check_here(processes: int, threads: int, settings: Settings, env: Mapping[str, str]) -> str:
-    """A finding on workers that are to be started on this machine, beside what runs there already."""
+    """A finding on workers to be started on this machine, in addition to its running processes."""
     limit = process_count.tightest() if sys.platform == "linux" else None
     if limit is None:
         return ""
@@ -88,7 +89,7 @@ def check_here(processes: int, threads: int, settings: Settings, env: Mapping[st
 
 
 def check_pod(dask_worker: "Worker") -> str:
-    """A finding on the pod of a worker process, which that is to have for itself."""
+    """A finding on the pod of a worker process, which should not share it with others."""
     from modelops_dask.workers.runtime import runtime_of
 
     runtime = runtime_of(dask_worker)
@@ -102,14 +103,14 @@ def check_pod(dask_worker: "Worker") -> str:
 
 
 def ask_workers(client: "Client") -> list[str]:
-    """The findings of all workers' pods, each once."""
+    """The findings of all workers' pods, without repetitions."""
     return sorted(
         {text for text in client.run(check_pod, on_error="return").values() if isinstance(text, str) and text}
     )
 
 
 def _count_workers(supervisor_pid: int) -> int:
-    """How many worker processes `dask worker` starts, by its command line; 0: it is another program."""
+    """The number of worker processes that `dask worker` starts, from its command line; 0: another program."""
     try:
         words = Path(f"/proc/{supervisor_pid}/cmdline").read_text().split("\0")
         return int(words[words.index("--nworkers") + 1])

@@ -1,4 +1,4 @@
-"""Which kind of processor this machine has: libraries choose their code by it, and with it the last digits.
+"""The kind of this machine's processor: libraries choose their code by it, which affects the last digits.
 
 /proc/cpuinfo -> "x86_64 Intel(R) Xeon(R) CPU @ 2.80GHz 5f0c1a7e"
 """
@@ -9,12 +9,12 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-_VECTOR = re.compile(r"(avx|sse|fma|amx|asimd|sve)")  # instructions that numerical libraries choose among
+_VECTOR = re.compile(r"(avx|sse|fma|amx|asimd|sve)")  # instructions among which numerical libraries choose
 
 
 @lru_cache(maxsize=1)
 def processor_kind() -> str:
-    """The kind of processor: architecture, model, and a hash of the vector instructions that it has."""
+    """The kind of processor: architecture, model, and a hash of its vector instructions."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -1,9 +1,9 @@
-"""A Dask scheduler that runs elsewhere: connect, and refuse workers that could not run a study.
+"""A Dask scheduler that runs elsewhere: connect, and refuse workers that cannot run a study.
 
-address -> Client -> the scheduler and each worker say what they are -> the same Client, or ClusterFailed with
-                                                                        the line to start a worker by
+    address -> Client -> facts about the scheduler and each worker -> the same Client, or ClusterFailed with
+                                                                      the line that starts a worker
 
-Does not start or stop anything there.
+Nothing is started or stopped there.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 ANSWER_SECONDS = 30.0
-DASK = ("dask", "distributed", "python")  # what a scheduler must have too
+DASK = ("dask", "distributed", "python")  # required of a scheduler as well
 
 
 class NoScheduler(ClusterFailed):
-    """Nobody answers at the address, or no longer."""
+    """No scheduler answers at the address, or it no longer does."""
 
 
 class NoWorkersYet(ClusterFailed):
@@ -30,7 +30,7 @@ class NoWorkersYet(ClusterFailed):
 
 
 class SchedulerLost(ClusterFailed):
-    """The scheduler is gone, or the way to it."""
+    """The connection to the scheduler was lost."""
 
     def __str__(self) -> str:
         return (
@@ -41,8 +41,8 @@ class SchedulerLost(ClusterFailed):
 
 @contextmanager
 def asking(client: "Client") -> Iterator[None]:
-    """SchedulerLost for whatever Dask raises when the scheduler is gone; of a client that gave up it may be
-    an AttributeError.
+    """Turn any error of Dask after losing the scheduler into SchedulerLost; a closed client may raise an
+    AttributeError.
     """
     try:
         yield
@@ -58,10 +58,13 @@ def asking(client: "Client") -> Iterator[None]:
 def connect(
     address: str, resources: Mapping[str, float] | None = None, answer_seconds: float = 0
 ) -> Iterator["Client"]:
-    """A Client of a scheduler whose workers can all run studies, and some of them offer these resources.
+    """A Client of a scheduler whose workers can all run studies, and some of which have these resources.
 
-    BadInput when the address has no port. NoScheduler, NoWorkersYet when the scheduler or a first worker is
-    not there in time (answer_seconds, ANSWER_SECONDS for 0), ClusterFailed as check().
+    Raises:
+        BadInput: The address has no port.
+        NoScheduler: The scheduler did not answer in time (answer_seconds, ANSWER_SECONDS for 0).
+        NoWorkersYet: No worker connected in time.
+        ClusterFailed: As check().
     """
     from distributed import Client
     from distributed.comm.addressing import parse_address, parse_host_port
@@ -78,7 +81,7 @@ def connect(
             raise NoScheduler(
                 f"No Dask scheduler answers at {address} within {answer_seconds:g} seconds: {error}"
             ) from error
-        except (ValueError, TypeError) as error:  # of another scheme, or without what it takes
+        except (ValueError, TypeError) as error:  # of another scheme, or without its requirements
             raise BadInput(f"{address} cannot be used: {error}; write e.g. tcp://HOST:8786") from error
         with client:
             check(client, resources, answer_seconds)
@@ -86,9 +89,10 @@ def connect(
 
 
 def check(client: "Client", resources: Mapping[str, float] | None = None, answer_seconds: float = 0) -> None:
-    """Raise ClusterFailed, with the line that starts a worker that would do, unless the workers can run a
-    study that asks for these resources of Dask: they have the preload, they and the scheduler have the
-    versions of here.
+    """Raise ClusterFailed, with the line that starts a suitable worker, unless the workers can run a study
+    with these Dask resources.
+
+    They must have the preload, and they and the scheduler must have this machine's versions.
     """
     assert client.scheduler is not None, "a client that is connected has one"
     address = str(client.scheduler.address)
@@ -150,7 +154,7 @@ def _find_problems(answers: dict[str, Any], local_versions: dict[str, str]) -> d
 
 
 def _comparable_versions(versions: Mapping[str, Any]) -> dict[str, str]:
-    """Select the versions that must agree; of Python the first two numbers."""
+    """Select the versions that must agree; for Python the first two numbers."""
     comparable = {name: versions[name] for name in ("modelops_dask", *DASK) if name in versions}
     return {**comparable, "python": ".".join(comparable["python"].split(".")[:2])}
 

@@ -1,10 +1,10 @@
-"""What turns a Dask worker into a ModelOps worker: `dask worker … --preload modelops_dask.worker`.
+"""Turn a Dask worker into a ModelOps worker: `dask worker … --preload modelops_dask.worker`.
 
     MODELOPS_ variables -> Settings -> executor -> worker.modelops, which batches use
                                                 -> a line of the log, runtime(), /metrics
 
-A worker whose settings cannot be used ends instead of joining: it would fail every task. Does not run tasks:
-batch.py does.
+A worker with unusable settings ends instead of joining, because it would fail every task. Tasks are run in
+batch.py.
 """
 
 import logging
@@ -34,14 +34,16 @@ from modelops_dask.workers import process_room
 
 logger = logging.getLogger("distributed.modelops")  # below `distributed`, whose messages Dask shows
 
-ATTRIBUTE = "modelops"  # of a Dask worker: where models and clients find its Runtime, too
-MAX_PROCESSES = 64  # of a pod, that get a port for /metrics
-NEWS_SECONDS = 5.0  # for the scheduler to hear why this process ends; a busy machine takes a second
+ATTRIBUTE = "modelops"  # attribute of a Dask worker with its Runtime, also for models and clients
+MAX_PROCESSES = 64  # worker processes of a pod that get a port for /metrics
+# for the scheduler to receive the reason why this process ends; a busy machine takes a second
+NEWS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a worker process runs tasks with. Memory in bytes, 0 for no limit; executor None for type `none`.
+    """What a worker process uses to run tasks. Memory in bytes, 0 for no limit; executor None for type
+    `none`.
 
     runner_limit_bytes is the share of one runner; for `direct` it is the process's own limit.
     """
@@ -54,7 +56,7 @@ class Runtime:
 
 
 def runtime_of(worker: distributed.Worker) -> Runtime | None:
-    """Return what the preload gave a Dask worker; None for one that was started without it."""
+    """Return a Dask worker's Runtime from the preload; None for one that was started without it."""
     runtime: Runtime | None = getattr(worker, ATTRIBUTE, None)
     return runtime
 
@@ -76,7 +78,7 @@ def dask_setup(worker: distributed.Worker) -> None:
             partial(restart, worker) if worker.nanny else None,
         )
     except MopsError as error:
-        # Dask logs an exception of a preload and goes on; only SystemExit ends the worker.
+        # Dask logs an exception of a preload and continues; only SystemExit ends the worker.
         logger.error("ModelOps cannot start: %s", error)
         raise SystemExit(error.exit_code) from None
     setattr(worker, ATTRIBUTE, runtime)
@@ -84,7 +86,7 @@ def dask_setup(worker: distributed.Worker) -> None:
     if shortage := process_room.check_pod(worker):
         logger.warning("%s", shortage)
     if runtime.executor is not None:
-        # A batch is pinned to its worker: one that Dask paused, and does not end, would keep it for ever.
+        # A batch is pinned to its worker: a worker that Dask pauses without ending it would hold it forever.
         worker.memory_manager.memory_pause_fraction = False
         metrics.serve(facts(runtime), runtime.executor.pool)
     _listen(worker)
@@ -98,10 +100,10 @@ def dask_teardown(worker: distributed.Worker) -> None:
 
 
 def restart(worker: distributed.Worker, held_bytes: int, blameless: bool) -> None:
-    """End this process at once, from a thread of its own: its nanny starts another, runners end with it.
+    """End this process immediately, from its own thread: its nanny starts another, and runners end with it.
 
-    Whoever listens to the scheduler hears first that memory was the reason. `blameless`: it was held before
-    the tasks that run now.
+    Listeners of the scheduler are first notified that memory was the reason. `blameless`: the memory was held
+    before the running tasks started.
     """
 
     async def tell() -> None:
@@ -113,7 +115,7 @@ def restart(worker: distributed.Worker, held_bytes: int, blameless: bool) -> Non
         }
         await worker.scheduler.log_event(topic="all", msg=news)
 
-    with suppress(Exception):  # a scheduler that does not answer hears of a death all the same
+    with suppress(Exception):  # a scheduler that does not answer still notices the death
         sync(worker.loop, tell, callback_timeout=NEWS_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -121,7 +123,7 @@ def restart(worker: distributed.Worker, held_bytes: int, blameless: bool) -> Non
 def create_runtime(
     threads: int, memory_limit_bytes: int, restart: Callable[[int, bool], object] | None = None
 ) -> Runtime:
-    """A Runtime from the MODELOPS_ variables; restart as in executors.create. Raises BadInput."""
+    """Create a Runtime from the MODELOPS_ variables; restart as in executors.create. Raises BadInput."""
     settings = Settings.from_env()
     if settings.executor_type == "none":
         return Runtime(settings, None, threads, memory_limit_bytes, memory_limit_bytes)
@@ -137,10 +139,10 @@ def create_runtime(
 
 
 def runtime(dask_worker: distributed.Worker) -> dict[str, Any]:
-    """What is in effect in a worker process, as plain data: `client.run(modelops_dask.worker.runtime)`.
+    """The settings in effect in a worker process, as plain data: `client.run(modelops_dask.worker.runtime)`.
 
-    The facts of its log line, its process number, the ports of its HTTP server, its runners by state. Without
-    the preload `executor` is empty and only versions are there.
+    They are the facts of its log line, its process number, the ports of its HTTP server, its runners by
+    state. Without the preload `executor` is empty and only versions are given.
     """
     current = runtime_of(dask_worker)
     if current is None:
@@ -151,7 +153,7 @@ def runtime(dask_worker: distributed.Worker) -> dict[str, Any]:
 
 
 def facts(runtime: Runtime) -> dict[str, Any]:
-    """What is in effect: settings as they are applied, limits in bytes, versions."""
+    """The facts in effect: applied settings, limits in bytes, versions."""
     settings: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(runtime.settings).items()
@@ -178,7 +180,7 @@ def describe(runtime: Runtime) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of this package, Dask and Python, here."""
+    """Versions of this package, Dask and Python in this process."""
     return {
         "modelops_dask": modelops_dask.__version__,
         "dask": vars(dask)["__version__"],  # Dask's types do not export them
@@ -192,16 +194,16 @@ def _word(value: object) -> str:
 
 
 def _listen(worker: distributed.Worker) -> None:
-    """Answer at the next free port when another process of the pod has the one that was asked for.
+    """Listen at the next free port if another process of the pod has the requested one.
 
-    Dask has then taken a random one, where nobody would look for /metrics.
+    Dask has then chosen a random one, at which no one would look for /metrics.
     """
     first_port = clean_dashboard_address(worker._dashboard_address or 0)[0]["port"] or 0
     address, port = get_tcp_server_addresses(worker.http_server)[0][:2]
     if first_port in (0, port):
         return
     for port in range(first_port + 1, first_port + MAX_PROCESSES):
-        with suppress(OSError):  # taken as well
+        with suppress(OSError):  # also taken
             worker.http_server.listen(port, address)
             logger.info("HTTP also on port %d", port)
             return

@@ -1,9 +1,9 @@
-"""What is behind a cause: the polluter, the sources of chance, the growth of a process, changed packages.
+"""Explain a cause: the polluter, the sources of randomness, the growth of a process, changed packages.
 
-Runs, with what their arms came to -> probes on a worker -> a part of the Diagnosis
+Runs, with the results of their arms -> probes on a worker -> a part of the Diagnosis
 
-Searches stop at the deadline with the best that they have. How they search is in polluter.py, sources.py and
-growth.py; what a probe looks at in probe.py.
+Searches stop at the deadline with their best result. polluter.py, sources.py and growth.py describe the
+searches; probe.py what a probe examines.
 """
 
 import time
@@ -27,12 +27,12 @@ from modelops_dask.executors.process import Call
 from modelops_dask.executors.wire import find_wire
 
 END_SECONDS = 5.0  # that a probe may take to end its process
-AXES_TASKS = 8  # that are run with another hash seed, locale, clock
+AXES_TASKS = 8  # tasks run with another hash seed, locale, clock
 GROWTH_SECONDS = 4.0
-GROWTH_TASKS = (40, 400)  # the least that tells growth, and the most
+GROWTH_TASKS = (40, 400)  # the minimum that shows growth, and the maximum
 NOTHING = ProbeRequest()  # but outputs and memory
-SOON_SECONDS = 3.0  # after which a task that is known to hang is taken to
-SEARCH_SHARE = 0.6  # of the time that is left
+SOON_SECONDS = 3.0  # after which a task that is known to hang counts as hanging
+SEARCH_SHARE = 0.6  # of the remaining time
 
 
 def run_probe(
@@ -63,7 +63,7 @@ def _list_calls(runs: Runs, tasks: Sequence[int]) -> list[Call]:
 
 
 def measure_growth(runs: Runs) -> growing.Growth | None:
-    """How a process grows by its tasks; None when too few fit into the time. Growth is looked for twice."""
+    """How a process grows with its tasks; None if too few fit into the time. Growth is measured twice."""
     pace = median(task_run.seconds for task_run in runs.reference.values())
     least, most = GROWTH_TASKS
     count = min(most, int(min(GROWTH_SECONDS, 0.1 * runs.workers.remaining_seconds()) / max(pace, 1e-6)))
@@ -81,7 +81,9 @@ def measure_growth(runs: Runs) -> growing.Growth | None:
 
 
 def find_pollution(runs: Runs) -> Pollution | None:
-    """The fewest tasks that change a later one's result, for the difference that has fewest before it."""
+    """The fewest tasks that change a later one's result, for the difference with the fewest tasks before
+    it.
+    """
     first = runs.tallies["single-process"].first
     if first is None:
         return None
@@ -123,7 +125,7 @@ def describe_leak(runs: Runs, growth: growing.Growth) -> Leak:
 
 
 def find_changed_files(runs: Runs) -> tuple[str, ...]:
-    """Files of the cached environment that are not as in a new one."""
+    """Files of the cached environment that differ from a new one."""
     settings = find_arm("cold").isolate_settings(runs.settings)
     try:
         return runs.workers.call(
@@ -137,7 +139,7 @@ def find_changed_files(runs: Runs) -> tuple[str, ...]:
 
 
 def find_sources(runs: Runs) -> tuple[SourceRef, ...]:
-    """Where a model that differs in new processes takes its chance from."""
+    """The sources of randomness of a model that differs in new processes."""
     tasks = (runs.tallies["cold"].suspects or list(runs.core))[:2]
     deadline = time.monotonic() + SEARCH_SHARE * runs.workers.remaining_seconds()
     chance_sources = sources.find(lambda request: run_probe(runs, tasks, request), deadline=deadline)
@@ -154,13 +156,13 @@ def find_sources(runs: Runs) -> tuple[SourceRef, ...]:
 
 
 def find_axes(runs: Runs) -> tuple[Surrounding, ...] | None:
-    """What of the machine and the day results depend on; None: it cannot be told."""
+    """Properties of the machine and the date on which results depend; None if not known."""
     return surroundings.find_axes(lambda request: run_probe(runs, runs.core[:AXES_TASKS], request))
 
 
 def find_shared_files(runs: Runs) -> tuple[SourceRef, ...]:
-    """Files, ports and their like that tasks share with processes beside theirs: those outside of their own
-    folders that they write, and connections.
+    """Files, ports and similar resources that tasks share with other processes: files that they write outside
+    their own folders, and connections.
     """
     result = run_probe(runs, _pick_two(runs), ProbeRequest(trace=True))
     own = str(path_of("")), f"{runs.bundle.path}/"
@@ -177,12 +179,12 @@ def find_shared_files(runs: Runs) -> tuple[SourceRef, ...]:
 
 
 def _pick_two(runs: Runs) -> list[int]:
-    """Two tasks that differ beside others, or any."""
+    """Two tasks that differ when others run, or any two."""
     return [*runs.tallies["baseline"].suspects, *runs.core][:2]
 
 
 def make_task_ref(runs: Runs, number: int) -> TaskRef:
-    """A task of the sample, as a person names it."""
+    """A task of the sample, as users name it."""
     task = runs.tasks[number]
     return TaskRef(f"{task.set}/{task.replicate}", task.params, task.seed)
 

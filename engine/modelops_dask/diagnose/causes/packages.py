@@ -1,8 +1,8 @@
-"""Which files of a bundle's cached environment are not as in one that is built anew.
+"""The files of a bundle's cached environment that differ from a newly built one.
 
 bundle, settings -> the cached environment, a fresh one -> names of files that differ
 
-Compiled code and notes of installers are left out: they differ in healthy ones as well. Runs on a worker.
+Compiled code and installers' records are left out, because they always differ. Runs on a worker.
 """
 
 import hashlib

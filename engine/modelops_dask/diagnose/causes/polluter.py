@@ -1,9 +1,9 @@
-"""Which earlier tasks change a later one's result: the smallest sequence, by delta debugging.
+"""Find the earlier tasks that change a later one's result: the smallest sequence, by delta debugging.
 
     tasks before the victim, fails(sequence, victim) -> the shortest subsequence that still makes it fail
 
-The likely single tasks are tried first, then halves, quarters and so on are kept or left out: ddmin of Zeller
-and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002). Does not run tasks: `fails` does,
+The most likely single tasks are tried first, then halves, quarters and so on are kept or left out: ddmin of
+Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002). `fails` runs the tasks,
 each time in a new process.
 """
 
@@ -16,22 +16,22 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 Fails = Callable[[Sequence[T], T], bool]
 MOST_CALLS = 100
-LIKELY = 4  # single tasks that are tried before all else
+LIKELY = 4  # single tasks that are tried first
 
 
 @dataclass(frozen=True)
 class Polluter(Generic[T]):
-    """The shortest sequence known after which the victim fails.
+    """The shortest known sequence after which the victim fails.
 
-    `minimal`: none of its tasks can be left out (else time ended the search first). The victim failed
-    `failed` times of `tried` after just this sequence: fewer than all means that chance plays a part.
+    `minimal`: none of its tasks can be left out (otherwise time ended the search first). The victim failed
+    `failed` times of `tried` after this sequence: fewer than all means that the failure is random.
     """
 
     tasks: tuple[T, ...]
     minimal: bool
     failed: int
     tried: int
-    calls: int  # of `fails`, in all
+    calls: int  # calls of `fails`, in total
 
 
 def find(
@@ -45,9 +45,9 @@ def find(
 ) -> Polluter[T] | None:
     """The smallest subsequence of `before`, in its order, after which fails(subsequence, victim).
 
-    deadline is of time.monotonic(), and no call is begun after it; `fails` must itself obey it. What does not
-    fail is tried `repeats` times where failures were seen to come and go. None: the victim fails after
-    nothing at all, or not in `repeats` tries after the whole of `before`.
+    deadline is of time.monotonic(), and no call starts after it; `fails` must itself obey it. A sequence that
+    does not fail is tried `repeats` times if failures are intermittent. None: the victim fails after nothing
+    at all, or not in `repeats` tries after the whole of `before`.
     """
     search = _Search(before, victim, fails, deadline=deadline, most_calls=most_calls, repeats=repeats)
     everything = tuple(range(len(before)))
@@ -76,7 +76,7 @@ def find(
 
 
 def _reduce(search: "_Search[T]", everything: tuple[int, ...]) -> None:
-    """Make search.best as short as it gets."""
+    """Make search.best as short as possible."""
     last = everything[-1]
     likely = dict.fromkeys((last, 0, last // 2, last - 1))
     for position in [position for position in likely if position in everything][:LIKELY]:
@@ -127,7 +127,7 @@ class _Search(Generic[T]):
     def fails(self, positions: tuple[int, ...], sure: bool = False) -> bool:
         """Whether the victim fails after these; then they become the best if they are fewer.
 
-        It is tried several times with `sure`, and where failures were seen to come and go.
+        It is tried several times with `sure`, and if failures are intermittent.
         """
         n_tries = self._repeats if sure or self._comes_and_goes() else 1
         while self.counts.get(positions, (0, 0))[0] == 0 and self.counts.get(positions, (0, 0))[1] < n_tries:
@@ -139,12 +139,12 @@ class _Search(Generic[T]):
         return True
 
     def confirm(self) -> None:
-        """Try the best again, to tell how often it fails."""
+        """Try the best again, to determine how often it fails."""
         while self.counts[self.best][1] < self._repeats:
             self._run(self.best)
 
     def is_minimal(self) -> bool:
-        """Whether leaving out any one task was tried, and did not fail."""
+        """Whether leaving out any single task was tried, and did not fail."""
         return len(self.best) == 1 or all(
             self.counts.get(_without(self.best, (position,)), (1, 0))[0] == 0 for position in self.best
         )

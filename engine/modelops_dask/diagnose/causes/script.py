@@ -1,8 +1,8 @@
-"""A script that shows a polluter at work: needs the bundle's folder and interpreter, nothing of ours.
+"""A script that reproduces a polluter's effect with only the bundle's folder and interpreter.
 
     bundle, wire reference, calls -> text of a Python program that exits 1 when the victim's results differ
 
-Does not run or write it.
+The script is not run or written here.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def load(bundle):
 
 
 def run(bundle, with_polluters):
-    """In a new process: what becomes of the victim, on lines of their own at the end."""
+    """In a new process: the result of the victim, on separate lines at the end."""
     wire = load(bundle)
     for task in POLLUTERS if with_polluters else []:
         attempt(wire, task)
@@ -167,7 +167,7 @@ INSTALLED = """\
     group = "modelops.wire"
     (found,) = points.select(group=group) if hasattr(points, "select") else points[group]
     return found.load()"""
-# As executors/functions.py calls it. What it returned is compared by its text, which needs nothing of ours.
+# As executors/functions.py calls it. Results are compared by their text, which needs no code of ours.
 FUNCTION = """\
     import importlib
     import inspect
@@ -212,7 +212,7 @@ FUNCTION = """\
 def render_script(bundle: Path, wire: str, polluters: Sequence[Call], victim: Call, threads: int = 0) -> str:
     """The program: the victim alone in one new process, after its polluters in another, both printed.
 
-    wire is what executors.wire.find_wire says of the bundle; threads of native code, 0 for one.
+    wire is the result of executors.wire.find_wire for the bundle; threads of native code, 0 for one.
     """
     fixed = dict.fromkeys(THREAD_VARIABLES, str(threads or 1)) | {"PYTHONHASHSEED": HASH_SEED}
     return PROGRAM % {
@@ -229,7 +229,7 @@ def _format_literal(value: object) -> str:
 
 
 def _render_load(wire: str) -> str:
-    """As runner.load_wire does."""
+    """Like runner.load_wire."""
     if wire.startswith("{"):
         return COMMAND.format(program=wire)
     target, _, names = wire.partition(":")

@@ -1,10 +1,10 @@
-"""Where a model that differs between new processes takes its chance from: clocks, entropy, identity, files.
+"""The sources of randomness of a model that differs between new processes: clocks, entropy, identity, files.
 
-    a traced probe -> uses; a probe with all kinds frozen; for each kind, one where its answers are others
+    a traced probe -> uses; a probe with all kinds frozen; for each kind, one with shifted answers
     -> a kind on which the results depend; then the same for each line that uses it -> Sources
 
-Frozen, nothing but what was shifted can differ, so two processes tell. Does not run tasks: `run` does, with
-probe.run. What freezing means: chance_sources.py.
+When everything is frozen, only the shifted source can differ, so two processes suffice. `run` runs the tasks,
+with probe.run. chance_sources.py defines freezing.
 """
 
 import time
@@ -14,10 +14,10 @@ from functools import cached_property
 
 from modelops_dask.diagnose.trials.probe import ProbeRequest, ProbeResult, Use
 
-# What a source is; the first six can be frozen.
+# Kinds of sources; the first six can be frozen.
 KINDS = ("clock", "random", "entropy", "process", "threads", "files", "network", "programs")
 FROZEN = KINDS[:6]
-ONE_BY_ONE = ("clock", "entropy", "process")  # whose lines can be shifted alone
+ONE_BY_ONE = ("clock", "entropy", "process")  # whose lines can be shifted individually
 MOST_LINES = 8
 GENERATORS = "global generators (random, numpy.random)"
 ADDRESSES = "addresses of objects (default hash, order of a set)"
@@ -27,19 +27,19 @@ RunResult = tuple[str, str, dict[str, bytes]]  # status, reason, outputs by name
 
 @dataclass(frozen=True)
 class Source:
-    """A call that the model makes, where, and whether its results depend on the answer."""
+    """A call of the model, its location, and whether its results depend on the answer."""
 
     kind: str  # one of KINDS
     call: str  # "time.time"
-    file: str  # within the bundle; "" when no line of it led to the call
+    file: str  # within the bundle; "" if no line of it led to the call
     line: int
     confirmed: bool
 
 
 def find(run: Callable[[ProbeRequest], ProbeResult], *, deadline: float) -> tuple[Source, ...]:
-    """The sources of chance of the tasks that `run` runs, each time the same ones in a new process.
+    """The sources of randomness of the tasks that `run` runs, each time the same ones in a new process.
 
-    Confirmed ones first. deadline is of time.monotonic(); what is known by then is returned.
+    Confirmed ones first. deadline is of time.monotonic(); the facts known by then are returned.
     """
     trials = _FrozenTrials(run, deadline)
     uses = trials.uses
@@ -49,7 +49,7 @@ def find(run: Callable[[ProbeRequest], ProbeResult], *, deadline: float) -> tupl
     if not uses and not trials.are_repeatable:
         chance_sources = [_without_line("process", ADDRESSES, confirmed=False)]
     elif trials.are_repeatable and "process" not in used_kinds and trials.depends_on("process"):
-        # An address moves with whatever else is otherwise: then nothing more can be told.
+        # An address changes with any other change: then nothing more can be determined.
         chance_sources = [_without_line("process", ADDRESSES, confirmed=True)]
     elif trials.are_repeatable:
         for kind in (kind for kind in FROZEN if kind in {*used_kinds, "random"} and trials.depends_on(kind)):
@@ -65,7 +65,7 @@ def find(run: Callable[[ProbeRequest], ProbeResult], *, deadline: float) -> tupl
         chance_sources.append(
             Source(kind=use.kind, call=use.call, file=use.file, line=use.line, confirmed=decides)
         )
-    # Where even frozen runs differ, what cannot be frozen is the likelier.
+    # If even frozen runs differ, a source that cannot be frozen is more likely.
     distinct = list(dict.fromkeys(chance_sources))
     distinct.sort(key=lambda source: (not source.confirmed, source.kind in FROZEN))
     return tuple(distinct)
@@ -87,12 +87,12 @@ class _FrozenTrials:
         self.are_repeatable = self._frozen is not None and self._frozen == self._run_frozen("")
 
     def depends_on(self, shifted: str) -> bool:
-        """Whether the results are others when a kind, or KIND@FILE:LINE, has another answer."""
+        """Whether the results change when a kind, or KIND@FILE:LINE, has another answer."""
         return self._run_frozen(shifted) not in (None, self._frozen)
 
     @cached_property
     def generator_uses(self) -> list[Use]:
-        """Lines that draw from the global generators, whoever they call to do so."""
+        """Lines that draw from the global generators, directly or indirectly."""
         if time.monotonic() >= self._deadline:
             return []
         return [use for use in self._run(ProbeRequest(trace=True, lines=True)).uses if use.kind == "random"]
@@ -112,7 +112,7 @@ class _FrozenTrials:
 def _find_deciding_lines(
     trials: _FrozenTrials, kind: str, lines: set[tuple[str, int]]
 ) -> set[tuple[str, int]]:
-    """Those lines of a kind that alone make a difference; all, where that cannot be told."""
+    """Those lines of a kind that alone make a difference; all, if that cannot be determined."""
     if kind not in ONE_BY_ONE or len(lines) == 1:
         return lines
     candidates = sorted(lines)[:MOST_LINES]

@@ -1,10 +1,10 @@
-"""Do results depend on the machine or the day: hash seed, locale and time zone, order of listings, clock?
+"""Whether results depend on the machine or the date: hash seed, locale, time zone, listing order, clock.
 
-    a probe as it is; one with all but the clock otherwise -> the same, or one for each -> axes
-    two with frozen clocks, of which one is of another month, weekday and hour -> the clock
+    an unchanged probe; one with all but the clock changed -> the same, or one for each -> axes
+    two with frozen clocks, one of them of another month, weekday and hour -> the clock
 
-Every probe runs the same tasks in one new process, so that nothing but what was changed can differ. Does not
-run tasks: `run` does, with probe.run.
+Every probe runs the same tasks in one new process, so that only the changed property can differ. `run` runs
+the tasks, with probe.run.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PLAIN = ProbeRequest(clears=True)
 
 @dataclass(frozen=True)
 class Surrounding:
-    """Something that is not the same everywhere. is_fixed: all workers of a study have it alike."""
+    """A property that is not the same everywhere. is_fixed: all workers of a study share it."""
 
     name: str
     request: ProbeRequest
@@ -45,7 +45,7 @@ ALL = replace(
 
 
 def find_axes(run: Callable[[ProbeRequest], ProbeResult]) -> tuple[Surrounding, ...] | None:
-    """The axes that results depend on; None where probes as they are differ, so that nothing can be told."""
+    """The axes that results depend on; None if unchanged probes differ, so that nothing can be determined."""
     plain = _results(run(PLAIN))
     axes: list[Surrounding] = []
     if _results(run(ALL)) != plain:

@@ -18,7 +18,7 @@ SIDE_BY_SIDE = 4  # lanes that run together: the processes of a pod, as presets 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to run tasks. `threads`: its lanes are threads of one process, and not processes of their own."""
+    """A way to run tasks. `threads`: its lanes are threads of one process instead of separate processes."""
 
     name: str
     executor: str  # Settings.executor_type
@@ -28,9 +28,10 @@ class Arm:
     threads: bool = False
 
     def isolate_settings(self, study_settings: Settings) -> Settings:
-        """How a worker runs this arm: the study's settings, isolated so, and the global generators unseeded.
+        """The settings of a worker for this arm: the study's, with the arm's isolation, and unseeded global
+        generators.
 
-        A process is replaced for nothing but the arm's own reasons.
+        A process is replaced only for the arm's own reasons.
         """
         return replace(
             study_settings,
@@ -81,7 +82,9 @@ def find_arm(name: str) -> Arm:
 
 
 def select_arms(names: Collection[str]) -> tuple[str, ...]:
-    """The arms to run, in order: those named, and the reference; with none named, all. BadInput."""
+    """The arms to run, in order: the named ones, and the reference; if none is named, all. Raises
+    BadInput.
+    """
     if unknown := sorted(set(names) - set(NAMES)):
         near = [other for name in unknown for other in get_close_matches(name, NAMES, 1)]
         hint = f" Did you mean {' and '.join(near)}?" if near else ""

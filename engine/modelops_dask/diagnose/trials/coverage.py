@@ -1,10 +1,9 @@
-"""Many tasks for little: one process in two opposite orders, and more tasks until healthy is sure.
+"""Run many tasks at low cost: one process in two opposite orders, and more tasks until healthy is certain.
 
-tasks -> a process that runs them, another that runs them backwards -> what differs, without a reference
-tasks that were compared -> how sure healthy is -> further tasks, until that is enough
+    tasks -> a process that runs them, another that runs them backwards -> differences, without a reference
+    tasks that were compared -> confidence of healthy -> further tasks, until that is enough
 
-Two starts of a process serve however many tasks there are. Does not choose between causes: experiment.py
-does.
+Two starts of a process suffice for any number of tasks. Causes are distinguished in experiment.py.
 """
 
 from collections.abc import Sequence
@@ -13,12 +12,13 @@ from modelops_dask.diagnose.trials.runs import Runs
 from modelops_dask.diagnose.verdict import confidence
 from modelops_dask.diagnose.verdict.comparison import TIMEOUT
 
-MORE_SHARE = 0.4  # of the time that is left, that each attempt at more tasks may take
+MORE_SHARE = 0.4  # share of the remaining time that each attempt at more tasks may take
 
 
 def compare_orders(runs: Runs, tasks: Sequence[int], seconds: float, hang_seconds: float) -> None:
-    """Run tasks in an order and, those that were run, in the opposite one. Quick ones run twice in the
-    second: a task then runs after itself, too.
+    """Run tasks in an order and, as far as they were run, in the opposite one.
+
+    Fast ones run twice in the second: then a task also runs after itself.
     """
     share = seconds / 4
     first = runs.run_order(tuple(tasks), share, hang_seconds)
@@ -30,8 +30,8 @@ def compare_orders(runs: Runs, tasks: Sequence[int], seconds: float, hang_second
 
 
 def confidence_of_healthy(runs: Runs) -> float:
-    """How sure nothing differs, by the different tasks that were compared: in one process that had run
-    others, and side by side.
+    """The confidence that nothing differs, from the distinct tasks that were compared: in one process that
+    had run others, and concurrently.
     """
     counts = len(runs.list_reused()), len(runs.tallies["baseline"].reusing_tasks)
     return min(confidence.of_healthy(count, runs.plan.n_tasks) for count in counts)
@@ -45,7 +45,7 @@ def select_for_baseline(runs: Runs) -> list[int]:
 
 
 def run_more(runs: Runs, hang_seconds: float) -> bool:
-    """Run more tasks, in two orders and side by side. False when that adds nothing, or healthy is sure."""
+    """Run more tasks, in two orders and concurrently. False if that adds nothing, or healthy is certain."""
     needed = confidence.n_tasks_needed(runs.plan.n_tasks)
     reused, beside = runs.list_reused(), set(runs.tallies["baseline"].reusing_tasks)
     n_missing = needed - min(len(reused), len(beside))

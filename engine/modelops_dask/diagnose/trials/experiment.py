@@ -1,12 +1,12 @@
-"""The experiment: two opposite orders, the reference, then one arm after another, until the causes are told
-apart.
+"""The experiment: two opposite orders, the reference, then one arm after another, until the causes are
+distinguished.
 
-tasks -> one process in two orders -> cold, twice, for some -> the other arms, each compared with it; what is
-in doubt again; more tasks while they are too few -> facts
+    tasks -> one process in two orders -> cold, twice, for some -> the other arms, each compared with it;
+    doubtful ones again; more tasks while they are too few -> facts
 
-Two orders need no reference, and two starts of a process are enough for many tasks. An arm runs only if it
-can still decide something, and for a share of the time that is left. Does not say what facts mean
-(verdict.py), nor look for what is behind a cause (causes.py).
+Two orders need no reference, and two starts of a process suffice for many tasks. An arm runs only if it can
+still change the verdict, and for a share of the remaining time. Facts are interpreted in verdict.py, and
+causes are searched in causes.py.
 """
 
 from collections.abc import Sequence
@@ -26,37 +26,39 @@ from modelops_dask.diagnose.verdict.seed_use import Part, SeedUse, compare_seeds
 from modelops_dask.diagnose.verdict.tally import Tally
 from modelops_dask.diagnose.verdict.verdict import Fact
 
-# A task hangs that takes longer than this, and so many times as long as the first one.
+# A task hangs if it takes longer than this, and this many times as long as the first one.
 FIRST_HANG_SECONDS, FIRST_HANG_TIMES = 30.0, 100
-SEED_SHARE = 0.15  # of the time, that new processes for other seeds may take
-PAIRS = 3  # of replicates, whose results no seed changes, that are worth a closer look
-DRAWS = 8  # runs of one task in a process: one that draws goes up and down in them
-LEAST_DEAR = 3  # tasks that new processes run where a start takes long
-REFERENCE_SHARE = 0.25  # of the budget, that the reference may take
-ORDER_SHARE = 0.2  # of the time, that tasks in two orders may take
+SEED_SHARE = 0.15  # share of the time for new processes with other seeds
+PAIRS = 3  # replicates, whose results no seed changes, that justify a closer look
+DRAWS = 8  # runs of one task in a process: a task that draws varies in them
+LEAST_DEAR = 3  # tasks that new processes run if a start is slow
+REFERENCE_SHARE = 0.25  # share of the budget for the reference
+ORDER_SHARE = 0.2  # share of the time for tasks in two orders
 
 
 class Experiment:
-    """Runs the arms of these names, in `repeats` orders where the order counts; facts() tells the outcome.
+    """Runs the arms of these names, in `repeats` orders if the order counts; facts() returns the outcome.
 
-    n_core of the tasks are for all arms, the others for orders in one process, and to become surer.
+    n_core of the tasks are for all arms, the others for orders in one process, and to increase the
+    confidence.
     """
 
     def __init__(self, runs: Runs, arm_names: Sequence[str], repeats: int, n_core: int = 24) -> None:
         self.runs, self._arm_names, self.repeats = runs, arm_names, max(2, repeats)
         self.runs.core = self.runs.core[: max(LEAST, n_core)]
-        self.lines: list[str] = []  # what a person should know besides
+        self.lines: list[str] = []  # further messages for the user
         self.growth: Growth | None = None
-        self.too_big = False  # a task alone needs more memory than it may have
+        self.too_big = False  # a task alone needs more memory than its limit
         self.seed_use = SeedUse()
-        self.axes: tuple[Surrounding, ...] | None = None  # of the machine and the day, that results depend on
-        self.drawn_parts: list[Part] = []  # of outputs, from a generator that nobody seeds
+        # properties of the machine and the date that results depend on
+        self.axes: tuple[Surrounding, ...] | None = None
+        self.drawn_parts: list[Part] = []  # parts of outputs from a generator that is never seeded
         self._hang_seconds = FIRST_HANG_SECONDS
         self._failing = False
         self._missing_packages: tuple[str, ...] = ()  # packages of the bundle that the worker lacks
 
     def run(self) -> None:
-        """All that can be run until the deadline. Raises BadInput when no task of the bundle can be run."""
+        """Run as much as possible until the deadline. Raises BadInput if no task of the bundle can be run."""
         cold = self.runs.tallies["cold"]
         arms = (
             self._run_fresh_venv,
@@ -100,7 +102,7 @@ class Experiment:
             self._skip("the budget was used up")
 
     def collect_facts(self) -> dict[str, Fact]:
-        """What is known so far, by the names of verdict.FACTS."""
+        """The facts known so far, by the names of verdict.FACTS."""
         fact, tallies = self.runs.judge_arm, self.runs.tallies
         cold, reuse, baseline = fact("cold"), fact("single-process"), fact("baseline")
         side = fact("cold-concurrent")
@@ -110,7 +112,7 @@ class Experiment:
         memory = True if out_of_memory else self.growth.leaks if self.growth else None
 
         def in_process(name: str) -> Fact:
-            """A worker that ended while memory grows says nothing of what it shares."""
+            """Ignore a worker that ended while memory grows: it does not show what it shares."""
             lost = tallies[name].n_workers_lost
             return None if memory and lost and lost == tallies[name].n_differing else fact(name)
 
@@ -133,8 +135,10 @@ class Experiment:
         }
 
     def _judge_seeds(self, reuse: Fact) -> Fact:
-        """Whether results are the same for all seeds. Where a process that is used again gives others, that
-        alone does not say that chance plays a part: it may be what earlier tasks left.
+        """Whether results are the same for all seeds.
+
+        If a reused process gives different results, that alone does not show randomness: earlier tasks may be
+        the cause.
         """
         if self.drawn_parts:
             return True
@@ -143,7 +147,7 @@ class Experiment:
         return False if reuse is True or self.seed_use.n_pairs < PAIRS else self.seed_use.is_unused
 
     def _is_proven_and_dear(self) -> bool:
-        """Whether process-reuse is proven, and starts take so long that the search for its cause needs the
+        """Whether process-reuse is proven, and starts are so slow that the search for its cause needs the
         rest of the time.
         """
         runs = self.runs
@@ -159,7 +163,7 @@ class Experiment:
     def _judge_unshared(self, tally: Tally) -> Fact:
         """Whether runs that share less than those of cold differ.
 
-        That they agree counts only when there are enough runs for as rare a difference as cold shows.
+        Agreement counts only if there are enough runs for a difference as rare as that of cold.
         """
         cold = self.runs.tallies["cold"]
         if tally.n_differing:
@@ -179,7 +183,7 @@ class Experiment:
                 tally.skip_reason = reason
 
     def _begin_arm(self, name: str, skip_reason: str = "") -> bool:
-        """Whether an arm is to be run. Announces it, or notes the reason why not."""
+        """Whether to run an arm. Announces it, or records the reason for skipping it."""
         tally = self.runs.tallies[name]
         tally.skip_reason = skip_reason or ("" if name in self._arm_names else "not requested")
         if not tally.skip_reason:
@@ -201,7 +205,7 @@ class Experiment:
         runs.bundle = replace(runs.bundle, packages=pinned_packages)
 
     def _run_first(self) -> None:
-        """One task in a new process: how long it takes says what else can be run."""
+        """Run one task in a new process: its duration determines what else can be run."""
         runs, most = self.runs, REFERENCE_SHARE * self.runs.workers.remaining_seconds()
         self._begin_arm("cold")
         first = runs.run_trial("cold", [(0,)], most, hang_seconds=most)
@@ -216,7 +220,7 @@ class Experiment:
         self._hang_seconds = min(most, max(FIRST_HANG_SECONDS, FIRST_HANG_TIMES * first.task_runs[0].seconds))
 
     def _run_orders(self) -> None:
-        """One process in two opposite orders, as many tasks as there is time for."""
+        """Run one process in two opposite orders, with as many tasks as fit into the time."""
         runs = self.runs
         if "single-process" not in self._arm_names:
             return
@@ -226,7 +230,7 @@ class Experiment:
         coverage.compare_orders(runs, tasks, seconds, self._hang_seconds)
 
     def _run_reference(self) -> None:
-        """cold, twice, backwards the second time; fewer tasks where they take long. Those that differ in two
+        """Run cold twice, backwards the second time; fewer tasks if they are slow. Tasks that differ in two
         orders come first.
         """
         runs, most = self.runs, REFERENCE_SHARE * self.runs.workers.remaining_seconds()
@@ -256,7 +260,7 @@ class Experiment:
         self._failing = len(endings) == 1 and ("ok", "") not in endings and not self.too_big
 
     def _run_fresh_venv(self) -> None:
-        """fresh-venv, for a few tasks: environments are dear."""
+        """Run fresh-venv for a few tasks, because environments are expensive."""
         runs = self.runs
         skip_reason = "executor.environment is image, so there is only one environment"
         if self._begin_arm("fresh-venv", skip_reason if self._has_one_environment else ""):
@@ -266,7 +270,7 @@ class Experiment:
                 runs.run_fresh_trial(suspects[:FEW], 0.2 * runs.workers.remaining_seconds())
 
     def _run_single_process(self) -> None:
-        """single-process: further orders, each in a process of its own, more than once."""
+        """Run single-process: further orders, each in its own process, more than once."""
         if self._begin_arm("single-process"):
             runs = self.runs
             orders = make_orders(runs.core, self.repeats, runs.seed)
@@ -276,8 +280,10 @@ class Experiment:
             self._run_lane_until_sure("single-process", share)
 
     def _compare_seeds(self) -> None:
-        """Not an arm: whether new processes give other results for other seeds. Where one that is used again
-        gives others, a task runs again and again in it: what goes up and down is drawn there.
+        """Compare seeds, without an arm: whether new processes give different results for other seeds.
+
+        If a reused process gives different results, a task runs in it repeatedly: results that vary are drawn
+        there.
         """
         runs = self.runs
         if runs.is_deterministic:
@@ -305,13 +311,13 @@ class Experiment:
             self.drawn_parts = find_drawn_parts(results, self.seed_use.constant)
 
     def _measure_memory(self) -> None:
-        """Not an arm: one process for long, its memory looked at after each task."""
+        """Measure memory, without an arm: one long process, with its memory read after each task."""
         if "single-process" in self._arm_names:
             self.runs.say("memory: one process, task after task")
             self.growth = causes.measure_growth(self.runs)
 
     def _run_baseline(self) -> None:
-        """A lane that differs alone, too, is single-process's."""
+        """Run baseline. A lane that also differs alone belongs to single-process."""
         if not self._begin_arm("baseline"):
             return
         runs, share = self.runs, 0.3 * self.runs.workers.remaining_seconds()
@@ -381,7 +387,9 @@ class Experiment:
         self.runs.repeat_until_sure(name, lambda lane: self.runs.run_trial(name, [lane], share))
 
     def _run_more(self) -> None:
-        """More tasks, while nothing differs and that is not sure enough. A difference needs a reference."""
+        """Run more tasks, while nothing differs and the confidence is too low. A difference needs a
+        reference.
+        """
         runs = self.runs
         while (
             {*REUSING} <= {*self._arm_names}
@@ -394,7 +402,9 @@ class Experiment:
         runs.count_orders()
 
     def _run_surroundings(self) -> None:
-        """Not an arm: the same tasks with another hash seed, locale, time zone, order of listings, clock."""
+        """Without an arm: run the same tasks with another hash seed, locale, time zone, listing order,
+        clock.
+        """
         if "single-process" in self._arm_names and not self._has_differences():
             self.runs.say("another hash seed, locale, time zone, listing order and clock")
             self.axes = causes.find_axes(self.runs)
@@ -404,7 +414,9 @@ class Experiment:
         return any(tally.n_differing for tally in tallies)
 
     def _tell_apart(self) -> None:
-        """cold differs from itself: for files that tasks leave, for its environment, or is it the model?"""
+        """Distinguish reasons why cold differs from itself: files that tasks leave, its environment, or the
+        model.
+        """
         runs = self.runs
         suspects = runs.tallies["cold"].suspects[:FEW]
         runs.say("cold again, with files left by tasks removed before each task")
@@ -419,7 +431,7 @@ class Experiment:
 
 
 def _select_few(numbers: Sequence[int]) -> list[int]:
-    """A few of the numbers, the first and the last among them."""
+    """A few of the numbers, including the first and the last."""
     last, n_selected = len(numbers) - 1, min(len(numbers), FEW)
     places = {round(index * last / max(1, n_selected - 1)) for index in range(n_selected)}
     return [numbers[place] for place in sorted(places)]

@@ -1,9 +1,9 @@
-"""The worker's side of a probe: tasks in one process of their own, with a look inside.
+"""The worker's side of a probe: tasks in their own process, which is inspected.
 
     run(bundle, settings, calls, request) -> a process that runs inside/main.py -> ProbeResult
 
 The process is a runner like those of the executors (same interpreter, folder, variables, end): process.py.
-Does not compare, judge or repeat: polluter.py, sources.py and growth.py decide from what several probes say.
+polluter.py, sources.py and growth.py compare, judge and repeat probes.
 """
 
 import time
@@ -25,14 +25,20 @@ from modelops_dask.workers.local import environment as set_variables
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """What to look at while the tasks run. By default only results and memory are reported.
+    """What to inspect while the tasks run. By default only results and memory are reported.
 
-    changes: what the tasks but the last leave in the process, and whether the last one's result depends on
-    it. memory: collect garbage before memory is read. trace: uses of sources of chance; with lines (slow), by
-    whatever line draws from the global generators. frozen: the sources answer the same in every process; but
-    `shifted`, a kind or KIND@FILE:LINE of a Use, has another answer. files: contents that files are to have
-    before the start (None: no such file), as in ProbeResult.files_before. variables of the process,
-    besides the usual ones. reverses_listings of directories. clears: the folder is cleared before.
+    Attributes:
+        changes: Report the state that all tasks but the last leave in the process, and whether the last one's
+            result depends on it.
+        memory: Collect garbage before memory is read.
+        trace: Report uses of sources of randomness.
+        lines: With trace, report every line that draws from the global generators (slow).
+        frozen: The sources answer the same in every process.
+        shifted: A kind or KIND@FILE:LINE of a Use that has another answer.
+        files: Contents of files before the start (None: no such file), as in ProbeResult.files_before.
+        variables: Of the process, in addition to the usual ones.
+        reverses_listings: Reverse directory listings.
+        clears: Clear the folder before the start.
     """
 
     changes: bool = False
@@ -49,13 +55,13 @@ class ProbeRequest:
 
 @dataclass(frozen=True)
 class Change:
-    """A value in the process that is not as it was before its first task; texts are short.
+    """A value in the process that differs from its value before the first task; texts are short.
 
-    `decides`: whether the last task's result depends on it; None: it cannot be told.
+    `decides`: whether the last task's result depends on it; None if not known.
     """
 
     holder: str  # "module sir", "cwd", "os.environ", ...
-    name: str  # "_cache"; "" where `holder` says it all
+    name: str  # "_cache"; "" if `holder` is sufficient
     before: str
     after: str
     decides: bool | None
@@ -67,7 +73,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Use:
-    """A call of a source of chance, and the nearest line of the bundle that led to it."""
+    """A call of a source of randomness, and the nearest line of the bundle that led to it."""
 
     kind: str  # one of sources.KINDS
     call: str  # "time.time"
@@ -78,11 +84,14 @@ class Use:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe reported. If the process ended early: what it had reported by then, and `reason`, else "".
+    """The report of a probe. If the process ended early, it is incomplete, with a `reason`, else "".
 
-    answers: one a task. resident_bytes: of the process, after each task. reason: as Outcome.reason
-    ("killed by signal 9", "TaskTimeout"), or the exception's type when importing the model raised.
-    files_before: with trace, files that the model wrote, with their contents before (None: there was none).
+    Attributes:
+        answers: One per task.
+        resident_bytes: Of the process, after each task.
+        reason: As Outcome.reason ("killed by signal 9", "TaskTimeout"), or the exception's type if importing
+            the model raised.
+        files_before: With trace, files that the model wrote, with their contents before (None: new).
     """
 
     answers: tuple[Answer, ...] = ()
@@ -106,10 +115,10 @@ def run(
 ) -> ProbeResult:
     """Run calls one after another in a new process, in the settings' cached environment of the bundle.
 
-    After timeout_seconds, start and all tasks together, the process and all that it started are killed; what
-    it said before is kept. A task that fails does not end the run. threads of native code: as in
-    executors.Task. Global generators are seeded if settings.seed_globals says so, those of the model if
-    bundle.reseeds does. Raises BadInput: no wire function, no environment.
+    After timeout_seconds, including the start, the process and all that it started are killed; earlier
+    reports are kept. A failed task does not end the run. threads of native code: as in executors.Task. Global
+    generators are seeded if settings.seed_globals is set, those of the model if bundle.reseeds is. Raises
+    BadInput: no wire function, no environment.
     """
     deadline = time.monotonic() + timeout_seconds
     python = venv.environment(bundle, settings).python
@@ -133,7 +142,7 @@ class Probe(Runner):
     SCRIPT = Path(__file__).parent / "inside" / "main.py"
 
     def execute(self, calls: Sequence[Call], request: ProbeRequest, deadline: float) -> ProbeResult:
-        """Run the calls and report what is requested; the process has ended afterwards.
+        """Run the calls and return the requested report; the process has ended afterwards.
 
         Raises BadInput: no wire function.
         """
@@ -173,7 +182,7 @@ class Probe(Runner):
         return replace(result, log=self.log)
 
     def _receive_message(self, seconds: float) -> tuple[Any, memoryview]:
-        """The next message: its JSON, and the bytes behind that."""
+        """The next message: its JSON, and the bytes after it."""
         try:
             return mailbox.open_frame(
                 self._frame(messages.START, seconds, "TaskTimeout", "the tasks did not end")
@@ -186,7 +195,7 @@ class Probe(Runner):
 
 
 def _split_contents(lengths: list, contents: memoryview) -> dict[str, bytes | None]:
-    """Contents by path, of pairs (path, length); a length of None: there was no file."""
+    """Contents by path, from pairs (path, length); a length of None: the file did not exist."""
     files: dict[str, bytes | None] = {}
     offset = 0
     for path, length in lengths:

@@ -1,8 +1,8 @@
-"""Trials of arms, counted: what every arm of the experiment needs.
+"""Trials of arms, counted: the common part of all arms of the experiment.
 
 lanes of an arm -> Trial -> TrialWorkers -> its Tally; cold's first result of a task is the reference of all
 
-Does not choose what runs: experiment.py does.
+experiment.py decides what to run.
 """
 
 from collections import Counter
@@ -24,16 +24,16 @@ from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.settings import Settings
 from modelops_dask.store.replicates import MANY_SETS, SOME_SEEDS
 
-SURE, SURE_ENOUGH = 0.99, 0.9  # confidence at which repeating ends, and below which nothing is called
-DEAR_SHARE = 0.02  # of the budget: where a start takes more, only what decides something is run
-ROUNDS = 5  # of repeating what is in doubt
-FEW = 4  # tasks of those in doubt, that are run anew
+SURE, SURE_ENOUGH = 0.99, 0.9  # confidence at which repeating ends, and below which no difference is reported
+DEAR_SHARE = 0.02  # share of the budget: if a start takes more, only decisive trials are run
+ROUNDS = 5  # share for repeating doubtful results
+FEW = 4  # doubtful tasks that are run again
 AGAIN = 5  # times that the reference runs each of them, in each round
-BUSY_SECONDS = 1.5  # that quick tasks keep a lane busy: races and leaks need some
+BUSY_SECONDS = 1.5  # seconds that fast tasks keep a lane busy: races and leaks need some
 MOST_PASSES = 40
-HANG_SECONDS, HANG_TIMES = 15.0, 30  # a task that takes longer, and so many times as long as alone, hangs
-# What an arm's differences are counted against besides the reference: arms that share less, when they are
-# the same.
+HANG_SECONDS, HANG_TIMES = 15.0, 30  # a task that takes longer, and this many times as long as alone, hangs
+# What an arm's differences are compared with besides the reference: arms that share less, if they are the
+# same.
 CONTROLS = {
     "baseline": ("single-process",),
     "isolated-fork": ("single-process",),
@@ -41,7 +41,7 @@ CONTROLS = {
     "threads": ("single-process", "direct"),
 }
 
-REUSING = ("single-process", "baseline")  # whose processes run more than one task
+REUSING = ("single-process", "baseline")  # arms whose processes run more than one task
 
 Order = tuple[int, ...]
 
@@ -67,25 +67,30 @@ class Runs:
         volatile: tuple[str, ...] = (),
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """native_threads of a task, runners that share a worker process's memory: as batches have them.
-        is_deterministic: the study states that the seed does not count; volatile: outputs not to compare.
+        """Prepare the trials.
+
+        Args:
+            native_threads: Of a task, as batches have them.
+            runners: The number that share a worker process's memory.
+            is_deterministic: The study states that the seed does not matter.
+            volatile: Outputs not to compare.
         """
         self.is_deterministic, self.volatile = is_deterministic, volatile
         self.workers, self.plan, self.bundle, self.settings = workers, plan, bundle, settings
         self.tasks, self.seed, self.native_threads, self.runners = tasks, seed, native_threads, runners
         self.core = tuple(range(len(tasks)))
         self.say = say
-        self.cold_seconds = 1.0  # of one task in a new process, its start included
-        self.start_seconds = 0.0  # of that, before the task begins
+        self.cold_seconds = 1.0  # of one task in a new process, including its start
+        self.start_seconds = 0.0  # of that, before the task starts
         self.reference: dict[int, TaskRun] = {}
         self.left_out: set[int] = set()  # tasks that do not end
         self.tallies = {name: Tally(find_arm(name)) for name in NAMES}
         self.ordered: dict[int, TaskRun] = {}  # the first result of a task in the first of two orders
         self.order_tally = Tally(find_arm("single-process"))  # further ones, compared with the first
         self._order_trials: list[tuple[Trial, TrialResult]] = []
-        self.fresh: dict[int, TaskRun] = {}  # the first result of a task in an environment of its own
+        self.fresh: dict[int, TaskRun] = {}  # the first result of a task in its own environment
         self.fresh_tally = Tally(find_arm("fresh-venv"))  # further ones, compared with the first
-        self.alone_tally = Tally(find_arm("cold"))  # where files were removed: compared among them
+        self.alone_tally = Tally(find_arm("cold"))  # with files removed: compared among them
         self.observations: list[Observation] = []
         self._trials = 0
 
@@ -94,7 +99,7 @@ class Runs:
     def run_trial(
         self, name: str, lanes: Sequence[Order], seconds: float, hang_seconds: float = 0.0
     ) -> TrialResult:
-        """Run lanes of an arm and count what differs. cold adds what the reference lacks."""
+        """Run lanes of an arm and count differences. cold adds missing results to the reference."""
         is_cold = name == "cold"
         expected = self.reference if is_cold else self.expected
         trial, result = self._run_lanes(name, lanes, seconds, hang_seconds, expected=expected)
@@ -102,8 +107,8 @@ class Runs:
         return result
 
     def run_order(self, order: Order, seconds: float, hang_seconds: float) -> TrialResult:
-        """Tasks in one process: compared with those of an earlier order, and with the reference once
-        count_orders() is called.
+        """Run tasks in one process: compared with those of an earlier order, and with the reference after
+        count_orders().
         """
         trial, result = self._run_lanes(
             "single-process", [order], seconds, hang_seconds, expected=self.ordered
@@ -114,29 +119,29 @@ class Runs:
         return result
 
     def count_orders(self) -> None:
-        """Count the orders that have run as runs of single-process."""
+        """Count the completed orders as runs of single-process."""
         late = not self.workers.remaining_seconds()
         while self._order_trials:
             self.tallies["single-process"].add(*self._order_trials.pop(0), self.reference, late)
 
     def run_fresh_trial(self, tasks: Sequence[int], seconds: float) -> None:
-        """A new environment for each of these tasks: compared with the reference, and with one another."""
+        """Run each of these tasks in a new environment: compared with the reference, and with each other."""
         trial, result = self._run_lanes("fresh-venv", [tuple(tasks)], seconds)
         late = not self.workers.remaining_seconds()
         self.tallies["fresh-venv"].add(trial, result, self.reference, late)
         self.fresh_tally.add(trial, result, self.fresh, late, learns=True)
 
     def run_alone_trial(self, tasks: Sequence[int], seconds: float) -> None:
-        """cold, with what tasks left in files removed before each: several times, compared among them."""
+        """Run cold, with files left by tasks removed before each: several times, compared among them."""
         trial, result = self._run_lanes("cold", [tuple(tasks) * AGAIN], seconds, clears=True)
         self.alone_tally.add(trial, result, {}, not self.workers.remaining_seconds(), learns=True)
 
     def repeat_cold(self, tasks: Sequence[int]) -> None:
-        """The reference once more, for a few tasks."""
+        """Run the reference again, for a few tasks."""
         self.run_trial("cold", [tuple(tasks[:FEW]) * AGAIN], 0.1 * self.workers.remaining_seconds())
 
     def repeat_until_sure(self, name: str, repeat: Callable[[Order], object]) -> None:
-        """While an arm's differences may be chance: run the reference and the arm once more.
+        """While an arm's differences may be random: run the reference and the arm again.
 
         repeat(order) runs the arm; the order is that of a lane that differed.
         """
@@ -159,8 +164,10 @@ class Runs:
         expected: Mapping[int, TaskRun] | None = None,
         clears: bool = False,
     ) -> tuple[Trial, TrialResult]:
-        """`seconds` are those of tasks: the start of a process comes on top. Differing outputs are returned,
-        and those of tasks that are not `expected` (default: the reference).
+        """Run lanes; `seconds` are those of tasks, without the start of a process.
+
+        Differing outputs are returned, and those of tasks that differ from `expected` (default: the
+        reference).
         """
         seconds += self.start_seconds
         arm = find_arm(name)
@@ -188,7 +195,7 @@ class Runs:
             needed_bytes=int(1.25 * peak_bytes),
         )
         pace = median(task_run.seconds for task_run in self.reference.values()) if self.reference else 0.0
-        if trial.in_process:  # where nothing else ends a task
+        if trial.in_process:  # if nothing else ends a task
             seconds = min(seconds, 10 * (self.cold_seconds + pace * sum(map(len, lanes))))
         result = self.workers.run(trial, seconds + hang)
         self._observe(name, result)
@@ -218,7 +225,7 @@ class Runs:
             positions[task_run.lane] += 1
 
     def leave_out(self, numbers: Collection[int]) -> None:
-        """Go on without these tasks, as if they had not been run."""
+        """Continue without these tasks, as if they had not been run."""
         self.core = tuple(number for number in self.core if number not in numbers)
         self.left_out |= set(numbers)
         for number in numbers:
@@ -230,14 +237,14 @@ class Runs:
     def make_lanes(
         self, name: str, seconds: float, passes: int = 0, numbers: Sequence[int] | None = None
     ) -> list[Order]:
-        """The same tasks in every lane of an arm, each in an order of its own, again and again."""
+        """The same tasks in every lane of an arm, each in its own order, repeatedly."""
         count, numbers = find_arm(name).lanes, self.core if numbers is None else numbers
         passes = passes or self.count_passes(seconds)
         return [order * passes for order in make_orders(numbers, 2 + count, self.seed)[2:]]
 
     def list_replicates(self) -> Order:
-        """Tasks that the reference lacks of the first sets, to have as many seeds in as many sets as it takes
-        to say that none counts.
+        """Tasks of the first sets that the reference lacks, to have enough seeds in enough sets to judge the
+        seed.
         """
         by_set: dict[int, list[int]] = {}
         for number, task in enumerate(self.tasks):
@@ -246,17 +253,17 @@ class Runs:
         return tuple(number for numbers in several for number in numbers if number not in self.reference)
 
     def count_passes(self, seconds: float) -> int:
-        """How often a lane goes over the core: twice, or as long as it is useful and there is time."""
+        """How often a lane runs the core: twice, or as long as it is useful and there is time."""
         pace = len(self.core) * median(task_run.seconds for task_run in self.reference.values())
         useful = min(seconds, BUSY_SECONDS)
         return max(2, min(MOST_PASSES, int(useful / max(pace, 1e-6))))
 
     @property
     def expected(self) -> dict[int, TaskRun]:
-        """What arms are compared with: the reference, and where it lacks a task, its result in two orders
-        that agree.
+        """What arms are compared with: the reference or, if it lacks a task, its result in two orders that
+        agree.
         """
-        if self.order_tally.n_differing:  # what agrees may be wrong in both
+        if self.order_tally.n_differing:  # agreeing results may both be wrong
             return self.reference
         agreed = self.order_tally.by_task.keys() & self.ordered.keys()
         return {task: self.ordered[task] for task in agreed} | self.reference
@@ -273,20 +280,20 @@ class Runs:
 
     @property
     def limit_bytes(self) -> int:
-        """Memory that one task may have; 0: not limited."""
+        """The memory limit of one task; 0: not limited."""
         return max((task_run.limit_bytes for task_run in self.reference.values()), default=0)
 
     @property
     def hang_seconds(self) -> float:
-        """After which a task is taken to hang."""
+        """Seconds after which a task counts as hanging."""
         slowest = max((task_run.seconds for task_run in self.reference.values()), default=0.0)
         return max(HANG_SECONDS, HANG_TIMES * slowest)
 
     # Judging
 
     def confidence_of(self, name: str) -> float:
-        """Confidence that an arm differs from what it is compared with, over all tasks or over those that
-        differed, whichever tells more.
+        """Confidence that an arm differs from its control, over all tasks or over those that differed,
+        whichever is higher.
         """
         tally = self.tallies[name]
         if name == "cold":
@@ -311,14 +318,14 @@ class Runs:
         return max(among(list(tally.by_task)), among(tally.suspects), in_orders)
 
     def judge_arm(self, name: str) -> Fact:
-        """Whether an arm differs; None when it cannot be judged, or too little of it was run."""
+        """Whether an arm differs; None if it cannot be judged, or too little of it was run."""
         tally = self.tallies[name]
         if tally.skip_reason or not tally.n_compared:
             return None
         if name in REUSING and not (tally.reusing_tasks or tally.n_differing):
             return None
         if name == "single-process" and self.order_tally.n_differing > tally.n_differing == 0:
-            return None  # two orders differ, and no run of them from the reference
+            return None  # two orders differ, but no run of them differs from the reference
         if tally.n_differing:
             return True if self.confidence_of(name) >= SURE_ENOUGH else None
         enough = 1 if name == "fresh-venv" else len(self.core) // 2

@@ -1,10 +1,10 @@
-"""Which tasks of a study are run, and in which orders.
+"""The tasks of a study to run, and their orders.
 
-Plan -> sets that cover the names, values and extremes of parameters, then sets from all over the study
-     -> two replicates of each, most telling first -> tasks; their numbers -> orders
+    Plan -> sets that cover the names, values and extremes of parameters, then evenly spaced sets
+         -> two replicates of each, most informative first -> tasks; their numbers -> orders
 
-A cache that forgets the seed shows only between replicates of one set, a setting that stays only after a
-task that has it, and a leak may need a certain order.
+A cache that ignores the seed shows only between replicates of one set, a persistent setting only after a task
+that has it, and a leak may need a certain order.
 """
 
 import json
@@ -17,19 +17,19 @@ import numpy as np
 from modelops_dask.plan.plan import Plan, PlannedTask
 
 LEAST = 4  # tasks, if the study has them
-THRICE = 3  # sets of which three replicates are early in the sample: whether the seed counts shows there
-PAIRS_BEFORE = 6  # sets that come with two replicates before that
-MOST_SETS = 50_000  # whose parameters are read
-MOST_VALUES = 12  # different ones of a parameter, up to which each is a category
+THRICE = 3  # sets with three replicates early in the sample: they show whether the seed matters
+PAIRS_BEFORE = 6  # sets with two replicates before that
+MOST_SETS = 50_000  # sets whose parameters are read
+MOST_VALUES = 12  # distinct values of a parameter up to which each is a category
 
-Feature = tuple[str, ...]  # what a set has: a parameter, one of its values, its lowest or highest number
+Feature = tuple[str, ...]  # features of a set: a parameter, one of its values, its lowest or highest number
 
 
 def choose_tasks(plan: Plan, count: int) -> list[PlannedTask]:
-    """`count` tasks, or all if there are fewer, the most telling first.
+    """`count` tasks, or all if there are fewer, the most informative first.
 
     The first and the last set lead, then sets that add most names of parameters, categorical values and
-    extremes of numbers, then sets spread over the study. Two replicates of each, of a few sets three.
+    extremes of numbers, then evenly spaced sets. Two replicates of each, of a few sets three.
     """
     count = min(max(count, LEAST), plan.n_tasks)
     sets = _order_sets(plan, count)
@@ -45,7 +45,7 @@ def choose_tasks(plan: Plan, count: int) -> list[PlannedTask]:
 
 
 def make_orders(numbers: Iterable[int], repeats: int, seed: int) -> list[tuple[int, ...]]:
-    """`repeats` orders of the numbers: as they are, backwards, then shuffled; the same ones for a seed."""
+    """`repeats` orders of the numbers: unchanged, reversed, then shuffled; the same ones for a seed."""
     plan = tuple(numbers)
     generator = random.Random(seed)
     shuffled = [tuple(generator.sample(plan, len(plan))) for _ in range(repeats)]
@@ -75,7 +75,7 @@ def _order_indexes(plan: Plan, sets: list[int]) -> Iterator[int]:
 
 
 def _order_sets(plan: Plan, count: int) -> list[int]:
-    """At most `count` sets of the plan, the most telling first."""
+    """At most `count` sets of the plan, the most informative first."""
     present = np.flatnonzero((~plan.absent).any(axis=1))
     chosen = dict.fromkeys(_spread(present, min(2, count)).tolist())
     features = _list_features(plan)
@@ -95,7 +95,7 @@ def _order_sets(plan: Plan, count: int) -> list[int]:
 
 
 def _cover(number: int, uncovered: dict[Feature, np.ndarray], n_new: np.ndarray) -> None:
-    """Strike out the features of a set."""
+    """Remove the features of a set."""
     for feature, holders in list(uncovered.items()):
         if number in holders:
             n_new[uncovered.pop(feature)] -= 1
@@ -107,7 +107,7 @@ def _from_all_over(count: int) -> list[int]:
 
 
 def _list_features(plan: Plan) -> dict[Feature, np.ndarray]:
-    """The sets that have each feature; none that all have."""
+    """The sets that have each feature; without features that all have."""
     sets = _spread(np.flatnonzero((~plan.absent).any(axis=1)), MOST_SETS)
     texts = plan.table["params"].take(sets).to_pylist()
     values: defaultdict[str, dict[int, object]] = defaultdict(dict)
@@ -147,6 +147,6 @@ def _flatten(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[s
 
 
 def _spread(numbers: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of them, evenly, the first and the last included."""
+    """At most `count` of them, evenly spaced, including the first and the last."""
     count = min(count, len(numbers))
     return numbers[np.round(np.linspace(0, len(numbers) - 1, count)).astype(int)] if count else numbers[:0]

@@ -1,9 +1,10 @@
-"""A trial: lanes of tasks that a worker runs side by side, and what became of each task.
+"""A trial: lanes of tasks that a worker runs at the same time, and the outcome of each task.
 
-Trial -> an executor for each lane, or one for all (threads) -> run_trial() -> TaskRun, also kept in a journal
+Trial -> an executor for each lane, or one for all (threads) -> run_trial() -> TaskRun, also written to a
+journal
 
-A worker that dies or hangs with a trial leaves its journal: what ran until then is not lost. A worker in
-which the model ran is used up: workers.py replaces it. Does not compare: tally.py does.
+A worker that dies or hangs during a trial leaves its journal, so that earlier results are not lost. A worker
+in which the model ran is used up: workers.py replaces it. tally.py compares results.
 """
 
 import os
@@ -26,19 +27,24 @@ from modelops_dask.shape import runner_limit
 from modelops_dask.study.batch import Pieces
 
 JOURNAL = "journal"  # a file in the folder of the diagnosis
-MEET_SECONDS = 60.0  # that a lane waits for the others to have imported the model
+MEET_SECONDS = 60.0  # that a lane waits for the others to import the model
 SWITCH_SECONDS = 1e-5  # how long a thread runs before another has its turn: races show sooner
-KEPT, KEPT_BYTES = 8, 32 * 2**20  # outputs of so many tasks that differ are kept, and of so many bytes
+KEPT, KEPT_BYTES = 8, 32 * 2**20  # differing outputs that are stored: their number, and their bytes
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Lanes that begin together; a lane is numbers of `tasks`, which are (params, seed).
+    """Lanes that start together; a lane is numbers of `tasks`, which are (params, seed).
 
-    As in a study, many short tasks go to a process in one message. `threads`: lanes are threads of this
-    worker's process. `clears`: the folder is cleared before each task. No task is begun after `seconds`, nor
-    after `busy_seconds` once a lane ran each of its tasks twice. One that takes longer than the settings'
-    limit ends its lane, but not one of cold. Outputs are returned of tasks whose key is not as in `expected`.
+    As in a study, many short tasks are sent to a process in one message. A task that takes longer than the
+    settings' limit ends its lane, but not one of cold.
+
+    Attributes:
+        threads: Lanes are threads of this worker's process.
+        clears: The folder is cleared before each task.
+        seconds: No task starts after this time.
+        busy_seconds: No task starts after this time once a lane ran each of its tasks twice.
+        expected: Outputs are returned of tasks whose key differs from this.
     """
 
     settings: Settings
@@ -71,7 +77,7 @@ def run_trial(folder_name: str, trial: Trial) -> list[TaskRun]:
     clear(folder_name, trial.bundle, trial.settings)
     bundle, settings = enter(folder_name, trial.bundle, trial.settings)
     if trial.in_process:
-        os.chdir(bundle.path)  # as a runner; not where the command was typed
+        os.chdir(bundle.path)  # like a runner, not where the command was typed
         _silence_output()
     if trial.threads:
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -119,7 +125,7 @@ def run_trial(folder_name: str, trial: Trial) -> list[TaskRun]:
             try:
                 lane, n_ended = trial.lanes[number], 0
                 n_twice = 2 * len(set(lane))
-                # A worker that the model ends must not take the results of earlier tasks along.
+                # A worker that the model ends must not lose the results of earlier tasks.
                 single = trial.clears or trial.in_process
                 pieces = Pieces(iter(lane), trial.seconds, single)
                 while piece := pieces.take():
@@ -138,8 +144,8 @@ def run_trial(folder_name: str, trial: Trial) -> list[TaskRun]:
                         )
                         note(task_run)
                         if task_run.reason == TIMEOUT and settings.executor_type != "cold":
-                            return  # the next might wait for the same
-                    if not n_ended:  # the model is imported: from here on they run side by side
+                            return  # the next one might wait for the same
+                    if not n_ended:  # the model is imported: from here on they run concurrently
                         with suppress(threading.BrokenBarrierError):
                             meeting.wait(MEET_SECONDS)
                     n_ended += len(piece)
@@ -155,7 +161,7 @@ def run_trial(folder_name: str, trial: Trial) -> list[TaskRun]:
 
 
 def read_journal(folder_name: str) -> list[TaskRun]:
-    """The task runs of the latest trial, whose worker is gone."""
+    """The task runs of the latest trial of a worker that has ended."""
     task_runs: list[TaskRun] = []
     path = path_of(folder_name) / JOURNAL
     with suppress(FileNotFoundError), path.open("rb") as file, suppress(EOFError, pickle.UnpicklingError):
@@ -165,7 +171,7 @@ def read_journal(folder_name: str) -> list[TaskRun]:
 
 
 class _OutputFilter:
-    """Drops outputs that nobody needs: those as expected, and those that are too many or too large."""
+    """Drops unneeded outputs: those as expected, and those that are too many or too large."""
 
     def __init__(self, trial: Trial) -> None:
         self._expected = trial.expected
@@ -185,7 +191,7 @@ class _OutputFilter:
 
 
 def _silence_output() -> None:
-    """Discard what a model prints in this process."""
+    """Discard the output of a model in this process."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

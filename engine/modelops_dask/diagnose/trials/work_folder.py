@@ -1,9 +1,9 @@
-"""The folder of a diagnosis on a worker: a copy of the bundle and a temporary folder that nobody else uses.
+"""The folder of a diagnosis on a worker: a private copy of the bundle and a private temporary folder.
 
-folder name, bundle, settings -> the same two paths throughout -> emptied of what tasks left there -> removed
+folder name, bundle, settings -> the same two paths throughout -> cleared of files left by tasks -> removed
 
-Files outlive processes: what the first run of a task left would else be found by all that follow, and look
-the same to all of them. Does not touch the bundle's copy that studies use.
+Files outlive processes: otherwise all later runs would find the files of the first one, and look the same.
+The bundle's copy that studies use is not touched.
 """
 
 import os
@@ -20,10 +20,10 @@ from modelops_dask.study.batch import fetch_bundle
 
 
 def enter(folder_name: str, bundle: Bundle, settings: Settings) -> tuple[Bundle, Settings]:
-    """Create the folder if it is missing. Returns the bundle's copy in it, and the settings with this
-    worker's cache folders.
+    """Create the folder if it is missing.
 
-    TMPDIR of what is started from now on is in the folder.
+    Returns the bundle's copy in it, and the settings with this worker's cache folders. TMPDIR of processes
+    started from now on is in the folder.
     """
     from modelops_dask.workers.runtime import current_runtime
 
@@ -33,7 +33,7 @@ def enter(folder_name: str, bundle: Bundle, settings: Settings) -> tuple[Bundle,
     worker_settings = current_runtime().settings
     if not copy.exists():
         source = fetch_bundle(bundle, worker_settings.bundles_cache_dir).path
-        for name in read_listing(source):  # and nothing that models have added
+        for name in read_listing(source):  # without files that models have added
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, copy / name, follow_symlinks=False)
     own_settings = replace(
@@ -58,5 +58,5 @@ def leave(folder_name: str) -> None:
 
 
 def path_of(folder_name: str) -> Path:
-    """Where the folder of that name is on this machine."""
+    """The path of the folder of that name on this machine."""
     return TEMPORARY / f"modelops-diagnose-{os.getuid()}-{folder_name}"

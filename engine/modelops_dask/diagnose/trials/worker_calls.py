@@ -25,7 +25,7 @@ from modelops_dask.study.packages import check as check_packages
 def prepare(folder_name: str, bundle: Bundle, settings: Settings) -> tuple[tuple[str, ...], str | None]:
     """Build the bundle's environment.
 
-    Returns NAME-VERSION of each package that it has and this process lacks, its Python among them, and its
+    Returns NAME-VERSION of each package that it has and this process lacks, including its Python, and its
     packages as in Bundle.packages, so that all workers install the same. Raises BadInput.
     """
     bundle, settings = enter(folder_name, bundle, settings)

@@ -1,9 +1,10 @@
-"""Where trials run: Dask workers, one trial at a time, until the deadline.
+"""Run trials on Dask workers, one at a time, until the deadline.
 
 Trial -> a worker that never ran the model itself -> TrialResult: runs of tasks, and how the trial ended
 
 A worker that dies, hangs or has run the model in its own process is ended, and its nanny starts another. At
-the deadline whatever runs is ended, with all its processes. Does not know arms: experiment.py does.
+the deadline all running work is ended, with all its processes. Arms are not known here: experiment.py knows
+them.
 """
 
 import time
@@ -28,19 +29,19 @@ T = TypeVar("T")
 
 WORKERS = 2  # one runs a trial while the other is being replaced
 POLL_SECONDS = 0.005
-LOOK_SECONDS = 0.5  # between looks at whether the worker is still there
-START_SECONDS = 120.0  # that a new worker may take, on a busy machine
-LEAVE_SECONDS = 5.0  # to remove what was written
-ANSWER_SECONDS = 10.0  # to fetch a result that is there
-GRACE_SHARE = 0.03  # of the budget, at most, that each of the two takes when the deadline has come
+LOOK_SECONDS = 0.5  # between checks for the worker
+START_SECONDS = 120.0  # for the start of a new worker, on a busy machine
+LEAVE_SECONDS = 5.0  # for removing files
+ANSWER_SECONDS = 10.0  # for fetching an available result
+GRACE_SHARE = 0.03  # share of the budget, at most, that each of the two takes after the deadline
 
 
 class OutOfTime(Exception):
-    """The deadline has come."""
+    """The deadline has passed."""
 
 
 class WorkerLost(Exception):
-    """The worker died under a call."""
+    """The worker died during a call."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def workers(
 ) -> Iterator["Client"]:
     """Workers on this machine for diagnose(), each with the memory that `shape` gives a process of a pod.
 
-    They have no executor of their own: every trial brings its own. ClusterFailed when none starts.
+    They have no executor: every trial brings its own. Raises ClusterFailed if none starts.
     """
     from modelops_dask.workers.local import local_cluster
 
@@ -72,7 +73,7 @@ def workers(
 
 
 class TrialWorkers:
-    """Runs trials and calls on the workers of a client. Used as a `with`: nothing runs on afterwards.
+    """Runs trials and calls on the workers of a client. Used in a `with`, after which nothing keeps running.
 
     Once stopped() is true, every call raises KeyboardInterrupt.
     """
@@ -90,7 +91,7 @@ class TrialWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_stopped = lambda: False  # what is left behind is removed all the same
+        self._is_stopped = lambda: False  # leftovers are removed in any case
         if self._running:
             self._end(*self._running)
         with suppress(OutOfTime, TimeoutError, WorkerLost, ClusterFailed, OSError):
@@ -109,8 +110,9 @@ class TrialWorkers:
         return max(0.0, self.deadline - time.monotonic())
 
     def run(self, trial: Trial, limit_seconds: float) -> TrialResult:
-        """Run a trial; after limit_seconds, or at the deadline, it is ended. Raises OutOfTime when nothing
-        can begin any more, and BadInput as run_trial().
+        """Run a trial; after limit_seconds, or at the deadline, it is ended.
+
+        Raises OutOfTime if nothing can start any longer, and BadInput as run_trial().
         """
         began = time.monotonic()
         ending: Literal["done", "lost", "late"] = "done"
@@ -122,7 +124,7 @@ class TrialWorkers:
             ending = "lost"
         except MopsError:
             raise
-        except Exception:  # the model may have broken its own process
+        except Exception:  # the model may have damaged its own process
             if not trial.in_process:
                 raise
             ending = "lost"
@@ -140,14 +142,14 @@ class TrialWorkers:
     ) -> T:
         """Run function(folder name, *arguments, **keywords) on a worker.
 
-        Raises OutOfTime, TimeoutError after limit_seconds, WorkerLost, and what the function raises.
+        Raises OutOfTime, TimeoutError after limit_seconds, WorkerLost, and errors of the function.
         """
         return self._call(limit_seconds, partial(function, **keywords) if keywords else function, *arguments)
 
     def _call(
         self, limit_seconds: float, function: Callable[..., T], *arguments: object, grace_seconds: float = 0.0
     ) -> T:
-        """grace_seconds: how long after the deadline it may still end."""
+        """Call a worker; grace_seconds: how long after the deadline it may still end."""
         from distributed import CancelledError
         from distributed.scheduler import KilledWorker
 
@@ -187,7 +189,7 @@ class TrialWorkers:
                 self._end(address, future)
 
     def _wait_for_worker(self, deadline: float) -> str:
-        """A worker, once there is one. Raises OutOfTime, ClusterFailed."""
+        """Wait for a worker and return it. Raises OutOfTime, ClusterFailed."""
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if addresses := self._addresses():
@@ -206,11 +208,11 @@ class TrialWorkers:
         return list(self._client.nthreads())
 
     def _end(self, address: str, future: "Future") -> None:
-        """End a worker and all that it runs; return when the scheduler knows."""
+        """End a worker and all its processes; return when the scheduler knows."""
         self._running = None
         future.release()
         if address in self._addresses():
-            with suppress(KeyError):  # it has left just now
+            with suppress(KeyError):  # it has just left
                 self._client.run(worker_calls.end_worker, nanny=True, workers=[address], on_error="ignore")
         until = time.monotonic() + LOOK_SECONDS
         while address in self._addresses() and time.monotonic() < until:

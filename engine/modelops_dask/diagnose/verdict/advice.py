@@ -1,8 +1,8 @@
-"""What to use meanwhile: a preset by its name, and the same as values of the chart.
+"""What to use until the bug is fixed: a preset by its name, and the same as chart values.
 
-verdict, facts -> preset, values to lay over one's own
+verdict, facts -> preset, values to combine with one's own
 
-Does not read values files: `mops-helm preset diagnose` writes and applies them.
+Values files are not read here: `mops-helm diagnose` writes and applies them.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from modelops_dask.diagnose.verdict.verdict import Fact
 from modelops_dask.shape import MIB
 
-EXECUTORS = {  # what each isolation preset states of `executor`
+EXECUTORS = {  # the `executor` values of each isolation preset
     "baseline": ("isolated_warm", False),
     "single-process": ("isolated_warm", False),
     "isolated-fork": ("isolated_fork", False),
@@ -20,9 +20,9 @@ EXECUTORS = {  # what each isolation preset states of `executor`
 
 
 def recommend_preset(verdict: str, facts: Mapping[str, Fact], too_big: bool = False) -> str:
-    """The preset that lives with the cause; for a model that differs by itself there is none but baseline.
+    """The preset that works around the cause; for a nondeterministic model there is none but baseline.
 
-    Where the cause is not known, it is the safest isolation: a process for each task.
+    If the cause is not known, it is the safest isolation: a process for each task.
     """
     if verdict in ("process-reuse", "inconclusive"):
         return "isolated-fork" if facts.get("fork") is False else "cold"
@@ -40,11 +40,11 @@ def recommend_values(
     process_bytes: int = 0,
     writes_environment: bool = False,
 ) -> dict:
-    """The values of preset(), and what the cause asks for besides. `environment` is executor.environment.
+    """The values of preset(), and those that the cause needs in addition. `environment` is
+    executor.environment.
 
-    max_process_reuse, 0 for what it was; process_bytes is what a process had when one task was too big for
-    it, else 0. writes_environment: the model changes the environment that it runs in, as it does when cold
-    differs from itself.
+    max_process_reuse, 0 to keep it; process_bytes is the memory of a process in which one task did not fit,
+    else 0. writes_environment: the model changes its environment, as it does if cold differs from itself.
     """
     if process_bytes:
         return {"workers": {"memoryPerProcess": f"{-(-2 * process_bytes // MIB)}Mi"}}
@@ -55,7 +55,7 @@ def recommend_values(
     if verdict == "cached-environment" and (facts.get("cold") or writes_environment):
         executor["type"] = "cold"
         name = ""
-    if environment == "image" or not name:  # a preset's name binds its environment and type
+    if environment == "image" or not name:  # a preset's name fixes its environment and type
         del values["preset"]
     if verdict == "threads":
         values["workers"] = {"threads": 1}

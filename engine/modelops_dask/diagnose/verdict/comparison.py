@@ -1,9 +1,10 @@
-"""Whether two runs of a task agree, and where they do not.
+"""Whether two runs of a task agree, and where they differ.
 
-Outcome -> TaskRun: status, reason, a digest of each output -> the same or not
-two TaskRun with their outputs -> Example: which output, column, row, path or byte, and how far apart
+    Outcome -> TaskRun: status, reason, a digest of each output -> the same or not
+    two TaskRun with their outputs -> Example: which output, column, row, path or byte, and the distance
 
-Bytes decide; tables and JSON are only read to say where. Does not judge what a difference means.
+Bytes decide; tables and JSON are only read to locate differences. The meaning of a difference is not judged
+here.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from modelops_dask.diagnose.result import Example
 from modelops_dask.executors import Outcome
 from modelops_dask.executors.runner import OUT_OF_MEMORY
 
-ROUNDING = 1e-9  # relative difference up to which numbers differ by rounding
+ROUNDING = 1e-9  # relative difference up to which numbers differ only by rounding
 TEXT = 80  # characters of a value that are shown
 TIMEOUT = "TaskTimeout"
 OF_MEMORY = (OUT_OF_MEMORY, "MemoryError")
@@ -30,7 +31,7 @@ RunKey = tuple[str, str, tuple[tuple[str, bytes], ...]]  # status, reason, diges
 
 
 class TaskRun(NamedTuple):
-    """A task as it ended once. `task` and `lane` are numbers of a trial; few keep their `outputs`."""
+    """The end of a task in one run. `task` and `lane` are numbers of a trial; few store their `outputs`."""
 
     lane: int
     task: int
@@ -54,7 +55,7 @@ class TaskRun(NamedTuple):
 
 
 def record_outcome(lane: int, task: int, outcome: Outcome, volatile: Collection[str] = ()) -> TaskRun:
-    """A TaskRun with what an outcome is compared by, and with its outputs, but for the volatile ones."""
+    """A TaskRun with the compared properties of an outcome, and with its outputs, except volatile ones."""
     outputs = {name: data for name, data in outcome.outputs.items() if name not in volatile}
     return TaskRun(
         lane=lane,
@@ -71,12 +72,12 @@ def record_outcome(lane: int, task: int, outcome: Outcome, volatile: Collection[
 
 
 def digest_outputs(outputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """By name of an output, what it is compared by."""
+    """The compared digests, by name of an output."""
     return {name: hashlib.blake2b(output, digest_size=16).digest() for name, output in outputs.items()}
 
 
 def find_example(task: str, expected: TaskRun, actual: TaskRun) -> Example:
-    """Where two runs of a task that do not agree differ: of tables and JSON, where they differ most."""
+    """Where two differing runs of a task differ: for tables and JSON, where they differ most."""
     if (expected.status, expected.reason) != (actual.status, actual.reason):
         return Example(
             task=task,
@@ -90,7 +91,7 @@ def find_example(task: str, expected: TaskRun, actual: TaskRun) -> Example:
     if name not in expected.digests or name not in actual.digests:
         texts = ["there" if name in side.digests else "missing output" for side in (expected, actual)]
         return Example(task=task, output=name, expected=texts[0], found=texts[1], kind="different")
-    if not (expected.outputs and actual.outputs):  # too large to keep
+    if not (expected.outputs and actual.outputs):  # too large to store
         texts = [f"bytes with digest {side.digests[name].hex()}" for side in (expected, actual)]
         return Example(task=task, output=name, expected=texts[0], found=texts[1], kind="different")
     return _compare_bytes(task, name, expected.outputs[name], actual.outputs[name])
@@ -210,7 +211,7 @@ def _compare_json(task: str, output: str, expected: object, actual: object) -> E
 
 
 def _find_differences(left: object, right: object, path: str) -> Iterator[tuple[str, object, object]]:
-    """(path, left value, right value) wherever two JSON documents differ."""
+    """(path, left value, right value) of all differences between two JSON documents."""
     if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
         for key in left:
             yield from _find_differences(left[key], right[key], f"{path}.{key}")

@@ -1,10 +1,10 @@
-"""Does the seed decide? Parts of outputs that are equal for all seeds, and those that come from elsewhere.
+"""Whether the seed matters: parts of outputs that are equal for all seeds, and those with other sources.
 
-results of replicates in new processes -> parts (a column, a value in JSON) that no seed changes
-results of one task run again and again in one process -> those of the parts that go up and down
+    results of replicates in new processes -> parts (a column, a value in JSON) that no seed changes
+    results of one task run repeatedly in one process -> those of the parts that vary
 
-A part that no seed changes and that goes up and down in a process is drawn from a generator that nobody
-seeds. State that only stays or grows is process reuse. Does not run tasks: experiment.py does.
+A part that no seed changes and that varies in a process is drawn from a generator that is never seeded. State
+that only stays or grows is process reuse. experiment.py runs the tasks.
 """
 
 import json
@@ -26,7 +26,7 @@ class SeedUse:
     """What replicates with different seeds have in common.
 
     n_pairs of results were compared, each with the first of its set. `constant` parts are equal in all of
-    them. is_unused: nothing varies, in enough sets with enough seeds to say so.
+    them. is_unused: nothing varies, in enough sets with enough seeds to be sure.
     """
 
     n_pairs: int = 0
@@ -35,7 +35,7 @@ class SeedUse:
 
 
 def compare_seeds(results: Iterable[tuple[PlannedTask, TaskRun]]) -> SeedUse:
-    """Compare results that ended ok, of tasks that ran each in a process of its own."""
+    """Compare results that ended ok, of tasks that each ran in a separate process."""
     by_set: defaultdict[int, dict[int, tuple[PlannedTask, TaskRun]]] = defaultdict(dict)
     for task, task_run in results:
         if task_run.status == "ok":
@@ -66,13 +66,13 @@ def compare_seeds(results: Iterable[tuple[PlannedTask, TaskRun]]) -> SeedUse:
 
 
 def find_drawn_parts(runs: Sequence[TaskRun], parts: Iterable[Part]) -> list[Part]:
-    """Those of the parts that go up and down from run to run of one task in one process."""
+    """Those of the parts that vary from run to run of one task in one process."""
     contents = [dict(list_parts(task_run)) for task_run in runs if task_run.status == "ok"]
     return sorted(part for part in parts if _goes_up_and_down([content.get(part) for content in contents]))
 
 
 def list_parts(task_run: TaskRun) -> Iterator[tuple[Part, object]]:
-    """The parts of a result, with their values; a digest where an output was not kept."""
+    """The parts of a result, with their values; a digest if an output was not stored."""
     outputs: Mapping[str, bytes] = task_run.outputs or {}
     for name, digest in task_run.digests.items():
         content = read_content(outputs[name]) if name in outputs else digest
@@ -81,7 +81,7 @@ def list_parts(task_run: TaskRun) -> Iterator[tuple[Part, object]]:
 
 
 def describe_part(part: Part) -> str:
-    """A part as a person reads it."""
+    """A readable name of a part."""
     output, path = part
     return f"output {output}, {path}" if path else f"output {output}"
 
@@ -95,7 +95,7 @@ def _split(content: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _goes_up_and_down(values: Sequence[object]) -> bool:
-    """Whether a value, or one at the same place in lists, rises and falls."""
+    """Whether a value, or one at the same position in lists, rises and falls."""
     columns = zip(*(list(_flatten(value)) for value in values), strict=False)
     for column in columns:
         try:

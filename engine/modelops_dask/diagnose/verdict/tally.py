@@ -1,8 +1,9 @@
-"""What the trials of one arm came to: how many results are not those of the reference, and which first.
+"""The results of the trials of one arm: how many differ from the reference, and which first.
 
 TrialResult, the reference's results -> Tally -> counts, an example, the tasks that ran before it
 
-A difference that is want of memory is counted apart: it says nothing of shared state. Does not judge.
+Differences caused by a lack of memory are counted separately, because they do not show shared state. Nothing
+is judged here.
 """
 
 from collections import Counter
@@ -20,10 +21,12 @@ TaskOrder = tuple[int, ...]
 class Tally:
     """The counts of one arm.
 
-    `by_task` and `differing_by_task` count comparisons, `out_of_memory` those where one of the two ended for
-    want of memory; `workers_lost` under a task are among those that differ. `reusing_tasks` were compared
-    after other tasks of the same process. `first` is the difference with the fewest tasks before it: those
-    tasks, and the run that differs.
+    Attributes:
+        by_task: Comparisons of each task.
+        differing_by_task: Those that differ, including tasks whose worker was lost.
+        out_of_memory: Comparisons in which one of the two ended for lack of memory.
+        reusing_tasks: Tasks compared after other tasks of the same process.
+        first: The difference with the fewest tasks before it: those tasks, and the run that differs.
     """
 
     arm: Arm
@@ -52,7 +55,7 @@ class Tally:
 
     @property
     def suspects(self) -> list[int]:
-        """Tasks that differed, the most often first."""
+        """Tasks that differed, the most frequent first."""
         return [task for task, _ in self.differing_by_task.most_common()]
 
     def add(
@@ -101,7 +104,9 @@ class Tally:
 
 
 def _infer_lost_run(trial: Trial, result: TrialResult, deadline_came: bool) -> list[TaskRun]:
-    """The run of the task that the worker was at when it ended; only if the model ran in its own process."""
+    """The run of the task that a worker was running when it ended; only if the model ran in its own
+    process.
+    """
     if result.ending == "done" or deadline_came or not trial.in_process:
         return []
     n_ended = Counter(task_run.lane for task_run in result.task_runs)

@@ -1,9 +1,9 @@
-"""From what differs to its cause: a table, read from the top.
+"""From differences to their cause: a table, read from the top.
 
 facts (differs, the same, not known) -> the first row that they match -> a verdict, and why
 
-`TABLE` is the reasoning, whole: `mops-helm preset diagnose --explain` prints it. Does not run or measure:
-experiment.py finds the facts and makes a Diagnosis of them.
+`TABLE` is the complete reasoning: `mops-helm diagnose --explain` prints it. experiment.py determines the
+facts and makes a Diagnosis of them.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 Fact = bool | None  # True: differs; False: the same; None: not known
 
-# What each fact means when it is True, in the order in which they are found.
+# The meaning of each fact when it is True, in the order in which they are determined.
 FACTS = {
     "failing": "every task fails in new processes, with the same error",
     "files": "new processes differ, unless files left by earlier tasks are removed before each task",
@@ -41,7 +41,7 @@ VERDICTS = (
     "memory",
     "inconclusive",
 )
-# What a fact that is not known leaves open.
+# What an unknown fact leaves open.
 OPEN = {
     "fresh": "cached-environment: no two runs in new environments were compared",
     "venv": "cached-environment: not compared with a new environment",
@@ -63,7 +63,7 @@ NOT_SEEN = SAME | UNKNOWN
 
 @dataclass(frozen=True)
 class VerdictRule:
-    """Facts that are not named may be anything. `arms` are the two whose difference proves it."""
+    """A rule; facts that are not named may have any value. `arms` are the two whose difference proves it."""
 
     facts: Mapping[str, frozenset[Fact]]
     verdict: str
@@ -186,7 +186,7 @@ def judge(facts: Mapping[str, Fact]) -> VerdictRule:
 
 
 def list_open_causes(facts: Mapping[str, Fact]) -> tuple[str, ...]:
-    """What the facts that are not known leave open, a sentence each."""
+    """What the unknown facts leave open, a sentence each."""
     unknown = {name for name in OPEN if facts.get(name) is None}
     if not facts.get("cold"):  # one of the two comparisons with new environments is enough
         unknown.discard("fresh")

@@ -1,9 +1,9 @@
-"""The sources of chance that a process has: by which names, and what they answer when frozen.
+"""The sources of randomness of a process: their names, and their answers when frozen.
 
     replace_sources(trace), before the model is imported -> time.time, os.urandom, ... are wrapped
 
-Frozen, clocks and entropy start from the same point in every process, and go on from call to call, so that
-loops that wait for a clock end. What C code asks the system itself is not replaced.
+When frozen, clocks and entropy start from the same point in every process, and advance from call to call, so
+that loops that wait for a clock end. System calls made by C code are not replaced.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import uuid
 from typing import Any
 
 WALL_SECONDS = 1_700_000_000.0  # where frozen clocks begin
-STEP_SECONDS = 0.01  # that pass with each look at a clock
+STEP_SECONDS = 0.01  # that pass with each reading of a clock
 SHIFT_SECONDS = 9_999_999.25  # to a clock of another month, weekday and hour
 LAG_SECONDS = 0.4375  # to another clock that measures durations
 UTC = datetime.timezone.utc  # noqa: UP017 (Python 3.9)
-NO_PROCESS = 1 << 22  # the kernel's process numbers are below: nobody is hit by a signal to a frozen one
+NO_PROCESS = 1 << 22  # the kernel's process numbers are below: a signal to a frozen one hits no process
 CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
 CALENDAR = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1}  # the number of arguments before the time
 
 
 def replace_sources(trace: Any) -> None:
-    """Wrap all sources by trace.wrap (tracing.Trace). Before the model is imported; once."""
+    """Wrap all sources with trace.wrap (tracing.Trace). Call it once, before the model is imported."""
     with contextlib.suppress(Exception):  # not in every bundle's environment
         __import__("numpy.random")
     clock = _Clock()
@@ -46,7 +46,7 @@ def replace_sources(trace: Any) -> None:
 
 
 class _Clock:
-    """A frozen clock. Each look and each sleep takes it on."""
+    """A frozen clock. Each reading and each sleep advances it."""
 
     def __init__(self) -> None:
         self.passed_seconds = 0.0
@@ -56,7 +56,7 @@ class _Clock:
         return WALL_SECONDS + self.passed_seconds + SHIFT_SECONDS * shifted
 
     def duration(self, shifted: bool) -> float:
-        # Half as fast again as well: else a difference of two readings would be the same.
+        # Faster by half as well: otherwise the difference of two readings would be the same.
         self.passed_seconds += STEP_SECONDS
         return 1000 + self.passed_seconds * (1.5 if shifted else 1) + LAG_SECONDS * shifted
 
@@ -70,7 +70,8 @@ def _replace_clocks(trace: Any, clock: _Clock) -> None:
 
         for called, fake in ((name, read), (f"{name}_ns", nanoseconds)):
             if hasattr(time, called):
-                # Queues, event loops and their like wait by the other clocks: theirs must go on by itself.
+                # Queues, event loops and similar code wait with the other clocks: these must advance without
+                # readings.
                 direct = name != "time"
                 real = getattr(time, called)
                 setattr(time, called, trace.wrap("clock", f"time.{called}", real, fake, direct=direct))
@@ -101,9 +102,9 @@ def _replace_clocks(trace: Any, clock: _Clock) -> None:
 
 
 def _replace_calendar(trace: Any, clock: _Clock) -> None:
-    """datetime.datetime and datetime.date, whose methods Python does not let be set.
+    """Replace datetime.datetime and datetime.date, whose methods Python does not allow to set.
 
-    Subclasses in their place would be easier, but pandas' C code needs the true ones.
+    Subclasses would be easier, but pandas' C code needs the original ones.
     """
 
     def now(shifted: bool, cls: Any, tz: Any = None) -> Any:
@@ -119,7 +120,7 @@ def _replace_calendar(trace: Any, clock: _Clock) -> None:
         datetime.datetime: {"now": now, "today": today, "utcnow": utcnow},
         datetime.date: {"today": today},
     }
-    with contextlib.suppress(Exception):  # an interpreter of another make
+    with contextlib.suppress(Exception):  # another implementation of Python
         import ctypes
 
         for kind, fakes in methods.items():
@@ -139,7 +140,7 @@ def _replace_entropy(trace: Any) -> None:
     streams = random.Random(20), random.Random(21)
 
     def data(shifted: bool, size: int = 32, *_flags: Any) -> bytes:
-        drawn = [stream.randbytes(size) for stream in streams]  # both: the next call is then as it was
+        drawn = [stream.randbytes(size) for stream in streams]  # both: the next call is then unchanged
         return drawn[shifted]
 
     urandom = trace.wrap("entropy", "os.urandom", os.urandom, data)
@@ -189,7 +190,7 @@ real_pid = os.getpid
 
 
 def _replace_generators(trace: Any) -> None:
-    """The global generators, as long as the model has not seeded them: to trace alone."""
+    """Replace the global generators until the model seeds them: only for tracing."""
     _replace_generator(trace, "random", random, random._inst, "setstate")
     numpy_random: Any = sys.modules.get("numpy.random")
     if numpy_random:
@@ -235,5 +236,5 @@ def _replace_threads(trace: Any) -> None:
 
 
 def _install(holder: Any, name: str, replacement: Any) -> None:
-    """Set a function of a module or a method of a class, which type checkers take for constants."""
+    """Set a function of a module or a method of a class, which type checkers consider constant."""
     setattr(holder, name, replacement)

@@ -1,10 +1,10 @@
-"""Which of the changes that tasks left in this process decide a later task's result: undo one, and try.
+"""Find which changes that tasks left in this process affect a later task's result: undo one, and try.
 
     Changes(bundle, run, seconds) -> tasks run -> list_changes() -> [(holder, name, before, after, decides)]
 
 A try is a fork of this process in which changes are undone and the later task, the victim, is run; the
-process itself stays as it is. `decides` is None where a change cannot be undone, or where forks do not show
-what the processes of the experiment showed.
+process itself does not change. `decides` is None if a change cannot be undone, or if forks do not show the
+differences between the experiment's processes.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ from modelops_dask.diagnose.trials.inside.state_change import OF_PROCESS, OF_PYT
 
 LOOK_SECONDS = 5.0  # for a walk over all objects
 MOST_TRIED, MOST_REPORTED = 24, 12
-GRACE_SECONDS, TIMES = 5.0, 20  # a try may take so long, or so many times the first one
+GRACE_SECONDS, TIMES = 5.0, 20  # limit of a try, and multiple of the first one
 
 ChangeReport = tuple[str, str, str, str, "bool | None"]  # (holder, name, before, after, decides)
 
 
 class Changes:
-    """What the tasks that run between its creation and list_changes() change."""
+    """The changes by tasks that run between its creation and list_changes()."""
 
     def __init__(self, bundle: str, run: Callable[[], Any], seconds: float) -> None:
-        """run() runs the victim and returns its runner.Answer. list_changes() takes about `seconds`."""
+        """Prepare; run() runs the victim and returns its runner.Answer. list_changes() takes about
+        `seconds`.
+        """
         self._bundle, self._run, self._deadline = bundle, run, time.monotonic() + seconds
         self._limit_seconds = seconds / 4
         started = time.monotonic()
         reference = self._run_in_fork([])
         self._reference: bytes | None = reference[0] if reference else None
         self._limit_seconds = max(GRACE_SECONDS, TIMES * (time.monotonic() - started))
-        for name in reference[1] if reference else ():  # or all that they hold would be new
+        for name in reference[1] if reference else ():  # otherwise their contents would be new
             with contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(name)
         self._snapshot = Snapshot(LOOK_SECONDS)
@@ -55,7 +57,7 @@ class Changes:
         self._files = self._watch_files()
 
     def list_changes(self) -> list[ChangeReport]:
-        """The changes that decide, the bundle's own first. Where none is known to decide, all that may."""
+        """The changes that decide, the bundle's own first. If none is known to decide, all that may."""
         changes = [
             *self._snapshot.list_changes(),
             *self._process_state.list_changes(),
@@ -78,8 +80,10 @@ class Changes:
         return [*of_model[:MOST_REPORTED], *native[:MOST_REPORTED]]
 
     def _find_decisive(self, changes: list[StateChange]) -> dict[int, bool]:
-        """By a change's number: whether the victim's result is that of a new process once it is undone, or
-        is not once all but it are undone. Empty: it cannot be told.
+        """By a change's number: whether the victim's result is that of a new process once it is undone, or is
+        not once all others are undone.
+
+        Empty if that cannot be determined.
         """
         undoable = [number for number, change in enumerate(changes) if change.undo][:MOST_TRIED]
         if self._reference is None or self._run_without([], changes) in (None, self._reference):
@@ -120,12 +124,12 @@ class Changes:
         return outcome[0] if outcome else None
 
     def _run_in_fork(self, restores: list[Callable[[], object]]) -> tuple[bytes, tuple[str, ...]] | None:
-        """In a fork: the digest of the victim's result, and what modules it imported; None: it failed."""
+        """In a fork: the digest of the victim's result, and the modules that it imported; None: it failed."""
         left = min(self._deadline - time.monotonic(), self._limit_seconds)
         if left <= 0:
             return None
         read_end, write_end = os.pipe()
-        state = random.getstate()  # Python seeds it anew in a fork
+        state = random.getstate()  # Python reseeds it in a fork
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):

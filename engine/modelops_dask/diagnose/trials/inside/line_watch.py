@@ -1,9 +1,9 @@
-"""Which lines of the bundle draw from the global generators, whoever they call to do so.
+"""The lines of the bundle that draw from the global generators, directly or indirectly.
 
-    Lines(within, note) -> start() -> after each line of the bundle: did `random` or NumPy's generator go on?
+    LineWatch(within, note) -> start() -> after each line of the bundle: did a generator advance?
 
-Slow: Python calls it for each line. So it is asked for only when results depend on the global generators and
-no call by name was seen: SciPy, for one, has NumPy's at hand.
+Slow, because Python calls it for each line. So it is used only if results depend on the global generators and
+no call by name was recorded: SciPy, for example, uses NumPy's directly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Directory listings in the opposite order: no file system promises one, and models sort by it unawares.
+"""Directory listings in reverse order: no file system guarantees an order, and models depend on it
+unknowingly.
 
     reverse_listings(), before the model is imported -> os.listdir and os.scandir answer backwards
 
-glob, os.walk and pathlib call these two. Listings that C code asks for itself stay as they are.
+glob, os.walk and pathlib call these two. Listings by C code are unchanged.
 """
 
 from __future__ import annotations
@@ -40,4 +41,4 @@ class _Entries:
         self.close()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """No effect: nothing is open."""

@@ -1,10 +1,10 @@
-"""Locations in a process's memory that hold state: read one, write it back, see what it leads to.
+"""Locations in a process's memory that hold state: read one, restore it, list what it refers to.
 
     find_locations(object) -> Location(read, write), one each for content, attributes, state of a generator
 
-What is read is a shallow copy: pairs (key, value) of what has names or keys, else a value. Writing puts it
-back into the same object. Only Python's own and NumPy's types are read, by their own methods. Does not walk:
-snapshot.py does.
+Reading returns a shallow copy: pairs (key, value) for named or keyed parts, else a value. Writing restores it
+in the same object. Only Python's own and NumPy's types are read, by their own methods. snapshot.py walks the
+objects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Pairs(list):
 
 
 class Location(NamedTuple):
-    """`before` is what read() returned at first. write(before) restores it; None where nothing can."""
+    """`before` is the first result of read(). write(before) restores it; None if that is impossible."""
 
     read: Callable[[], Any]
     write: Callable[[Any], object] | None
@@ -79,9 +79,10 @@ def find_locations(holder: Any, bundle_modules: set[str]) -> Iterator[Location]:
 
 
 def list_parts(holder: Any, locations: list[Location]) -> Iterator[tuple[str, Any, Any]]:
-    """(sign, key, value) of what an object and its locations lead to.
+    """(sign, key, value) of the values that an object and its locations refer to.
 
-    The signs: "." an attribute, "[" an item, "(" a default argument, "{" a variable of the function around.
+    The signs: "." an attribute, "[" an item, "(" a default argument, "{" a variable of the enclosing
+    function.
     """
     for location in locations:
         if isinstance(location.before, Pairs):
@@ -132,7 +133,7 @@ def are_same(before: Any, now: Any) -> bool:
 
 
 def put_item(holder: Any, key: Any, value: Any) -> None:
-    """Set an item of a dict or list; take it away if value is model_values.MISSING."""
+    """Set an item of a dict or list; remove it if value is model_values.MISSING."""
     if value is model_values.MISSING:
         dict.pop(holder, key, None)
     else:
@@ -140,7 +141,7 @@ def put_item(holder: Any, key: Any, value: Any) -> None:
 
 
 def _identity_key(key: Any) -> Any:
-    """Something to find a key by without calling the model's __eq__."""
+    """A value to find a key by without calling the model's __eq__."""
     return key if type(key) in model_values.SCALARS else id(key)
 
 

@@ -1,10 +1,10 @@
-"""The process of a probe: runs tasks one after another, and reports what the request asks for.
+"""The process of a probe: it runs tasks one after another, and reports what the request asks for.
 
     python main.py SOCKET LIFELINE BUNDLE WIRE SEED_GLOBALS SOURCE RESEEDS
-    (calls, request) -> ready -> an answer and the resident memory for each task -> what was requested
+    (calls, request) -> ready -> an answer and the resident memory for each task -> the requested report
 
-A runner with more to say: its functions, messages and end are executors/runner.py's. Does not limit its time:
-probe.py does.
+It is a runner with a longer report: its functions, messages and end are executors/runner.py's. probe.py
+limits its time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ AGAIN = "MODELOPS_PROBE_AGAIN"
 
 
 def _import_engine(*names: str) -> list[Any]:
-    """Modules of the engine, by name. None stays in sys.modules, for the model may have its own engine."""
+    """Modules of the engine, by name. None stays in sys.modules, because the model may have its own
+    engine.
+    """
     for name in (
         "",
         ".executors",
@@ -49,7 +51,8 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
     if request["frozen"] and request["shifted"] != "process":
         _fix_addresses(messages, (socket_fd, lifeline_fd))
     os.environ.pop(AGAIN, None)
-    if request["frozen"]:  # two processes are compared: the second must not read what the first compiled
+    # two processes are compared: the second must not read bytecode compiled by the first
+    if request["frozen"]:
         sys.dont_write_bytecode = True
     (runner,) = _import_engine("executors.runner")
     connection, output = runner.begin(socket_fd, lifeline_fd, bundle)
@@ -87,12 +90,12 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
             runner.seeding.seed_globals(task_call[2])
         if generators:
             generators.seed(task_call[2])
-        memory.lift()  # each is measured: how long a task took must not decide what is allocated after it
+        memory.lift()  # each is measured: the duration of a task must not affect later allocations
         return runner.call(wire, *task_call, memory)
 
     send("ready")
     if request["memory"]:
-        gc.freeze()  # what the import made is not looked through after each task
+        gc.freeze()  # objects from the import are not traversed after each task
     if request["changes"]:
         (changes_module,) = _import_engine("diagnose.trials.inside.changes")
         changes = changes_module.Changes(bundle, lambda: call(calls[-1]), request["seconds"])
@@ -105,7 +108,7 @@ def main(socket_fd: int, lifeline_fd: int, bundle: str, reference: str, *, seeds
             _release_memory()
         resident_bytes = _read_resident_bytes() or runner.maxrss_bytes()
         if request["frozen"]:
-            # Texts of figures, of another length each time, would move the addresses of what comes after.
+            # Texts of figures, with varying length, would change the addresses of later objects.
             resident_bytes, answer = 0, answer._replace(seconds=0.0, peak_bytes=0)
         send("answer", resident_bytes)
         connection.send(messages.START, answer)
@@ -127,7 +130,7 @@ def _read_request(socket_fd: int) -> tuple[list[tuple], dict]:
 
 
 def _fix_addresses(messages: Any, keep: tuple[int, ...]) -> None:
-    """Begin again without random addresses, where that is allowed; the request is then sent again."""
+    """Restart without random addresses, if that is allowed; the request is then sent again."""
     if AGAIN in os.environ:
         return
     os.environ[AGAIN] = "1"
@@ -144,9 +147,9 @@ def _fix_addresses(messages: Any, keep: tuple[int, ...]) -> None:
 
 
 def _release_memory() -> None:
-    """Collect garbage, and give back what the allocator keeps: what stays is held by somebody."""
+    """Collect garbage, and release the allocator's free memory: the rest is in use."""
     gc.collect()
-    with contextlib.suppress(Exception):  # no glibc
+    with contextlib.suppress(Exception):  # not glibc
         import ctypes
 
         ctypes.CDLL(None).malloc_trim(0)

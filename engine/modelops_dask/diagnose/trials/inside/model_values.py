@@ -1,7 +1,7 @@
-"""Values of a model as short text, and whether two are the same, without running any code of the model's.
+"""Values of a model as short text, and whether two are equal, without running any code of the model.
 
-Only what Python's own and NumPy's types hold is looked into: no __repr__, __eq__ or property of the model's
-is called.
+Only contents of Python's own and NumPy's types are read: no __repr__, __eq__ or property of the model is
+called.
 """
 
 from __future__ import annotations
@@ -45,39 +45,39 @@ FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
 class Words(str):
-    """What stands for a value that has no text of its own; shown as it is."""
+    """Represents a value without its own text; shown unchanged."""
 
     __slots__ = ()
 
 
 class Opaque:
-    """A value whose text says nothing to a person: shown by a checksum."""
+    """A value with an unreadable text: shown by a checksum."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 class Missing:
-    """In place of a value: there is none."""
+    """Represents a missing value."""
 
 
 MISSING = Missing()
 
 
 def describe_named(name: Any, value: Any, length: int = LENGTH) -> str:
-    """short(), but not for what has the name of a secret."""
+    """Like describe(), except for names that look like secrets."""
     if type(name) is str and value is not MISSING and SECRET.search(name):
         return "(not shown)"
     return describe(value, length)
 
 
 def is_a(value: Any, kinds: Any) -> bool:
-    """isinstance() without asking the object, whose class may compute __class__."""
+    """Like isinstance(), without asking the object, whose class may compute __class__."""
     return issubclass(type(value), kinds)
 
 
 def describe(value: Any, length: int = LENGTH) -> str:
-    """At most so many characters that show a value."""
+    """A short text of limited length that shows a value."""
     text = str(_describe_value(value, DEPTH, length))
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -145,7 +145,7 @@ def _describe_array(value: Any) -> str:
 
 
 def is_array(value: Any) -> bool:
-    """Whether it is a NumPy array, and no subclass."""
+    """Whether it is a NumPy array, not of a subclass."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and type(value) is getattr(numpy, "ndarray", None)
 
@@ -160,13 +160,13 @@ def attributes_of(value: Any) -> dict | None:
     """An object's own __dict__; None if it has none."""
     try:
         namespace = object.__getattribute__(value, "__dict__")
-    except Exception:  # no __dict__, or one that is computed
+    except Exception:  # no __dict__, or a computed one
         return None
     return namespace if type(namespace) is dict else None
 
 
 def are_same(value: Any, other: Any, depth: int = DEPTH) -> bool:
-    """Whether two values are alike in all that can be seen; what cannot be seen is not the same."""
+    """Whether two values are equal in all that can be read; anything else is not equal."""
     if value is other:
         return True
     kind = type(value)

@@ -1,9 +1,9 @@
-"""What a process has beside its modules: variables, folder, random state, settings, descriptors.
+"""The state of a process besides its modules: variables, folder, random state, settings, descriptors.
 
     ProcessState() -> tasks run -> changes() -> StateChange, one for each of STATE_ENTRIES that differs
 
-Each entry is read and, where possible, restored by its own functions. Values of variables whose names look
-like secrets are not shown. Modules are snapshot.py's.
+Each entry is read and, if possible, restored by its own functions. Values of variables whose names look like
+secrets are not shown. Modules are handled in snapshot.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEW_LOGGER: LoggerState = (0, [], True, False)
 
 
 class StateEntry(NamedTuple):
-    """read() gives a dict of values by name, or one value; write(what was read) puts it back."""
+    """read() returns a dict of values by name, or one value; write(that result) restores it."""
 
     holder: str
     read: Callable[[], Any]
@@ -46,7 +46,7 @@ class ProcessState:
         self._before = {entry.holder: _read(entry) for entry in STATE_ENTRIES}
 
     def list_changes(self) -> Iterator[StateChange]:
-        """All that differs now."""
+        """All current differences."""
         for entry in STATE_ENTRIES:
             before, now = self._before[entry.holder], _read(entry)
             if model_values.are_same(before, now):
@@ -152,7 +152,7 @@ def _set_warnings(saved: list) -> None:
 
 
 def _read_loggers() -> dict[str, LoggerState]:
-    """(level, handlers, propagates, is disabled) of the loggers that are not as new ones are."""
+    """(level, handlers, propagates, is disabled) of the loggers that differ from new ones."""
     states = {
         name: (logger.level, list(logger.handlers), logger.propagate, bool(logger.disabled))
         for name, logger in _list_loggers().items()

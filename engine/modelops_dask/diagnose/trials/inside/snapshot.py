@@ -1,12 +1,12 @@
-"""What the modules of a process hold, to see what tasks changed there, and to undo one change at a time.
+"""A snapshot of the modules of a process, to find changes by tasks, and to undo one change at a time.
 
     Snapshot(seconds) -> tasks run -> changes() -> [StateChange]
 
-Walks from the globals of modules, those of the bundle first, through containers, attributes, default
-arguments, closures and caches, breadth first, as far as time allows. Of each location (locations.py) it keeps
-the object and a shallow copy, so a change deep inside is found where it is, and undone in place. All changes
-below one global are one StateChange. What belongs to the whole process (variables, folder, random state and
-others) is process_state.py's.
+It walks from the globals of modules, those of the bundle first, through containers, attributes, default
+arguments, closures and caches, breadth first, as far as time allows. For each location (locations.py) it
+stores the object and a shallow copy, so a change deep inside is found there, and undone in place. All changes
+below one global are one StateChange. State of the whole process (variables, folder, random state and others)
+is in process_state.py.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ MOST_LOCATIONS = 300_000
 STANDARD = tuple({f"{file.parent}/" for file in (Path(types.__file__), Path(types.__file__).resolve())})
 ENGINE = f"{Path(__file__).resolve().parents[3]}/"
 PACKAGES = ("/site-packages/", "/dist-packages/")
-# Packages whose objects are how Python itself works, and lead everywhere.
+# Packages whose objects are part of Python itself, and lead everywhere.
 LEFT_ALONE = {"logging", "threading", "re", "typing", "abc", "types", "importlib", "_frozen_importlib"}
 CALLABLE = (*model_values.FUNCTIONS, type)
 CONTAINERS = (dict, list, set, collections.deque)
-# Of Python's own modules, those that change all the time; process_state.py sees to what matters in them.
+# Python's own modules that change all the time; process_state.py handles their relevant state.
 UNSTEADY = {"sys", "os", "posix", "gc", "warnings", "_warnings", "random"}
 
 
@@ -51,14 +51,14 @@ class _Node(NamedTuple):
     value: Any
 
 
-NodeChange = tuple[_Node, locations.Location, Any]  # where, what was there, what is there now
+NodeChange = tuple[_Node, locations.Location, Any]  # the location, the value before, the value now
 
 
 class Snapshot:
-    """What the modules of this process hold now."""
+    """The current contents of the modules of this process."""
 
     def __init__(self, seconds: float) -> None:
-        """Look for at most so many seconds; `complete` tells whether that was enough."""
+        """Walk for at most this many seconds; `complete` is whether that was enough."""
         self._modules = {name: module for name, module in list(sys.modules.items()) if _is_module(module)}
         self._bundle_modules = {name for name, module in self._modules.items() if _is_of_bundle(module)}
         self._package_modules = {name for name, module in self._modules.items() if _is_packaged(module)}
@@ -72,21 +72,21 @@ class Snapshot:
         self.complete = all(map(self._walk, (self._bundle_modules, self._package_modules, others)))
 
     def list_changes(self) -> list[StateChange]:
-        """What is otherwise now, the bundle's own modules first."""
+        """Current differences, the bundle's own modules first."""
         below: dict[tuple[str, str], list[NodeChange]] = {}
         for node, location in self._locations:
             try:
                 now = location.read()
                 if not locations.are_same(location.before, now):
                     below.setdefault((node.module, node.top), []).append((node, location, now))
-            except BaseException:  # it went out of use, half of it
+            except BaseException:  # it is no longer in use
                 continue
         changes = [*self._find_rebound(below), *self._find_loaded()]
         changes += [self._merge_changes(*key, changed) for key, changed in below.items()]
         return sorted(changes, key=lambda change: change.owner)
 
     def describe_unreadable(self) -> Iterator[str]:
-        """Objects of the bundle whose state only native code knows, in words."""
+        """A description of objects of the bundle whose state only native code knows."""
         for node in self._unreadable:
             kind, called = type(node.value), ""
             if _is_library(node.value):
@@ -98,7 +98,7 @@ class Snapshot:
             yield f"module {node.module}: {_format_path(node)}: {name}{called}"
 
     def _find_rebound(self, below: dict[tuple[str, str], list[NodeChange]]) -> Iterator[StateChange]:
-        """Globals that have another value; what changed below the old one then no longer matters."""
+        """Globals with another value; changes below the old one no longer matter."""
         for name, before in self._globals.items():
             now = self._read_globals(name)
             for key, old, new in locations.list_differences(before, now):
@@ -166,7 +166,7 @@ class Snapshot:
             self._visited_ids |= {id(generator), id(generator._bit_generator)}
 
     def _walk(self, names: Collection[str]) -> bool:
-        """Note all locations that the globals of these modules lead to; False: no time, or too many."""
+        """Record all locations that the globals of these modules lead to; False: no time, or too many."""
         queue: collections.deque[_Node] = collections.deque()
         self._visited_ids |= {id(vars(self._modules[name])) for name in names}
         for name in sorted(names):
@@ -174,7 +174,8 @@ class Snapshot:
                 if self._owner_of(name) == OF_PYTHON and type(value) not in CONTAINERS:
                     continue
                 owner = getattr(value, "__module__", None) if model_values.is_a(value, CALLABLE) else None
-                if owner in (None, name) or owner not in self._modules:  # else its own module leads to it
+                # otherwise its own module leads to it
+                if owner in (None, name) or owner not in self._modules:
                     queue.append(_Node(name, key, None, value))
                 self._note_counter(_Node(name, key, None, value), vars(self._modules[name]), key)
         while queue:
@@ -190,7 +191,7 @@ class Snapshot:
             try:
                 node_locations = list(locations.find_locations(node.value, self._bundle_modules))
                 parts = list(locations.list_parts(node.value, node_locations))
-            except BaseException:  # an object that does not bear to be looked at
+            except BaseException:  # an object that cannot be inspected
                 continue
             if self._owner_of(node.module) == OF_BUNDLE and not (node_locations or parts):
                 self._unreadable.append(node)
@@ -204,7 +205,7 @@ class Snapshot:
         return True
 
     def _note_counter(self, node: _Node, holder: Any, key: Any) -> None:
-        """itertools.count cannot be set back: undone, its holder has one that was copied before."""
+        """Record an itertools.count, which cannot be reset: to undo it, its holder gets an earlier copy."""
         if type(node.value) is itertools.count and id(node.value) not in self._visited_ids:
             self._visited_ids.add(id(node.value))
             spare = copy.copy(node.value)
@@ -216,7 +217,7 @@ class Snapshot:
             self._locations.append((node, location))
 
     def _is_dull(self, value: Any) -> bool:
-        """Whether it holds nothing of the model's: modules, functions and classes of Python itself."""
+        """Whether it holds nothing of the model: modules, functions and classes of Python itself."""
         if model_values.is_a(value, (types.ModuleType, types.CodeType, types.BuiltinFunctionType)):
             return True
         if model_values.is_a(value, CALLABLE):
@@ -249,13 +250,13 @@ def _is_packaged(module: types.ModuleType) -> bool:
 
 
 def _is_of_bundle(module: types.ModuleType) -> bool:
-    """Whether it is the bundle's, or of a folder that the bundle leads to."""
+    """Whether it belongs to the bundle, or to a folder that the bundle leads to."""
     file = str(vars(module).get("__file__") or "")
     return bool(file) and not file.startswith((*STANDARD, ENGINE)) and not _is_packaged(module)
 
 
 def _format_path(node: _Node) -> str:
-    """Such as Model.cache['a']."""
+    """Format a path, such as "Model.cache['a']"."""
     links, path = [], node.path
     while path:
         sign, key, path = path
@@ -268,7 +269,7 @@ def _format_path(node: _Node) -> str:
 
 
 def _describe_change(path: str, location: locations.Location, now: Any) -> tuple[str, str, str]:
-    """(path, before, after): a container whole where that is short, else the parts that changed."""
+    """(path, before, after): a container completely if that is short, otherwise the changed parts."""
     before = location.before
     if isinstance(before, locations.Pairs):
         changed = list(locations.list_differences(before, now))

@@ -1,8 +1,8 @@
 """State that is neither an attribute nor an item: of generators, caches, files in memory, frames, C values.
 
-    state_of(object) -> (read, write), or None: it has none that is known
+    state_of(object) -> (read, write), or None: it has no known state
 
-Only Python's, NumPy's and pandas' own types, by their own methods. Does not walk: snapshot.py does.
+Only Python's, NumPy's and pandas' own types, by their own methods. snapshot.py walks the objects.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 
 from modelops_dask.diagnose.trials.inside import model_values
 
-COPIED_BYTES = 4 << 20  # of what is larger only a checksum is kept, and it cannot be put back
+COPIED_BYTES = 4 << 20  # for larger state only a checksum is stored, and it cannot be restored
 
 State = tuple[Callable[[], Any], "Callable[[Any], object] | None"]  # (read, write); see locations.Location
 
 
 def state_of(holder: Any) -> State | None:
-    """How to read an object's state, and to put it back."""
+    """Functions that read and restore an object's state."""
     for kind, state in _STATES.items():
         if model_values.is_a(holder, kind):
             return state(holder)

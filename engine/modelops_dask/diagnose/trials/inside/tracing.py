@@ -1,11 +1,11 @@
-"""Who in this process asks a clock, for entropy, for an identity, or reads and writes files: notes and sites.
+"""Uses of clocks, entropy, identities and files in this process: records and sites.
 
     Trace(bundle) -> wrap(kind, call, real, fake) for each source (chance_sources.py), audit() -> uses,
     files that the model wrote
 
 A site is the nearest line of the bundle that led to a call. When frozen, fake(shifted, ...) answers instead
-of real(...): `shifted` is whether the kind of this call, or its site, is to have the other answer.
-Does not know which names are sources: chance_sources.py does.
+of real(...): `shifted` is whether the kind of this call, or its site, has the other answer. chance_sources.py
+lists the sources.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from modelops_dask.diagnose.trials.inside import line_watch
 
 ENGINE = (
     os.path.abspath(os.path.join(__file__, "..", "..", "..", "..")) + os.sep
-)  # the engine: runner.py, too
+)  # the engine, including runner.py
 STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 PACKAGES = ("/site-packages/", "/dist-packages/")
-KEPT_BYTES, KEPT_FILES = 1 << 20, 50  # of a file from before the model wrote it; how many files
-OUTSIDE = ("files", "network", "programs")  # what they are called with says more than who was called
+KEPT_BYTES, KEPT_FILES = 1 << 20, 50  # bytes of a file from before the model wrote it; number of files
+OUTSIDE = ("files", "network", "programs")  # calls whose arguments are more informative than their names
 HARMLESS = ("tempfile.gettempdir",)  # tries a random name
 STEADY = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/share/zoneinfo/", sys.prefix + os.sep, STANDARD, ENGINE)
 # A clock that C code reads itself: found in the text of the bundle's modules.
@@ -37,7 +37,7 @@ UNSEEN = re.compile(r"(datetime64|to_datetime)\(\s*['\"](now|today)['\"]")
 
 
 class Trace:
-    """What was noted in this process. frozen, shifted: as in probe.Ask."""
+    """The records of this process. frozen, shifted: as in ProbeRequest."""
 
     def __init__(self, bundle: str, frozen: bool, shifted: str) -> None:
         self.frozen, self._shifted = frozen, shifted
@@ -45,7 +45,7 @@ class Trace:
         self._restorable = *self._bundles, os.path.join(tempfile.gettempdir(), "")
         self._uses: collections.Counter = collections.Counter()
         self._files_before: dict[str, bytes | None] = {}
-        self._now = threading.local()  # .shifted of the source that is being asked; absent: none is
+        self._now = threading.local()  # .shifted of the current source; absent: none
 
     def list_uses(self) -> list[tuple[str, str, str, int, int]]:
         """(kind, call, file within the bundle, line, times); by kind, then by line."""
@@ -58,8 +58,9 @@ class Trace:
         return sorted((*key, times) for key, times in self._uses.items())
 
     def files_before(self) -> dict[str, bytes | None]:
-        """Files and folders in the bundle's and the temporary folder that the model made or changed: their
-        contents before, None where there was nothing.
+        """Files and folders in the bundle's and the temporary folder that the model created or changed.
+
+        Returns their contents before, None for new ones.
         """
         return dict(self._files_before)
 
@@ -75,7 +76,7 @@ class Trace:
     ) -> Callable[..., Any]:
         """A function that replaces real() and counts its uses.
 
-        when(...) tells whether a call depends on chance. direct: only calls by a line of the bundle count.
+        when(...) returns whether a call is random. direct: only calls by a line of the bundle count.
         """
 
         def source(*arguments: Any, **keywords: Any) -> Any:
@@ -99,11 +100,11 @@ class Trace:
         return wrapper
 
     def shifts(self, kind: str) -> bool:
-        """Whether all calls of this kind are to have the other answer."""
+        """Whether all calls of this kind have the other answer."""
         return self._shifted == kind
 
     def note(self, kind: str, call: str) -> bool:
-        """Count a use by the code that is running; whether it is to have the other answer."""
+        """Count a use by the running code; return whether it has the other answer."""
         site = self._find_site()
         if site and site[0] not in HARMLESS:
             called, file, line = site
@@ -114,7 +115,7 @@ class Trace:
         return self.shifts(kind)
 
     def watch_lines(self) -> None:
-        """Note the lines that draw from the global generators."""
+        """Record the lines that draw from the global generators."""
 
         def note(generator: str, file: str, line: int) -> None:
             self._uses["random", f"{generator}: global generator", file, line] += 1
@@ -125,10 +126,10 @@ class Trace:
         """For sys.addaudithook: files, connections, programs."""
         if event not in EVENTS or hasattr(self._now, "shifted"):
             return
-        self._now.shifted = False  # what follows here is not the model's
+        self._now.shifted = False  # later events do not come from the model
         try:
             EVENTS[event](self, arguments)
-        except Exception:  # never the model's trouble
+        except Exception:  # must never affect the model
             return
         finally:
             with contextlib.suppress(AttributeError):
@@ -137,8 +138,8 @@ class Trace:
     def _find_site(self) -> tuple[str, str, int] | None:
         """(what the line called, "" for C code; its file; its number); None: no line of the bundle led here.
 
-        What a package does while it is imported is not the line's doing. A model that is itself an installed
-        package has no line in the bundle: then the nearest line of a package is taken.
+        Actions of a package while it is imported are not attributed to the line. A model that is itself an
+        installed package has no line in the bundle: then the nearest line of a package is used.
         """
         frame: types.FrameType | None = sys._getframe(2)
         called = ""
@@ -160,7 +161,7 @@ class Trace:
         return package
 
     def _path_in_bundle(self, file: str) -> str:
-        """A file's path within the bundle, "" if it is not in there."""
+        """A file's path within the bundle, "" if it is outside."""
         for prefix in self._bundles:
             if file.startswith(prefix) and not any(part in file for part in PACKAGES):
                 return file[len(prefix) :]
@@ -184,7 +185,7 @@ class Trace:
             self.note("files", f"read {self._path_in_bundle(path) or path}")
 
     def _note_write(self, path: str) -> None:
-        # Elsewhere others may write the same file, and to put it back would undo their work.
+        # Elsewhere others may write the same file, and restoring it would undo their work.
         is_new = path not in self._files_before and len(self._files_before) < KEPT_FILES
         if is_new and path.startswith(self._restorable):
             before = read_content(path)
@@ -194,8 +195,8 @@ class Trace:
 
 
 def restore_files(contents: dict[str, bytes | None]) -> None:
-    """Put files back as Trace.files_before() has them; no file or empty folder where content is None."""
-    for path, content in reversed(list(contents.items())):  # what is in a folder before the folder
+    """Restore files as Trace.files_before() returned them; no file or an empty folder if content is None."""
+    for path, content in reversed(list(contents.items())):  # the contents of a folder before the folder
         with contextlib.suppress(OSError):
             if content is None:
                 (os.rmdir if os.path.isdir(path) else os.unlink)(path)
@@ -205,7 +206,7 @@ def restore_files(contents: dict[str, bytes | None]) -> None:
 
 
 def read_content(path: str) -> bytes | None:
-    """What is in a file; None where there is none, or too much."""
+    """The content of a file; None if it does not exist or is too large."""
     try:
         if os.path.getsize(path) > KEPT_BYTES:
             return None
