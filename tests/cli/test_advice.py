@@ -15,6 +15,7 @@ from mops_helm.main import main
 from mops_helm.values import layers
 from mops_helm.values.check import check
 from store_helpers import DIGEST, attempt
+from study_helpers import SMALL, mops_helm, type_on_terminal
 from study_helpers import write_spec as write_knobs
 
 
@@ -270,3 +271,69 @@ def test_a_study_where_there_is_none_can_be_run_there():
     assert line == f"mops-helm study run SPEC --store '{Path('out/not here').resolve()}'"
     planned = type_line(line.replace("study run SPEC", "study plan study.yaml"))
     assert planned.exit_code == 0 and "out/not here" in planned.stdout
+
+
+# Runs: what the summary or the trial of a task says to type
+
+
+def test_tasks_that_reached_their_time_limit_are_tried_again_with_a_longer_one(folder, tmp_path_factory):
+    marker = tmp_path_factory.mktemp("elsewhere") / "fast"  # not in the bundle, which must stay the same
+    Path("waves").mkdir()
+    Path("waves/m.py").write_text(
+        "import pathlib, time\n"
+        "def s(a, marker):\n"
+        "    while a == 2 and not pathlib.Path(marker).exists():\n"
+        "        time.sleep(1)\n"
+        "    return a\n"
+    )
+    study = f"name: waves\nmodel: m.s\nfixed: {{marker: {marker}}}\nsets: [{{a: 1}}, {{a: 2}}]\n"
+    Path("waves/study.yaml").write_text(study)
+    words = [
+        "study",
+        "run",
+        "waves/study.yaml",
+        *SMALL,
+        "--check",
+        "0",
+        "--set",
+        "executor.taskTimeoutSeconds=1",
+    ]
+    first = mops_helm(*words, cwd=folder)
+    assert first.returncode == 3 and "TaskTimeout" in first.stdout, first.stderr
+    line = next(line.strip() for line in first.stderr.splitlines() if "--retry" in line)
+    assert line.endswith("--retry failed,poisoned --set executor.taskTimeoutSeconds=2")
+    marker.touch()
+    again = mops_helm(*shlex.split(line)[1:], cwd=folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_model_with_a_breakpoint_is_debugged_in_the_process_that_has_the_terminal(folder):
+    Path("waves").mkdir()
+    Path("waves/m.py").write_text("def s(a):\n    breakpoint()\n    return a\n")
+    Path("waves/study.yaml").write_text("name: waves\nmodel: m.s\nsets: [{a: 1}]\n")
+    words = ["study", "try", "waves/study.yaml", *SMALL]
+    refused = mops_helm(*words, cwd=folder)
+    (flags,) = re.findall(r"add (--preset \w+)", refused.stdout)
+    shown = type_on_terminal(*words, *flags.split(), cwd=folder, keys="continue\n")
+    assert "(Pdb)" in shown and "ok in " in shown, shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ("{start: 0, stop: 1, num: 3}", "UNKNOWN"),
+        ("{min: 0, max: 1, n: 3}", "UNKNOWN"),
+        ("{from: 0, to: 1, steps: 3}", "UNKNOWN"),
+    ],
+)
+def test_fields_of_a_range_in_the_words_of_other_programs_have_the_right_one(typed, code):
+    path = Path("study.yaml")
+    path.write_text(f"model: m.s\ngrid: {{x: {typed}}}\n")
+    refused = type_line("mops-helm study plan study.yaml")
+    hints = re.findall(rf"{code}  unknown field (\w+); write (\w+)", refused.stderr)
+    text = path.read_text()
+    for name, right in hints:
+        text = re.sub(rf"\b{name}:", f"{right}:", text)
+    path.write_text(text)
+    planned = type_line("mops-helm study plan study.yaml")
+    assert hints and planned.exit_code == 0 and "sets        3" in planned.stdout, planned.output

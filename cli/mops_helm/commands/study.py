@@ -189,7 +189,11 @@ def run(
             bundle=bundle or "",
         )
         click.echo(study_summary.render_summary(summary, output, value_flags, origin))
-        reporter.say(study_summary.render_next_step(summary, command, str(spec_path)))
+        time_limit = study_summary.TimeLimit(
+            spec.timeout_seconds or workers.settings.task_timeout_seconds,
+            "file" if spec.timeout_seconds else "release" if scheduler else "values",
+        )
+        reporter.say(study_summary.render_next_step(summary, command, str(spec_path), time_limit))
     sys.exit(summary.exit_code)
 
 
