@@ -168,7 +168,7 @@ def bad_summaries(passage: Passage, rules: Rules) -> Iterator[str]:
         yield f"{len(summary)} characters, at most {MOST_SUMMARY_CHARACTERS}: {summary}"
     if summary.endswith("..."):
         yield f"ends in an ellipsis: {summary}"
-    if summary.partition(" ")[0].lower() not in rules.verbs:
+    if summary.partition(" ")[0].lower().rstrip(",") not in rules.verbs:
         yield f"does not begin with a verb of {RULES.name}: {summary}"
 
 

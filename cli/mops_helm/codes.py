@@ -1,6 +1,6 @@
-"""What the codes of findings mean, from schemas/findings.yaml.
+"""The meaning of the codes of findings, from schemas/findings.yaml.
 
-`mops-helm explain` prints it, and the tables of docs are made from it.
+`mops-helm explain` prints it, and the tables of docs are generated from it.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ FileKind = Literal["values", "study"]
 
 @dataclass(frozen=True)
 class CodeDoc:
-    """What a code means in one kind of file. Texts are Markdown; `example` may be empty."""
+    """The meaning of a code in one kind of file. Texts are Markdown; `example` may be empty."""
 
     code: str
     kind: FileKind
@@ -31,7 +31,7 @@ class CodeDoc:
 
 
 def load_codes() -> list[CodeDoc]:
-    """Every code: of values files, then of study files."""
+    """All codes: of values files, then of study files."""
     content = yaml.load((paths.SCHEMAS / "findings.yaml").read_text("utf-8"), YAML_LOADER)
     docs = [_parse("values", findings.CODES[code], code, texts) for code, texts in content["values"].items()]
     for code, texts in content["study"].items():
@@ -44,10 +44,10 @@ def _parse(kind: FileKind, severity: Severity, code: str, texts: dict[str, str])
 
 
 def find_code(code: str) -> Sequence[CodeDoc]:
-    """What a code means in values files, in study files, or in both.
+    """The meaning of a code in values files, in study files, or in both.
 
     Raises:
-        BadInput: There is no such code.
+        BadInput: The code does not exist.
     """
     docs = load_codes()
     matches = [doc for doc in docs if doc.code == code.upper()]

@@ -1,9 +1,9 @@
-"""What the commands need of this machine, looked at and worded: what is there, what for, what to do.
+"""Check whether this machine has what the commands need: the state, the purpose, the advice.
 
-    examine() -> [Check, ...] -> table() or forms.data()
+    examine() -> [Check, ...] -> table() or forms.render_data()
 
-Changes nothing, installs nothing, asks no network. At the top it imports the standard library only: a machine
-where a package is missing is what it is for.
+Nothing is changed or installed, and no network is used. At the top only the standard library is imported,
+because this command is for machines on which a package is missing.
 """
 
 import os
@@ -31,7 +31,7 @@ MIN_FREE_GIB = 2  # an environment with starsim takes 0.7 GiB
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `advice` says what to do and is empty when the state is ok."""
+    """One checked requirement. `advice` says what to do and is empty if the state is ok."""
 
     name: str
     state: Literal["ok", "missing", "too old", "wrong"]
@@ -41,7 +41,7 @@ class Check:
     required: bool = True
 
     def as_json(self) -> dict[str, str | bool]:
-        """The check as `-o json` prints it."""
+        """The check in the form that `-o json` prints."""
         return {
             "name": self.name,
             "state": self.state,
@@ -75,7 +75,7 @@ def healthy(checks: list[Check]) -> bool:
 
 
 def table(checks: list[Check]) -> str:
-    """A line per check; below it, what to do when it is not ok."""
+    """A line per check; below it, advice if it is not ok."""
     lines = []
     for check in checks:
         purpose = check.purpose if check.required else f"{check.purpose} (optional)"
@@ -93,7 +93,7 @@ def python() -> Check:
 
 
 def packages() -> Iterator[Check]:
-    """A line for all packages that are as this version wants them, and one for each that is not."""
+    """A line for all packages with the required version, and one for each other package."""
     purpose, advice = "commands and studies", "python -m pip install --upgrade mops-helm"
     n_ok = 0
     for requirement in _requirements():
@@ -115,12 +115,12 @@ def packages() -> Iterator[Check]:
 
 
 def _requirements() -> list[str]:
-    """What every installation needs; extras are for the worker image."""
+    """The requirements of every installation; extras are for the worker image."""
     return [text for text in metadata.requires("mops-helm") or [] if "extra ==" not in text]
 
 
 def dask(version: str) -> Check:
-    """dask and distributed come as a pair: other pairs fail in ways that name neither."""
+    """dask and distributed must have the same version: other pairs fail with unrelated messages."""
     try:
         other = metadata.version("distributed")
     except metadata.PackageNotFoundError:
@@ -145,19 +145,19 @@ def uv() -> Check:
 
 
 def pythons() -> Iterator[Check]:
-    """The Pythons that models can run with here, for those that need another than this one."""
+    """The Pythons available for models that need another one than this."""
     try:
         from modelops_dask.environments.interpreters import list_installed
 
         versions = dict.fromkeys(each.version for each in list_installed(Path.cwd()))
     except (ImportError, MopsError):
-        return  # packages() and uv() have said so
+        return  # packages() and uv() have reported it
     detail = ", ".join(versions) or "uv finds none"
     yield Check("Pythons", "ok", detail, "for models that need another", required=False)
 
 
 def variables() -> Check:
-    """MODELOPS_ variables of this shell: they shape a worker started here."""
+    """MODELOPS_ variables of this shell, which affect workers started from it."""
     count = sum(name.startswith("MODELOPS_") for name in os.environ)
     purpose = "MODELOPS_ variables of this shell"
     try:
@@ -171,7 +171,7 @@ def caches() -> Iterator[Check]:
     try:
         settings = Settings.from_env()
     except BadInput:
-        return  # variables() has said so
+        return  # variables() has reported it
     for name, purpose, folder in (
         ("bundles", "bundles that ran here", settings.bundles_cache_dir),
         ("environments", "environments of bundles", settings.venvs_dir),
@@ -180,7 +180,9 @@ def caches() -> Iterator[Check]:
 
 
 def cache(name: str, purpose: str, folder: Path) -> Check:
-    """Whether a file can be made in the folder, or where it would be, and whether there is room."""
+    """Whether a file can be created in the folder, or in its nearest existing parent, and whether there is
+    room.
+    """
     variable = "MODELOPS_BUNDLES_CACHE_DIR" if name == "bundles" else "MODELOPS_VENVS_DIR"
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -196,7 +198,7 @@ def cache(name: str, purpose: str, folder: Path) -> Check:
 
 
 def machine() -> Check:
-    """What studies on this machine are fitted to: CPUs by affinity and quota, memory by cgroup."""
+    """The resources to which local studies are fitted: CPUs by affinity and quota, memory by cgroup."""
     purpose = "fits a study to this machine"
     try:
         from modelops_dask.workers import local
@@ -208,7 +210,7 @@ def machine() -> Check:
 
 
 def processes() -> Check:
-    """Whether a worker for each CPU may have its processes and threads, beside what runs here."""
+    """Whether a worker for each CPU may start its processes and threads, in addition to running ones."""
     purpose = "processes and threads of workers"
     try:
         from modelops_dask.limits import process_count
@@ -224,7 +226,7 @@ def processes() -> Check:
 
 
 def executors() -> Check:
-    """Which executors the platform can have; without procfs and cgroups there is no memory guard."""
+    """The executors that the platform supports; without procfs and cgroups there is no memory guard."""
     purpose = "isolation of tasks"
     if sys.platform == "linux":
         return Check("executors", "ok", "direct, isolated_warm, isolated_fork, cold", purpose)
@@ -260,7 +262,7 @@ def kubectl() -> Check:
 def _check_version(
     name: str, version: str, least: str, purpose: str, advice: str, required: bool = True
 ) -> Check:
-    """A check of something that is there: ok, or too old."""
+    """A check of an installed version: ok, or too old."""
     if _number(version) >= _number(least):
         return Check(name, "ok", version.partition(" ")[0], purpose, required=required)
     return Check(name, "too old", f"{version}, needs {least}", purpose, advice, required)
@@ -272,7 +274,7 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def _output(*command: str) -> str | None:
-    """The first line that a program prints, None if it cannot be run."""
+    """The first line that a program prints; None if it cannot be run."""
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -1,11 +1,11 @@
-"""The forms in which every command prints data: a table for people, JSON and YAML for programs."""
+"""The formats in which every command prints data: a table for people, JSON and YAML for programs."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-OutputFormat = Literal["table", "json", "yaml"]  # of -o
+OutputFormat = Literal["table", "json", "yaml"]  # the values of -o
 
 
 def render_data(value: Any, output: OutputFormat) -> str:
@@ -16,12 +16,12 @@ def render_data(value: Any, output: OutputFormat) -> str:
 
 
 def render_json_line(value: Any) -> str:
-    """Plain data as JSON on one line. Keys are sorted, but for those of a task, which begin with `set`."""
+    """Plain data as JSON on one line. Keys are sorted, except those of a task, which begin with `set`."""
     return json.dumps(value, ensure_ascii=False, sort_keys=isinstance(value, dict) and "set" not in value)
 
 
 def render_yaml(value: Any) -> str:
-    """YAML that helm reads back as the same data; texts it would misread are quoted."""
+    """YAML that helm reads back as the same data; text that it would misread is quoted."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -62,7 +62,7 @@ def format_bytes(n_bytes: int) -> str:
 
 
 def shorten_path(path: str) -> str:
-    """A path relative to the current folder when it lies in it."""
+    """A path relative to the current folder if it is inside it."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:

@@ -1,6 +1,6 @@
-"""The only caller of the helm program; serves Helm 3 and Helm 4 alike.
+"""The only caller of the helm program; supports Helm 3 and Helm 4.
 
-Does not parse helm's messages or act on its exit statuses: what helm says is passed on whole.
+helm's messages and exit statuses are not interpreted: its messages are passed on unchanged.
 """
 
 import json
@@ -17,11 +17,11 @@ from modelops_dask.errors import BadInput, ClusterFailed
 from mops_helm import paths
 
 CHART = "modelops-dask"
-KUBE_VERSION = "1.34.0"  # for rendering: the program's own differs from build to build
+KUBE_VERSION = "1.34.0"  # for rendering: the program's own version differs from build to build
 
 
 class HelmMissing(ClusterFailed):
-    """No helm on this machine."""
+    """helm is not installed on this machine."""
 
     def __str__(self) -> str:
         return (
@@ -31,7 +31,7 @@ class HelmMissing(ClusterFailed):
 
 
 class HelmFailed(ClusterFailed):
-    """helm ended with an error; str() is what it printed."""
+    """helm ended with an error; str() is its message."""
 
     def __init__(self, arguments: Sequence[str], output: str) -> None:
         super().__init__(arguments, output)
@@ -43,7 +43,7 @@ class HelmFailed(ClusterFailed):
 
 
 class OtherChart(BadInput):
-    """A release of another chart, a platform team's own perhaps, that may have this one in it."""
+    """A release of another chart, possibly a platform team's own chart that contains this one."""
 
     def __init__(self, release: str, chart: str) -> None:
         super().__init__(release, chart)
@@ -58,7 +58,9 @@ class OtherChart(BadInput):
 
 
 def find_program() -> str:
-    """Path of helm: on the PATH, else the one that `make tools` built in a checkout. Raises HelmMissing."""
+    """The path of helm: on the PATH, otherwise the one that `make tools` built in a checkout. Raises
+    HelmMissing.
+    """
     path = shutil.which("helm") or shutil.which("helm", path=paths.ROOT / ".tools" / "bin")
     if path is None:
         raise HelmMissing
@@ -72,7 +74,7 @@ def major() -> int:
 
 
 def run(arguments: Sequence[str], within_seconds: float | None = None) -> str:
-    """What helm prints on stdout; raises HelmFailed with what it said otherwise, or that it took too long."""
+    """The standard output of helm. Raises HelmFailed with its message, or if it took too long."""
     command = [find_program(), *arguments]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=within_seconds)
@@ -85,7 +87,9 @@ def run(arguments: Sequence[str], within_seconds: float | None = None) -> str:
 
 @dataclass(frozen=True)
 class ReleaseRef:
-    """Where a release is: its name, its namespace, a context of the kubeconfig ("" is the current one)."""
+    """The location of a release: its name, its namespace, a context of the kubeconfig ("" is the current
+    one).
+    """
 
     release: str
     namespace: str
@@ -102,7 +106,7 @@ class ReleaseRef:
 
 
 def values(place: ReleaseRef, *, with_defaults: bool = False) -> dict[str, Any] | None:
-    """The values that a release was given, or those with the chart's defaults; None: there is no release.
+    """The values of a release, alone or with the chart's defaults; None: the release does not exist.
 
     Raises OtherChart.
     """
@@ -123,8 +127,8 @@ def _is_of_this_chart(release: dict[str, Any]) -> bool:
 
 
 def only_release(within_seconds: float) -> ReleaseRef | None:
-    """The release of this chart, where the cluster has just one, says so in time, and lets us see it."""
-    for scope in (["--all-namespaces"], []):  # not everyone may look into all namespaces
+    """The release of this chart, if the cluster has just one and answers in time."""
+    for scope in (["--all-namespaces"], []):  # users may lack the permission to read all namespaces
         try:
             releases = json.loads(run(["list", *scope, "--output", "json"], within_seconds))
         except HelmMissing:
@@ -141,12 +145,12 @@ def only_release(within_seconds: float) -> ReleaseRef | None:
 
 
 def manifest(place: ReleaseRef) -> str:
-    """The manifests of a release as it was installed, hooks left out."""
+    """The manifests of an installed release, without hooks."""
     return run(["get", "manifest", place.release, *place.flags])
 
 
 def render(place: ReleaseRef, values_file: Path, *, upgrade: bool) -> str:
-    """The manifests that a release would have, hooks left out; offline."""
+    """The manifests that a release would have, without hooks; offline."""
     flags = ["--no-hooks", "--kube-version", KUBE_VERSION, *(["--is-upgrade"] if upgrade else [])]
     return run(
         ["template", place.release, str(paths.CHART), *place.flags, "--values", str(values_file), *flags]
@@ -154,7 +158,7 @@ def render(place: ReleaseRef, values_file: Path, *, upgrade: bool) -> str:
 
 
 def send(verb: str, place: ReleaseRef, values_file: Path, flags: Sequence[str]) -> None:
-    """`helm install` or `helm upgrade` with these values and no others."""
+    """Run `helm install` or `helm upgrade` with exactly these values."""
     reset = ["--reset-values"] if verb == "upgrade" else []
     run([verb, place.release, str(paths.CHART), *place.flags, "--values", str(values_file), *reset, *flags])
 

@@ -1,4 +1,4 @@
-"""The command tree, and the one place where errors become a message and an exit status."""
+"""The command tree, and the single point at which errors become a message and an exit status."""
 
 import sys
 from importlib import import_module
@@ -21,7 +21,7 @@ GROUPS = {  # name -> (module.attribute, one line of help); modules are imported
 
 
 class LazyGroup(click.Group):
-    """Imports a group when it is asked for, and words MopsError once for every command."""
+    """Imports a group on first use, and prints errors for every command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(GROUPS)
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    commands=dict.fromkeys(GROUPS),  # where click looks for a name that is near a mistyped one
+    commands=dict.fromkeys(GROUPS),  # where click searches for a name similar to a mistyped one
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="mops-helm")

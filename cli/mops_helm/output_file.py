@@ -1,4 +1,4 @@
-"""Files that commands write: tried before anything runs, and reported in one line when writing fails.
+"""Files that commands write: checked before anything runs; a failed write is reported in one line.
 
 --to FILE, --report FILE -> OutputFile, the type of such options -> write_file(), or create_file() for streams
 """
@@ -15,44 +15,46 @@ from modelops_dask.errors import BadInput
 
 
 class OutputFile(click.Path):
-    """A file to write; with allow_dash also -, which is left to the command. Its folder must be there."""
+    """A file to write; with allow_dash also -, which is left to the command. Its folder must exist."""
 
     def __init__(self, *, allow_dash: bool = False) -> None:
         super().__init__(dir_okay=False, writable=True, allow_dash=allow_dash, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        # click.Path gives what path_type makes of it; its own annotation does not say so.
+        # click.Path returns the type of path_type; its own annotation does not express that.
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if (self.allow_dash and str(path) == "-") or _is_stream(path):
             return path
         if not path.parent.is_dir():
-            self.fail(f"{path}: there is no folder {path.parent}", param, ctx)
+            self.fail(f"{path}: folder {path.parent} does not exist", param, ctx)
         if reason := find_refusal(Path(os.path.realpath(path)).parent):
             self.fail(f"{path}: {reason}", param, ctx)
         return path
 
 
 def find_refusal(folder: Path) -> str:
-    """Why no file can be made in a folder, or where the folder would be; "" when one can."""
+    """The reason why no file can be created in a folder, or in its nearest existing parent; "" if it is
+    possible.
+    """
     import tempfile
 
     try:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
-        with tempfile.TemporaryFile(dir=existing):  # permission bits do not tell what is mounted read-only
+        with tempfile.TemporaryFile(dir=existing):  # permission bits do not show read-only mounts
             return ""
     except OSError as error:
         return error.strerror or str(error)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a whole file, or leave what was there. BadInput when it cannot be written."""
+    """Write a whole file, or keep the existing one. Raises BadInput if it cannot be written."""
     with create_file(path) as file:
         file.write(content)
 
 
 @contextmanager
 def create_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when all of it is written.
+    """Create a file that appears under its name only when it is complete.
 
     Raises:
         BadInput: It cannot be written.
@@ -86,7 +88,7 @@ def _name_errors(path: Path) -> Iterator[None]:
 
 
 def _choose_mode(path: Path) -> int:
-    """The mode of the file that is replaced, or that of any new file."""
+    """The mode of the replaced file, or that of any new file."""
     if path.exists():
         return path.stat().st_mode & 0o777
     umask = os.umask(0)
@@ -95,5 +97,5 @@ def _choose_mode(path: Path) -> int:
 
 
 def _is_stream(path: Path) -> bool:
-    """/dev/stdout or a pipe: nothing that a whole file could be put in place of."""
+    """Whether a path is /dev/stdout or a pipe, which a complete file cannot replace."""
     return path.exists() and not path.is_file()

@@ -1,4 +1,4 @@
-"""Where the chart, the presets and the schemas are: inside the wheel, or beside the checkout."""
+"""The locations of the chart, the presets and the schemas: inside the wheel, or in the checkout."""
 
 from pathlib import Path
 

@@ -223,7 +223,7 @@ def test_a_task_that_fails_alone_comes_with_a_command_to_paste(tmp_path):
         ([*study("healthy"), "--arms", "baselin"], "Did you mean baseline?"),
         ([*study("healthy"), "--budget", "soon"], "write 90s, 5m or 1h"),
         ([*study("healthy"), "--answer", "symptom=results"], "without SPEC"),
-        ([*study("healthy"), "--write", "no/such/folder.yaml"], "there is no folder no/such"),
+        ([*study("healthy"), "--write", "no/such/folder.yaml"], "folder no/such does not exist"),
         ([*study("healthy"), "--report", "/proc/page.html"], "/proc/page.html: No such file or directory"),
         ([*study("healthy"), "--store", "/dev/null/x"], "/dev/null/x: Not a directory"),
         ([*study("healthy"), "--store", "/proc/a/b"], "/proc/a/b: No such file or directory"),
@@ -305,7 +305,11 @@ def test_a_diagnosis_reads_from_the_verdict_to_the_command():
         "changes",
         "ARM",
     ]
-    heads += ["Not excluded", "Use meanwhile: preset isolated-fork", "Apply it: mops-helm upgrade RELEASE"]
+    heads += [
+        "Not excluded",
+        "Use until it is fixed: preset isolated-fork",
+        "Apply it: mops-helm upgrade RELEASE",
+    ]
     places = [said.index(head) for head in heads]
     assert places == sorted(places)
     assert "\nReproduce    bin/python kept/reproduce.py\n" in said

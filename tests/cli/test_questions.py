@@ -87,7 +87,7 @@ def test_every_conclusion_is_a_verdict_of_the_experiment():
 
 def test_off_a_terminal_a_fact_that_is_missing_is_asked_for_and_nothing_is_kept(tmp_path):
     said = ask(exit_code=2).stderr
-    assert "What is odd?" in said
+    assert "What is wrong?" in said
     assert "--answer symptom=results" in said
     assert not (tmp_path / "state").exists()
 
@@ -119,8 +119,8 @@ def test_a_file_for_answers_may_be_named(tmp_path):
     [
         ("symptoms=results", "did you mean symptom?"),
         ("symptom=result", "results or memory"),
-        ("symptom=resluts", "the answer is results or memory; did you mean results?"),
-        ("symptom", "the answer is results or memory\n"),
+        ("symptom=resluts", "the answer to symptom is results or memory; did you mean results?"),
+        ("symptom", "the answer to symptom is results or memory\n"),
     ],
 )
 def test_an_answer_that_is_none_is_refused_and_not_kept(given, said, tmp_path):

@@ -24,7 +24,7 @@ def test_a_difference_prints_what_it_means_and_three_ways_on():
     assert lines[3:] == [
         "To find the cause:",
         "  mops-helm diagnose 'my study.yaml' --bundle ../sir",
-        "To replace the results by others that are not changed so:",
+        "To replace the results by ones that earlier tasks cannot change:",
         "  mops-helm study run 'my study.yaml' --bundle ../sir --store '/data/a store' "
         "--preset isolated-fork --redo executor=isolated_warm",
     ]
@@ -46,7 +46,7 @@ def test_isolation_that_makes_replicates_equal_is_recommended_only_to_models_wit
     lines = render_self_check(check(equal_replicates=True), STORE, Origin())
     (place,) = (number for number, line in enumerate(lines) if "--redo" in line)
     assert "replicates of a set return the same" in lines[place - 1]
-    assert "Only if the model has no chance" in lines[place - 1]
+    assert "Only if the model is not random" in lines[place - 1]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_ctrl_c_stores_what_runs_and_the_next_run_goes_on(undisturbed, tmp_path)
         process.send_signal(signal.SIGINT)  # as a terminal does: to every process
     done = finish(run)
     assert done.returncode == 130, done.stderr
-    assert "The same command goes on" in done.stderr
+    assert "Run the same command to continue" in done.stderr
     assert "Traceback" not in done.stderr
     before = parts_in(store)
     again = mops_helm("study", "run", spec, *SMALL, cwd=tmp_path)
@@ -99,7 +99,9 @@ def test_a_second_ctrl_c_says_what_goes_on_too(tmp_path):
     run.send_signal(signal.SIGINT)
     done = finish(run)
     assert done.returncode == 130, done.stderr
-    assert done.stderr.startswith("Interrupted. The same command goes on:\n  mops-helm study run study.yaml")
+    assert done.stderr.startswith(
+        "Interrupted. Run the same command to continue:\n  mops-helm study run study.yaml"
+    )
     assert "Traceback" not in done.stderr
 
 

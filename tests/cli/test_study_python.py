@@ -72,5 +72,5 @@ def test_the_image_has_to_fit(tmp_path):
     folder = write_bundle(tmp_path / "model", files)
     values = [*SMALL, "--set", "executor.environment=image"]
     done = mops_helm("study", "run", folder / "study.yaml", *values, "--store", "s", cwd=tmp_path)
-    assert "with executor.environment=image models run with the worker's own Python" in done.stderr
+    assert "with executor.environment=image, models run with the worker's own Python" in done.stderr
     assert done.returncode == 2

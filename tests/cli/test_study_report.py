@@ -135,8 +135,8 @@ def test_to_standard_output_and_a_store_without_a_study(files, tmp_path):
 @pytest.mark.parametrize(
     ("to", "why"),
     [
-        ("none/page.html", "there is no folder none"),
-        ("file/page.html", "there is no folder file"),
+        ("none/page.html", "folder none does not exist"),
+        ("file/page.html", "folder file does not exist"),
         ("/proc/page.html", "No such file or directory"),  # root, too, can make no file there
     ],
 )

@@ -109,7 +109,7 @@ def test_a_reader_that_is_killed_says_so_and_what_to_type(limits, had, wanted, j
     with pytest.raises(pod_reader.ReaderKilled) as error:
         pod_reader.run_in_pod(SimpleNamespace(namespace="lab"), job, "results", (), io.BytesIO(), say=print)
     said, upgrade, again = str(error.value).splitlines()
-    assert f"driver's{had}. Results are stored." in said and error.value.exit_code == 5
+    assert f"study's driver{had}. Results are stored." in said and error.value.exit_code == 5
     assert upgrade.endswith(f"-n lab --set studies.driver.resources.requests.memory={wanted}")
     assert again.strip() == job.command
 

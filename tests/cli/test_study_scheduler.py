@@ -177,6 +177,6 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_the_store_goes_on(tmp_path)
         scheduler.kill()
         done = finish(run)
     assert done.returncode == 5, done.stderr
-    assert "the same command goes on" in done.stderr and "Traceback" not in done.stderr
+    assert "run the same command to continue" in done.stderr and "Traceback" not in done.stderr
     again = mops_helm("study", "run", spec, *SMALL, "-o", "json", cwd=tmp_path)
     assert json.loads(again.stdout)["ok"] == 100, again.stderr

@@ -105,7 +105,7 @@ def test_submitted_twice_at_once_cancelled_and_gone_on_with(typed, release, tmp_
         both = [end.result() for end in [two.submit(typed, *submit) for _ in range(2)]]
     assert [done.returncode for done in both] == [0, 0], [done.stderr for done in both]
     assert len({done.stdout for done in both}) == 1, "one Job"
-    said = sorted("runs already" in done.stderr for done in both)
+    said = sorted("is already running" in done.stderr for done in both)
     assert said == [False, True]
     running = eventually(lambda: in_state(typed, "waits", "running"), "a study that runs")
     assert running["store"].startswith(f"{STORE}/waits-")
@@ -118,7 +118,7 @@ def test_submitted_twice_at_once_cancelled_and_gone_on_with(typed, release, tmp_
     assert watching.stderr.readline(), "a phase"
     watching.send_signal(signal.SIGINT)
     left = finish(watching)
-    assert left.returncode == 130 and "The study goes on in the cluster" in left.stderr
+    assert left.returncode == 130 and "The study continues in the cluster" in left.stderr
     assert in_state(typed, "waits", "running")
 
     assert typed("cancel", "waits").returncode == 0
@@ -127,7 +127,7 @@ def test_submitted_twice_at_once_cancelled_and_gone_on_with(typed, release, tmp_
     assert ended["exit_code"] == 130
     done = typed(*submit, "--watch")
     assert done.returncode == 0, done.stderr
-    assert "it goes on in" in done.stderr
+    assert "it continues in" in done.stderr
     assert typed("verify", "waits").stdout.startswith(f"{ended['store']}: 2 ok;")
 
 

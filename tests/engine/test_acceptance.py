@@ -93,7 +93,7 @@ def test_a_store_goes_on_and_says_so(folder, files, tmp_path, change):
     assert second.digest != first.digest, "the digest of a bundle stays what it is"
     assert find_refusal(load(folder / "sweep.json"), second, files) is None if change is grow else True
     plan = begin(folder, tmp_path, files, notes)
-    assert len(notes) == 1 and "goes on" in notes[0]
+    assert len(notes) == 1 and "continues: " in notes[0]
     assert read_study(files).bundles == (first.digest, second.digest)
     write_part(files, plan, second.digest, (1, 0))
     merge(files, max_files=0)

@@ -187,7 +187,9 @@ def test_a_container_that_is_out_of_memory_is_heard_once_and_noted(server):
         assert heard(inbox) == PodLost("10.0.0.1", "OOMKilled", False)
         with pytest.raises(Empty):
             inbox.get(block=False)
-    assert len(notes) == 1 and notes[0].startswith("a: OOMKilled: container worker was killed for taking")
+    assert len(notes) == 1 and notes[0].startswith(
+        "a: OOMKilled: container worker was killed because it used"
+    )
 
 
 def test_a_pod_that_is_deleted_is_nobodys_fault(server):

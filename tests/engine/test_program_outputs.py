@@ -99,7 +99,7 @@ BAD = {
     "a,b\n1,2,3\n": "line 2: 3 fields",
     "a,,b\n1,2,3\n": "no name for column 2",
     "a,b, a\n1,2,3\n": "names a twice",
-    "a;b\n1;2\n": "separated by ;",
+    "a;b\n1;2\n": "separated by semicolons",
     b"a,b\n1,\xff\n": "not UTF-8 at byte 6",
     'a,b\n"1,2\n3,4': "line 3: unexpected end of data",
     'a,b\n"1"x,2\n': "line 2: ',' expected after",

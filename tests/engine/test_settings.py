@@ -97,7 +97,7 @@ def test_every_variable_of_the_guide_holds_or_is_refused_by_name():
         if name in read:
             assert Settings.from_env({name: value}).to_env()[name] == value
         else:
-            with pytest.raises(BadInput, match=f"^{name}: nothing here reads it; "):
+            with pytest.raises(BadInput, match=f"^{name}: not used; "):
                 Settings.from_env({name: value})
 
 

@@ -197,7 +197,7 @@ DAMAGES = {
     "a row of a set that is not there": ("ORPHAN", write_part(set=12)),
     "a replicate of a set with a seed of its own": ("ORPHAN", write_part(set=2, replicate=1)),
     "a row of another seed": ("FOREIGN", write_part(seed=1)),
-    "two results that differ": ("CONFLICT", write_part(outputs={"curve": b"other"})),
+    "two different results": ("CONFLICT", write_part(outputs={"curve": b"other"})),
     "a merged part that is not what it was": ("MERGED", other_rows_of_a_merged_part),
     "the manifest counts others": (
         "RESULTS",
@@ -237,7 +237,7 @@ def test_every_damage_is_named(files, plan, damage):
 
 
 DAMAGES_BEHIND_A_URL = [
-    *("a part is torn", "a task too few", "two results that differ"),
+    *("a part is torn", "a task too few", "two different results"),
     *("a table is gone", "a table of nobody", "a table is torn"),
 ]
 

@@ -222,5 +222,5 @@ def test_a_stale_lock_is_an_error_and_in_a_store_of_an_older_version_a_warning(p
     assert older == worker.bundle
     (note,) = packages.notes(older, worker.settings)
     assert "pyproject.toml has attrs, uv.lock has not" in note
-    assert "goes on with the packages of uv.lock" in note
+    assert "continues with the packages of uv.lock" in note
     assert packages.notes(older, replace(worker.settings, executor_environment="image")) == ()

@@ -1,4 +1,4 @@
-"""`mops-helm diagnose SPEC`, which is `mops-helm preset diagnose --study SPEC` too."""
+"""`mops-helm diagnose SPEC`, also available as `mops-helm preset diagnose --study SPEC`."""
 
 import sys
 from collections.abc import Sequence
@@ -156,7 +156,7 @@ def diagnose(
     folder = study_diagnosis.choose_folder(study, folder)
     if release and (preset_names or files or sets):
         raise click.UsageError(
-            f"Release {release} has values of its own: leave out --preset, -f and --set, or leave out "
+            f"Release {release} has its own values: leave out --preset, -f and --set, or leave out "
             "--release to run on this machine"
         )
     request = experiment.DiagnosisRequest(
@@ -214,7 +214,7 @@ def _ask_questions(texts: Sequence[str], answers_path: Path | None, output: Outp
 
 
 def _ask(question: "Question") -> str:
-    """One of the possible answers; "" for none, or where nobody can be asked."""
+    """Return one of the possible answers; "" for none, or without a terminal."""
     from mops_helm.render import diagnosis_questions
 
     if not sys.stdin.isatty():

@@ -17,7 +17,7 @@ def doctor(ctx: click.Context, output: OutputFormat) -> None:
     from mops_helm import doctor
 
     checks = doctor.examine()
-    if output == "table":  # renders by itself: it must work where packages are missing
+    if output == "table":  # it renders itself, because it must work if packages are missing
         click.echo(doctor.table(checks))
     else:
         click.echo(render_data([check.as_json() for check in checks], output))

@@ -74,8 +74,8 @@ def render_(
 ) -> None:
     """Print the manifests that a preset renders.
 
-    Helm renders them without a cluster. A workload preset lies under the files of -f, an isolation
-    preset over them, --set over all.
+    Helm renders them without a cluster. Files of -f override a workload preset, an isolation preset overrides
+    the files, and --set overrides everything.
     """
     from mops_helm import forms, helm
     from mops_helm.values import layers

@@ -25,7 +25,7 @@ SEND_OPTIONS = (  # of install and upgrade, in the order of --help
         "--wait/--no-wait",
         default=True,
         show_default=True,
-        help="Follow the pods until they are ready, and say why they are not.",
+        help="Follow the pods until they are ready, and report problems.",
     ),
     click.option(
         "--timeout",
@@ -33,7 +33,7 @@ SEND_OPTIONS = (  # of install and upgrade, in the order of --help
         default="5m",
         show_default=True,
         callback=options.parse_seconds,
-        help="How long that may take: 90s, 5m, 1h.",
+        help="Time limit for that: 90s, 5m, 1h.",
     ),
     click.option(
         "--dry-run", is_flag=True, help="Validate with Helm and the API server without changing anything."
@@ -53,20 +53,20 @@ def _with_send_options(command: Callable[..., None]) -> Callable[..., None]:
 def install(**flags: Any) -> None:
     """Install a release and follow its pods.
 
-    The values are checked and handed to Helm. A workload preset lies under the files of -f, an isolation
-    preset over them, --set over all.
+    The values are checked and passed to Helm. Files of -f override a workload preset, an isolation preset
+    overrides the files, and --set overrides everything.
     """
     _send("install", **flags)
 
 
 @click.command()
 @_with_send_options
-@click.option("--reset-values", is_flag=True, help="Forget the values it has; presets stay.")
+@click.option("--reset-values", is_flag=True, help="Forget the release's own values; presets stay.")
 def upgrade(**flags: Any) -> None:
     """Change a release's presets and values.
 
-    Only what you ask for changes. --preset replaces the release's preset of that kind; -f and --set lie
-    over the values it has.
+    Only what you specify changes. --preset replaces the release's preset of that kind; -f and --set override
+    the values it has.
     """
     _send("upgrade", **flags)
 
@@ -127,8 +127,8 @@ def _send(
 def status(ctx: click.Context, *, release: str, namespace: str, context: str, output: OutputFormat) -> None:
     """Compare a running release with its values.
 
-    Values, rendered manifest, each live pod and each worker process are compared. Exit status 3 when they
-    differ, or when not all pods and processes that should be there are.
+    Values, rendered manifest, each live pod and each worker process are compared. Exit status 3 if they
+    differ, or if expected pods or processes are missing.
     """
     from modelops_dask.kube.connect import connect
     from mops_helm.helm import ReleaseRef

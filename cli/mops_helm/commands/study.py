@@ -1,4 +1,6 @@
-"""`mops-helm study`: plan, run, try; the others are in study_new.py, study_read.py and study_cluster.py."""
+"""`mops-helm study`: plan, run, try; the other commands are in study_new.py, study_read.py and
+study_cluster.py.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -17,9 +19,7 @@ from mops_helm.options.old_spellings import PlanCommand
 if TYPE_CHECKING:
     from mops_helm.study.progress import ProgressFormat
 
-STORE = click.option(
-    "--store", metavar="DIR", help="Where results are kept: a folder or URL.  [default: out/NAME]"
-)
+STORE = click.option("--store", metavar="DIR", help="Directory or URL for the results.  [default: out/NAME]")
 
 
 @click.group()
@@ -122,8 +122,7 @@ def plan(
     type=click.Choice(["auto", "json"]),
     default="auto",
     show_default=True,
-    help="How to tell how far it is, on standard error: a line that changes or, off a terminal, lines; or a "
-    "JSON object a line.",
+    help="Format of progress on standard error: for people, or one JSON object per line.",
 )
 @options.output
 def run(
@@ -175,9 +174,10 @@ def run(
                 n_checks=n_checks,
                 redo=redo,
             )
-        except KeyboardInterrupt:  # the second Ctrl-C, or one before the workers: what is stored stays
+        # the second Ctrl-C, or one before the workers start: stored results are safe
+        except KeyboardInterrupt:
             same_command = " ".join(filter(None, (command, command_line.format_flags([("--redo", redo)]))))
-            reporter.say(f"Interrupted. The same command goes on:\n  {same_command}")
+            reporter.say(f"Interrupted. Run the same command to continue:\n  {same_command}")
             sys.exit(130)
         except FailsAlike as error:
             error.flags = value_flags
@@ -229,7 +229,7 @@ def try_(
     from mops_helm.study import studies, task_trial
 
     if spec_path and Path(source).is_file():
-        raise click.UsageError("--spec says which tasks of a store are meant; a study file has its own")
+        raise click.UsageError("--spec selects tasks of a store; leave it out for a study file")
 
     def echo(text: bytes) -> None:
         sys.stderr.buffer.write(text)

@@ -1,4 +1,4 @@
-"""`mops-helm study submit|list|cancel`, and what `status` shows of a study in the cluster."""
+"""`mops-helm study submit|list|cancel`, and `status` of a study in the cluster."""
 
 import sys
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.spec
-@click.option("--release", metavar="RELEASE", required=True, help="The release whose workers it uses.")
+@click.option("--release", metavar="RELEASE", required=True, help="Release whose workers run the study.")
 @options.namespace
 @options.kube_context
 @click.option(
     "--chunks",
     metavar="N",
     type=click.IntRange(1, 10_000),
-    help="Run in N pods of its own, each shaped as a worker pod, that need no scheduler or workers.",
+    help="Run in N separate pods like worker pods, without the scheduler and workers.",
 )
 @options.bundle
 @click.option(
     "--store",
     metavar="URL",
     default="",
-    help="Where results are kept, as pods see it.  [default: NAME-DIGEST in studies.store of the release]",
+    help="URL or path of the results as pods see it.  [default: NAME-DIGEST in studies.store of the release]",
 )
 @options.retry
 @options.check
 @options.redo
-@click.option("--watch", is_flag=True, help="Follow it, and end with its exit status.")
+@click.option("--watch", is_flag=True, help="Follow the study, and exit with its status.")
 def submit(
     *,
     spec_path: Path,
@@ -54,7 +54,7 @@ def submit(
 ) -> None:
     """Run a study in the cluster as a Job.
 
-    This machine may be switched off meanwhile. The same study submitted twice is one run. A study that ended
+    This machine may be switched off afterwards. The same study submitted twice is one run. A study that ended
     continues in its store: only tasks without a stored result run.
     """
     from modelops_dask.kube import connect, study_jobs
@@ -135,7 +135,7 @@ def cancel(*, study: str, namespace: str, context: str) -> None:
 
 
 def show_status(study: str, namespace: str, context: str, *, watch: bool, output: OutputFormat) -> None:
-    """`study status` of a study in the cluster."""
+    """Show `study status` of a study in the cluster."""
     from modelops_dask.kube import connect, study_jobs, study_problems
     from mops_helm.render import submitted_studies
 
@@ -159,7 +159,7 @@ def _watch(cluster: "Cluster", study: "StudyJob", location: str, output: OutputF
             ended = follower.Follower(cluster, reporter).until_end(study)
     except KeyboardInterrupt:
         commands = submitted_studies.render_watch_commands(study.job, location)
-        click.echo(f"\nThe study goes on in the cluster.\n{commands}", err=True)
+        click.echo(f"\nThe study continues in the cluster.\n{commands}", err=True)
         sys.exit(130)
     reasons = study_problems.find_problems(cluster, ended)
     click.echo(submitted_studies.render_study_status(ended, reasons, location, output))

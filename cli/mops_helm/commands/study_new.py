@@ -12,8 +12,8 @@ import click
     "--from",
     "function",
     metavar="FILE:FUNCTION",
-    help="Start from a function that exists, such as model.py:simulate: write a study file beside it, and "
-    "pyproject.toml if nothing declares packages. No file is overwritten.",
+    help="Start from an existing function, such as model.py:simulate: write a study file next to it, and "
+    "pyproject.toml if no file declares packages. No file is overwritten.",
 )
 def new(folder: Path | None, function: str | None) -> None:
     """Start a study from an example or your code.
@@ -33,11 +33,11 @@ def new(folder: Path | None, function: str | None) -> None:
         results = Path("out") / folder.resolve().name
         _show(scaffold.create(folder), ("run", folder / "study.yaml"), ("results", results))
     else:
-        raise click.UsageError("Name a new folder, or a function that exists: --from FILE:FUNCTION")
+        raise click.UsageError("Name a new folder, or an existing function: --from FILE:FUNCTION")
 
 
 def _show(files: list[Path], *commands: tuple[str, Path]) -> None:
-    """What was written, and what to type next."""
+    """Print the written files, and what to type next."""
     for path in files:
         click.echo(path)
     lines = [f"  mops-helm study {name} {shlex.quote(str(path))}" for name, path in commands]

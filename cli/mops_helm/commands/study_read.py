@@ -1,4 +1,4 @@
-"""`mops-helm study status|results|report|verify`: what a store or, with -n, a study in the cluster holds."""
+"""`mops-helm study status|results|report|verify`: read a store or, with -n, a study in the cluster."""
 
 import sys
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @options.study
 @options.namespace
 @options.kube_context
-@click.option("--watch", is_flag=True, help="In the cluster: follow it, and end with its exit status.")
+@click.option("--watch", is_flag=True, help="In the cluster: follow the study, and exit with its status.")
 @options.request
 @options.output
 def status(
@@ -41,7 +41,7 @@ def status(
         study_cluster.show_status(study, namespace, context, watch=watch, output=output)
         return
     if watch:
-        raise click.UsageError("--watch is for studies in the cluster: add -n NAMESPACE")
+        raise click.UsageError("--watch works only for studies in the cluster: add -n NAMESPACE")
     from modelops_dask.store.files import Store
     from modelops_dask.study.summary import read_summary
     from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin
@@ -128,7 +128,7 @@ def _show_tables(
     default="report.html",
     show_default=True,
     type=output_file.OutputFile(allow_dash=True),
-    help="The file to write; - for standard output.",
+    help="File to write; - for standard output.",
 )
 @options.request
 def report(*, study: str, namespace: str, context: str, page_path: Path, spec_path: Path | None) -> None:
@@ -166,7 +166,7 @@ def report(*, study: str, namespace: str, context: str, page_path: Path, spec_pa
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Run K of its ok tasks again and compare their bytes.",
+    help="Run K ok tasks again and compare their bytes.",
 )
 @options.presets
 @options.files
@@ -190,14 +190,16 @@ def verify(
     """Check the stored results of a study.
 
     States, counts, seeds, digests and tables are checked by other means than those that wrote them. Exit
-    status 0 when nothing is wrong and every task has ended, else 3. The values and the bundle are for
+    status 0 if there are no problems and every task has ended, else 3. The values and the bundle are for
     --sample: each task runs alone in a new process, then all of them in one. In the cluster they are the
     study's own.
     """
     spec = _load_spec(spec_path, namespace, context)
     if namespace or context:
         if preset_names or files or sets or bundle:
-            raise click.UsageError("in the cluster, --sample runs with the study's own values and bundle")
+            raise click.UsageError(
+                "in the cluster, --sample uses the study's own values and bundle: leave out yours"
+            )
         arguments = ["--sample", str(sample), "-o", output]
         sys.exit(_read_in_cluster(study, namespace, context, "verify", arguments, stdout=sys.stdout.buffer))
     from mops_helm.render import study_verification
@@ -212,7 +214,7 @@ def verify(
 
 
 def _load_spec(path: Path | None, namespace: str, context: str) -> "Spec | None":
-    """The study file of --spec, whose tasks are meant; a study in the cluster has one of its own."""
+    """The study file of --spec, which selects the tasks; a study in the cluster has its own."""
     if path is None:
         return None
     if namespace or context:
@@ -225,7 +227,9 @@ def _load_spec(path: Path | None, namespace: str, context: str) -> "Spec | None"
 def _read_in_cluster(
     name: str, namespace: str, context: str, verb: str, arguments: Sequence[str], *, stdout: BinaryIO
 ) -> int:
-    """The exit status of a command of this module, run where the store of a study in the cluster is seen."""
+    """Run a command of this module where the store of a study in the cluster is visible; return its exit
+    status.
+    """
     from mops_helm.study import pod_reader
 
     return pod_reader.read_study_in_cluster(

@@ -1,1 +1,1 @@
-"""What `preset diagnose` calls: by experiment on this machine, in a release, or by questions to a person."""
+"""The code behind `diagnose`: by experiment on this machine or in a release, or by questions to the user."""

@@ -1,7 +1,7 @@
-"""A diagnosis by experiment: on this machine, or where the workers of a release run.
+"""A diagnosis by experiment: on this machine, or with the workers of a release.
 
 DiagnosisRequest -> study_diagnosis.py, or a cluster and pod_diagnosis.py -> StudyDiagnosis, and the release
-that its values are for
+for its values
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ LOOK_SECONDS = 3  # for a cluster that may name a release
 
 @dataclass(frozen=True)
 class DiagnosisRequest:
-    """What a person asked for. With `release`, `namespace` and `context` say where that is; without, presets,
+    """What the user requested. With `release`, `namespace` and `context` give its location; without, presets,
     files and sets are the values of the workers on this machine.
     """
 
@@ -36,7 +36,9 @@ class DiagnosisRequest:
 
 
 def diagnose_study(request: DiagnosisRequest, say: Say) -> tuple[StudyDiagnosis, ReleaseRef | None]:
-    """Run the experiment. The release is the one of the request, or the only one of the cluster, if any."""
+    """Run the experiment. The returned release is that of the request, or the only one of the cluster, if
+    any.
+    """
     if not request.release:
         workers = studies.choose_workers(request.preset_names, request.files, request.sets)
         result = study_diagnosis.diagnose_here(request.study, request.bundle, workers, request.options, say)
@@ -52,5 +54,5 @@ def diagnose_study(request: DiagnosisRequest, say: Say) -> tuple[StudyDiagnosis,
 
 
 def find_release() -> ReleaseRef | None:
-    """The only release of this chart in the cluster, where there is one and the cluster answers soon."""
+    """The only release of this chart in the cluster, if there is one and the cluster answers soon."""
     return helm.only_release(LOOK_SECONDS)

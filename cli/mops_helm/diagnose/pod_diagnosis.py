@@ -1,10 +1,10 @@
-"""A diagnosis where the workers of a release run: the same experiment, in a pod that is as theirs are.
+"""A diagnosis in the environment of a release's workers: the same experiment, in a pod like theirs.
 
-spec, bundle -> a pod with the image, environment, variables, volumes, placement and memory of a worker
-             -> `python -m modelops_dask.diagnose` in it: request in, lines of text as it runs, Diagnosis back
+    spec, bundle -> a pod with the image, environment, variables, volumes, placement and memory of a worker
+                 -> `python -m modelops_dask.diagnose` in it: request in, progress lines, Diagnosis back
 
-The pod is made as a chunk of a study would be. It is none of the release's workers, which go on undisturbed,
-and it is deleted at the end, however that comes. What comes back is data: the model ran there.
+The pod is made like a chunk of a study. It is not one of the release's workers, which are not disturbed, and
+it is deleted at the end in any case. The answer is plain data, because the model ran there.
 """
 
 import io
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 COMMAND = ("python", "-m", "modelops_dask.diagnose")
 AFTERWARDS_SECONDS = 120  # that the pod may live beyond the budget
-PYTHON = Path("python")  # the one of the pod is gone with it
+PYTHON = Path("python")  # that of the pod is deleted with it
 
 
 class FailedInPod(MopsError):
-    """The diagnosis ended with an error in the pod, in its words."""
+    """The diagnosis ended with an error in the pod; str() is its message."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class FailedInPod(MopsError):
 
 
 class NoAnswer(ClusterFailed):
-    """The program in the pod ended without an answer; what it printed has been reported."""
+    """The program in the pod ended without an answer; its output has been reported."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -62,9 +62,9 @@ def diagnose_in_pod(
 ) -> StudyDiagnosis:
     """Diagnose a study in a pod of a release.
 
-    BadInput, NoStudies, Refused, NotReady, CommandLost, FailedInPod, NoAnswer.
+    Raises BadInput, NoStudies, RequestRefused, NotReady, CommandLost, FailedInPod, NoAnswer.
     """
-    arms.select_arms(options.arms)  # an unknown arm is refused before there is a pod
+    arms.select_arms(options.arms)  # an unknown arm is refused before a pod is created
     model = studies.fetch_bundle(study, bundle, Settings.from_env())
     offer = jobs.read_offer(cluster, release)
     request = {
@@ -101,7 +101,7 @@ def diagnose_in_pod(
 
 
 def _with_local_paths(diagnosis: result.Diagnosis, pod_folder: str, folder: Path) -> result.Diagnosis:
-    """With the script made for this machine's copy of the bundle."""
+    """Make the script again for this machine's copy of the bundle."""
     if not diagnosis.polluter:
         return diagnosis
     script = diagnosis.polluter.script.replace(repr(pod_folder), repr(str(folder)), 1)
@@ -109,7 +109,7 @@ def _with_local_paths(diagnosis: result.Diagnosis, pod_folder: str, folder: Path
 
 
 class _LineStream(io.BytesIO):
-    """A stream of bytes whose lines are reported one by one, as they come."""
+    """A stream of bytes whose lines are reported immediately."""
 
     def __init__(self, say: Say) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""The guide's decision tree as questions: what to try next, and what it comes to.
+"""The guide's decision tree as questions: what to try next, and the conclusion.
 
-questions.yaml -> Tree;   Tree, answers so far -> the question that comes next, or a Conclusion
+questions.yaml -> Tree;   Tree, answers so far -> the next question, or a Conclusion
 
-Answers are kept in a file, so that a preset can be tried for a day and the next call goes on. Does not print,
-and asks by a function that the command passes.
+Answers are stored in a file, so that a preset can be tried for a day before the next call continues. Nothing
+is printed here, and questions are asked by a function that the command passes.
 """
 
 import json
@@ -20,12 +20,12 @@ DATA = Path(__file__).with_name("questions.yaml")
 OUTCOMES = {
     "gone": "with it, everything is correct",
     "still": "it makes no difference",
-}  # of a preset that was tried
+}  # answers after a preset was tried
 
 
 @dataclass(frozen=True)
 class PresetTrial:
-    """Values to run the same study under: a preset, and values over it as --set has them."""
+    """Values to run the same study with: a preset, and --set values over it."""
 
     preset: str
     sets: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class PresetTrial:
 
 @dataclass(frozen=True)
 class Question:
-    """`means` and `then` have the possible answers: in words, and the key of what comes next.
+    """A question; `means` and `then` have the possible answers: their text, and the key of the next node.
 
-    With a `trial` it is about what happens under that; without, it is one that a person can answer at once.
+    With a `trial` it asks for the result of that trial; without one, the user can answer immediately.
     """
 
     key: str
@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """Where the questions end. `verdict` is in the words of the experiment; `trial` is what to use."""
+    """The end of the questions. `verdict` is one of the experiment's; `trial` is what to use."""
 
     key: str
     verdict: str
@@ -57,8 +57,8 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next by the answers so far: a question with a trial, or a conclusion. `answers_path` is the
-    file of the answers.
+    """What to do next after the answers so far: a question with a trial, or a conclusion. `answers_path` is
+    the file of the answers.
     """
 
     node: Question | Conclusion
@@ -68,7 +68,7 @@ class Step:
 
 
 class Unanswered(BadInput):
-    """A question that nobody is there to answer."""
+    """A question without an answer, and without a terminal to ask it on."""
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
@@ -88,7 +88,7 @@ class Tree:
     nodes: Mapping[str, Question | Conclusion]
 
     def walk(self, answers: Mapping[str, str]) -> tuple[dict[str, str], Question | Conclusion]:
-        """The answers that count, in the order of the questions, and the node at which they end."""
+        """The answers that count, in the order of the questions, and the node that they lead to."""
         used: dict[str, str] = {}
         node = self.nodes[self.first]
         while isinstance(node, Question) and answers.get(node.key) in node.then:
@@ -97,7 +97,7 @@ class Tree:
         return used, node
 
     def parse_answers(self, texts: Sequence[str]) -> dict[str, str]:
-        """KEY=VALUE texts as answers; BadInput when one of them is none."""
+        """Parse KEY=VALUE answers. Raises BadInput for an invalid one."""
         questions = {key: node for key, node in self.nodes.items() if isinstance(node, Question)}
         answers = {}
         for text in texts:
@@ -119,11 +119,11 @@ def find_next_step(texts: Sequence[str], answers_path: Path, ask: Callable[[Ques
     Args:
         texts: Answers of the command line, KEY=VALUE.
         answers_path: The file of earlier answers; all new ones are added to it.
-        ask: Returns the answer to a question; "" when there is none.
+        ask: Returns the answer to a question; "" if there is none.
 
     Raises:
         BadInput: An answer, or the file, cannot be read.
-        Unanswered: A question that needs no trial has no answer.
+        Unanswered: A question without a trial has no answer.
     """
     tree = load_tree()
     answers = read_answers(answers_path) | tree.parse_answers(texts)
@@ -135,7 +135,7 @@ def find_next_step(texts: Sequence[str], answers_path: Path, ask: Callable[[Ques
             answers[node.key] = answer
             write_answers(answers_path, answers)
             used, node = tree.walk(answers)
-        elif node.trial:  # not tried yet: that is what to do next
+        elif node.trial:  # not tried yet: that is the next step
             return Step(node, node.trial, used, answers_path)
         else:
             raise Unanswered(node)
@@ -174,13 +174,13 @@ def describe_trial(trial: PresetTrial) -> str:
 
 
 def default_answers_path() -> Path:
-    """The file for answers, unless a person names one: in the place for state of the XDG rules."""
+    """The file for answers, unless the user names one: in the state folder of the XDG rules."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "mops-helm" / "diagnose.json"
 
 
 def read_answers(path: Path) -> dict[str, str]:
-    """The answers of a file; none when it is not there. BadInput when it holds something else."""
+    """The answers in a file; none if it does not exist. Raises BadInput for other contents."""
     try:
         answers = json.loads(path.read_text(encoding="utf-8"))["answers"]
         return {str(key): str(value) for key, value in answers.items()}
@@ -191,7 +191,7 @@ def read_answers(path: Path) -> dict[str, str]:
 
 
 def write_answers(path: Path, answers: Mapping[str, str]) -> None:
-    """Keep answers in a file. BadInput when that cannot be written."""
+    """Store answers in a file. Raises BadInput if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f"{path.name}.new")

@@ -1,9 +1,10 @@
-"""A diagnosis on this machine, and the files that it leaves.
+"""A diagnosis on this machine, and its files.
 
-SPEC, --bundle, Workers -> worker processes on this machine -> Diagnosis -> a folder: diagnosis.json,
-observations.parquet (a row for each run of a task), reproduce.py (where a polluter was found)
+    SPEC, --bundle, Workers -> worker processes on this machine -> Diagnosis -> a folder:
+    diagnosis.json, observations.parquet (a row for each run of a task), "reproduce.py" (if there is a
+        polluter)
 
-Prints nothing, but tells `say`: commands print. In the cluster: pod_diagnosis.py.
+Nothing is printed here: messages are passed to `say`. In the cluster: pod_diagnosis.py.
 """
 
 import json
@@ -34,7 +35,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """How the tasks of a study are run to compare them. The fields are keywords of engine's diagnose()."""
+    """How to run and compare the tasks of a study. The fields are keywords of the engine's diagnose()."""
 
     tasks: int
     repeats: int
@@ -45,7 +46,7 @@ class ExperimentOptions:
 
 @dataclass(frozen=True)
 class StudyDiagnosis:
-    """A diagnosis, and of what. `python` is the interpreter that ran the model."""
+    """A diagnosis and its subject. `python` is the interpreter that ran the model."""
 
     study: Spec
     bundle: Bundle
@@ -55,14 +56,14 @@ class StudyDiagnosis:
 
 @dataclass(frozen=True)
 class WrittenFiles:
-    """What was written of a diagnosis. `folder` is None when that failed; `errors` say what did."""
+    """The written files of a diagnosis. `folder` is None if it could not be written; `errors` explain why."""
 
     folder: Path | None
     errors: tuple[BadInput, ...]
 
 
 def choose_folder(study: Spec, folder: Path | None) -> Path:
-    """The folder for the files of a diagnosis, by default out/NAME-diagnosis. BadInput when it cannot be
+    """The folder for the files of a diagnosis, by default out/NAME-diagnosis. Raises BadInput if it cannot be
     written.
     """
     folder = folder or Path("out", f"{study.name}-diagnosis")
@@ -74,8 +75,8 @@ def choose_folder(study: Spec, folder: Path | None) -> Path:
 def diagnose_here(
     study: Spec, bundle: str | None, workers_here: Workers, options: ExperimentOptions, say: Say
 ) -> StudyDiagnosis:
-    """Diagnose a study with worker processes on this machine. BadInput, ClusterFailed."""
-    arms.select_arms(options.arms)  # an unknown arm is refused before any worker is started
+    """Diagnose a study with worker processes on this machine. Raises BadInput, ClusterFailed."""
+    arms.select_arms(options.arms)  # an unknown arm is refused before any worker starts
     settings, shape = workers_here.settings, workers_here.local_shape
     model = studies.add_packages(
         studies.open_store(study, None), studies.fetch_bundle(study, bundle, settings), settings
@@ -107,9 +108,9 @@ def diagnose_here(
 def write_files(
     result: StudyDiagnosis, folder: Path, texts: Mapping[Path | None, Callable[[], str]], say: Say
 ) -> WrittenFiles:
-    """Write the folder of a diagnosis, and `texts` into the files that are their keys (None: nowhere).
+    """Write the folder of a diagnosis, and `texts` to the files that are their keys (None: not written).
 
-    After an error the rest is written all the same, because the experiment took minutes.
+    After an error the other files are still written, because the experiment took minutes.
     """
     written_folder: Path | None = folder
     errors: list[BadInput] = []
@@ -129,7 +130,7 @@ def write_files(
 
 
 def write_diagnosis(result: StudyDiagnosis, folder: Path) -> None:
-    """Write the files of a diagnosis into a folder; an earlier one is replaced. BadInput when that fails."""
+    """Write the files of a diagnosis to a folder, replacing an earlier one. Raises BadInput if that fails."""
     diagnosis = result.diagnosis
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,9 +157,7 @@ def _write_rows(observations: Sequence[Observation], path: Path) -> None:
 
 
 def make_trial(diagnosis: Diagnosis) -> PresetTrial:
-    """The values of a diagnosis as a command has them: the preset if the values are its, and --set for the
-    rest.
-    """
+    """The values of a diagnosis for a command: the preset if it matches, and --set for other values."""
     preset = diagnosis.values.get("preset", "")
     of_preset = flatten_dotted(presets.find(preset).values) if preset else {}
     changes = [
@@ -166,7 +165,7 @@ def make_trial(diagnosis: Diagnosis) -> PresetTrial:
         for name, value in flatten_dotted(diagnosis.values).items()
         if of_preset.get(name) != value
     ]
-    if not preset and "executor" in diagnosis.values:  # or the release's preset would bind what is set
+    if not preset and "executor" in diagnosis.values:  # otherwise the release's preset would override them
         changes.insert(0, ("preset", ""))
     texts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in changes]
     return PresetTrial(preset, tuple(f"{name}={text}" for name, text in texts))

@@ -1,4 +1,4 @@
-"""Flags as they were spelled before 0.2: each keeps its meaning and prints the new spelling on stderr.
+"""Flags with their spelling before 0.2: each keeps its meaning and prints the new spelling on stderr.
 
 The table in docs/cli.md lists them.
 """
@@ -9,7 +9,7 @@ import click
 
 
 def print_new_spelling(old: str, new: str) -> None:
-    """Tell a person the spelling to use from now on."""
+    """Tell the user the new spelling."""
     click.echo(f"Note: {old} still works; the new spelling is {new}", err=True)
 
 

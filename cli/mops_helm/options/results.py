@@ -64,9 +64,7 @@ output = click.option(
     type=click.Choice(FORMATS),
     help="Format: of the list, or csv or parquet for one whole table.  [default: table]",
 )
-output_or_table = click.option(
-    "--output", "output_or_table", hidden=True, help="The format, or a table as --output named it before."
-)
+output_or_table = click.option("--output", "output_or_table", hidden=True, help="Old spelling of --table.")
 to = click.option(
     "--to",
     metavar="FILE",

@@ -1,1 +1,1 @@
-"""What install, upgrade and status call: the values of a release, what changes, whether it runs."""
+"""The code behind install, upgrade and status: the values of a release, its changes, its state."""

@@ -1,8 +1,8 @@
-"""What an upgrade changes: values by name, and objects line by line, without what secrets hold.
+"""The changes of an upgrade: values by name, and objects line by line, without the contents of secrets.
 
-manifests as they are, manifests as they would be -> a unified diff per object
+current manifests, new manifests -> a unified diff per object
 
-Compares what helm was given, not what the cluster made of it: `status` does that.
+helm's input is compared, not the cluster's state: `status` compares that.
 """
 
 import difflib
@@ -21,7 +21,7 @@ Objects = Mapping[str, Object]  # by KIND/NAME
 
 
 def values(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[tuple[str, Json, Json]]:
-    """Dotted name and both values of each value that differs; None where one is not stated."""
+    """Dotted name and both values of each value that differs; None if one is not set."""
     old, new = flatten(before), flatten(after)
     paths = sorted(path for path in old.keys() | new.keys() if path[0] != "layers")
     return [
@@ -36,14 +36,14 @@ def objects(manifest: str) -> dict[str, Object]:
 
 
 def unified(before: Objects, after: Objects) -> str:
-    """A unified diff of each object that differs, is new or goes; "" when all are the same."""
+    """A unified diff of each object that changes, is added or removed; "" if all are the same."""
     return "\n".join(
         text for name in {**before, **after} for text in _diff(name, before.get(name), after.get(name))
     )
 
 
 def summary(before: Objects, after: Objects) -> list[str]:
-    """A line for each object that is new, changes or goes."""
+    """A line for each object that is added, changes or is removed."""
     lines = []
     for name in {**before, **after}:
         if name not in before:
@@ -67,7 +67,7 @@ def _lines(item: Object | None, before: Object | None) -> list[str]:
 
 
 def _mask_secrets(item: Object, before: Object | None) -> Object:
-    """The object with a ConfigMap's JSON texts parsed; of a Secret's values only whether they change."""
+    """The object with a ConfigMap's JSON texts parsed; a Secret's values only show whether they change."""
     if item["kind"] == "ConfigMap":
         return {**item, "data": {key: _parse_json(text) for key, text in (item.get("data") or {}).items()}}
     if item["kind"] != "Secret":
@@ -83,7 +83,7 @@ def _mask_secrets(item: Object, before: Object | None) -> Object:
 
 
 def _parse_json(text: str) -> Json:
-    """The text as JSON, or itself if it is none."""
+    """The text as JSON, or unchanged if it is invalid."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,9 +1,9 @@
 """Install and upgrade a release.
 
-    presets, files, --set, the release's own values -> checked values -> ReleasePlan (what changes) -> helm
+    presets, files, --set, the release's own values -> checked values -> ReleasePlan (the changes) -> helm
 
-Nothing is sent when the values are bad. helm keeps the release; scaling.py
-corrects around helm who owns a pool's number of pods. Does not look at pods: rollout.py does.
+Nothing is sent if the values are bad. helm stores the release; scaling.py handles the ownership of a pool's
+number of pods. Pods are followed in rollout.py.
 """
 
 import json
@@ -29,7 +29,7 @@ Say = Callable[[str], object]
 
 
 class NoRelease(BadInput):
-    """There is nothing of that name to upgrade."""
+    """The release to upgrade does not exist."""
 
     def __init__(self, place: ReleaseRef) -> None:
         super().__init__(place)
@@ -43,7 +43,7 @@ class NoRelease(BadInput):
 
 
 class ReleaseExists(BadInput):
-    """There is a release of that name already."""
+    """A release of that name already exists."""
 
     def __init__(self, place: ReleaseRef) -> None:
         super().__init__(place)
@@ -58,7 +58,7 @@ class ReleaseExists(BadInput):
 
 @dataclass(frozen=True)
 class ReleasePlan:
-    """What would be sent. before and after are objects by KIND/NAME; before is empty at an install."""
+    """What would be sent. before and after are objects by KIND/NAME; before is empty for an install."""
 
     place: ReleaseRef
     verb: str
@@ -74,9 +74,9 @@ class ReleasePlan:
 
 
 def add_direct(names: Sequence[str]) -> list[str]:
-    """The presets asked for, and `direct` unless one of them runs tasks without warm processes already.
+    """The requested presets, and `direct` unless one of them already runs tasks without warm processes.
 
-    Another isolation preset contradicts it: TwoPresets, when they are merged.
+    Another isolation preset contradicts it: merging them raises TwoPresets.
     """
     preset_values = [presets.find(name).values for name in names]
     has_direct = any((values.get("executor") or {}).get("type") == "direct" for values in preset_values)
@@ -84,7 +84,7 @@ def add_direct(names: Sequence[str]) -> list[str]:
 
 
 def plan(verb: str, place: ReleaseRef, request: ReleaseRequest) -> ReleasePlan:
-    """Everything that can be known before anything is sent.
+    """Everything that can be determined before anything is sent.
 
     Raises BadValues with the findings, NoRelease, ReleaseExists, HelmFailed.
     """
@@ -110,7 +110,9 @@ def plan(verb: str, place: ReleaseRef, request: ReleaseRequest) -> ReleasePlan:
 
 
 def send(cluster: Cluster, planned: ReleasePlan, say: Say, *, timeout_seconds: int, dry_run: bool) -> None:
-    """Have helm do what was planned, or only have the cluster's API judge it. HelmFailed, Refused."""
+    """Let helm carry out the plan, or only let the cluster's API check it. Raises HelmFailed,
+    RequestRefused.
+    """
     handover = release_scaling.plan_handover(cluster, planned.before, planned.after)
     major = helm.major()
     flags = ["--timeout", f"{timeout_seconds}s", *handover.flags(major)]
@@ -129,7 +131,7 @@ def send(cluster: Cluster, planned: ReleasePlan, say: Say, *, timeout_seconds: i
 
 @contextmanager
 def _write_values(values: Mapping[str, Json]) -> Iterator[Path]:
-    """Values as one file of one document. JSON is YAML that every helm reads alike."""
+    """Values as one file of one document. JSON is YAML that all helm versions read alike."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "values.yaml"
         path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""How far the pods of a release are, and why some are not ready.
+"""The state of a release's pods, and why some are not ready.
 
     Deployments of the release, their pods and warnings -> Rollout -> follow() until it is done
 
-Changes nothing. An upgrade is done when every pod of every Deployment is of the new kind and ready; pods that
-end finish their tasks meanwhile and are not waited for.
+Nothing is changed here. An upgrade is done when every pod of every Deployment is new and ready; ending pods
+finish their tasks and are not waited for.
 """
 
 import time
@@ -17,14 +17,14 @@ from modelops_dask.kube.connect import Cluster, api_request
 from modelops_dask.kube.pods import PodProblem
 
 POLL_SECONDS = 1.0
-STANDING_SECONDS = 4.0  # a reason that goes by itself sooner is not worth a line
-# What every pod goes through: reported only when time is up.
+STANDING_SECONDS = 4.0  # a reason that disappears sooner is not reported
+# States of every pod: reported only after the time limit.
 PASSING = ("Unhealthy",)
 
 
 @dataclass(frozen=True)
 class DeploymentRollout:
-    """A Deployment: pods it should have, those of the newest kind, ready ones among these, and all it has."""
+    """A Deployment: its pods: the wanted number, new ones, ready ones among these, and all."""
 
     name: str
     component: str
@@ -59,7 +59,7 @@ class RolloutProblem:
 
 @dataclass(frozen=True)
 class Rollout:
-    """All Deployments of a release, and what keeps their pods from being ready."""
+    """All Deployments of a release, and the problems of their pods."""
 
     deployments: tuple[DeploymentRollout, ...]
     problems: tuple[RolloutProblem, ...]
@@ -73,7 +73,7 @@ class Rollout:
 
 
 class RolloutFailed(ClusterFailed):
-    """Time is up, and pods are not ready."""
+    """Pods are not ready after the time limit."""
 
     def __init__(self, release: str, seconds: float, rollout: Rollout, status: str) -> None:
         super().__init__(release, seconds, rollout, status)
@@ -91,12 +91,12 @@ class RolloutFailed(ClusterFailed):
 
 
 def selector(release: str) -> str:
-    """The labels of everything that a release of the chart owns."""
+    """The labels of all objects of a release of the chart."""
     return f"app.kubernetes.io/part-of=modelops,app.kubernetes.io/instance={release}"
 
 
 def read_rollout(cluster: Cluster, release: str) -> Rollout:
-    """The state of a release now."""
+    """The current state of a release."""
     with api_request("list Deployments", cluster.context):
         response = cluster.apps.list_namespaced_deployment(
             cluster.namespace, label_selector=selector(release)
@@ -108,7 +108,7 @@ def read_rollout(cluster: Cluster, release: str) -> Rollout:
 
 
 def follow(cluster: Cluster, release: str, seconds: float, say: Callable[[str], object], status: str) -> None:
-    """Wait until a release is rolled out, and say what changes. RolloutFailed when it takes too long."""
+    """Wait until a release is rolled out, and report changes. Raises RolloutFailed after the time limit."""
     deadline = time.monotonic() + seconds
     reported: set[object] = set()
     since: dict[tuple[str, str, str], float] = {}
@@ -136,7 +136,7 @@ def follow(cluster: Cluster, release: str, seconds: float, say: Callable[[str], 
 
 def _read_deployment(manifest: dict[str, Any]) -> DeploymentRollout:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    # Until the controller has seen the newest spec, its counts are about an older one.
+    # Until the controller has seen the newest spec, its counts belong to an older one.
     is_current = status.get("observedGeneration", 0) >= metadata["generation"]
     new = status.get("updatedReplicas", 0) if is_current else 0
     return DeploymentRollout(
@@ -151,7 +151,7 @@ def _read_deployment(manifest: dict[str, Any]) -> DeploymentRollout:
 
 
 def _find_problems(cluster: Cluster, release: str) -> Iterator[RolloutProblem]:
-    """Reasons of pods, one for all pods of a Deployment that have the same, and of pods that do not exist."""
+    """Problems of pods, one for all pods of a Deployment that share it, and of pods that do not exist."""
     warnings = pods.list_warnings(cluster)
     alike: dict[tuple[str, str, str], list[tuple[str, PodProblem]]] = {}
     for pod in pods.list_pods(cluster, selector(release)):

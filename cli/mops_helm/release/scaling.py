@@ -1,12 +1,12 @@
-"""Who owns the number of a pool's pods, when an upgrade gives it to an autoscaler or takes it back.
+"""The owner of the number of a pool's pods, when an upgrade gives it to an autoscaler or takes it back.
 
     manifests before and after, the live Deployments -> Handover -> flags for helm, and steps around it
 
-The chart leaves `spec.replicas` out while a pool autoscales. helm then takes away the number that it had
-stated, and Kubernetes makes it 1: pods that should stay would go. Helm 4 leaves it to whoever else states it,
-so we do; Helm 3 cannot be kept from it, and the number is put back at once. In the other direction, and where
-somebody changed a Deployment past helm, Helm 4 refuses to go on until it is told that the values win, as they
-do with Helm 3.
+The chart leaves `spec.replicas` out while a pool autoscales. helm then removes the number that it had set,
+and Kubernetes sets it to 1: pods that should stay would end. Helm 4 leaves it to another manager that sets
+it, so we do that; Helm 3 cannot be prevented from removing it, and the number is restored immediately. In the
+other direction, and if a Deployment was changed by others than helm, Helm 4 refuses to continue unless it may
+override the changes, as Helm 3 does.
 """
 
 from collections.abc import Mapping
@@ -16,25 +16,25 @@ from typing import Any
 from modelops_dask.kube.connect import Cluster, api_request
 from mops_helm.release.diff import Object, Objects
 
-OWNER = "mops-helm"  # what Kubernetes notes as the one who stated the number
-HELM = {"helm", "helm3", "helm4"}  # their names are those of the program
+OWNER = "mops-helm"  # the manager that Kubernetes records for the number
+HELM = {"helm", "helm3", "helm4"}  # names of helm's managers begin with the program's
 TAKE_OVER = ("--server-side=true", "--force-conflicts")
 
 
 @dataclass(frozen=True)
 class Handover:
-    """The pods of each Deployment that an autoscaler gets, and who else changed which Deployment."""
+    """The pods of each Deployment that an autoscaler gets, and other managers of each Deployment."""
 
     n_pods: Mapping[str, int]
     managers: Mapping[str, str]
 
     def flags(self, helm_major: int) -> tuple[str, ...]:
-        """What helm needs for this upgrade alone."""
+        """The flags that helm needs for this upgrade only."""
         return TAKE_OVER if helm_major >= 4 and (self.n_pods or self.managers) else ()
 
 
 def plan_handover(cluster: Cluster, before: Objects, after: Objects) -> Handover:
-    """What an upgrade from these manifests to those means for the numbers that are live."""
+    """The consequences of an upgrade from these manifests to those for the live numbers."""
     names = [
         manifest["metadata"]["name"]
         for key, manifest in after.items()
@@ -56,7 +56,7 @@ def plan_handover(cluster: Cluster, before: Objects, after: Objects) -> Handover
 
 
 def hand_over(cluster: Cluster, handover: Handover) -> None:
-    """State the numbers that helm is about to leave, so that they stay."""
+    """Set the numbers that helm is about to remove, so that they stay."""
     for name, replicas in handover.n_pods.items():
         body = {
             "apiVersion": "apps/v1",
@@ -71,7 +71,7 @@ def hand_over(cluster: Cluster, handover: Handover) -> None:
 
 
 def put_back(cluster: Cluster, handover: Handover) -> list[str]:
-    """Ask for the number of pods again where it fell; the Deployments where it had."""
+    """Restore numbers of pods that fell; returns these Deployments."""
     lowered = []
     for name, replicas in handover.n_pods.items():
         with api_request(f"restore the number of pods of {name}", cluster.context):
@@ -89,7 +89,7 @@ _APPLY = "application/apply-patch+yaml"
 
 
 def _find_managers(deployment: Object, spec: Mapping[str, Any]) -> list[str]:
-    """Who besides helm has set something in its spec that the values may state too."""
+    """Managers other than helm that set something in its spec that the values may also set."""
     autoscaled = set() if "replicas" in spec else {"f:replicas"}
     return sorted(
         entry["manager"]

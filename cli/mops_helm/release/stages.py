@@ -1,8 +1,8 @@
-"""One and the same facts of a pool at each stage of their way into effect: name -> text, to be compared.
+"""The same facts of a pool at each stage: name -> text, to be compared.
 
     values -> rendered Deployment -> pod -> worker process
 
-Names are those of the values. Does not fetch or compare: status.py does.
+Names are those of the values. Facts are fetched and compared in status.py.
 """
 
 import json
@@ -20,7 +20,7 @@ FLAGS = {"--nworkers": "processes", "--nthreads": "threads", "--memory-limit": "
 
 
 def read_values(values: ValueTree, pool: str) -> Facts:
-    """What the values ask for, as this program computes it: without the chart's templates."""
+    """The facts of the values, as this program computes them, without the chart's templates."""
     shape = effective.shape(values, pool)
     facts: Facts = {} if _is_plain_dask(values) else _read_variables(effective.settings(values).to_env())
     facts |= {"processes": str(shape.processes), "threads": str(shape.threads)}
@@ -29,7 +29,7 @@ def read_values(values: ValueTree, pool: str) -> Facts:
 
 
 def read_pod(pod: Object) -> Facts:
-    """What a pod, or a Deployment's template of one, hands to `dask worker`."""
+    """The facts that a pod, or the template of a Deployment, passes to `dask worker`."""
     container = next(entry for entry in pod["spec"]["containers"] if entry["name"] == "worker")
     facts = _read_variables({row["name"]: row.get("value", "") for row in container.get("env", ())})
     command = container.get("command", [])
@@ -42,7 +42,7 @@ def read_pod(pod: Object) -> Facts:
 
 
 def read_process(answer: Object, processes: int) -> Facts:
-    """What a worker process says of itself (modelops_dask.ask), one of so many in its pod."""
+    """The facts that a worker process reports (modelops_dask.ask), one of several in its pod."""
     facts = _read_variables(answer["settings"] or {})
     facts |= {"processes": str(processes), "threads": str(answer["threads"])}
     facts["memory limit"] = text_of(answer["memory_limit_bytes"])
@@ -50,13 +50,13 @@ def read_process(answer: Object, processes: int) -> Facts:
 
 
 def scheduler_address(deployment: Object) -> str:
-    """Where the workers of a Deployment find their scheduler."""
+    """The address at which the workers of a Deployment find their scheduler."""
     command: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
     return command[command.index("worker") + 1]
 
 
 def dask_settings(values: ValueTree) -> ValueTree:
-    """Dask's configuration by dotted name; a name that has a dot itself cannot be asked for."""
+    """Dask's configuration by dotted name; a name that itself has a dot cannot be requested."""
     return {
         ".".join(path): value
         for path, value in flatten(effective.dask_config(values)).items()
@@ -65,7 +65,7 @@ def dask_settings(values: ValueTree) -> ValueTree:
 
 
 def _read_variables(variables: Mapping[str, str]) -> Facts:
-    """Values by name, from the variables that they become."""
+    """Values by name, from their variables."""
     return {
         name: variables[variable]
         for variable, name in schema.variables().items()
@@ -74,7 +74,7 @@ def _read_variables(variables: Mapping[str, str]) -> Facts:
 
 
 def _is_plain_dask(values: ValueTree) -> bool:
-    """Whether the workers are plain Dask, without settings of ours."""
+    """Whether the workers are plain Dask, without our settings."""
     executor_type: str = values["executor"]["type"]
     return executor_type == "none"
 

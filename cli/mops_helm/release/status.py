@@ -1,9 +1,9 @@
-"""What is in effect in a release, against what its values say.
+"""Compare the settings in effect in a release with its values.
 
-    helm's values -> rendered manifest -> each live pod -> what each worker process reports -> Row per value
+    helm's values -> rendered manifest -> each live pod -> the report of each worker process -> Row per value
 
-A difference anywhere is drift. Pods that are on their way out, and their processes, are left out: they finish
-what they run. Changes nothing.
+A difference anywhere is drift. Ending pods, and their processes, are left out: they finish their tasks.
+Nothing is changed here.
 """
 
 import json
@@ -48,7 +48,7 @@ class ValueStages:
 
 @dataclass(frozen=True)
 class PoolStatus:
-    """Live pods of a pool, and how many worker processes answered of those that these should have."""
+    """Live pods of a pool, and how many of their worker processes answered."""
 
     name: str
     pods: tuple[str, ...]
@@ -58,7 +58,7 @@ class PoolStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All of it. `unknown` says what could not be found out."""
+    """The status of a release. `unknown` describes facts that could not be determined."""
 
     place: ReleaseRef
     preset: str
@@ -76,13 +76,13 @@ class Status:
 
     @property
     def proven(self) -> bool:
-        """Whether all that should be there is, and says that it is as wanted."""
+        """Whether all expected pods and processes exist and match the values."""
         complete = all(pool.answered == pool.n_processes for pool in self.pools)
         return self.rollout.complete and complete and not self.drift and not self.unknown
 
 
 def read_status(cluster: Cluster, place: ReleaseRef) -> Status:
-    """The state of a release. NoRelease, HelmFailed, Refused."""
+    """The state of a release. Raises NoRelease, HelmFailed, RequestRefused."""
     values = helm.values(place, with_defaults=True)
     if values is None:
         raise NoRelease(place)
@@ -118,7 +118,7 @@ def read_status(cluster: Cluster, place: ReleaseRef) -> Status:
 
 
 def _is_live(pod: Object) -> bool:
-    """Whether a pod is neither on its way out nor over, as one that was evicted."""
+    """Whether a pod is neither ending nor has ended, such as an evicted one."""
     return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") in ("Pending", "Running")
 
 
@@ -134,7 +134,7 @@ def _by_pool(rendered: Iterable[Object]) -> dict[str, Object]:
 def _ask_processes(
     cluster: Cluster, values: ValueTree, deployments: Mapping[str, Object], live: Sequence[Object]
 ) -> tuple[list[Object], list[str]]:
-    """What the worker processes answer, through the scheduler's pod, and what kept them from it."""
+    """The answers of the worker processes, through the scheduler's pod, and what prevented them."""
     scheduler = next(
         (
             pod["metadata"]["name"]
@@ -157,7 +157,7 @@ def _ask_processes(
 
 
 def _find_strangers(answers: Sequence[Object], release_pods: Sequence[Object]) -> list[str]:
-    """Processes that no pod of the release has, of those that end too."""
+    """Processes that belong to no pod of the release, including ending ones."""
     addresses = {pod["status"].get("podIP") for pod in release_pods}
     return [
         f"{answer['address']} is a worker, but not in a pod of the release"
@@ -173,7 +173,7 @@ def compare(
     live: Sequence[Object],
     answers: Sequence[Object],
 ) -> list[ValueStages]:
-    """A row for each value: asked for, rendered, in each live pod, in each process that answered."""
+    """A row for each value: requested, rendered, in each live pod, in each process that answered."""
     rendered = release_stages.read_pod(deployment["spec"]["template"])
     pod_facts = {pod["metadata"]["name"]: release_stages.read_pod(pod) for pod in live}
     by_host = {pod["status"].get("podIP"): pod["metadata"]["name"] for pod in live}
@@ -186,8 +186,8 @@ def compare(
     }
     rows = []
     for name in [*values, *(other for other in rendered if other not in values)]:
-        # What the chart alone computes (the image) is compared from there on; a pod says nothing of Dask's
-        # configuration but its checksum, and a process nothing of its image.
+        # Values that only the chart computes (the image) are compared from there on; a pod has only a
+        # checksum of Dask's configuration, and a process does not know its image.
         at_pods = name in rendered
         at_processes = name in values
         value = values.get(name, rendered.get(name, ""))

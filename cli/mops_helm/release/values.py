@@ -1,11 +1,11 @@
-"""The values of a release as layers, so that one preset can be laid in place of another.
+"""The values of a release as layers, so that one preset can replace another.
 
     helm's values of a release -> ReleaseLayers (workload preset < own values < isolation preset)
-    ReleaseLayers, ReleaseRequest -> Merged, checked -> helm's values, with a note of what the presets hide
+    ReleaseLayers, ReleaseRequest -> Merged, checked -> helm's values, with a record of hidden values
 
-Comparison with the presets tells which values are the release's own. Where a preset overrules one of these,
-or states the same, the release's own is noted in the value `layers`. So a switch to another preset and back
-gives the same values again, also when helm alone has changed some in between.
+Comparison with the presets shows which values are the release's own. If a preset overrides one of these, or
+has the same value, the release's own is recorded in the value `layers`. So switching to another preset and
+back gives the same values again, even if helm alone has changed some in between.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from mops_helm.values.tree import Json, Leaves, ValueTree, flatten, nest
 
 @dataclass(frozen=True)
 class ReleaseLayers:
-    """A release's values taken apart. A preset's name is "" where there is none."""
+    """A release's values by layer. A preset's name is "" if there is none."""
 
     workload: str = ""
     own_values: Mapping[str, Json] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class ReleaseLayers:
 
 @dataclass(frozen=True)
 class ReleaseRequest:
-    """What a command line asks for: presets (one of a kind at most), values files, --set flags.
+    """The request of a command line: presets (one of a kind at most), values files, --set flags.
 
     reset: forget the release's own values first.
     """
@@ -43,7 +43,7 @@ class ReleaseRequest:
 
 
 def split_layers(values: Mapping[str, Json]) -> ReleaseLayers:
-    """The layers of a release, from the values that it was given (helm get values)."""
+    """The layers of a release, from its values (helm get values)."""
     note = values.get("layers") or {}
     workload, isolation = note.get("workload") or "", values.get("preset") or ""
     preset_leaves = _flatten_presets(workload, isolation)
@@ -57,7 +57,7 @@ def split_layers(values: Mapping[str, Json]) -> ReleaseLayers:
 
 @dataclass(frozen=True)
 class ReleaseValues:
-    """What a release becomes: merged values, those to give to helm, and warnings about them."""
+    """The new values of a release: merged, those for helm, and warnings about them."""
 
     merged: Merged
     helm_values: Mapping[str, Json]
@@ -65,10 +65,10 @@ class ReleaseValues:
 
 
 def merge_request(current: ReleaseLayers, request: ReleaseRequest, release: str) -> ReleaseValues:
-    """The layers of a release and what is asked for, merged and checked.
+    """The layers of a release and a request, merged and checked.
 
-    Presets replace those of their kind; files and --set lie over the values of one's own, and all else stays.
-    A file that names an isolation preset replaces it too. Raises BadInput, BadValues.
+    Presets replace those of their kind; files and --set override the release's own values, and all others
+    stay. A file that names an isolation preset replaces it too. Raises BadInput, BadValues.
     """
     workload, isolation = presets.split_by_kind(request.presets)
     workload = workload or current.workload
@@ -85,15 +85,15 @@ def merge_request(current: ReleaseLayers, request: ReleaseRequest, release: str)
 
 
 def refuse_early(verb: str, request: ReleaseRequest) -> None:
-    """Raise what is wrong whatever the release has, before a cluster is asked: BadInput, BadValues.
+    """Raise errors that do not depend on the release, before a cluster is contacted: BadInput, BadValues.
 
-    At an install that is every error. At an upgrade the release's values are not known yet, so errors that
+    For an install that is every error. For an upgrade the release's values are not known yet, so errors that
     these could fix are left to merge_request().
     """
     if verb == "install":
         merge_request(ReleaseLayers(), request, "")
         return
-    sets = [flag for flag in request.sets if "[" not in flag]  # a place in a list that the release may have
+    sets = [flag for flag in request.sets if "[" not in flag]  # an index in a list that the release may have
     try:
         merge_request(ReleaseLayers(), replace(request, sets=sets), "")
     except BadValues as problem:
@@ -105,7 +105,7 @@ def refuse_early(verb: str, request: ReleaseRequest) -> None:
 
 
 def _note_hidden(values: ValueTree, own_values: ValueTree, workload: str) -> ValueTree:
-    """Merged values as helm gets them: with `layers`, unless there is nothing to note."""
+    """Merged values for helm: with `layers`, unless there is nothing to record."""
     preset_leaves = _flatten_presets(workload, values.get("preset") or "")
     value_leaves = flatten(values)
     own_values.pop("layers", None)
@@ -134,7 +134,7 @@ def _is_isolation(name: str) -> bool:
 
 
 def _flatten_presets(workload: str, isolation: str) -> Leaves:
-    """What the presets of a release state. One that this version does not have states nothing."""
+    """The values of a release's presets. A preset that this version does not have has none."""
     names = [workload] if workload in presets.list_names() else []
     names += [isolation] if _is_isolation(isolation) else []
     leaves: Leaves = {}
@@ -144,6 +144,6 @@ def _flatten_presets(workload: str, isolation: str) -> Leaves:
 
 
 def _is_same(leaves: Leaves, path: tuple[str, ...], value: Json) -> bool:
-    """Whether the leaf at a path is this value; helm keeps 1.0 as 1, and true is not 1."""
+    """Whether the leaf at a path is this value; helm stores 1.0 as 1, and true is not 1."""
     leaf = leaves.get(path)
     return path in leaves and leaf == value and isinstance(leaf, bool) == isinstance(value, bool)

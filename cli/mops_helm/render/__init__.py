@@ -1,1 +1,1 @@
-"""Text for people and data for programs, from results that other rooms return. Functions return text."""
+"""Text for people and data for programs, from results of other folders. Functions return text."""

@@ -1,8 +1,8 @@
-"""The page of a diagnosis: verdict, evidence, what pollutes, every arm, the reasoning, the values.
+"""The page of a diagnosis: verdict, evidence, polluters, every arm, the reasoning, the values.
 
 Diagnosis -> HTML, one file that needs no network
 
-Texts of the model go through html.cell, html.soft or escape.
+Texts of the model are escaped.
 """
 
 import json

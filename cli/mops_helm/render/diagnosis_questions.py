@@ -1,6 +1,6 @@
-"""Functions that return what `preset diagnose` prints of its questions: what to try, what they come to.
+"""Functions that return the output of `diagnose` for questions: what to try, and conclusions.
 
-A Step, the release that is seen -> lines with commands to paste, or the same facts as data
+A Step, the current release -> lines with commands to paste, or the same facts as data
 """
 
 import shlex
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def render_upgrade_command(trial: PresetTrial, release: "ReleaseRef | None") -> str:
-    """The command that gives a release these values; RELEASE where none is seen."""
+    """The command that gives a release these values; RELEASE if none is known."""
     return f"mops-helm upgrade {_render_release(release)} {_render_flags(trial)}"
 
 
 def render_helm_command(trial: PresetTrial, release: "ReleaseRef | None") -> str:
-    """The same by helm alone."""
+    """The same with helm alone."""
     name, *location = _render_release(release).split()
     sets = [argument for text in trial.sets for argument in ("--set", text)]
     preset = _shorten_path(paths.PRESETS / f"{trial.preset}.yaml")
@@ -37,7 +37,7 @@ def render_helm_command(trial: PresetTrial, release: "ReleaseRef | None") -> str
 
 
 def _shorten_path(path: Path) -> str:
-    """As short as it can be typed in this folder."""
+    """The shortest form of a path that can be typed in this folder."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
@@ -51,14 +51,14 @@ def _render_flags(trial: PresetTrial) -> str:
 
 
 def render_question(question: Question) -> str:
-    """A question as it is asked on a terminal."""
-    nothing = "not tried yet: say how" if question.trial else "end here"
+    """A question in the form that a terminal shows."""
+    nothing = "not tried yet: command to try" if question.trial else "end here"
     means = {**question.means, "Enter": nothing}
     return "\n".join([question.ask, *(f"  {answer:<8} {text}" for answer, text in means.items())])
 
 
 def render_step(step: Step, release: "ReleaseRef | None", output: OutputFormat) -> str:
-    """What to try next, or what the answers come to."""
+    """What to try next, or the conclusion."""
     node, trial = step.node, step.trial
     commands = {
         "mops-helm": render_upgrade_command(trial, release),
@@ -71,17 +71,17 @@ def render_step(step: Step, release: "ReleaseRef | None", output: OutputFormat) 
             facts = {"question": node.key, "ask": node.ask}
         values = {"preset": trial.preset, "set": list(trial.sets), "commands": commands}
         return render_data({"answers": dict(step.answers), **facts, **values}, output)
-    lines = [f"  {commands['mops-helm']}", f"  {commands['helm']}   # or by helm alone"]
+    lines = [f"  {commands['mops-helm']}", f"  {commands['helm']}   # or with helm alone"]
     if isinstance(node, Conclusion):
         head = [f"{node.verdict}: {node.says}", f"Use {describe_trial(trial)}:"]
-        return "\n".join([*head, *lines, f"Answers: {step.answers_path} (remove it to begin again)"])
+        return "\n".join([*head, *lines, f"Answers: {step.answers_path} (remove it to start again)"])
     lines.append(f"  mops-helm study run SPEC {_render_flags(trial)}   # or on this machine")
-    lines.append("Then go on:")
+    lines.append("Then continue:")
     is_default = step.answers_path == default_answers_path()
     answers = "" if is_default else f"--answers {shlex.quote(str(step.answers_path))} "
     lines += [
         f"  mops-helm diagnose {answers}--answer {node.key}={answer:<6} # {text}"
         for answer, text in node.means.items()
     ]
-    footer = f"Answers so far: {step.answers_path} (remove it to begin again)"
+    footer = f"Answers so far: {step.answers_path} (remove it to start again)"
     return "\n".join([f"Next: {node.ask}", *lines, footer])

@@ -1,4 +1,4 @@
-"""Functions that return what `preset diagnose` prints of an experiment.
+"""Functions that return the output of `diagnose` for an experiment.
 
 Diagnosis, the table of reasoning -> lines for people, or the same facts as data
 """
@@ -24,7 +24,7 @@ SHOWN_CHANGES = 8
 def render_diagnosis(
     result: StudyDiagnosis, apply_command: str, folder: Path | None, output: OutputFormat
 ) -> str:
-    """A whole diagnosis. `apply_command` applies its values; `folder` is where it was written, if it was."""
+    """A whole diagnosis. `apply_command` applies its values; `folder` has its files, if any."""
     diagnosis = result.diagnosis
     if output != "table":
         return render_data(diagnosis.as_json(), output)
@@ -47,7 +47,7 @@ def render_diagnosis(
 
 
 def render_values(diagnosis: "Diagnosis") -> str:
-    """A values file: what to use until the cause is fixed, and why."""
+    """A values file to use until the cause is fixed, with the reason."""
     head = f"# From mops-helm diagnose: {diagnosis.verdict}.\n# {diagnosis.because}.\n"
     return head + render_yaml(diagnosis.values)
 
@@ -57,7 +57,7 @@ def _align(name: str, text: str) -> str:
 
 
 def describe_evidence(evidence: "Evidence") -> str:
-    """How many results of which arm are not as in which other; "" when none is compared."""
+    """How many results of which arm differ from those of another; "" if none was compared."""
     if not evidence.compared:
         return ""
     first, second = (*evidence.arms, "", "")[:2]
@@ -76,7 +76,7 @@ def _render_evidence(evidence: "Evidence") -> Iterator[str]:
 
 
 def describe_example(example: "Example") -> str:
-    """Which result, where in it, and what was expected."""
+    """Which result differs, its position, and the expected value."""
     location = [
         f"task {example.task}",
         f"output {example.output}" if example.output else "",
@@ -92,7 +92,7 @@ def describe_example(example: "Example") -> str:
 
 
 def describe_task(task: "TaskRef") -> str:
-    """A task with its parameters, cut short, and its seed."""
+    """A task with its parameters, shortened, and its seed."""
     params = json.dumps(task.params, ensure_ascii=False)
     if len(params) > PARAMS_CHARACTERS:
         params = f"{params[:PARAMS_CHARACTERS]}..."
@@ -124,7 +124,7 @@ def _render_growth(diagnosis: "Diagnosis") -> Iterator[str]:
             f"{n_bytes / MIB:.2f} MiB" for n_bytes in (leak.slope_bytes_per_task, leak.low, leak.high)
         )
         yield _align("Growth", f"{slope} a task (99%: {low} to {high})")
-        yield _align("", f"replaced after {leak.max_process_reuse:,} tasks, a process stays in its limit")
+        yield _align("", f"replaced after {leak.max_process_reuse:,} tasks, a process stays within its limit")
 
 
 def _render_arms(arms: "tuple[ArmReport, ...]") -> str:
@@ -157,13 +157,13 @@ def _render_use(diagnosis: "Diagnosis", apply_command: str) -> Iterator[str]:
     if not diagnosis.needs_workaround:
         return
     preset = diagnosis.values.get("preset")
-    yield f"Use meanwhile: preset {preset}" if preset else "Use meanwhile:"
+    yield f"Use until it is fixed: preset {preset}" if preset else "Use meanwhile:"
     yield from (f"  {line}" for line in render_yaml(diagnosis.values).splitlines())
     yield f"Apply it: {apply_command}"
 
 
 def render_reasoning(output: OutputFormat) -> str:
-    """The table from facts to verdicts, with what the arms and the facts are."""
+    """The table from facts to verdicts, with descriptions of the arms and the facts."""
     from modelops_dask.diagnose.trials import arms
     from modelops_dask.diagnose.verdict import verdict
 
@@ -184,7 +184,7 @@ def render_reasoning(output: OutputFormat) -> str:
         render_table(["ARM", "WHAT"], [[arm.name, arm.description] for arm in arms.ARMS]),
         "Facts: what the arms show.",
         render_table(["FACT", "MEANS"], [list(item) for item in verdict.FACTS.items()]),
-        "Reasoning: the first of these whose facts are so.",
+        "Reasoning: the first row whose facts match.",
         *(f"{number:>2}  {_render_rule(row)}" for number, row in enumerate(rows, 1)),
     ]
     return "\n\n".join(blocks)

@@ -107,7 +107,7 @@ def render_codes(docs: Sequence["CodeDoc"], output: OutputFormat) -> str:
 
 
 def render_code(docs: Sequence["CodeDoc"], output: OutputFormat) -> str:
-    """What one code means, a paragraph for each kind of file that has it."""
+    """The meaning of one code, a paragraph for each kind of file that has it."""
     if output != "table":
         return render_data([vars(doc) for doc in docs], output)
     return "\n\n".join(map(_describe_code, docs))

@@ -21,7 +21,7 @@ MOST_CHANGES = 20  # values listed one by one
 
 
 def render_release_plan(plan: "ReleasePlan") -> list[str]:
-    """Warnings, the values that change, how many objects do."""
+    """Warnings, changed values, and the number of changed objects."""
     from mops_helm.release import diff as release_diff
 
     lines = [str(finding) for finding in plan.warnings]
@@ -57,7 +57,7 @@ def render_next_steps(place: "ReleaseRef", plan: "ReleasePlan", *, waited: bool)
 
 
 def render_release_status(status: "Status", output: OutputFormat) -> str:
-    """Pods, what is in effect, differences, studies, and the lines for all else."""
+    """Pods, settings in effect, differences, studies, and commands for everything else."""
     if output != "table":
         return render_data(_status_fields(status), output)
     blocks = [_render_release(status), _render_effect(status)]
@@ -80,7 +80,7 @@ def _render_release(status: "Status") -> str:
 
 
 def _render_effect(status: "Status") -> str:
-    """Whether values are in effect, and where not: a row a value, a column a stage."""
+    """Whether values are in effect, and differences: a row per value, a column per stage."""
     lines = [f"Not known: {text}" for text in status.unknown]
     for pool in status.pools:
         answers = f"{pool.answered} of {pool.n_processes} worker processes in {len(pool.pods)} pods answered"
@@ -111,14 +111,14 @@ def _render_effect(status: "Status") -> str:
 
 
 def _count_values(owners: "Mapping[str, tuple[str, ...]]") -> str:
-    """The value that all pods or processes have; if they differ, each value with how many have it."""
+    """The value that all pods or processes share; if they differ, each value with its count."""
     if len(owners) < 2:
         return "".join(owners) or "-"
     return ", ".join(f"{value} ({len(names)})" for value, names in owners.items())
 
 
 def _render_commands(status: "Status") -> str:
-    """What kubectl and helm do well."""
+    """Commands for tasks that kubectl and helm do well."""
     kubectl = f"kubectl{_render_context(status.place)} -n {status.place.namespace}"
     release, label = status.place.release, f"app.kubernetes.io/instance={status.place.release}"
     steps = [

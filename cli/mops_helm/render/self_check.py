@@ -1,6 +1,6 @@
-"""What a summary prints of a self-check: what was compared, and the commands that lead on.
+"""The lines of a summary about a self-check: what was compared, and the next commands.
 
-SelfCheck -> lines: differences by cause, the way to the cause, the way back
+SelfCheck -> lines: differences by cause, how to find the cause, how to replace results
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from modelops_dask.store.checks import SelfCheck, describe
 from mops_helm.forms import shorten_path
 
-# The executors of the way back: a task then never runs in a process that ran another.
+# Executors to replace results with: a task then never runs in a process that ran another.
 SAFE_PRESETS = {"isolated_warm": "isolated-fork", "direct": "isolated-fork", "isolated_fork": "cold"}
 
 
@@ -19,12 +19,12 @@ CURED = ("order", "outside")  # causes
 
 
 class Origin(NamedTuple):
-    """Where a study came from.
+    """The origin of a study.
 
     Attributes:
         spec: The study file.
-        flags: Those that chose the values, without those that chose an isolation.
-        binds_executor: Whether they choose values of the executor, which no isolation preset allows.
+        flags: The flags of its values, without those of an isolation.
+        binds_executor: Whether they set values of the executor, which no isolation preset allows.
         bundle: --bundle, "" without.
     """
 
@@ -46,8 +46,8 @@ def render_self_check(self_check: SelfCheck, store: str, origin: Origin) -> list
         return lines
     if outputs := sorted({name for each in self_check.different for name in each.outputs}):
         lines.append(
-            "If an output is not meant to be a function of the seed, such as a time stamp, list it in the "
-            f"study file, and it is not compared: volatile: {json.dumps(outputs)}"
+            "If an output should not depend on the seed alone, such as a time stamp, list it in the "
+            f"study file, so that it is not compared: volatile: {json.dumps(outputs)}"
         )
     return lines + render_commands(
         store,
@@ -60,21 +60,21 @@ def render_self_check(self_check: SelfCheck, store: str, origin: Origin) -> list
 def render_commands(
     store: str, origin: Origin, *, executors: Collection[str], equal_replicates: bool
 ) -> list[str]:
-    """The way to the cause of differences, and the way back for rows of these executors.
+    """Commands that find the cause of differences, and that replace rows of these executors.
 
-    equal_replicates: when tasks are isolated, replicates are equal, so isolation alone is no way back.
+    equal_replicates: if tasks are isolated, replicates are equal, so isolation alone does not help.
     """
     lines = ["To find the cause:", f"  {cause_command(origin)}"]
     if commands := redo_commands(store, origin, executors):
         if equal_replicates:
             lines.append(
-                "Run alone, replicates of a set return the same: to isolate tasks would make all of them "
+                "Run alone, replicates of a set return the same: isolating tasks would make all of them "
                 "equal. Draw from generators that are made from the seed, and run the study into another "
-                "--store. Only if the model has no chance: state deterministic: true in the study file, then "
+                "--store. Only if the model is not random: set deterministic: true in the study file, then "
                 "replace the results:"
             )
         else:
-            lines.append("To replace the results by others that are not changed so:")
+            lines.append("To replace the results by ones that earlier tasks cannot change:")
         lines += [f"  {command}" for command in commands]
     if origin.spec == UNKNOWN_ORIGIN.spec:
         lines.append("SPEC is the study file.")
@@ -82,7 +82,7 @@ def render_commands(
 
 
 def self_check_fields(self_check: SelfCheck | None, store: str, origin: Origin) -> dict[str, Any] | None:
-    """The same as plain data."""
+    """The same facts as plain data."""
     if self_check is None:
         return None
     commands: dict[str, Any] = {}
@@ -100,12 +100,12 @@ def cause_command(origin: Origin) -> str:
 
 
 def cured_executors(self_check: SelfCheck) -> set[str]:
-    """The executors whose rows differ for how they were run."""
+    """The executors whose rows differ because of how they were run."""
     return {each.executor for each in self_check.different if each.cause in CURED}
 
 
 def redo_commands(store: str, origin: Origin, executors: Collection[str]) -> list[str]:
-    """The commands that replace the rows of these executors, as far as another is safer."""
+    """The commands that replace the rows of these executors, if another executor is safer."""
     return [
         _join(
             "mops-helm study run",

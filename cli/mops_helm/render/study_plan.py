@@ -1,4 +1,4 @@
-"""What `study plan` prints: a study's size, its tasks, and the time and memory that it will take.
+"""The output of `study plan`: a study's size, its tasks, and the expected time and memory.
 
 Spec, Plan, Forecast -> lines for people (`table`), or the same facts as JSON or YAML
 """
@@ -19,15 +19,15 @@ from mops_helm.study.forecast import Forecast, StudyPreview
 from mops_helm.study.progress import format_duration
 
 SHOWN_WARNINGS = 10
-# What no measurement of models has in it.
+# Memory that no measurement of models includes.
 PROCESS_A_TASK = {"cold": "and the model's imports", "isolated_fork": "a fork of a process that imported it"}
-UNMEASURED_TASKS = 1000  # more than these should not be a leap in the dark
+UNMEASURED_TASKS = 1000  # larger studies should not start without measurements
 
 
 def render_plan(
     spec: Spec, preview: StudyPreview, store: str, output: OutputFormat, settings: Settings
 ) -> str:
-    """What a study asks for, and what it will take with these settings of the workers."""
+    """The contents of a study, and its needs with these settings of the workers."""
     bundle, forecast = preview.bundle, preview.forecast
     fields: dict[str, Any] = {
         "study": spec.name,
@@ -74,7 +74,7 @@ def _describe_limit(spec: Spec, settings: Settings) -> str:
 
 
 def render_warnings(spec: Spec, *, on_terminal: bool) -> Iterator[str]:
-    """A text for each place of the study file that may not mean what it is read as."""
+    """A text for each value in the study file that may be misread."""
     for finding in spec.warnings[:SHOWN_WARNINGS]:
         yield render_findings([finding], on_terminal=on_terminal)
     if (n_hidden := len(spec.warnings) - SHOWN_WARNINGS) > 0:
@@ -82,7 +82,7 @@ def render_warnings(spec: Spec, *, on_terminal: bool) -> Iterator[str]:
 
 
 def render_pilot_advice(spec: Spec, forecast: Forecast | None) -> str:
-    """What to do before a large study of which nothing was measured; "" for all others."""
+    """Advice before a large study without measurements; "" for all others."""
     if forecast or spec.n_tasks <= UNMEASURED_TASKS:
         return ""
     command = f"mops-helm study plan {shlex.quote(str(spec.path))} --pilot 20"
@@ -125,7 +125,7 @@ def _describe_forecast(forecast: Forecast) -> dict[str, str]:
 
 
 def _forecast_fields(forecast: Forecast | None) -> dict[str, Any] | None:
-    """None while nothing was measured."""
+    """None without measurements."""
     if forecast is None:
         return None
     estimate = forecast.estimate

@@ -1,4 +1,4 @@
-"""What `study results` and `study try` print: the outputs of a study, or of one task.
+"""The output of `study results` and `study try`: the outputs of a study, or of one task.
 
 Tables, TaskTrial -> lines for people (`table`), or the same facts as JSON or YAML
 """
@@ -22,7 +22,7 @@ CELL_CHARACTERS = 16
 
 
 def render_task_trial(trial: TaskTrial, output: OutputFormat) -> str:
-    """What one task returned, or why it did not."""
+    """What one task returned, or why it failed."""
     task, outcome = trial.task, trial.outcome
     if output != "table":
         fields = {
@@ -57,9 +57,9 @@ def render_task_trial(trial: TaskTrial, output: OutputFormat) -> str:
 
 
 def render_results(tables: Tables, name: str | None, output: OutputFormat) -> str:
-    """Every output, or the one named; for people with the first rows. NoOutput.
+    """Every output, or the named one; for people with the first rows. Raises NoOutput.
 
-    Tables of an earlier request are gone afterwards, so their files are not named.
+    Tables of an earlier request are removed afterwards, so their files are not named.
     """
     tables_by_name = tables.outputs if name is None else {name: tables.output(name)}
     if output != "table":
@@ -85,7 +85,7 @@ def _describe_table(name: str, table: Output, has_file: bool) -> str:
 
 
 def _printable(name: str) -> str:
-    """A model's name for an output, safe for a terminal."""
+    """A model's name for an output, made safe for a terminal."""
     return name if name.isprintable() and name else repr(name)
 
 

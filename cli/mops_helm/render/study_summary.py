@@ -1,4 +1,4 @@
-"""What `study run` and `study status` print: how a study stands, and what to type next.
+"""The output of `study run` and `study status`: the state of a study, and what to type next.
 
 Summary -> lines for people (`table`), or the same facts as JSON or YAML
 """
@@ -29,11 +29,10 @@ TIMEOUT = "TaskTimeout"
 def render_summary(
     summary: Summary, output: OutputFormat, flags: str = "", origin: Origin = UNKNOWN_ORIGIN
 ) -> str:
-    """Tasks by state, what the run did, failures with the command that reproduces each, where the results
-    are.
+    """Tasks by state, the work of the run, failures with commands that reproduce them, and the results.
 
-    `flags` are those of the command that chose the workers, for the commands that are suggested; `origin` is
-    where the study came from, for those that run it again.
+    `flags` are those of the command that chose the workers, for suggested commands; `origin` is the study's
+    origin, for commands that run it again.
     """
     if output != "table":
         return render_data(_summary_fields(summary, flags, origin), output)
@@ -69,7 +68,7 @@ def render_summary(
 
 
 def render_redo(redo: RedoProgress) -> str:
-    """How far a redo is."""
+    """The progress of a redo."""
     name = f"Redo {redo.generation} (--redo {redo.selection})"
     if redo.n_pending:
         return (
@@ -80,7 +79,7 @@ def render_redo(redo: RedoProgress) -> str:
 
 
 def _render_run(progress: Progress) -> list[str]:
-    """What the run that just ended did."""
+    """The work of the run that just ended."""
     peak = f", peak memory of a task {progress.peak_bytes / MIB:,.0f} MiB" if progress.peak_bytes else ""
     return [
         f"This run: {progress.ended_here:,} tasks in {format_duration(progress.seconds)}, "
@@ -106,7 +105,7 @@ def _render_failures(summary: Summary, flags: str) -> list[str]:
 
 
 def render_written_files(progress: Progress) -> list[str]:
-    """A line on the files that tasks wrote beside the model, and one on the large files among them."""
+    """A line on files that tasks wrote next to the model, and one on large files among them."""
     lines = []
     if progress.written_files:
         names = _shorten_names(progress.written_files)
@@ -125,7 +124,7 @@ def _shorten_names(names: Sequence[str]) -> str:
 
 
 def render_driver(driver: RunningDriver) -> str:
-    """Who runs the study now, since when, in which phase, how fast."""
+    """The process that runs the study now: its start, its phase, its rate."""
     host = "of this machine" if driver.here else f"on {driver.host}"
     start = time.strftime("%H:%M:%S", time.localtime(driver.started))
     duration = format_duration(max(0.0, time.time() - driver.started))
@@ -149,13 +148,13 @@ class TimeLimit:
 def render_next_step(
     summary: Summary, command: str, spec: str = "", time_limit: TimeLimit | None = None
 ) -> str:
-    """What to type next; `command` is the one that was typed, `spec` its study file."""
+    """What to type next; `command` is the current one, `spec` its study file."""
     if summary.interrupted:
         pending = summary.counts["pending"]
         return f"Interrupted: {pending:,} tasks are pending. Run the same command to continue:\n  {command}"
     nothing = "Nothing left to do.\n" if summary.run_progress is None else ""
     results = f"mops-helm study results {shlex.quote(shorten_path(summary.store))}"
-    if spec and not (summary.results or summary.problem):  # results/ is of a later request
+    if spec and not (summary.results or summary.problem):  # results/ belongs to a later request
         results += f" --spec {shlex.quote(spec)}"
     steps = [results] if summary.counts["ok"] else []
     advice = ""

@@ -1,4 +1,4 @@
-"""What `study verify` prints.
+"""The output of `study verify`.
 
 Report -> lines for people (`table`), or the same facts as JSON or YAML
 """
@@ -11,8 +11,9 @@ from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin, render_commands
 
 
 def render_verification(report: Report, output: OutputFormat, origin: Origin = UNKNOWN_ORIGIN) -> str:
-    """What was looked at, then a line per finding: its code, where, what it is and what to do. `origin` is
-    for the commands that run the study again.
+    """What was checked, then a line per finding: its code, its position, the problem and advice.
+
+    `origin` is for the commands that run the study again.
     """
     if output != "table":
         fields = {
@@ -53,7 +54,7 @@ def render_verification(report: Report, output: OutputFormat, origin: Origin = U
 
 
 def _render_commands(report: Report, origin: Origin) -> list[str]:
-    """The commands that lead on, where tasks change the results of others."""
+    """The next commands, if tasks change the results of others."""
     if not report.changed:
         return []
     return render_commands(
@@ -62,7 +63,7 @@ def _render_commands(report: Report, origin: Origin) -> list[str]:
 
 
 def _render_affected(report: Report) -> list[str]:
-    """A line on results that faults of mops-helm 0.1 may have changed, and how to check them."""
+    """A line on results that faults of mops-helm 0.1 may have affected, and how to check them."""
     if not report.affected:
         return []
     counts = ", ".join(f"{count:,} under {executor}" for executor, count in sorted(report.affected.items()))

@@ -24,7 +24,7 @@ COLUMNS = ("STUDY", "STATE", "TASKS", "AGE", "RELEASE", "JOB")
 
 
 def render_location_flags(namespace: str, context: str) -> str:
-    """The flags that say where a study is, as they would be typed again."""
+    """The flags for the location of a study, to be typed again."""
     flags = f"-n {shlex.quote(namespace)}"
     return f"{flags} --kube-context {shlex.quote(context)}" if context else flags
 
@@ -60,7 +60,9 @@ def _render_row(study: StudyJob) -> tuple[str, ...]:
 def render_study_status(
     study: StudyJob, reasons: Sequence[PodProblem], flags: str, output: OutputFormat
 ) -> str:
-    """What a Job says of its study, what is in the way, and what to type next. `flags` say where it is."""
+    """The state of a study according to its Job, its problems, and what to type next. `flags` give its
+    location.
+    """
     if output != "table":
         return render_data(_study_fields(study, reasons), output)
     kind = f"{study.chunks} chunks" if study.chunks else "one driver"
@@ -77,16 +79,17 @@ def render_study_status(
         lines += [f"  note     {progress.note}"] if progress.note else []
         if study.silent:
             lines.append(
-                f"  silent   for {format_duration(time.time() - progress.seen)}: its pod may be on its way"
+                f"  silent   for {format_duration(time.time() - progress.seen)}: its pod may still be "
+                "starting"
             )
     lines += _render_outcome(study)
-    lines += [f"In the way: {reason}" for reason in reasons]
+    lines += [f"Problem: {reason}" for reason in reasons]
     return "\n".join([*lines, "Next:", *(f"  {step}" for step in _list_next_commands(study, flags))])
 
 
 def _describe_age(study: StudyJob) -> str:
     if study.state == "cancelled" and not study.ended:
-        return ", what runs is being stored"
+        return ", running batches are being stored"
     if study.ended:
         return f", after {format_duration(max(1.0, study.finished - study.created))}"
     return f", for {format_duration(max(1.0, time.time() - study.created))}"
@@ -101,7 +104,7 @@ def _render_outcome(study: StudyJob) -> list[str]:
     elif study.state in ("failed", "unknown") and study.message:
         lines.append(study.message)
     if summary.get("by_reason"):
-        lines.append("Not ok, by reason, and how to see one:")
+        lines.append("Not ok, by reason, with a command that shows one:")
     for failure in summary.get("by_reason") or ():
         lines.append(f"  {failure['count']:>9,}  {failure['state']:<9} {failure['reason']}")
         task = failure.get("task_of_spec") or failure["task"]  # drivers of 0.1.0 know the store's number
@@ -115,7 +118,7 @@ def _list_next_commands(study: StudyJob, flags: str) -> list[str]:
     read = f"{shlex.quote(study.job)} {flags}"
     if not study.ended:
         return [f"mops-helm study status {read} --watch", f"mops-helm study cancel {read}"]
-    # A study that failed though no task is pending has failed at its tables.
+    # A failed study without pending tasks has failed while writing its tables.
     no_tables = study.state == "failed" and not study.summary.get("pending")
     steps = [f"mops-helm study results {read}"] if study.summary.get("ok") and not no_tables else []
     if study.state == "partial":
@@ -131,7 +134,7 @@ def _list_next_commands(study: StudyJob, flags: str) -> list[str]:
 
 
 def _list_redo_commands(study: StudyJob, differences: list[dict[str, Any]], flags: str) -> list[str]:
-    """How to replace rows that a self-check found to depend on how they were run."""
+    """Commands that replace rows that depend on how they were run, according to a self-check."""
     executors = {
         each["executor"]
         for each in differences
@@ -147,10 +150,10 @@ def _list_redo_commands(study: StudyJob, differences: list[dict[str, Any]], flag
 
 
 def _format_model_arguments(study: StudyJob) -> str:
-    """SPEC as it was typed, the word after `mops-helm study submit`, and --bundle if it was."""
+    """SPEC as typed after `mops-helm study submit`, and --bundle if it was given."""
     try:
         command = shlex.split(study.command)
-    except ValueError:  # an annotation is whatever somebody wrote
+    except ValueError:  # an annotation may hold anything
         command = []
     arguments = command[3:4] or ["SPEC"]
     if "--bundle" in command[:-1]:
@@ -180,11 +183,12 @@ def _study_fields(study: StudyJob, reasons: Sequence[PodProblem]) -> dict[str, A
 
 
 def render_submission(submission: "Submission") -> str:
-    """What became of a submission."""
+    """The result of a submission."""
     messages = {
         "submitted": f"Submitted as {submission.job}; results go to {submission.store}",
-        "running": f"{submission.job} runs already: the same study, model and release. Nothing was changed.",
-        "continued": f"Submitted again as {submission.job}; it goes on in {submission.store}",
+        "running": f"{submission.job} is already running: the same study, model and release. Nothing was "
+        "changed.",
+        "continued": f"Submitted again as {submission.job}; it continues in {submission.store}",
     }
     notes = [submission.store_note] if submission.store_note else []
     lines = [*notes, messages[submission.outcome], *map(_render_other_study, submission.other_studies)]
@@ -193,23 +197,23 @@ def render_submission(submission: "Submission") -> str:
 
 def _render_other_study(other: StudyJob) -> str:
     return (
-        f"{other.job} ({other.state}) writes the same store. Each of the two ends with the results of its "
-        "own tasks, and tasks that both ask for may run twice. To run one after the other, cancel this one "
+        f"{other.job} ({other.state}) writes the same store. Both end with the results of their "
+        "own tasks, and tasks that both include may run twice. To run one after the other, cancel this one "
         f"and submit it again when {other.job} has ended."
     )
 
 
 def render_watch_commands(job: str, flags: str) -> str:
-    """How to watch and to end a study that runs."""
+    """Commands that watch and end a running study."""
     read = f"{shlex.quote(job)} {flags}"
-    return f"Watch:   mops-helm study status {read} --watch\nEnd it:  mops-helm study cancel {read}"
+    return f"Watch:   mops-helm study status {read} --watch\nStop:    mops-helm study cancel {read}"
 
 
 def render_cancellation(study: StudyJob) -> str:
-    """What a study leaves that is to be cancelled, and how to go on. `study` is as it was before."""
+    """The results of a study that is being cancelled, and how to continue. `study` is its state before."""
     if study.ended:
-        return f"{study.job} has ended already: {study.state}. Its results stay in {study.store}."
+        return f"{study.job} has already ended: {study.state}. Its results stay in {study.store}."
     return (
-        f"Cancelled {study.job}: what runs is being stored, and stays in {study.store}.\n"
-        f"To go on:  {study.command}"
+        f"Cancelled {study.job}: running batches are being stored in {study.store}.\n"
+        f"To continue:  {study.command}"
     )

@@ -17,7 +17,9 @@ from mops_helm.values.quantity import text_of
 def render_check(
     findings: Sequence[Finding], files: Sequence[str], output: OutputFormat, *, on_terminal: bool
 ) -> str:
-    """The findings of values files, or that there are none. JSON and YAML: a list of the same fields."""
+    """The findings of values files, or a message that there are none. JSON and YAML: a list of the same
+    fields.
+    """
     if output != "table":
         return render_data([vars(finding) for finding in findings], output)
     if not findings:
@@ -33,7 +35,7 @@ def render_fix(
     *,
     on_terminal: bool,
 ) -> str:
-    """What was corrected, each at its position before, and the findings that are left."""
+    """The corrections, each at its earlier position, and the remaining findings."""
     if output != "table":
         fields = {"corrected": list(map(vars, corrections)), "findings": list(map(vars, findings))}
         return render_data(fields, output)
@@ -45,7 +47,7 @@ def render_fix(
 
 
 def render_findings_count(findings: Sequence[Finding], files: Sequence[str]) -> str:
-    """How many errors and warnings there are, and what to type next."""
+    """The number of errors and warnings, and what to type next."""
     n_errors = len(errors(findings))
     parts = [
         f"{count} {word}{'s' if count > 1 else ''}"
@@ -59,7 +61,7 @@ def render_findings_count(findings: Sequence[Finding], files: Sequence[str]) -> 
 
 
 def render_presets(presets: Sequence[Preset], output: OutputFormat) -> str:
-    """A line a preset: its name, its kind and what it is for."""
+    """A line per preset: its name, its kind and its purpose."""
     if output != "table":
         fields = [{"name": p.name, "kind": p.kind, "purpose": p.purpose} for p in presets]
         return render_data(fields, output)
@@ -67,7 +69,7 @@ def render_presets(presets: Sequence[Preset], output: OutputFormat) -> str:
 
 
 def render_preset(preset: Preset, output: OutputFormat) -> str:
-    """As a table: the file itself, whose comments say what it is for."""
+    """As a table: the file itself, whose comments explain it."""
     if output == "table":
         return preset.text.rstrip("\n")
     return render_data(
@@ -88,7 +90,7 @@ def render_differences(
 
 
 def render_explanation(explained: Explanation, output: OutputFormat) -> str:
-    """A block a pool: pods, processes, threads, memory, the command; then advice."""
+    """A block per pool: pods, processes, threads, memory, the command; then advice."""
     if output != "table":
         return render_data(_explanation_fields(explained), output)
     blocks = [_render_pool(pool, explained) for pool in explained.pools]

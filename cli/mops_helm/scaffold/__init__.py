@@ -1,8 +1,8 @@
-"""The bundle and study that `study new` starts from: real files, copied as they are.
+"""The bundle and study from which `study new` starts: real files, copied unchanged.
 
-    scaffold/files/* -> create(folder)
+scaffold/files/* -> create(folder)
 
-Fills in nothing: the study is named after its folder, and the model's name is in the study file.
+Nothing is filled in: the study is named after its folder, and the model's name is in the study file.
 """
 
 import shlex
@@ -16,7 +16,7 @@ FILES = Path(__file__).parent / "files"
 
 
 def create(folder: Path) -> list[Path]:
-    """Copy the files into a new or empty folder and return their paths; BadInput if it has files."""
+    """Copy the files into a new or empty folder and return their paths. Raises BadInput if it has files."""
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file: name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
@@ -24,7 +24,7 @@ def create(folder: Path) -> list[Path]:
         ways = "\n".join(f"  mops-helm study new --from {shlex.quote(name)}" for name in functions)
         hint = f", or start from an existing function:\n{ways}" if ways else ""
         raise BadInput(f"{folder} is not empty: name a new folder{hint}")
-    # Not copytree: installers put __pycache__ beside the sources, and may make them read-only.
+    # Not copytree, because installers add __pycache__ to the sources, and may make them read-only.
     sources = sorted(path for path in FILES.iterdir() if path.is_file())
     try:
         folder.mkdir(parents=True, exist_ok=True)

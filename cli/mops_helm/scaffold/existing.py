@@ -1,9 +1,9 @@
-"""A study of a function that exists: `study new --from FILE:FUNCTION`.
+"""A study of an existing function: `study new --from FILE:FUNCTION`.
 
-FILE:FUNCTION -> its signature in the source -> study.yaml
-imports of FILE and of the modules beside it -> pyproject.toml, where nothing declares packages
+    FILE:FUNCTION -> its signature in the source -> study.yaml
+    imports of FILE and of neighbouring modules -> pyproject.toml, if no file declares packages
 
-Imports and changes nothing, and overwrites no file.
+Nothing is imported or changed, and no file is overwritten.
 """
 
 import ast
@@ -21,7 +21,7 @@ from modelops_dask.errors import BadInput
 from modelops_dask.executors.functions import PASSED, explain_kind, explain_unknown
 
 STUDY, PROJECT = "study.yaml", "pyproject.toml"
-# Files that declare packages, or may: nothing is written beside them.
+# Files that declare packages, or may: no file is written next to them.
 DECLARES = (PROJECT, "requirements*.txt", "uv.lock", "environment*.y*ml", "setup.py", "setup.cfg", "Pipfile")
 EXAMPLES: dict[str, list[object]] = {
     "int": [1, 2],
@@ -30,12 +30,12 @@ EXAMPLES: dict[str, list[object]] = {
     "str": ["a", "b"],
     "list": [[1, 2]],
 }
-MOST_VARIED = 2  # parameters with more than one example value: sets are their product
+MOST_VARIED = 2  # parameters with more than one example value, because sets are their product
 
 
 @dataclass(frozen=True)
 class NewStudy:
-    """What was written, and what a person should know."""
+    """The written files, and messages for the user."""
 
     files: list[Path]
     notes: list[str]
@@ -53,7 +53,7 @@ class Parameter:
 def create_study(text: str, folder: Path | None) -> NewStudy:
     """Write a study of FILE:FUNCTION into the folder, by default that of FILE or of its package.
 
-    FILE alone is enough where it has one function. Raises BadInput.
+    FILE alone is enough if it has one function. Raises BadInput.
     """
     file, function = _split(text)
     folder = _choose_folder(file, folder)
@@ -84,7 +84,7 @@ def create_study(text: str, folder: Path | None) -> NewStudy:
 
 
 def suggest_functions(folder: Path) -> list[str]:
-    """FILE:FUNCTION of the functions in a folder's modules, a few of them, for `--from`."""
+    """FILE:FUNCTION of some functions in a folder's modules, for `--from`."""
     found: list[str] = []
     for file in sorted(folder.glob("*.py")):
         try:
@@ -118,7 +118,7 @@ def _split(text: str) -> tuple[Path, str]:
 
 
 def _choose_folder(file: Path, folder: Path | None) -> Path:
-    """The folder that becomes the bundle: as typed, else what has the file, or the package that it is in."""
+    """The folder that becomes the bundle: as typed, otherwise that of the file or of its package."""
     path = file.resolve()
     if folder is None:
         top = path.parent
@@ -208,7 +208,7 @@ def _render_study(path: str, file_name: str, definition: Definition, file: Path)
 
 
 def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
-    """fixed: what has a default; grid: what has none, or else the first number."""
+    """fixed: parameters with a default; grid: those without one, or the first number."""
     varied = [parameter for parameter in parameters if parameter.default is None]
     values = {parameter.name: _format_default(parameter.default) for parameter in parameters}
     if not varied:
@@ -241,7 +241,7 @@ def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
 
 
 def _format_default(text: str | None) -> str:
-    """The value of a default's source, as YAML; "" where it cannot be a parameter's."""
+    """The value of a default's source, as YAML; "" if it cannot be a parameter's."""
     try:
         value = ast.literal_eval(text or "None")
         written = json.dumps(value, allow_nan=False)
@@ -277,7 +277,7 @@ def _render_project(folder: Path, file_name: str, packages: list[str]) -> str:
 
 
 def _find_loose_code(file: Path) -> Iterator[str]:
-    """What a module does when it is imported that only a program should do."""
+    """Statements of a module that run on import but belong in a program."""
     tree = ast.parse(file.read_bytes())
     own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     for statement in tree.body:

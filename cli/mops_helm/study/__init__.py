@@ -1,1 +1,1 @@
-"""What the commands `mops-helm study` call: runs on this machine, Jobs in a cluster, reading their stores."""
+"""The code behind `mops-helm study`: local runs, Jobs in a cluster, reading their stores."""

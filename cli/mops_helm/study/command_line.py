@@ -1,4 +1,4 @@
-"""Commands as they would be typed again, for the lines that tell a person what to type next."""
+"""Commands to type again, for suggestions."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ def format_value_flags(preset_names: Sequence[str], files: Sequence[Path], sets:
 
 
 def format_shape_flags(preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str]) -> str:
-    """The flags that chose the values without those that chose an isolation, for one to be added."""
+    """The flags that chose the values without those that chose an isolation, so that one can be added."""
     from mops_helm.values.presets import find
 
     names = [name for name in preset_names if find(name).kind != "isolation"]
@@ -46,6 +46,6 @@ def format_run_command(spec_path: Path, value_flags: str, flags: Iterable[tuple[
 def format_submit_command(
     spec_path: Path, location: str, release: str, flags: Iterable[tuple[str, object]]
 ) -> str:
-    """`mops-helm study submit` with its flags; `location` are those that say where the cluster is."""
+    """`mops-helm study submit` with its flags; `location` are those for the cluster."""
     command = f"mops-helm study submit {shlex.quote(str(spec_path))} {location}"
     return f"{command} --release {shlex.quote(release)} {format_flags(flags)}".rstrip()

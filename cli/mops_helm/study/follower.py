@@ -1,9 +1,9 @@
 """Watch a study in the cluster until it ends.
 
-its Job, asked for every two seconds -> Progress, or what is in the way -> a Reporter -> StudyJob, ended
+its Job, read every two seconds -> Progress, or problems -> a Reporter -> StudyJob, ended
 
-An API server that is away is waited for: the study does not need it. Does not touch the study: whoever stops
-watching leaves it running.
+The follower waits for an unavailable API server, which the study does not need. The study is not changed: it
+continues when watching stops.
 """
 
 import logging
@@ -18,11 +18,11 @@ from mops_helm.study.progress import Reporter, is_phase
 
 POLL_SECONDS = 2.0
 AWAY_SECONDS = 600.0
-STUCK_SECONDS = 6.0  # between two looks at what is in the way
+STUCK_SECONDS = 6.0  # between two checks for problems
 
 
 class Gone(ClusterFailed):
-    """The Job was deleted while it was watched."""
+    """The Job was deleted while it was being watched."""
 
     exit_code = 130
 
@@ -38,7 +38,7 @@ class Gone(ClusterFailed):
 
 
 class Follower:
-    """Tells a Reporter what changed each time that it reads a Job."""
+    """Reports changes to a Reporter each time it reads a Job."""
 
     def __init__(self, cluster: Cluster, reporter: Reporter) -> None:
         self._cluster, self._reporter = cluster, reporter
@@ -48,14 +48,14 @@ class Follower:
         self._last_reasons: set[str] = set()
 
     def until_end(self, study: StudyJob) -> StudyJob:
-        """Follow a study until nothing of it runs any more, and return it.
+        """Follow a study until nothing of it runs any longer, and return it.
 
         Raises:
             Gone: The Job was deleted.
-            NoCluster: The API server was away for longer than AWAY_SECONDS.
+            NoCluster: The API server was unavailable for longer than AWAY_SECONDS.
             RequestRefused: The API server refused a request, and trying again would not help.
         """
-        # urllib3 would log each lost connection; _report_once() says it once.
+        # urllib3 would log each lost connection; _report_once() reports it once.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         last_answer = time.monotonic()
         while not study.ended:
@@ -91,7 +91,7 @@ class Follower:
         if waits and not study.ended and time.monotonic() - self._last_check > STUCK_SECONDS:
             self._last_check = time.monotonic()
             reasons = {str(reason) for reason in study_problems.find_problems(self._cluster, study)}
-            # A reason that is there twice in a row: what is only starting needs no line.
+            # A problem that occurs twice in a row: a starting pod needs no line.
             for reason in sorted(reasons & self._last_reasons):
                 self._report_once(reason, reason)
             self._last_reasons = reasons
@@ -103,7 +103,7 @@ class Follower:
 
 
 def to_progress(progress: ReportedProgress) -> Progress:
-    """What a driver says of itself, as a run on this machine says it."""
+    """A driver's reported progress, in the form of a local run."""
     return Progress(
         total=progress.total,
         ok=progress.done - progress.failed - progress.poisoned,

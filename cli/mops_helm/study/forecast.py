@@ -1,6 +1,6 @@
-"""What a study will take in the shape of the values, and the preset that suits it better.
+"""The expected time and memory of a study in the shape of the values, and a more suitable preset.
 
-Spec, bundle, store, Workers -> the model's profile -> Forecast -> StudyPreview: what `study plan` shows
+Spec, bundle, store, Workers -> the model's profile -> Forecast -> StudyPreview: the output of `study plan`
 """
 
 from dataclasses import dataclass, replace
@@ -20,15 +20,14 @@ from modelops_dask.workers.local import machine
 from mops_helm.study import studies
 from mops_helm.study.studies import Workers
 
-# Workload presets for tasks of one thread, from the least to the most memory a task.
+# Workload presets for single-threaded tasks, from the least to the most memory per task.
 CANDIDATES = ("simulation", "memory-heavy")
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`preset` is one whose tasks have the memory that these need; "" when no preset gives so much.
-    `local_estimate` is for this machine, where less of the shape may fit. `executor` is the one that tasks
-    will run with.
+    """A forecast. `preset` is one whose tasks have enough memory; "" if there is none. `local_estimate` is
+    for this machine, where less of the shape may fit. `executor` is the one that tasks will run with.
     """
 
     estimate: Estimate
@@ -39,10 +38,10 @@ class Forecast:
 
 @dataclass(frozen=True)
 class StudyPreview:
-    """What is known of a study before it is run.
+    """The facts about a study before it runs.
 
-    `bundle` is its reference, "" when none was found, and `call` what its tasks call. `forecast` is None
-    while nothing was measured. `refusal` is why `study run` would end at once.
+    `bundle` is its reference, "" if none was found, and `call` what its tasks call. `forecast` is None
+    without measurements. `refusal` is why `study run` would end immediately.
     """
 
     bundle: str
@@ -69,13 +68,13 @@ def preview_study(spec: Spec, bundle: str | None, store: Store, workers: Workers
             interpreters.check_machine(model, workers.settings)
     except BadDocument:
         raise
-    except MopsError as error:  # also a store that does not answer: nothing is run here
+    except MopsError as error:  # also a store that does not answer: nothing runs here
         reason = error
     return StudyPreview(reference, forecast(spec, model, store, workers), reason, call)
 
 
 def forecast(spec: Spec, bundle: Bundle | None, store: Store, workers: Workers) -> Forecast | None:
-    """Time and memory, by what earlier runs of the same model measured. None while nothing was measured."""
+    """Time and memory, from measurements of earlier runs of the same model; None without any."""
     measured_profile = profile.find(store, bundle.digest, spec.entrypoint) if bundle else None
     if measured_profile is None or workers.shape is None:
         return None

@@ -1,10 +1,9 @@
-"""Read the store of a study in the cluster: the same command, typed in a pod that sees it.
+"""Read the store of a study in the cluster by running the same command in a pod that can access it.
 
-`mops-helm study VERB STORE ... --spec FILE` -> a short-lived pod made as the study's driver is -> its output,
-as bytes
+    `mops-helm study VERB STORE ... --spec FILE` -> a short-lived pod like the study's driver -> its output
 
-FILE is the study file that the Job was submitted with: its store may hold another request by now. Also
-carries a bundle that is too large for a Job into a store, by the same kind of pod.
+FILE is the study file that the Job was submitted with, because its store may hold another request by now. The
+same kind of pod puts a bundle that is too large for a Job into a store.
 """
 
 import inspect
@@ -27,16 +26,16 @@ from mops_helm.values import quantity
 
 Say = Callable[[str], None]
 
-USAGE = 2  # exit status of a command that does not know an option
+USAGE = 2  # exit status of a command for an unknown option
 UNKNOWN = re.compile(rb"[Nn]o such option:? '?--(spec|table)|Invalid value for '-o'")
 LAST_REQUEST = (
-    "This Job's image cannot tell one request of a store from another. What follows is of the store's last "
+    "This Job's image cannot distinguish the requests of a store. The following belongs to the store's last "
     "request, which may be another Job's."
 )
 
 
 class ReaderKilled(ClusterFailed):
-    """The command was killed in its pod: an exit status of 137 and not a word."""
+    """The command was killed in its pod: exit status 137 without a message."""
 
     def __init__(self, study: StudyJob, namespace: str) -> None:
         super().__init__(study, namespace)
@@ -51,7 +50,8 @@ class ReaderKilled(ClusterFailed):
         memory = TablesNeedMemory("reading", limit_bytes).suggested_memory
         return (
             f"The pod that reads {self.study.store} was killed, probably for lack of memory: it has the "
-            f"study's driver's{limit and f', {limit}'}. Results are stored. "
+            "memory limit of the "
+            f"study's driver{limit and f', {limit}'}. Results are stored. "
             "Give drivers more memory, then submit the study again:\n"
             f"  mops-helm upgrade {self.study.release} -n {self.namespace} --set {DRIVER_MEMORY}={memory}\n"
             f"  {self.study.command}"
@@ -86,9 +86,9 @@ def read_study_in_cluster(
         namespace: "" for the context's.
         context: "" for the current one.
         verb: status, results, report or verify.
-        arguments: What follows the store on that command's line.
-        stdout: Receives what the command prints.
-        say: Is told what the pod waits for.
+        arguments: The arguments after the store on that command's line.
+        stdout: Receives the output of the command.
+        say: Receives messages while waiting for the pod.
     """
     cluster = connect(context, namespace)
     study = study_jobs.find_study_job(cluster, name)
@@ -107,7 +107,7 @@ def _runs_tasks(arguments: Sequence[str]) -> bool:
 def run_in_pod(
     cluster: Cluster, study: StudyJob, verb: str, arguments: Sequence[str], stdout: BinaryIO, *, say: Say
 ) -> int:
-    """The exit status of `mops-helm study VERB STORE ARGUMENTS`, run where the store is seen.
+    """Run `mops-helm study VERB STORE ARGUMENTS` where the store is accessible; return its exit status.
 
     The tasks are those of this Job.
 
@@ -135,7 +135,7 @@ def run_in_pod(
 
 
 def _list_spellings(command: list[str], request: list[str]) -> list[list[str]]:
-    """A command as this version spells it, then as 0.1 did, then without what 0.1 does not know."""
+    """A command in the spelling of this version, then of 0.1, then without options that 0.1 lacks."""
     next_words = [*command[1:], ""]
     old_command = [
         "--output" if word == "--table" else "--to" if word == "-o" and value in ("csv", "parquet") else word
@@ -146,14 +146,14 @@ def _list_spellings(command: list[str], request: list[str]) -> list[list[str]]:
 
 
 def _check_status(code: int, study: StudyJob, cluster: Cluster) -> int:
-    """The exit status of a command that was not killed. ReaderKilled."""
+    """The exit status of a command that was not killed. Raises ReaderKilled."""
     if code == KILLED:
         raise ReaderKilled(study, cluster.namespace)
     return code
 
 
 def request_arguments(study: StudyJob) -> list[str]:
-    """--spec and the study file of a Job as its pods see it; [] for a Job that does not say."""
+    """--spec and the study file of a Job in its pods; [] for a Job without this fact."""
     arguments = list(_find_driver(study.template).get("args") or ())
     index = arguments.index("--spec") if "--spec" in arguments else len(arguments)
     return arguments[index : index + 2]
@@ -166,7 +166,7 @@ def rerun_arguments(study: StudyJob) -> list[str]:
 
 
 def send_bundle(cluster: Cluster, offer: Offer, store: str, digest: str, data: bytes, *, say: Say) -> None:
-    """Put a bundle into a store, as a driver of that release would. NotSent."""
+    """Put a bundle into a store, like a driver of that release. Raises NotSent."""
     log = io.BytesIO()
     template = offer.job["spec"]["template"]
     with open_visit(cluster, template, "study", say) as visit:

@@ -35,7 +35,7 @@ PHASES = {
 
 
 class ProgressLines:
-    """A line when a phase begins, every tenth of the tasks, and when ten seconds went by without one."""
+    """A line when a phase begins, for every tenth of the tasks, and after ten seconds without one."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -66,7 +66,7 @@ class ProgressLines:
 
 
 class Bar:
-    """One line that is drawn again and again: phase, bar, and what a line of ProgressLines says."""
+    """One line that is redrawn: phase, bar, and the text of a line of ProgressLines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -124,8 +124,8 @@ class Bar:
 
 
 class JsonLines:
-    """An object a line, with `event`: phase, stage (of it), progress (one a second, and the last), message or
-    error.
+    """One object per line, with `event`: phase, stage (of it), progress (one per second, and the last),
+    message or error.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -161,12 +161,12 @@ Reporter = Bar | ProgressLines | JsonLines
 
 
 def is_phase(name: str) -> "TypeGuard[Phase]":
-    """Whether this version knows a phase that a driver, perhaps of another version, reports."""
+    """Whether this version knows a phase reported by a driver, possibly of another version."""
     return name in PHASES
 
 
 def watch_with(reporter: Reporter) -> "Watcher":
-    """A Watcher of the engine that passes everything on to a Reporter."""
+    """A Watcher of the engine that passes everything to a Reporter."""
     from modelops_dask.study.drive import Watcher
 
     return Watcher(
@@ -176,8 +176,9 @@ def watch_with(reporter: Reporter) -> "Watcher":
 
 @contextmanager
 def report_progress(stream: TextIO, progress_format: ProgressFormat) -> Iterator[Reporter]:
-    """The Reporter of a form: `json`, or for `auto` what suits the stream. With json an error is a line too,
-    and the command ends there.
+    """The Reporter of a format: `json`, or for `auto` one that suits the stream.
+
+    With json an error is also a line, and the command ends there.
     """
     reporter = JsonLines(stream) if progress_format == "json" else choose_reporter(stream)
     try:
@@ -192,7 +193,7 @@ def report_progress(stream: TextIO, progress_format: ProgressFormat) -> Iterator
 
 
 def choose_reporter(stream: TextIO) -> Bar | ProgressLines:
-    """What suits the stream: no bar where there is no terminal, or one that does not know its size."""
+    """A Reporter that suits the stream: no bar without a terminal of known size."""
     try:
         size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
@@ -201,7 +202,7 @@ def choose_reporter(stream: TextIO) -> Bar | ProgressLines:
 
 
 def describe_progress(progress: "Progress") -> str:
-    """One line: done, failed, poisoned, rate, time to go, memory."""
+    """One line: done, failed, poisoned, rate, remaining time, memory."""
     clauses = [f"{progress.done:,} of {progress.total:,} tasks done"]
     if progress.failed:
         clauses.append(f"{progress.failed:,} failed")
@@ -234,12 +235,12 @@ def progress_fields(progress: "Progress") -> dict[str, Any]:
 
 
 def format_rate(rate: float) -> str:
-    """Tasks a second: 1,204 a second, 0.25 a second."""
+    """Tasks per second: 1,204 a second, 0.25 a second."""
     return f"{rate:,.0f} a second" if rate >= 10 else f"{rate:.2g} a second"
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: 14 ms, 890 ms, 2.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    """Seconds for people: 14 ms, 890 ms, 2.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     milliseconds = float(f"{seconds * 1000:.2g}")  # two digits: 0.998 s is 1.0 s
     if milliseconds < 1000:
         return f"{milliseconds:g} ms"

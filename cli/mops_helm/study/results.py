@@ -1,8 +1,8 @@
-"""The results of a study, to be listed or written whole.
+"""The results of a study, listed or written completely.
 
-store -> results/ (built when it is missing or old) -> Outputs by name -> a list, or CSV or Parquet
+store -> results/ (built if missing or old) -> Outputs by name -> a list, or CSV or Parquet
 
-A table is written a batch at a time, because it may be larger than memory.
+A table is written one batch at a time, because it may be larger than memory.
 """
 
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -19,7 +19,7 @@ EARLIER = (
 
 
 def describe_missing_tasks(tables: "Tables") -> str:
-    """A line about tasks whose outputs are not in the tables; "" when there are none."""
+    """A line about tasks whose outputs are not in the tables; "" if there are none."""
     missing = {state: count for state, count in tables.tasks.items() if count and state != "ok"}
     if not missing:
         return ""
@@ -28,20 +28,20 @@ def describe_missing_tasks(tables: "Tables") -> str:
     line = f"{share} have no outputs in these tables: {counts}"
     if tables.redo_pending:
         line += (
-            f". {tables.redo_pending:,} of them are to be run again (study run --redo): their older results "
-            "do not count. `mops-helm study run` goes on"
+            f". {tables.redo_pending:,} of them have to run again (study run --redo): their older results "
+            "do not count. `mops-helm study run` continues"
         )
     return line
 
 
 def refuse_terminal(stream: TextIO) -> None:
-    """Keep Parquet from a terminal. BadInput."""
+    """Refuse to write Parquet to a terminal. Raises BadInput."""
     if stream.isatty():
-        raise BadInput("Parquet is not for a terminal: add --to FILE.parquet")
+        raise BadInput("Parquet cannot be shown on a terminal: add --to FILE.parquet")
 
 
 def write_output(tables: "Tables", name: str | None, file_format: str, stream: BinaryIO) -> None:
-    """One output as CSV or Parquet bytes; NoOutput when there are several and none is named."""
+    """One output as CSV or Parquet bytes. Raises NoOutput if there are several and none is named."""
     import pyarrow as pa
     import pyarrow.csv as csv
     import pyarrow.parquet as pq

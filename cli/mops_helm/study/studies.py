@@ -1,9 +1,9 @@
-"""From what a person typed to the engine: which bundle, which store, which workers.
+"""Turn the arguments of a command into the engine's objects: the bundle, the store, the workers.
 
-SPEC, --bundle, --store -> Spec, Bundle, Store;   --preset, -f, --set or -d -> Workers -> a Dask client;
-all of them -> a Summary
+    SPEC, --bundle, --store -> Spec, Bundle, Store;   --preset, -f, --set or -d -> Workers -> a Dask client;
+    all of them -> a Summary
 
-Prints nothing, but tells a Watcher: commands print.
+Nothing is printed here: messages are passed to a Watcher.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workers:
-    """What workers are made of: on this machine by values, or those of `scheduler`, which have their own."""
+    """How to make workers: on this machine from values, or those of `scheduler`, which have their own."""
 
     settings: Settings
     shape: Shape | None = None  # None: they run elsewhere
@@ -58,7 +58,9 @@ class Workers:
 def choose_workers(
     preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str], scheduler: str = ""
 ) -> Workers:
-    """Workers by the flags of a command. BadInput when values are given for workers that run elsewhere."""
+    """Workers from the flags of a command. Raises BadInput if values are given for workers that run
+    elsewhere.
+    """
     local_settings = Settings.from_env()
     if scheduler:
         if preset_names or files or sets:
@@ -86,15 +88,18 @@ def open_store(spec: Spec, store: str | None) -> Store:
 
 
 def find_reference(spec: Spec, bundle: str | None) -> str:
-    """--bundle, else the spec's, else the nearest folder above it that is one; of a study with a command the
-    study file's own folder. BadInput.
+    """The reference of the bundle: --bundle, otherwise the spec's, otherwise a folder.
+
+    The folder is the nearest one above the study file that is a bundle; for a study with a command it is the
+    study file's own folder. Raises BadInput.
     """
     return bundle or spec.bundle or find_bundle_of(spec)
 
 
 def fetch_bundle(spec: Spec, bundle: str | None, settings: Settings) -> bundles.Bundle:
-    """The bundle of find_reference(), in the cache. Raises BadDocument where the study does not fit it, and
-    BadInput where its program cannot start.
+    """The bundle of find_reference(), in the cache.
+
+    Raises BadDocument if the study does not fit it, and BadInput if its program cannot start.
     """
     fetched = bundles.fetch(find_reference(spec, bundle), settings.bundles_cache_dir)
     model = replace(fetched, program=spec.program)
@@ -103,14 +108,16 @@ def fetch_bundle(spec: Spec, bundle: str | None, settings: Settings) -> bundles.
 
 
 def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:
-    """The bundle that a store's study was run with: from the cache, or from the store if that has it."""
+    """The bundle that a store's study was run with: from the cache, or from the store if it has the
+    bundle.
+    """
     digest = read_study(store).bundle
     return bundles.fetch(find_bundle(store, digest) or digest, settings.bundles_cache_dir, digest)
 
 
 def add_packages(store: Store, bundle: bundles.Bundle, settings: Settings) -> bundles.Bundle:
-    """The bundle as a store's study runs it, if there is one: whether its generators are seeded and, if it is
-    of this bundle, the Python and the packages that it used.
+    """The bundle with the settings of an existing store: whether its generators are seeded and, if the bundle
+    is the same, its Python and packages.
     """
     try:
         study = read_study(store)
@@ -132,18 +139,19 @@ def run_study(
     pilot: int | None = None,
     n_checks: int = N_TASKS,
 ) -> Summary:
-    """Run what is pending. The first Ctrl-C or SIGTERM lets what runs be stored, the second ends at once.
+    """Run pending tasks. The first Ctrl-C or SIGTERM lets running batches be stored, the second one quits
+    immediately.
 
     Args:
         spec: The study file.
         bundle: The model.
-        store: Where results are kept; a study that is there already goes on.
-        workers: What runs the tasks.
-        watcher: Is told of phases, progress and what a person should know.
+        store: The store of the results; an existing study continues.
+        workers: The workers that run the tasks.
+        watcher: Receives phases, progress and messages.
         retry: States of tasks to try again: failed, poisoned.
         redo: Tasks whose results are replaced, as typed; "" for none.
-        pilot: Run only so many tasks, from all over the study.
-        n_checks: Check so many tasks at the end.
+        pilot: Run only this many tasks, evenly spaced.
+        n_checks: Check this many tasks at the end.
     """
     inbox: SimpleQueue[events.Event] = SimpleQueue()
 
@@ -177,7 +185,7 @@ def run_study(
 def _cluster(
     workers: Workers, spec: Spec, say: Callable[[str], None]
 ) -> Iterator[tuple[Callable[[], AbstractContextManager["Client"]], memory.TaskMemory | None]]:
-    """How to get the workers, and what memory they have: those that run elsewhere must be asked."""
+    """How to get the workers, and their memory: those that run elsewhere must be asked."""
     if workers.scheduler:
         say(f"Connecting to {workers.scheduler}")
         with connect(workers.scheduler, spec.resources) as client:
@@ -186,12 +194,12 @@ def _cluster(
             yield lambda: nullcontext(client), memory.ask_workers(client, spec.resources)
         return
     with executors.create(workers.settings):
-        pass  # settings that no worker could use are refused here, before any is started
+        pass  # settings that no worker can use are refused here, before any is started
     shape = workers.local_shape
     start = partial(local_cluster, shape, workers.settings, workers.dask_config, workers.env, say)
     yield start, memory.compute_local(shape, workers.settings)
 
 
 def make_plan(spec: Spec) -> Plan:
-    """The plan of a spec that has no store yet: its sets in its own order."""
+    """The plan of a spec without a store: its sets in its own order."""
     return Plan(spec.entrypoint, spec.table, spec.request(((0, spec.n_sets),)))

@@ -1,10 +1,10 @@
-"""From a study on this machine to its Job in a cluster.
+"""Turn a study on this machine into a Job in a cluster.
 
-Spec, Bundle, a release's Offer -> Order -> what can refuse it: limits, the API server -> Job -> Submission
+Spec, Bundle, a release's Offer -> Order -> possible refusals: limits, the API server -> Job -> Submission
 
-The Job's name is a hash of what it will do, so that the same study submitted again is the same Job: one that
-runs is left alone, one that ended is replaced and goes on in the same store. Nothing is created before all
-that can refuse it was request. Prints nothing.
+The Job's name is a hash of its work, so that the same study submitted again is the same Job: a running one is
+not changed, an ended one is replaced and continues in the same store. Nothing is created before all possible
+refusals were checked. Nothing is printed here.
 """
 
 import gzip
@@ -33,13 +33,13 @@ from modelops_dask.study.acceptance import are_harmless, compare_cached, shorten
 from modelops_dask.study.check import N_TASKS
 from mops_helm.study.progress import format_duration
 
-_SHOWN_DIGITS = 8  # of a bundle's digest, in the name of a store
-SHARED = "/shared"  # where pods have the release's shared volume
+_SHOWN_DIGITS = 8  # characters of a bundle's digest in the name of a store
+SHARED = "/shared"  # the mount path of the release's shared volume
 
 
 @dataclass(frozen=True)
 class SubmitRequest:
-    """What a person asked for, checked on this machine."""
+    """The user's request, checked on this machine."""
 
     spec: Spec
     bundle: Bundle
@@ -48,17 +48,17 @@ class SubmitRequest:
     retry: Sequence[str] = ()
     n_checks: int = N_TASKS
     redo: str = ""
-    command: str = ""  # what was typed
+    command: str = ""  # the command as typed
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A study that is in the cluster now."""
+    """A study that is now in the cluster."""
 
     job: str
     store: str
-    outcome: Literal["submitted", "running", "continued"]  # running: it was there already
-    other_studies: tuple[StudyJob, ...] = ()  # other studies that write the same store now
+    outcome: Literal["submitted", "running", "continued"]  # running: it already existed
+    other_studies: tuple[StudyJob, ...] = ()  # other studies that currently write the same store
     store_note: str = ""  # why the store is, or is not, that of an earlier Job with another bundle
 
 
@@ -100,11 +100,10 @@ class TooLong(BadInput):
 def submit(
     cluster: Cluster, release: str, request: SubmitRequest, send: Callable[[Offer, str, str, bytes], None]
 ) -> Submission:
-    """Create the Job of a study, or find that it is there.
+    """Create the Job of a study, or find the existing one.
 
-    `send(offer, store, digest, data)` puts a bundle into the store, one that is too large for the Job to
-    carry. Raises NoPython, NoStudies, TooManyStudies, TooLong, BadInput, and Refused with what the API
-    server says.
+    `send(offer, store, digest, data)` puts a bundle that is too large for the Job into the store. Raises
+    NoPython, NoStudies, TooManyStudies, TooLong, BadInput, and RequestRefused with the API server's message.
     """
     check_request(request.bundle, Settings())
     offer = jobs.read_offer(cluster, release)
@@ -115,7 +114,7 @@ def submit(
     existing_job = jobs.read(cluster, order.name)
     existing_study = study_jobs.parse_job(existing_job) if existing_job else None
     if existing_study and not existing_study.ended and existing_study.state != "cancelled":
-        jobs.create(cluster, job, config_map)  # its files, if who submitted it was cut off before
+        jobs.create(cluster, job, config_map)  # its files, if the earlier submission was interrupted
         return Submission(order.name, store, "running", store_note=store_note)
     check_duration(offer, request)
     active_studies = [study for study in studies if not study.ended and study.job != order.name]
@@ -133,10 +132,10 @@ def submit(
 
 
 def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[StudyJob]) -> tuple[str, str]:
-    """Choose the store, and say what follows from an earlier Job of this study that had another bundle.
+    """Choose the store, and explain the consequences of an earlier Job of this study with another bundle.
 
-    The store of the newest one whose bundle differs in nothing that the model reads, as far as this machine
-    has that bundle in its cache; else that of choose_store().
+    It is the store of the newest Job whose bundle differs only in files that the model does not read, as far
+    as this machine has that bundle in its cache; otherwise that of choose_store().
     """
     store = choose_store(offer, request)
     if request.store:
@@ -167,7 +166,9 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
 
 
 def choose_store(offer: Offer, request: SubmitRequest) -> str:
-    """--store, else a folder of the release's: a changed model, or another command, is a new study there."""
+    """--store, otherwise a folder of the release's: a changed model, or another command, is a new study
+    there.
+    """
     if not request.store:
         base = offer.facts["store"].rstrip("/")
         if not base:
@@ -198,19 +199,19 @@ def choose_store(offer: Offer, request: SubmitRequest) -> str:
 
 
 def make_document(spec: Spec) -> dict[str, Any]:
-    """A study's content as a pod gets it: named, and without the bundle, which travels by itself."""
+    """A study's content for a pod: named, and without the bundle, which is sent separately."""
     document = {**spec.source, "name": spec.name}
     document.pop("bundle", None)
-    if not spec.names_scenario:  # images of before need one
+    if not spec.names_scenario:  # images of earlier versions need one
         document["scenario"] = spec.entrypoint.partition("/")[2]
     return document
 
 
 def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order, bytes]:
-    """The order, and a bundle that is too large for it and must be sent to the store; b"" if it is not."""
+    """The order, and a bundle that is too large for it and must be sent to the store; b"" otherwise."""
     digest = request.bundle.digest
     document = make_document(request.spec)
-    text = _to_json(document)  # in the order as written, which is that of a grid's sets
+    text = _to_json(document)  # in the written order, which is that of a grid's sets
     own = [document, digest, offer.release, request.chunks, store, *([request.redo] if request.redo else [])]
     identity = _to_json(own, sort_keys=True)
     name = f"study-{hashlib.sha256(identity).hexdigest()[:12]}"
@@ -242,10 +243,10 @@ def make_order(offer: Offer, request: SubmitRequest, store: str) -> tuple[Order,
         args += ["--scheduler", offer.facts["scheduler"]]
     if request.retry:
         args += ["--retry", ",".join(request.retry)]
-    if request.n_checks != N_TASKS:  # images of before do not know the flag
+    if request.n_checks != N_TASKS:  # images of earlier versions do not know the flag
         args += ["--check", str(request.n_checks)]
     if request.redo:
-        # The id, and with it the redo, is the same for all pods of this Job, and another when it is replaced.
+        # The id, and so the redo, is the same for all pods of this Job, and changes when it is replaced.
         args += ["--redo", request.redo, "--redo-request", uuid.uuid4().hex]
     order = Order(
         name=name,
@@ -265,14 +266,14 @@ def _to_json(value: Any, **options: Any) -> bytes:
 
 
 def _check_active(offer: Offer, active: list[StudyJob], namespace: str) -> None:
-    """TooManyStudies, by the studies that have not ended, of all releases."""
+    """Raise TooManyStudies if too many studies, of all releases, have not ended."""
     of_release = [study for study in active if study.release == offer.release]
     if len(of_release) >= offer.facts["maxActive"]:
         raise TooManyStudies(offer.release, offer.facts["maxActive"], of_release, namespace)
 
 
 def check_duration(offer: Offer, request: SubmitRequest) -> None:
-    """TooLong, by what was measured on this machine: in out/NAME, or in a folder beside it."""
+    """Raise TooLong according to measurements on this machine: in out/NAME, or in a neighbouring folder."""
     measured_profile = profile.find(
         Store(f"out/{request.spec.name}"), request.bundle.digest, request.spec.entrypoint
     )

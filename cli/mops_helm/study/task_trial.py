@@ -33,7 +33,7 @@ from mops_helm.study.studies import Workers
 
 @dataclass(frozen=True)
 class TaskTrial:
-    """A task that ran in the foreground. `hint`: what may be the matter, beside the outcome."""
+    """A task that ran in the foreground. `hint`: a possible cause, besides the outcome."""
 
     task: PlannedTask
     outcome: Outcome
@@ -52,21 +52,21 @@ def try_task(
 ) -> TaskTrial:
     """Run one task of a spec or of a store here.
 
-    A store's bundle is the one that it was run with, from the cache or the store, with the packages that it
-    was run with, unless another is given; a task that ran out of memory there has the limit that it had.
+    A store's bundle and packages are those that it was run with, unless another bundle is given; a task that
+    ran out of memory has the same limit as there.
 
     Args:
         source: A study file, or the folder or URL of a store.
         task_id: SET/REPLICATE.
         bundle: --bundle; None for the study's own.
-        workers: The settings by which the task runs.
-        echo: Receives what the model prints, as it comes.
-        say: Is told what a person should know before.
-        request: Of a store, the study file whose task is meant; else the task is of the last request.
+        workers: The settings for the task.
+        echo: Receives the model's output immediately.
+        say: Receives messages before the task runs.
+        request: For a store, the study file with the task; by default the last request.
 
     Raises:
-        StaleLock: The uv.lock of a spec's bundle does not fit.
-        BadInput: There is no such task.
+        StaleLock: The uv.lock of a spec's bundle is outdated.
+        BadInput: The task does not exist.
     """
     settings = workers.settings
     store: Store | None = None
@@ -104,7 +104,7 @@ def try_task(
                 timeout_seconds=plan.request.timeout_seconds,
             )
         )
-    # Its files as a person knows them, not their copies in the cache, which are not to be edited.
+    # Its files as the user knows them, not their copies in the cache, which must not be edited.
     folder = f"{reference}/" if reference and Path(reference).is_dir() else ""
     return TaskTrial(
         task,
@@ -129,19 +129,19 @@ def _find_limit(store: Store, plan: Plan, task: PlannedTask) -> int:
 
 
 def _task_index(plan: Plan, task_id: str) -> int:
-    """The index of SET/REPLICATE (or SET-REPLICATE); BadInput with the bounds."""
+    """The index of SET/REPLICATE (or SET-REPLICATE). Raises BadInput with the bounds."""
     number, _, replicate = task_id.replace("-", "/").partition("/")
     try:
         return plan.index(int(number), int(replicate or 0))
     except (ValueError, KeyError):
         raise BadInput(
-            f"There is no task {task_id}; a task is SET/REPLICATE, here 0/0 to "
+            f"No task {task_id}; a task is SET/REPLICATE, here 0/0 to "
             f"{plan.n_sets - 1}/{plan.replicates - 1} (mops-helm study plan SPEC --list-tasks)."
         ) from None
 
 
 class _Echo:
-    """A text stream of what a model prints under `direct`, where it runs in this process."""
+    """A text stream for the output of a model under `direct`, where it runs in this process."""
 
     def __init__(self, echo: Callable[[bytes], object]) -> None:
         self._echo = echo

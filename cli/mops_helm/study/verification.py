@@ -33,11 +33,11 @@ def verify_study(
 ) -> Report:
     """Check a store, and run `n_samples` ok tasks again with the bundle that the study was run with.
 
-    The tasks are those of `spec`, else of the store's last request.
+    The tasks are those of `spec`, or else of the store's last request.
 
     Raises:
         NoStudy: The store holds no study.
-        BadInput: The bundle cannot be fetched, and there is something to run.
+        BadInput: The bundle cannot be fetched, and tasks have to run.
     """
     store = Store(store_url)
     request = plan_of(store, spec).request if spec else None
@@ -56,7 +56,8 @@ def verify_study(
         return check()
     other = bundles.fetch(bundle, workers.settings.bundles_cache_dir) if bundle else None
     if bundle and other and other.digest not in study.bundles:
-        other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle)  # says what it is
+        # raises an error with the reason
+        other = bundles.fetch(bundle, workers.settings.bundles_cache_dir, study.bundle)
     model = add_packages(store, other or fetch_stored_bundle(store, workers.settings), workers.settings)
     model = replace(model, program=study.program)
     with ExitStack() as stack:
@@ -66,13 +67,13 @@ def verify_study(
 
 def _time_limit(store: Store, request: Request | None) -> float:
     """The time limit of the study file, in seconds; 0 if it has none, or the last one cannot be read."""
-    with suppress(MopsError):  # what is wrong with the store is in the report
+    with suppress(MopsError):  # the report has the problems of the store
         return (request or last_request(store)).timeout_seconds
     return 0
 
 
 class _Rerunner:
-    """Runs tasks on this machine, with the packages and threads of their rows as far as it can."""
+    """Runs tasks on this machine, with the packages and threads of their rows if possible."""
 
     def __init__(
         self, model: Bundle, entrypoint: str, settings: Settings, stack: ExitStack, timeout_seconds: float
@@ -80,7 +81,7 @@ class _Rerunner:
         self.processor = processor_kind()
         self._model, self._entrypoint, self._stack = model, entrypoint, stack
         self._timeout_seconds = timeout_seconds
-        # One process for `together`, whose end would only hide what tasks leave in it.
+        # One process for `together`, because a new one would hide what tasks leave in it.
         self._settings = replace(
             settings,
             force_fresh_venv=False,
@@ -95,7 +96,7 @@ class _Rerunner:
         return _rerun(self._executor("cold", task).run_alone(self._task(task)))
 
     def together(self, tasks: Sequence[Sampled]) -> list[Rerun]:
-        """Run tasks one after another in one process; in one of each, where packages or threads differ."""
+        """Run tasks one after another in one process; in several if packages or threads differ."""
         return [_rerun(self._executor("isolated_warm", task).run(self._task(task))) for task in tasks]
 
     def _task(self, task: Sampled) -> Task:
@@ -110,7 +111,7 @@ class _Rerunner:
         )
 
     def _executor(self, kind: str, task: Sampled) -> Executor:
-        # `direct`, and executor.environment: image, have the packages of the worker's interpreter.
+        # `direct`, and executor.environment: image, use the packages of the worker's interpreter.
         is_image = task.executor == "direct" or task.environment == venv.digest_of_process()
         environment = "image" if is_image else self._settings.executor_environment
         if (kind, environment) not in self._executors:

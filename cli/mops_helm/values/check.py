@@ -1,15 +1,15 @@
-"""Everything that is wrong with values, all at once, each finding at the place it came from.
+"""All problems of values, each finding at the position that it came from.
 
     Merged -> findings of reading
-            + YAML traps     (what is read is not what the eye reads)        here
+            + YAML traps     (values that are easily misread)                here
             + the schema     (names, types, ranges)                          check_schema.py
             + meaning        (memory, autoscaling, environment, presets)     check_meaning.py
-            + places to write                                                check_storage.py
-            + what reaches nothing                                           check_unused.py
+            + storage        (volumes, the store of studies)                 check_storage.py
+            + unused values                                                  check_unused.py
             + Dask's own configuration                                       check_dask.py
 
-Checks the merged values, as helm hands them to the chart. Of two findings about one value, the one that
-explains more stays. Does not read files: layers.py does.
+The merged values are checked, as helm passes them to the chart. Of two findings about one value, the more
+informative one stays. Files are read in layers.py.
 """
 
 import re
@@ -28,7 +28,7 @@ _FILE_MODES = ("mode", "defaultMode")  # of Kubernetes' volumes
 def check(merged: Merged) -> list[Finding]:
     """All findings, by file and position."""
     by_path: dict[NodePath, list[Finding]] = {}
-    unusable_paths: set[NodePath] = set()  # of values that cannot be computed with
+    unusable_paths: set[NodePath] = set()  # of values that cannot be used in computations
     for path, node in merged.supplied.walk():
         if finding := _check_scalar(path, node):
             by_path[path] = [finding]
@@ -50,7 +50,7 @@ def check(merged: Merged) -> list[Finding]:
 
 
 def _check_scalar(path: NodePath, node: Node) -> Finding | None:
-    """A null, or a plain scalar that helm reads otherwise than most people."""
+    """A null, or a plain scalar that helm reads differently from most people."""
     position, value, text = node.position, node.value, node.position.text
     name = dotted(path)
     types = schema.allowed_types(path)
@@ -99,7 +99,7 @@ def _is_number(types: tuple[str, ...]) -> bool:
 
 
 def _suggest_forms(types: tuple[str, ...], quoted: str, *plain_forms: str) -> str:
-    """Advice on what to write where the schema allows these types."""
+    """Advice on what to write if the schema allows these types."""
     if types == ("string",):
         return f"write {quoted}"
     forms = list(dict.fromkeys(plain_forms)) + ([] if _is_number(types) else [quoted])

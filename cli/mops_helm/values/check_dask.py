@@ -1,7 +1,7 @@
 """Dask's own configuration in values: unknown names, values that Dask refuses, thresholds out of order.
 
-What Dask knows is read from the files that dask and distributed ship: their defaults and their schemas.
-Does not say which setting is wise.
+Dask's settings are read from the defaults and schemas that dask and distributed ship. Good settings are not
+recommended here.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _ORDER = ("target", "spill", "pause", "terminate")
 
 
 def check(merged: Merged, bad_paths: frozenset[NodePath]) -> list[Finding]:
-    """Findings about dask.config; values at `bad_paths` have findings already."""
+    """Findings about dask.config; values at `bad_paths` already have findings."""
     config = merged.root.find(*_PREFIX)
     if config is None or not isinstance(config.value, dict) or {_PREFIX, _PREFIX[:1]} & bad_paths:
         return []
@@ -38,7 +38,7 @@ def check(merged: Merged, bad_paths: frozenset[NodePath]) -> list[Finding]:
     return findings
 
 
-# A name of Dask's configuration -> the names below it: None where any name may follow, {} at a leaf.
+# A name of Dask's configuration -> the names below it: None if any name may follow, {} for a leaf.
 SettingNames = dict[str, "SettingNames | None"]
 
 
@@ -51,7 +51,7 @@ def load_setting_names() -> SettingNames:
         _add_schema(names, _read(folder / f"{package}-schema.yaml"))
         _add_defaults(names, _read(folder / f"{package}.yaml"))
     for section in (names, names["distributed"]):
-        if section is not None:  # in neither file; distributed/config.py reads both
+        if section is not None:  # in neither file, but distributed/config.py reads both
             section["logging"], section["logging-file-config"] = None, {}
     return names
 
@@ -93,7 +93,7 @@ def _add_defaults(names: SettingNames, defaults: ValueTree) -> None:
 
 
 def find_spelling(name: str, names: SettingNames) -> str:
-    """The name as Dask spells it; hyphens and underscores are one to it."""
+    """The name in Dask's spelling, in which hyphens and underscores are equivalent."""
     for spelling in (name, name.replace("_", "-"), name.replace("-", "_")):
         if spelling in names:
             return spelling
@@ -157,7 +157,7 @@ def _check_values(merged: Merged, config: ValueTree, bad_paths: frozenset[NodePa
 
 
 def _respell(value: Json, names: SettingNames | None) -> Json:
-    """The configuration with every name as Dask spells it."""
+    """The configuration with every name in Dask's spelling."""
     if not isinstance(value, dict) or not names:
         return value
     spelt = {key: find_spelling(key, names) for key in value}

@@ -1,8 +1,8 @@
-"""What values mean together: memory, limits, autoscaling, environment variables, presets.
+"""Problems of combined values: memory, limits, autoscaling, environment variables, presets.
 
-    merged values, pool by pool -> findings, in the numbers of the chart's own checks (templates/_check.tpl)
+    merged values, pool by pool -> findings, with the numbers of the chart's own checks (templates/_check.tpl)
 
-Places that already have a finding are left alone: their values cannot be computed with.
+Values that already have a finding are skipped, because they cannot be used in computations.
 """
 
 import difflib
@@ -29,7 +29,7 @@ MEBIBYTES_FROM = 64  # of memory without a unit: more counts Mi rather than Gi
 
 
 def check(merged: Merged, bad_paths: frozenset[NodePath]) -> list[Finding]:
-    """Findings about values that are right one by one; paths in `bad_paths` are not."""
+    """Findings about values that are valid individually; paths in `bad_paths` are not."""
     findings = list(_check_presets(merged, bad_paths))
     findings += _check_env(merged, ("scheduler", "env"))
     findings += _check_requests(merged, ("scheduler",), merged.root.find("scheduler"), bad_paths)
@@ -51,7 +51,7 @@ def check(merged: Merged, bad_paths: frozenset[NodePath]) -> list[Finding]:
 
 
 def _overlap(bad_paths: frozenset[NodePath], *sections: NodePath) -> bool:
-    """Whether one of the sections, something inside it or around it cannot be computed with."""
+    """Whether one of the sections, or a value inside or above it, cannot be used in computations."""
     return any(
         section[: len(bad_path)] == bad_path or bad_path[: len(section)] == section
         for bad_path in bad_paths
@@ -60,7 +60,7 @@ def _overlap(bad_paths: frozenset[NodePath], *sections: NodePath) -> bool:
 
 
 def _find_pools(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[tuple[NodePath, Node]]:
-    """Each pool's path and its values, those of `workers` filled in."""
+    """Each pool's path and its values, with those of `workers` filled in."""
     workers, pools = merged.root.find("workers"), merged.root.find("pools")
     if workers is None or not isinstance(workers.value, dict):
         return
@@ -73,7 +73,7 @@ def _find_pools(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[tupl
 
 
 def _position_in_pool(merged: Merged, path: NodePath, *names: str) -> Position:
-    """Where the first of these values of a pool is stated: in the pool, in workers, else the pool itself."""
+    """The position of the first of these values of a pool: in the pool, in workers, or the pool itself."""
     for section in (path, ("workers",)):
         for name in names:
             steps = tuple(name.split("."))
@@ -83,7 +83,7 @@ def _position_in_pool(merged: Merged, path: NodePath, *names: str) -> Position:
 
 
 def _check_presets(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[Finding]:
-    """A known `preset` binds the keys of its file, in every pool; an unknown one binds nothing."""
+    """A known `preset` fixes the values of its file, in every pool; an unknown one has no effect."""
     name = plain_at(merged.root, "preset")
     if not name or ("preset",) in bad_paths:
         return
@@ -119,14 +119,14 @@ def _check_presets(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[F
 
 
 def _check_env(merged: Merged, path: NodePath) -> Iterator[Finding]:
-    """Variables that a value owns, that are misspelt, or that say two things."""
+    """Variables that a value sets, that are misspelt, or that contradict themselves."""
     env = merged.supplied.find(*path)
     if env is not None and isinstance(env.value, list):
         yield from _check_env_list(env)
         return
     executor_type = merged.root.find("executor", "type")
     plain_dask = executor_type is not None and executor_type.value == "none"
-    owners = {"HOME": ""} if plain_dask else schema.variables()  # plain Dask: no value owns a MODELOPS_ name
+    owners = {"HOME": ""} if plain_dask else schema.variables()  # plain Dask: no value sets a MODELOPS_ name
     for name, node in (env.value if env is not None and isinstance(env.value, dict) else {}).items():
         position = find_position(merged, (*path, name), key=True)
         if isinstance(node.value, dict) and {"value", "valueFrom"} <= set(node.value):
@@ -158,7 +158,7 @@ def _find_near_variable(name: str, owners: dict[str, str]) -> str:
 
 
 def _check_env_list(env: Node) -> Iterator[Finding]:
-    """A list as in a pod's spec is refused by the schema; what is wrong inside it is said too."""
+    """Problems inside a list of variables as in a pod's spec, which the schema refuses."""
     first_lines: dict[str, int] = {}
     for item in env.value:
         if not isinstance(item.value, dict) or not isinstance(name := plain_at(item, "name"), str):
@@ -242,11 +242,11 @@ def _suggest_memory(text: str) -> str:
 
 
 def _check_memory(merged: Merged, path: NodePath, pool: Node) -> Iterator[Finding]:
-    """What a pod leaves to each process and runner; the chart refuses under 64Mi."""
+    """The memory that a pod leaves for each process and runner; the chart refuses less than 64Mi."""
     values, executor = pool.plain(), plain_at(merged.root, "executor")
     try:
         memory = effective.pod_memory(values)
-    except BadQuantity as problem:  # a number that the schema's grammar of texts never saw, such as 1e+90
+    except BadQuantity as problem:  # a number that the schema's pattern for texts never saw, such as 1e+90
         position = _position_in_pool(merged, path, "memoryPerProcess", "resources")
         yield finding_at(
             position, "QUANTITY", f"{dotted(path)}: {problem.text}: {problem.message}", "write it like 1.5Gi"
@@ -277,7 +277,7 @@ def _check_memory(merged: Merged, path: NodePath, pool: Node) -> Iterator[Findin
 
 
 def _check_autoscaling(merged: Merged, path: NodePath, pool: Node) -> Iterator[Finding]:
-    """The autoscaler's bounds, and who owns the number of pods."""
+    """The autoscaler's bounds, and the owner of the number of pods."""
     scaling = plain_at(pool, "autoscaling") or {}
     low, high = scaling["minReplicas"], scaling["maxReplicas"]
     if low > high:

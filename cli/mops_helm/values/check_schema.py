@@ -1,8 +1,8 @@
-"""What the schema says against values, in words that say what to write instead.
+"""Violations of the schema, with advice on what to write.
 
     merged values + schemas/values.schema.yaml -> (path, finding) pairs
 
-Does not compare values with each other: check_meaning.py does.
+Values are compared with each other in check_meaning.py.
 """
 
 import json
@@ -38,7 +38,7 @@ _WORDS = {
 
 
 def check(merged: Merged) -> Iterator[tuple[NodePath, Finding]]:
-    """Findings of the schema, each with the path of the value or name that it is about."""
+    """Findings of the schema, each with the path of its value or name."""
     validator = jsonschema.Draft7Validator(schema.load_schema())
     for error in validator.iter_errors(merged.values):
         path = tuple(error.absolute_path)
@@ -55,7 +55,7 @@ def check(merged: Merged) -> Iterator[tuple[NodePath, Finding]]:
 
 
 def find_position(merged: Merged, path: NodePath, *, key: bool = False) -> Position:
-    """Where a value was stated: in a file or flag, else its nearest stated parent, else the first file."""
+    """The position of a value: in a file or flag, else its nearest parent with one, or the first file."""
     node: Node | None = None
     for length in range(len(path), -1, -1):
         node = merged.supplied.find(*path[:length])
@@ -82,7 +82,7 @@ def _check_unknown_names(
             if name == "value" and "valueFrom" not in values:
                 suggestion = f"write {path[-1]}: {quote(values[name])}"
                 yield path, finding_at(position, "WRONG_TYPE", f"{dotted(path)} is a map", suggestion)
-            continue  # both: check_meaning.py says so
+            continue  # both: check_meaning.py reports it
         if elsewhere := _right_section(name, path):
             yield (
                 name_path,
@@ -115,7 +115,7 @@ def _has_type_of(value: Json, path: NodePath) -> bool:
 
 
 def _advise_on_foreign(name: str, value: Json) -> str:
-    """What to do with a file that has values, but not those of this chart's root."""
+    """Advice for a file with other values than those of this chart's root."""
     if not isinstance(value, dict):
         return ""
     if name == "spec":
@@ -126,7 +126,7 @@ def _advise_on_foreign(name: str, value: Json) -> str:
 
 
 def _right_section(name: str, path: NodePath) -> str:
-    """Where a name that is wrong here would be right."""
+    """The section in which a misplaced name would be valid."""
     if path and name in schema.load_schema()["properties"]:
         return "at the top level"
     for section in _SECTIONS:
@@ -138,7 +138,7 @@ def _right_section(name: str, path: NodePath) -> str:
 
 def _check_name_format(merged: Merged, path: NodePath, name: str) -> Iterator[tuple[NodePath, Finding]]:
     if path[:2] == ("dask", "config"):
-        return  # check_dask.py says it better
+        return  # check_dask.py reports it better
     position = find_position(merged, (*path, name), key=True)
     suggestion = "use a-z, 0-9 and - inside, at most 30 characters" if path == ("pools",) else ""
     if path[-1:] in (("requests",), ("limits",)):
@@ -150,13 +150,13 @@ def _check_name_format(merged: Merged, path: NodePath, name: str) -> Iterator[tu
 
 
 def _schema_of(error: jsonschema.ValidationError) -> Mapping[str, Json]:
-    """The schema that states the keyword which failed."""
-    assert isinstance(error.schema, Mapping)  # `true` and `false`, the other schemas, state no keyword
+    """The schema with the failed keyword."""
+    assert isinstance(error.schema, Mapping)  # `true` and `false`, the other schemas, have no keywords
     return error.schema
 
 
 def describe_error(error: jsonschema.ValidationError, path: NodePath, position: Position) -> Finding:
-    """What a value at a path breaks of the schema, and what to write instead."""
+    """The violation of a value at a path, and what to write instead."""
     name = dotted(path) or "the file"
     value: Json = error.instance
     expected: Json = error.validator_value
@@ -243,7 +243,7 @@ def _parse_seconds(text: str) -> int | None:
 
 
 def _suggest_variable(name: str, value: ValueTree) -> str:
-    """How a variable is written that is given as a map without valueFrom."""
+    """How to write a variable that is given as a map without valueFrom."""
     source = next((key for key in value if key.endswith("Ref")), None)
     return f"write {name}: {{valueFrom: {{{source}: ...}}}}" if source else f"write {name}: value"
 
@@ -251,7 +251,7 @@ def _suggest_variable(name: str, value: ValueTree) -> str:
 def _describe_quantity(error: jsonschema.ValidationError, name: str, position: Position) -> Finding:
     value: Json = error.instance
     memory = error.schema == schema.definition("memory")
-    # A number written 1_000 or 1e3 without a unit has been read as a number: judge what it became.
+    # A number written 1_000 or 1e3 without a unit has been read as a number: check the result.
     try:
         quantity.to_bytes(value) if memory else quantity.to_cpus(value)
     except quantity.BadQuantity as problem:
@@ -300,7 +300,7 @@ def _type_word(value: Json) -> str:
 
 
 def quote(value: object) -> str:
-    """A value in a message, cut short."""
+    """A value in a message, shortened."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -1,8 +1,8 @@
-"""Where pods write: volumes that the chart has already, and a store of results that not all pods see.
+"""Storage of pods: volumes that the chart already has, and a store that not all pods can access.
 
     merged values -> findings, those of the chart's own checks (modelops-dask.check.volumes and .store)
 
-Does not know what a cluster has: claims, classes and buckets are its own.
+The resources of a cluster, such as claims, classes and buckets, are not known here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ def check(merged: Merged, bad_paths: frozenset[NodePath]) -> Iterator[Finding]:
 
 
 def _chart_volumes(merged: Merged) -> dict[str, str]:
-    """The chart's own volumes: name -> where they are mounted."""
+    """The chart's own volumes: name -> their mount path."""
     volumes = {"dask-config": "/etc/dask", "scratch": "/tmp"}
     if plain_at(merged.root, "tls", "enabled") is True:
         volumes["tls"] = "/etc/modelops/tls"
@@ -67,7 +67,7 @@ def _text_at(item: Node, key: str) -> str:
 
 
 def _check_duplicates(items: list[Node], key: str, chart_texts: Iterable[str]) -> Iterator[Finding]:
-    """Names or paths that are there twice, the chart's own counted."""
+    """Repeated names or paths, including the chart's own."""
     taken = dict.fromkeys(chart_texts, "the chart's own")
     for item in items:
         text = _text_at(item, key)

@@ -1,9 +1,9 @@
-"""Values that are stated and reach nothing, for what they belong to is off.
+"""Values without an effect, because their feature is off.
 
     stated values + the schema's switches (enabled, closed) -> warnings
 
-Only a switch that nobody touched counts: `enabled: false` beside its settings is a choice. Memory and
-replicas that another value overrules are check_meaning.py's.
+Only a switch without a stated value counts: `enabled: false` next to its settings is a choice. Memory and
+replicas that another value overrides are checked in check_meaning.py.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from mops_helm.values.tree import dotted
 
 
 def check(merged: Merged) -> Iterator[Finding]:
-    """A warning for each section that states settings and is off by default."""
+    """A warning for each section with settings that is off by default."""
     yield from _check_sections(merged, merged.supplied, ())
 
 
@@ -50,6 +50,6 @@ def _switch_name(path: NodePath) -> str:
 
 
 def _is_supplied(merged: Merged, path: NodePath) -> bool:
-    """Whether somebody says it, for a pool or for all of them."""
+    """Whether a value is stated for a pool or for all of them."""
     places = [path, ("workers", *path[2:])] if path[0] == "pools" else [path]
     return any(merged.supplied.find(*place) is not None for place in places)

@@ -1,10 +1,10 @@
 """The guides' workspace.yaml as values of the chart.
 
-    workspace.yaml (whole, its spec, or its workers part) -> values, and a line for what has no counterpart
+    workspace.yaml (whole, its spec, or its workers part) -> values, and a line for each unsupported setting
 
-Variables that a value owns become that value, DASK_ variables become dask.config. Two names that the
-guides' programs expect are written out: the service dask-scheduler and the Dask resource `aggregation`.
-Does not check the result: `values check` does, and a test holds that it passes.
+Variables that belong to a value become that value, DASK_ variables become dask.config. Two names that the
+guides' programs expect are written out: the service dask-scheduler and the Dask resource `aggregation`. The
+result is not checked here: `values check` does that, and a test ensures that it passes.
 """
 
 import ast
@@ -31,13 +31,13 @@ _AUTOSCALING = {
     "target_cpu": "targetCPUUtilizationPercentage",
 }
 _SCHEDULING = ("nodeSelector", "tolerations", "affinity")
-# Names that no workspace has, so that a values file is told from one.
+# Names that no workspace has, by which a values file is recognized.
 _OF_VALUES = ("preset", "executor", "dask", "pools", "studies")
 _OF_VALUES_IN_WORKERS = ("memoryPerProcess", "daskResources")
 
 
 def convert(path: Path) -> tuple[ValueTree, list[str]]:
-    """The values, and a line for each thing that was left out or changed.
+    """The values, and a line for each setting that was left out or changed.
 
     Raises BadInput for a file that is not a workspace, BadValues for an unreadable one and for bad numbers.
     """
@@ -75,7 +75,7 @@ def _read_spec(document: ValueTree, path: Path) -> ValueTree:
 
 
 def _check_numbers(spec: Node) -> Iterator[Finding]:
-    """What the chart would not take of the workers' numbers and of autoscaling, at its place."""
+    """Numbers of workers and autoscaling that the chart would refuse, at their positions."""
     workers = spec.find("workers") or spec
     autoscaling = spec.find("autoscaling")
     numbers: list[tuple[Node | None, NodePath, NodePath]]  # section, path in the workspace, path in values
@@ -121,7 +121,7 @@ class _Conversion:
         return self.values, self.notes
 
     def _convert_part(self, name: str, part: ValueTree, spec: ValueTree) -> ValueTree:
-        """What scheduler and workers have in common."""
+        """The common part of scheduler and workers."""
         values: ValueTree = {}
         if resources := self._convert_resources(name, _as_map(part.get("resources"))):
             values["resources"] = resources
@@ -146,7 +146,7 @@ class _Conversion:
         return {new: scaling[old] for old, new in _AUTOSCALING.items() if old in scaling}
 
     def _convert_env(self, part: str, env: Json) -> ValueTree:
-        """A list of name and value, or a map, as a map without the names that values own."""
+        """A list of name and value, or a map, as a map without names that belong to values."""
         variables: ValueTree = {}
         items = (
             env
@@ -226,7 +226,7 @@ class _Conversion:
 
 
 def _find_setting(parts: list[str]) -> tuple[tuple[str, ...], bool]:
-    """The setting a variable names, as Dask spells it, and whether it lacked `distributed`; () if none."""
+    """The setting of a variable, in Dask's spelling, and whether it lacked `distributed`; () if none."""
     for prefix in ([], ["distributed"]):
         names: check_dask.SettingNames | None = check_dask.load_setting_names()
         path: list[str] = []
@@ -244,7 +244,7 @@ def _find_setting(parts: list[str]) -> tuple[tuple[str, ...], bool]:
 
 
 def _as_type(value: Json, types: tuple[str, ...]) -> Json:
-    """A variable's text as the type of its value; as it is when it does not fit: `values check` says so."""
+    """A variable's text as the type of its value; unchanged if it does not fit: `values check` reports it."""
     text = scalar_text(value)
     if "boolean" in types and text.lower() in ("true", "false", "1", "0"):
         return text.lower() in ("true", "1")
@@ -256,7 +256,7 @@ def _as_type(value: Json, types: tuple[str, ...]) -> Json:
 def _split_image(reference: str) -> dict[str, str]:
     name, _, digest = reference.partition("@")
     repository, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:  # the colon is a registry's port, or there is none
+    if not colon or "/" in tag:  # the colon belongs to a registry's port, or there is none
         repository, tag = name, ""
     fields = {"repository": repository, "tag": tag, "digest": digest}
     return {key: text for key, text in fields.items() if text}

@@ -1,8 +1,8 @@
-"""What checked values amount to, in the engine's own types.
+"""The meaning of checked values in the engine's own types.
 
     values (merged with the chart's defaults) -> Shape, Settings, Dask configuration, environment
 
-The chart's templates compute the same; tests/chart compares. Does not check: layers.resolve() has.
+The chart's templates compute the same; tests/chart compares them. Values are checked in layers.resolve().
 """
 
 from copy import deepcopy
@@ -22,14 +22,14 @@ DEFAULT_POOL = "default"
 
 @dataclass(frozen=True)
 class PodMemory:
-    """A worker pod's memory in bytes, and the value that decides it."""
+    """A worker pod's memory in bytes, and the value that determines it."""
 
     count: int
     decided_by: str
 
 
 def pools(values: ValueTree) -> dict[str, ValueTree]:
-    """Every pool's own values, those of `workers` filled in; the first is `default`."""
+    """Every pool's own values, with those of `workers` filled in; the first is `default`."""
     by_name: dict[str, ValueTree | None] = {DEFAULT_POOL: {}, **(values.get("pools") or {})}
     return {name: overlay_values(values["workers"], pool or {}) for name, pool in by_name.items()}
 
@@ -46,7 +46,7 @@ def pod_memory(pool: ValueTree) -> PodMemory:
 
 
 def pod_cpus(pool: ValueTree) -> Fraction | None:
-    """CPUs a worker pod may count on: its request, else its limit, else None."""
+    """CPUs that a worker pod can rely on: its request, else its limit, else None."""
     resources = pool.get("resources") or {}
     for section in ("requests", "limits"):
         if (cpus := (resources.get(section) or {}).get("cpu")) is not None:
@@ -55,7 +55,9 @@ def pod_cpus(pool: ValueTree) -> Fraction | None:
 
 
 def shape(values: ValueTree, pool: str = DEFAULT_POOL) -> Shape:
-    """A pool's pods (the fewest, if autoscaled), processes, threads and memory; BadInput: no such pool."""
+    """A pool's pods (the minimum, if autoscaled), processes, threads and memory. Raises BadInput for an
+    unknown pool.
+    """
     pools_by_name = pools(values)
     if pool not in pools_by_name:
         raise BadInput(f"no pool {pool}; the pools are {', '.join(pools_by_name)}")
@@ -99,6 +101,6 @@ def dask_config(values: ValueTree) -> ValueTree:
 
 
 def worker_env(values: ValueTree, pool: str = DEFAULT_POOL) -> dict[str, str]:
-    """A pool's own environment variables; those with valueFrom exist in a cluster only and are left out."""
+    """A pool's own environment variables; those with valueFrom exist only in a cluster and are left out."""
     variables = pools(values)[pool].get("env") or {}
     return {name: scalar_text(value) for name, value in variables.items() if not isinstance(value, dict)}

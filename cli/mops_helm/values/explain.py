@@ -1,9 +1,9 @@
-"""What values mean in pods, processes, threads and bytes, before anything is installed.
+"""The meaning of values in pods, processes, threads and bytes, before anything is installed.
 
-    merged values -> Explanation (one PoolExplanation a pool) -> render.explanation
+    merged values -> Explanation (one PoolExplanation per pool) -> render.explanation
 
-Also says what the values alone tell about the guides' tuning table: processor time, memory, isolation.
-Does not measure anything and does not know the model.
+It includes advice of the guides' tuning table that follows from the values alone: processor time, memory,
+isolation. Nothing is measured here, and the model is not known.
 """
 
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ class PoolExplanation:
     memory_decided_by: str
     cpus: Fraction | None
     spill_points: tuple[SpillPoint, ...]
-    runners: int  # per worker process, side by side; 0 when tasks run in the worker's own process
+    runners: int  # per worker process, at the same time; 0 if tasks run in the worker's own process
     runner_limit_bytes: int | None
     warm_processes: int  # processes x maxWarmProcesses x replicas
     command: str
@@ -47,7 +47,7 @@ class PoolExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All pools of the values, and what they have in common."""
+    """All pools of the values, and their common settings."""
 
     preset: str
     settings: Settings
@@ -63,7 +63,7 @@ def explain(values: ValueTree) -> Explanation:
 
 
 def spill_points(process_bytes: int, memory: ValueTree) -> tuple[SpillPoint, ...]:
-    """Where one process starts to spill, pauses and is ended; `memory` is distributed.worker.memory."""
+    """When one process starts to spill, pauses and is ended; `memory` is distributed.worker.memory."""
     points = []
     for name in THRESHOLDS:
         fraction = memory.get(name)
@@ -119,7 +119,7 @@ def _command(shape: Shape) -> str:
 
 
 def _advise(pool: PoolExplanation, settings: Settings) -> list[str]:
-    """What the guides' tuning table can tell from values alone."""
+    """Advice of the guides' tuning table that follows from values alone."""
     lines = []
     n_side_by_side = pool.shape.processes * (pool.runners or pool.shape.threads)
     if pool.cpus is None:

@@ -1,7 +1,7 @@
-"""What is wrong with a values file: where, which code, what to write instead.
+"""Problems of a values file: the position, the code, what to write instead.
 
-Every code is in CODES and, with an example, in docs/values-findings.md; a test compares the two.
-Does not look for problems: load.py, sets.py and check.py do.
+Every code is in CODES and, with an example, in docs/values-findings.md; a test compares the two. Problems are
+found in load.py, sets.py and check.py.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ CODES: dict[str, Severity] = {  # code -> severity
     "DASK_THRESHOLD_ORDER": "error",
 }
 
-FIXABLE_BY_OTHER_LAYERS = {  # errors that values laid over or under these may take away
+FIXABLE_BY_OTHER_LAYERS = {  # errors that other values, above or below these, may remove
     "MISSING_NAME",
     "CHILD_MEMORY",
     "REQUEST_OVER_LIMIT",
@@ -82,7 +82,7 @@ FIXABLE_BY_OTHER_LAYERS = {  # errors that values laid over or under these may t
 def finding_at(
     position: Position, code: str, message: str, suggestion: str = "", correction: str = ""
 ) -> Finding:
-    """A finding with the severity that CODES gives its code."""
+    """A finding with the severity of its code in CODES."""
     return Finding(
         file=position.file,
         line=position.line,
@@ -96,9 +96,9 @@ def finding_at(
 
 
 class BadValues(BadFile):
-    """Values that must not be used, with all findings, warnings too."""
+    """Values that must not be used, with all findings, including warnings."""
 
 
 def errors(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that make a file unusable."""
+    """Findings that make a file unusable."""
     return [finding for finding in findings if finding.severity == "error"]

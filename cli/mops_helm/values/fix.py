@@ -1,9 +1,10 @@
-"""Write the corrections that findings carry into the files, and leave every other character as it is.
+"""Write the corrections of findings into the files, and keep every other character.
 
 findings with a correction -> the scalar at each position, in the file's text -> the corrected file
 
-Names may hide faults below them (`wrokers: {memoryPerProcess: 4g}`), so files are checked again until nothing
-is left to correct. Why this is not a round trip through a YAML library: docs/decisions/0024-corrections.md.
+Names may hide faults below them (`wrokers: {memoryPerProcess: 4g}`), so files are checked again until there
+is nothing to correct. docs/decisions/0024-corrections.md explains why this is not a round trip through a YAML
+library.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,9 @@
-"""Which values lie over which, from a command line's --preset, -f and --set.
+"""The order of values from a command line's --preset, -f and --set.
 
     chart defaults < workload preset < -f files < isolation preset < --set -> Merged
 
-An isolation preset lies above the files, so that it isolates whatever they say; --set has the last word.
+An isolation preset overrides the files, so that it isolates whatever they contain; --set overrides
+everything.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from mops_helm.values.tree import Json, flatten_dotted
 
 
 def list_files(names: Sequence[str], files: Sequence[Path]) -> list[Path]:
-    """The files of presets and one's own, in the order in which helm is to get them.
+    """The files of presets and the user's own, in the order for helm.
 
     Raises BadInput for presets that do not exist or are two of a kind.
     """
@@ -28,7 +29,7 @@ def list_files(names: Sequence[str], files: Sequence[Path]) -> list[Path]:
 
 
 def stack(names: Sequence[str], files: Sequence[Path], flags: Sequence[str]) -> Merged:
-    """The layers merged as they are, right or wrong.
+    """Merge the layers without checking them.
 
     Raises BadInput only for presets that do not exist or are two of a kind.
     """
@@ -49,14 +50,14 @@ def merge_layers(file_layers: Sequence[Layer], flags: Sequence[str]) -> Merged:
 
 
 def resolve(names: Sequence[str], files: Sequence[Path], flags: Sequence[str]) -> Merged:
-    """The layers merged and checked; raises BadValues with every finding when one of them is an error."""
+    """The layers merged and checked. Raises BadValues with every finding if one of them is an error."""
     merged = stack(names, files, flags)
     check_usable(merged)
     return merged
 
 
 def check_usable(merged: Merged) -> list[Finding]:
-    """The warnings about values that may be used; raises BadValues with every finding about others."""
+    """The warnings about usable values. Raises BadValues with every finding about others."""
     findings = check.check(merged)
     if errors(findings):
         raise BadValues(findings)
@@ -64,7 +65,7 @@ def check_usable(merged: Merged) -> list[Finding]:
 
 
 def compare(first: Merged, second: Merged) -> list[tuple[str, Json, Json]]:
-    """Dotted path and both values of every leaf that differs; None where one has no such value."""
+    """Dotted path and both values of every leaf that differs; None if one side has no value."""
     before, after = flatten_dotted(first.values), flatten_dotted(second.values)
     names = sorted(before.keys() | after.keys())
     return [

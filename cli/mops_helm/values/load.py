@@ -1,9 +1,9 @@
-"""Read a values file as helm reads it, and keep where each key and value stands.
+"""Read a values file as helm reads it, with the position of each key and value.
 
-    bytes -> Node tree (documents/nodes.py; maps, lists, scalars, each with its place) + findings
+    bytes -> Node tree (documents/nodes.py; maps, lists, scalars, each with its position) + findings
 
-Does not know which names or types a value should have: check.py does. A study is told from values here, for
-each of its names would be a finding there.
+The names and types of values are not known here: check.py knows them. A study file is recognized here,
+because otherwise each of its names would be a finding.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mops_helm.values.findings import finding_at
 from mops_helm.values.scalars import resolve, scalar_text
 from mops_helm.values.tree import Scalar
 
-MAX_BYTES = 1 << 20  # a release, values included, must fit a Secret of 1 MiB
+MAX_BYTES = 1 << 20  # a release, including values, must fit a Secret of 1 MiB
 MAX_DEPTH = 64
 MAX_NODES = 100_000  # after aliases are expanded
 
@@ -57,7 +57,7 @@ class Layer:
 
 
 def load(path: Path) -> Layer:
-    """A file's values and what is wrong with it as a file; after an error the values may be incomplete."""
+    """A file's values and its findings as a file; after an error the values may be incomplete."""
     name = str(path)
     try:
         with path.open("rb") as file:
@@ -82,7 +82,7 @@ def load(path: Path) -> Layer:
 
 
 def loads(text: str, name: str) -> Layer:
-    """load() for a text; `name` stands for the file in findings."""
+    """Like load(), for a text; `name` is the file in findings."""
     reader = _Values(name)
     reader.read(text)
     root = reader.root if reader.root is not None else Node({}, Position(name, 1, 1))
@@ -99,13 +99,13 @@ def loads(text: str, name: str) -> Layer:
 
 
 def _make_unusable(position: Position, code: str, message: str, suggestion: str = "") -> Layer:
-    """A layer without values, for a file of which nothing can be used."""
+    """A layer without values, for an unusable file."""
     finding = finding_at(position, code, message, suggestion)
     return Layer(position.file, Node({}, Position(position.file, 1, 1)), (finding,))
 
 
 class _Values(Nodes):
-    """Nodes as helm takes them, with findings."""
+    """Nodes as helm reads them, with findings."""
 
     max_depth, max_nodes = MAX_DEPTH, MAX_NODES
 
@@ -156,7 +156,7 @@ class _Values(Nodes):
 
 
 def _hint(line: str, column: int) -> str:
-    """What most likely went wrong on a line that the parser refuses."""
+    """The most likely problem of a line that the parser refuses."""
     rest = line[column - 1 :]
     if rest[:1] in ("@", "`", "%"):
         return f"quote text that starts with {rest[:1]}"

@@ -1,8 +1,8 @@
-"""Lay values over values as helm does: maps are merged, everything else is replaced.
+"""Merge values as helm does: maps are merged, everything else is replaced.
 
-    chart defaults <- preset or file <- ... -> Merged, whose every leaf knows the file it came from
+    chart defaults <- preset or file <- ... -> Merged, whose every leaf knows its file
 
-Does not choose the layers (layers.py) or judge them (check.py).
+Layers are chosen in layers.py and checked in check.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from mops_helm.values.tree import Json, ValueTree
 
 @dataclass(frozen=True)
 class Merged:
-    """Values as helm would hand them to the templates, and where they came from.
+    """Values as helm would pass them to the templates, and their origins.
 
-    `supplied` is what presets, files and --set state; `root` has the chart's defaults too.
-    `findings` are those of reading.
+    `supplied` are those of presets, files and --set; `root` includes the chart's defaults. `findings` are
+    those of reading.
     """
 
     root: Node
@@ -37,13 +37,13 @@ class Merged:
 
     @cached_property
     def supplied_values(self) -> ValueTree:
-        """What was stated over the chart's defaults."""
+        """The values set over the chart's defaults."""
         tree: ValueTree = self.supplied.plain()
         return tree
 
 
 def overlay(under: Node, over: Node) -> Node:
-    """`over` laid over `under`; neither changes."""
+    """Merge `over` over `under`; neither changes."""
     if not (isinstance(under.value, dict) and isinstance(over.value, dict)):
         return over
     merged = dict(under.value)
@@ -53,12 +53,12 @@ def overlay(under: Node, over: Node) -> Node:
 
 
 def merge(defaults: Layer, supplied: Node, layers: Sequence[Layer], findings: Sequence[Finding]) -> Merged:
-    """Stated values over the chart's defaults; a null takes a default away, as in helm."""
+    """Merge values over the chart's defaults; a null removes a default, as in helm."""
     return Merged(_drop_nulls(overlay(defaults.root, supplied)), supplied, tuple(layers), tuple(findings))
 
 
 def overlay_values(under: ValueTree, over: Mapping[str, Json]) -> ValueTree:
-    """A copy of `under` with `over` laid over it: overlay() for plain values."""
+    """A copy of `under` with `over` merged over it: overlay() for plain values."""
     merged = deepcopy(under)
     for name, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
@@ -67,7 +67,7 @@ def overlay_values(under: ValueTree, over: Mapping[str, Json]) -> ValueTree:
 
 
 def plain_at(node: Node | None, *path: str) -> Json:
-    """The plain value at a path below a node; None when there is none."""
+    """The plain value at a path below a node; None if there is none."""
     child = None if node is None else node.find(*path)
     return None if child is None else child.plain()
 

@@ -1,7 +1,7 @@
 """The presets that come with the project: one file each, named after it.
 
-An isolation preset names itself in the value `preset`; every other one is a workload preset.
-Does not lay presets over files: layers.py does.
+An isolation preset names itself in the value `preset`; all others are workload presets. Presets and files are
+merged in layers.py.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from mops_helm.values.tree import ValueTree
 
 
 class TwoPresets(BadInput):
-    """More than one preset of a kind was asked for."""
+    """More than one preset of a kind was requested."""
 
     def __init__(self, kind: str, names: Sequence[str]) -> None:
         super().__init__(kind, names)
@@ -65,7 +65,7 @@ def list_names() -> list[str]:
 
 
 def find(name: str) -> Preset:
-    """A preset by name; BadInput with the nearest names when there is none."""
+    """Find a preset by name. Raises BadInput with the nearest names if there is none."""
     path = paths.PRESETS / f"{name}.yaml"
     if name not in list_names():
         near = did_you_mean(name, list_names())
@@ -98,14 +98,14 @@ def isolation_names() -> list[str]:
 
 
 def find_typing_error(name: str, candidates: Sequence[str]) -> str:
-    """The one candidate of which a name is a misspelling; "" unless exactly one is near enough."""
+    """The one candidate that a name misspells; "" if several are near, or if no name is near enough."""
     near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.65)
     certain = difflib.get_close_matches(name, candidates, n=2, cutoff=0.8)
     return certain[0] if len(near) == 1 and certain == near else ""
 
 
 def did_you_mean(name: str, candidates: list[str]) -> str:
-    """ "; did you mean a or b?", or nothing when no name is near."""
+    """ "; did you mean a or b?", or nothing if no name is near."""
     near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.65)
     near = near or [other for other in candidates if name and other.startswith(name)][:2]
     return f"; did you mean {' or '.join(near)}?" if near else ""

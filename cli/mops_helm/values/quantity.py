@@ -2,7 +2,7 @@
 
     text or number of a values file -> Fraction -> whole bytes
 
-The grammar is that of k8s.io/apimachinery's resource.Quantity. Does not decide how much is enough.
+The grammar is that of k8s.io/apimachinery's resource.Quantity. How much is enough is decided elsewhere.
 """
 
 import re
@@ -41,7 +41,7 @@ class BadQuantity(BadInput):
 
 
 def parse(value: str | int | float) -> Fraction:
-    """The exact number that a quantity stands for; raises BadQuantity."""
+    """The exact number of a quantity. Raises BadQuantity."""
     text = str(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadQuantity(text, "expected a number with a unit")
@@ -62,7 +62,7 @@ def parse(value: str | int | float) -> Fraction:
 
 
 def to_bytes(value: str | int | float) -> int:
-    """Whole bytes, rounded up as Kubernetes does; raises BadQuantity, also for millibytes and negatives."""
+    """Whole bytes, rounded up as in Kubernetes. Raises BadQuantity, also for millibytes and negatives."""
     number = parse(value)
     text = str(value)
     if number < 0:
@@ -84,7 +84,7 @@ def to_cpus(value: str | int | float) -> Fraction:
 
 
 def text_of(count: int) -> str:
-    """Bytes as the shortest exact quantity: 4Gi, 14G, 960Mi, else the bare number."""
+    """Bytes as the shortest exact quantity: 4Gi, 14G, 960Mi, or the bare number."""
     if count <= 0:
         return str(count)
     forms = [f"{count // size}{unit}" for unit, size in _BINARY.items() if count % size == 0]
@@ -136,7 +136,7 @@ def _explain(text: str) -> BadQuantity:
 
 
 def _explain_spaces(text: str) -> BadQuantity:
-    """A quantity with spaces; if it is none without them either, advice is about that too."""
+    """A quantity with spaces; if it is invalid without them too, the advice covers that."""
     joined = "".join(text.split())
     if correction := _checked(joined):
         return BadQuantity(text, "no spaces", f"write {joined}", unit=True, correction=correction)

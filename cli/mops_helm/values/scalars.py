@@ -1,7 +1,7 @@
-"""What helm takes an unquoted scalar for: a number, a truth value, nothing or a text.
+"""How helm reads an unquoted scalar: as a number, a boolean, null or text.
 
-helm's YAML library follows neither YAML 1.1 nor 1.2: yes and y are true, 010 is 8, 1:30 and dates are
-texts. A test compares with both majors of helm.
+helm's YAML library follows neither YAML 1.1 nor 1.2: yes and y are true, 010 is 8, 1:30 and dates are text. A
+test compares with both major versions of helm.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""schemas/values.schema.yaml as data: what stands at a path, and which variables values become.
+"""schemas/values.schema.yaml as data: the schema at a path, and the variables of values.
 
-Does not validate: check_schema.py does.
+Values are validated in check_schema.py.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from modelops_dask.documents.nodes import YAML_LOADER, NodePath
 from mops_helm import paths
 from mops_helm.values.tree import ValueTree
 
-# Those that the chart itself sets.
+# Variables that the chart itself sets.
 CHART_VARIABLES = ("HOME", "MODELOPS_BUNDLES_CACHE_DIR", "MODELOPS_VENVS_DIR", "MODELOPS_SCRATCH_BYTES")
 
 
@@ -24,7 +24,7 @@ def load_schema() -> ValueTree:
 
 
 def find_schema(path: NodePath) -> ValueTree:
-    """The schema of the value at a path; empty where the schema allows anything."""
+    """The schema of the value at a path; empty if the schema allows anything."""
     node = load_schema()
     for step in path:
         node = _resolve(node)
@@ -39,14 +39,14 @@ def find_schema(path: NodePath) -> ValueTree:
 
 
 def allowed_types(path: NodePath) -> tuple[str, ...]:
-    """Types allowed at a path; empty where anything is."""
+    """Types allowed at a path; empty if anything is allowed."""
     types = find_schema(path).get("type", ())
     return (types,) if isinstance(types, str) else tuple(types)
 
 
 @cache
 def variables() -> dict[str, str]:
-    """Variable -> the value that owns it, dotted; "" for those that the chart sets itself."""
+    """Variable -> the value that sets it, dotted; "" for those that the chart sets itself."""
     owners = dict.fromkeys(CHART_VARIABLES, "")
 
     def walk(node: ValueTree, path: str) -> None:

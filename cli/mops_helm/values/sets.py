@@ -22,19 +22,19 @@ MAX_NESTING = 30  # helm's
 
 
 class _BadFlag(Exception):
-    """What is wrong with a flag."""
+    """A problem of a flag."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One value; path steps are names, and numbers for places in lists."""
+    """One value; path steps are names, and numbers for indices in lists."""
 
     path: NodePath
     value: Scalar | list[Scalar]
 
 
 def load(flags: Sequence[str], under: Node) -> Layer:
-    """`under` (the files, merged) with the flags laid over it; a finding for each bad flag."""
+    """`under` (the files, merged) with the flags merged over it; a finding for each bad flag."""
     root = make_empty_node(FILE)
     root = Node(dict(under.value), root.position)
     findings = []
@@ -77,12 +77,12 @@ class _Parser:
             path, end = self._path()
             if end != "=":
                 raise _BadFlag(f"{dotted(path)} has no value")
-            if "" in path:  # helm drops such a value without a word
+            if "" in path:  # helm drops such a value silently
                 raise _BadFlag("a name is missing")
             yield Assignment(path, self._value())
 
     def _until(self, stops: str) -> tuple[str, str]:
-        """Text up to one of `stops`, which is consumed; a backslash takes the next character as it is."""
+        """Text up to one of `stops`, which is consumed; a backslash escapes the next character."""
         characters: list[str] = []
         while self.index < len(self.text):
             character = self.text[self.index]
@@ -135,7 +135,7 @@ class _Parser:
 
 
 def _assign(under: Node | None, path: NodePath, value: Scalar | list[Scalar], position: Position) -> Node:
-    """A copy of `under` with the value at the path; the path may cross maps, lists and what is absent."""
+    """A copy of `under` with the value at the path; the path may cross maps, lists and missing nodes."""
     if not path:
         items = [Node(item, position) for item in value] if isinstance(value, list) else value
         return Node(items, position)

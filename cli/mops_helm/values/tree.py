@@ -2,13 +2,13 @@
 
     {workers: {threads: 2}}  <->  {(workers, threads): 2}
 
-Lists and empty maps are leaves. Does not lay one tree over another: merge.py does.
+Lists and empty maps are leaves. Trees are merged in merge.py.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What YAML or JSON holds. The schema says what is where, and is checked before values are computed with.
+# The contents of YAML or JSON. The schema defines the structure, and is checked before values are used.
 Json = Any
 ValueTree = dict[str, Json]
 Scalar = str | int | float | bool | None
@@ -27,7 +27,7 @@ def flatten(tree: Mapping[str, Json], path: tuple[str, ...] = ()) -> Leaves:
 
 
 def dotted(path: Iterable[str | int]) -> str:
-    """A path as messages show it."""
+    """A path in the form of messages."""
     return ".".join(map(str, path))
 
 

@@ -95,8 +95,8 @@ def _judge(name: str, before: Listing, now: Listing, bundle: Bundle) -> Differen
     if any(name in listing.files and name not in listing.studies for listing in (before, now)):
         return Difference(kind, name)
     if reader := next(_readers(name, now, bundle), ""):
-        return Difference(kind, name, reason=f"a study file, but {reader} may read it")
-    return Difference(kind, name, is_harmless=True, reason="a study file")
+        return Difference(kind, name, reason=f"a study, but {reader} may read it")
+    return Difference(kind, name, is_harmless=True, reason="a study")
 
 
 def _rules_folder(bundle: Bundle) -> Path:

@@ -356,7 +356,7 @@ def open_part_file(store: Store, name: str) -> Iterator[pq.ParquetFile]:
         FileNotFoundError: It no longer exists, for example because it was merged.
     """
     if not name.endswith(".parquet"):
-        raise NotAPart(name, "unknown file: its name does not end in .parquet")
+        raise NotAPart(name, "foreign: its name does not end in .parquet")
     with store.failures(name), store.open(f"{FOLDER}/{name}") as file:
         is_parquet = file.read(4) in (b"PAR1", b"")
         try:
@@ -468,7 +468,7 @@ def list_parts(file: pq.ParquetFile, name: str) -> list[PartEntry]:
             for (part, n_rows), own_metadata in zip(parts, part_metadata, strict=True)
         ]
     except (ValueError, KeyError, TypeError, IndexError):
-        raise NotAPart(name, "unknown file: its list of parts does not match its rows") from None
+        raise NotAPart(name, "foreign: its list of parts does not match its rows") from None
 
 
 @dataclass(frozen=True)
