@@ -182,9 +182,7 @@ def readme(text: str, schema: Schema) -> str:
     """The README with a new table: every value, its default, and the first sentence about it."""
     head, _, _ = text.partition("\n## Values\n")
     rows = ["| value | default | |", "|---|---|---|", *_rows(schema, schema, "")]
-    return (
-        f"{head}\n## Values\n\nMade by `make generate`; values.yaml says more.\n\n" + "\n".join(rows) + "\n"
-    )
+    return f"{head}\n## Values\n\nMade by `make generate`; values.yaml has more.\n\n" + "\n".join(rows) + "\n"
 
 
 def _rows(schema: Schema, root: Schema, path: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from mops_helm.commands.study_cluster import cancel, list_, submit
 from mops_helm.commands.study_new import new
 from mops_helm.commands.study_read import report, results, status, verify
 from mops_helm.forms import OutputFormat
-from mops_helm.old_spellings import PlanCommand
+from mops_helm.options.old_spellings import PlanCommand
 
 if TYPE_CHECKING:
     from mops_helm.study.progress import ProgressFormat

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable
 from types import EllipsisType
 
+from modelops_dask.documents.characters import describe_lookalike
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
 from modelops_dask.plan import contract
@@ -47,6 +48,7 @@ class Fields:
             near = difflib.get_close_matches(name, allowed_names, 1)
             if name not in allowed_names and (closed or near):
                 hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(allowed_names)}"
+                hint = describe_lookalike(name) or hint
                 self.note((*node_path, name, NAME), "UNKNOWN", f"unknown field {name}; {hint}")
 
     def parameter(self, node_path: NodePath, value: object) -> bool:
@@ -122,7 +124,9 @@ class Fields:
         elif value is None:
             self._note_empty(node_path, key, f"a whole number, {low:,} or more", optional=default is not None)
         elif type(value) is not int:
-            self.note((*node_path, key), "TYPE", f"{key} must be a whole number, not {value!r}")
+            self.note(
+                (*node_path, key), "TYPE", f"{key} must be a whole number, not {value!r}{_advise(value)}"
+            )
         elif not low <= value <= high:
             self.note((*node_path, key), "RANGE", f"{key} is {value:,}; it must be from {low:,} to {high:,}")
         else:
@@ -194,9 +198,15 @@ class Fields:
         elif value is None:
             self._note_empty(node_path, key, "a number")
         elif isinstance(value, bool) or not isinstance(value, int | float):
-            self.note((*node_path, key), "TYPE", f"{key} must be a number, not {value!r}")
+            self.note((*node_path, key), "TYPE", f"{key} must be a number, not {value!r}{_advise(value)}")
         elif not abs(value) < 1e300:  # also refuses NaN; larger values would overflow when scaled
             self.note((*node_path, key), "BOUNDS", f"{key} is {value}; write a finite number")
         else:
             return value
         return None
+
+
+def _advise(value: object) -> str:
+    """What to change in a text that is a number but for its characters."""
+    advice = describe_lookalike(value) if isinstance(value, str) else ""
+    return advice and f"; {advice}"
