@@ -4,6 +4,7 @@ process.
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -77,3 +78,21 @@ def below(process: subprocess.Popen, *, runner: bool) -> list[psutil.Process]:
 def parts_in(store: Path) -> int:
     """How many batches are stored."""
     return len(list((store / "parts").glob("*.parquet")))
+
+
+def type_on_terminal(*words: object, cwd: Path, keys: str = "") -> str:
+    """What a command writes, both streams, when a person types it, and then these keys."""
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, *map(str, words)]
+    process = subprocess.Popen(command, cwd=cwd, env=environ(cwd), stdout=theirs, stderr=theirs, stdin=theirs)
+    os.close(theirs)
+    os.write(ours, keys.encode())
+    pieces = []
+    try:
+        while piece := os.read(ours, 1 << 16):
+            pieces.append(piece)
+    except OSError:  # Linux says so when the other side is closed
+        pass
+    os.close(ours)
+    process.wait(60)
+    return b"".join(pieces).decode().replace("\r\n", "\n")

@@ -1,8 +1,6 @@
 """Findings on a terminal show the source line and a caret, and `explain` prints what docs say of a code."""
 
 import json
-import os
-import pty
 import re
 import subprocess
 from pathlib import Path
@@ -17,27 +15,10 @@ from mops_helm.main import main
 from mops_helm.render.findings import SHOWN_WIDTH, render_findings
 from mops_helm.values import findings, layers
 from mops_helm.values.check import check
-from study_helpers import COMMAND, environ
+from study_helpers import COMMAND, environ, type_on_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD = sorted((ROOT / "tests" / "bad").glob("*.yaml"))
-
-
-def type_on_terminal(*words: object, cwd: Path) -> str:
-    """What a command writes, both streams, when a person types it."""
-    ours, theirs = pty.openpty()
-    command = [*COMMAND, *map(str, words)]
-    process = subprocess.Popen(command, cwd=cwd, env=environ(cwd), stdout=theirs, stderr=theirs, stdin=theirs)
-    os.close(theirs)
-    pieces = []
-    try:
-        while piece := os.read(ours, 1 << 16):
-            pieces.append(piece)
-    except OSError:  # Linux says so when the other side is closed
-        pass
-    os.close(ours)
-    process.wait(60)
-    return b"".join(pieces).decode().replace("\r\n", "\n")
 
 
 def test_values_check_points_at_the_fault_on_a_terminal_and_nowhere_else(tmp_path):

@@ -79,10 +79,37 @@ def test_what_to_type_next():
     own = study_summary.render_next_step(replace(done, results=("r.parquet",)), "RUN", "study.yaml")
     assert own.endswith("mops-helm study results /s")
     assert study_summary.render_next_step(failed, "RUN") == "Next:\n  RUN --retry failed,poisoned"
+    limit = study_summary.TimeLimit(60, "file")
+    assert study_summary.render_next_step(failed, "RUN", "s", limit).endswith("  RUN --retry failed,poisoned")
     stopped = Summary("/s", "e/x", 2, {"ok": 1, "failed": 0, "poisoned": 0, "pending": 1}, interrupted=True)
     assert study_summary.render_next_step(stopped, "RUN") == (
         "Interrupted: 1 tasks are pending. Run the same command to continue:\n  RUN"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("values", "Next:\n  RUN --retry failed,poisoned --set executor.taskTimeoutSeconds=120"),
+        (
+            "file",
+            "Tasks reached the time limit of 1 min 00 s. If they need longer, raise `timeout` in s.yaml "
+            "first.\n"
+            "Next:\n  RUN --retry failed,poisoned",
+        ),
+        (
+            "release",
+            "Tasks reached the time limit of 1 min 00 s. If they need longer, raise "
+            "executor.taskTimeoutSeconds of the workers first.\nNext:\n  RUN --retry failed,poisoned",
+        ),
+    ],
+)
+def test_after_a_time_limit_the_next_command_has_a_longer_one_or_says_where_to_raise_it(source, text):
+    counts = {"ok": 0, "failed": 0, "poisoned": 2, "pending": 0}
+    failures = (Failure("TaskTimeout", "poisoned", 2, 0, 0),)
+    ended = Summary("/s", "e/x", 2, counts, failures=failures, run_progress=progress(2, 2))
+    limit = study_summary.TimeLimit(60, source)
+    assert study_summary.render_next_step(ended, "RUN", "s.yaml", limit) == text
 
 
 def test_preview_is_aligned_and_short():

@@ -14,7 +14,7 @@ from mops_helm.commands.study_cluster import cancel, list_, submit
 from mops_helm.commands.study_new import new
 from mops_helm.commands.study_read import report, results, status, verify
 from mops_helm.forms import OutputFormat
-from mops_helm.old_spellings import PlanCommand
+from mops_helm.options.old_spellings import PlanCommand
 
 if TYPE_CHECKING:
     from mops_helm.study.progress import ProgressFormat
@@ -189,7 +189,11 @@ def run(
             bundle=bundle or "",
         )
         click.echo(study_summary.render_summary(summary, output, value_flags, origin))
-        reporter.say(study_summary.render_next_step(summary, command, str(spec_path)))
+        time_limit = study_summary.TimeLimit(
+            spec.timeout_seconds or workers.settings.task_timeout_seconds,
+            "file" if spec.timeout_seconds else "release" if scheduler else "values",
+        )
+        reporter.say(study_summary.render_next_step(summary, command, str(spec_path), time_limit))
     sys.exit(summary.exit_code)
 
 

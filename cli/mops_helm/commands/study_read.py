@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from mops_helm import options, options_results, output_file
+from mops_helm import options, output_file
 from mops_helm.forms import OutputFormat
+from mops_helm.options import results as results_options
 
 if TYPE_CHECKING:
     from modelops_dask.plan.spec import Spec
-    from mops_helm.options_results import ResultsFormat, TableFormat
+    from mops_helm.options.results import ResultsFormat, TableFormat
 
 
 @click.command()
@@ -56,10 +57,10 @@ def status(
 @options.study
 @options.namespace
 @options.kube_context
-@options_results.table
-@options_results.output
-@options_results.output_or_table
-@options_results.to
+@results_options.table
+@results_options.output
+@results_options.output_or_table
+@results_options.to
 @options.request
 def results(
     *,
@@ -80,13 +81,13 @@ def results(
     from mops_helm.study import results as study_tables
 
     spec = _load_spec(spec_path, namespace, context)
-    view = options_results.parse_view(name, output, output_or_table, to)
+    view = results_options.parse_view(name, output, output_or_table, to)
     if view.table_format == "parquet" and view.path is None:
         study_tables.refuse_terminal(sys.stdout)
     with ExitStack() as stack:
         stream = stack.enter_context(output_file.create_file(view.path)) if view.path else sys.stdout.buffer
         if namespace or context:
-            words = options_results.format_view(view)
+            words = results_options.format_view(view)
             if code := _read_in_cluster(study, namespace, context, "results", words, stdout=stream):
                 sys.exit(code)
         else:
@@ -96,14 +97,14 @@ def results(
 
 
 def _show_tables(
-    study: str, spec: "Spec | None", view: options_results.ResultsView, stream: BinaryIO
+    study: str, spec: "Spec | None", view: results_options.ResultsView, stream: BinaryIO
 ) -> None:
     from modelops_dask.store.results import opened
     from mops_helm.render import study_results
     from mops_helm.study import results as study_tables
 
     with opened(study, spec) as tables:
-        view = options_results.resolve_view(view, tables.outputs)
+        view = results_options.resolve_view(view, tables.outputs)
         if view.table_format == "parquet" and view.path is None:
             study_tables.refuse_terminal(sys.stdout)
         if not tables.last:

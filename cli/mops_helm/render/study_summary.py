@@ -6,7 +6,8 @@ Summary -> lines for people (`table`), or the same facts as JSON or YAML
 import shlex
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from modelops_dask.shape import MIB
 from modelops_dask.store.fold import Failure
@@ -22,6 +23,7 @@ SHOWN_FAILURES = 10
 SHOWN_DETAILS = 3  # lines after the first of an error's message
 SHOWN_CONFLICTS = 5
 SHOWN_NAMES = 3
+TIMEOUT = "TaskTimeout"
 
 
 def render_summary(
@@ -135,7 +137,17 @@ def render_driver(driver: RunningDriver) -> str:
     return ", ".join(filter(None, clauses))
 
 
-def render_next_step(summary: Summary, command: str, spec: str = "") -> str:
+@dataclass(frozen=True)
+class TimeLimit:
+    """The time limit of a task, and what states it: the study file, values, or a release of its own."""
+
+    seconds: float
+    source: Literal["file", "values", "release"]
+
+
+def render_next_step(
+    summary: Summary, command: str, spec: str = "", time_limit: TimeLimit | None = None
+) -> str:
     """What to type next; `command` is the current one, `spec` its study file."""
     if summary.interrupted:
         pending = summary.counts["pending"]
@@ -145,9 +157,22 @@ def render_next_step(summary: Summary, command: str, spec: str = "") -> str:
     if spec and not (summary.results or summary.problem):  # results/ belongs to a later request
         results += f" --spec {shlex.quote(spec)}"
     steps = [results] if summary.counts["ok"] else []
+    advice = ""
     if summary.counts["failed"] or summary.counts["poisoned"]:
-        steps.append(f"{command} --retry failed,poisoned")
-    return nothing + "Next:\n" + "\n".join(f"  {step}" for step in steps)
+        retry = f"{command} --retry failed,poisoned"
+        if time_limit and any(failure.reason == TIMEOUT for failure in summary.failures):
+            advice, retry = _raise_time_limit(time_limit, retry, spec)
+        steps.append(retry)
+    return nothing + advice + "Next:\n" + "\n".join(f"  {step}" for step in steps)
+
+
+def _raise_time_limit(limit: TimeLimit, retry: str, spec: str) -> tuple[str, str]:
+    """What to say before a retry of tasks that reached their time limit, and the retry."""
+    reached = f"Tasks reached the time limit of {format_duration(limit.seconds)}"
+    if limit.source == "values":
+        return "", f"{retry} --set executor.taskTimeoutSeconds={2 * limit.seconds:g}"
+    place = f"`timeout` in {spec}" if limit.source == "file" else "executor.taskTimeoutSeconds of the workers"
+    return f"{reached}. If they need longer, raise {place} first.\n", retry
 
 
 def render_reproduction(summary: Summary, failure: Failure, flags: str) -> str:

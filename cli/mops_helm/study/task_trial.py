@@ -17,6 +17,7 @@ from modelops_dask.executors import Outcome, Task
 from modelops_dask.plan import spec as specs
 from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.plan.spec import Spec
+from modelops_dask.settings import Settings
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import counts, read_generations
@@ -108,8 +109,15 @@ def try_task(
     return TaskTrial(
         task,
         outcome._replace(error=outcome.error.replace(f"{model.path}/", folder)),
-        packages.hint(model, [outcome.reason]) if settings.builds_environment else "",
+        _find_hint(model, settings, outcome.reason),
     )
+
+
+def _find_hint(model: bundles.Bundle, settings: Settings, reason: str) -> str:
+    """What may help with a failure, beside its error; "" for most."""
+    if reason.rpartition(".")[2] == "BdbQuit" and settings.executor_type != "direct":
+        return "A debugger needs the terminal, which only this process has: add --preset direct"
+    return packages.hint(model, [reason]) if settings.builds_environment else ""
 
 
 def _find_limit(store: Store, plan: Plan, task: PlannedTask) -> int:

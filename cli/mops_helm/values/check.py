@@ -19,6 +19,7 @@ from modelops_dask.documents.nodes import Node, NodePath
 from mops_helm.values import check_dask, check_meaning, check_schema, check_storage, check_unused, schema
 from mops_helm.values.findings import finding_at
 from mops_helm.values.merge import Merged
+from mops_helm.values.scalars import scalar_text
 from mops_helm.values.tree import dotted
 
 _FILE_MODES = ("mode", "defaultMode")  # of Kubernetes' volumes
@@ -81,6 +82,8 @@ def _check_scalar(path: NodePath, node: Node) -> Finding | None:
         if "_" in text:
             suggestion = _suggest_forms(types, quoted, str(value))
             return finding_at(position, "YAML_UNDERSCORE", message, suggestion, correction)
+        if path[-2:-1] == ("env",) and text != scalar_text(value):
+            return finding_at(position, "YAML_NUMBER", message, f"write {quoted}", quoted)
     if isinstance(value, str) and _is_number(types) and re.fullmatch(r"[0-9]+(:[0-5]?[0-9])+", text):
         total = 0
         for part in text.split(":"):

@@ -8,6 +8,7 @@ Values that already have a finding are skipped, because they cannot be used in c
 import difflib
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import Node, NodePath, Position
@@ -23,6 +24,8 @@ from mops_helm.values.tree import dotted
 _MEMORY_OF_POOL = ("processes", "threads", "memoryPerProcess", "resources")
 _MEMORY_OF_EXECUTOR = (("executor", "type"), ("executor", "workerMemory"), ("executor", "subprocessPoolSize"))
 _SCALING = ("autoscaling", "resources")
+MANY_CPUS = 512
+MEBIBYTES_FROM = 64  # of memory without a unit: more counts Mi rather than Gi
 
 
 def check(merged: Merged, bad_paths: frozenset[NodePath]) -> list[Finding]:
@@ -35,6 +38,7 @@ def check(merged: Merged, bad_paths: frozenset[NodePath]) -> list[Finding]:
     )
     unit_findings = list(_check_units(merged))
     findings += unit_findings
+    findings += _check_cpus(merged)
     for path, pool in _find_pools(merged, bad_paths):
         findings += _check_env(merged, (*path, "env"))
         findings += _check_requests(merged, path, pool, bad_paths)
@@ -196,26 +200,45 @@ def _check_requests(
 
 
 def _check_units(merged: Merged) -> Iterator[Finding]:
-    """Memory under 1Mi: a number without its unit is bytes."""
+    """Amounts whose unit was probably forgotten: memory under 1Mi."""
+    for path, node in merged.supplied.walk():
+        if _is_amount(path, "memory"):
+            try:
+                n_bytes = to_bytes(node.value)
+            except BadQuantity:
+                continue
+            if 0 < n_bytes < MIB:
+                message = f"{dotted(path)}: {node.value} is {n_bytes} bytes"
+                yield finding_at(node.position, "MEMORY_SMALL", message, _suggest_memory(str(node.value)))
 
-    def walk(node: Node, path: NodePath) -> Iterator[Finding]:
-        for key, child in node.value.items() if isinstance(node.value, dict) else ():
-            if isinstance(child.value, dict):
-                yield from walk(child, (*path, key))
-            elif schema.find_schema((*path, key)).get("pattern") == schema.definition("memory")["pattern"]:
-                try:
-                    count = to_bytes(child.value)
-                except BadQuantity:
-                    continue
-                if 0 < count < MIB:
-                    message = f"{dotted((*path, key))}: {child.value} is {count} bytes"
-                    digits = re.match(r"[0-9.]*", str(child.value))
-                    number = digits[0].strip(".") if digits else ""
-                    yield finding_at(
-                        child.position, "MEMORY_SMALL", message, f"write {number}Gi or {number}Mi"
-                    )
 
-    yield from walk(merged.supplied, ())
+def _check_cpus(merged: Merged) -> Iterator[Finding]:
+    """CPUs without an m where thousandths are probably meant."""
+    for path, node in merged.supplied.walk():
+        if _is_amount(path, "cpu"):
+            try:
+                n_cpus = parse(node.value)
+            except BadQuantity:
+                continue
+            if n_cpus > MANY_CPUS:
+                message = f"{dotted(path)}: {node.value} is {float(n_cpus):,g} CPUs, more than nodes have"
+                suggestion = f"write {node.value}m if thousandths of a CPU are meant"
+                yield finding_at(node.position, "CPU_LARGE", message, suggestion)
+
+
+def _is_amount(path: NodePath, kind: Literal["memory", "cpu"]) -> bool:
+    """Whether the schema expects an amount of memory or CPUs at a path."""
+    return bool(schema.find_schema(path).get("pattern") == schema.definition(kind)["pattern"])
+
+
+def _suggest_memory(text: str) -> str:
+    """What to write for a number without its unit: 4 may be Gi or Mi, and 4096 is 4Gi in Mi."""
+    digits = re.match(r"[0-9]*[.]?[0-9]*", text)
+    number = (digits[0] if digits else "").strip(".")
+    if number.isdigit() and int(number) >= MEBIBYTES_FROM:
+        shortest = text_of(int(number) * MIB)
+        return f"write {shortest}" if shortest == f"{number}Mi" else f"write {shortest}, which is {number}Mi"
+    return f"write {number}Gi or {number}Mi"
 
 
 def _check_memory(merged: Merged, path: NodePath, pool: Node) -> Iterator[Finding]:

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 
 import jsonschema
 
+from modelops_dask.documents.characters import describe_lookalike
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import Node, NodePath, Position
-from mops_helm.values import presets, quantity, schema
+from mops_helm.values import presets, quantity, schema, sets
 from mops_helm.values.findings import finding_at
 from mops_helm.values.merge import Merged
+from mops_helm.values.scalars import scalar_text
 from mops_helm.values.tree import Json, ValueTree, dotted
 
 _SECTIONS = (
@@ -100,7 +102,7 @@ def _check_unknown_names(
                 position,
                 "UNKNOWN_NAME",
                 f"unknown value {dotted(name_path)}",
-                foreign or near or advice,
+                describe_lookalike(name) or foreign or near or advice,
                 "" if foreign else right_name,
             ),
         )
@@ -207,10 +209,14 @@ def _describe_wrong_type(
     if types == ["string"] and isinstance(value, int | float):
         suggestion = f'quote it: "{position.text or quote(value)}"'
         correction = f'"{position.text}"' if position.text else ""
+        if position.file == sets.FILE:  # which has no quotes, and no --set-string
+            suggestion = f"state it in a file, for -f: {_write_flow(path, quote(scalar_text(value)))}"
     elif isinstance(value, str) and position.text is None and {"integer", "number", "boolean"} & set(types):
         suggestion = "remove the quotes" if _is_type(value, types) else ""
     elif isinstance(value, str) and name.endswith("Seconds") and (seconds := _parse_seconds(value)):
         suggestion = f"write {seconds}"
+    elif isinstance(value, str) and (advice := describe_lookalike(value)):
+        suggestion = advice
     elif path == ("pools",) and isinstance(value, list):
         suggestion = "write each pool by its name, large: {replicas: 1}"
     type_names = " or ".join(_WORDS[item] for item in types)
@@ -221,6 +227,13 @@ def _describe_wrong_type(
         suggestion,
         correction,
     )
+
+
+def _write_flow(path: NodePath, value: str) -> str:
+    """A value at a path as YAML on one line: {image: {tag: "1"}}."""
+    for step in reversed(path):
+        value = f"[{value}]" if isinstance(step, int) else f"{{{step}: {value}}}"
+    return value
 
 
 def _parse_seconds(text: str) -> int | None:

@@ -99,13 +99,13 @@ def isolation_names() -> list[str]:
 
 def find_typing_error(name: str, candidates: Sequence[str]) -> str:
     """The one candidate that a name misspells; "" if several are near, or if no name is near enough."""
-    near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.65)
     certain = difflib.get_close_matches(name, candidates, n=2, cutoff=0.8)
     return certain[0] if len(near) == 1 and certain == near else ""
 
 
 def did_you_mean(name: str, candidates: list[str]) -> str:
     """ "; did you mean a or b?", or nothing if no name is near."""
-    near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(name, candidates, n=2, cutoff=0.65)
     near = near or [other for other in candidates if name and other.startswith(name)][:2]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -8,6 +8,7 @@ The grammar is that of k8s.io/apimachinery's resource.Quantity. How much is enou
 import re
 from fractions import Fraction
 
+from modelops_dask.documents.characters import describe_lookalike, make_plain
 from modelops_dask.errors import BadInput
 
 _GRAMMAR = re.compile(r"([-+]?)([0-9]+\.?[0-9]*|\.[0-9]+)([A-Za-z]*|[eE][-+]?[0-9]+)")
@@ -96,6 +97,9 @@ def text_of(count: int) -> str:
 
 
 def _explain(text: str) -> BadQuantity:
+    if advice := describe_lookalike(text):
+        plain = make_plain(text)
+        return BadQuantity(text, f"not a quantity because of its characters: {advice}", f"write {plain}")
     if any(ch.isdigit() and not ch.isascii() for ch in text):
         plain = "".join(str(int(ch)) if ch.isdecimal() else ch for ch in text)
         return BadQuantity(text, "only the digits 0 to 9 are allowed", f"write {plain}")

@@ -32,7 +32,10 @@ def read_sets(fields: Fields, raw: dict[str, object], key: str) -> Explicit | No
     items = raw.get(key)
     if not isinstance(items, list) or not items:
         code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
-        fields.note((key,), code, f"{key} must be a list of at least one parameter set")
+        message = f"{key} must be a list of at least one parameter set"
+        if isinstance(items, str):
+            message += ", such as [{r0: 2.5}]; a file of sets is not read"
+        fields.note((key,), code, message)
         return None
     forms = _Forms(fields, modelops=key == "parameter_sets")
     rows: list[SetRow] = []

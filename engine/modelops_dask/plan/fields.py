@@ -7,9 +7,10 @@ structure of a study is not known here: spec.py defines it.
 """
 
 import difflib
-from collections.abc import Callable
-from types import EllipsisType
+from collections.abc import Callable, Mapping
+from types import EllipsisType, MappingProxyType
 
+from modelops_dask.documents.characters import describe_lookalike
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
 from modelops_dask.plan import contract
@@ -17,6 +18,15 @@ from modelops_dask.plan.document import NAME, Document
 from modelops_dask.plan.sampling import Range
 
 LARGEST_INTEGER = 2**53  # all whole numbers up to this one are exact floats
+
+
+RANGE_SYNONYMS = MappingProxyType(  # what other programs call the fields of a range
+    {
+        **dict.fromkeys(("min", "minimum", "lower", "start", "from"), "low"),
+        **dict.fromkeys(("max", "maximum", "upper", "stop", "end", "to"), "high"),
+        **dict.fromkeys(("n", "count", "points", "steps"), "num"),
+    }
+)
 
 
 class Fields:
@@ -41,12 +51,14 @@ class Fields:
         node_path: NodePath,
         allowed_names: tuple[str, ...],
         closed: bool = True,
+        synonyms: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Record unknown names; if not `closed`, only those that look like misspelt known names."""
         for name in mapping:
             near = difflib.get_close_matches(name, allowed_names, 1)
             if name not in allowed_names and (closed or near):
                 hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(allowed_names)}"
+                hint = f"write {synonyms[name]}" if name in synonyms else describe_lookalike(name) or hint
                 self.note((*node_path, name, NAME), "UNKNOWN", f"unknown field {name}; {hint}")
 
     def parameter(self, node_path: NodePath, value: object) -> bool:
@@ -122,7 +134,9 @@ class Fields:
         elif value is None:
             self._note_empty(node_path, key, f"a whole number, {low:,} or more", optional=default is not None)
         elif type(value) is not int:
-            self.note((*node_path, key), "TYPE", f"{key} must be a whole number, not {value!r}")
+            self.note(
+                (*node_path, key), "TYPE", f"{key} must be a whole number, not {value!r}{_advise(value)}"
+            )
         elif not low <= value <= high:
             self.note((*node_path, key), "RANGE", f"{key} is {value:,}; it must be from {low:,} to {high:,}")
         else:
@@ -140,7 +154,7 @@ class Fields:
     def range(self, mapping: dict[str, object], node_path: NodePath, extra: tuple[str, ...]) -> Range | None:
         """Read a mapping {low, high[, scale][, …]} as a Range."""
         n_findings = len(self.findings)
-        self.check_names(mapping, node_path, ("low", "high", "scale", *extra))
+        self.check_names(mapping, node_path, ("low", "high", "scale", *extra), synonyms=RANGE_SYNONYMS)
         low, high = (self._bound(mapping, node_path, key) for key in ("low", "high"))
         is_log, integer_option = mapping.get("scale", "linear") == "log", mapping.get("integer", False)
         if mapping.get("scale", "linear") is None:
@@ -189,14 +203,22 @@ class Fields:
 
     def _bound(self, mapping: dict[str, object], node_path: NodePath, key: str) -> float | None:
         value = mapping.get(key, ...)
+        if value is ... and any(RANGE_SYNONYMS.get(name) == key for name in mapping):
+            return None  # the other name is reported
         if value is ...:
             self.note(node_path, "MISSING", f"{key} is missing")
         elif value is None:
             self._note_empty(node_path, key, "a number")
         elif isinstance(value, bool) or not isinstance(value, int | float):
-            self.note((*node_path, key), "TYPE", f"{key} must be a number, not {value!r}")
+            self.note((*node_path, key), "TYPE", f"{key} must be a number, not {value!r}{_advise(value)}")
         elif not abs(value) < 1e300:  # also refuses NaN; larger values would overflow when scaled
             self.note((*node_path, key), "BOUNDS", f"{key} is {value}; write a finite number")
         else:
             return value
         return None
+
+
+def _advise(value: object) -> str:
+    """What to change in a text that is a number but for its characters."""
+    advice = describe_lookalike(value) if isinstance(value, str) else ""
+    return advice and f"; {advice}"

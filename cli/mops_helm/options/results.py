@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 import click
 
 from mops_helm.forms import OutputFormat
-from mops_helm.old_spellings import print_new_spelling
+from mops_helm.options.old_spellings import print_new_spelling
 from mops_helm.output_file import OutputFile
 
 TableFormat = Literal["csv", "parquet"]

@@ -1,7 +1,9 @@
 """Options that more than one command has, so that a flag has one meaning."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -66,11 +68,45 @@ def parse_seconds(_: click.Context, __: click.Parameter, text: str) -> int:
     return 3600 * hours + 60 * minutes + seconds
 
 
-SPEC_PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
+def name_command(ctx: click.Context) -> str:
+    """The command as a person types it: mops-helm study run."""
+    return " ".join(["mops-helm", *ctx.command_path.split()[1:]])
+
+
+class SpecPath(click.Path):
+    """A study file. A store or a directory that is typed instead gets advice."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from mops_helm.study.mix_ups import describe_wrong_spec
+
+        is_argument = isinstance(param, click.Argument)
+        if is_argument and ctx and (problem := describe_wrong_spec(str(value), name_command(ctx))):
+            self.fail(problem, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+SPEC_PATH = SpecPath()
 
 spec = click.argument("spec_path", metavar="SPEC", type=SPEC_PATH)
 
-study = click.argument("study", metavar="STUDY")
+
+def study(command: Callable[..., None]) -> Callable[..., None]:
+    """STUDY: the store of a study's results or, with -n, the study's name in the cluster."""
+
+    @wraps(command)
+    def checked_command(study: str, namespace: str, context: str, **flags: Any) -> None:
+        from mops_helm.study.command_line import format_flags
+        from mops_helm.study.mix_ups import check_store
+
+        location = format_flags([("-n", namespace), ("--kube-context", context)])
+        check_store(study, name_command(click.get_current_context()), location)
+        command(study=study, namespace=namespace, context=context, **flags)
+
+    return click.argument("study", metavar="STUDY")(checked_command)
+
 
 request = click.option(
     "--spec",
