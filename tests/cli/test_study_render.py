@@ -39,7 +39,7 @@ def test_summary_of_a_run_with_failures(tmp_path, monkeypatch):
         "  failed                9\n"
         "  poisoned              1\n"
         "This run: 6,000 tasks in 41 s, 146 a second, peak memory of a task 123 MiB\n"
-        "Not ok, by reason, and how to see one:\n"
+        "Not ok, by reason, with a command that shows one:\n"
         "          9  failed    ValueError\n"
         "             mops-helm study try 'out/sir grid' --task 3/14 --preset direct\n"
         "          1  poisoned  WorkerDied\n"
