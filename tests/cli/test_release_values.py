@@ -121,7 +121,10 @@ BAD_FOR_ALL = {
     "preset": (["--preset", "simulaton"], "unknown preset simulaton; did you mean simulation?"),
     "two presets": (["--preset", "ml", "--preset", "simulation"], "both workload presets"),
     "no file": (["-f", "nosuch.yaml"], "nosuch.yaml"),
-    "values": (["-f", "bad.yaml", "--dry-run"], "bad.yaml:1:11  UNKNOWN_NAME  unknown value workers.replcias"),
+    "values": (
+        ["-f", "bad.yaml", "--dry-run"],
+        "bad.yaml:1:11  UNKNOWN_NAME  unknown value workers.replcias",
+    ),
     "flag": (["--set", "executor.type=warm"], "--set:1:1  NOT_ALLOWED"),
     "half a flag": (["--set", "workers.replicas"], "SET_SYNTAX"),
 }
