@@ -44,9 +44,9 @@ def test_summary_of_a_run_with_failures(tmp_path, monkeypatch):
         "             mops-helm study try 'out/sir grid' --task 3/14 --preset direct\n"
         "          1  poisoned  WorkerDied\n"
         "             mops-helm study try 'out/sir grid' --task 7/0 --preset direct\n"
-        "1 tasks have two results that differ, such as 2/5: the model's output depends on more than its "
+        "1 tasks have two different results, such as 2/5: the model's output depends on more than its "
         "parameters and seed\n"
-        "Passed over: out/sir grid/parts/a.parquet: torn: no footer\n"
+        "Skipped: out/sir grid/parts/a.parquet: torn: no footer\n"
         "Results:\n"
         "  out/sir grid/results/replicates.parquet"
     )
