@@ -104,9 +104,9 @@ def test_a_diagnosis_survives_json():
     [
         (["--release", "sims"], 2, "--release needs an experiment: add SPEC"),
         ([*STUDY, "--release", "sims", "--preset", "cold"], 2, "leave out --preset, -f and --set"),
-        ([*STUDY, "--release", "sims", "--set", "workers.threads=2"], 2, "values of its own"),
+        ([*STUDY, "--release", "sims", "--set", "workers.threads=2"], 2, "its own values"),
         ([*STUDY, "-n", "epi"], 2, "-n and --kube-context need --release RELEASE"),
-        ([*STUDY, "--release", "sims"], 5, "there is no kubeconfig"),
+        ([*STUDY, "--release", "sims"], 5, "no kubeconfig exists"),
     ],
 )
 def test_what_cannot_be_is_said_before_there_is_a_pod(arguments, status, said, tmp_path, monkeypatch):

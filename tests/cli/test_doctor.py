@@ -105,7 +105,7 @@ def test_extras_are_not_required(monkeypatch):
         metadata, "requires", lambda _: ["click>=8.0", 'no-such-package>=1; extra == "image"']
     )
     assert [(check.name, check.state, check.detail) for check in doctor.packages()] == [
-        ("packages", "ok", "1 as needed")
+        ("packages", "ok", "1 have the required version")
     ]
 
 

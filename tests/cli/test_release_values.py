@@ -118,10 +118,13 @@ def test_one_preset_of_a_kind():
 
 
 BAD_FOR_ALL = {
-    "preset": (["--preset", "simulaton"], "there is no preset simulaton; did you mean simulation?"),
+    "preset": (["--preset", "simulaton"], "unknown preset simulaton; did you mean simulation?"),
     "two presets": (["--preset", "ml", "--preset", "simulation"], "both workload presets"),
     "no file": (["-f", "nosuch.yaml"], "nosuch.yaml"),
-    "values": (["-f", "bad.yaml", "--dry-run"], "bad.yaml:1:11  UNKNOWN_NAME  workers.replcias is no value"),
+    "values": (
+        ["-f", "bad.yaml", "--dry-run"],
+        "bad.yaml:1:11  UNKNOWN_NAME  unknown value workers.replcias",
+    ),
     "flag": (["--set", "executor.type=warm"], "--set:1:1  NOT_ALLOWED"),
     "half a flag": (["--set", "workers.replicas"], "SET_SYNTAX"),
 }
@@ -164,7 +167,7 @@ def test_good_values_need_the_cluster(away):
 
 def test_helm_commands_to_paste_name_a_context_of_any_name():
     said = str(NoRelease(ReleaseRef("sims", "epi", "my cluster")))
-    assert "there: helm --namespace epi --kube-context 'my cluster' list " in said
+    assert "releases: helm --namespace epi --kube-context 'my cluster' list " in said
 
 
 def test_any_walk_over_presets_ends_where_it_began():

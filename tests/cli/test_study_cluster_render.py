@@ -67,7 +67,7 @@ def test_what_is_in_the_way_and_a_driver_that_is_silent():
     why = [PodProblem("Unschedulable", "no node has cpu left", "Add nodes:", "kubectl describe nodes")]
     text = submitted_studies.render_study_status(quiet, why, "-n lab", "table")
     assert "  silent   for 1 min 30 s: its pod may still be starting" in text
-    assert "In the way: Unschedulable: no node has cpu left\nAdd nodes:\n  kubectl describe nodes\n" in text
+    assert "Problem: Unschedulable: no node has cpu left\nAdd nodes:\n  kubectl describe nodes\n" in text
 
 
 def test_a_study_with_failures_says_how_to_see_one_and_how_to_go_on():
@@ -103,7 +103,7 @@ def test_a_list_has_the_newest_first_and_says_when_it_is_empty():
     ("outcome", "text"),
     [
         ("submitted", "Submitted as study-1; results go to /shared/sir"),
-        ("continued", "Submitted again as study-1; it goes on in /shared/sir"),
+        ("continued", "Submitted again as study-1; it continues in /shared/sir"),
         ("running", "study-1 is already running: the same study, model and release. Nothing was changed."),
     ],
 )

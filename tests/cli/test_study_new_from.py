@@ -127,7 +127,7 @@ def test_whatever_the_signature_the_study_is_good_and_fits(tmp_path, monkeypatch
 
 
 REFUSED = {
-    "no such file": ("nowhere.py:f", "there is no such file"),
+    "no such file": ("nowhere.py:f", ": no such file"),
     "no such function": ("model.py:spred", "did you mean spread?"),
     "name the function": ("many.py", "it has a, b"),
     "a class": ("many.py:C", "is a class"),
@@ -164,7 +164,7 @@ def test_the_home_folder_never_becomes_a_bundle(here, monkeypatch):
     result = new("--from", "model.py:spread")
     assert result.exit_code == 2 and "a folder of its own" in result.stderr
     planned = CliRunner().invoke(main, ["study", "plan", "study.yaml"])
-    assert "would be the bundle, with all that is in it" in planned.stderr
+    assert "would be the bundle, with all its contents" in planned.stderr
     assert "Calls" not in planned.stderr
 
 

@@ -119,7 +119,7 @@ def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
     assert f"<b>{256 - poisoned}</b><span>ok</span>" in page
     assert "largest peak of 1,600 MiB" in page and "isolated_warm" in page and "simulation" in page
     assert "Limit of memory: 800 MiB a task, for some up to 1,600 MiB." in page
-    assert "pauses, which are left out (1 d)" in page or "cut out (24 h)" in page
+    assert "pauses, which are left out (1 d)" in page or "left out (24 h)" in page
     assert html.escape(HOSTILE) in page, "the traceback is there"
     assert "<script>document.title" not in page and "<img src=x" not in page
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page), "nothing is fetched"

@@ -243,7 +243,7 @@ def test_many_sets_are_packed_and_too_many_refused(offered, bundle, tmp_path):
         ([], "/shared/sir", "with sharedVolume.enabled=true"),
         (SHARED, "/data/sir", "or /shared/FOLDER"),
         (SHARED, "memory://sir", "not visible to every pod"),
-        (SHARED, "s3://key:secret@bucket/sir", "no name or password"),
+        (SHARED, "s3://key:secret@bucket/sir", "not contain a name or password"),
     ],
 )
 def test_a_store_that_pods_do_not_see_is_refused(args, store, said, bundle, tmp_path):
@@ -261,7 +261,7 @@ def test_a_study_that_would_take_longer_than_the_release_lets_it_is_refused(bund
     Store("out/pilot").put(profile.FILE, json.dumps(asdict(measured)).encode())
     with pytest.raises(TooLong) as refused:  # 2,000 tasks of 15 s, 8 side by side
         check_duration(hour, SubmitRequest(loaded, bundle))
-    assert "about 1 h 02 min with 8 tasks side by side" in str(refused.value)
+    assert "about 1 h 02 min with 8 concurrent tasks" in str(refused.value)
     assert "ends studies after 1 h 00 min (studies.maxDurationSeconds" in str(refused.value)
     check_duration(hour, SubmitRequest(loaded, bundle, chunks=3))  # 12
 

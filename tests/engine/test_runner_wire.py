@@ -81,7 +81,7 @@ PROBLEMS = {
         {"model.py": ""},
         r"(?s)no wire function found.*pyproject.*manifest.*modelops\.toml.*wire\.py",
     ),
-    "two entry points": ({"pyproject.toml": PYPROJECT % 'a = "m:f"\nb = "m:g"'}, "a, b .* leave exactly one"),
+    "two entry points": ({"pyproject.toml": PYPROJECT % 'a = "m:f"\nb = "m:g"'}, "a, b .* keep exactly one"),
     "no colon": ({"pyproject.toml": PYPROJECT % 'a = "m.f"'}, "'m.f'; write module:function"),
     "bad JSON": ({".modelops/manifest.json": "{"}, r"manifest\.json: "),
     "bad TOML": ({"pyproject.toml": "["}, r"pyproject\.toml: "),

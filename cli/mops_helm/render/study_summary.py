@@ -152,7 +152,7 @@ def render_next_step(
     if summary.interrupted:
         pending = summary.counts["pending"]
         return f"Interrupted: {pending:,} tasks are pending. Run the same command to continue:\n  {command}"
-    nothing = "Nothing left to do.\n" if summary.run_progress is None else ""
+    nothing = "Nothing was left to do.\n" if summary.run_progress is None else ""
     results = f"mops-helm study results {shlex.quote(shorten_path(summary.store))}"
     if spec and not (summary.results or summary.problem):  # results/ belongs to a later request
         results += f" --spec {shlex.quote(spec)}"
