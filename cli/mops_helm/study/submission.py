@@ -148,7 +148,7 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
         and re.fullmatch(f"{re.escape(store[:-_SHOWN_DIGITS])}[0-9a-f]{{{_SHOWN_DIGITS}}}", study.store)
     ]
     for study in earlier:
-        changes = compare_cached(request.bundle, study.bundle)
+        changes = compare_cached(request.bundle, study.bundle, request.spec)
         if are_harmless(changes):
             return study.store, (
                 f"The bundle differs from that of {study.job} in nothing that the model reads, so the store "
@@ -156,7 +156,7 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
             )
     if not earlier:
         return store, ""
-    changes = compare_cached(request.bundle, earlier[0].bundle)
+    changes = compare_cached(request.bundle, earlier[0].bundle, request.spec)
     what = f": {shorten(changes)}" if changes else ""
     return store, (
         f"The bundle is not that of {earlier[0].job}{what}. So this is a new study, in a store of its own; "

@@ -39,7 +39,7 @@ from modelops_dask.store.results import describe_missing, find_missing_outputs
 from modelops_dask.store.selection import begin_redo, parse_selection
 from modelops_dask.store.study import OtherStudy, check_same, read_plan
 from modelops_dask.study import check, dispatch, events, packages
-from modelops_dask.study.acceptance import are_harmless, begin_with, compare_bundle
+from modelops_dask.study.acceptance import are_harmless, begin_with, explain
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
@@ -166,8 +166,7 @@ def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
     except OtherStudy as error:
         if error.kind != "bundle":
             return error
-        changes = compare_bundle(store, bundle)
-        error.changes = list(map(str, changes))
+        changes = explain(error, store, bundle, spec)
         is_refused = not are_harmless(changes) or spec.entrypoint != read_study(store).entrypoint
         return error if is_refused else None
     return None
