@@ -410,7 +410,7 @@ def _is_same_result(row: dict[str, Any], other: dict[str, Any], volatile: Collec
 
 
 def _add_single(digests: dict[str, bytes], row: dict[str, Any], others: Mapping[str, bytes]) -> None:
-    """Add the digest of a row's only stored output, whose name is not on record: the one that the others have."""
+    """Add the digest of a row's only stored output, whose name is not on record: it is what others have."""
     if not row["output_digests"] and row["digest"] != _NO_OUTPUTS:
         names = others.keys() - digests.keys()
         digests[names.pop() if len(names) == 1 else ""] = row["digest"]

@@ -59,14 +59,14 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: all ok; 3: some failed, were poisoned, are in conflict, or a self-check found other results;
-        130: interrupted, goes on when run again.
+        """0: all ok; 3: some failed, were poisoned, are in conflict, or a self-check found other results, or
+        an output that the study names was never returned; 130: interrupted, goes on when run again.
         """
         if self.interrupted:
             return INTERRUPTED
         n_bad = self.counts["failed"] + self.counts["poisoned"] + len(self.conflicts)
         n_bad += len(self.self_check.different) if self.self_check else 0
-        return 3 if n_bad or self.problem else 0
+        return 3 if n_bad or self.problem or self.missing_outputs else 0
 
 
 def summarize(store: Store, plan: Plan, state: State) -> Summary:
