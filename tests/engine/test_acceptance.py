@@ -316,7 +316,7 @@ def test_an_archive_is_judged_by_the_rules_that_it_has_now(folder, files, tmp_pa
     spec = load(folder / "sweep.json")
     begin_with(fetch_archive(), files, spec, lambda _: None)
     (folder / "notes.txt").unlink()
-    with pytest.raises(OtherStudy, match="removed notes.txt"):
+    with pytest.raises(OtherStudy, match=r"removed notes\.txt"):
         begin_with(fetch_archive(), files, spec, lambda _: None)
     (folder / ".modelopsignore").write_text("notes.txt\n")
     begin_with(fetch_archive(), files, spec, lambda _: None)

@@ -30,9 +30,9 @@ from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.commands import find_bundle_of
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.summary import Summary
-from modelops_dask.workers import memory, process_room
+from modelops_dask.workers import memory
 from modelops_dask.workers.local import local_cluster
-from modelops_dask.workers.remote import connect
+from modelops_dask.workers.remote import connect, find_process_shortages
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -181,7 +181,7 @@ def _cluster(
     if workers.scheduler:
         say(f"Connecting to {workers.scheduler}")
         with connect(workers.scheduler, spec.resources) as client:
-            for shortage in process_room.ask_workers(client):
+            for shortage in find_process_shortages(client):
                 say(shortage)
             yield lambda: nullcontext(client), memory.ask_workers(client, spec.resources)
         return

@@ -32,19 +32,13 @@ from functools import reduce
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for these: see messages.py
     from io import TextIOWrapper
-    from typing import Any, Protocol
+    from typing import Any
 
+    from modelops_dask.executors.programs import PeakMeter
     from modelops_dask.executors.workspace import Workspace
     from modelops_dask.generators import ModelGenerators
 
     Wire = Callable[[str, dict[str, Any], int], object]  # of (entrypoint, params, seed)
-
-    class PeakMeter(Protocol):
-        """The most memory that was resident since reset(), in bytes."""
-
-        def reset(self) -> None: ...
-
-        def read(self) -> int: ...
 
 
 try:

@@ -81,7 +81,7 @@ def dask_setup(worker: distributed.Worker) -> None:
         raise SystemExit(error.exit_code) from None
     setattr(worker, ATTRIBUTE, runtime)
     logger.info("%s", describe(runtime))
-    if shortage := process_room.check_pod(worker):
+    if shortage := process_room.check_pod(runtime.threads, runtime.settings):
         logger.warning("%s", shortage)
     if runtime.executor is not None:
         # A batch is pinned to its worker: one that Dask paused, and does not end, would keep it for ever.
