@@ -240,9 +240,9 @@ def call(
         limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
         seconds = _perf_counter() - started
         answer = failed_answer(error, seconds, memory.end(seconds))
+        if isinstance(error, ProgramDied):
+            answer = answer._replace(status="died", reason=error.reason, error=error.error, failure="")
         judged: Answer = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
-        if isinstance(error, ProgramDied) and judged.status == "failed":
-            judged = judged._replace(status="died", reason=error.reason, error=error.error, failure="")
         error.__traceback__ = None  # its frames hold what filled the memory
         return judged
     seconds = _perf_counter() - started
