@@ -100,6 +100,13 @@ except MemoryError:
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
+def recursion(params):
+    """As a model that turns Python's limit off: its frames use up the memory."""
+    sys.setrecursionlimit(10**9)
+    def deeper(n):
+        return deeper(n + 1)
+    return deeper(0)
+
 def says(params):
     """Raise a type of a module with words, or print them and crash."""
     if "crash" in params:
@@ -172,6 +179,13 @@ def test_a_crash_with_room_left_stays_a_crash(run):
 def test_a_program_that_fails_with_room_left_is_its_models_failure(run):
     outcome = run("failing_program")
     assert (outcome.status, outcome.reason, outcome.failure) == ("failed", "CalledProcessError", "model")
+
+
+def test_endless_recursion_without_pythons_limit_ends_for_want_of_memory(run):
+    """Python 3.11 raises SystemError there, others MemoryError. The traceback has 100,000 frames and more."""
+    outcome = run("recursion", limit_bytes=100 * MIB)
+    assert (outcome.status, outcome.reason) == ("died", "TaskOOM"), outcome
+    assert "in deeper" in outcome.error and "Previous line repeated" in outcome.error
 
 
 @pytest.mark.parametrize("does", ["private_map", "in_another_exception", "program"])
@@ -325,6 +339,7 @@ def raised(error: BaseException, cause: BaseException | None = None) -> BaseExce
         (MemoryError("std::bad_alloc: CUDA error at: cuda_memory_resource.hpp"), False),  # RAPIDS
         (ArrayMemoryError("Unable to allocate 1.49 GiB for an array"), True),
         (XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99999 bytes."), False),
+        (SystemError("error return without exception set"), False),  # far from the limit
         (XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99999 bytes."), True),
         (ValueError("failed to allocate memory T cells: 3 of 5"), False),
         (subprocess.CalledProcessError(1, ["solve", "--on", "MemoryError"]), False),

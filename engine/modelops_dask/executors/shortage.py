@@ -92,6 +92,7 @@ VAGUE = re.compile(
     r"|(virtual )?memory exhausted|\bout of (virtual )?memory|insufficient virtual memory)" + _END,
     re.IGNORECASE | re.MULTILINE,
 )
+WITHOUT_EXCEPTION = re.compile(r"without (setting an exception|exception set)")
 NOT_OURS = re.compile(
     r"cuda|\bgpu|\bhip\b|\bxpu\b|\bdevice\b(?!:CPU)|nccl|\bvram\b|opencl|\bcl::"
     r"|RESOURCE_EXHAUSTED: out of memory while trying to allocate",  # JAX, of a GPU: it names none
@@ -118,6 +119,11 @@ def judge_exception(answer: Answer, error: BaseException, limit_bytes: int) -> A
             break
         if isinstance(cause, MemoryError):
             evidence, is_vague = _judge_memory_error(cause)
+        elif isinstance(cause, SystemError) and WITHOUT_EXCEPTION.search(_words(cause)):
+            # So ends a call for whose frame Python 3.11 gets no memory: endless recursion without a limit. The
+            # frames are there as long as the exception is.
+            if 0 < NEARLY * limit_bytes <= (held_bytes := _own_bytes()):
+                evidence = f"{_quote(_words(cause))}, and it holds {held_bytes >> 20:,} MiB"
         elif isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
             evidence = _quote(f"{type(cause).__name__}: {cause}")
         elif isinstance(cause, OSError) and cause.errno == errno.EAGAIN and _raised_by(cause) in FORKS:
@@ -265,6 +271,16 @@ def _judge_child(error: BaseException, limit_bytes: int) -> str:
     if status < 0 and _peak_kib() < children and NEARLY * limit_bytes <= children * 1024:
         return f"a program that it started was killed by signal {-status}, and held {children >> 10:,} MiB"
     return ""
+
+
+def _own_bytes() -> int:
+    """The memory of its own that this process has resident now; 0: not known."""
+    try:
+        with open("/proc/self/statm") as file:
+            _, resident, shared = map(int, file.read().split()[:3])
+    except (OSError, ValueError):  # no Linux
+        return 0
+    return (resident - shared) * resource.getpagesize()
 
 
 def _peak_kib() -> int:
