@@ -383,18 +383,23 @@ class Runner:
         answer = self._judge_end(answer, own_crash)
         return RunnerLost(answer.reason, answer.error, self.log, peak_bytes)
 
-    def _judge_end(self, answer: messages.Answer, crash: Crash | None) -> messages.Answer:
-        """The answer of a task whose process ended: TaskOOM where there is evidence of it."""
-        evidence = shortage.judge_end(answer.reason, self.log, self.runner_limit_bytes, crash)
+    def _judge_end(
+        self, answer: messages.Answer, crash: Crash | None, *, is_child: bool = False
+    ) -> messages.Answer:
+        """The answer of a task whose process ended: TaskOOM where there is evidence of it.
+
+        What a child held may not be in the task's peak, so that cannot be held against its words.
+        """
+        evidence, is_vague = shortage.judge_end(answer.reason, self.log, self.runner_limit_bytes, crash)
         if evidence:
-            return shortage.out_of_memory(answer, evidence)
+            return shortage.out_of_memory(answer, evidence, is_vague=is_vague and not is_child)
         return answer._replace(error=answer.error + shortage.describe_room(self.runner_limit_bytes, crash))
 
     def _judge_children(self, answer: messages.Answer) -> messages.Answer:
         """As _judge_end(), of a task that raised because a process that it had started ended."""
         if answer.status == "failed" and shortage.CHILD_ENDED.search(answer.error):
             self._read_crash()
-            judged = self._judge_end(answer, self._crashes.crash)
+            judged = self._judge_end(answer, self._crashes.crash, is_child=True)
             return judged if judged.status == "died" else answer
         return answer
 

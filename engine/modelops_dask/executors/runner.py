@@ -79,6 +79,7 @@ Answer = messages.Answer
 
 GROUP = "modelops.wire"
 TEXT_LIMIT = 64 * 1024  # characters of a traceback that are kept, from its end
+FRAMES = 10_000  # that are looked at of a traceback, from its end; a million take a minute
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
 MARK = b"\0modelops: end of task %d\0\n"  # after the prints of a task of a message, by its number
@@ -234,9 +235,9 @@ def call(
         limited = memory.lift()  # first, and by nothing that itself takes memory: there may be none left
         seconds = _perf_counter() - started
         answer = failed_answer(error, seconds, memory.end(seconds))
+        if isinstance(error, ProgramDied):
+            answer = answer._replace(status="died", reason=error.reason, error=error.error, failure="")
         judged: Answer = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
-        if isinstance(error, ProgramDied) and judged.status == "failed":
-            judged = judged._replace(status="died", reason=error.reason, error=error.error, failure="")
         error.__traceback__ = None  # its frames hold what filled the memory
         return judged
     seconds = _perf_counter() - started
@@ -309,7 +310,7 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
     try:
         import traceback  # here: tasks seldom fail, and every process's start would take 4 ms more
 
-        text = "".join(traceback.format_exception(type(error), error, frames))
+        text = "".join(traceback.format_exception(type(error), error, frames, limit=-FRAMES))
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 PIECE_SECONDS = 0.02  # longer, and runners side by side would wait for one another at the end
 FLUSH_BYTES = 16 * MIB  # of outputs that wait to be encoded
 PART_BYTES = 64 * MIB  # of outputs in a part; then no further task is begun, for all of it is in memory
+EVIDENCE_LIMIT = 500
 FALLBACK = "cold"  # the executor that runs tasks where forking is unsafe
 WHOLE_PROCESS = "process"  # the resource of Dask that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
@@ -98,7 +99,8 @@ class Batch:
 @dataclass(frozen=True)
 class Failed:
     """A task that did not end ok: its index, how (failed, died or poisoned) and why; 0 bytes: not known.
-    `failure` and `error_digest` are as in its row, `line` is where the model failed (FILE:LINE).
+    `failure` and `error_digest` are as in its row, `line` is where the model failed (FILE:LINE), `evidence`
+    the last line of the error of one that ran out of memory.
     """
 
     index: int
@@ -109,6 +111,7 @@ class Failed:
     failure: str = ""
     error_digest: int | None = None
     line: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -449,10 +452,18 @@ def _failures(rows: Iterable[Attempt], plan: Plan, folder: str) -> tuple[Failed,
             failure=row.failure,
             error_digest=error_digest(row.failure, row.reason, row.error),
             line=failing_line(row.error, folder),
+            evidence=_evidence(row),
         )
         for row in rows
         if row.status != "ok"
     )
+
+
+def _evidence(row: Attempt) -> str:
+    """Why a task is said to have run out of memory; "" for other ends. At most EVIDENCE_LIMIT characters."""
+    if row.reason != parts.OUT_OF_MEMORY:
+        return ""
+    return row.error.rstrip().rpartition("\n")[2].removeprefix(f"{row.reason}: ")[:EVIDENCE_LIMIT]
 
 
 def _index(task: PlannedTask | Attempt, plan: Plan) -> int:
