@@ -98,6 +98,7 @@ class Program:
                         {name: (file, self._outputs[name]["format"]) for name, file in files.items()},
                         self._folder,
                         printed,
+                        made.present,
                     )
                 )
         finally:

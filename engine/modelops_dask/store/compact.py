@@ -5,8 +5,8 @@
     results/model_outputs/NAME.parquet  the rows of every table that the model returned as NAME
     results/raw/NAME.parquet            what it returned as NAME that is no table: a row per task, in `bytes`
 
-Every file begins with set, replicate, seed, param_id and a column param_NAME for each parameter, and is in
-the order of the tasks, so that the same outcomes give the same rows whatever happened on the way. One that
+Every file begins with set, replicate, seed, param_id and a column for each parameter, and is in the order of
+the tasks, so that the same outcomes give the same rows whatever happened on the way. One that
 grows beyond 256 MiB is a folder of that name, of files part-NNNNN.parquet. results/ can always be built
 again. Memory is bounded: a few row groups of parts, and rows not yet written.
 
@@ -41,14 +41,15 @@ from modelops_dask.store.left_out import list_names
 from modelops_dask.store.manifest import Manifest
 from modelops_dask.store.output_files import choose_stems, output_name
 from modelops_dask.store.redo import FOLDER as REDO_FOLDER
-from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
+from modelops_dask.store.tables import Mixed, TableFile, as_table
+from modelops_dask.store.task_columns import Identity
 
 FOLDER = "results"
 MANIFEST = f"{FOLDER}/manifest.json"
 _FLUSH_BYTES = 64 * 2**20
 _FLUSH_TASKS = 4096
 _CACHED_GROUPS = 4
-_VERSION = 2  # of the rules by which results/ follow from the parts; another one builds them anew
+_VERSION = 3  # of the rules by which results/ follow from the parts; another one builds them anew
 
 
 class TablesSummary(TypedDict):
