@@ -7,7 +7,7 @@ Prints nothing, but tells a Watcher: commands print.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
-from modelops_dask.errors import BadInput
+from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
@@ -103,9 +103,18 @@ def fetch_bundle(spec: Spec, bundle: str | None, settings: Settings) -> bundles.
 
 
 def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:
-    """The bundle that a store's study was run with: from the cache, or from the store if that has it."""
-    digest = read_study(store).bundle
-    return bundles.fetch(find_bundle(store, digest) or digest, settings.bundles_cache_dir, digest)
+    """The bundle that a store's study was last run with, else an earlier one that its results count for: from
+    the cache, or from the store if that has it.
+    """
+    digests = read_study(store).bundles
+
+    def fetch(digest: str) -> bundles.Bundle:
+        return bundles.fetch(find_bundle(store, digest) or digest, settings.bundles_cache_dir, digest)
+
+    for digest in reversed(digests):
+        with suppress(MopsError):
+            return fetch(digest)
+    return fetch(digests[-1])  # its error is what helps
 
 
 def add_packages(store: Store, bundle: bundles.Bundle, settings: Settings) -> bundles.Bundle:
