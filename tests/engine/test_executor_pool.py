@@ -139,6 +139,7 @@ def test_a_model_that_cannot_be_imported_fails_its_tasks(folder, tmp_path):
     with executors.create(chosen) as executor:
         outcome = executor.run(task(source, chosen))
     assert (outcome.status, outcome.reason) == ("failed", "ModuleNotFoundError")
+    assert outcome.environment, "packages are known where the model could not be imported"
     assert "no_such_package" in outcome.error
     assert outcome.log == "importing\n"
 

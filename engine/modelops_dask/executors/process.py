@@ -52,7 +52,11 @@ _MARKS = re.compile(re.escape(runner.MARK).replace(b"%d", rb"\d+"))
 
 
 class RunnerLost(Exception):
-    """The runner ended, or was ended, before it answered. `reason` is short, and one for each cause."""
+    """The runner ended, or was ended, before it answered. `reason` is short, and one for each cause. At its
+    start, who knows the digest of the environment adds it.
+    """
+
+    environment = ""
 
     def __init__(self, reason: str, error: str, log: str = "", peak_bytes: int = 0) -> None:
         super().__init__(reason, error, log, peak_bytes)
@@ -60,7 +64,11 @@ class RunnerLost(Exception):
 
 
 class StartFailed(Exception):
-    """Importing the model raised. `answer` has the exception's type and traceback, `log` what was printed."""
+    """Importing the model raised. `answer` has the exception's type and traceback, `log` what was printed.
+    Who knows the digest of the environment adds it.
+    """
+
+    environment = ""
 
     def __init__(self, answer: runner.Answer, log: str) -> None:
         super().__init__(answer.reason, answer.error)

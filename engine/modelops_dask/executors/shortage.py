@@ -59,7 +59,7 @@ else:
 
 OUT_OF_MEMORY, MODEL, TRANSIENT = "TaskOOM", "model", "transient"  # runner.py and messages.py have them
 ONLY_WORDS = "; only its words tell "  # in the last line of an error, before how the task ended otherwise
-FAR_BELOW = 0.5  # of a limit
+FAR_BELOW, MOSTLY = 0.5, 0.75  # of a limit
 NEARLY = 0.9  # of a limit: what grows by less than a tenth at a time has then used it up
 STACK_BYTES = 2 << 20  # of a thread, where the limit on stacks is none
 LINES = 30  # of the end of a log that are read, without the report of a crash
@@ -120,10 +120,9 @@ def judge_exception(answer: Answer, error: BaseException, limit_bytes: int) -> A
         if isinstance(cause, MemoryError):
             evidence, is_vague = _judge_memory_error(cause)
         elif isinstance(cause, SystemError) and WITHOUT_EXCEPTION.search(_words(cause)):
-            # So ends a call for whose frame Python 3.11 gets no memory: endless recursion without a limit. The
-            # frames are there as long as the exception is.
-            if 0 < NEARLY * limit_bytes <= (held_bytes := _own_bytes()):
-                evidence = f"{_quote(_words(cause))}, and it holds {held_bytes >> 20:,} MiB"
+            # So ends a call for whose frame Python 3.11 gets no memory: endless recursion without a limit.
+            if 0 < MOSTLY * limit_bytes <= answer.peak_bytes:
+                evidence = f"{_quote(_words(cause))}, when it held {answer.peak_bytes >> 20:,} MiB"
         elif isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
             evidence = _quote(f"{type(cause).__name__}: {cause}")
         elif isinstance(cause, OSError) and cause.errno == errno.EAGAIN and _raised_by(cause) in FORKS:
@@ -271,16 +270,6 @@ def _judge_child(error: BaseException, limit_bytes: int) -> str:
     if status < 0 and _peak_kib() < children and NEARLY * limit_bytes <= children * 1024:
         return f"a program that it started was killed by signal {-status}, and held {children >> 10:,} MiB"
     return ""
-
-
-def _own_bytes() -> int:
-    """The memory of its own that this process has resident now; 0: not known."""
-    try:
-        with open("/proc/self/statm") as file:
-            _, resident, shared = map(int, file.read().split()[:3])
-    except (OSError, ValueError):  # no Linux
-        return 0
-    return (resident - shared) * resource.getpagesize()
 
 
 def _peak_kib() -> int:

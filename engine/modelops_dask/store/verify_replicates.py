@@ -34,6 +34,7 @@ class _Row:
     replicate: int
     digest: bytes
     output_digests: dict[str, bytes] | None
+    left_out: dict[str, bytes]  # digests of what it returned too
     place: tuple[int, int, int]  # file, row group, row
 
 
@@ -50,7 +51,8 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
 
     A study that is stated to be deterministic is warned of when it is not.
     """
-    sets_by_output = _Comparison(reader, ledger, tasks).compare(tasks)
+    comparison = _Comparison(reader, ledger, tasks)
+    sets_by_output = comparison.compare(tasks)
     constant = {
         name: {number: seeds for number, seeds in sets.seeds.items() if number not in sets.varying}
         for name, sets in sets_by_output.items()
@@ -67,6 +69,8 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
     report.equal_replicates = {
         name: sorted(n for n, seeds in sets.items() if seeds >= SOME_SEEDS) for name, sets in constant.items()
     }
+    if not varying and comparison.others_vary:
+        return
     if not varying:
         counts: dict[int, int] = defaultdict(int)
         for sets in constant.values():
@@ -92,6 +96,7 @@ class _Comparison:
 
     def __init__(self, reader: StoreReader, ledger: StoredAttempts, tasks: Tasks) -> None:
         self._reader, self._ledger, self._tasks = reader, ledger, tasks
+        self.others_vary = False  # outputs that the study does not ask for
         self._proven: set[str] = set()  # outputs that were seen to vary by more than seeds and replicates
         self._file: tuple[int, pq.ParquetFile] | None = None
         self._group: tuple[tuple[int, int], pa.Table] | None = None
@@ -106,7 +111,11 @@ class _Comparison:
             one = first.setdefault(number, row)
             is_new = row.seed not in seeds[number]
             seeds[number].add(row.seed)
-            if one is row or not is_new or one.digest == row.digest:
+            if one is row or not is_new:
+                continue
+            others, first_others = self._others(row), self._others(one)
+            self.others_vary |= any(others[n] != first_others[n] for n in others.keys() & first_others.keys())
+            if one.digest == row.digest:
                 continue
             differing = self._find_differing(one, row, names)
             varying[number] |= {
@@ -131,7 +140,8 @@ class _Comparison:
                 places[file, group].append((row_number, number, replicate))
         for (file, group), entries in sorted(places.items()):
             parquet = self._open(file)
-            columns = [n for n in ("seed", "digest", "output_digests") if n in parquet.schema_arrow.names]
+            wanted = ["seed", "digest", "output_digests", *(["left_out"] if tasks.outputs else [])]
+            columns = [name for name in wanted if name in parquet.schema_arrow.names]
             rows = parquet.read_row_group(group, columns=columns, use_threads=False).to_pylist()
             for row_number, number, replicate in sorted(entries):
                 row = rows[row_number]
@@ -143,6 +153,7 @@ class _Comparison:
                         replicate=replicate,
                         digest=row["digest"],
                         output_digests=None if digests is None else dict(digests),
+                        left_out=dict(row.get("left_out") or ()),
                         place=(file, group, row_number),
                     ),
                 )
@@ -159,6 +170,11 @@ class _Comparison:
 
     def _compared(self, names: Iterable[str]) -> set[str]:
         return {name for name in names if self._tasks.stores(name)} - self._tasks.volatile
+
+    def _others(self, row: _Row) -> dict[str, bytes]:
+        """Digests of outputs that the study does not ask for, stored or not."""
+        digests = {**(row.output_digests or {}), **row.left_out} if self._tasks.outputs else {}
+        return {name: digests[name] for name in digests.keys() - self._tasks.outputs - self._tasks.volatile}
 
     def _differs(self, one: _Row, other: _Row, name: str) -> bool:
         """Whether an output differs by more than what the tasks are."""

@@ -6,7 +6,7 @@
 
 Three causes are told apart. SEED: two runs alone differ. ORDER: a task alone always returns the same, and
 other tasks that ran before it in its process change that. Not comparable: packages, native threads or the
-kind of processor are others than those of the row; that is never called wrong.
+kind of processor are others than those of the row, or its time or memory is less; that is never called wrong.
 
 Does not run tasks: its caller hands it a Rerunner.
 """
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from modelops_dask.store.verify_parts import StoredAttempts, outputs_digest
 from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
 
+TIMEOUT, OUT_OF_MEMORY = "TaskTimeout", "TaskOOM"  # reasons of rows
 REUSING = ("isolated_warm", "direct")  # executors whose processes run many tasks
 Task = tuple[int, int]  # set, replicate
 
@@ -38,6 +39,8 @@ class Sampled:
     environment: str
     reseeded: bool = False  # whether the model's own generators were seeded before it
     runner_task: int = 0  # its number in its process's life, from 1; 0: not known
+    seconds: float = 0.0  # that it took
+    limit_bytes: int = 0  # that it might hold; 0: no limit, or not known
 
     @property
     def name(self) -> str:
@@ -45,12 +48,17 @@ class Sampled:
 
 
 class Rerun(NamedTuple):
-    """How a task ended when it ran again. `problem` is "" if it ended ok."""
+    """How a task ended when it ran again. `problem` is "" if it ended ok, `reason` is as in a row, `hint` is
+    what may be the matter. It might hold limit_bytes of memory, 0 for no limit.
+    """
 
     outputs: Mapping[str, bytes]
     environment: str = ""
     threads: int = 0
     problem: str = ""
+    reason: str = ""
+    limit_bytes: int = 0
+    hint: str = ""
 
 
 class Rerunner(Protocol):
@@ -152,6 +160,8 @@ class _Sample:
             environment=row.get("environment") or "",
             reseeded=row.get("reseeded") is True,
             runner_task=row.get("runner_task") or 0,
+            seconds=row.get("seconds") or 0.0,
+            limit_bytes=row.get("limit_bytes") or 0,
         )
         return _Stored(sampled, dict(row["outputs"]), dict(row.get("left_out") or []))
 
@@ -204,6 +214,8 @@ class _Sample:
         for stored, result in zip(shuffled, results, strict=True):
             different = self.differing(result, stored.alone)
             if stored.is_reported or not (different or result.problem):
+                continue
+            if _find_lower_limit(stored.sampled, result):
                 continue
             what = f"returns other bytes as {', '.join(different)}" if different else result.problem
             if stored.sampled.executor in REUSING:
@@ -259,10 +271,13 @@ class _Sample:
         """What other than the model may make a row and its task run alone differ; "" if nothing is known."""
         sampled, alone, here = stored.sampled, stored.alone, self.rerunner.processor
         if alone.environment and alone.environment != sampled.environment:
-            return f"environment {alone.environment[:12]} instead of {sampled.environment[:12] or 'unknown'}"
+            before, hint = sampled.environment[:12] or "unknown", f". {alone.hint}" if alone.hint else ""
+            return f"environment {alone.environment[:12]} instead of {before}{hint}"
         if alone.threads != sampled.threads and alone.environment:
             threads = [str(number or "any number of") for number in (alone.threads, sampled.threads)]
             return f"{threads[0]} native threads instead of {threads[1]}"
+        if lower_limit := _find_lower_limit(sampled, alone):
+            return lower_limit
         if self.processors and set(self.processors) != {here}:
             return f"processor {here}, and the study ran on {', '.join(sorted(self.processors))}"
         return ""
@@ -277,6 +292,18 @@ class _Stored:
     left_out: Mapping[str, bytes]  # digests of what it returned too, by name
     alone: Rerun = field(default_factory=lambda: Rerun({}))
     is_reported: bool = False
+
+
+def _find_lower_limit(sampled: Sampled, rerun: Rerun) -> str:
+    """Why a task that ended at a limit says nothing of its row; "" if it may."""
+    if rerun.reason == TIMEOUT:
+        return (
+            f"it did not end within its time limit here, and took {sampled.seconds:,.3g} s when it was stored"
+        )
+    if rerun.reason == OUT_OF_MEMORY and not 0 < sampled.limit_bytes <= rerun.limit_bytes:
+        before = f"{sampled.limit_bytes >> 20:,} MiB" if sampled.limit_bytes else "any amount"
+        return f"it may hold {rerun.limit_bytes >> 20:,} MiB here, and might hold {before} when it was stored"
+    return ""
 
 
 def _read_row(reader: StoreReader, ledger: StoredAttempts, task: Task) -> dict[str, Any]:
