@@ -108,6 +108,30 @@ def test_scalars_of_one_python_type_keep_their_kinds(name):
     assert repr(as_table(outputs[-1]["result"]).to_pydict()) == repr(expected), "3 and 3.0 are equal"
 
 
+def test_only_types_that_fix_the_kind_of_their_values_take_the_short_way():
+    for value in (
+        True,
+        1,
+        0.5,
+        np.bool_(0),
+        np.int8(1),
+        np.uint8(1),
+        np.uint64(1),
+        np.float16(1),
+        np.float64(1),
+    ):
+        assert values._quick_row({"x": value}) == values._encode("result", {"x": value})
+    for value in (
+        Answer.NO,
+        np.array(1),
+        pa.scalar(1),
+        xr.DataArray(1),
+        np.longdouble(1),
+        np.timedelta64(1, "s"),
+    ):
+        assert values._quick_row({"x": value}) is None
+
+
 @pytest.mark.parametrize(
     "wrap", [lambda n: {"n": n}, lambda n: [n], lambda n: {"a": [n, None], "b": [1, 2]}, lambda n: n]
 )
