@@ -208,6 +208,16 @@ REFUSALS = {
         [np.datetime64("2500-01-01"), np.datetime64("2020-01-01T00:00:00.000000001")],
         "has times that need nanoseconds, which reach from 1677 to 2262",
     ),
+    "a time of day in nanoseconds": (
+        {"t": pa.scalar(1, pa.time64("ns"))},
+        "column 't' is a Time64Scalar (pyarrow)",
+    ),
+    "a date with a time": ({"t": pa.scalar(1, pa.date64())}, "column 't' is a Date64Scalar (pyarrow)"),
+    "a far time": (
+        pa.scalar(2**40, pa.timestamp("s")),
+        "is a TimestampScalar (pyarrow) that Python's own times",
+    ),
+    "a long duration": (pa.scalar(2**50, pa.duration("s")), "is a DurationScalar (pyarrow)"),
     "picoseconds": (np.array([1], "M8[ps]"), "return numbers, with the unit in the name"),
 }
 

@@ -34,6 +34,7 @@ _PLAIN = _SCALARS | {bytes, list}
 _NO_SCALARS = frozenset((bytes, bytearray, memoryview, list, tuple, dict, set, frozenset))
 _CODES = {bool: "?7x", int: "q", float: "d"}  # of struct
 _TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is a date too
+_CUT_OFF = {"time64[ns]": 1000, "date64[ms]": 86_400_000}  # types of pyarrow -> counts in what as_py() keeps
 _MISSING = ("NAType", "NaTType", "MaskedConstant")
 _NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "truth values"}
 
@@ -165,8 +166,7 @@ def scalar_of(value: Any) -> object:
     ):
         return value
     if package == "pyarrow" and hasattr(kind, "as_py"):
-        scalar = scalar_of(value.as_py())
-        return Unsigned(scalar) if type(scalar) is int and _is_unsigned(value.type) else scalar
+        return _scalar_of_arrow(value)
     if is_instance(value, "uuid", "UUID") or (
         package == "pandas" and kind.__name__ in ("Period", "Interval")
     ):
@@ -198,6 +198,20 @@ def is_instance(value: object, module: str, name: str) -> bool:
     """Return isinstance() for a class whose module the model may not have imported."""
     kind = getattr(sys.modules.get(module), name, None)
     return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _scalar_of_arrow(value: Any) -> object:
+    """The scalar in one of pyarrow. Raises Refused for a time that as_py() cuts off or cannot return."""
+    divisor = _CUT_OFF.get(str(value.type), 1)
+    try:
+        item = value.as_py()
+    except (ValueError, OverflowError):
+        divisor = 0
+    if not divisor or (divisor > 1 and value.is_valid and value.value % divisor):
+        raise neutral.Refused(
+            f"is {refusals.describe_type(value)} that Python's own times cannot hold: return an array of it"
+        )
+    return Unsigned(item) if type(item) is int and _is_unsigned(value.type) else scalar_of(item)
 
 
 def _scalar_of_array(value: Any) -> object:
