@@ -252,8 +252,8 @@ def test_a_default_is_written_as_it_is_or_left_out(text, here):
     study = spec.load(here / "study.yaml")
     assert not study.warnings
     assert "q" not in study.fixed or repr(study.fixed["q"]) == repr(value)
-    is_plain = repr(value) not in ("{0: 1.5, 1: 2.0}", "{'a': {1: 2}}", "{True: 1}", "[(1, 2)]", "{'a': (1,)}")
-    assert ("q" in study.fixed) == (is_plain and text not in ("1e400", "'\\ud800'"))
+    left_out = {*DEFAULTS[:5], "1e400", "'\\ud800'"}
+    assert ("q" in study.fixed) == (text not in left_out)
 
 
 @pytest.mark.parametrize("name", ["no", "yes", "on", "off", "null", "true", "No", "y", "n", "id"])
@@ -267,7 +267,7 @@ def test_a_parameter_may_have_any_name(name, here):
 def test_the_first_member_of_a_literal_is_an_example(here):
     write_bundle(here, {"model.py": "def f(mode: 'Literal[1]', a: typing.Literal['a', 'b']): return 1"})
     assert new("--from", "model.py:f").exit_code == 0
-    assert "  a: [\"a\"]  # EDIT" in (here / "study.yaml").read_text()
+    assert '  a: ["a"]  # EDIT' in (here / "study.yaml").read_text()
 
 
 @pytest.mark.parametrize(

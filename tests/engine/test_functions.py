@@ -284,6 +284,30 @@ def test_a_module_that_hides_behind_one_of_python_is_named(folder, tmp_path):
         run(folder, bundle, "signal.simulate/baseline")
 
 
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+@pytest.mark.parametrize("imports", ["", "import json, traceback\n", "import linecache\n"])
+def test_a_failure_is_told_also_where_the_bundle_has_modules_of_those_names(folder, tmp_path, imports, kind):
+    """And afterwards the model has its own, also if it had not imported them before."""
+    files = {f"{name}.py": f"own = {name!r}" for name in ("json", "traceback", "linecache", "inspect")}
+    code = (
+        f"{imports}import functools\n"
+        "def d(f):\n    @functools.wraps(f)\n    def g(*a, **k): return f(*a, **k)\n    return g\n"
+        "@d\ndef simulate(x, seed):\n    if x: raise ValueError('ö')\n    import json\n    return json.own"
+    )
+    bundle = write_bundle(tmp_path / "bundle", {**files, "model.py": code})
+    chosen = settings(folder, executor_type=kind)
+    model = fetch(str(bundle), chosen.bundles_cache_dir)
+    with executors.create(chosen) as executor:
+        for x in (1, 0, 1):
+            task = executors.Task(model, "model.simulate/baseline", {"x": x}, 5)
+            outcome = executor.run(task)
+            if x:
+                assert (outcome.status, outcome.reason) == ("failed", "ValueError"), outcome.error
+                assert "raise ValueError" in outcome.error and outcome.error.endswith("ValueError: ö\n")
+            elif kind != "isolated_fork":  # whose zygote has imported json before the model
+                assert value_of(outcome) == "json", outcome.error
+
+
 def test_prepare_is_not_called(folder, tmp_path):
     code = "def prepare(data=1): raise ValueError\ndef simulate(): return 1"
     outcome = run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind="isolated_fork")

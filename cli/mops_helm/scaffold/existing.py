@@ -255,10 +255,8 @@ def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
         else:
             examples = _choose_examples(each.annotation)
             examples = examples if number < MOST_VARIED else examples[:1]
-            yield (
-                f"  {render_name(each.name)}: {render_value(examples)}  # EDIT: example values, {name} has no "
-                "default"
-            )
+            note = f"EDIT: example values, {name} has no default"
+            yield f"  {render_name(each.name)}: {render_value(examples)}  # {note}"
 
 
 def _choose_examples(annotation: str) -> list[object]:

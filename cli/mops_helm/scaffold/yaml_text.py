@@ -14,7 +14,9 @@ def render_name(name: str) -> str:
 def render_value(value: object) -> str:
     """A value of JSON's types, in one line."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{render_value(name)}: {render_value(item)}' for name, item in value.items())}}}"
+        return (
+            f"{{{', '.join(f'{render_value(name)}: {render_value(item)}' for name, item in value.items())}}}"
+        )
     if isinstance(value, list):
         return f"[{', '.join(map(render_value, value))}]"
     text = json.dumps(value, ensure_ascii=False)

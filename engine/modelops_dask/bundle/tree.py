@@ -90,9 +90,7 @@ def _similar_modules(folder: Path, model: str) -> str:
     if not (wanted and names):
         return ""
     near = difflib.get_close_matches(wanted, names, 1)
-    hint = (
-        f"did you mean {near[0]}?" if near else f"its modules are {', '.join(names[:SHOWN_MODULES])}."
-    )
+    hint = f"did you mean {near[0]}?" if near else f"its modules are {', '.join(names[:SHOWN_MODULES])}."
     return f" The folder has no module {wanted}; {hint}"
 
 

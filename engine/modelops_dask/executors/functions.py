@@ -115,8 +115,7 @@ def explain_no_module(module: str, top: str, names: Iterable[str]) -> str:
 
 def _offer(name: str, names: list[str], none: str, owner: str = "it") -> str:
     """Names to choose from, and the one that may be meant."""
-    import difflib
-
+    difflib = messages.import_standard("difflib")
     if not names:
         return f"{owner} {none}"
     near = difflib.get_close_matches(name, names, 1)
@@ -274,8 +273,7 @@ def _read_code(function: Any) -> tuple[Signature, dict[str, object]]:
 
 def _inspect(path: str, function: Any) -> tuple[Signature, dict[str, object], int]:
     """The same of what is wrapped, bound or partly applied, with the flags of the code below."""
-    import inspect
-
+    inspect = messages.import_standard("inspect")
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -360,7 +358,7 @@ def _expect_seed(path: str, function: Callable[..., object]) -> Callable[..., ob
 
 
 def _list_wrapped(function: Any, depth: int) -> list[tuple[str, ...]]:
-    """The parameters of the functions that a function has from around it, as a wrapper has the wrapped one."""
+    """The parameters of the functions that a function has from around it, as a wrapper has what it wraps."""
     parameters: list[tuple[str, ...]] = []
     for cell in (getattr(function, "__closure__", None) or ()) if depth else ():
         try:
