@@ -22,9 +22,7 @@ def build(folder, tables, flush_tasks=4096, sets="[{a: 1}]"):
     """A store whose task 0/i returned tables[i]; its table, or None, and the problems of its results."""
     files = Store(str(folder / "store"))
     plan = begin(files, folder, sets=sets, replicates=len(tables))
-    rows = [
-        attempt(plan, 0, number, outputs={"t": parquet(table)}) for number, table in enumerate(tables)
-    ]
+    rows = [attempt(plan, 0, number, outputs={"t": parquet(table)}) for number, table in enumerate(tables)]
     parts.write(files, rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("modelops_dask.store.compact._FLUSH_TASKS", flush_tasks)
@@ -156,20 +154,18 @@ def test_every_value_is_in_the_table_or_its_task_is_named(seed, tmp_path):
         columns = [random_column(rng) for _ in families]
         n_rows = min(map(len, columns))
         names = rng.sample(families, rng.randrange(1, 4))
-        tables.append(
-            pa.table(dict(zip(names, [each.slice(0, n_rows) for each in columns], strict=False)))
-        )
+        tables.append(pa.table(dict(zip(names, [each.slice(0, n_rows) for each in columns], strict=False))))
     table, problems = build(tmp_path, tables, rng.choice([1, 3, 4096]))
     named = {int(problem.partition("task 0/")[2].partition(":")[0]) for problem in problems}
-    fitting = {name for number, each in enumerate(tables) if number not in named for name in each.column_names}
+    joined = [each for number, each in enumerate(tables) if number not in named]
+    fitting = {name for each in joined for name in each.column_names}
     renamed = {}
     for name in sorted({"seed", "param_a"} & fitting):
         renamed[name] = f"{name}_model_model" if f"{name}_model" in fitting else f"{name}_model"
     for name in fitting:
         expected = [
             value
-            for number, each in enumerate(tables)
-            if number not in named
+            for each in joined
             for value in (each[name].to_pylist() if name in each.column_names else [None] * each.num_rows)
         ]
         assert table[renamed.get(name, name)].to_pylist() == expected

@@ -195,13 +195,13 @@ def test_what_the_finding_on_a_text_advises_is_accepted(tmp_path):
 
 def test_an_unquoted_placeholder_is_told_from_a_mapping(tmp_path):
     [finding] = findings(tmp_path, command=["./model", {"r0": None}], deterministic=True)
-    assert finding.text.endswith('; write "{r0}", in quotes, for the value of a parameter')
+    assert finding.message.endswith('; write "{r0}", in quotes, for the value of a parameter')
 
 
 @pytest.mark.parametrize("file", ["params.json", "./params.json"])
 def test_an_output_is_not_the_file_that_the_program_reads(file, tmp_path):
     [finding] = findings(tmp_path, outputs={"a": file}, parameters_file="params.json")
-    assert finding.code == "VALUE" and "is the parameters_file" in finding.text
+    assert finding.code == "VALUE" and "is the parameters_file" in finding.message
 
 
 def test_a_million_wrong_sets_are_few_findings(tmp_path):

@@ -10,11 +10,17 @@ which do not. Standard library only, in Python 3.9's language: runner.py loads i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
     from typing import Any
+
+if TYPE_CHECKING or __package__:
+    from modelops_dask.executors import messages
+else:  # runner.py has loaded it by path
+    messages = sys.modules["_modelops_messages"]
 
 ERROR, METADATA = "error", "metadata"  # names of outputs that ModelOps gives a meaning
 MODEL_ERROR, NO_OUTPUTS, EMPTY_OUTPUTS = "ModelError", "NoOutputs", "EmptyOutputs"
@@ -172,9 +178,7 @@ def _read_lone_error(data: bytes) -> tuple[str, str] | None:
 
 def _describe(document: dict[str, Any], name: str, data: bytes) -> tuple[str, str]:
     """What JSON says of an error: {"error": message or such JSON, "type": an exception, "traceback": ...}"""
-    import json
-    import re
-
+    json, re = messages.import_standard("json"), messages.import_standard("re")
     inner = document["error"] if isinstance(document.get("error"), dict) else document
     message = inner.get("error") or inner.get("message") or _text(data)
     kind = re.fullmatch(EXCEPTION, str(inner.get("type") or inner.get("error_type")), re.ASCII)
@@ -192,8 +196,7 @@ def _describe(document: dict[str, Any], name: str, data: bytes) -> tuple[str, st
 
 def _parse_json(data: bytes) -> Any:
     """Its JSON; None where it is none."""
-    import json
-
+    json = messages.import_standard("json")
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -202,8 +205,7 @@ def _parse_json(data: bytes) -> Any:
 
 def _text(data: bytes) -> str:
     """What a person can read of bytes: of a table the words that it holds."""
-    import re
-
+    re = messages.import_standard("re")
     try:
         return data.decode()[:TEXT_LIMIT]
     except UnicodeDecodeError:

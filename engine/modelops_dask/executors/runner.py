@@ -308,8 +308,8 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
     while frames and frames.tb_frame.f_code.co_filename.startswith(ENGINE + os.sep):
         frames = frames.tb_next
     try:
-        import traceback  # here: tasks seldom fail, and every process's start would take 4 ms more
-
+        # Here: tasks seldom fail, and every process's start would take 4 ms more.
+        traceback = messages.import_standard("traceback")
         text = "".join(traceback.format_exception(type(error), error, frames, limit=-FRAMES))
     except Exception as second:  # a __str__ or __cause__ of the model's that itself fails
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"

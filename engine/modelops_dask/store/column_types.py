@@ -1,12 +1,12 @@
 """The type that a column of several tasks has, and values cast to it without changing any.
 
-    types of a column in two tasks -> join_types() -> types to try -> fit_column() -> the column, or DoesNotFit
+    types of a column in two tasks -> join_types() -> types to try -> fit_column() -> column, or DoesNotFit
 
 Integers become floats where some are, and types become wider. Nothing is rounded: a cast that would change a
 value is refused. Does not know tables or files: tables.py does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -66,7 +66,7 @@ def fit_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         return pa.chunked_array([pa.nulls(len(column), kind)])
     try:
         if pa.types.is_integer(column.type) and pa.types.is_decimal(kind):
-            column = column.cast(pa.decimal128(20, 0))  # by way of it, for Arrow asks for room for any integer
+            column = column.cast(pa.decimal128(20, 0))  # Arrow asks for room for any integer
         fitted = column.cast(kind)
     except pa.ArrowException:
         if not _has_null(type_of_values(column)):
@@ -111,7 +111,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
-def _list_like(kind: pa.DataType) -> type[pa.ListType] | type[pa.LargeListType]:
+def _list_like(kind: pa.DataType) -> Callable[[pa.DataType], pa.DataType]:
     return pa.large_list if pa.types.is_large_list(kind) else pa.list_
 
 

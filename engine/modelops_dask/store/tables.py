@@ -9,7 +9,7 @@ be joined without changing a value (text and numbers in one column) is Mixed; th
 Does not know parts or results/: compact.py does.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +164,7 @@ class TableFile:
                 [(name, choose_type(kind, declared.get(name, ()))) for name, kind in types.items()]
             )
             try:
-                if self._pieces and not schema.equals(self._schema):
+                if self._pieces and schema != self._schema:
                     self._widen(schema)
                 break
             except DoesNotFit as error:  # a value that is written

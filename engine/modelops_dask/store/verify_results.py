@@ -145,7 +145,7 @@ def _check_output(
     source: _Outputs,
     columns: dict[str, str],
 ) -> int:
-    """Compare a table with what its tasks returned; how many tasks it has. columns are those of parameters."""
+    """Compare a table with what its tasks returned; how many tasks it has. columns: of parameters."""
     n_tasks, last = 0, (-1, -1)
     file = reader.parquet(f"results/{name}")
     renamed = {} if kind == "raw" else _renamed_columns(file, output, source, tasks, columns)
