@@ -33,10 +33,16 @@ class NoOutput(BadInput):
     """The study has no output of that name, or several and none was named."""
 
     def __init__(
-        self, location: str, name: str | None, names: list[str], left_out: Collection[str] = ()
+        self,
+        location: str,
+        name: str | None,
+        names: list[str],
+        left_out: Collection[str] = (),
+        n_pending: int = 0,
     ) -> None:
         self.location, self.name, self.names, self.left_out = location, name, names, left_out
-        super().__init__(location, name, names, left_out)
+        self.n_pending = n_pending
+        super().__init__(location, name, names, left_out, n_pending)
 
     def __str__(self) -> str:
         name_list = ", ".join(self.names)
@@ -49,6 +55,11 @@ class NoOutput(BadInput):
             )
         near = get_close_matches(self.name, self.names, 1)
         hint = f"did you mean {near[0]}?" if near else f"it has {name_list}"
+        if self.n_pending and not near:
+            hint = (
+                f"{self.n_pending:,} tasks are pending, which may return it. So far it has {name_list}. "
+                "`mops-helm study run` with the study file goes on"
+            )
         return f"{self.location} has no output {self.name}; {hint}"
 
 
@@ -146,7 +157,8 @@ class Tables:
                 raise NoOutput(self.store, None, names)
             name = names[0]
         if name not in self.outputs:
-            raise NoOutput(self.store, name, list(self.outputs), self.left_out)
+            n_pending = self.tasks.get("pending", 0)
+            raise NoOutput(self.store, name, list(self.outputs), self.left_out, n_pending)
         return self.outputs[name]
 
 
