@@ -23,6 +23,7 @@ from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store.compact import FOLDER, current_manifest, pieces, read_manifest, table_names
 from modelops_dask.store.files import Store
+from modelops_dask.store.output_names import show_name, show_names
 from modelops_dask.store.requests import is_last, plan_of
 
 REPLICATES = "replicates"
@@ -45,22 +46,23 @@ class NoOutput(BadInput):
         super().__init__(location, name, names, left_out, n_pending)
 
     def __str__(self) -> str:
-        name_list = ", ".join(self.names)
+        name_list = show_names(self.names)
         if self.name is None:
             return f"{self.location} has {len(self.names)} outputs; name one of {name_list}"
+        shown_name = show_name(self.name)
         if self.name in self.left_out:
             return (
-                f"{self.location} does not store output {self.name}: the study file names others under "
+                f"{self.location} does not store output {shown_name}: the study file names others under "
                 "`outputs`. Add it there and run the study again: its tasks are then run again"
             )
         near = get_close_matches(self.name, self.names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {name_list}"
+        hint = f"did you mean {show_name(near[0])}?" if near else f"it has {name_list}"
         if self.n_pending and not near:
             hint = (
                 f"{self.n_pending:,} tasks are pending, which may return it. So far it has {name_list}. "
                 "`mops-helm study run` with the study file goes on"
             )
-        return f"{self.location} has no output {self.name}; {hint}"
+        return f"{self.location} has no output {shown_name}; {hint}"
 
 
 def describe_missing(missing: Collection[str], returned: Collection[str], tasks: str) -> str:
@@ -71,7 +73,7 @@ def describe_missing(missing: Collection[str], returned: Collection[str], tasks:
     lines = []
     for name in missing:
         near = get_close_matches(name, sorted(returned), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {show_name(near[0])}?" if near else ""
         lines.append(f"{tasks} returned an output {name!r}, which the study file names under `outputs`{hint}")
     if lines:
         shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in sorted(returned)[:SHOWN_NAMES]]
