@@ -10,6 +10,8 @@ from modelops_dask.store import parts
 from modelops_dask.store.fold import read_generations
 from modelops_dask.store.merge import merge
 from modelops_dask.store.replicates import compare_replicates
+from modelops_dask.store.results import NoOutput
+from modelops_dask.store.variation import describe_warning
 from modelops_dask.study.batch import leave_out
 from store_helpers import attempt, begin, parquet
 
@@ -81,6 +83,14 @@ def test_an_output_that_varies_beside_one_that_does_not_is_told_apart(files, tmp
     variation = compare_replicates(files, plan, read_generations(files, plan))
     assert not variation.is_seed_unused
     assert not variation.outputs["y"].varies and variation.outputs["z"].varies
+
+
+def test_messages_show_no_control_characters_of_names(files, tmp_path):
+    plan = store_of(files, tmp_path, lambda *task: {"a\nb": constant(*task)["y"]})
+    variation = compare_replicates(files, plan, None)
+    assert "has the same 'a\\nb' for all" in describe_warning(variation, deterministic=False)
+    assert "it has 'a\\nb'" in str(NoOutput("store", "q", ["a\nb"]))
+    assert "has no output 'x\\x1b'" in str(NoOutput("store", "x\x1b", ["y"]))
 
 
 @pytest.mark.parametrize("until_varied", [False, True])

@@ -74,6 +74,11 @@ def render_redo(redo: RedoProgress) -> str:
             f"{name}: {redo.n_pending:,} of {redo.n_tasks:,} tasks are still to be run again; their older "
             "results do not count. `mops-helm study run` goes on"
         )
+    if redo.n_lacking:
+        return (
+            f"{name}: {redo.n_tasks:,} tasks ran again, {redo.n_lacking:,} of them without all outputs that "
+            "this study file asks for: those are pending. `mops-helm study run` goes on"
+        )
     return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results are on record and do not count"
 
 

@@ -195,7 +195,10 @@ def _describe_wrong_type(
         )
     suggestion = ""
     if types == ["string"] and isinstance(value, int | float):
-        suggestion = f'quote it: "{position.text or quote(value)}"'
+        text = position.text or quote(value)
+        schema = _schema_of(error)
+        is_allowed = re.search(schema.get("pattern", ""), text)
+        suggestion = f'quote it: "{text}"' if is_allowed else f"write {schema.get('x-form', 'a text')}"
     elif isinstance(value, str) and position.text is None and {"integer", "number", "boolean"} & set(types):
         suggestion = "remove the quotes" if _is_type(value, types) else ""
     elif isinstance(value, str) and name.endswith("Seconds") and (seconds := _parse_seconds(value)):

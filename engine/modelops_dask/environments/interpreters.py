@@ -33,6 +33,7 @@ NEWLINE = "\n"
 OFFLINE = "but uv is set to offline mode"  # its words where it would download
 OLDEST = (3, 9)  # that a runner starts under
 _LINE = re.compile(r"^[ \t]*[\"']?requires-python[\"']?[ \t]*=[ \t]*", re.MULTILINE)
+_ONE_VERSION = re.compile(r"==([0-9]+\.[0-9]+)")
 _TOO_OLD = re.compile(r"3\.[0-8]\b")
 _PROBE = """
 import json, sys, sysconfig
@@ -141,6 +142,13 @@ def check_request(bundle: Bundle, settings: Settings) -> PythonRequest:
         return request
     if all(_is_possible(PythonRequest((each,), request.folder)) for each in request.rules):
         raise NoPython(request, "no version fits all of these", "Change one of them.")
+    if rule := next((each for each in request.rules if not _fits_any(each.versions)), None):
+        example = f'requires-python = ">={_dotted(OLDEST)}"'
+        raise NoPython(
+            PythonRequest((rule,), request.folder),
+            "no version of Python 3 fits that",
+            f"Correct it in {PROJECT}: {example} allows all that models can run with here.",
+        )
     raise NoPython(
         request,
         f"models run here with Python {_dotted(OLDEST)} or newer",
@@ -151,6 +159,12 @@ def check_request(bundle: Bundle, settings: Settings) -> PythonRequest:
 def _is_possible(request: PythonRequest) -> bool:
     """Whether any version fits."""
     return any(request.accepts((3, minor, micro)) for minor in _MINORS for micro in _MICROS)
+
+
+def _fits_any(versions: SpecifierSet) -> bool:
+    """Whether any Python fits, those that models cannot run with here included."""
+    numbers = (f"{major}.{minor}.{micro}" for major in (2, 3) for minor in _MINORS for micro in _MICROS)
+    return any(map(versions.contains, numbers))
 
 
 def check_machine(bundle: Bundle, settings: Settings) -> None:
@@ -252,9 +266,10 @@ def _read_declared(bundle: Bundle) -> Iterator[VersionRule]:
         try:
             versions = SpecifierSet(required)
         except InvalidSpecifier as error:
-            raise BadInput(
-                f'{place}: requires-python: {error}; write versions such as ">=3.10,<3.13"'
-            ) from None
+            version = required.strip()
+            is_version = re.fullmatch(r"[0-9]+(\.[0-9]+){0,2}", version)
+            form = f'">={version}" or "=={version}.*"' if is_version else 'versions such as ">=3.10,<3.13"'
+            raise BadInput(f"{place}: requires-python: {error}; write {form}") from None
         if required and versions not in declared:
             declared.append(versions)
             yield VersionRule(versions, f"the model needs Python {required}", place)
@@ -351,6 +366,11 @@ def _describe_installed(request: PythonRequest) -> str:
 
 def _advise_install(request: PythonRequest, problem: str) -> str:
     """What to do where no Python fits and uv did not download one, by what it says."""
+    installed = [each.version for each in (*list_installed(request.folder), own_interpreter())]
+    for each in request.rules:
+        match = _ONE_VERSION.fullmatch(str(each.versions))
+        if match and any(map(_parse_version(match[1]).contains, installed)):
+            return f"=={match[1]} is {match[1]}.0 alone. For any {match[1]} write =={match[1]}.*"
     install = f"uv python install '{request.as_specifiers()}'"
     if "downloads are set to" in problem or OFFLINE in problem:
         return f"Install one ({install}), or let uv download it: --set executor.pythonDownloads=true"

@@ -11,7 +11,7 @@ which do not. Standard library only, in Python 3.9's language: runner.py loads i
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this: see messages.py
@@ -51,7 +51,7 @@ class NamedOutputs(dict):  # type: ignore[type-arg]  # of str and bytes; Python 
 def check_outputs(outputs: object) -> dict[str, bytes]:
     """The wire function's result as {str: bytes}; text becomes UTF-8, as ModelOps' own runner has it.
 
-    Raises TypeError, and UnicodeEncodeError for a name that cannot be stored.
+    Raises TypeError, also for a name that cannot be stored.
     """
     if type(outputs) is NamedOutputs:
         return outputs
@@ -63,7 +63,12 @@ def check_outputs(outputs: object) -> dict[str, bytes]:
             raise TypeError(f"wire returned a name that is not text: {name!r}")
         if type(name) is not str:  # a member of an Enum, say, which JSON would write by its value
             name = str.__str__(name)
-        name.encode()
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise TypeError(
+                f"wire returned an output with the name {name!a}, which cannot be stored: {error.reason}"
+            ) from None
         if type(data) is not bytes:
             data = _as_bytes(name, data)
         copy[name] = data
@@ -101,6 +106,11 @@ def explain_size(outputs: Mapping[str, bytes], limits: tuple[int, int, int], is_
     )
 
 
+def _list_names(names: Iterable[str]) -> str:
+    """Names of outputs for a message, those with control characters as Python writes them."""
+    return ", ".join([name if name.isprintable() else repr(name) for name in names])[:TEXT_LIMIT]
+
+
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):,.0f} MiB"
 
@@ -114,7 +124,7 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     if not any(outputs.values()):
         if not outputs:
             return NO_OUTPUTS, f"{NO_OUTPUTS}: wire returned no outputs"
-        names = ", ".join(outputs)[:TEXT_LIMIT]
+        names = _list_names(outputs)
         return EMPTY_OUTPUTS, f"{EMPTY_OUTPUTS}: wire returned nothing but outputs of 0 bytes: {names}"
     if ERROR in outputs and not any(data for name, data in outputs.items() if name != ERROR):
         return _read_lone_error(outputs[ERROR])
@@ -125,7 +135,7 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     if METADATA in outputs and len(outputs) > 1:
         others = [name for name in outputs if name != METADATA]
         if not any(outputs[name] for name in others):
-            names = ", ".join(others)[:TEXT_LIMIT]
+            names = _list_names(others)
             return EMPTY_OUTPUTS, (
                 f"{EMPTY_OUTPUTS}: wire returned nothing but metadata and outputs of 0 bytes: {names}"
             )

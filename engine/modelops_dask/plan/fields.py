@@ -16,6 +16,7 @@ from modelops_dask.plan import contract
 from modelops_dask.plan.document import NAME, Document
 from modelops_dask.plan.sampling import Range
 
+NEAR = 0.8  # how alike a name must be to one that is known, where others are allowed: `tags` is not `targets`
 LARGEST_INTEGER = 2**53  # all whole numbers up to it are floats
 
 
@@ -44,7 +45,7 @@ class Fields:
     ) -> None:
         """Note unknown names; if not `closed`, only those that look like a misspelt known name."""
         for name in mapping:
-            near = difflib.get_close_matches(name, allowed_names, 1)
+            near = difflib.get_close_matches(name, allowed_names, 1, cutoff=0.6 if closed else NEAR)
             if name not in allowed_names and (closed or near):
                 hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(allowed_names)}"
                 self.note((*node_path, name, NAME), "UNKNOWN", f"{name} means nothing here; {hint}")

@@ -36,13 +36,16 @@ class OtherDocument:
     advice: str
 
 
+_CALIBRATION = (
+    "nothing here searches for parameters. Run parameter sets as a study (sets, grid, latin-hypercube or "
+    "sobol), or run the search in Python and call modelops_dask.study.run for each of its proposals"
+)
 # In this order: the first that fits names the document.
 OTHER_DOCUMENTS = (
     OtherDocument(
         "CalibrationSpec",
         frozenset({"algorithm", "target_data"}),
-        "nothing here searches for parameters. Run parameter sets as a study (sets, grid, latin-hypercube or "
-        "sobol), or run the search in Python and call modelops_dask.study.run for each of its proposals",
+        _CALIBRATION,
     ),
     OtherDocument(
         "CalibrationJob",
@@ -54,6 +57,10 @@ OTHER_DOCUMENTS = (
         "adaptive infrastructure",
         frozenset({"algorithm", "central_store"}),
         "nothing here needs it: searches for parameters run in Python (modelops_dask.study.run)",
+    ),
+    *(
+        OtherDocument("CalibrationSpec", frozenset({"algorithm", name}), _CALIBRATION)
+        for name in ("targets", "max_trials")
     ),
     OtherDocument(
         "SimJob",

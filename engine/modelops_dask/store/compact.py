@@ -248,7 +248,7 @@ def write_tables(
     _write_replicates(folder / "replicates.parquet", plan, state, source)
     paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-    redos = state.generations.progress(state.codes) if state.generations else ()
+    redos = state.generations.progress(state.codes, state.attempts) if state.generations else ()
     return {
         "tasks": state.counts(),
         "redo_pending": sum(redo.n_pending for redo in redos),

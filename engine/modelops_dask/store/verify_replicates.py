@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from modelops_dask.store.verify_neutral import NotCanonical, is_neutral, read_neutral
 from modelops_dask.store.verify_parts import StoredAttempts
-from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, show_names
 
 MANY_SETS, SOME_SEEDS, MANY_SEEDS = (
     3,
@@ -62,7 +62,7 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
         if varying:
             report.warning = (
                 "Warning: the study file states deterministic: true, but replicates differ in "
-                f"{', '.join(varying)}. Remove that line, or list outputs such as time stamps under "
+                f"{show_names(varying)}. Remove that line, or list outputs such as time stamps under "
                 "`volatile`."
             )
         return
@@ -80,7 +80,7 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
         if many or max(counts.values(), default=0) >= MANY_SEEDS:
             report.warning = (
                 f"Warning: replicates are equal. Each of {len(counts):,} parameter sets has the same "
-                f"{', '.join(constant)} for all of its seeds, so chance does not come from the seed: see "
+                f"{show_names(constant)} for all of its seeds, so chance does not come from the seed: see "
                 "Replicates that are equal in docs/studies.md"
             )
         return
@@ -88,7 +88,9 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
         if not numbers:
             continue
         where = f"in {len(numbers):,} of {len(sets_by_output[name].seeds):,} sets, such as {numbers[0]}"
-        report.notes.append(f"output {name} is the same for all seeds {where}, while others vary")
+        report.notes.append(
+            f"output {show_names([name])} is the same for all seeds {where}, while others vary"
+        )
 
 
 class _Comparison:

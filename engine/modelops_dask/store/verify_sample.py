@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from modelops_dask.store.verify_parts import StoredAttempts, outputs_digest
-from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, show_names
 
 TIMEOUT, OUT_OF_MEMORY = "TaskTimeout", "TaskOOM"  # reasons of rows
 REUSING = ("isolated_warm", "direct")  # executors whose processes run many tasks
@@ -178,7 +178,7 @@ class _Sample:
         if stored.alone.problem:
             self.report.add("RERUN", sampled.name, f"was ok and now ends otherwise: {stored.alone.problem}")
             return False
-        names = ", ".join(different)
+        names = show_names(different)
         second = self.rerunner.alone(sampled)
         if second.problem or self.differing(second, stored.alone):
             self.report.add(
@@ -217,7 +217,7 @@ class _Sample:
                 continue
             if _find_lower_limit(stored.sampled, result):
                 continue
-            what = f"returns other bytes as {', '.join(different)}" if different else result.problem
+            what = f"returns other bytes as {show_names(different)}" if different else result.problem
             if stored.sampled.executor in REUSING:
                 self.report_order(
                     stored,
@@ -327,7 +327,7 @@ def check_self_checks(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts,
             comparison["digest"],
             comparison.get("generation", 0),
         ):
-            what = ", ".join(comparison["outputs"]) or comparison["reason"]
+            what = show_names(comparison["outputs"]) or comparison["reason"]
             message = f"differed when the run checked itself ({what}): see mops-helm study status"
             report.add("CHECK", f"{task[0]}/{task[1]}", message)
 

@@ -83,7 +83,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         mixed=describe_differences(state.conditions),
         fallbacks=dict(state.fallbacks.most_common()),
         fallback_notes=describe_fallbacks(store, state.fallbacks),
-        redos=state.generations.progress(state.codes) if state.generations else (),
+        redos=state.generations.progress(state.codes, state.attempts) if state.generations else (),
         variation=_describe_variation(store, plan, state),
         self_check=read_self_check(store, plan, state.generations),
         separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
@@ -177,6 +177,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
                 "redo": redo.selection,
                 "tasks": redo.n_tasks,
                 "pending": redo.n_pending,
+                "lacking_outputs": redo.n_lacking,
             }
             for redo in summary.redos
         ],
