@@ -168,6 +168,8 @@ def pyarrow_cases(pa):
         "batch": lambda: pa.RecordBatch.from_arrays([pa.array([1, 2])], ["x"]).slice(1),
         "scalar": lambda: pa.array([3])[0],
         "no scalar": lambda: {"a": pa.array([None], pa.bool_())[0], "b": pa.array([1], pa.uint64())[0]},
+        "cut off": lambda: {"t": pa.array([1], pa.time64("ns"))[0]},
+        "date with a time": lambda: {"t": pa.array([1], pa.date64())[0]},
         "dictionaries": lambda: pa.chunked_array(
             [pa.array([n], pa.timestamp("ns")).dictionary_encode() for n in (1000, 1)]
         ),

@@ -465,6 +465,14 @@ ARROW = {
         pa.array([LATE.replace(microsecond=0)], pa.time32("s")),
         one(value=[LATE.replace(microsecond=0)]),
     ),
+    "scalars of times": (
+        {
+            "t": pa.scalar(1000, pa.time64("ns")),
+            "n": pa.scalar(None, pa.time64("ns")),
+            "d": pa.scalar(DAY, pa.date64()),
+        },
+        one(t=[datetime.time(0, 0, 0, 1)], n=[None], d=[DAY]),
+    ),
     "dictionaries of times": (
         pa.chunked_array([pa.array([1000 * n], pa.timestamp("ns")).dictionary_encode() for n in (1, 2)]),
         one(value=[datetime.datetime(1970, 1, 1, 0, 0, 0, n) for n in (1, 2)]),

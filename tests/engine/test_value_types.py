@@ -427,7 +427,8 @@ ATOMS = [
     np.ma.array([1, 2], mask=[0, 1]), pd.NA, pd.NaT, pd.Timestamp(1), pd.Series([1, 2], index=["a", "b"]),
     pd.DataFrame({"a": [1]}), pd.array([1, None]), pd.Categorical(["a", None]), pd.Index([1, 2]),
     pl.Series([1, 2]), pl.DataFrame({"a": [1]}), pl.col("a"), pa.array([1, None]), pa.scalar(1),
-    pa.scalar([1, 2]), pa.table({"a": [1]}), xr.DataArray(1), xr.DataArray([1, 2]), range(2), {1, 2},
+    pa.scalar([1, 2]), pa.table({"a": [1]}), xr.DataArray(1), xr.DataArray(b"x"), np.array(b"x"),
+    xr.DataArray([1, 2]), range(2), {1, 2},
     object, len,
 ]  # fmt: skip
 

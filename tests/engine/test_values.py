@@ -109,6 +109,7 @@ REFUSALS = {
     "advice on a long double": (np.longdouble(1), "return float(longdouble)"),
     "a long double of xarray": ({"a": xr.DataArray(np.longdouble(1))}, "column 'a' is a longdouble"),
     "bytes without a type": (np.zeros(2, "V4"), "a void (numpy), which is not stored: return void.tobytes()"),
+    "bytes of xarray": ({"x": xr.DataArray(b"x")}, "output 'x' is a bytes_ (numpy)"),
     "bytes without a type or dimension": (np.zeros((), "V4"), "a void (numpy)"),
     "a field with fields": (np.zeros(2, [("a", [("b", "f8")])]), "column 'a' is a void (numpy)"),
     "a field with a matrix": (np.zeros(2, [("a", "f8", (2, 2))]), "column 'a' is a field with 2 dimensions"),

@@ -34,7 +34,7 @@ _PLAIN = _SCALARS | {bytes, list}
 _NO_SCALARS = frozenset((bytes, bytearray, memoryview, list, tuple, dict, set, frozenset))
 _CODES = {bool: "?7x", int: "q", float: "d"}  # of struct
 _TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is a date too
-_CUT_OFF = {"time64[ns]": 1000, "date64[ms]": 86_400_000}  # types of pyarrow -> counts in what as_py() keeps
+_CUT_OFF = ("time64[ns]", "date64[ms]")  # types of pyarrow of which as_py() loses nanoseconds, or times
 _MISSING = ("NAType", "NaTType", "MaskedConstant")
 _NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "truth values"}
 
@@ -202,12 +202,13 @@ def is_instance(value: object, module: str, name: str) -> bool:
 
 def _scalar_of_arrow(value: Any) -> object:
     """The scalar in one of pyarrow. Raises Refused for a time that as_py() cuts off or cannot return."""
-    divisor = _CUT_OFF.get(str(value.type), 1)
     try:
         item = value.as_py()
+        is_whole = item is None or str(value.type) not in _CUT_OFF
+        is_exact = is_whole or sys.modules["pyarrow"].scalar(item, value.type).equals(value)
     except (ValueError, OverflowError):
-        divisor = 0
-    if not divisor or (divisor > 1 and value.is_valid and value.value % divisor):
+        is_exact = False
+    if not is_exact:
         raise neutral.Refused(
             f"is {refusals.describe_type(value)} that Python's own times cannot hold: return an array of it"
         )

@@ -314,6 +314,8 @@ def _table_of_pandas(value: Any) -> _Table | None:
     """Of pandas, and of xarray, which makes a DataFrame of its data."""
     table: _Table
     if cells.is_instance(value, "xarray", "DataArray"):
+        if not value.dims:  # of what is no scalar, such as bytes
+            return _table_of_array(value.values)
         value = value.to_dataframe(name=VALUE if value.name is None else str(value.name))
     elif cells.is_instance(value, "xarray", "Dataset"):
         if not value.dims:
