@@ -231,7 +231,7 @@ REFUSED = {
     "no signature": ("simulate = max", "cannot be read"),
     "a decorator that hides the seed": (
         f"{HIDES}@d\ndef simulate(x, seed): return seed",
-        r"hides its parameter seed.* Add @functools\.wraps\(f\)",
+        r"hides its parameter seed.* add @functools\.wraps\(f\)",
     ),
     "a decorator that hides a seed with a default": (
         f"{HIDES}@d\n@d\ndef simulate(x, seed=1): return seed",
@@ -255,7 +255,7 @@ def test_a_failure_for_want_of_a_hidden_seed_says_what_to_add(folder, tmp_path, 
     )
     outcome = run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind=kind, x=2)
     assert "argument: 'seed'; model.simulate hides its parameters" in outcome.error
-    assert "Add @functools.wraps(f)" in outcome.error
+    assert "add @functools.wraps(f)" in outcome.error
 
 
 def test_an_object_that_a_method_needs_is_not_passed_as_a_parameter(folder, tmp_path):

@@ -29,7 +29,7 @@ else:  # runner.py has loaded them by path
     )
 
 GROUP = b"[modelops.wire]"
-ADD_WRAPS = "Add @functools.wraps(f) to the function that the decorator returns, f being what it decorates"
+ADD_WRAPS = "add @functools.wraps(f) to the function that the decorator returns, f being what it decorates"
 PASSED = ("seed", "rng", "scenario")  # what a function is passed where its signature has it
 COROUTINE, ASYNC_GENERATOR, VAR_POSITIONAL, VAR_KEYWORD = (
     0x80,
@@ -351,7 +351,7 @@ def _expect_seed(path: str, function: Callable[..., object]) -> Callable[..., ob
             return function(*args, **params)
         except TypeError as error:
             if error.args and "argument" in str(error) and "'seed'" in str(error):
-                error.args = (f"{error}; {path} hides its parameters, and no seed is passed. {ADD_WRAPS}",)
+                error.args = (f"{error}; {path} hides its parameters, and no seed is passed; {ADD_WRAPS}",)
             raise
 
     return call

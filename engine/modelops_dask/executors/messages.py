@@ -21,7 +21,7 @@ from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from types import ModuleType
 
 TURN_BYTES = 16
 START = bytes(TURN_BYTES)  # the turn of a process that tells that it has started
@@ -158,7 +158,7 @@ def _quoted(text: str) -> str:
     return quoted
 
 
-def import_standard(name: str) -> Any:
+def import_standard(name: str) -> ModuleType:
     """A module of Python's standard library, also where the model has one of that name, or of the name of one
     that it imports. The model keeps its own.
     """
