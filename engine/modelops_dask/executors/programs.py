@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
         def read(self) -> int: ...
 
+
 if __package__:
     from modelops_dask import placeholders
     from modelops_dask.executors import children, program_outputs, program_start
