@@ -207,13 +207,19 @@ def test_each_parameter_has_a_column_of_its_own_with_its_value(sets, columns, tm
     assert results(str(tmp_path / "store"), "t").num_rows == 1
 
 
+def test_a_table_without_columns_is_a_table(tmp_path):
+    table, problems = build(tmp_path, [pa.table({}), pa.table({})])
+    assert problems == [] and table.num_rows == 0
+    assert table.column_names == ["set", "replicate", "seed", "param_id", "param_a"]
+
+
 def test_tables_that_add_nothing_are_joined_to_none(monkeypatch):
     """Also those with columns without values, of which studies have many."""
     joined = []
     monkeypatch.setattr(TableFile, "_join", lambda _, table: joined.append(table))
     file = TableFile.__new__(TableFile)
     file._types, file._declared = {"x": pa.string()}, {"x": {pa.float64()}}
-    file._schema = pa.schema([("x", pa.string())])
+    file._joined = file._schema = pa.schema([("x", pa.string())])
     file._indices, file._tables = [], []
     for table in (column(["a"]), column([None], pa.float64()), column([None], pa.string())):
         file.add(0, table)

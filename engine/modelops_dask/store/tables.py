@@ -85,6 +85,7 @@ class TableFile:
         self.path, self._identity = path, identity
         self._types: dict[str, pa.DataType] = {}  # of the model's columns, joined as tables come
         self._declared: dict[str, set[pa.DataType]] = {}  # types of columns without values
+        self._joined: pa.Schema | None = None  # of these types
         self._schema: pa.Schema | None = None  # of what is written, by the model's names
         self._pieces: list[Path] = []
         self._writer: pq.ParquetWriter | None = None  # of the last piece, while it is open
@@ -139,7 +140,9 @@ class TableFile:
 
     def _holds(self, table: pa.Table) -> bool:
         """Whether a table adds nothing to the types so far; of most tables that is quickly told."""
-        if self._schema is None or len(set(table.column_names)) < table.num_columns:
+        if self._joined is None or table.schema.equals(self._joined):
+            return self._joined is not None
+        if len(set(table.column_names)) < table.num_columns:
             return False
         for field, column in zip(table.schema, table.columns, strict=True):
             if field.type != self._types.get(field.name):
@@ -173,19 +176,24 @@ class TableFile:
                     raise Mixed(_describe_conflict(name, table[name].type, self._types[name])) from None
                 del candidates[name][0]
         self._types, self._declared, self._schema = types, declared, schema
+        self._joined = pa.schema(list(types.items()))
 
     def _list_types(self, name: str, kind: pa.DataType, column: pa.ChunkedArray) -> list[pa.DataType]:
         """The types that hold the values of a column and those before that are not yet written; Mixed."""
         former = self._types.get(name, pa.null())
-        columns = [column, *(table[name] for table in self._tables if name in table.column_names)]
         kinds = [
             each
             for each in join_types(former, kind)
-            if all(_fits(values, each) for values in columns[: 1 if each.equals(former) else None])
+            if _fits(column, each) and (each.equals(former) or self._fit_before(name, each))
         ]
         if not kinds:
             raise Mixed(_describe_conflict(name, kind, former))
         return kinds
+
+    def _fit_before(self, name: str, kind: pa.DataType) -> bool:
+        """Whether a type holds the values of a column that are not yet written."""
+        tables = [table for table in self._tables if name in table.column_names]
+        return all(_fits(table[name], kind) for table in tables)
 
     def _widen(self, schema: pa.Schema) -> None:
         """Write all pieces again with promoted columns of the model; DoesNotFit, and none, when a value of
