@@ -47,7 +47,7 @@ RECORDS = "value.reset_index().to_dict('records')"
 CASES = {
     "ciw": Case("ciw", "value"),
     "cobra": Case("cobra", "[{'index': name, 'fluxes': flux} for name, flux in value.items()]", ""),
-    "covasim": Case("covasim", RECORDS),
+    "covasim": Case("covasim", "value.to_dict('records')"),
     "gillespy2": Case("gillespy2", "[dict(zip(value, row)) for row in zip(*map(list, value.values()))]"),
     "jax": Case("jax", "[{'price': price} for price in value['price'].tolist()]"),
     "libroadrunner": Case("roadrunner", "[dict(zip(value.colnames, row)) for row in value.tolist()]"),
@@ -58,7 +58,7 @@ CASES = {
     "numba": Case("numba", "[{'path': step} for step in value['path'].tolist()]"),
     "polars": Case("polars", "value.to_dicts()", "rng=numpy.random.default_rng(seed)"),
     "simpy": Case("simpy", "value"),
-    "starsim": Case("starsim", RECORDS),
+    "starsim": Case("starsim", "value.to_dict('records')"),
 }
 # What a person would write without the engine.
 LOOP = """

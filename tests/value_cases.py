@@ -8,6 +8,7 @@ To compare environments: a case gives the same digest with every version of its 
 
 import datetime
 import decimal
+import enum
 import hashlib
 import importlib
 import importlib.util
@@ -18,6 +19,19 @@ NAN = float("nan")
 DAY, NOON = datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 12, 0, 0, 1)
 ZONED = NOON.replace(tzinfo=datetime.timezone.utc)  # noqa: UP017
 HOUR = datetime.timedelta(hours=1)
+
+
+class Answer(enum.Enum):
+    YES = True
+    NO = False
+
+
+def yield_states():
+    state = {"S": 1, "path": [1]}
+    for _ in range(3):
+        state["S"] += 1
+        state["path"].append(state["S"])
+        yield state
 
 
 def python_cases():
@@ -32,6 +46,9 @@ def python_cases():
         "decimals": lambda: {"d": [decimal.Decimal("1.50"), None]},
         "row": lambda: {"a": 1.5, "b": 2, "c": True, "d": "x", "e": None},
         "mixed": lambda: {"n": 1, "l": [1.5], "r": [{"a": 1}, {"b": "x"}], "raw": b"x"},
+        "empty list": lambda: {"x": [1.5], "events": []},
+        "generator": yield_states,
+        "enum row": lambda: {"a": Answer.NO, "b": 3},
         "large": lambda: [2**70],
         "no order": lambda: {1, 2},
     }
@@ -57,6 +74,17 @@ def numpy_cases(np):
             "d": np.str_("x"),
             "e": None,
         },
+        "one time": lambda: {"t": np.array(NOON, "M8[ns]"), "u": np.array(HOUR, "m8[ns]")},
+        "times in cells": lambda: [{"t": np.array([NOON], "M8[ns]")}, {"t": None}],
+        "rows of times": lambda: [np.array([NOON, DAY], "M8[ns]")],
+        "units": lambda: [np.datetime64("2020-01-01"), np.datetime64(1, "ns")],
+        "far units": lambda: [np.datetime64("2500-01-01"), np.datetime64(1, "ns")],
+        "large duration": lambda: np.array([2**60], "m8[D]"),
+        "unsigned": lambda: {"n": np.uint64(1), "l": [np.uint64(1)], "z": np.array(1, "u8")},
+        "masked": lambda: {"a": np.ma.array(5, mask=True), "b": np.ma.array(5)},
+        "fields": lambda: np.array([((1, 2), 3)], [("p", "f8", (2,)), ("f", "?")]),
+        "void": lambda: np.zeros(2, "V4"),
+        "long double": lambda: {"a": np.longdouble(1)},
         "complex": lambda: np.ones(1, complex),
     }
 
@@ -82,6 +110,18 @@ def pandas_cases(pd):
         ),
         "intervals": lambda: pd.DataFrame({"i": pd.cut([1, 2], [0, 1, 2])}),
         "series": lambda: pd.Series([1, 2], index=["a", "b"], name="x"),
+        "own arrays": lambda: {
+            "i": pd.array([2**53 + 1, None], "Int64"),
+            "c": pd.Categorical(["a", None]),
+            "n": pd.Categorical([2**53 + 1, None]),
+            "z": pd.to_datetime([ZONED, None]).array,
+        },
+        "counts": lambda: pd.Series([0, 0, 1]).value_counts().rename("n"),
+        "index that reads 0, 1": lambda: pd.DataFrame({"x": [1, 2]}, index=pd.Index([0, 1])),
+        "index": lambda: pd.DataFrame({"x": [1, 2]}),
+        "tuples": lambda: list(pd.DataFrame({"x": [1], "s": ["a"]}).itertuples()),
+        "times in cells": lambda: pd.DataFrame({"t": [pd.Series([NOON]).to_numpy().astype("M8[ns]"), None]}),
+        "category of times": lambda: pd.Series(pd.Categorical.from_codes([1], pd.to_datetime([1, 1000]))),
         "names twice": lambda: pd.DataFrame([[1, 2]], columns=["a", "a"]),
     }
 
@@ -100,6 +140,8 @@ def polars_cases(pl):
         "lists": lambda: pl.DataFrame({"l": [[1, 2], None, []]}),
         "lazy": lambda: pl.LazyFrame({"x": [1]}),
         "struct": lambda: pl.DataFrame({"s": [{"a": 1}]}),
+        "expression": lambda: pl.col("a"),
+        "objects": lambda: pl.DataFrame({"o": pl.Series("o", [object()], dtype=pl.Object)}),
     }
 
 
@@ -125,15 +167,28 @@ def pyarrow_cases(pa):
         "slice": lambda: pa.array([1, None, 3]).slice(1),
         "batch": lambda: pa.RecordBatch.from_arrays([pa.array([1, 2])], ["x"]).slice(1),
         "scalar": lambda: pa.array([3])[0],
+        "no scalar": lambda: {"a": pa.array([None], pa.bool_())[0], "b": pa.array([1], pa.uint64())[0]},
+        "cut off": lambda: {"t": pa.array([1], pa.time64("ns"))[0]},
+        "date with a time": lambda: {"t": pa.array([1], pa.date64())[0]},
+        "dictionaries": lambda: pa.chunked_array(
+            [pa.array([n], pa.timestamp("ns")).dictionary_encode() for n in (1000, 1)]
+        ),
     }
 
 
 def xarray_cases(xr):
+    series = xr.DataArray([1.5], dims="time", coords={"time": [NOON]})
     return {
         "array": lambda: xr.DataArray([[1.5, 2.5]], dims=("region", "day"), coords={"day": [3, 4]}, name="x"),
         "dataset": lambda: xr.Dataset({"x": ("day", [1.5, 2.5]), "total": 4.0}, coords={"day": [3, 4]}),
         "unnamed": lambda: xr.DataArray([1.5, 2.5], dims="day"),
         "scalars": lambda: xr.Dataset({"a": 1.5}),
+        "row of scalars": lambda: {
+            "t": series.idxmax(),
+            "n": series.max(),
+            "i": (series * 2).astype("i8").sum(),
+        },
+        "scalar times": lambda: xr.Dataset({"t": series.time[0].drop_vars("time")}),
     }
 
 

@@ -26,6 +26,7 @@ LATE = datetime.time(23, 59, 59, 5)
 HOUR = datetime.timedelta(hours=1)
 UUID = uuid.UUID(int=5)
 Point = collections.namedtuple("Point", "x y")
+Answer = enum.Enum("Answer", {"YES": True, "NO": False})
 Color = enum.Enum("Color", {"RED": 1, "BLUE": 2})
 
 
@@ -44,6 +45,26 @@ class Size:
 class Rates(pydantic.BaseModel):
     beta: float
     gamma: float = 0.1
+
+
+class Totals(pydantic.BaseModel):
+    north: int
+    south: int
+
+    @pydantic.computed_field
+    @property
+    def both(self) -> int:
+        return self.north + self.south
+
+
+@pydantic.dataclasses.dataclass
+class Halves:
+    n: int
+
+    @pydantic.computed_field
+    @property
+    def half(self) -> float:
+        return self.n / 2
 
 
 class Mine(float):
@@ -92,6 +113,11 @@ SCALARS = {
     "numpy day": (np.datetime64("2024-02-29"), one(value=[DAY])),
     "numpy nanoseconds": (np.datetime64("2024-02-29T12:00:00.000001000"), one(value=[NOON])),
     "array of no dimension": (np.array(2.5), one(value=[2.5])),
+    "nanoseconds of no dimension": (np.array(NOON, "M8[ns]"), one(value=[NOON])),
+    "duration of no dimension": ({"d": np.array(HOUR, "m8[ns]")}, one(d=[HOUR])),
+    "masked of no dimension": ({"x": np.ma.array(5, mask=True)}, one(x=[None])),
+    "not masked of no dimension": (np.ma.array(5), one(value=[5])),
+    "enum of truth": ({"outbreak": Answer.NO, "size": 3}, one(outbreak=[False], size=[3])),
     "pandas time": (pd.Timestamp("2024-02-29 12:00:00.000001"), one(value=[NOON])),
     "pandas duration": (pd.Timedelta("1h"), one(value=[HOUR])),
     "pandas period": (pd.Period("2024-02", "M"), one(value=["2024-02"])),
@@ -138,6 +164,10 @@ MAPPINGS = {
         {"result": 0.5, "curve": frame()},
         {"curve": {"x": [1.5, 2.5], "n": [3, 4]}, "result": {"result": [0.5]}},
     ),
+    "dict with an empty list": (
+        {"curve": [1, 2], "events": []},
+        {"curve": {"value": [1, 2]}, "events": {}},
+    ),
     "dict of dicts": (
         {"north": {"peak": 3, "day": 9}, "south": {"peak": [4, 5], "day": [8, 7]}},
         {"north": {"peak": [3], "day": [9]}, "south": {"peak": [4, 5], "day": [8, 7]}},
@@ -154,6 +184,8 @@ MAPPINGS = {
     "dataclass": (Peak(3, 0.5), one(day=[3], height=[0.5])),
     "attrs": (Size(3, "x"), one(n=[3], name=["x"])),
     "pydantic": (Rates(beta=0.5), one(beta=[0.5], gamma=[0.1])),
+    "pydantic with a computed field": (Totals(north=1, south=2), one(north=[1], south=[2], both=[3])),
+    "dataclass of pydantic": (Halves(n=3), one(n=[3], half=[1.5])),
     "namespace": (types.SimpleNamespace(a=1), one(a=[1])),
     "counter": (collections.Counter("aab"), one(a=[2], b=[1])),
     "ordered dict": (collections.OrderedDict(b=1, a=2), one(b=[1], a=[2])),
@@ -194,6 +226,12 @@ LISTS = {
     "records": ([{"a": 1, "b": "x"}, {"a": 2, "c": 0.5}], one(a=[1, 2], b=["x", None], c=[None, 0.5])),
     "generator of records": (({"a": i} for i in range(2)), one(a=[0, 1])),
     "records with lists": ([{"p": [1, 2]}, {"p": []}, {"p": None}], one(p=[[1, 2], [], None])),
+    "records with arrays of times": ([{"t": np.array([NOON], "M8[ns]")}], one(t=[[NOON]])),
+    "list of arrays of times": ([np.array([NOON, NOON], "M8[ns]")], one(column_0=[NOON], column_1=[NOON])),
+    "times of several units": (
+        [np.datetime64("2024-02-29"), None, np.datetime64("2024-02-29T12:00:00.000001")],
+        one(value=[datetime.datetime(2024, 2, 29), None, NOON]),
+    ),
     "records with dates": ([{"d": DAY}, {"d": None}], one(d=[DAY, None])),
     "dataclasses": ([Peak(1, 0.5), Peak(2, 1.5)], one(day=[1, 2], height=[0.5, 1.5])),
     "named tuples": ([Point(1, 2), Point(3, 4)], one(x=[1, 3], y=[2, 4])),
@@ -215,6 +253,18 @@ ARRAYS = {
     "durations": (np.array([1, "NaT"], "m8[h]"), one(value=[HOUR, None])),
     "structured": (np.array([(1, 0.5)], [("a", "i4"), ("b", "f8")]), one(a=[1], b=[0.5])),
     "row of a structured": (np.array([(1, 0.5)], [("a", "i4"), ("b", "f8")])[0], one(a=[1], b=[0.5])),
+    "structured with arrays": (
+        np.array([((1, 2), (3, 4)), ((5, 6), (7, 8))], [("pos", "f8", (2,)), ("id", "i4", (2,))]),
+        one(pos_0=[1.0, 5.0], pos_1=[2.0, 6.0], id_0=[3, 7], id_1=[4, 8]),
+    ),
+    "structured with arrays of truth": (
+        np.array([((1, 0), 3)], [("f", "?", (2,)), ("n", "i4")]),
+        one(f_0=[True], f_1=[False], n=[3]),
+    ),
+    "masked structured with arrays": (
+        np.ma.array([((1, 2), 3)], dtype=[("p", "i8", (2,)), ("n", "i4")], mask=[((0, 1), 0)]),
+        one(p_0=[1], p_1=[None], n=[3]),
+    ),
     "masked": (np.ma.array([1, 2, 3], mask=[0, 1, 0]), one(value=[1, None, 3])),
     "masked truth": (np.ma.array([True, True], mask=[0, 1]), one(value=[True, None])),
     "masked in two dimensions": (
@@ -233,7 +283,23 @@ PANDAS = {
     "named index": (frame(index=pd.RangeIndex(2, name="day")), one(day=[0, 1], x=[1.5, 2.5], n=[3, 4])),
     "unnamed index": (frame(index=[7, 9]), one(index=[7, 9], x=[1.5, 2.5], n=[3, 4])),
     "text index": (frame(index=["a", "b"]), one(index=["a", "b"], x=[1.5, 2.5], n=[3, 4])),
-    "index that counts from 0": (frame(index=pd.Index([0, 1])), one(x=[1.5, 2.5], n=[3, 4])),
+    "index that happens to count from 0": (
+        frame(index=pd.Index([0, 1])),
+        one(index=[0, 1], x=[1.5, 2.5], n=[3, 4]),
+    ),
+    "index of every other row": (
+        frame(index=pd.RangeIndex(0, 4, 2)),
+        one(index=[0, 2], x=[1.5, 2.5], n=[3, 4]),
+    ),
+    "counts of numbers": (pd.Series([0, 0, 1]).value_counts(), one(index=[0, 1], count=[2, 1])),
+    "rows as tuples": (
+        [*frame().itertuples()],
+        one(Index=[0, 1], x=[1.5, 2.5], n=[3, 4]),
+    ),
+    "a row as a tuple": (
+        next(pd.DataFrame({"s": ["a"], "n": [1]}).itertuples()),
+        one(Index=[0], s=["a"], n=[1]),
+    ),
     "index called as a column": (
         frame(index=pd.Index([7, 9], name="x")),
         one(x_index=[7, 9], x=[1.5, 2.5], n=[3, 4]),
@@ -311,6 +377,29 @@ PANDAS = {
     "empty filter": (frame().query("x > 9"), one(x=[], n=[])),
     "index itself": (pd.Index([3, 4], name="day"), one(day=[3, 4])),
     "Categorical itself": (pd.Categorical(["b", "a"]), one(value=["b", "a"])),
+    "Categorical with a null": (pd.Categorical(["a", None]), one(value=["a", None])),
+    "Categorical of large integers": (pd.Categorical([2**53 + 1, None]), one(value=[2**53 + 1, None])),
+    "Int64 itself": ({"id": pd.array([2**53 + 1, None], "Int64")}, one(id=[2**53 + 1, None])),
+    "boolean itself": (pd.array([True, None], "boolean"), one(value=[True, None])),
+    "Float64 itself": (pd.array([0.5, None], "Float64"), one(value=[0.5, None])),
+    "arrow integers themselves": (
+        {"id": pd.array([2**53 + 1, None], "int64[pyarrow]")},
+        one(id=[2**53 + 1, None]),
+    ),
+    "times with a zone themselves": (
+        {"t": pd.to_datetime([NOON]).tz_localize("Europe/Berlin").array},
+        one(t=[NOON.replace(tzinfo=BERLIN)]),
+    ),
+    "times in arrays in cells": (
+        pd.DataFrame({"t": [np.array([NOON], "M8[ns]"), None]}),
+        one(t=[[NOON], None]),
+    ),
+    "category of times": (
+        pd.DataFrame(
+            {"c": pd.Categorical([pd.Timestamp(NOON)], categories=[pd.Timestamp(1), pd.Timestamp(NOON)])}
+        ),
+        one(c=[NOON]),
+    ),
 }
 POLARS = {
     "frame": (pl.DataFrame({"x": [1, None], "s": ["a", "b" * 40]}), one(x=[1, None], s=["a", "b" * 40])),
@@ -343,6 +432,10 @@ POLARS = {
             m=[decimal.Decimal("1.5"), None, decimal.Decimal("2.0")],
         ),
     ),
+    "a category called Object": (
+        pl.DataFrame({"e": pl.Series(["Object"], dtype=pl.Enum(["Object"]))}),
+        one(e=["Object"]),
+    ),
     "empty": (pl.DataFrame({"x": []}, schema={"x": pl.Int32}), one(x=[])),
     "structs": (pl.Series("s", [{"a": 1, "b": "x"}]), one(a=[1], b=["x"])),
     "fixed arrays": (
@@ -372,11 +465,24 @@ ARROW = {
         pa.array([LATE.replace(microsecond=0)], pa.time32("s")),
         one(value=[LATE.replace(microsecond=0)]),
     ),
+    "scalars of times": (
+        {
+            "t": pa.scalar(1000, pa.time64("ns")),
+            "n": pa.scalar(None, pa.time64("ns")),
+            "d": pa.scalar(DAY, pa.date64()),
+        },
+        one(t=[datetime.time(0, 0, 0, 1)], n=[None], d=[DAY]),
+    ),
+    "dictionaries of times": (
+        pa.chunked_array([pa.array([1000 * n], pa.timestamp("ns")).dictionary_encode() for n in (1, 2)]),
+        one(value=[datetime.datetime(1970, 1, 1, 0, 0, 0, n) for n in (1, 2)]),
+    ),
     "half": (pa.array([np.float16(0.5), None], pa.float16()), one(value=[0.5, None])),
     "lists": (pa.array([[1, 2], None, [3]]).slice(1), one(value=[None, [3]])),
     "nulls": (pa.nulls(2), one(value=[None, None])),
     "lists of text": (pa.array([["a", None], []]), one(value=[["a", None], []])),
 }
+SERIES = xr.DataArray([2.5], dims="time", coords={"time": np.array([NOON], "M8[ns]")})
 XARRAY = {
     "array": (
         xr.DataArray([[1.5, 2.5]], dims=("region", "day"), coords={"day": [3, 4]}, name="x"),
@@ -393,6 +499,11 @@ XARRAY = {
     ),
     "scalars": (xr.Dataset({"a": 1.5}), one(a=[1.5])),
     "scalar array": (xr.DataArray(1.5), one(value=[1.5])),
+    "scalars of a series": (
+        {"peak_time": SERIES.idxmax(), "peak": SERIES.max(), "total": SERIES.sum()},
+        one(peak_time=[NOON], peak=[2.5], total=[2.5]),
+    ),
+    "scalar times": (xr.Dataset({"t": SERIES.time[0].drop_vars("time")}), one(t=[NOON])),
 }
 CASES = {
     f"{group}: {name}": case

@@ -166,6 +166,7 @@ def test_the_runner_needs_only_the_standard_library():
             is_shared = path in of_values or path.name in (
                 "runner.py",
                 "mailbox.py",
+                "outputs.py",
                 "functions.py",
                 *of_memory,
                 *of_programs,

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "engine" / "modelops_dask"
 # Folders whose modules are started by path, with a bundle's interpreter.
 PROGRAM_FOLDERS = (ENGINE / "executors", ENGINE / "diagnose" / "trials" / "inside")
-LOADERS = {"_sibling": "executors", "_ours": ""}  # functions that load a module by its name, in this folder
+LOADERS = {"_sibling"}  # functions that load a module of a folder of the engine, of their own without one
 
 
 def checked_modules() -> set[Path]:
@@ -43,14 +43,12 @@ def loaded_modules(path: Path) -> Iterator[Path]:
             for alias in node.names:
                 yield from engine_modules(alias.name, [])
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS:
-            folder = ENGINE / LOADERS[node.func.id]
-            for argument in node.args:
-                assert isinstance(argument, ast.Constant | ast.Attribute), (
-                    f"{path}: a name that no test can read"
-                )
-                if isinstance(argument, ast.Constant):
-                    module = folder.joinpath(*argument.value.split(".")).with_suffix(".py")
-                    yield module if module.exists() else ENGINE / module.name
+            arguments = node.args
+            assert all(isinstance(argument, ast.Constant | ast.Attribute) for argument in arguments), (
+                f"{path}: a name that no test can read"
+            )
+            module, *folder = [argument.value for argument in arguments if isinstance(argument, ast.Constant)]
+            yield (ENGINE / folder[0] if folder else path.parent) / f"{module}.py"
 
 
 def engine_modules(module: str, names: list[str]) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """Studies whose bundle is elsewhere: `--bundle` and `bundle:` as archives, URLs and artifacts."""
 
 import json
+import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -92,7 +93,7 @@ def test_what_cannot_be_fetched_stops_the_study_before_it_starts(tmp_path):
     for reference, said in (
         ("no-such-folder", "no such folder or archive on this machine"),
         ("http://127.0.0.1:9/x.zip", "127.0.0.1:9"),
-        ("oci://127.0.0.1:9/x", "say which: 127.0.0.1:9/x:TAG"),
+        ("oci://127.0.0.1:9/x", "add a tag or digest: 127.0.0.1:9/x:TAG"),
         ("127.0.0.1:9/x:v1", "127.0.0.1:9 does not answer"),
         ("https://me:hunter2@example.org/x.zip", "remove it"),
     ):
@@ -110,3 +111,19 @@ def test_a_reference_in_the_study_that_means_nothing_is_a_finding(tmp_path):
     assert done.returncode == 2
     assert "study.yaml:1:" in done.stderr
     assert "REFERENCE  bundle oci://ghcr.io/Org/Sir: write oci://HOST/REPOSITORY:TAG" in done.stderr
+
+
+def test_a_study_is_tried_with_any_bundle_that_its_results_count_for(tmp_path, model):
+    """The first one may be gone from the cache, after a study file in the bundle has changed."""
+    study = model / "sweep.yaml"
+    for n_replicates in (1, 2):
+        study.write_text(f"model: m.s\nscenario: b\nreplicates: {n_replicates}\nsets: [{{x: 1}}]\n")
+        done = mops_helm("study", "run", str(study), "--store", str(tmp_path / "store"), *SMALL, cwd=tmp_path)
+        assert done.returncode == 0, done
+    for n_left in (2, 1, 0):
+        trees = [path for path in (tmp_path / "cache").iterdir() if len(path.name) == 64]
+        assert len(trees) == n_left
+        tried = mops_helm("study", "try", str(tmp_path / "store"), *SMALL, cwd=tmp_path)
+        assert (tried.returncode == 0) == (n_left > 0), tried
+        if trees:
+            shutil.rmtree(min(trees, key=lambda path: path.stat().st_ctime_ns))

@@ -55,6 +55,25 @@ def test_the_checks_of_results_work_on_such_a_study(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "outputs, returncode, message",
+    [
+        ("[siize]", 4, "did you mean size?"),
+        ("[never]", 3, "never"),
+        ("[size, never]", 3, "never"),
+        ("[size]", 0, ""),
+    ],
+    ids=["misspelt", "unknown", "one of two", "right"],
+)
+def test_outputs_that_no_task_returns_do_not_end_as_a_success(tmp_path, outputs, returncode, message):
+    study = f"model: model.simulate\ngrid: {{a: [1, 2]}}\nreplicates: 2\noutputs: {outputs}\n"
+    model = "def simulate(a, seed): return {'size': [{'n': seed}], 'curve': [{'day': 1}]}\n"
+    write_bundle(tmp_path, {"model.py": model, "study.yaml": study, **IGNORE})
+    done = mops_helm("study", "run", "study.yaml", *SMALL, cwd=tmp_path)
+    assert done.returncode == returncode, done
+    assert message in done.stdout + done.stderr
+
+
 def test_a_probe_of_diagnosis_calls_it_as_a_runner_does(tmp_path):
     write_bundle(tmp_path / "bundle", {"model.py": KEEPING})
     settings = Settings(executor_environment="image", bundles_cache_dir=tmp_path / "cache")

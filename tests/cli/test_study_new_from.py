@@ -162,7 +162,7 @@ def test_the_home_folder_never_becomes_a_bundle(here, monkeypatch):
         {"model.py": MODEL, ".ssh/id": "secret", "study.yaml": "model: model.spread\ngrid: {beta: [1]}\n"},
     )
     result = new("--from", "model.py:spread")
-    assert result.exit_code == 2 and "a folder of its own" in result.stderr
+    assert result.exit_code == 2 and "to its own folder" in result.stderr
     planned = CliRunner().invoke(main, ["study", "plan", "study.yaml"])
     assert "would be the bundle, with all its contents" in planned.stderr
     assert "Calls" not in planned.stderr
@@ -225,3 +225,69 @@ def test_packages_by_their_names(tmp_path):
     names = ["numpy", "opencv-python-headless", "pillow", "protobuf", "pyyaml", "scikit-learn", "scipy"]
     assert list_packages(tmp_path / "model.py", tmp_path) == names
     assert list_packages(Path(tmp_path, "near.py"), tmp_path) == ["pillow"]
+
+
+DEFAULTS = [
+    "{0: 1.5, 1: 2.0}",
+    "{'a': {1: 2}}",
+    "{True: 1}",
+    "[(1, 2)]",
+    "{'a': (1,)}",
+    "'😀 ü \\u2028 \\x7f\\x85 \\\\ud83d'",
+    "'\\ud800'",
+    "[1e-05, 1e300, -0.0]",
+    "{'no': 'yes', '': [True, 1, 1.0, None]}",
+    "[[], {}]",
+    "1e400",
+    "'a: b # c'",
+]
+
+
+@pytest.mark.parametrize("text", DEFAULTS)
+def test_a_default_is_written_as_it_is_or_left_out(text, here):
+    value = eval(text)
+    write_bundle(here, {"model.py": f"def f(r0, q={text}, seed=0): return {{'q': str(q)}}"})
+    result = new("--from", "model.py:f")
+    assert result.exit_code == 0, result.stderr
+    study = spec.load(here / "study.yaml")
+    assert not study.warnings
+    assert "q" not in study.fixed or repr(study.fixed["q"]) == repr(value)
+    left_out = {*DEFAULTS[:5], "1e400", "'\\ud800'"}
+    assert ("q" in study.fixed) == (text not in left_out)
+
+
+@pytest.mark.parametrize("name", ["no", "yes", "on", "off", "null", "true", "No", "y", "n", "id"])
+def test_a_parameter_may_have_any_name(name, here):
+    write_bundle(here, {"model.py": f"def f({name}, {name}_2=1): return {{'x': {name}}}"})
+    assert new("--from", "model.py:f").exit_code == 0
+    study = spec.load(here / "study.yaml")
+    assert study.sampling.names == {name} and study.fixed == {f"{name}_2": 1} and not study.warnings
+
+
+def test_the_first_member_of_a_literal_is_an_example(here):
+    write_bundle(here, {"model.py": "def f(mode: 'Literal[1]', a: typing.Literal['a', 'b']): return 1"})
+    assert new("--from", "model.py:f").exit_code == 0
+    assert '  a: ["a"]  # EDIT' in (here / "study.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "words"),
+    [
+        ("class K:\n    def run(self, a): return a", "K.run", "is a method, which needs an object"),
+        (
+            "import argparse\ndef f(argv=None):\n    return argparse.ArgumentParser().parse_args(argv)",
+            "f",
+            "reads its parameters from the command line",
+        ),
+    ],
+)
+def test_what_a_study_cannot_call_gets_no_study(code, name, words, here):
+    write_bundle(here, {"model.py": code})
+    result = new("--from", f"model.py:{name}")
+    assert result.exit_code == 2 and words in result.stderr
+    assert not (here / "study.yaml").exists()
+
+
+def test_a_seed_by_another_name_is_told_of(here):
+    write_bundle(here, {"model.py": "def f(a, random_state=0): return a"})
+    assert "random_state of f is not a parameter that gets the seed" in new("--from", "model.py:f").stderr

@@ -276,3 +276,14 @@ def test_the_table_of_codes_is_the_code():
     text = (ROOT / "docs" / "values-findings.md").read_text()
     rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| (error|warning) \|", text, re.MULTILINE))
     assert rows == findings.CODES
+
+
+@pytest.mark.parametrize(
+    ("value", "suggestion"),
+    [("3", 'write a version from 3.9 on, such as "3.12" or "3.12.4"'), ("3.12", 'quote it: "3.12"')],
+)
+def test_quotes_are_advised_only_where_they_help(tmp_path, value, suggestion):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"executor:\n  python: {value}\n")
+    (finding,) = found(path)
+    assert (finding.code, finding.suggestion) == ("WRONG_TYPE", suggestion)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from modelops_dask import bundle as bundles
-from modelops_dask.plan.spec import load
+from modelops_dask.plan.spec import from_content, load
 from modelops_dask.store import parts
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import fold
@@ -165,7 +165,8 @@ def test_a_bundle_that_may_return_other_results_is_refused(folder, files, tmp_pa
     change(folder)
     with pytest.raises(OtherStudy, match="Since then") as caught:
         begin(folder, tmp_path, files)
-    assert "modelopsignore" in str(caught.value)
+    is_code = change in (change_code, make_executable)
+    assert ("modelopsignore" in str(caught.value)) is not is_code, "the wire function is no file to leave out"
     assert read_study(files).accepted == ()
     assert find_refusal(load(_study(tmp_path)), fetch(folder, tmp_path), files) is not None
 
@@ -186,6 +187,29 @@ READERS = {
     "by walking": "for p in Path('.').iterdir(): pass",
     "by any pattern": "glob('*')",
     "by half a pattern": "glob.glob('*.j*')",
+    "by rglob": "HERE.rglob('sw*')",
+    "by rglob of anything": "HERE.rglob('*')",
+    "by iglob": "glob.iglob('sw*')",
+    "by a pattern in a folder": "glob.glob(os.path.join(HERE, 'sw*'))",
+    "by a pattern by name": "HERE.glob(pattern='*')",
+    "by a pattern on the next line": "HERE.glob(\n  '*'\n)",
+    "by a pattern that is put together": "HERE.glob(rf'{x}*')",
+    "by a pattern elsewhere": "glob.glob(PATTERN)",
+    "by a path of anything": "glob.glob(str(HERE / '*'))",
+    "by another name of glob": "from glob import glob as g\ng('*')",
+    "by Path.walk": "HERE.walk()",
+    "by os.fwalk": "os.fwalk('.')",
+    "by an imported walk": "from os import walk\nwalk('.')",
+    "by a command": "os.popen('ls').read()",
+    "by resources": "importlib.resources.contents('pkg')",
+    "by an ending in a variable": "open(f'sweep.{ending}')",
+    "by pieces": "open('sweep' + '.' + 'json')",
+    "by its stem": "load(config_name='sweep')",
+    "by an end of its name": "open(prefix + 'eep.json')",
+    "by an end after a format": "open('%sp.json' % name)",
+    "by an ending without its dot": "name.endswith('json')",
+    "by an ending in capitals": "open('SWEEP.JSON'.lower())",
+    "by another ending": "open(Path(__file__).with_suffix('.json'))",
 }
 
 
@@ -194,6 +218,11 @@ READERS = {
     [
         *(pytest.param("helper.py", code, id=reader) for reader, code in READERS.items()),
         *(pytest.param(name, READERS["by its name"], id=name) for name in ("model.R", "list.txt", "program")),
+        pytest.param("run.sh", "for f in ./*; do cat $f; done", id="a loop of a shell"),
+        pytest.param("run", "#!/bin/sh\ncat sw*", id="a pattern of a shell"),
+        pytest.param("list.R", "for (f in dir('.')) source(f)", id="dir of R"),
+        pytest.param("list.jl", "readdir(x)", id="readdir of Julia"),
+        pytest.param("list.js", "fs.readdirSync(x)", id="readdir of JavaScript"),
     ],
 )
 def test_a_study_that_another_file_may_read_counts(folder, files, tmp_path, code, name):
@@ -226,13 +255,82 @@ def test_a_study_that_a_link_or_a_parameter_names_counts(folder, files, tmp_path
         ("README.md", "mops-helm study run sweep.json"),
         ("model.py", "import json\njson.dumps({})\nopen('data.json5')\nglob('*.csv')"),
         ("data.csv", "a,b\n1,2\n"),
+        ("model.py", "from glob import glob\nglob('*.csv')\nopen('other-sweep.json')\na = b * c ** 2"),
+        ("model.py", "import ast\nast.walk(tree)\n"),
+        ("pyproject.toml", '[project]\nname = "sweep"\n'),
+        ("README.txt", "mops-helm study run sweep.json"),
+        (".github/workflows/test.yml", "run: mops-helm study run *.json"),
+        (".gitignore", "*.json"),
+        ("data.npz", "\0 *.* .json listdir"),
     ],
 )
 def test_what_only_mentions_studies_reads_none(folder, files, tmp_path, name, text):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
     begin(folder, tmp_path, files)
     grow(folder)
     begin(folder, tmp_path, files)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"grid": {"config": ["base.json"]}},
+        {"fixed": {"config": "base"}},
+        {"fixed": {"config": "data/base.json"}},
+    ],
+    ids=["a value", "a stem", "a path"],
+)
+@pytest.mark.parametrize("is_named_now", [True, False])
+def test_a_study_that_the_run_itself_names_counts(folder, files, tmp_path, fields, is_named_now):
+    """The study that runs is often no part of the bundle; what it named before counts too."""
+    plain = {"model": "m.run", "replicates": 1, "grid": {"x": [1]}}
+    naming = {"model": "m.run", "replicates": 1, "grid": {"x": [1]}, **fields}
+    (folder / "base.json").write_text(json.dumps(STUDY))
+    first, last = (plain, naming) if is_named_now else (naming, plain)
+    begin_with(fetch(folder, tmp_path), files, from_content(first, tmp_path), lambda _: None)
+    (folder / "base.json").write_text(json.dumps(STUDY | {"n_replicates": 5}))
+    with pytest.raises(OtherStudy, match=r"base\.json \(a study, but the study itself may read it\)"):
+        begin_with(fetch(folder, tmp_path), files, from_content(last, tmp_path), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "name", ["uv.lock", "pyproject.toml", "wire.py", "sub/requirements.txt", ".modelops/modelops.toml"]
+)
+def test_what_the_engine_reads_is_not_ignored_away(folder, files, tmp_path, name):
+    """Another function would be called, or other packages installed, beside the results that are there."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+    begin(folder, tmp_path, files)
+    (folder / ".modelopsignore").write_text(f"{name}\n")
+    with pytest.raises(OtherStudy, match="the engine read it") as caught:
+        begin(folder, tmp_path, files)
+    assert "can be named" not in str(caught.value), "that advice would not help"
+
+
+def test_an_archive_is_judged_by_the_rules_that_it_has_now(folder, files, tmp_path):
+    def fetch_archive():
+        archive = shutil.make_archive(str(tmp_path / "bundle"), "gztar", folder)
+        return bundles.fetch(archive, tmp_path / "cache")
+
+    spec = load(folder / "sweep.json")
+    begin_with(fetch_archive(), files, spec, lambda _: None)
+    (folder / "notes.txt").unlink()
+    with pytest.raises(OtherStudy, match=r"removed notes\.txt"):
+        begin_with(fetch_archive(), files, spec, lambda _: None)
+    (folder / ".modelopsignore").write_text("notes.txt\n")
+    begin_with(fetch_archive(), files, spec, lambda _: None)
+    assert len(read_study(files).accepted) == 1
+
+
+def test_a_large_file_is_neither_a_study_nor_searched_for_patterns(folder, files, tmp_path):
+    (folder / "large.yaml").write_text("model: m.run\nfixed: {text: '" + "*.json " * 200_000 + "'}\n")
+    begin(folder, tmp_path, files)
+    grow(folder)
+    begin(folder, tmp_path, files)
+    (folder / "large.yaml").write_text("model: m.run\nfixed: {text: '" + "*.yaml " * 200_000 + "'}\n")
+    with pytest.raises(OtherStudy):
+        begin(folder, tmp_path, files)
 
 
 def test_another_entrypoint_is_refused_and_its_bundle_not_accepted(folder, files, tmp_path):
@@ -263,8 +361,8 @@ def test_a_store_of_before_is_compared_by_the_bundle_in_the_cache(folder, files,
     if has_cache:
         begin(folder, tmp_path, files)
     else:
-        assert compare_bundle(files, fetch(folder, tmp_path)) == []
-        with pytest.raises(OtherStudy):
+        assert compare_bundle(files, fetch(folder, tmp_path), load(folder / "sweep.json")) == []
+        with pytest.raises(OtherStudy, match="cannot be compared"):
             begin(folder, tmp_path, files)
 
 
@@ -289,5 +387,7 @@ def test_bundles_of_one_cache_are_compared_without_a_store(folder, tmp_path):
     first = fetch(folder, tmp_path)
     add_study(folder)
     second = fetch(folder, tmp_path)
-    assert list(map(str, compare_cached(second, first.digest))) == ["added m/x.yaml (a study)"]
-    assert compare_cached(second, "sha256:" + "0" * 64) == []
+    assert list(map(str, compare_cached(second, first.digest, load(folder / "sweep.json")))) == [
+        "added m/x.yaml (a study)"
+    ]
+    assert compare_cached(second, "sha256:" + "0" * 64, load(folder / "sweep.json")) == []

@@ -221,7 +221,7 @@ def test_the_nearest_bundle_is_found(tmp_path, files):
 
 
 def test_a_misspelt_module_is_told_from_a_missing_bundle(tmp_path):
-    write_bundle(tmp_path, {"epidemic.py": "", "plots.py": ""})
+    write_bundle(tmp_path, {"epidemic.py": "", "plots/__init__.py": "", "my model.py": "", "2.py": ""})
     with pytest.raises(BadInput, match=r"no module epidemics; did you mean epidemic\?"):
         bundle.find(tmp_path, "epidemics.simulate")
     with pytest.raises(BadInput, match=r"no module sir; its modules are epidemic, plots\."):

@@ -16,7 +16,7 @@ import uv
 from executor_helpers import settings, task, write_bundle
 from modelops_dask import bundle, executors
 from modelops_dask.environments import interpreters, venv
-from modelops_dask.environments.interpreters import NoPython
+from modelops_dask.environments.interpreters import Interpreter, NoPython
 from modelops_dask.environments.uv import NoUv
 from modelops_dask.errors import BadInput
 from modelops_dask.plan import spec
@@ -142,6 +142,13 @@ def test_a_lock_file_is_installed_for_the_python_that_it_allows(tmp_path, monkey
     ("requires", "chosen", "words"),
     [
         ("<3.9", {}, ["source/pyproject.toml:4:19: the model needs Python <3.9;", "Python 3.9 or newer"]),
+        (
+            ">=4",
+            {},
+            ["the model needs Python >=4; no version of Python 3 fits that", 'requires-python = ">=3.9"'],
+        ),
+        (">=3.13,<3.13", {}, ["no version of Python 3 fits that"]),
+        ("3.12", {}, ['write ">=3.12" or "==3.12.*"']),
         ("3.x", {}, ["source/pyproject.toml:4:19: requires-python: Invalid specifier", '">=3.10,<3.13"']),
         (
             ">=3.10",
@@ -173,6 +180,18 @@ def test_what_a_driver_refuses_needs_no_look_at_the_machine(tmp_path):
     with pytest.raises(NoPython, match="Port the model to a newer Python"):
         interpreters.check_request(fetch(write_model(tmp_path / "old", "==3.8.*"), values), Settings())
     interpreters.check_request(fetch(write_model(tmp_path / "new", ">=3.30"), values), Settings())
+
+
+def test_one_release_is_told_from_all_of_a_minor_version(tmp_path, monkeypatch):
+    """As where 3.12.1 is installed and ==3.12 is asked for."""
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
+    values = settings(tmp_path)
+    fitting = Interpreter("/python", "cpython", (3, 31, 1), "linux-x86_64")
+    monkeypatch.setattr(interpreters, "list_installed", lambda _: [fitting])
+    with pytest.raises(NoPython, match=r"==3.31 means only 3.31.0. For any 3.31 write ==3.31.\*"):
+        interpreters.find_python(fetch(write_model(tmp_path / "source", "==3.31"), values), values)
+    with pytest.raises(NoPython, match="Install one"):
+        interpreters.find_python(fetch(write_model(tmp_path / "other", "==3.32"), values), values)
 
 
 def test_the_place_of_requires_python_is_that_of_the_project_table(tmp_path):

@@ -204,7 +204,7 @@ def test_outputs_that_are_empty_now_and_then_are_no_problem_of_the_tables(files,
 @pytest.mark.parametrize(
     ("odd", "why"),
     [
-        ({"x": pa.array([1.5])}, "a value of this or an earlier task does not fit"),
+        ({"x": pa.array([1.5])}, "x is double and was int64 before, and a value of this or an earlier task"),
         ({"x": pa.RunEndEncodedArray.from_arrays([1], [1])}, "Parquet cannot hold it"),
         ({"x": pa.array([{}], pa.struct([]))}, "Parquet cannot hold it"),
     ],

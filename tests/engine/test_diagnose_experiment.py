@@ -149,6 +149,12 @@ def test_a_model_that_hangs_ends_with_the_budget_and_leaves_no_process(diagnosed
     wait_for(lambda: not find_marked(), "end of all runners")
 
 
+def test_a_study_that_limits_the_time_of_tasks_is_not_said_to_have_had_more(diagnosed):
+    hangs = HEALTHY.replace("return", "import time; time.sleep(3600 * (params['x'] == 2)); return")
+    found = diagnosed(hangs, content=GRID | {"timeout": 2}, arms=["single-process"])
+    assert found.evidence.lines[0].startswith("2 of 6 tasks do not end within 2 seconds")
+
+
 def test_tasks_that_hang_alone_are_left_out_and_the_others_judged(diagnosed, monkeypatch):
     from modelops_dask.diagnose.trials import experiment
 

@@ -229,7 +229,10 @@ def test_tasks_too_large_for_a_pod_stop_a_study_of_which_nothing_ever_completed(
     for size in (300, 200):
         breaker.record_out_of_memory("0/0", Failed(0, "poisoned", "TaskOOM", size * MIB, 250 * MIB))
     with pytest.raises(OutOfMemory, match="task 2/0") as stopped:
-        breaker.record_out_of_memory("2/0", Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB))
+        last = Failed(2, "poisoned", "TaskOOM", 0, 250 * MIB, evidence="ValueError: out of memory")
+        breaker.record_out_of_memory("2/0", last)
+    assert 'The last was task 2/0: "ValueError: out of memory".' in str(stopped.value)
+    assert "None held more than 300 MiB." in str(stopped.value)
     assert stopped.value.exit_code == 4 and stopped.value.limit_bytes == 300 * MIB
     assert stopped.value.needed_bytes == 1200 * MIB and "300 MiB" in str(stopped.value)
     breaker = Breaker(completed_before=True)

@@ -102,6 +102,16 @@ def test_failures(outputs, reason, text):
     assert "available_models" in found[1] or "available_models" not in str(outputs), "nothing is lost"
 
 
+def test_a_name_that_cannot_be_stored_is_named():
+    with pytest.raises(TypeError, match=r"an output with the name '\\udc80x', which cannot be stored"):
+        check_outputs({"\udc80x": b"1"})
+
+
+def test_names_are_listed_without_their_control_characters():
+    found = find_failure(check_outputs({"a\nb\x1b[2J": b"", "c": b""}))
+    assert found is not None and "'a\\nb\\x1b[2J', c" in found[1]
+
+
 @pytest.mark.parametrize("outputs", DATA.values(), ids=DATA)
 def test_data(outputs):
     assert find_failure(check_outputs(outputs)) is None

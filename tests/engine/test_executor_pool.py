@@ -130,7 +130,7 @@ def test_memory_lowers_the_number_of_warm_processes_and_says_so(folder, caplog):
     ):
         list(threads.map(executor.run, [task(FAULTS, chosen)] * 40))
         assert 1 <= len(executor.idle()) <= 3
-    assert "warm processes: 3 instead of maxWarmProcesses=128: 192 MiB are left" in caplog.text
+    assert "warm processes: 3 instead of maxWarmProcesses=128, because 192 MiB are left" in caplog.text
 
 
 def test_a_model_that_cannot_be_imported_fails_its_tasks(folder, tmp_path):
@@ -139,6 +139,7 @@ def test_a_model_that_cannot_be_imported_fails_its_tasks(folder, tmp_path):
     with executors.create(chosen) as executor:
         outcome = executor.run(task(source, chosen))
     assert (outcome.status, outcome.reason) == ("failed", "ModuleNotFoundError")
+    assert outcome.environment, "packages are known where the model could not be imported"
     assert "no_such_package" in outcome.error
     assert outcome.log == "importing\n"
 

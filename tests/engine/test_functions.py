@@ -10,6 +10,7 @@ from executor_helpers import settings, write_bundle
 from modelops_dask import executors
 from modelops_dask.bundle import fetch
 from modelops_dask.errors import BadInput
+from modelops_dask.executors.functions import Signature, explain_names
 from modelops_dask.executors.wire import find_wire
 from modelops_dask.store.tables import as_table
 
@@ -118,6 +119,10 @@ PLACES = {
     "a method": ({"model.py": "class M:\n    @staticmethod\n    def f(): return 'here'"}, "model.M.f"),
     "an object of a module": ({"p/__init__.py": "class q:\n    f = lambda: 'here'"}, "p.q.f"),
     "wire.py without a wire function": ({"wire.py": "def f(): return 'here'"}, "wire.f"),
+    "a module beside such a wire.py": (
+        {"wire.py": "def length(): return 3", "m.py": "def f(): return 'here'"},
+        "m.f",
+    ),
 }
 
 
@@ -191,6 +196,7 @@ def test_an_output_named_error_is_an_output(folder, tmp_path):
 
 
 # What cannot be called, and what is said of it.
+HIDES = "def d(f):\n    def g(*args, **params): return f(*args, **params)\n    return g\n"
 REFUSED = {
     "a class": ("class simulate: pass", "is a class; name a function that makes a simulate"),
     "async": ("async def simulate(x): return x", r"asyncio.run\(simulate"),
@@ -223,6 +229,14 @@ REFUSED = {
         "a command-line command",
     ),
     "no signature": ("simulate = max", "cannot be read"),
+    "a decorator that hides the seed": (
+        f"{HIDES}@d\ndef simulate(x, seed): return seed",
+        r"hides its parameter seed.* add @functools\.wraps\(f\)",
+    ),
+    "a decorator that hides a seed with a default": (
+        f"{HIDES}@d\n@d\ndef simulate(x, seed=1): return seed",
+        "hides its parameter seed",
+    ),
 }
 
 
@@ -230,6 +244,28 @@ REFUSED = {
 def test_refused_before_anything_runs(folder, tmp_path, code, message):
     with pytest.raises(BadInput, match=message):
         run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind="direct", x=2)
+
+
+@pytest.mark.parametrize("kind", ["isolated_warm", "direct"])
+def test_a_failure_for_want_of_a_hidden_seed_says_what_to_add(folder, tmp_path, kind):
+    code = (
+        "class D:\n    def __init__(self, f): self.f = f\n"
+        "    def __call__(self, **params): return self.f(**params)\n"
+        "@D\ndef simulate(x, seed): return seed"
+    )
+    outcome = run(folder, write_bundle(tmp_path / "bundle", {"model.py": code}), kind=kind, x=2)
+    assert "argument: 'seed'; model.simulate hides its parameters" in outcome.error
+    assert "add @functools.wraps(f)" in outcome.error
+
+
+def test_an_object_that_a_method_needs_is_not_passed_as_a_parameter(folder, tmp_path):
+    code = "class K:\n    def run(self, a): return a"
+    bundle = write_bundle(tmp_path / "bundle", {"model.py": code})
+    outcome = run_task(folder, bundle, "model.K.run/baseline", "isolated_warm", {"self": 1, "a": 2})
+    assert outcome.status == "failed" and "model.K.run is a method, which needs an object" in outcome.error
+    signature = Signature((), ("self", "a"), frozenset(("self", "a")), False)
+    problems = explain_names("model.K.run", signature, ["self", "a"])
+    assert [name for name, _ in problems] == ["self"]
 
 
 def test_a_misspelt_module_lists_those_of_the_bundle(folder, tmp_path):
@@ -246,6 +282,30 @@ def test_a_module_that_hides_behind_one_of_python_is_named(folder, tmp_path):
         BadInput, match=r"signal has no function simulate.*not signal\.py of the bundle.*rename"
     ):
         run(folder, bundle, "signal.simulate/baseline")
+
+
+@pytest.mark.parametrize("kind", ["isolated_warm", "isolated_fork", "cold"])
+@pytest.mark.parametrize("imports", ["", "import json, traceback\n", "import linecache\n"])
+def test_a_failure_is_told_also_where_the_bundle_has_modules_of_those_names(folder, tmp_path, imports, kind):
+    """And afterwards the model has its own, also if it had not imported them before."""
+    files = {f"{name}.py": f"own = {name!r}" for name in ("json", "traceback", "linecache", "inspect")}
+    code = (
+        f"{imports}import functools\n"
+        "def d(f):\n    @functools.wraps(f)\n    def g(*a, **k): return f(*a, **k)\n    return g\n"
+        "@d\ndef simulate(x, seed):\n    if x: raise ValueError('ö')\n    import json\n    return json.own"
+    )
+    bundle = write_bundle(tmp_path / "bundle", {**files, "model.py": code})
+    chosen = settings(folder, executor_type=kind)
+    model = fetch(str(bundle), chosen.bundles_cache_dir)
+    with executors.create(chosen) as executor:
+        for x in (1, 0, 1):
+            task = executors.Task(model, "model.simulate/baseline", {"x": x}, 5)
+            outcome = executor.run(task)
+            if x:
+                assert (outcome.status, outcome.reason) == ("failed", "ValueError"), outcome.error
+                assert "raise ValueError" in outcome.error and outcome.error.endswith("ValueError: ö\n")
+            elif kind != "isolated_fork":  # whose zygote has imported json before the model
+                assert value_of(outcome) == "json", outcome.error
 
 
 def test_prepare_is_not_called(folder, tmp_path):

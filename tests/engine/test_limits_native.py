@@ -12,10 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from executor_helpers import settings, task, write_bundle
-from limits_helpers import cgroup_of_memory, cgroup_of_processes
+from limits_helpers import (
+    MemoryOfRunners,
+    cgroup_of_memory,
+    cgroup_of_processes,
+    own_pod,  # noqa: F401
+)
 from modelops_dask import executors
 from modelops_dask.executors import messages, shortage
 from modelops_dask.executors.crash import Crash
+from modelops_dask.executors.limited import LimitedExecutor
 from modelops_dask.store.files import Store
 from modelops_dask.store.fold import MAX_ATTEMPTS, fold
 from modelops_dask.study.batch import Failed
@@ -94,6 +100,20 @@ except MemoryError:
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
+def recursion(params):
+    """As a model that turns Python's limit off: its frames use up the memory."""
+    sys.setrecursionlimit(10**9)
+    def deeper(n):
+        return deeper(n + 1)
+    return deeper(0)
+
+def says(params):
+    """Raise a type of a module with words, or print them and crash."""
+    if "crash" in params:
+        print(params["words"], flush=True)
+        ctypes.string_at(0)
+    raise type(params["type"], (Exception,), {"__module__": params.get("module", "m")})(params["words"])
+
 def failing_program(params):
     subprocess.run([sys.executable, "-c", "import os; os.abort()"], check=True)
 
@@ -161,6 +181,13 @@ def test_a_program_that_fails_with_room_left_is_its_models_failure(run):
     assert (outcome.status, outcome.reason, outcome.failure) == ("failed", "CalledProcessError", "model")
 
 
+def test_endless_recursion_without_pythons_limit_ends_for_want_of_memory(run):
+    """Python 3.11 raises SystemError there, others MemoryError. The traceback has 100,000 frames and more."""
+    outcome = run("recursion", limit_bytes=100 * MIB)
+    assert (outcome.status, outcome.reason) == ("died", "TaskOOM"), outcome
+    assert "in deeper" in outcome.error and "Previous line repeated" in outcome.error
+
+
 @pytest.mark.parametrize("does", ["private_map", "in_another_exception", "program"])
 def test_without_a_limit_nothing_is_for_want_of_it(run, does):
     """As under `direct`: 800 MiB that nobody touches are there."""
@@ -204,6 +231,17 @@ SAID = [
     "numpy.core._exceptions._ArrayMemoryError: Unable to allocate 1.49 GiB for an array with shape (2,)",
     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000 bytes. Error code 12",
     "virtual memory exhausted",
+    "# There is insufficient memory for the Java Runtime Environment to continue.",
+    "# Native memory allocation (mmap) failed to map 8589934592 bytes for committing reserved memory.",
+    "# Native memory allocation (malloc) failed to allocate 1048576 bytes for AllocateHeap",
+    "Could not reserve enough space for 8388608KB object heap",
+    "OOM when allocating tensor with shape[99,99] and type float on /job:localhost/device:CPU:0 by cpu",
+    "RESOURCE_EXHAUSTED: Out of memory allocating 40000000000 bytes.",  # JAX on a CPU
+    "GurobiError: Out of memory",
+    "solver.Error: Out of memory!",
+    "cc1plus: out of memory allocating 65536 bytes after a total of 0 bytes",
+    "MemoryError",
+    "Failed to allocate memory for the matrix",
 ]
 THREADS_SAID = [
     "OpenBLAS blas_thread_init: pthread_create failed for thread 3 of 8: Resource temporarily unavailable",
@@ -219,6 +257,15 @@ OTHERS_SAID = [
     "free(): invalid pointer",
     "Segmentation fault",
     "memory: 12 MiB",
+    "cache: out of memory budget, using the disk",
+    "cache: MemoryError, using the disk",
+    "failed to allocate memory T cells: 3 of 5",
+    "cannot allocate 20 B cells to the compartment",
+    "ImportError: libgomp.so.1: cannot allocate memory in static TLS block",  # a limit of the loader
+    "cupy.cuda.memory.OutOfMemoryError: Out of memory allocating 8,000,000,000 bytes",
+    "pyopencl._cl.MemoryError: create_buffer failed: MEM_OBJECT_ALLOCATION_FAILURE",
+    "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12884901888 bytes.",
+    "OOM when allocating tensor with shape[99] on /job:localhost/device:GPU:0 by allocator GPU_0_bfc",
 ]
 REPORT = (
     'Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n  File "a.py", line 1\n'
@@ -229,20 +276,39 @@ REPORT = (
 @pytest.mark.parametrize("ended", ["killed by signal 6", "exited with status 1"])
 def test_what_runtimes_print_when_memory_is_refused(line, ended):
     log = f"step 1\n{line}\nExecution halted\n{REPORT}"
-    evidence = shortage.judge_end(ended, log, 64 * MIB, None)
+    evidence, _ = shortage.judge_end(ended, log, 64 * MIB, None)
     assert evidence.startswith(f'{ended} after "{line}" was printed')
-    assert shortage.judge_end(ended, log, 0, None) == "", "without a limit"
+    assert shortage.judge_end(ended, log, 0, None)[0] == "", "without a limit"
     long_ago = f"{line}\n" + "step\n" * shortage.LINES
-    assert shortage.judge_end(ended, long_ago, 64 * MIB, None) == "", "the model went on"
+    assert shortage.judge_end(ended, long_ago, 64 * MIB, None)[0] == "", "the model went on"
 
 
 @pytest.mark.parametrize("line", OTHERS_SAID)
 def test_what_is_printed_for_other_reasons(line):
-    assert shortage.judge_end("killed by signal 6", f"{line}\n{REPORT}", 64 * MIB, Crash(1, 9, 50, 100)) == ""
+    crash = Crash(1, 9, 50, 100)
+    assert shortage.judge_end("killed by signal 6", f"{line}\n{REPORT}", 64 * MIB, crash) == ("", False)
 
 
 class Refused(Exception):
     """Words of a binding."""
+
+
+class OutOfMemoryError(MemoryError):
+    """As cupy has it."""
+
+
+OutOfMemoryError.__module__ = "cupy.cuda.memory"
+
+
+class ArrayMemoryError(MemoryError):
+    """As NumPy has it."""
+
+
+ArrayMemoryError.__module__ = "numpy._core._exceptions"
+
+
+class XlaRuntimeError(RuntimeError):
+    """As JAX has it."""
 
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
@@ -269,6 +335,13 @@ def raised(error: BaseException, cause: BaseException | None = None) -> BaseExce
         (OSError(errno.ENOSPC, "No space left on device"), False),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), False),
         (RuntimeError("CUDA out of memory"), False),
+        (OutOfMemoryError("Out of memory allocating 8,000,000,000 bytes"), False),
+        (MemoryError("std::bad_alloc: CUDA error at: cuda_memory_resource.hpp"), False),  # RAPIDS
+        (ArrayMemoryError("Unable to allocate 1.49 GiB for an array"), True),
+        (XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99999 bytes."), False),
+        (SystemError("error return without exception set"), False),  # far from the limit
+        (XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99999 bytes."), True),
+        (ValueError("failed to allocate memory T cells: 3 of 5"), False),
         (subprocess.CalledProcessError(1, ["solve", "--on", "MemoryError"]), False),
         (subprocess.CalledProcessError(1, ["solve"], stderr=b"std::bad_alloc\n"), True),
     ],
@@ -281,6 +354,51 @@ def test_which_exceptions_are_for_want_of_memory(error, is_shortage):
     assert shortage.judge_exception(failed, error, 0).status == "failed"
     if is_shortage:
         assert judged.error.startswith("traceback\nTaskOOM: ") and judged.seconds == 1.0
+
+
+@pytest.mark.parametrize(
+    ("params", "is_vague", "end"),
+    [
+        ({"type": "Error", "words": "Out of memory"}, True, ("failed", "Error", "model")),
+        (
+            {"type": "SolverError", "words": "memory exhausted"},
+            True,
+            ("failed", "SolverError", "model"),
+        ),
+        ({"crash": True, "words": "cache: out of memory"}, True, ("died", "killed by signal 11", "")),
+        ({"type": "Error", "words": "cannot allocate vector of size 7 Gb"}, False, ("died", "TaskOOM", "")),
+    ],
+    ids=["exception", "other_words", "crash", "names_bytes"],
+)
+def test_vague_words_of_a_task_far_below_its_limit_are_believed_once(run, params, is_vague, end):
+    outcome = run("says", limit_bytes=400 * MIB, **params)
+    assert (outcome.status, outcome.reason) == ("died", "TaskOOM"), outcome
+    assert ("; only its words tell (" in outcome.error) == is_vague
+    alone = shortage.retract(outcome)
+    assert (alone.status, alone.reason, alone.failure) == end
+    if is_vague:
+        assert "TaskOOM" not in alone.error and alone.error.rstrip()
+    near = outcome._replace(peak_bytes=300 * MIB)
+    assert shortage.retract(near) == near
+
+
+@pytest.mark.parametrize("does", ["in_another_exception", "private_map", "null_pointer"])
+def test_one_giant_refused_allocation_is_not_taken_back(run, does):
+    outcome = run(does, limit_bytes=400 * MIB, mib=800)
+    assert outcome.peak_bytes < 0.5 * outcome.limit_bytes, "it held little"
+    assert shortage.retract(outcome) == outcome
+
+
+def test_vague_words_of_a_task_that_ran_alone_are_taken_back(folder, own_pod):  # noqa: ARG001, F811
+    chosen = settings(folder, executor_type="isolated_warm", executor_environment="image")
+    source = write_bundle(folder / "native", {"wire.py": MODEL})
+    asked = task(source, chosen, does="says", type="Error", words="Out of memory")._replace(
+        limit_bytes=400 * MIB
+    )
+    plain = executors.create(chosen)
+    with LimitedExecutor(plain, MemoryOfRunners(900 * MIB), 400 * MIB, worker_bytes=0) as executor:
+        assert executor.run(asked).reason == "TaskOOM"
+        assert executor.run(asked._replace(alone=True)).reason == "Error"
 
 
 def test_an_error_that_a_model_returns_in_the_way_of_modelops(folder):

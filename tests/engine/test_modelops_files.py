@@ -100,6 +100,9 @@ def test_targets_and_names_without_effect_get_a_line_each(tmp_path):
     targets = ["targets.flu:score"]
     found = warnings(tmp_path, targets=targets, kind="SimulationStudy", priority=2, timeout=60)
     assert set(found) == {"TARGETS", "NO_EFFECT"} and "kind, priority" in found["NO_EFFECT"]
+    assert "tags has no effect;" in warnings(tmp_path, tags=["flu"])["NO_EFFECT"], "far from `targets`"
+    with pytest.raises(BadInput, match="did you mean targets"):
+        spec.load(write(tmp_path, STUDY | {"target": []}))
     with pytest.raises(BadInput, match="targets must be a list") as caught:
         spec.load(write(tmp_path, STUDY | {"targets": {"a": 1}}))
     assert "TIME_LIMIT" not in str(caught.value), "a file that is refused has only what is wrong"
@@ -151,6 +154,39 @@ def test_durations_are_read(tmp_path, value, seconds):
 def test_what_is_no_duration_is_refused(value):
     with pytest.raises(ValueError, match="such as 600, or text"):
         parse_duration(value)
+
+
+def test_a_time_of_a_clock_is_told_in_seconds():
+    with pytest.raises(ValueError, match="for 12 minutes and 30 seconds write 750"):
+        parse_duration("12:30")
+
+
+def test_in_a_script_a_finding_names_its_field_once(tmp_path):
+    content = {"model": "m.f", "scenario": "b", "sets": [{"x": 1}], "timeout": "soon", "replicates": "two"}
+    with pytest.raises(BadInput) as caught:
+        spec.from_content(content, tmp_path)
+    assert sorted(finding.message.split()[:2] for finding in caught.value.findings) == [
+        ["replicates", "must"],
+        ["timeout:", "'soon'"],
+    ]
+
+
+def test_each_known_name_is_listed_once(tmp_path):
+    content = {"model": "m.f", "scenario": "b", "sets": [{"x": 1}], "qwertz": 1}
+    with pytest.raises(BadInput, match="expected one of ") as caught:
+        spec.load(write(tmp_path, content))
+    (finding,) = caught.value.findings
+    names = finding.message.partition("expected one of ")[2].split(", ")
+    assert len(names) == len(set(names)) and "outputs" in names
+
+
+@pytest.mark.parametrize("name", ["targets", "max_trials"])
+def test_a_calibration_without_target_data_is_one(tmp_path, name):
+    content = {"model": "m.f", "scenario": "b", "algorithm": "optuna", name: 3}
+    with pytest.raises(BadInput) as caught:
+        spec.load(write(tmp_path, content))
+    (finding,) = caught.value.findings
+    assert finding.code == "NOT_A_STUDY" and "CalibrationSpec" in finding.message
 
 
 @pytest.mark.parametrize("value", ["table", {"table": "out.csv"}, [1], [""], [], {}])

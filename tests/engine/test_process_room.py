@@ -16,6 +16,7 @@ from modelops_dask.pod import check
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB
 from modelops_dask.workers import process_room
+from modelops_dask.workers.remote import find_process_shortages
 from study_helpers import COMMAND, environ
 
 V1_PIDS = [*V1, ("/", "/sys/fs/cgroup/pids", "cgroup", "rw,pids")]
@@ -120,7 +121,7 @@ def test_workers_of_a_pod_with_too_few_processes_say_so_and_helm_test_fails(tmp_
         ):
             try:
                 client.wait_for_workers(2, timeout=60)
-                findings = process_room.ask_workers(client)
+                findings = find_process_shortages(client)
                 shape = {"processes": 2, "threads": 8, "memory_limit_bytes": 400 * MIB}
                 problems = check.check(
                     client, {"executor": "isolated_warm", "preset": "", "pools": {"default": shape}}

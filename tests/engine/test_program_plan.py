@@ -198,6 +198,17 @@ def test_what_the_finding_on_a_text_advises_is_accepted(tmp_path):
     assert json.loads(load(tmp_path, command=advised).program)["command"] == advised
 
 
+def test_an_unquoted_placeholder_is_told_from_a_mapping(tmp_path):
+    [finding] = findings(tmp_path, command=["./model", {"r0": None}], deterministic=True)
+    assert finding.message.endswith('; write "{r0}", in quotes, for the value of a parameter')
+
+
+@pytest.mark.parametrize("file", ["params.json", "./params.json"])
+def test_an_output_is_not_the_file_that_the_program_reads(file, tmp_path):
+    [finding] = findings(tmp_path, outputs={"a": file}, parameters_file="params.json")
+    assert finding.code == "VALUE" and "is the parameters_file" in finding.message
+
+
 def test_a_million_wrong_sets_are_few_findings(tmp_path):
     found = findings(tmp_path, grid=..., sets=[{"r0": [number]} for number in range(1000)])
     assert 1 < len(found) < 30

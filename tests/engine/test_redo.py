@@ -30,12 +30,14 @@ from modelops_dask.store.merge import merge
 from modelops_dask.store.redo import Redo, as_rectangles, create_redo, read_redos
 from modelops_dask.store.replicates import compare_replicates
 from modelops_dask.store.requests import plan_of
-from modelops_dask.store.results import opened
+from modelops_dask.store.results import NoOutput, opened, output
 from modelops_dask.store.selection import BadSelection, begin_redo, parse_selection
 from modelops_dask.store.verify import verify
+from modelops_dask.study.batch import leave_out
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.summary import Summary, read_summary
 from modelops_dask.workers.local import local_cluster
+from mops_helm.render.study_summary import render_redo
 from store_helpers import DIGEST, attempt, begin, tree, with_seeds, write_spec
 
 KINDS = ("direct", "isolated_warm", "isolated_fork", "cold")
@@ -611,6 +613,24 @@ def test_a_limit_of_a_replaced_result_is_not_the_limit_of_the_task(tmp_path):
     generations = read_generations(files, plan)
     limit_bytes = parts.largest_oom_limit(files, 0, 0, lambda rows: counts(rows, plan, generations))
     assert limit_bytes == 700 and parts.largest_oom_limit(files, 0, 0) == 900
+
+
+def test_tasks_that_ran_again_with_fewer_outputs_are_not_said_to_wait_for_the_redo(tmp_path):
+    """They are pending in the study of all outputs; what they lack are outputs, not a new run."""
+    files = Store(str(tmp_path / "store"))
+    plan = begin(files, tmp_path)
+    whole = {"a": b"1", "const": b"2"}
+    parts.write(files, [attempt(plan, 0, replicate, outputs=whole) for replicate in (0, 1)])
+    begin_redo(files, plan, parse_selection("0/0,0/1"))
+    parts.write(files, [leave_out(attempt(plan, 0, 0, outputs=whole, generation=1), ["const"])])
+    (redo,) = read_summary(files).redos
+    assert (redo.n_tasks, redo.n_pending, redo.n_lacking) == (2, 1, 1)
+    parts.write(files, [leave_out(attempt(plan, 0, 1, outputs=whole, generation=1), ["const"])])
+    (redo,) = read_summary(files).redos
+    assert (redo.n_tasks, redo.n_pending, redo.n_lacking) == (2, 0, 2)
+    assert "2 tasks ran again, 2 of them without all outputs" in render_redo(redo)
+    with pytest.raises(NoOutput, match=r"has no output a; \d+ tasks are pending, which may return it"):
+        output(files, "a")
 
 
 def test_without_a_redo_the_column_of_generations_is_not_read(tmp_path, monkeypatch):

@@ -10,18 +10,26 @@ from modelops_dask.store import parts
 from modelops_dask.store.fold import read_generations
 from modelops_dask.store.merge import merge
 from modelops_dask.store.replicates import compare_replicates
+from modelops_dask.store.results import NoOutput
+from modelops_dask.store.variation import describe_warning
+from modelops_dask.study.batch import leave_out
 from store_helpers import attempt, begin, parquet
 
 
-def store_of(store, folder, outputs_of, *, sets=4, replicates=4, parts_of=3):
+def store_of(store, folder, outputs_of, *, sets=4, replicates=4, parts_of=3, stored=()):
     """A study whose tasks return outputs_of(set, seed, replicate), in several parts."""
     plan = begin(
-        store, folder, sets=json.dumps([{"a": number} for number in range(sets)]), replicates=replicates
+        store,
+        folder,
+        sets=json.dumps([{"a": number} for number in range(sets)])
+        + (f"\noutputs: {json.dumps(stored)}" if stored else ""),
+        replicates=replicates,
     )
     rows = [
         attempt(plan, task.set, task.replicate, outputs=outputs_of(task.set, task.seed, task.replicate))
         for task in plan.tasks([(0, plan.n_tasks)])
     ]
+    rows = [leave_out(row, stored) for row in rows] if stored else rows
     random.Random(4).shuffle(rows)
     for start in range(0, len(rows), parts_of):
         parts.write(store, rows[start : start + parts_of])
@@ -75,6 +83,28 @@ def test_an_output_that_varies_beside_one_that_does_not_is_told_apart(files, tmp
     variation = compare_replicates(files, plan, read_generations(files, plan))
     assert not variation.is_seed_unused
     assert not variation.outputs["y"].varies and variation.outputs["z"].varies
+
+
+def test_messages_show_no_control_characters_of_names(files, tmp_path):
+    plan = store_of(files, tmp_path, lambda *task: {"a\nb": constant(*task)["y"]})
+    variation = compare_replicates(files, plan, None)
+    assert "has the same 'a\\nb' for all" in describe_warning(variation, deterministic=False)
+    assert "it has 'a\\nb'" in str(NoOutput("store", "q", ["a\nb"]))
+    assert "has no output 'x\\x1b'" in str(NoOutput("store", "x\x1b", ["y"]))
+
+
+@pytest.mark.parametrize("until_varied", [False, True])
+def test_chance_in_outputs_that_are_not_stored_comes_from_the_seed_too(files, tmp_path, until_varied):
+    """As where `outputs` names those that happen to be constant."""
+    plan = store_of(files, tmp_path, lambda *task: constant(*task) | {"z": drawn(*task)["y"]}, stored=["y"])
+    variation = compare_replicates(files, plan, None, until_varied=until_varied)
+    assert not variation.is_seed_unused
+    assert compare_replicates(files, plan, None, ignored=["z"], until_varied=until_varied).is_seed_unused
+
+
+def test_constant_outputs_that_are_not_stored_hide_nothing(files, tmp_path):
+    plan = store_of(files, tmp_path, lambda *task: constant(*task) | {"z": constant(1)["y"]}, stored=["y"])
+    assert compare_replicates(files, plan, None).is_seed_unused
 
 
 def test_sets_that_die_out_are_rightly_equal(files, tmp_path):

@@ -180,6 +180,12 @@ def test_a_word_that_is_misread_is_one_finding(places):
     assert places("replicates: yes\nsets: [{a: 1}]\n") == ["1:13 YAML_BOOLEAN"]
 
 
+def test_a_time_with_colons_is_not_advised_where_it_is_refused_in_quotes_too(places):
+    assert places("timeout: 12:30\nsets: [{a: 1}]\n") == ["1:10 DURATION"]
+    assert places("replicates: 12:30\nsets: [{a: 1}]\n") == ["1:13 TYPE"]
+    assert places("sets: [{a: 12:30}]\n") == ["1:12 YAML_SEXAGESIMAL"]
+
+
 def test_a_name_that_is_misread_hides_nothing(places):
     text = "sets:\n- no: 1\n- no: 1\n"
     assert places(text) == ["2:3 YAML_KEY", "3:3 DUPLICATE_SET", "3:3 YAML_KEY"]

@@ -13,6 +13,7 @@ from modelops_dask.store.merge import merge
 from modelops_dask.store.replicates import SOME_SEEDS, compare_replicates
 from modelops_dask.store.variation import describe_constant_outputs, describe_warning
 from modelops_dask.store.verify import verify
+from modelops_dask.study.batch import leave_out
 from store_helpers import attempt, begin, ipc_file, ipc_stream, parquet
 
 FORMS = {"parquet": parquet, "ipc file": ipc_file, "ipc stream": ipc_stream}
@@ -115,3 +116,18 @@ def test_what_the_study_file_states_is_respected(tmp_path, stated):
             "output z is the same for all seeds in 3 of 3"
         )
     assert report.findings == []
+
+
+@pytest.mark.parametrize(("kind", "is_warned"), [("constant", True), ("drawn", False)])
+def test_chance_in_outputs_that_are_not_stored_comes_from_the_seed(tmp_path, kind, is_warned):
+    store = Store(str(tmp_path / "store"))
+    sets = json.dumps([{"a": number} for number in range(3)]) + '\noutputs: ["y"]'
+    plan = begin(store, tmp_path, sets=sets, replicates=3)
+    rows = [
+        attempt(
+            plan, task.set, task.replicate, outputs={"y": b"1", "z": content("json", value_of(kind, task))}
+        )
+        for task in plan.tasks([(0, plan.n_tasks)])
+    ]
+    parts.write(store, [leave_out(row, ["y"]) for row in rows])
+    assert ("replicates are equal" in verify(store.location()).warning) == is_warned

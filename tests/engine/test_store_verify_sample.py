@@ -27,9 +27,12 @@ class Model:
 
     processor = HERE
 
-    def __init__(self, lone=lambda *_: b"", late=None, environment="e1", threads=1, problem="") -> None:
+    def __init__(
+        self, lone=lambda *_: b"", late=None, environment="e1", threads=1, problem="", **more
+    ) -> None:
         self.lone, self.late = lone, late or (lambda task, _: lone(task, 0))
         self.environment, self.threads, self.problem = environment, threads, problem
+        self.more = more  # of a Rerun that did not end ok
         self.alone_tasks: Counter[tuple[int, int]] = Counter()
         self.together_tasks: list[tuple[int, int]] = []
 
@@ -37,7 +40,7 @@ class Model:
         count = self.alone_tasks[task.set, task.replicate]
         self.alone_tasks[task.set, task.replicate] += 1
         if self.problem:
-            return Rerun({}, self.environment, self.threads, self.problem)
+            return Rerun({}, self.environment, self.threads, self.problem, **self.more)
         return Rerun(outputs(task, self.lone(task, count)), self.environment, self.threads)
 
     def together(self, tasks: Sequence[Sampled]) -> list[Rerun]:
@@ -61,11 +64,11 @@ def files(tmp_path):
 def study(files, tmp_path):
     """Make a store of six ok tasks in one process, in order; `extra` of a task changes its outputs."""
 
-    def make(extra=lambda _: b"", executor="isolated_warm", number=lambda place: place + 1, more=""):
+    def make(extra=lambda _: b"", executor="isolated_warm", number=lambda place: place + 1, more="", **row):
         plan = begin(files, tmp_path, sets=f"{SETS}\n{more}", replicates=2)
         rows = [
             attempt(plan, task.set, task.replicate, outputs=outputs(task, extra(task)))._replace(
-                environment="e1", threads=1, executor=executor, runner="r1", runner_task=number(place)
+                environment="e1", threads=1, executor=executor, runner="r1", runner_task=number(place), **row
             )
             for place, task in enumerate(plan.tasks([(0, plan.absent.size)]))
         ]
@@ -166,6 +169,61 @@ def test_other_conditions_are_never_called_wrong(files, study, conditions, why):
     assert findings == [] and report.not_comparable == [
         (f"{number}/{replicate}", why) for number in range(3) for replicate in range(2)
     ]
+
+
+TIMEOUT = {"problem": "died, TaskTimeout", "reason": "TaskTimeout"}
+OUT_OF_MEMORY = {"problem": "died, TaskOOM", "reason": "TaskOOM", "limit_bytes": 200 << 20}
+
+
+@pytest.mark.parametrize(
+    ("ended", "row", "why"),
+    [
+        (
+            TIMEOUT,
+            {"seconds": 2.5},
+            "it did not end within its time limit here, and took 2.5 s when it was stored",
+        ),
+        (
+            OUT_OF_MEMORY,
+            {"limit_bytes": 400 << 20},
+            "it may hold 200 MiB here, and might hold 400 MiB when it was stored",
+        ),
+        (OUT_OF_MEMORY, {}, "it may hold 200 MiB here, and might hold any amount when it was stored"),
+        (
+            {
+                "problem": "failed, ModuleNotFoundError",
+                "environment": "e2",
+                "hint": "Add it to its packages.",
+            },
+            {},
+            "environment e2 instead of e1. Add it to its packages.",
+        ),
+    ],
+    ids=["time", "memory", "memory_without_limit", "packages"],
+)
+def test_a_task_that_had_less_time_or_memory_or_other_packages_is_not_called_wrong(
+    files, study, ended, row, why
+):
+    study(**row)
+    report, findings = found(files, Model(**ended), 1)
+    assert findings == [] and report.not_comparable == [("2/1", why)]
+
+
+def test_out_of_memory_with_as_much_as_the_row_had_is_wrong(files, study):
+    study(limit_bytes=100 << 20)
+    _, findings = found(files, Model(**OUT_OF_MEMORY), 1)
+    assert findings == [("RERUN", "2/1")]
+
+
+def test_a_task_that_takes_too_long_after_others_is_not_said_to_depend_on_them(files, study):
+    study()
+
+    class Slow(Model):
+        def together(self, tasks):
+            return [Rerun({}, "e1", 1, **TIMEOUT) for _ in tasks]
+
+    _, findings = found(files, Slow())
+    assert findings == []
 
 
 def test_other_conditions_that_give_the_same_bytes_are_compared(files, study):

@@ -115,6 +115,7 @@ ACROSS = {  # the values of three tasks, the column of all of them
     "an empty list": ([], [1], []),
     "widths": (np.array([1], "i1"), np.array([2**40]), np.array([3], "u2")),
     "single and double": (np.array([0.5], "f4"), np.array([0.25]), [1]),
+    "without a sign": ([np.uint64(1)], [np.uint64(2**64 - 1)], np.array([3], "u1")),
     "lists": ([{"value": []}], [{"value": [1]}], [{"value": [0.5]}]),
     "nanoseconds": (
         [pd.Timestamp("2024-01-01")],
@@ -140,6 +141,15 @@ def test_types_that_differ_from_task_to_task_are_joined(tmp_path, name):
 def pd_free(value):
     """The cells of a value of ACROSS."""
     return [cell["value"] if isinstance(cell, dict) else cell for cell in list(value)]
+
+
+def test_a_task_without_events_leaves_the_tables_of_the_others_as_they_are(tmp_path):
+    tasks = [{"curve": [0.5] * 3, "events": [{"day": day} for day in range(n)]} for n in (2, 0, 1)]
+    files = store_values(tmp_path / "store", [to_outputs(task) for task in tasks])
+    assert sorted(table_names(read_manifest(files)).values()) == ["curve", "events"]
+    assert results(files, "events")["day"].to_pylist() == [0, 1, 0]
+    assert results(files, "curve")["replicate"].to_pylist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert verify(files.location()).findings == []
 
 
 def test_tables_that_do_not_fit_together_are_kept_as_they_are(tmp_path):

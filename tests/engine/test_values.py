@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
+import xarray as xr
 
 import value_cases
 import value_versions
@@ -85,6 +86,10 @@ class Nested:
     inner: dict
 
 
+HOLDS_ITSELF: list = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
+
+
 def square(x):
     return x * x
 
@@ -100,6 +105,17 @@ REFUSALS = {
     "complex series": (pd.Series([1j], name="z"), "column 'z' is a complex"),
     "long double": (np.longdouble(1), "a longdouble (numpy), which is not stored"),
     "long doubles": (np.ones(2, np.longdouble), "a longdouble (numpy)"),
+    "a long double in a row": ({"a": np.longdouble(1)}, "column 'a' is a longdouble (numpy), which is not"),
+    "advice on a long double": (np.longdouble(1), "return float(longdouble)"),
+    "a long double of xarray": ({"a": xr.DataArray(np.longdouble(1))}, "column 'a' is a longdouble"),
+    "bytes without a type": (np.zeros(2, "V4"), "a void (numpy), which is not stored: return void.tobytes()"),
+    "bytes of xarray": ({"x": xr.DataArray(b"x")}, "output 'x' is a bytes_ (numpy)"),
+    "bytes without a type or dimension": (np.zeros((), "V4"), "a void (numpy)"),
+    "a field with fields": (np.zeros(2, [("a", [("b", "f8")])]), "column 'a' is a void (numpy)"),
+    "a field with a matrix": (np.zeros(2, [("a", "f8", (2, 2))]), "column 'a' is a field with 2 dimensions"),
+    "fields in a cell": ([{"a": np.zeros(2, [("b", "f8")])}], "column 'a' is a structured array in a cell"),
+    "a unit in a cell": ([{"x": np.ones(2).view(Quantity)}], "column 'x' is a Quantity"),
+    "units in rows": ([np.ones(2).view(Quantity)], "in the unit km, which would be lost"),
     "set": ({1, 2}, "return sorted(value)"),
     "set in an entry": ({"a": 1, "seen": frozenset([1])}, "output 'seen' is a frozenset"),
     "path": (pathlib.Path("x.csv"), "a PosixPath, which is not stored: return path.read_bytes()"),
@@ -120,12 +136,15 @@ REFUSALS = {
     "an integer that no float is": ([0.5, 2**53 + 1], "mixes floats with the integer 9007199254740993"),
     "numbers and text": ([1, "a"], "mixes integers and text"),
     "NaN for missing text": ({"s": ["a", NAN]}, "return None in its place"),
-    "truth and numbers": ({"x": [True, 2]}, "column 'x' mixes integers and truth values"),
+    "truth and numbers": ({"x": [True, 2]}, "column 'x' mixes booleans and integers"),
     "objects of two types": (
         pd.DataFrame({"o": [1, "a"]}, dtype=object),
         "column 'o' mixes integers and text",
     ),
-    "times with and without a zone": ([NOON, NOON.replace(tzinfo=BERLIN)], "mixes times with a time zone"),
+    "times with and without a zone": (
+        [NOON, NOON.replace(tzinfo=BERLIN)],
+        "mixes times with and without a time zone",
+    ),
     "dates and times": ([DAY, NOON], "mixes date and datetime"),
     "time of day with a zone": (LATE.replace(tzinfo=BERLIN), "times of day with a time zone"),
     "Decimal without a value": (decimal.Decimal("NaN"), "return None or floats"),
@@ -143,7 +162,14 @@ REFUSALS = {
         {"a": {"b": frame()}},
         "output 'a' is a dict whose entry 'b' is a DataFrame",
     ),
-    "a dict in a record": ([{"a": {"b": 1}}], "column 'a' is a dict"),
+    "a dict in a record": ([{"a": {"b": 1}}], "column 'a' is a dict, which is not stored: flatten it"),
+    "a dataclass in a record": (
+        [{"a": Nested({})}],
+        "is a Nested (tests), which is not stored: flatten",
+    ),
+    "a list that holds itself": (HOLDS_ITSELF, "a list that holds itself"),
+    "a list that holds itself in a record": ([{"a": HOLDS_ITSELF}], "column 'a' has lists"),
+    "an empty list in a dict in a dict": ({"x": {"a": [1], "b": []}}, "(a 1, b 0; 'b' is empty)"),
     "a dataclass with a dict of dicts": (Nested({"a": {"b": 1}}), "output 'inner' is a dict whose entry 'a'"),
     "names that are equal as text": ({1: 1, "1": 2}, "two names that are the same as text"),
     "columns that are equal as text": (pd.DataFrame([[1, 2]], columns=[1, "1"]), "two columns named '1'"),
@@ -163,6 +189,11 @@ REFUSALS = {
         pl.DataFrame({"s": [pl.DataFrame()]}, schema={"s": pl.Object}),
         "output 'result'",
     ),
+    "an expression of polars": (pl.col("a"), "is an Expr (polars), which is not stored"),
+    "groups of polars": (
+        pl.DataFrame({"a": [1]}).group_by("a"),
+        "is a GroupBy (polars), which is not stored",
+    ),
     "an extension of arrow": (pa.array([1], pa.int8()).cast(pa.bool8()), "the type arrow.bool8"),
     "a map of arrow": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), "is a map"),
     "a union of arrow": (
@@ -173,6 +204,24 @@ REFUSALS = {
     "half a character in a name": ({"a\ud800": 1}, "lone surrogate"),
     "a unit": (np.ones(2).view(Quantity), "in the unit km, which would be lost"),
     "years of durations": (np.array([1], "m8[Y]"), "return numbers, with the unit in the name"),
+    "a duration without a unit": (np.array([3], "m8"), "timedelta64 without a unit: return numbers"),
+    "a duration too large": (np.array([2**60], "m8[D]"), "has timedelta64[D] that does not fit into 64 bits"),
+    "a year too large": (np.array([2**60], "M8[Y]"), "has dates that do not fit into 32 bits"),
+    "an hour too large": (np.array([2**62], "M8[h]"), "does not fit into 64 bits"),
+    "nanoseconds and a far year": (
+        [np.datetime64("2500-01-01"), np.datetime64("2020-01-01T00:00:00.000000001")],
+        "has times that need nanoseconds, which reach from 1677 to 2262",
+    ),
+    "a time of day in nanoseconds": (
+        {"t": pa.scalar(1, pa.time64("ns"))},
+        "column 't' is a Time64Scalar (pyarrow)",
+    ),
+    "a date with a time": ({"t": pa.scalar(1, pa.date64())}, "column 't' is a Date64Scalar (pyarrow)"),
+    "a far time": (
+        pa.scalar(2**40, pa.timestamp("s")),
+        "is a TimestampScalar (pyarrow) that Python's own times",
+    ),
+    "a long duration": (pa.scalar(2**50, pa.duration("s")), "is a DurationScalar (pyarrow)"),
     "picoseconds": (np.array([1], "M8[ps]"), "return numbers, with the unit in the name"),
 }
 

@@ -6,6 +6,7 @@ Tables, TaskTrial -> lines for people (`table`), or the same facts as JSON or YA
 from typing import TYPE_CHECKING, Any
 
 from modelops_dask.shape import MIB
+from modelops_dask.store.output_names import show_name
 from modelops_dask.store.results import Output, Tables
 from modelops_dask.store.tables import as_table
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
@@ -81,12 +82,7 @@ def render_results(tables: Tables, name: str | None, output: OutputFormat) -> st
 
 def _describe_table(name: str, table: Output, has_file: bool) -> str:
     place = f" in {shorten_path(table.where)}" if has_file else ""
-    return f"{_printable(name)}: {table.n_rows:,} rows{place}"
-
-
-def _printable(name: str) -> str:
-    """A model's name for an output, made safe for a terminal."""
-    return name if name.isprintable() and name else repr(name)
+    return f"{show_name(name)}: {table.n_rows:,} rows{place}"
 
 
 def render_preview(table: "pa.Table") -> str:

@@ -75,6 +75,11 @@ def render_redo(redo: RedoProgress) -> str:
             f"{name}: {redo.n_pending:,} of {redo.n_tasks:,} tasks still have to run again; their older "
             "results do not count. `mops-helm study run` continues"
         )
+    if redo.n_lacking:
+        return (
+            f"{name}: {redo.n_tasks:,} tasks ran again, {redo.n_lacking:,} of them without all outputs that "
+            "the study file lists: those are pending. `mops-helm study run` continues"
+        )
     return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results are on record and do not count"
 
 

@@ -18,7 +18,17 @@ from modelops_dask.bundle import source
 from modelops_dask.bundle.source import Absent, Definition
 from modelops_dask.environments.imports import list_packages
 from modelops_dask.errors import BadInput
-from modelops_dask.executors.functions import PASSED, explain_kind, explain_unknown
+from modelops_dask.executors.functions import (
+    METHOD_NAMES,
+    PASSED,
+    SEED_NAMES,
+    Signature,
+    explain_kind,
+    explain_method,
+    explain_unknown,
+    reads_arguments,
+)
+from mops_helm.scaffold.yaml_text import render_name, render_value
 
 STUDY, PROJECT = "study.yaml", "pyproject.toml"
 # Files that declare packages, or may: no file is written next to them.
@@ -69,10 +79,21 @@ def create_study(text: str, folder: Path | None) -> NewStudy:
         raise BadInput(problem if kind else f"{problem}that cannot be read; write a plain def that calls it")
     if definition.kind != "function":
         raise BadInput(explain_kind(f"{module}.{function}", definition.kind))
+    names = [parameter.name for parameter in _list_parameters(definition.arguments)]
+    if METHOD_NAMES.intersection(names[:1]):
+        raise BadInput(explain_method(f"{module}.{function}"))
+    if reads_arguments(Signature((), tuple(names), frozenset(), False), definition.names):
+        raise BadInput(explain_kind(f"{module}.{function}", "arguments"))
     study_path = _choose_study(folder, function)
     study_path.write_text(_render_study(f"{module}.{function}", file.name, definition, file))
     packages = list_packages(file, folder)
     files, notes = [study_path], list(_find_loose_code(file))
+    notes += [
+        f"{name} of {function} is not a parameter that gets the seed of a task: rename it to seed, or all "
+        "replicates are likely to be equal"
+        for name in SEED_NAMES
+        if name in names and "seed" not in names
+    ]
     if packages and not any(True for rule in DECLARES for _ in folder.glob(rule)):
         path = folder / PROJECT
         path.write_text(_render_project(folder, file.name, packages))
@@ -220,7 +241,7 @@ def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
         for each in fixed:
             value = values[each.name]
             yield (
-                f"  {each.name}: {value}"
+                f"  {render_name(each.name)}: {value}"
                 if value
                 else f"  # {each.name}: left out; its default is {each.default}"
             )
@@ -233,24 +254,47 @@ def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
     for number, each in enumerate(varied):
         value = values[each.name]
         if value:
-            yield f"  {each.name}: [{value}]  # EDIT: its default and values to compare with it"
+            yield f"  {render_name(each.name)}: [{value}]  # EDIT: its default and values to compare with it"
         else:
-            examples = EXAMPLES.get(each.annotation.partition("[")[0], EXAMPLES["int"])
+            examples = _choose_examples(each.annotation)
             examples = examples if number < MOST_VARIED else examples[:1]
-            yield f"  {each.name}: {json.dumps(examples)}  # EDIT: example values, {name} has no default"
+            note = f"EDIT: example values, {name} has no default"
+            yield f"  {render_name(each.name)}: {render_value(examples)}  # {note}"
+
+
+def _choose_examples(annotation: str) -> list[object]:
+    """Example values of a parameter, by its annotation; of Literal its first member."""
+    kind, _, members = annotation.partition("[")
+    if kind.rpartition(".")[2] == "Literal":
+        try:
+            member, *_ = ast.literal_eval(f"[{members}")
+        except (ValueError, SyntaxError):
+            return EXAMPLES["int"]
+        return [member]
+    return EXAMPLES.get(kind, EXAMPLES["int"])
 
 
 def _format_default(text: str | None) -> str:
-    """The value of a default's source, as YAML; "" if it cannot be a parameter's."""
+    """The value of a default's source, as YAML; "" if it cannot be a parameter's, or would become another."""
     try:
         value = ast.literal_eval(text or "None")
-        written = json.dumps(value, allow_nan=False)
+        if value is None or not _is_same(json.loads(json.dumps(value, allow_nan=False)), value):
+            return ""
+        json.dumps(value, ensure_ascii=False).encode()  # no lone surrogates
     except (ValueError, TypeError):
         return ""
-    if value is None or isinstance(value, tuple | set):
-        return ""
-    is_short = isinstance(value, float) and "e" in written and "." not in written
-    return written.replace("e", ".0e") if is_short else written  # YAML 1.1 reads 1e-05 as text
+    return render_value(value)
+
+
+def _is_same(value: object, other: object) -> bool:
+    """Whether two values are equal, and so are their types, down to the last item: 1 is not True."""
+    if type(value) is not type(other):
+        return False
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(_is_same(value[name], other[name]) for name in value)
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(map(_is_same, value, other))
+    return value == other
 
 
 # Packages

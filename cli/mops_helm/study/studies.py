@@ -7,7 +7,7 @@ Nothing is printed here: messages are passed to a Watcher.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
-from modelops_dask.errors import BadInput
+from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
@@ -30,9 +30,9 @@ from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.commands import find_bundle_of
 from modelops_dask.study.drive import Watcher, drive
 from modelops_dask.study.summary import Summary
-from modelops_dask.workers import memory, process_room
+from modelops_dask.workers import memory
 from modelops_dask.workers.local import local_cluster
-from modelops_dask.workers.remote import connect
+from modelops_dask.workers.remote import connect, find_process_shortages
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -108,11 +108,18 @@ def fetch_bundle(spec: Spec, bundle: str | None, settings: Settings) -> bundles.
 
 
 def fetch_stored_bundle(store: Store, settings: Settings) -> bundles.Bundle:
-    """The bundle that a store's study was run with: from the cache, or from the store if it has the
-    bundle.
+    """The bundle that a store's study was last run with, otherwise an earlier one that its results count for:
+    from the cache, or from the store if it has the bundle.
     """
-    digest = read_study(store).bundle
-    return bundles.fetch(find_bundle(store, digest) or digest, settings.bundles_cache_dir, digest)
+    digests = read_study(store).bundles
+
+    def fetch(digest: str) -> bundles.Bundle:
+        return bundles.fetch(find_bundle(store, digest) or digest, settings.bundles_cache_dir, digest)
+
+    for digest in reversed(digests):
+        with suppress(MopsError):
+            return fetch(digest)
+    return fetch(digests[-1])  # its error is the most useful one
 
 
 def add_packages(store: Store, bundle: bundles.Bundle, settings: Settings) -> bundles.Bundle:
@@ -189,7 +196,7 @@ def _cluster(
     if workers.scheduler:
         say(f"Connecting to {workers.scheduler}")
         with connect(workers.scheduler, spec.resources) as client:
-            for shortage in process_room.ask_workers(client):
+            for shortage in find_process_shortages(client):
                 say(shortage)
             yield lambda: nullcontext(client), memory.ask_workers(client, spec.resources)
         return

@@ -148,7 +148,7 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
         and re.fullmatch(f"{re.escape(store[:-_SHOWN_DIGITS])}[0-9a-f]{{{_SHOWN_DIGITS}}}", study.store)
     ]
     for study in earlier:
-        changes = compare_cached(request.bundle, study.bundle)
+        changes = compare_cached(request.bundle, study.bundle, request.spec)
         if are_harmless(changes):
             return study.store, (
                 f"The bundle differs from that of {study.job} only in files that the model does not read, "
@@ -157,7 +157,7 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
             )
     if not earlier:
         return store, ""
-    changes = compare_cached(request.bundle, earlier[0].bundle)
+    changes = compare_cached(request.bundle, earlier[0].bundle, request.spec)
     what = f": {shorten(changes)}" if changes else ""
     return store, (
         f"The bundle is not that of {earlier[0].job}{what}. So this is a new study with its own store; "

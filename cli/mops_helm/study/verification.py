@@ -24,6 +24,7 @@ from modelops_dask.store.study import last_request
 from modelops_dask.store.verify import verify
 from modelops_dask.store.verify_sample import Rerun, Sampled
 from modelops_dask.store.verify_tasks import Report
+from modelops_dask.study import packages
 from modelops_dask.workers.processor import processor_kind
 from mops_helm.study.studies import Workers, add_packages, fetch_stored_bundle
 
@@ -72,6 +73,9 @@ def _time_limit(store: Store, request: Request | None) -> float:
     return 0
 
 
+IMAGE_HINT = "It has the packages of this command, not its own: leave out executor.environment=image."
+
+
 class _Rerunner:
     """Runs tasks on this machine, with the packages and threads of their rows if possible."""
 
@@ -93,11 +97,11 @@ class _Rerunner:
 
     def alone(self, task: Sampled) -> Rerun:
         """Run a task in a new process that runs no other."""
-        return _rerun(self._executor("cold", task).run_alone(self._task(task)))
+        return self._rerun(self._executor("cold", task).run_alone(self._task(task)))
 
     def together(self, tasks: Sequence[Sampled]) -> list[Rerun]:
         """Run tasks one after another in one process; in several if packages or threads differ."""
-        return [_rerun(self._executor("isolated_warm", task).run(self._task(task))) for task in tasks]
+        return [self._rerun(self._executor("isolated_warm", task).run(self._task(task))) for task in tasks]
 
     def _task(self, task: Sampled) -> Task:
         model = replace(self._model, reseeds=task.reseeded)
@@ -119,7 +123,19 @@ class _Rerunner:
             self._executors[kind, environment] = self._stack.enter_context(executors.create(settings))
         return self._executors[kind, environment]
 
+    def _rerun(self, outcome: Outcome) -> Rerun:
+        return Rerun(
+            outputs=outcome.outputs,
+            environment=outcome.environment,
+            threads=outcome.threads,
+            problem="" if outcome.status == "ok" else f"{outcome.status}, {outcome.reason}",
+            reason=outcome.reason,
+            limit_bytes=outcome.limit_bytes,
+            hint=self._hint(outcome.reason),
+        )
 
-def _rerun(outcome: Outcome) -> Rerun:
-    problem = "" if outcome.status == "ok" else f"{outcome.status}, {outcome.reason}"
-    return Rerun(outcome.outputs, outcome.environment, outcome.threads, problem)
+    def _hint(self, reason: str) -> str:
+        """What may be the matter with a start that failed."""
+        if self._settings.builds_environment:
+            return packages.hint(self._model, [reason])
+        return IMAGE_HINT if reason == "ModuleNotFoundError" else ""

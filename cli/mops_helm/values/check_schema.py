@@ -207,9 +207,12 @@ def _describe_wrong_type(
         )
     suggestion = correction = ""
     if types == ["string"] and isinstance(value, int | float):
-        suggestion = f'quote it: "{position.text or quote(value)}"'
-        correction = f'"{position.text}"' if position.text else ""
-        if position.file == sets.FILE:  # which has no quotes, and no --set-string
+        text = position.text or quote(value)
+        schema = _schema_of(error)
+        is_allowed = re.search(schema.get("pattern", ""), text)
+        suggestion = f'quote it: "{text}"' if is_allowed else f"write {schema.get('x-form', 'text')}"
+        correction = f'"{position.text}"' if position.text and is_allowed else ""
+        if position.file == sets.FILE and is_allowed:  # which has no quotes, and no --set-string
             suggestion = f"state it in a file, for -f: {_write_flow(path, quote(scalar_text(value)))}"
     elif isinstance(value, str) and position.text is None and {"integer", "number", "boolean"} & set(types):
         suggestion = "remove the quotes" if _is_type(value, types) else ""

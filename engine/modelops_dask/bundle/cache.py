@@ -57,6 +57,10 @@ class Cache:
         """
         path = self._path(digest)
         if tree_and_stamps := self.find(digest):
+            if not _has_rules_of(path, source):
+                with self.new_folder() as scratch:
+                    _take_rules(path, source, scratch)
+                tree_and_stamps = self.find(digest) or tree_and_stamps
             return tree_and_stamps
         with FileLock(f"{path}.lock"):
             if (stamps := _check(path, digest)) is not None:
@@ -93,6 +97,22 @@ class Cache:
 
     def _path(self, digest: str) -> Path:
         return self.folder / digest.removeprefix("sha256:")
+
+
+def _has_rules_of(path: Path, source: Path) -> bool:
+    """Whether a tree has the rules of another folder: the digest does not count them."""
+    rules = [folder / tree.IGNORE_FILE for folder in (path, source)]
+    return rules[0].is_file() == rules[1].is_file() and (
+        not rules[0].is_file() or rules[0].read_bytes() == rules[1].read_bytes()
+    )
+
+
+def _take_rules(path: Path, source: Path, scratch: Path) -> None:
+    if (source / tree.IGNORE_FILE).is_file():
+        shutil.copyfile(source / tree.IGNORE_FILE, scratch / "rules")
+        (scratch / "rules").replace(path / tree.IGNORE_FILE)
+    else:
+        (path / tree.IGNORE_FILE).unlink(missing_ok=True)
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -11,23 +11,27 @@ This module does not know stores or studies: the caller says which files are stu
 """
 
 import json
-import mmap
-import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from modelops_dask.bundle import Bundle, tree
 from modelops_dask.bundle.cache import read_digests
+from modelops_dask.bundle.readers import Readers
 
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
-_DOCUMENTATION = (".md", ".rst")
-_STUDY_WORDS = re.compile(b"scenario|entrypoint|model|command")  # every study has one of these words
-# Functions that list the files of a folder, in Python and in other languages.
-_LISTS_FILES = re.compile(
-    rb"\b(?:listdir|scandir|iterdir|readdir|list\.files|os\.walk)\b|\bglob\(\s*[a-z]?[\"'][^\"']*\*[\"']|\*\.[a-z]?\*"
+STUDY_BYTES = 1 << 20  # of a study file among the files of a bundle; a larger one counts as data
+# The fields that each study has at its top: what it runs, and how often or with which values.
+_RUNS = re.compile(rb"^[{\s]*[\"']?(scenario|entrypoint|model|command)[\"']?\s*:", re.MULTILINE)
+_VALUES = re.compile(
+    rb"\b(sets|grid|fixed|parameter_sets|replicates|n_replicates|latin[-_]hypercube|sobol|parameters)[\"']?\s*:"
+)
+# Files that the engine itself reads: without them, a bundle runs other packages or calls another function.
+_OF_THE_ENGINE = re.compile(
+    r"(^|/)(pyproject\.toml|setup\.(py|cfg)|uv\.(lock|toml)|pylock[^/]*\.toml|requirements[^/]*\.txt|constraints[^/]*\.txt"
+    r"|\.python-version)$|^wire\.py$|^\.modelops(-bundle)?/"
 )
 
 
@@ -65,10 +69,16 @@ class Difference:
 
 
 def may_be_study(path: Path) -> bool:
-    """Whether a file can be a study, judged by its suffix and a few words; fast, also for large files."""
-    if path.suffix not in STUDY_ENDINGS or path.is_symlink():
+    """Whether a file can be a study, judged by its suffix, its size and a few words."""
+    if path.suffix not in STUDY_ENDINGS or path.is_symlink() or path.stat().st_size > STUDY_BYTES:
         return False
-    return _contains(path, _STUDY_WORDS)
+    content = path.read_bytes()
+    return bool(_RUNS.search(content) and _VALUES.search(content))
+
+
+def is_of_the_engine(name: str) -> bool:
+    """Whether the engine reads a file itself: what decides the packages, or the function that is called."""
+    return _OF_THE_ENGINE.search(name) is not None
 
 
 def read_listing(bundle: Bundle, studies: Collection[str]) -> Listing:
@@ -78,62 +88,34 @@ def read_listing(bundle: Bundle, studies: Collection[str]) -> Listing:
     return Listing(digests, frozenset(studies) & digests.keys())
 
 
-def find_changes(before: Listing, now: Listing, bundle: Bundle) -> list[Difference]:
-    """Compare two listings, ordered by name; `bundle` is that of `now`."""
+def find_changes(
+    before: Listing, now: Listing, bundle: Bundle, readers: Readers | None = None
+) -> list[Difference]:
+    """Compare two listings, ordered by name; `bundle` and `readers` are those of `now`."""
     names = sorted(before.files.keys() | now.files.keys())
+    readers = readers or Readers(bundle, now.files, now.studies)
     return [
-        _judge(name, before, now, bundle) for name in names if before.files.get(name) != now.files.get(name)
+        _judge(name, before, now, bundle, readers)
+        for name in names
+        if before.files.get(name) != now.files.get(name)
     ]
 
 
-def _judge(name: str, before: Listing, now: Listing, bundle: Bundle) -> Difference:
+def _judge(name: str, before: Listing, now: Listing, bundle: Bundle, readers: Readers) -> Difference:
     kind: Literal["added", "changed", "removed"] = (
         "removed" if name not in now.files else "changed" if name in before.files else "added"
     )
-    if kind == "removed" and tree.is_left_out(_rules_folder(bundle), PurePosixPath(name)):
+    if kind == "removed" and tree.is_left_out(bundle.path, PurePosixPath(name)):
+        if is_of_the_engine(name):
+            return Difference(
+                kind, name, reason=f"{tree.IGNORE_FILE} now excludes it, but the engine read it"
+            )
         return Difference(kind, name, is_harmless=True, reason=f"{tree.IGNORE_FILE} now excludes it")
     if any(name in listing.files and name not in listing.studies for listing in (before, now)):
         return Difference(kind, name)
-    if reader := next(_readers(name, now, bundle), ""):
+    if reader := readers.find(name):
         return Difference(kind, name, reason=f"a study, but {reader} may read it")
     return Difference(kind, name, is_harmless=True, reason="a study")
-
-
-def _rules_folder(bundle: Bundle) -> Path:
-    """The folder with the current .modelopsignore. It does not count for the digest, so that a copy may be
-    old.
-    """
-    return Path(bundle.origin) if bundle.origin and Path(bundle.origin).is_dir() else bundle.path
-
-
-def _readers(name: str, listing: Listing, bundle: Bundle) -> Iterator[str]:
-    """The files of a bundle that may read the file of this name."""
-    path = PurePosixPath(name)
-    own_name, ending = re.escape(path.name.encode()), re.escape(path.suffix.removeprefix(".").encode())
-    named = re.compile(own_name)
-    # The name itself; a pattern or a test of the suffix; %s.json; functions that list folders.
-    may_read = re.compile(
-        b"%s|(?<![\\w-])\\.%s\\b|%%[sd]\\.%s\\b|%s" % (own_name, ending, ending, _LISTS_FILES.pattern)
-    )
-    for other in listing.files:
-        file = bundle.path / other
-        if other == name or other.endswith(_DOCUMENTATION):
-            continue
-        if file.is_symlink():
-            reads = file.readlink().name == path.name
-        else:  # a parameter of another study may have this name
-            reads = _contains(file, named if other in listing.studies else may_read)
-        if reads:
-            yield other
-
-
-def _contains(path: Path, pattern: re.Pattern[bytes]) -> bool:
-    """Whether a pattern occurs in a file, which may be larger than memory."""
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:  # it cannot be mapped
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return pattern.search(content) is not None
 
 
 def parse_listing(text: bytes) -> Listing | None:

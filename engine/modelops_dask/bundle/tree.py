@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from modelops_dask.bundle.source import has_model
+from modelops_dask.bundle.source import has_model, list_modules
 from modelops_dask.errors import BadInput
 
 SHOWN_MODULES = 8  # files of a folder named in a message
@@ -83,16 +83,14 @@ def find(start: Path, model: str = "") -> Path:
 def _similar_modules(folder: Path, model: str) -> str:
     """A description of the modules of a folder that may have been meant."""
     try:
-        names = [path.stem for path in folder.glob("*.py")]
+        names = list_modules(folder)
     except OSError:
         names = []
     wanted = model.partition(".")[0]
     if not (wanted and names):
         return ""
     near = difflib.get_close_matches(wanted, names, 1)
-    hint = (
-        f"did you mean {near[0]}?" if near else f"its modules are {', '.join(sorted(names)[:SHOWN_MODULES])}."
-    )
+    hint = f"did you mean {near[0]}?" if near else f"its modules are {', '.join(names[:SHOWN_MODULES])}."
     return f" The folder has no module {wanted}; {hint}"
 
 

@@ -34,6 +34,7 @@ NEWLINE = "\n"
 OFFLINE = "but uv is set to offline mode"  # uv's message when it would download
 OLDEST = (3, 9)  # that a runner can start with
 _LINE = re.compile(r"^[ \t]*[\"']?requires-python[\"']?[ \t]*=[ \t]*", re.MULTILINE)
+_ONE_VERSION = re.compile(r"==([0-9]+\.[0-9]+)")
 _TOO_OLD = re.compile(r"3\.[0-8]\b")
 _PROBE = """
 import json, sys, sysconfig
@@ -144,6 +145,13 @@ def check_request(bundle: Bundle, settings: Settings) -> PythonRequest:
         return request
     if all(_is_possible(PythonRequest((each,), request.folder)) for each in request.rules):
         raise NoPython(request, "no version fits all of these", "Change one of them.")
+    if rule := next((each for each in request.rules if not _fits_any(each.versions)), None):
+        example = f'requires-python = ">={_dotted(OLDEST)}"'
+        raise NoPython(
+            PythonRequest((rule,), request.folder),
+            "no version of Python 3 fits that",
+            f"Correct it in {PROJECT}: {example} allows all that models can run with here.",
+        )
     raise NoPython(
         request,
         f"models need Python {_dotted(OLDEST)} or newer",
@@ -154,6 +162,12 @@ def check_request(bundle: Bundle, settings: Settings) -> PythonRequest:
 def _is_possible(request: PythonRequest) -> bool:
     """Whether any version is suitable."""
     return any(request.accepts((3, minor, micro)) for minor in _MINORS for micro in _MICROS)
+
+
+def _fits_any(versions: SpecifierSet) -> bool:
+    """Whether any Python fits, those that models cannot run with here included."""
+    numbers = (f"{major}.{minor}.{micro}" for major in (2, 3) for minor in _MINORS for micro in _MICROS)
+    return any(map(versions.contains, numbers))
 
 
 def check_machine(bundle: Bundle, settings: Settings) -> None:
@@ -257,9 +271,10 @@ def _read_declared(bundle: Bundle) -> Iterator[VersionRule]:
         try:
             versions = SpecifierSet(required)
         except InvalidSpecifier as error:
-            raise BadInput(
-                f'{place}: requires-python: {error}; write versions such as ">=3.10,<3.13"'
-            ) from None
+            version = required.strip()
+            is_version = re.fullmatch(r"[0-9]+(\.[0-9]+){0,2}", version)
+            form = f'">={version}" or "=={version}.*"' if is_version else 'versions such as ">=3.10,<3.13"'
+            raise BadInput(f"{place}: requires-python: {error}; write {form}") from None
         if required and versions not in declared:
             declared.append(versions)
             yield VersionRule(versions, f"the model needs Python {required}", place)
@@ -359,6 +374,11 @@ def _describe_installed(request: PythonRequest) -> str:
 
 def _advise_install(request: PythonRequest, problem: str) -> str:
     """Advice if no installed Python is suitable and uv did not download one, based on uv's message."""
+    installed = [python.version for python in (*list_installed(request.folder), own_interpreter())]
+    for rule in request.rules:
+        match = _ONE_VERSION.fullmatch(str(rule.versions))
+        if match and any(map(_parse_version(match[1]).contains, installed)):
+            return f"=={match[1]} means only {match[1]}.0. For any {match[1]} write =={match[1]}.*"
     install = f"uv python install '{request.as_specifiers()}'"
     if "downloads are set to" in problem or OFFLINE in problem:
         return f"Install one ({install}), or let uv download it: --set executor.pythonDownloads=true"

@@ -30,6 +30,7 @@ else:  # runner.py has loaded them by path
     )
 
 GROUP = b"[modelops.wire]"
+ADD_WRAPS = "add @functools.wraps(f) to the function that the decorator returns; f is the decorated function"
 PASSED = ("seed", "rng", "scenario")  # arguments that a function receives if its signature has them
 COROUTINE, ASYNC_GENERATOR, VAR_POSITIONAL, VAR_KEYWORD = (
     0x80,
@@ -40,6 +41,7 @@ COROUTINE, ASYNC_GENERATOR, VAR_POSITIONAL, VAR_KEYWORD = (
 COMMAND_LINES = ("click", "typer", "cyclopts")  # packages that make commands of functions
 READS_ARGUMENTS = frozenset(("argv", "parse_args", "parse_known_args", "ArgumentParser"))
 SEED_NAMES = ("random_seed", "rand_seed", "rng_seed", "random_state", "rseed")
+METHOD_NAMES = frozenset(("self", "cls"))  # parameters for the object that a method is called on
 MOST_NAMES = 12  # names listed in a message
 
 
@@ -76,6 +78,8 @@ def explain_names(path: str, signature: Signature, names: Iterable[str]) -> list
     for name in names:
         if name in PASSED:
             problems.append((name, _explain_passed(path, name)))
+        elif name in METHOD_NAMES.intersection(parameters):
+            problems.append((name, explain_method(path)))
         elif name not in own and not signature.takes_any:
             offer = _offer(name, own, "takes no parameters")
             problems.append((name, f"{path} has no parameter {name}; {offer}"))
@@ -91,13 +95,15 @@ def _explain_passed(path: str, name: str) -> str:
 
 
 def _explain_missing(path: str, name: str) -> str:
-    if name in ("self", "cls"):
-        return (
-            f"{path} is a method, which needs an object; name a function that creates the object and "
-            "calls the method"
-        )
+    if name in METHOD_NAMES:
+        return explain_method(path)
     hint = "; a parameter named seed receives the seed of a task" if name in SEED_NAMES else ""
     return f"{path} needs a value for {name}, which has no default; add {name} to grid or fixed{hint}"
+
+
+def explain_method(path: str) -> str:
+    """What to say of a function whose parameter self or cls a study would have to pass."""
+    return f"{path} is a method, which needs an object; name a function that makes one and calls it"
 
 
 def explain_unknown(path: str, name: str, names: Iterable[str]) -> str:
@@ -115,8 +121,7 @@ def explain_no_module(module: str, top: str, names: Iterable[str]) -> str:
 
 def _offer(name: str, names: list[str], none: str, owner: str = "it") -> str:
     """Names to choose from, and the most similar one."""
-    import difflib
-
+    difflib = messages.import_standard("difflib")
     if not names:
         return f"{owner} {none}"
     near = difflib.get_close_matches(name, names, 1)
@@ -274,8 +279,7 @@ def _read_code(function: Any) -> tuple[Signature, dict[str, object]]:
 
 def _inspect(path: str, function: Any) -> tuple[Signature, dict[str, object], int]:
     """The same for wrapped, bound or partially applied functions, with the flags of the underlying code."""
-    import inspect
-
+    inspect = messages.import_standard("inspect")
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -315,12 +319,15 @@ def make_wire(
     by_position, by_name, required, takes_any = signature
     allowed = frozenset((*by_position, *by_name))
     needed, passed = required.difference(PASSED), allowed.intersection(PASSED)
+    refused = METHOD_NAMES.intersection(allowed).union(PASSED)
+    if takes_any and "seed" not in passed:
+        function = _expect_seed(path, function)
     default_rng = _import_default_rng(path) if "rng" in passed else None
 
     def wire(entrypoint: str, params: dict[str, object], seed: int) -> outputs.NamedOutputs:
         names = params.keys()
         unknown = not takes_any and not names <= allowed
-        if unknown or not needed <= names or not names.isdisjoint(PASSED):
+        if unknown or not needed <= names or not names.isdisjoint(refused):
             raise messages.CannotCall("\n".join(text for _, text in explain_names(path, signature, names)))
         if passed:
             if "seed" in passed:
@@ -333,6 +340,42 @@ def make_wire(
         return outputs.NamedOutputs(values.to_outputs(function(*positional, **params)))
 
     return wire
+
+
+def _expect_seed(path: str, function: Callable[..., object]) -> Callable[..., object]:
+    """A function that takes any parameters, and so may be a wrapper that hides which: no seed reaches it.
+
+    Raises NoFunction where it wraps a function that takes one. Else its failures say what may be missing.
+    """
+    if any("seed" in names for names in _list_wrapped(function, 3)):
+        raise NoFunction(
+            f"a decorator of {path} hides its parameter seed, so that no seed would reach it; {ADD_WRAPS}"
+        )
+
+    def call(*args: object, **params: object) -> object:
+        try:
+            return function(*args, **params)
+        except TypeError as error:
+            if error.args and "argument" in str(error) and "'seed'" in str(error):
+                error.args = (f"{error}; {path} hides its parameters, and no seed is passed; {ADD_WRAPS}",)
+            raise
+
+    return call
+
+
+def _list_wrapped(function: Any, depth: int) -> list[tuple[str, ...]]:
+    """The parameters of the functions that a function has from around it, as a wrapper has what it wraps."""
+    parameters: list[tuple[str, ...]] = []
+    for cell in (getattr(function, "__closure__", None) or ()) if depth else ():
+        try:
+            inner = cell.cell_contents
+        except ValueError:  # not yet bound
+            continue
+        code = getattr(inner, "__code__", None)
+        if type(inner) is type(_list_wrapped) and code:
+            parameters.append(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+            parameters += _list_wrapped(inner, depth - 1)
+    return parameters
 
 
 def _import_default_rng(path: str) -> Callable[[int], object]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from modelops_dask.bundle import Bundle
-from modelops_dask.executors import Executor, FileChanges, Outcome, Task
+from modelops_dask.executors import Executor, FileChanges, Outcome, Task, shortage
 from modelops_dask.executors.fork import ForkExecutor, Zygote
 from modelops_dask.executors.process import Runner
 from modelops_dask.executors.runner import OUT_OF_MEMORY
@@ -88,12 +88,13 @@ class LimitedExecutor(Executor):
             limit_bytes = max(runner_limit_bytes, held_bytes)
             oom_kills = self._guard.oom_kills
             outcomes = run([task._replace(limit_bytes=limit_bytes) for task in tasks])
-        return [
+        outcomes = [
             self._judge(outcome)
             if outcome.reason == KILLED and self._memory.oom_kills() > oom_kills
             else outcome
             for outcome in outcomes
         ]
+        return list(map(shortage.retract, outcomes)) if task.alone else outcomes
 
     def _judge(self, outcome: Outcome) -> Outcome:
         """Decide whether a task that the kernel killed for lack of memory was the cause, or this process."""

@@ -17,7 +17,12 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 TURN_BYTES = 16
 START = bytes(TURN_BYTES)  # the turn of a process's report that it has started
@@ -148,9 +153,48 @@ def head_of(answer: Answer) -> str:
 def _quoted(text: str) -> str:
     if text.isidentifier() and text.isascii():
         return f'"{text}"'
-    from json.encoder import encode_basestring_ascii
+    try:
+        from _json import encode_basestring_ascii  # json itself takes longer, and may be the model's
+    except ImportError:
+        from json.encoder import encode_basestring_ascii
+    quoted: str = encode_basestring_ascii(text)
+    return quoted
 
-    return encode_basestring_ascii(text)
+
+def import_standard(name: str) -> ModuleType:
+    """A module of Python's standard library, also where the model has one of that name, or of the name of one
+    that it imports. The model keeps its own.
+    """
+    import importlib
+
+    standard = os.path.dirname(os.__file__) + os.sep
+    if (getattr(sys.modules.get(name), "__file__", None) or "").startswith(standard):
+        return sys.modules[name]
+    path = sys.path[:]
+    ahead = [each + os.sep for each in path[: path.index(standard[:-1])]] if standard[:-1] in path else []
+    ahead = [each for each in ahead if each != os.sep and not standard.startswith(each)]
+    own = {
+        key: module
+        for key, module in list(sys.modules.items())
+        if (getattr(module, "__file__", None) or "").startswith(tuple(ahead)) and _has_module(standard, key)
+    }
+    before = set(sys.modules)
+    try:
+        for key in own:
+            del sys.modules[key]
+        sys.path[:] = [each for each in path if each + os.sep not in ahead]
+        return importlib.import_module(name)
+    finally:
+        sys.path[:] = path
+        for key in set(sys.modules).difference(before):
+            if any(_has_module(folder, key) for folder in ahead):
+                del sys.modules[key]
+        sys.modules.update(own)
+
+
+def _has_module(folder: str, name: str) -> bool:
+    path = folder + name.partition(".")[0]
+    return os.path.exists(f"{path}.py") or os.path.exists(path)
 
 
 def pack(its_turn: bytes, head: str, *blobs: bytes) -> list[bytes]:

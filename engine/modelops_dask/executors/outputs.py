@@ -11,11 +11,17 @@ path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for this import: see messages.py
     from typing import Any
+
+if TYPE_CHECKING or __package__:
+    from modelops_dask.executors import messages
+else:  # runner.py has loaded it by path
+    messages = sys.modules["_modelops_messages"]
 
 ERROR, METADATA = "error", "metadata"  # names of outputs with a meaning in ModelOps
 MODEL_ERROR, NO_OUTPUTS, EMPTY_OUTPUTS = "ModelError", "NoOutputs", "EmptyOutputs"
@@ -48,7 +54,7 @@ class NamedOutputs(dict):  # type: ignore[type-arg]  # of str and bytes; Python 
 def check_outputs(outputs: object) -> dict[str, bytes]:
     """The wire function's result as {str: bytes}; text becomes UTF-8, as in ModelOps' own runner.
 
-    Raises TypeError, and UnicodeEncodeError for a name that cannot be stored.
+    Raises TypeError, also for a name that cannot be stored.
     """
     if type(outputs) is NamedOutputs:
         return outputs
@@ -61,7 +67,12 @@ def check_outputs(outputs: object) -> dict[str, bytes]:
             raise TypeError(f"wire returned a name that is not text: {name!r}")
         if type(name) is not str:  # for example a member of an Enum, which JSON would write by its value
             name = str.__str__(name)
-        name.encode()
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise TypeError(
+                f"wire returned an output with the name {name!a}, which cannot be stored: {error.reason}"
+            ) from None
         if type(data) is not bytes:
             data = _as_bytes(name, data)
         copy[name] = data
@@ -99,6 +110,11 @@ def explain_size(outputs: Mapping[str, bytes], limits: tuple[int, int, int], is_
     )
 
 
+def _list_names(names: Iterable[str]) -> str:
+    """Names of outputs for a message, those with control characters as Python writes them."""
+    return ", ".join([name if name.isprintable() else repr(name) for name in names])[:TEXT_LIMIT]
+
+
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):,.0f} MiB"
 
@@ -112,7 +128,7 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     if not any(outputs.values()):
         if not outputs:
             return NO_OUTPUTS, f"{NO_OUTPUTS}: wire returned no outputs"
-        names = ", ".join(outputs)[:TEXT_LIMIT]
+        names = _list_names(outputs)
         return EMPTY_OUTPUTS, f"{EMPTY_OUTPUTS}: wire returned only outputs of 0 bytes: {names}"
     if ERROR in outputs and not any(data for name, data in outputs.items() if name != ERROR):
         return _read_lone_error(outputs[ERROR])
@@ -123,7 +139,7 @@ def find_failure(outputs: Mapping[str, bytes]) -> tuple[str, str] | None:
     if METADATA in outputs and len(outputs) > 1:
         others = [name for name in outputs if name != METADATA]
         if not any(outputs[name] for name in others):
-            names = ", ".join(others)[:TEXT_LIMIT]
+            names = _list_names(others)
             return EMPTY_OUTPUTS, (
                 f"{EMPTY_OUTPUTS}: wire returned only metadata and outputs of 0 bytes: {names}"
             )
@@ -177,9 +193,7 @@ def _read_lone_error(data: bytes) -> tuple[str, str] | None:
 
 def _describe(document: dict[str, Any], name: str, data: bytes) -> tuple[str, str]:
     """The error described by JSON: {"error": message or such JSON, "type": an exception, "traceback": ...}"""
-    import json
-    import re
-
+    json, re = messages.import_standard("json"), messages.import_standard("re")
     inner = document["error"] if isinstance(document.get("error"), dict) else document
     message = inner.get("error") or inner.get("message") or _text(data)
     kind = re.fullmatch(EXCEPTION, str(inner.get("type") or inner.get("error_type")), re.ASCII)
@@ -197,8 +211,7 @@ def _describe(document: dict[str, Any], name: str, data: bytes) -> tuple[str, st
 
 def _parse_json(data: bytes) -> Any:
     """Parsed JSON; None if it is invalid."""
-    import json
-
+    json = messages.import_standard("json")
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -207,8 +220,7 @@ def _parse_json(data: bytes) -> Any:
 
 def _text(data: bytes) -> str:
     """Readable text of bytes: for a table, the words that it contains."""
-    import re
-
+    re = messages.import_standard("re")
     try:
         return data.decode()[:TEXT_LIMIT]
     except UnicodeDecodeError:

@@ -184,6 +184,8 @@ class Pool:
                     warm.runner.interrupt()
             warm.ready()
         except BaseException as error:
+            if isinstance(error, StartFailed | RunnerLost):
+                error.environment = warm.environment.digest
             if isinstance(error, StartFailed):
                 error.answer = warm.name_files(error.answer)
             self._end(warm, "lost", kill=True)

@@ -54,7 +54,11 @@ _MARKS = re.compile(re.escape(runner.MARK).replace(b"%d", rb"\d+"))
 
 
 class RunnerLost(Exception):
-    """The runner ended, or was ended, before it answered. `reason` is short, and the same for each cause."""
+    """The runner ended, or was ended, before it answered. `reason` is short, and the same for each cause. If
+    it ended at its start, the caller that knows the digest of the environment sets `environment`.
+    """
+
+    environment = ""
 
     def __init__(self, reason: str, error: str, log: str = "", peak_bytes: int = 0) -> None:
         super().__init__(reason, error, log, peak_bytes)
@@ -62,7 +66,11 @@ class RunnerLost(Exception):
 
 
 class StartFailed(Exception):
-    """Importing the model raised. `answer` has the exception's type and traceback, `log` the output."""
+    """Importing the model raised. `answer` has the exception's type and traceback, `log` the output. The
+    caller that knows the digest of the environment sets `environment`.
+    """
+
+    environment = ""
 
     def __init__(self, answer: runner.Answer, log: str) -> None:
         super().__init__(answer.reason, answer.error)
@@ -390,18 +398,24 @@ class Runner:
         answer = self._judge_end(answer, own_crash)
         return RunnerLost(answer.reason, answer.error, self.log, peak_bytes)
 
-    def _judge_end(self, answer: messages.Answer, crash: Crash | None) -> messages.Answer:
-        """The answer of a task whose process ended: TaskOOM if there is evidence of it."""
-        evidence = shortage.judge_end(answer.reason, self.log, self.runner_limit_bytes, crash)
+    def _judge_end(
+        self, answer: messages.Answer, crash: Crash | None, *, is_child: bool = False
+    ) -> messages.Answer:
+        """The answer of a task whose process ended: TaskOOM if there is evidence of it.
+
+        The task's peak may not include a child's memory, so a low peak does not contradict what the child
+        printed.
+        """
+        evidence, is_vague = shortage.judge_end(answer.reason, self.log, self.runner_limit_bytes, crash)
         if evidence:
-            return shortage.out_of_memory(answer, evidence)
+            return shortage.out_of_memory(answer, evidence, is_vague=is_vague and not is_child)
         return answer._replace(error=answer.error + shortage.describe_room(self.runner_limit_bytes, crash))
 
     def _judge_children(self, answer: messages.Answer) -> messages.Answer:
         """Like _judge_end(), for a task that raised because a process that it had started ended."""
         if answer.status == "failed" and shortage.CHILD_ENDED.search(answer.error):
             self._read_crash()
-            judged = self._judge_end(answer, self._crashes.crash)
+            judged = self._judge_end(answer, self._crashes.crash, is_child=True)
             return judged if judged.status == "died" else answer
         return answer
 

@@ -1,6 +1,6 @@
 """The output files of a program, as outputs of a task.
 
-    CSV -> columns, each of one type -> a table;   JSON -> its value, like a function's return value
+    CSV -> columns, each of one type -> a table;   JSON -> its value, like an entry of a function's dict
     Parquet -> the file's bytes, which are a table;   others -> the file's bytes
 
 The type of a column follows from its fields: whole numbers, numbers, booleans, or text. This module uses only
@@ -13,6 +13,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import re
 import stat
@@ -35,9 +36,20 @@ NUMBER = re.compile(
     r"\s*[+-]?(?:(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf|infinity)\s*",
     re.IGNORECASE,
 )
+NO_DIGITS = re.compile(r"[^1-9eE]*(?:[eE].*)?", re.DOTALL)  # a number that is 0
 TRUTHS = {"true": True, "TRUE": True, "True": True, "false": False, "FALSE": False, "False": False}
 INT64 = range(-(1 << 63), 1 << 63)
+UINT64 = range(1 << 64)
+MOST_DIGITS = 400  # of a whole number that a float may hold
+EXACT = float(1 << 53)  # below it floats hold all whole numbers
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
+EXTREME = re.compile(r"[eE]\+?[0-9]{3}|[eE]-[0-9]{3}|[0-9]{200}")  # where a float may overflow
 MOST_CHARACTERS = (1 << 31) - 1  # of a field
+JSON_FORMS = (
+    "A JSON file is one table: an object of numbers and text, an object of lists of one length, or a list of "
+    "such objects. Write other parts to files of their own, each an output. With format: raw the file is "
+    "stored as it is"
+)
 PARQUET = b"PAR1"  # the first and the last bytes of such a file
 UNNAMED = "index"  # the first column of a table that R or pandas wrote with its row names
 
@@ -62,16 +74,21 @@ class Files:
         self._outputs = [self._within(file) for file in outputs]
         self._written: list[str] = []
         self._folders: list[str] = []  # that were made
+        self.present: dict[str, frozenset[str]] = {}  # what folders of outputs had before the program ran
 
     def prepare(self) -> None:
         """Remove the outputs, and create their folders."""
         for path in self._outputs:
             _remove(path)
             self._make_folder(os.path.dirname(path))
+        for folder in {self._folder, *map(os.path.dirname, self._outputs)}:
+            self.present[folder] = frozenset(_list_folder(folder))
 
     def write(self, file: str, data: bytes) -> None:
         """Write a file that the program reads."""
         path = self._within(file)
+        if path in self._outputs:
+            raise UnreadableOutput(f"{file} is an output, and the file that the program reads: rename one")
         self._make_folder(os.path.dirname(path))
         _remove(path)
         with open(path, "wb") as stream:
@@ -108,15 +125,19 @@ def _remove(path: str) -> None:
 
 
 def read_outputs(
-    files: Mapping[str, tuple[str, str]], folder: str, printed: BinaryIO | None
+    files: Mapping[str, tuple[str, str]],
+    folder: str,
+    printed: BinaryIO | None,
+    present: Mapping[str, frozenset[str]] | None = None,
 ) -> dict[str, bytes]:
-    """Outputs by name, from (file, format) by name; printed is the program's standard output.
+    """Outputs by name, from (file, format) by name; printed is the program's standard output, and present is
+    Files.present.
 
     Raises MissingOutput, UnreadableOutput.
     """
     outputs: dict[str, bytes] = {}
     for name, (file, kind) in files.items():
-        data = _read_printed(printed) if file == STDOUT else _read_file(name, file, folder)
+        data = _read_printed(printed) if file == STDOUT else _read_file(name, file, folder, present or {})
         title = f"output {name}, {'standard output' if file == STDOUT else file}"
         if kind == "csv":
             outputs[name] = values.to_table(read_csv(data, title))
@@ -135,7 +156,7 @@ def _read_printed(printed: BinaryIO | None) -> bytes:
     return printed.read()
 
 
-def _read_file(name: str, file: str, folder: str) -> bytes:
+def _read_file(name: str, file: str, folder: str, present: Mapping[str, frozenset[str]]) -> bytes:
     path = os.path.join(folder, file)
     try:
         mode = os.stat(path).st_mode
@@ -145,32 +166,79 @@ def _read_file(name: str, file: str, folder: str) -> bytes:
         with open(path, "rb") as stream:
             return stream.read()
     except FileNotFoundError:
-        raise MissingOutput(f"output {name}: the program did not write {file}{_list_new(path)}") from None
+        written = _list_new(sorted({os.path.dirname(os.path.normpath(path)), folder}), folder, present)
+        raise MissingOutput(f"output {name}: the program did not write {file}; {written}") from None
     except PermissionError as error:
         raise UnreadableOutput(f"output {name}: {file}: {error.strerror}") from None
 
 
-def _list_new(path: str) -> str:
-    """The files that are in the folder instead."""
+def _list_new(folders: Sequence[str], top: str, present: Mapping[str, frozenset[str]]) -> str:
+    """The files that the program wrote into the folders instead."""
+    names = []
+    for folder in folders:
+        for name in sorted(set(_list_folder(folder)).difference(present.get(folder, ()))):
+            path = os.path.join(folder, name)
+            names.append(os.path.relpath(path, top) + ("/" if os.path.isdir(path) else ""))
+    if not names:
+        return "it wrote no other file there"
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"it wrote {', '.join(names[:10])}{more}"
+
+
+def _list_folder(folder: str) -> list[str]:
     try:
-        names = sorted(os.listdir(os.path.dirname(path)))
+        return os.listdir(folder)
     except OSError:
-        return ""
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"; in its folder are {shown}" if names else "; its folder is empty"
+        return []
 
 
 def _read_json(name: str, data: bytes, title: str) -> bytes:
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        parse_float: Any = _parse_float if EXTREME.search(text) else None  # which takes longer
+        value = json.loads(text, object_pairs_hook=_read_object, parse_float=parse_float)
     except (ValueError, RecursionError) as error:
-        raise UnreadableOutput(f"{title}: not JSON: {error}") from None
+        raise UnreadableOutput(f"{title}: {_explain_json(error, data)}") from None
     try:
         table: bytes = values.to_output(name, value)
-    except TypeError as error:
-        problem = f"{error}. With format: raw, the file is stored unchanged"
-        raise UnreadableOutput(problem) from None
+    except TypeError as error:  # worded for functions
+        problem = "is null" if value is None else str(error).partition(": return")[0].partition(". A dict")[0]
+        problem = f"{title} {problem}" if value is None else problem.replace(" a dict", " an object")
+        raise UnreadableOutput(f"{problem}. {JSON_FORMS}") from None
     return table
+
+
+class _Refused(ValueError):
+    """JSON that would not be stored as it is written."""
+
+
+def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise _Refused(f"an object has {repeated!r} twice; give each value a name of its own")
+    return entries
+
+
+def _parse_float(text: str) -> float:
+    try:
+        return _to_float(text)
+    except ValueError as error:
+        raise _Refused(error) from None
+
+
+def _explain_json(error: Exception, data: bytes) -> str:
+    if isinstance(error, _Refused):
+        return str(error)
+    if "integer string conversion" in str(error):
+        return "a whole number has thousands of digits. Write it as text, in quotes"
+    if str(error).startswith("Extra data") and len([line for line in data.splitlines() if line.strip()]) > 1:
+        return (
+            f"not JSON: {error}. If it has a value in each line (JSON lines), write one list of them, "
+            "[..., ...], or declare it with format: raw"
+        )
+    return f"not JSON: {error}"
 
 
 def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
@@ -186,13 +254,16 @@ def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
         rows = []
         for row in reader:
             if len(row) != len(names):
-                if not row:  # an empty line
+                if not row:  # an empty line, which is a row where there is one column
+                    rows += [[""]] if len(names) == 1 else []
                     continue
                 problem = f"{len(row)} fields, but the first line names {len(names)}"
                 raise UnreadableOutput(f"{title}, line {reader.line_num:,}: {problem}")
             rows.append(row)
     except csv.Error as error:
         raise UnreadableOutput(f"{title}, line {reader.line_num:,}: {error}") from None
+    if len(names) == 1:
+        _check_blanks(names[0], rows, title)
     columns = zip(*rows) if rows else [()] * len(names)  # noqa: B905 (Python 3.9); all rows are as long
     table: dict[str, Sequence[object]] = {}
     for name, column in zip(names, columns):  # noqa: B905
@@ -206,6 +277,9 @@ def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
 def _check_names(names: list[str], title: str) -> list[str]:
     if not any(names):
         raise UnreadableOutput(f"{title}: the first line must name the columns, but it is empty")
+    for separator, word in SEPARATORS.items():
+        if len(names) == 1 and separator in names[0].strip():
+            raise UnreadableOutput(f"{title}: its columns are separated by {word}; separate them by commas")
     names = [name.strip() for name in names]
     if not names[0] and UNNAMED not in names:
         names[0] = UNNAMED
@@ -214,26 +288,31 @@ def _check_names(names: list[str], title: str) -> list[str]:
             raise UnreadableOutput(f"{title}: the first line has no name for column {number + 1}")
         if name in names[:number]:
             raise UnreadableOutput(f"{title}: the first line names {name} twice")
-    if len(names) == 1 and ";" in names[0]:
-        raise UnreadableOutput(f"{title}: its columns are separated by semicolons; separate them by commas")
     if all(map(NUMBER.fullmatch, names)):
         raise UnreadableOutput(f"{title}: the first line must name the columns, but it has numbers")
     return names
+
+
+def _check_blanks(name: str, rows: Sequence[Sequence[str]], title: str) -> None:
+    """Refuse a file whose only column is several that blanks separate."""
+    n_names = len(name.split())
+    if n_names > 1 and rows and all(len(row[0].split()) == n_names for row in rows):
+        raise UnreadableOutput(f"{title}: its columns are separated by blanks; separate them by commas")
 
 
 def _read_column(fields: Sequence[str]) -> Sequence[object]:
     """The values of a column: whole numbers, numbers or booleans if all its fields are, otherwise text; None
     for an empty field.
 
-    Raises ValueError for whole numbers that neither 64-bit integers nor floats can hold.
+    Raises ValueError for numbers that neither 64-bit integers nor floats can hold.
     """
     present = [field for field in fields if field not in MISSING]
     convert: Any = None
     if present:
         if all(map(WHOLE.fullmatch, present)):
-            convert = int if all(int(field) in INT64 for field in present) else _to_float
+            convert = int if _are_integers(present) else _to_float
         elif all(map(NUMBER.fullmatch, present)):
-            convert = float
+            convert = _to_float
         elif all(field in TRUTHS for field in present):
             convert = TRUTHS.__getitem__
         else:
@@ -241,12 +320,35 @@ def _read_column(fields: Sequence[str]) -> Sequence[object]:
     return [None if field in MISSING else convert(field) for field in fields]
 
 
+def _are_integers(fields: Sequence[str]) -> bool:
+    """Whether 64-bit integers hold whole numbers: signed ones, or unsigned ones if none is negative."""
+    if max(map(len, fields)) > MOST_DIGITS and any(len(field.strip()) > MOST_DIGITS for field in fields):
+        return False
+    numbers = [int(field) for field in fields]
+    low, high = min(numbers), max(numbers)
+    return (low in INT64 and high in INT64) or (low in UINT64 and high in UINT64)
+
+
 def _to_float(field: str) -> float:
+    """The float of a number, if that has no other value; decimals are the nearest, as everywhere."""
     number = float(field)
-    if number != int(field):
+    if -EXACT < number < EXACT and number:  # as nearly all are
+        return number
+    is_whole = WHOLE.fullmatch(field)
+    is_long = len(field.strip()) > MOST_DIGITS or math.isinf(number)
+    if is_whole and (is_long or number != int(field)):
         raise ValueError(
-            f"{field.strip()} has more digits than a 64-bit integer or a float can hold. Write it with a "
-            "letter "
-            "before it, as text, or declare the file with format: raw"
+            f"{_shorten(field)} has more digits than a 64-bit integer can hold, or than a float can hold if "
+            "other fields are not whole numbers. Write it with a letter before it, as text, or declare the "
+            "file with format: raw"
         )
+    if math.isinf(number) and "n" not in field.lower():
+        raise ValueError(f"{_shorten(field)} is larger than any float. Write its logarithm, or inf")
+    if not number and not NO_DIGITS.fullmatch(field):
+        raise ValueError(f"{_shorten(field)} is nearer to 0 than any float. Write its logarithm, or 0")
     return number
+
+
+def _shorten(field: str) -> str:
+    field = field.strip()
+    return field if len(field) <= 40 else f"{field[:30]}... ({len(field):,} characters)"

@@ -25,9 +25,15 @@ from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO
+    from typing import Any, BinaryIO, Protocol
 
-    from modelops_dask.executors.runner import PeakMeter
+    class PeakMeter(Protocol):
+        """The most memory that was resident since reset(), in bytes."""
+
+        def reset(self) -> None: ...
+
+        def read(self) -> int: ...
+
 
 if __package__:
     from modelops_dask import placeholders
@@ -99,6 +105,7 @@ class Program:
                         {name: (file, self._outputs[name]["format"]) for name, file in files.items()},
                         self._folder,
                         printed,
+                        made.present,
                     )
                 )
         finally:

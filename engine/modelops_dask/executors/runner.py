@@ -32,19 +32,13 @@ from functools import reduce
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from io import TextIOWrapper
-    from typing import Any, Protocol
+    from typing import Any
 
+    from modelops_dask.executors.programs import PeakMeter
     from modelops_dask.executors.workspace import Workspace
     from modelops_dask.generators import ModelGenerators
 
     Wire = Callable[[str, dict[str, Any], int], object]  # of (entrypoint, params, seed)
-
-    class PeakMeter(Protocol):
-        """The peak resident memory since reset(), in bytes."""
-
-        def reset(self) -> None: ...
-
-        def read(self) -> int: ...
 
 
 try:
@@ -85,6 +79,7 @@ Answer = messages.Answer
 
 GROUP = "modelops.wire"
 TEXT_LIMIT = 64 * 1024  # characters of a traceback that are stored, from its end
+FRAMES = 10_000  # frames of a traceback that are read, from its end; a million take a minute
 OUT_OF_MEMORY = "TaskOOM"
 PAGE_BYTES = resource.getpagesize()
 MARK = b"\0modelops: end of task %d\0\n"  # after the output of a task of a message, by its number
@@ -245,9 +240,9 @@ def call(
         limited = memory.lift()  # first, and without allocating memory, because there may be none left
         seconds = _perf_counter() - started
         answer = failed_answer(error, seconds, memory.end(seconds))
+        if isinstance(error, ProgramDied):
+            answer = answer._replace(status="died", reason=error.reason, error=error.error, failure="")
         judged: Answer = _shortage().judge_exception(answer, error, limit_bytes if limited else 0)
-        if isinstance(error, ProgramDied) and judged.status == "failed":
-            judged = judged._replace(status="died", reason=error.reason, error=error.error, failure="")
         error.__traceback__ = None  # its frames hold the data that filled the memory
         return judged
     seconds = _perf_counter() - started
@@ -319,9 +314,9 @@ def failed_answer(error: BaseException, seconds: float = 0.0, peak_bytes: int = 
     while frames and frames.tb_frame.f_code.co_filename.startswith(ENGINE + os.sep):
         frames = frames.tb_next
     try:
-        import traceback  # imported here: tasks seldom fail, and every process's start would take 4 ms more
-
-        text = "".join(traceback.format_exception(type(error), error, frames))
+        # Imported here: tasks seldom fail, and every process's start would take 4 ms more.
+        traceback = messages.import_standard("traceback")
+        text = "".join(traceback.format_exception(type(error), error, frames, limit=-FRAMES))
     except Exception as second:  # a failing __str__ or __cause__ of the model
         text = f"{type(error).__name__}, and its traceback cannot be printed: {type(second).__name__}"
     text = text[-TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()  # file names may not be text

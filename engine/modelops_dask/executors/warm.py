@@ -118,6 +118,7 @@ class WarmExecutor(Executor):
                 problem = failure.answer.error.partition("WireNotFound: ")[2].strip()
                 folder = tasks[0].bundle.origin or tasks[0].bundle.path
                 raise BadInput(f"bundle {folder}: {problem}") from None
+            environment = failure.environment
             is_transient = failure.answer.failure == TRANSIENT
             add(failure.answer._replace(failure=TRANSIENT if is_transient else START_FAILURE), failure.log)
         except RunnerLost as lost:
@@ -125,6 +126,7 @@ class WarmExecutor(Executor):
                 raise RuntimeError(CLOSED) from None
             if warm and warm.lost_files:  # the task was not started
                 return outcomes or self._run_some(tasks, alone)
+            environment = environment or lost.environment
             answer = Answer(
                 status="died",
                 outputs={},

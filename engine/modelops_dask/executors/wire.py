@@ -34,7 +34,7 @@ def find_wire(bundle: Path, entrypoint: str) -> str:
     """
     model = entrypoint.partition("/")[0]
     reference = _find_named(bundle)
-    if reference == OWN_FILE and model.startswith("wire.") and not _mentions_wire(bundle / "wire.py"):
+    if reference == OWN_FILE and "." in model and not _mentions_wire(bundle / "wire.py"):
         reference = ""  # an ordinary module that happens to have that name
     return reference or (f"{model}()" if "." in model else "")
 

@@ -455,10 +455,12 @@ class Workspace:
 
     def _write_note(self, text: str) -> None:
         if self._inside:
-            import json
-
+            try:
+                from _json import encode_basestring_ascii  # the model may have a json of its own
+            except ImportError:
+                from json.encoder import encode_basestring_ascii
             with contextlib.suppress(OSError), open(self._folder + NOTES, "a", encoding="ascii") as file:
-                file.write(json.dumps(text) + "\n")
+                file.write(encode_basestring_ascii(text) + "\n")
 
 
 def begin_workspace(bundle: str, source: str, stays: bool = False, always_looks: bool = False) -> Workspace:

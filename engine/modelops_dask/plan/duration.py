@@ -9,6 +9,7 @@ import re
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_SECONDS = 30 * 24 * 3600  # for one task; a larger value is a mistake in the unit
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([smh])")
+_CLOCK = re.compile(r"([0-9]{1,5}):([0-5][0-9])")  # which PyYAML reads as a number of seconds
 
 
 def parse_duration(value: object) -> float:
@@ -18,6 +19,12 @@ def parse_duration(value: object) -> float:
         raise ValueError(f"not a duration; {advice}")
     if isinstance(value, str):
         match = _TEXT.fullmatch(value.strip())
+        if sexagesimal := _CLOCK.fullmatch(value.strip()):
+            minutes, seconds_text = sexagesimal.groups()
+            raise ValueError(
+                f"{value!r} is not a duration; for {minutes} minutes and {seconds_text} seconds write "
+                f"{int(minutes) * 60 + int(seconds_text)}"
+            )
         if not match:
             raise ValueError(f"{value!r} is not a duration; {advice}")
         seconds = float(match[1]) * UNIT_SECONDS[match[2]]

@@ -17,6 +17,7 @@ from modelops_dask.plan import contract
 from modelops_dask.plan.document import NAME, Document
 from modelops_dask.plan.sampling import Range
 
+NEAR = 0.8  # the least similarity to a known name where others are allowed: `tags` is not `targets`
 LARGEST_INTEGER = 2**53  # all whole numbers up to this one are exact floats
 
 
@@ -55,7 +56,7 @@ class Fields:
     ) -> None:
         """Record unknown names; if not `closed`, only those that look like misspelt known names."""
         for name in mapping:
-            near = difflib.get_close_matches(name, allowed_names, 1)
+            near = difflib.get_close_matches(name, allowed_names, 1, cutoff=0.6 if closed else NEAR)
             if name not in allowed_names and (closed or near):
                 hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(allowed_names)}"
                 hint = f"write {synonyms[name]}" if name in synonyms else describe_lookalike(name) or hint

@@ -36,14 +36,16 @@ class OtherDocument:
     advice: str
 
 
+_CALIBRATION = (
+    "searching for parameters is not supported. Run parameter sets as a study (sets, grid, latin-hypercube "
+    "or sobol), or run the search in Python and call modelops_dask.study.run for each of its proposals"
+)
 # The first match in this order names the document.
 OTHER_DOCUMENTS = (
     OtherDocument(
         "CalibrationSpec",
         frozenset({"algorithm", "target_data"}),
-        "searching for parameters is not supported. Run parameter sets as a study (sets, grid, "
-        "latin-hypercube or "
-        "sobol), or run the search in Python and call modelops_dask.study.run for each of its proposals",
+        _CALIBRATION,
     ),
     OtherDocument(
         "CalibrationJob",
@@ -56,6 +58,10 @@ OTHER_DOCUMENTS = (
         "adaptive infrastructure",
         frozenset({"algorithm", "central_store"}),
         "it is not needed: searches for parameters run in Python (modelops_dask.study.run)",
+    ),
+    *(
+        OtherDocument("CalibrationSpec", frozenset({"algorithm", name}), _CALIBRATION)
+        for name in ("targets", "max_trials")
     ),
     OtherDocument(
         "SimJob",

@@ -144,7 +144,7 @@ def _read_text(fields: Fields, node_path: NodePath, value: object) -> str | None
     try:
         text = format_value(value)
     except ValueError:
-        fields.note(node_path, "TYPE", f"must be text, not {value!r}")
+        fields.note(node_path, "TYPE", f"must be text, not {value!r}{_advise_quotes(value)}")
         return None
     try:
         list_names(text)
@@ -153,6 +153,13 @@ def _read_text(fields: Fields, node_path: NodePath, value: object) -> str | None
             node_path, "PLACEHOLDER", f"{error}; write {{NAME}} for a value, {{{{ or }}}} for a brace"
         )
     return text
+
+
+def _advise_quotes(value: object) -> str:
+    """What to write where YAML has read an unquoted {NAME} as a mapping."""
+    if isinstance(value, dict) and len(value) == 1 and set(value.values()) == {None}:
+        return f'; write "{{{next(iter(value))}}}", in quotes, for the value of a parameter'
+    return ""
 
 
 def _read_environment(fields: Fields, raw: dict[str, object]) -> dict[str, str]:
@@ -208,6 +215,12 @@ def _read_outputs(fields: Fields, raw: dict[str, object]) -> dict[str, dict[str,
         if kind not in FORMATS:
             message = f"format is {kind!r}; write one of {', '.join(FORMATS)}"
             fields.note((*node_path, "format"), "VALUE", message)
+        if PurePosixPath(file) == PurePosixPath(str(raw.get(PARAMETERS_FILE) or STDOUT)) and file != STDOUT:
+            message = (
+                f"{file} is the parameters_file, so that the parameters would be stored as this output where "
+                "the program writes none; use another name for one of the two"
+            )
+            fields.note(file_path, "VALUE", message)
         outputs[name] = {"file": file, "format": str(kind)}
     return outputs
 

@@ -42,7 +42,6 @@ NAMES = (
     "resources",
     "deterministic",
     "volatile",
-    "outputs",
     "timeout",
     "fixed",
     *SAMPLING_KEYS,
@@ -138,7 +137,12 @@ def _validate(fields: Fields) -> Spec:
 
 
 def _causes(findings: list[Finding]) -> list[Finding]:
-    """Leave out findings that only follow from a misread unquoted value, such as `seed: 0123`."""
+    """Leave out findings that only follow from a misread unquoted value, such as `seed: 0123`.
+
+    A text with colons is none where a text is refused: in quotes it would be refused too.
+    """
+    others = {(f.line, f.column) for f in findings if not f.code.startswith("YAML_")}
+    findings = [f for f in findings if f.code != "YAML_SEXAGESIMAL" or (f.line, f.column) not in others]
     traps = (f for f in findings if f.code.startswith("YAML_") and f.code != "YAML_KEY")
     places = {(f.line, f.column) for f in traps}  # except for a key, whose position is also that of its map
     return [f for f in findings if f.code.startswith("YAML_") or (f.line, f.column) not in places]

@@ -131,7 +131,7 @@ def probe() -> ProcessReport:
         answer = _compute(runtime.settings, runtime.executor)
     except MopsError as error:
         answer = str(error)
-    shortage = process_room.check_pod(worker)
+    shortage = process_room.check_pod(runtime.threads, runtime.settings)
     return ProcessReport(runtime.settings.executor_type, runtime.settings.preset, shape, answer, shortage)
 
 

@@ -23,10 +23,7 @@ def as_numpy(value: Any) -> Any:
     """An array of any library as a NumPy array, or as nested lists without NumPy. Raises Refused."""
     kind = type(value)
     if cells.unit_of(value):
-        raise neutral.Refused(
-            f"is {refusals.describe_type(value)} in the unit {cells.unit_of(value)}, which would be lost: "
-            "return its plain numbers, with the unit in the name"
-        )
+        raise refusals.refuse_unit(value, cells.unit_of(value))
     numpy = columns.loaded_numpy()
     if numpy and isinstance(value, numpy.ndarray):
         return value if cells.is_instance(value, "numpy.ma", "MaskedArray") else numpy.asarray(value)
@@ -60,7 +57,7 @@ def column_of_array(array: Any) -> neutral.Column:
     if kind in "mM":
         column = columns.from_numpy_times(array)
         return column if valid is None else _mask_more(column, valid)
-    if kind == "V" and array.dtype.names is None:  # bfloat16 and similar types, of jax
+    if kind == "V" and array.dtype.type is not numpy.void:  # bfloat16 and similar types, of jax
         array = array.astype("f4")
         kind = "f"
     if kind in "biuf" and array.dtype.itemsize <= 8:
@@ -94,8 +91,21 @@ def _mask_more(column: neutral.Column, valid: bytes) -> neutral.Column:
 
 
 def fields_of(array: Any) -> list[tuple[str, neutral.Column]]:
-    """The columns of a structured array with one dimension."""
-    return [(name, column_of_array(array[name])) for name in array.dtype.names]
+    """The columns of a structured array with one dimension; a field that has two becomes numbered columns."""
+    table = []
+    for name in array.dtype.names:
+        field = array[name]
+        if field.ndim > 2:
+            raise neutral.Refused(
+                f"column {name!r} is a field with {field.ndim - 1} dimensions in each row: return it as an "
+                "array of its own, or a table with a column for each dimension"
+            )
+        if field.ndim == 2:
+            names = [f"{name}_{number}" for number in range(field.shape[1])]
+            table += columns_of_matrix(field, names)
+        else:
+            table.append((name, cells.named(name, column_of_array, field)))
+    return table
 
 
 def names_of_columns(value: Any, n_columns: int) -> list[str]:
@@ -114,4 +124,4 @@ def names_of_columns(value: Any, n_columns: int) -> list[str]:
 
 def columns_of_matrix(array: Any, names: list[str]) -> list[tuple[str, neutral.Column]]:
     """The columns of an array with two dimensions, by their names."""
-    return [(name, column_of_array(array[:, number])) for number, name in enumerate(names)]
+    return [(name, cells.named(name, column_of_array, array[:, number])) for number, name in enumerate(names)]

@@ -23,17 +23,24 @@ else:  # by path in values.py, which loads those modules first
     neutral, columns = sys.modules["_modelops_neutral"], sys.modules["_modelops_columns"]
     refusals = sys.modules["_modelops_refusals"]
 
+
+class Unsigned(int):
+    """An integer of a type of 64 bits without a sign, such as numpy.uint64; its column is of the type u8."""
+
+
 NOT_SCALAR = object()
 _SCALARS = frozenset((bool, int, float, str, complex, type(None)))
 _PLAIN = _SCALARS | {bytes, list}
 _NO_SCALARS = frozenset((bytes, bytearray, memoryview, list, tuple, dict, set, frozenset))
+_CODES = {bool: "?7x", int: "q", float: "d"}  # of struct
 _TIMES = ("datetime", "date", "time", "timedelta")  # in the module datetime; a datetime is also a date
+_CUT_OFF = ("time64[ns]", "date64[ms]")  # types of pyarrow whose as_py() loses nanoseconds, or times
 _MISSING = ("NAType", "NaTType", "MaskedConstant")
 _NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", "bool": "booleans"}
 
 
-def column_of(values: Sequence[object]) -> neutral.Column:
-    """A column of scalars, bytes or lists. Raises Refused."""
+def column_of(values: Sequence[object], depth: int = 0) -> neutral.Column:
+    """A column of scalars, bytes or lists; depth is that of the lists around them. Raises Refused."""
     kinds = set(map(type, values))
     names = {kind.__name__ for kind in kinds}
     if not kinds <= _PLAIN:
@@ -45,6 +52,8 @@ def column_of(values: Sequence[object]) -> neutral.Column:
         mask = bytes([value is not None for value in values])
     if not names:
         return neutral.Column("null", len(values))
+    if "Unsigned" in names and len(names) > 1:
+        names = names - {"Unsigned"} | {"int"}
     if names == {"int", "float"}:
         values, names = _as_floats(values), {"float"}
     if len(names) > 1:
@@ -53,6 +62,8 @@ def column_of(values: Sequence[object]) -> neutral.Column:
         mixed = " and ".join(sorted([_NAMES.get(name, name) for name in names]))
         raise neutral.Refused(f"mixes {mixed}: write all of its values as one type, such as text")
     name = names.pop()
+    if name == "list":
+        return _from_lists(values, mask, depth)
     if name not in _ENCODERS:
         raise refusals.refuse(next(value for value in values if value is not None))
     return _ENCODERS[name](values, mask)
@@ -70,11 +81,17 @@ def is_scalar(value: object) -> bool:
         return True  # of a kind that cannot be stored
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a boolean or a number for scalar_of()."""
-    return type(value) in (bool, int, float) or (
-        not isinstance(value, str) and is_scalar(value) and type(scalar_of(value)) in (bool, int, float)
-    )
+def code_of(value: Any) -> str:
+    """How the struct module packs a number in 8 bytes, if its type determines that; otherwise ""."""
+    kind = type(value)
+    if kind in _CODES:
+        return _CODES[kind]
+    if kind.__module__ != "numpy" or not is_instance(value, "numpy", "generic"):
+        return ""
+    letter, width = value.dtype.kind, value.dtype.itemsize
+    if letter == "u" and width == 8:
+        return "Q"
+    return {"b": "?7x", "i": "q", "u": "q", "f": "d"}.get(letter, "") if width <= 8 else ""
 
 
 def dimensions_of(value: object) -> int:
@@ -96,14 +113,38 @@ def plain(value: object) -> object:
     if isinstance(value, (list, tuple, range)) and not hasattr(value, "_fields"):
         return list(value)
     if dimensions_of(value) == 1 and hasattr(value, "tolist") and "pandas" not in type(value).__module__:
-        return value.tolist()
+        return items_of(value)
     raise refusals.refuse(value)
+
+
+def items_of(array: Any) -> list[object]:
+    """The items of an array with one dimension, as their types have them. Raises Refused.
+
+    tolist() makes integers of times in nanoseconds, and does not tell those without a sign from others.
+    """
+    if unit_of(array):
+        raise refusals.refuse_unit(array, unit_of(array))
+    if dimensions_of(array) != 1:
+        raise neutral.Refused("mixes arrays with one dimension and others: return them as entries of a dict")
+    dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "names", None) is not None:
+        raise neutral.Refused("is a structured array in a cell: make each of its fields a cell")
+    if getattr(dtype, "kind", "") in ("m", "M") or _is_unsigned(dtype):
+        return list(array)
+    items: list[object] = array.tolist()
+    return items
+
+
+def _is_unsigned(dtype: Any) -> bool:
+    """Whether a type, of NumPy or another library, holds 64 bits without a sign."""
+    kind, width = getattr(dtype, "kind", ""), getattr(dtype, "itemsize", 0)
+    return (kind == "u" and width == 8) or str(dtype) in ("uint64", "torch.uint64")
 
 
 def scalar_of(value: Any) -> object:
     """A scalar as one of Python's types or NumPy's times; NOT_SCALAR for anything else. Raises Refused."""
     kind = type(value)
-    if kind in _SCALARS:
+    if kind in _SCALARS or kind is Unsigned:
         return value
     package = kind.__module__.partition(".")[0]
     if is_instance(value, "enum", "Enum"):
@@ -125,18 +166,22 @@ def scalar_of(value: Any) -> object:
     ):
         return value
     if package == "pyarrow" and hasattr(kind, "as_py"):
-        return scalar_of(value.as_py())
+        return _scalar_of_arrow(value)
     if is_instance(value, "uuid", "UUID") or (
         package == "pandas" and kind.__name__ in ("Period", "Interval")
     ):
         return str(value)
     if dimensions_of(value) == 0 and not unit_of(value):
-        try:
-            item = value.item() if hasattr(kind, "item") else sys.modules["numpy"].asarray(value).item()
-        except NotImplementedError:  # a jax key
-            raise refusals.refuse(value) from None
-        return scalar_of(item)
+        return _scalar_of_array(value)
     return NOT_SCALAR
+
+
+def named(name: str, make: Callable[[Any], neutral.Column], value: object) -> neutral.Column:
+    """The column that is made of a value; a refusal begins with its name."""
+    try:
+        return make(value)
+    except neutral.Refused as refusal:
+        raise neutral.Refused(f"column {name!r} {refusal}") from None
 
 
 def name_of(label: object) -> str:
@@ -155,6 +200,37 @@ def is_instance(value: object, module: str, name: str) -> bool:
     return isinstance(kind, type) and isinstance(value, kind)
 
 
+def _scalar_of_arrow(value: Any) -> object:
+    """The scalar in one of pyarrow. Raises Refused for a time that as_py() cuts off or cannot return."""
+    try:
+        item = value.as_py()
+        is_whole = item is None or str(value.type) not in _CUT_OFF
+        is_exact = is_whole or sys.modules["pyarrow"].scalar(item, value.type).equals(value)
+    except (ValueError, OverflowError):
+        is_exact = False
+    if not is_exact:
+        raise neutral.Refused(
+            f"is {refusals.describe_type(value)} that Python's own times cannot hold: return an array of it"
+        )
+    return Unsigned(item) if type(item) is int and _is_unsigned(value.type) else scalar_of(item)
+
+
+def _scalar_of_array(value: Any) -> object:
+    """The scalar in an array without dimensions, of whichever library. Raises Refused."""
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "names", None) is not None:
+        return NOT_SCALAR
+    if is_instance(value, "numpy.ma", "MaskedArray") and value.mask:
+        return None
+    if getattr(dtype, "kind", "") in ("m", "M"):
+        return scalar_of(sys.modules["numpy"].asarray(value)[()])  # item() makes integers of nanoseconds
+    try:
+        item = value.item() if hasattr(type(value), "item") else sys.modules["numpy"].asarray(value).item()
+    except NotImplementedError:  # a key of jax
+        raise refusals.refuse(value) from None
+    return Unsigned(item) if type(item) is int and _is_unsigned(dtype) else scalar_of(item)
+
+
 def _scalar_of_numpy(value: Any) -> object:
     kind = value.dtype.kind
     if kind in "mM":
@@ -162,14 +238,14 @@ def _scalar_of_numpy(value: Any) -> object:
     if kind == "f" and value.dtype.itemsize > 8:
         raise refusals.refuse(value)
     if kind in "biuf":
-        return value.item()
+        return Unsigned(value) if kind == "u" and value.dtype.itemsize == 8 else value.item()
     if kind == "c":
         return complex(value)
     if kind == "U":
         return str(value)
     return (
         float(value)
-        if kind == "V" and value.dtype.names is None and hasattr(value, "__float__")
+        if kind == "V" and not is_instance(value, "numpy", "void") and hasattr(value, "__float__")
         else NOT_SCALAR
     )
 
@@ -221,6 +297,11 @@ def _from_integers(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
     )
 
 
+def _from_unsigned(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+    data = struct.pack(f"<{len(values)}Q", *_filled(values, mask, 0))
+    return neutral.Column("u8", len(values), data, mask=mask)
+
+
 def _from_floats(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
     data = struct.pack(f"<{len(values)}d", *_filled(values, mask, 0.0))
     return columns.from_numbers("f8", data, mask)
@@ -245,11 +326,17 @@ def _from_bytes(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
     return neutral.Column("bytes", len(values), b"".join(pieces), mask=mask, lengths=list(map(len, pieces)))
 
 
-def _from_lists(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
+def _from_lists(values: Sequence[Any], mask: bytes | None, depth: int) -> neutral.Column:
+    if depth == neutral.MOST_NESTED:
+        raise neutral.Refused(
+            f"holds lists in lists, more than {neutral.MOST_NESTED} deep, or a list that holds itself"
+        )
     lists = _filled(values, mask, [])
     try:
-        items = column_of([item for items in lists for item in items])
+        items = column_of([item for items in lists for item in items], depth + 1)
     except neutral.Refused as refusal:
+        if depth:
+            raise
         raise neutral.Refused(f"has lists that cannot be stored: such a list {refusal}") from None
     return neutral.Column("list", len(values), mask=mask, lengths=list(map(len, lists)), items=items)
 
@@ -341,17 +428,30 @@ def _context() -> Any:
 
 def _from_numpy_times(values: Sequence[Any], mask: bytes | None) -> neutral.Column:
     numpy = sys.modules["numpy"]
-    missing = type(next(value for value in values if value is not None))("NaT")
-    return columns.from_numpy_times(numpy.array(_filled(values, mask, missing)))
+    rows_by_type: dict[Any, list[int]] = {}
+    for row, value in enumerate(values):
+        if value is not None:
+            rows_by_type.setdefault(value.dtype, []).append(row)
+    if len(rows_by_type) == 1:
+        (dtype,) = rows_by_type
+        missing = numpy.array("NaT", dtype)[()]
+        return columns.from_numpy_times(numpy.array(_filled(values, mask, missing), dtype))
+    pieces = [
+        columns.from_numpy_times(numpy.array([values[row] for row in rows], dtype))
+        for dtype, rows in rows_by_type.items()
+    ]
+    filled_rows = [row for rows in rows_by_type.values() for row in rows]
+    places = {row: place for place, row in enumerate(filled_rows)}
+    return columns.take(columns.join(pieces), [places.get(row, -1) for row in range(len(values))])
 
 
 _ENCODERS: dict[str, Callable[[Sequence[Any], Any], neutral.Column]] = {
     "bool": _from_booleans,
     "int": _from_integers,
+    "Unsigned": _from_unsigned,
     "float": _from_floats,
     "str": _from_texts,
     "bytes": _from_bytes,
-    "list": _from_lists,
     "date": _from_dates,
     "datetime": _from_timestamps,
     "time": _from_times,

@@ -18,6 +18,21 @@ else:  # by path in values.py, which loads that module first
     neutral = sys.modules["_modelops_neutral"]
 
 _ZONE_SIGNS = dict.fromkeys(map(ord, "/_+-:"))  # in names such as Etc/GMT+1, and offsets
+_AS_NUMBERS = "return numbers, with the unit in the name"
+_MOST_DATES = 2**34  # years, months, weeks or days that NumPy turns into days without an overflow
+_FIXED = {  # units of NumPy -> that of from_counts(), a factor and a divisor
+    "W": ("s", 604_800, 1),
+    "D": ("s", 86_400, 1),
+    "h": ("s", 3600, 1),
+    "m": ("s", 60, 1),
+    "s": ("s", 1, 1),
+    "ms": ("ms", 1, 1),
+    "us": ("us", 1, 1),
+    "ns": ("ns", 1, 1),
+    "ps": ("ns", 1, 10**3),
+    "fs": ("ns", 1, 10**6),
+    "as": ("ns", 1, 10**9),
+}
 _SCALES = {"s": (10**6, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # to microseconds
 
 
@@ -99,10 +114,11 @@ def null_nans(column: neutral.Column) -> neutral.Column:
 
 
 def join(pieces: Sequence[neutral.Column]) -> neutral.Column:
-    """Join one or more columns of the same type."""
-    first = pieces[0]
+    """Join one or more columns of the same type; times may have several units. Raises Refused."""
     if len(pieces) == 1:
-        return first
+        return pieces[0]
+    pieces = _with_one_unit(pieces)
+    first = pieces[0]
     mask = None
     if any(piece.mask is not None for piece in pieces):
         mask = b"".join([b"\1" * piece.n_rows if piece.mask is None else piece.mask for piece in pieces])
@@ -114,6 +130,32 @@ def join(pieces: Sequence[neutral.Column]) -> neutral.Column:
         lengths=[length for piece in pieces for length in piece.lengths],
         items=None if first.items is None else join([piece.items for piece in pieces if piece.items]),
     )
+
+
+def _with_one_unit(pieces: Sequence[neutral.Column]) -> Sequence[neutral.Column]:
+    """Pieces of times in the finest unit among them, which follows from their values; others as they are."""
+    kinds = sorted({piece.kind for piece in pieces if neutral.width_of(piece.kind)})
+    if len(kinds) < 2:
+        return pieces
+    finest = next((kind for kind in kinds if "[ns" in kind), kinds[-1])  # a date comes before the others
+    return [_convert_times(piece, finest) for piece in pieces]
+
+
+def _convert_times(column: neutral.Column, kind: str) -> neutral.Column:
+    """The same moments or durations in a finer unit. Raises Refused where that does not reach so far."""
+    if column.kind == kind:
+        return column
+    is_date = column.kind == "date"
+    factor = (86_400 * 10**6 if is_date else 1) * (1000 if "[ns" in kind else 1)
+    counts = struct.unpack(f"<{column.n_rows}{'i' if is_date else 'q'}", column.values)
+    try:
+        values = struct.pack(f"<{column.n_rows}q", *[count * factor for count in counts])
+    except struct.error:
+        raise neutral.Refused(
+            "has times that need nanoseconds, which reach from 1677 to 2262, beside some that are further "
+            "away: round them to microseconds"
+        ) from None
+    return neutral.Column(kind, column.n_rows, values, mask=column.mask)
 
 
 def take(column: neutral.Column, rows: Sequence[int], mask: bytes | None = None) -> neutral.Column:
@@ -130,12 +172,11 @@ def take(column: neutral.Column, rows: Sequence[int], mask: bytes | None = None)
     if mask is not None:
         rows = [row if flag else -1 for row, flag in zip(rows, mask)]
     picked = [items[row] for row in rows]
+    data, flags = b"".join(picked), bytes([valid[row] for row in rows])
+    if "[ns" in kind:  # which what was taken may not need
+        return from_counts(kind.replace("[ns", "[{}"), data, "ns", flags)
     return neutral.Column(
-        kind,
-        len(rows),
-        b"".join(picked),
-        mask=bytes([valid[row] for row in rows]),
-        lengths=[] if width else [len(item) for item in picked],
+        kind, len(rows), data, mask=flags, lengths=[] if width else [len(item) for item in picked]
     )
 
 
@@ -154,25 +195,26 @@ def from_numpy_times(array: Any) -> neutral.Column:
     dates.
     """
     numpy = sys.modules["numpy"]
-    unit, count = numpy.datetime_data(array.dtype)
-    letter = array.dtype.kind
-    array = array.astype("M8[us]" if unit == "generic" else array.dtype.newbyteorder("<"))
-    valid = array == array  # NaT does not equal itself
-    if letter == "M" and unit in ("Y", "M", "W", "D"):
-        days = array.astype("M8[D]").view("<i8")
-        if not ((days[valid] >= -(2**31)) & (days[valid] < 2**31)).all():
-            raise neutral.Refused("has dates that do not fit into 32 bits")
-        return from_numbers("date", days.astype("<i4").tobytes(), valid.tobytes())
-    if unit != "generic" and (count != 1 or unit not in _SCALES):
-        unit, times = ("s", "hms") if unit in ("W", "D", "h", "m", "s") else ("ns", unit)
-        exact = array.astype(f"<{letter}8[{unit}]")
-        if times in ("Y", "M") or not (exact == array)[valid].all():
-            raise neutral.Refused(f"has {array.dtype}: return numbers, with the unit in the name")
-        array = exact
-    kind = "duration[{}]" if letter == "m" else "timestamp[{}]"
-    return from_counts(
-        kind, array.view("<i8").tobytes(), "us" if unit == "generic" else unit, valid.tobytes()
-    )
+    unit, multiple = numpy.datetime_data(array.dtype)
+    counts = array.astype(array.dtype.newbyteorder("<")).view("<i8")
+    valid = counts != -(2**63)  # NaT
+    counts = numpy.where(valid, counts, 0)
+    largest = max(abs(int(counts.min())), abs(int(counts.max()))) if len(counts) else 0
+    if array.dtype.kind == "M" and unit in ("Y", "M", "W", "D"):
+        days = array.astype("<M8[D]").view("<i8")[valid] if largest * multiple < _MOST_DATES else None
+        if days is None or not ((days >= -(2**31)) & (days < 2**31)).all():
+            raise neutral.Refused("has dates that do not fit into 32 bits: return text, or years as numbers")
+        counts[valid] = days
+        return from_numbers("date", counts.astype("<i4").tobytes(), valid.tobytes())
+    has_no_length = unit in ("Y", "M", "generic") and valid.any()
+    target, factor, divisor = _FIXED.get(unit, ("us", 1, 1))
+    if has_no_length or (divisor > 1 and (counts % divisor * (multiple % divisor) % divisor).any()):
+        raise neutral.Refused(f"has {array.dtype}{' without a unit' * (unit == 'generic')}: {_AS_NUMBERS}")
+    if largest * multiple * factor >= 2**63:
+        raise neutral.Refused(f"has {array.dtype} that does not fit into 64 bits: {_AS_NUMBERS}")
+    counts = (counts * (multiple * factor)).astype("<i8") // divisor
+    kind = "duration[{}]" if array.dtype.kind == "m" else "timestamp[{}]"
+    return from_counts(kind, counts.tobytes(), target, valid.tobytes())
 
 
 def zone_name(zone: Any) -> str:

@@ -25,14 +25,14 @@ def columns_of_frame(frame: Any) -> list[tuple[str, neutral.Column]]:
     names = [cells.name_of(label) for label in frame.columns]
     table = columns_of_index(frame.index, names)
     for number, name in enumerate(names):
-        table.append((name, _named(name, frame.iloc[:, number])))
+        table.append((name, cells.named(name, column_of_series, frame.iloc[:, number])))
     return table
 
 
 def columns_of_series(series: Any, name: str) -> list[tuple[str, neutral.Column]]:
     """The columns of a Series, named by its own name or the other; beginning with its index."""
     name = name if series.name is None else cells.name_of(series.name)
-    return [*columns_of_index(series.index, [name]), (name, _named(name, series))]
+    return [*columns_of_index(series.index, [name]), (name, cells.named(name, column_of_series, series))]
 
 
 def columns_of_index(index: Any, taken: Collection[str]) -> list[tuple[str, neutral.Column]]:
@@ -54,7 +54,7 @@ def columns_of_index(index: Any, taken: Collection[str]) -> list[tuple[str, neut
             name += "_index"
         while name in names:
             name += "_"
-        table.append((name, _named(name, index.get_level_values(number).to_series())))
+        table.append((name, cells.named(name, column_of_series, index.get_level_values(number).to_series())))
     return table
 
 
@@ -62,27 +62,17 @@ def columns_of_levels(index: Any, name: str) -> list[tuple[str, neutral.Column]]
     """The columns of a returned index; the other name is for an unnamed one."""
     if index.nlevels == 1:
         name = name if index.name is None else cells.name_of(index.name)
-        return [(name, _named(name, index.to_series()))]
+        return [(name, cells.named(name, column_of_series, index.to_series()))]
     return columns_of_index(index, [])
 
 
 def is_default_index(index: Any) -> bool:
-    """Whether an index has no information: it is unnamed, and its values are 0, 1, 2, ..."""
-    if index.nlevels > 1 or index.name is not None or getattr(index.dtype, "kind", "") not in "iu":
-        return False
-    if hasattr(type(index), "step"):  # a RangeIndex
-        return len(index) == 0 or (index.start == 0 and (index.step == 1 or len(index) == 1))
-    if "Arrow" in type(index.array).__name__ or not hasattr(index.dtype, "newbyteorder"):
-        return False
-    values = index.to_numpy()
-    return len(values) > 0 and bool((values == sys.modules["numpy"].arange(len(values))).all())
+    """Whether an index has no information: an unnamed RangeIndex that counts from 0.
 
-
-def _named(name: str, series: Any) -> neutral.Column:
-    try:
-        return column_of_series(series)
-    except neutral.Refused as refusal:
-        raise neutral.Refused(f"column {name!r} {refusal}") from None
+    Other indexes are columns, even if their values happen to be 0, 1, 2, ..., as pandas counts values.
+    """
+    is_range = cells.is_instance(index, "pandas", "RangeIndex") and index.name is None
+    return is_range and (len(index) == 0 or (index.start == 0 and index.step == 1))
 
 
 def column_of_series(series: Any) -> neutral.Column:

@@ -82,16 +82,21 @@ def encode(columns: Iterable[tuple[str, Column]]) -> bytes:
     heads = [str(n_rows)]
     for name, column in columns:
         if column.n_rows != n_rows:
-            lengths = ", ".join([f"{name} {column.n_rows:,}" for name, column in columns[:8]])
-            raise Refused(
-                f"has columns of unequal length ({lengths}): return each table as a separate entry, such "
-                "as {'curve': {'day': days, 'cases': cases}, 'deaths': {'day': days_of_deaths}}"
-            )
+            raise _refuse_lengths(columns)
         try:
             heads.append(f"[{quote(name)},{_encode_column(column, buffers)}]")
         except Refused as refusal:
             raise Refused(f"column {name!r} {refusal}") from None
     return b"".join([begin(f"[{','.join(heads)}]".encode()), *buffers])
+
+
+def _refuse_lengths(columns: list[tuple[str, Column]]) -> Refused:
+    lengths = ", ".join([f"{name} {column.n_rows:,}" for name, column in columns[:8]])
+    empty = next((f"; {name!r} is empty" for name, column in columns if not column.n_rows), "")
+    return Refused(
+        f"has columns of unequal length ({lengths}{empty}): return each table as an entry of its own, such "
+        "as {'curve': {'day': days, 'cases': cases}, 'deaths': {'day': days_of_deaths}}"
+    )
 
 
 def begin(head: bytes) -> bytes:

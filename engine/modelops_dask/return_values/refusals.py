@@ -41,6 +41,7 @@ _ADVICE = (
     ("toarray", "return VALUE.toarray()"),
     ("tolist", "return VALUE.tolist()"),
 )
+_FIELDS = ("_fields", "__dataclass_fields__", "__attrs_attrs__", "__struct_fields__", "model_fields")
 _ANYTHING = "return the data that you need from it: numbers, text, bytes, a dict or list of these, or a table"
 
 
@@ -51,6 +52,14 @@ def refuse(value: object) -> neutral.Refused:
     is_pythons_own = kind.__module__ in ("builtins", "_io", "io")
     advice = _advise(value).replace("VALUE", "value" if is_pythons_own else name)
     return neutral.Refused(f"is {describe_type(value)}, which is not stored: {advice}")
+
+
+def refuse_unit(array: object, unit: str) -> neutral.Refused:
+    """The refusal of an array that has a unit."""
+    return neutral.Refused(
+        f"is {describe_type(array)} in the unit {unit}, which would be lost: return its plain numbers, with "
+        "the unit in the name"
+    )
 
 
 def describe_type(value: object) -> str:
@@ -69,6 +78,12 @@ def _advise(value: Any) -> str:
         return "its order varies; return sorted(VALUE)"
     if isinstance(value, complex) or "complex" in kind.__name__:
         return "return {'real': VALUE.real, 'imag': VALUE.imag}"
+    if isinstance(value, dict) or any(hasattr(kind, attribute) for attribute in _FIELDS):
+        return "flatten it, by an entry or a column for each of its own entries"
+    if kind.__name__ in ("longdouble", "float96", "float128"):
+        return "return float(VALUE), which rounds it, or array.astype(float) for many"
+    if kind.__name__ == "void":
+        return "return VALUE.tobytes(), or each of its fields as an array of its own"
     if isinstance(value, BaseException):
         return "raise it, so that the task fails with it"
     if isinstance(value, type) or (callable(value) and hasattr(kind, "__code__")):

@@ -6,19 +6,22 @@ It is decided by types alone, and only fields of objects are read. Standard libr
 from __future__ import annotations
 
 import sys
-from collections.abc import ItemsView, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
     from typing import Any
 
 if __package__:
-    from modelops_dask.return_values import cells, neutral
+    from modelops_dask.return_values import cells, neutral, refusals
 else:  # by path in values.py, which loads those modules first
     neutral, cells = sys.modules["_modelops_neutral"], sys.modules["_modelops_cells"]
+    refusals = sys.modules["_modelops_refusals"]
 
 BYTES = (bytes, bytearray, memoryview)
 _NO_FIELDS = frozenset((int, float, str, bool, bytes, list, tuple, type(None)))
+_FIXED = frozenset((int, float, str, bool, bytes, complex, type(None)))  # types whose values never change
+_MOST_COPIED = 12  # levels, more than are stored
 _OWN_TABLES = ("pandas", "polars", "xarray")  # libraries whose tables are mappings too, or have fields
 _SERIES = (
     ("pandas", "Series"),
@@ -46,6 +49,12 @@ def is_column(value: object) -> bool:
     if any(cells.is_instance(value, *names) for names in _SERIES):
         return getattr(value, "nlevels", 1) == 1 or not cells.is_instance(value, "pandas", "Index")
     return cells.dimensions_of(value) == 1 and getattr(getattr(value, "dtype", None), "names", None) is None
+
+
+def is_uneven(entries: Mapping[str, Any]) -> bool:
+    """Whether entries that is_columns() is true of are an empty list, maybe of records, and longer ones."""
+    values = entries.values()
+    return any(isinstance(value, (list, tuple)) and not value for value in values) and any(map(len, values))
 
 
 def is_array(value: object) -> bool:
@@ -85,6 +94,8 @@ def _read_fields(value: Any) -> Mapping[Any, object] | None:
         return fields
     if kind in _NO_FIELDS:
         return None
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):  # itertuples() of pandas makes such, too
+        return dict(zip(kind._fields, value))
     package = kind.__module__.partition(".")[0]
     if package in _OWN_TABLES:
         return None
@@ -92,13 +103,12 @@ def _read_fields(value: Any) -> Mapping[Any, object] | None:
         return value
     if package == "builtins":
         return None
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
-        return dict(zip(kind._fields, value))
     for attribute in ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__"):
         if hasattr(kind, attribute) and not isinstance(value, type):
-            return {name: getattr(value, name) for name in _field_names(kind, attribute)}
+            own = [*_field_names(kind, attribute), *_computed_fields(kind)]
+            return {name: getattr(value, name) for name in own}
     if hasattr(kind, "model_fields") or (hasattr(kind, "parse_obj") and hasattr(kind, "__fields__")):
-        return dict(value)  # pydantic, 2 or 1
+        return {**dict(value), **{name: getattr(value, name) for name in _computed_fields(kind)}}  # pydantic
     if kind.__module__ == "types" and kind.__name__ == "SimpleNamespace":
         return dict(vars(value))
     names = getattr(getattr(value, "dtype", None), "names", None)
@@ -113,12 +123,50 @@ def _field_names(kind: Any, attribute: str) -> list[str]:
     return [name if isinstance(name, str) else name.name for name in getattr(kind, attribute)]
 
 
+def _computed_fields(kind: Any) -> list[str]:
+    """The names of pydantic's computed fields, which its objects do not yield with the others."""
+    return list(getattr(getattr(kind, "__pydantic_decorators__", None), "computed_fields", ()))
+
+
 def settle(value: Any) -> object:
-    """Replace a one-time iterator, or a list-like object, by a list."""
+    """Replace a one-time iterator, or a list-like object, by a list. Raises Refused."""
     kind = type(value)
     if kind in (list, dict, float, int, str, bytes):
         return value
     is_iterator = hasattr(kind, "__next__") and not hasattr(kind, "readline")  # but not a file
     is_view = isinstance(value, (KeysView, ValuesView, ItemsView)) and not isinstance(value, Mapping)
     is_list = isinstance(value, Sequence) and not isinstance(value, (str, *BYTES, tuple))
-    return list(value) if is_iterator or is_view or is_list or kind.__module__ == "array" else value
+    if is_iterator:
+        return [item if type(item) in _FIXED else _copy(item) for item in _collect(value)]
+    return list(value) if is_view or is_list or kind.__module__ == "array" else value
+
+
+def _collect(iterator: Any) -> Iterator[object]:
+    """What an iterator yields. Raises Refused for a generator that returns a value as well."""
+    returned = yield from iterator
+    if returned is not None:
+        raise neutral.Refused(
+            f"is a generator that also returns {refusals.describe_type(returned)}, which would be lost: "
+            "return a dict with both, such as {'rows': list(rows), 'total': total}"
+        )
+
+
+def _copy(value: Any, depth: int = 0) -> object:
+    """A value as it is now: what yielded it may change it before it yields the next. Raises Refused."""
+    kind = type(value)
+    if kind in _FIXED or depth > _MOST_COPIED:
+        return value
+    if kind in (list, tuple):
+        return [item if type(item) in _FIXED else _copy(item, depth + 1) for item in value]
+    fields = _read_fields(value)
+    if fields is not None:
+        return {
+            name: item if type(item) in _FIXED else _copy(item, depth + 1) for name, item in fields.items()
+        }
+    if isinstance(value, BYTES):
+        return bytes(value)
+    if cells.dimensions_of(value) >= 0 or kind.__module__.partition(".")[0] in _OWN_TABLES:
+        for method in ("copy", "clone"):
+            if hasattr(kind, method):
+                return getattr(value, method)()
+    return value

@@ -16,7 +16,7 @@ import importlib.util
 import os
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # each new interpreter would pay for these imports: see messages.py
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 RESULT = "result"  # the output of a single value, of a row of scalars, of columns
 SCALARS = "scalars"  # the output of the scalars among other entries, if one of those is called result
 VALUE = "value"  # the column of a single value or list
+_POLARS_TABLES = ("DataFrame", "Series", "LazyFrame")
 _MOST_ROWS = 256  # kinds of rows whose heads are cached
 _rows: dict[tuple[object, ...], tuple[bytes, struct.Struct] | None] = {}
 
@@ -62,8 +63,8 @@ def to_outputs(value: object) -> dict[str, bytes]:
         return {RESULT: bytes(value)}
     if type(value) is tuple:  # return x, y
         return _outputs_of_mapping({f"{RESULT}_{number}": item for number, item in enumerate(value)})
-    value = shapes.settle(value)
     try:
+        value = shapes.settle(value)
         mapping = shapes.as_mapping(value)
     except neutral.Refused as refusal:
         raise _error(RESULT, refusal) from None
@@ -72,7 +73,7 @@ def to_outputs(value: object) -> dict[str, bytes]:
 
 def to_output(name: str, value: object) -> bytes:
     """One output, for a value under its name. Raises TypeError for values that cannot be stored."""
-    return bytes(value) if isinstance(value, shapes.BYTES) else _encode(name, shapes.settle(value))
+    return bytes(value) if isinstance(value, shapes.BYTES) else _encode(name, value)
 
 
 def to_table(columns: Mapping[str, object]) -> bytes:
@@ -93,7 +94,7 @@ def _error(name: str, refusal: Exception) -> TypeError:
 
 def _encode(name: str, value: object) -> bytes:
     try:
-        encoded: bytes = neutral.encode(_table_of(value))
+        encoded: bytes = neutral.encode(_table_of(shapes.settle(value)))
     except neutral.Refused as refusal:
         raise _error(name, refusal) from None
     return encoded
@@ -119,24 +120,23 @@ def _quick_row(row: dict[object, object]) -> bytes | None:
         return None
 
 
-def _prepare_row(row: dict[object, object], key: tuple[object, ...]) -> tuple[bytes, struct.Struct] | None:
+def _prepare_row(row: dict[Any, Any], key: tuple[object, ...]) -> tuple[bytes, struct.Struct] | None:
     """The part before the values of a row with these names and types, and the format of the values."""
     if len(_rows) >= _MOST_ROWS:
         _rows.clear()
     _rows[key] = None
-    codes = {bool: "?7x", int: "q", float: "d"}
-    types = (
-        [*map(type, map(cells.scalar_of, row.values()))] if all(map(cells.is_number, row.values())) else [str]
-    )
-    if not row or not all(type(name) is str for name in row) or not all(kind in codes for kind in types):
+    if not row or not all(type(name) is str for name in row):
+        return None
+    codes = [*map(cells.code_of, row.values())]
+    if "" in codes:
         return None
     try:
         table: bytes = neutral.encode(
-            [(str(name), cells.column_of([kind(0)])) for name, kind in zip(row, types)]
+            [(str(name), cells.column_of([type(value)(0)])) for name, value in row.items()]
         )
     except neutral.Refused:
         return None
-    _rows[key] = table[: -8 * len(row)], struct.Struct("<" + "".join([codes[kind] for kind in types]))
+    _rows[key] = table[: -8 * len(row)], struct.Struct("<" + "".join(codes))
     return _rows[key]
 
 
@@ -144,8 +144,8 @@ def _prepare_row(row: dict[object, object], key: tuple[object, ...]) -> tuple[by
 
 
 def _outputs_of_mapping(mapping: Mapping[str, object]) -> dict[str, bytes]:
-    entries = {name: shapes.settle(value) for name, value in mapping.items()}
-    if shapes.is_row(entries) or shapes.is_columns(entries):
+    entries = {name: _settle(name, value) for name, value in mapping.items()}
+    if shapes.is_row(entries) or (shapes.is_columns(entries) and not shapes.is_uneven(entries)):
         return {RESULT: _encode(RESULT, entries)}
     outputs, scalars = {}, {}
     for name, value in entries.items():
@@ -164,6 +164,13 @@ def _outputs_of_mapping(mapping: Mapping[str, object]) -> dict[str, bytes]:
             )
         outputs[name] = _encode(name, scalars)
     return outputs
+
+
+def _settle(name: str, value: object) -> object:
+    try:
+        return shapes.settle(value)
+    except neutral.Refused as refusal:
+        raise _error(name, refusal) from None
 
 
 # One output
@@ -192,7 +199,7 @@ def _table_of(value: Any) -> _Table:
 def _table_of_mapping(mapping: Mapping[str, object]) -> _Table:
     entries = {name: shapes.settle(value) for name, value in mapping.items()}
     if shapes.is_row(entries):
-        return [(name, _named(name, cells.column_of, [value])) for name, value in entries.items()]
+        return [(name, cells.named(name, cells.column_of, [value])) for name, value in entries.items()]
     if shapes.is_columns(entries):
         return _table_of_columns(entries)
     name, item = next((name, item) for name, item in entries.items() if not cells.is_scalar(item))
@@ -214,14 +221,7 @@ def _table_of_columns(entries: Mapping[str, object]) -> _Table:
                 "DataFrame, pandas.DataFrame({'a': a, 'b': b})"
             )
         table = _load_frames().columns_of_index(first.index, entries)
-    return table + [(name, _named(name, _column_of, value)) for name, value in entries.items()]
-
-
-def _named(name: str, make: Callable[[Any], neutral.Column], value: object) -> neutral.Column:
-    try:
-        return make(value)
-    except neutral.Refused as refusal:
-        raise neutral.Refused(f"column {name!r} {refusal}") from None
+    return table + [(name, cells.named(name, _column_of, value)) for name, value in entries.items()]
 
 
 def _column_of(value: Any) -> neutral.Column:
@@ -253,7 +253,10 @@ def _table_of_list(values: Sequence[Any]) -> _Table:
         if all(cells.is_scalar(sample) or isinstance(sample, shapes.BYTES) for sample in samples):
             return [(VALUE, cells.column_of(values))]
         if all(isinstance(sample, (list, tuple)) or shapes.is_array(sample) for sample in samples):
-            return _table_of_rows([row if isinstance(row, (list, tuple)) else row.tolist() for row in values])
+            rows: list[Sequence[object]] = [
+                row if isinstance(row, (list, tuple)) else cells.items_of(row) for row in values
+            ]
+            return _table_of_rows(rows)
     for sample in samples:
         if cells.dimensions_of(sample) > 0:
             raise neutral.Refused(
@@ -274,7 +277,7 @@ def _table_of_records(records: Sequence[object]) -> _Table:
     """A row for each record; missing fields are null."""
     rows = [shapes.as_mapping(record) or {} for record in records]
     names = list(dict.fromkeys([name for row in rows for name in row]))
-    return [(name, _named(name, cells.column_of, [row.get(name) for row in rows])) for name in names]
+    return [(name, cells.named(name, cells.column_of, [row.get(name) for row in rows])) for name in names]
 
 
 def _table_of_rows(rows: list[Sequence[object]]) -> _Table:
@@ -287,7 +290,7 @@ def _table_of_rows(rows: list[Sequence[object]]) -> _Table:
         )
     table = []
     for number, values in enumerate(zip(*rows)):
-        column = _named(f"column_{number}", cells.column_of, values)
+        column = cells.named(f"column_{number}", cells.column_of, values)
         if column.kind == "list":
             raise neutral.Refused(
                 "has three dimensions or more: return a table with a column for each dimension"
@@ -314,12 +317,12 @@ def _table_of_pandas(value: Any) -> _Table | None:
     """Tables of pandas, and of xarray, which makes a DataFrame of its data."""
     table: _Table
     if cells.is_instance(value, "xarray", "DataArray"):
+        if not value.dims:  # of values that are not scalars, such as bytes
+            return _table_of_array(value.values)
         value = value.to_dataframe(name=VALUE if value.name is None else str(value.name))
     elif cells.is_instance(value, "xarray", "Dataset"):
         if not value.dims:
-            return _table_of_mapping(
-                {str(name): variable.item() for name, variable in value.variables.items()}
-            )
+            return _table_of_mapping({str(name): variable for name, variable in value.variables.items()})
         value = value.to_dataframe()
     if "pandas" not in sys.modules:
         return None
@@ -330,7 +333,7 @@ def _table_of_pandas(value: Any) -> _Table | None:
         table = frames.columns_of_series(value, VALUE)
     elif cells.is_instance(value, "pandas", "Index"):
         table = frames.columns_of_levels(value, VALUE)
-    elif type(value).__module__.startswith("pandas.core.arrays"):
+    elif cells.is_instance(value, "pandas.api.extensions", "ExtensionArray") and not cells.unit_of(value):
         table = [(VALUE, frames.column_of_series(sys.modules["pandas"].Series(value)))]
     else:
         return None
@@ -339,7 +342,7 @@ def _table_of_pandas(value: Any) -> _Table | None:
 
 def _table_of_arrow(value: Any) -> _Table | None:
     """Tables of polars, pyarrow and other libraries with Arrow's C interface."""
-    is_polars = type(value).__module__.partition(".")[0] == "polars"
+    is_polars = any(cells.is_instance(value, "polars", name) for name in _POLARS_TABLES)
     if is_polars:
         value = _as_arrow(value)
     arrow = _load_arrow()
@@ -356,7 +359,7 @@ def _as_arrow(value: Any) -> Any:
         value = value.collect()
     schema = value.schema if hasattr(value, "schema") else {value.name: value.dtype}
     for name, dtype in schema.items():
-        if "Object" in str(dtype):  # which polars would export as addresses
+        if _has_objects(dtype):  # which polars would export as addresses
             raise neutral.Refused(f"column {name!r} holds Python objects: convert them to numbers or text")
     if _load_arrow().is_arrow(value):
         return value
@@ -365,6 +368,14 @@ def _as_arrow(value: Any) -> Any:
     except ImportError:  # without pyarrow
         lists = value.to_dict(as_series=False) if hasattr(value, "schema") else {value.name: value.to_list()}
         return {name or VALUE: items for name, items in lists.items()}
+
+
+def _has_objects(dtype: Any) -> bool:
+    """Whether a type of polars is Object, or has it inside."""
+    if getattr(dtype, "__name__", type(dtype).__name__) == "Object":
+        return True
+    inner, fields = getattr(dtype, "inner", None), getattr(dtype, "fields", None) or ()
+    return (inner is not None and _has_objects(inner)) or any(_has_objects(field.dtype) for field in fields)
 
 
 def _table_of_array(value: Any) -> _Table | None:
@@ -382,6 +393,8 @@ def _table_of_array(value: Any) -> _Table | None:
             "dimension, as xarray's to_dataframe() makes, or a dict of names and parts"
         )
     if array.ndim == 0:
+        if array.dtype.kind != "O":
+            raise refusals.refuse(array[()])
         return _table_of(array.item())
     table: _Table
     if array.dtype.names is not None:

@@ -42,14 +42,15 @@ from modelops_dask.store.left_out import list_names
 from modelops_dask.store.manifest import Manifest
 from modelops_dask.store.output_files import choose_stems, output_name
 from modelops_dask.store.redo import FOLDER as REDO_FOLDER
-from modelops_dask.store.tables import Identity, Mixed, TableFile, as_table
+from modelops_dask.store.tables import Mixed, TableFile, as_table
+from modelops_dask.store.task_columns import Identity
 
 FOLDER = "results"
 MANIFEST = f"{FOLDER}/manifest.json"
 _FLUSH_BYTES = 64 * 2**20
 _FLUSH_TASKS = 4096
 _CACHED_GROUPS = 4
-_VERSION = 2  # version of the rules for building results/; another one builds them again
+_VERSION = 3  # version of the rules for building results/; another one builds them again
 
 
 class TablesSummary(TypedDict):
@@ -249,7 +250,7 @@ def write_tables(
     _write_replicates(folder / "replicates.parquet", plan, state, source)
     paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-    redos = state.generations.progress(state.codes) if state.generations else ()
+    redos = state.generations.progress(state.codes, state.attempts) if state.generations else ()
     return {
         "tasks": state.counts(),
         "redo_pending": sum(redo.n_pending for redo in redos),

@@ -20,7 +20,7 @@ dispatch.py retries.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -395,22 +395,29 @@ def _conflicts(
         )
         for row in rows.to_pylist():
             first = first_rows.setdefault(row["index"], row)
-            if first is not row and not _is_same_result(first, row):
+            if first is not row and not _is_same_result(first, row, plan.request.volatile):
                 conflicting.add(row["index"])
     return [divmod(task, plan.replicates) for task in sorted(conflicting)]
 
 
-def _is_same_result(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two ok rows have the same outputs, including those that they left out."""
-    if not row.get("left_out") and not other.get("left_out"):
+def _is_same_result(row: dict[str, Any], other: dict[str, Any], volatile: Collection[str]) -> bool:
+    """Whether two ok rows have the same outputs, except volatile ones, including those that they left out."""
+    if not (volatile or row.get("left_out") or other.get("left_out")):
         return bool(row["digest"] == other["digest"])
-    return _digests_of_all(row) == _digests_of_all(other)
+    first, second = (
+        {**dict(each["output_digests"] or ()), **dict(each.get("left_out") or ())} for each in (row, other)
+    )
+    _add_single(first, row, second)
+    _add_single(second, other, first)
+    names = (first.keys() | second.keys()) - set(volatile)
+    return all(first.get(name) == second.get(name) for name in names)
 
 
-def _digests_of_all(row: dict[str, Any]) -> set[bytes]:
-    """The digests of all outputs that a task returned; that of a single output includes its name."""
-    stored = dict(row["output_digests"] or ()).values() or {row["digest"]} - {_NO_OUTPUTS}
-    return {*stored, *dict(row.get("left_out") or ()).values()}
+def _add_single(digests: dict[str, bytes], row: dict[str, Any], others: Mapping[str, bytes]) -> None:
+    """Add the digest of a row's only stored output. Its name is not recorded: it follows from the others."""
+    if not row["output_digests"] and row["digest"] != _NO_OUTPUTS:
+        names = others.keys() - digests.keys()
+        digests[names.pop() if len(names) == 1 else ""] = row["digest"]
 
 
 class Winner(NamedTuple):

@@ -30,6 +30,7 @@ class RedoProgress(NamedTuple):
     selection: str  # the selection as typed
     n_tasks: int
     n_pending: int
+    n_lacking: int = 0  # that ran again, and did not store all outputs that the plan asks for
 
 
 class Generations:
@@ -41,10 +42,14 @@ class Generations:
         for redo in redos:
             self.latest_redo[redo.mask(plan)] = redo.generation
         self._counted = self.latest_redo.ravel().copy()
+        self._has_run_again = np.zeros(self._counted.shape, bool)
 
     def add(self, index: np.ndarray, generations: np.ndarray) -> None:
         """Record that there are rows of these tasks (-1: of none), int (n,), with these generations, (n,)."""
         is_counted = (index >= 0) & (generations <= len(self.redos))
+        is_new = index >= 0
+        is_new[is_new] = generations[is_new] >= self.latest_redo.ravel()[index[is_new]]
+        self._has_run_again[index[is_new]] = True
         np.maximum.at(self._counted, index[is_counted], generations[is_counted].astype(np.uint32))
 
     def count(self, index: np.ndarray, generations: np.ndarray | None) -> np.ndarray:
@@ -68,17 +73,23 @@ class Generations:
                     runs.append((start + first, start + last, int(counted[first])))
         return tuple(runs)
 
-    def progress(self, codes: np.ndarray) -> tuple[RedoProgress, ...]:
-        """The progress of each redo that has tasks of the plan; `codes` are those of a State."""
+    def progress(self, codes: np.ndarray, attempts: np.ndarray) -> tuple[RedoProgress, ...]:
+        """The progress of each redo that has tasks of the plan; `codes` and `attempts` are of a State."""
         largest = len(self.redos) + 1
         counts = np.bincount(self.latest_redo.ravel(), minlength=largest).tolist()
-        n_pending = np.bincount(self.latest_redo[codes == PENDING], minlength=largest).tolist()
+        # A row that lacks outputs does not count as an attempt at the task of this plan.
+        is_lacking = (codes == PENDING) & (attempts == 0) & self._has_run_again.reshape(codes.shape)
+        n_pending = np.bincount(
+            self.latest_redo[(codes == PENDING) & ~is_lacking], minlength=largest
+        ).tolist()
+        n_lacking = np.bincount(self.latest_redo[is_lacking], minlength=largest).tolist()
         return tuple(
             RedoProgress(
                 generation=redo.generation,
                 selection=redo.selection,
                 n_tasks=counts[redo.generation],
                 n_pending=n_pending[redo.generation],
+                n_lacking=n_lacking[redo.generation],
             )
             for redo in self.redos
             if counts[redo.generation]

@@ -51,15 +51,18 @@ class OutputVariation:
 
 @dataclass(frozen=True)
 class Variation:
-    """How the outputs of a study vary, by name. `complete` is false if the comparison ended early."""
+    """How the outputs of a study vary, by name. `complete` is false if the comparison ended early,
+    `others_vary` true if outputs that the study does not ask for differ between replicates.
+    """
 
     outputs: Mapping[str, OutputVariation]
     complete: bool = True
+    others_vary: bool = False
 
     @property
     def is_seed_unused(self) -> bool:
         """Whether no output varies in any set, with enough sets and seeds to be sure."""
-        if not self.complete or not self.outputs:
+        if not self.complete or not self.outputs or self.others_vary:
             return False
         if any(output.varies for output in self.outputs.values()):
             return False
@@ -89,6 +92,7 @@ class _Row:
     seed: int
     digest: bytes
     output_digests: Mapping[str, bytes] | None
+    left_out: Mapping[str, bytes]  # digests of what it returned too
     file: str
     number: int
 
@@ -115,7 +119,7 @@ def compare_replicates(
         comparison.add(row)
         if until_varied and comparison.has_varied:
             return Variation(comparison.variations(), complete=False)
-    return Variation(comparison.variations())
+    return Variation(comparison.variations(), others_vary=comparison.others_vary)
 
 
 def _ok_rows(store: Store, plan: Plan, generations: Generations | None) -> Iterator[_Row]:
@@ -123,6 +127,7 @@ def _ok_rows(store: Store, plan: Plan, generations: Generations | None) -> Itera
     codes = plan.blank()
     is_first = np.ones(codes.shape, bool)
     columns = ["set", "replicate", "seed", "status", "digest", "output_digests"]
+    columns += ["left_out"] if plan.request.outputs else []
     for file_rows in counting_rows(store, plan, generations, parts.scan(store, columns)):
         is_ok = pc.equal(file_rows.table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
         for start in range(0, len(is_ok), _ROWS_AT_ONCE):  # the first may be enough
@@ -141,6 +146,7 @@ def _ok_rows(store: Store, plan: Plan, generations: Generations | None) -> Itera
                         seed=row["seed"],
                         digest=row["digest"],
                         output_digests=None if digests is None else dict(digests),
+                        left_out=dict(row.get("left_out") or ()),
                         file=file_rows.file,
                         number=number,
                     )
@@ -160,19 +166,27 @@ class _Comparison:
         self._seeds: dict[int, set[int]] = {}
         self._varied: dict[int, set[str]] = {}  # set -> outputs
         self._names: set[str] = set()
+        self.others_vary = False  # whether outputs that are not requested vary
         self._trusted: set[str] = set()  # outputs whose digests differ for more reasons than their seed
         self._read = lru_cache(_CACHED_ROWS)(partial(_read_outputs, store))
 
     @property
     def has_varied(self) -> bool:
-        return any(self._varied.values())
+        return self.others_vary or any(self._varied.values())
 
     def add(self, row: _Row) -> None:
         first = self._first.setdefault(row.set, row)
         seeds = self._seeds.setdefault(row.set, set())
         is_new_seed = row.seed not in seeds
         seeds.add(row.seed)
-        if first is row or not is_new_seed or row.digest == first.digest:
+        if first is row or not is_new_seed:
+            return
+        if self._requested and not self.others_vary:
+            others, first_others = self._others(row), self._others(first)
+            self.others_vary = any(
+                others[name] != first_others[name] for name in others.keys() & first_others.keys()
+            )
+        if row.digest == first.digest:
             return
         varied = self._varied.setdefault(row.set, set())
         for name in self._differing(first, row) - varied:
@@ -208,6 +222,11 @@ class _Comparison:
     def _compared(self, names: Iterable[str]) -> set[str]:
         compared = set(names) - self._ignored
         return compared & self._requested if self._requested else compared
+
+    def _others(self, row: _Row) -> dict[str, bytes]:
+        """Digests of outputs that are not requested, stored or not, by name."""
+        digests = {**(row.output_digests or {}), **row.left_out}
+        return {name: digests[name] for name in digests.keys() - self._requested - self._ignored}
 
     def _differs(self, first: _Row, other: _Row, name: str) -> bool:
         """Whether an output differs by more than the seeds and replicates of its tasks."""

@@ -23,6 +23,7 @@ from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.store.compact import FOLDER, current_manifest, pieces, read_manifest, table_names
 from modelops_dask.store.files import Store
+from modelops_dask.store.output_names import show_name, show_names
 from modelops_dask.store.requests import is_last, plan_of
 
 REPLICATES = "replicates"
@@ -33,23 +34,35 @@ class NoOutput(BadInput):
     """The study has no output of that name, or several and none was named."""
 
     def __init__(
-        self, location: str, name: str | None, names: list[str], left_out: Collection[str] = ()
+        self,
+        location: str,
+        name: str | None,
+        names: list[str],
+        left_out: Collection[str] = (),
+        n_pending: int = 0,
     ) -> None:
         self.location, self.name, self.names, self.left_out = location, name, names, left_out
-        super().__init__(location, name, names, left_out)
+        self.n_pending = n_pending
+        super().__init__(location, name, names, left_out, n_pending)
 
     def __str__(self) -> str:
-        name_list = ", ".join(self.names)
+        name_list = show_names(self.names)
         if self.name is None:
             return f"{self.location} has {len(self.names)} outputs; name one of {name_list}"
+        shown_name = show_name(self.name)
         if self.name in self.left_out:
             return (
-                f"{self.location} does not store output {self.name}: the study file lists others under "
+                f"{self.location} does not store output {shown_name}: the study file lists others under "
                 "`outputs`. Add it there and run the study again: its tasks are then run again"
             )
         near = get_close_matches(self.name, self.names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {name_list}"
-        return f"{self.location} has no output {self.name}; {hint}"
+        hint = f"did you mean {show_name(near[0])}?" if near else f"it has {name_list}"
+        if self.n_pending and not near:
+            hint = (
+                f"{self.n_pending:,} tasks are pending, which may return it. So far it has {name_list}. "
+                "`mops-helm study run` with the study file continues"
+            )
+        return f"{self.location} has no output {shown_name}; {hint}"
 
 
 def describe_missing(missing: Collection[str], returned: Collection[str], tasks: str) -> str:
@@ -60,7 +73,7 @@ def describe_missing(missing: Collection[str], returned: Collection[str], tasks:
     lines = []
     for name in missing:
         near = get_close_matches(name, sorted(returned), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {show_name(near[0])}?" if near else ""
         lines.append(f"{tasks} returned an output {name!r}, which the study file lists under `outputs`{hint}")
     if lines:
         shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in sorted(returned)[:SHOWN_NAMES]]
@@ -146,7 +159,8 @@ class Tables:
                 raise NoOutput(self.store, None, names)
             name = names[0]
         if name not in self.outputs:
-            raise NoOutput(self.store, name, list(self.outputs), self.left_out)
+            n_pending = self.tasks.get("pending", 0)
+            raise NoOutput(self.store, name, list(self.outputs), self.left_out, n_pending)
         return self.outputs[name]
 
 

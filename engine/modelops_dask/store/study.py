@@ -45,12 +45,16 @@ _ROWS = 65_536  # converted at a time, so that a million ids are not Python obje
 
 
 class OtherStudy(BadInput):
-    """The store belongs to another bundle or entrypoint. `changes` are the changed files, if known."""
+    """The store belongs to another bundle or entrypoint.
+
+    `changes` are the changed files, if known; `advice` says what the user can do about them.
+    """
 
     def __init__(self, location: str, kind: str, stored_value: str, requested_value: str) -> None:
         self.location, self.kind = location, kind  # bundle, entrypoint or command
         self.stored_value, self.requested_value = stored_value, requested_value
         self.changes: list[str] = []
+        self.advice = ""
         super().__init__(location, kind, stored_value, requested_value)
 
     def __str__(self) -> str:
@@ -62,12 +66,8 @@ class OtherStudy(BadInput):
         )
         if self.changes:
             remainder = f" and {len(self.changes) - 10:,} more" if len(self.changes) > 10 else ""
-            text += f"\nSince then: {', '.join(self.changes[:10])}{remainder}. "
-            text += (
-                "List files that the model does not read in .modelopsignore: then they do not count, and "
-                "the same command continues."
-            )
-        return text
+            text += f"\nSince then: {', '.join(self.changes[:10])}{remainder}."
+        return f"{text} {self.advice}".rstrip()
 
 
 def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], None] = lambda _: None) -> Plan:

@@ -3,27 +3,24 @@
 bytes -> as_table() -> TableFile: identity columns added, types promoted, written in pieces
 
 Tables of one output may differ from task to task: a missing column becomes null, integers become floats if
-some are. Tables that cannot be joined (text and numbers in one column) raise Mixed; the caller stores them as
-bytes.
+some are, and a column without values takes the type of the others (column_types.py). Tables that cannot be
+joined without changing a value (text and numbers in one column) raise Mixed; the caller stores them as bytes.
 
 Parts and results/ are not known here: compact.py knows them.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelops_dask.plan import contract
-from modelops_dask.plan.plan import Plan
 from modelops_dask.store import neutral
+from modelops_dask.store.column_types import DoesNotFit, choose_type, fit_column, join_types, type_of_values
+from modelops_dask.store.task_columns import Identity
 
-COLUMNS = ("set", "replicate", "seed", "param_id")
 PIECE_BYTES = 256 * 2**20
-_DOES_NOT_FIT = "a value of this or an earlier task does not fit the common type of the column"
 
 
 class Mixed(Exception):
@@ -63,48 +60,18 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
-class Identity:
-    """The columns that identify a row's task: COLUMNS, and one for every parameter."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._params = _parameter_table(plan)
-        self.names = (*COLUMNS, *self._params.column_names)
-
-    def columns(self, index: np.ndarray) -> pa.Table:
-        """int64 task indices, one for each row -> the row's columns."""
-        tasks, task_positions = np.unique(index, return_inverse=True)  # a task may have a thousand rows
-        sets, replicates = np.divmod(tasks, self._plan.replicates)
-        rows = self._plan.table.take(pa.array(sets))
-        ids = [digest.hex() for digest in rows["param_id"].to_pylist()]
-        seeds = [
-            contract.derived_seed(param_id, replicate) if seed is None else seed
-            for param_id, replicate, seed in zip(
-                ids, replicates.tolist(), rows["seed"].to_pylist(), strict=True
-            )
-        ]
-        table = pa.table(
-            {
-                "set": pa.array(sets),
-                "replicate": pa.array(replicates),
-                "seed": pa.array(seeds, pa.uint64()),
-                "param_id": pa.array(ids, pa.string()),
-            }
-        )
-        for name in self._params.column_names:
-            table = table.append_column(name, self._params[name].take(pa.array(sets)))
-        return table.take(pa.array(task_positions))
-
-
-def _rename_columns(identity_names: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Rename the model's columns that have our names, so that no name occurs twice."""
-    renamed = []
-    for name in names:
-        if name in identity_names:
-            name += "_model"
-            while name in names:
-                name += "_model"
-        renamed.append(name)
+def _rename_columns(identity_names: Sequence[str], names: Iterable[str]) -> dict[str, str]:
+    """Rename the model's columns that have our names, so that no name occurs twice: a name in the file for
+    each name of the model. The order of the names does not matter.
+    """
+    renamed = {name: name for name in names}
+    taken = {*identity_names, *renamed}
+    for name in sorted(taken.intersection(identity_names, renamed)):
+        new_name = name + "_model"
+        while new_name in taken:
+            new_name += "_model"
+        taken.add(new_name)
+        renamed[name] = new_name
     return renamed
 
 
@@ -117,7 +84,10 @@ class TableFile:
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self.path, self._identity = path, identity
-        self._schema: pa.Schema | None = None  # types of the model's columns, promoted as tables are added
+        self._types: dict[str, pa.DataType] = {}  # of the model's columns, joined as tables are added
+        self._declared: dict[str, set[pa.DataType]] = {}  # types of columns without values
+        self._joined: pa.Schema | None = None  # of these types
+        self._schema: pa.Schema | None = None  # the schema that is written, with the model's names
         self._pieces: list[Path] = []
         self._writer: pq.ParquetWriter | None = None  # of the last piece, while it is open
         self._indices: list[np.ndarray] = []
@@ -132,12 +102,8 @@ class TableFile:
 
         A column of the model with one of our names gets the suffix "_model".
         """
-        table = table.rename_columns(_rename_columns(self._identity.names, table.column_names))
-        if self._schema is None or not self._schema.equals(table.schema):
-            joined = _join_schemas(self._schema, [*self._tables, table])
-            if self._pieces and self._schema is not None and not joined.equals(self._schema):
-                self._widen(joined)
-            self._schema = joined
+        if not self._holds(table):
+            self._join(table)
         self._indices.append(index)
         self._tables.append(table)
 
@@ -146,8 +112,8 @@ class TableFile:
             return
         rows = pa.concat_tables([_fit_table(table, self._schema) for table in self._tables])
         table = self._identity.columns(np.concatenate(self._indices))
-        for name in rows.column_names:
-            table = table.append_column(rows.schema.field(name), rows[name])
+        for field, column in zip(self._file_fields(self._schema), rows.columns, strict=True):
+            table = table.append_column(field, column)
         self._indices, self._tables = [], []
         if self._writer is None:
             self.path.mkdir(exist_ok=True)
@@ -166,20 +132,85 @@ class TableFile:
             self.path.rmdir()
             single_piece.rename(self.path)
 
+    def _file_fields(self, schema: pa.Schema) -> list[pa.Field]:
+        """The model's columns as the file has them."""
+        names = _rename_columns(self._identity.names, schema.names)
+        return [field.with_name(names[field.name]) for field in schema]
+
     def _end_piece(self) -> None:
         if self._writer is not None:
             self._writer.close()
         self._writer = None
 
+    def _holds(self, table: pa.Table) -> bool:
+        """Whether a table adds nothing to the types so far; of most tables that is quickly told."""
+        if self._joined is None or table.schema.equals(self._joined):
+            return self._joined is not None
+        if len(set(table.column_names)) < table.num_columns:
+            return False
+        for field, column in zip(table.schema, table.columns, strict=True):
+            if field.type != self._types.get(field.name):
+                is_declared = field.type in self._declared.get(field.name, ())
+                if not is_declared or column.null_count < len(column):
+                    return False
+        return True
+
+    def _join(self, table: pa.Table) -> None:
+        """Widen the schema so that it holds what it held and the table; Mixed, and nothing is changed."""
+        _check_columns(table)
+        candidates = {name: [kind] for name, kind in self._types.items()}
+        declared = {name: set(kinds) for name, kinds in self._declared.items()}
+        for field, column in zip(table.schema, table.columns, strict=True):
+            kind = type_of_values(column)
+            candidates[field.name] = self._list_types(field.name, kind, column)
+            if not kind.equals(field.type):
+                declared.setdefault(field.name, set()).add(field.type)
+        while True:
+            types = {name: kinds[0] for name, kinds in candidates.items()}
+            schema = pa.schema(
+                [(name, choose_type(kind, declared.get(name, ()))) for name, kind in types.items()]
+            )
+            try:
+                if self._pieces and schema != self._schema:
+                    self._widen(schema)
+                break
+            except DoesNotFit as error:  # a value that is written
+                name = str(error)
+                if len(candidates[name]) == 1:
+                    raise Mixed(_describe_conflict(name, table[name].type, self._types[name])) from None
+                del candidates[name][0]
+        self._types, self._declared, self._schema = types, declared, schema
+        self._joined = pa.schema(list(types.items()))
+
+    def _list_types(self, name: str, kind: pa.DataType, column: pa.ChunkedArray) -> list[pa.DataType]:
+        """The types that hold the values of a column and those before that are not yet written; Mixed."""
+        former = self._types.get(name, pa.null())
+        kinds = [
+            each
+            for each in join_types(former, kind)
+            if _fits(column, each) and (each.equals(former) or self._fit_before(name, each))
+        ]
+        if not kinds:
+            raise Mixed(_describe_conflict(name, kind, former))
+        return kinds
+
+    def _fit_before(self, name: str, kind: pa.DataType) -> bool:
+        """Whether a type holds the values of a column that are not yet written."""
+        tables = [table for table in self._tables if name in table.column_names]
+        return all(_fits(table[name], kind) for table in tables)
+
     def _widen(self, schema: pa.Schema) -> None:
-        """Write all pieces again with promoted columns of the model. Raises Mixed, and writes none, if a
+        """Write all pieces again with promoted columns of the model. Raises DoesNotFit, and writes none, if a
         value does not fit.
 
         Rare: a type widens a few times.
         """
+        assert self._schema is not None  # that of the pieces
         was_open = self._writer is not None
         self._end_piece()
-        full_schema = pa.schema([*self._identity.columns(np.empty(0, np.int64)).schema, *schema])
+        own_schema = self._identity.columns(np.empty(0, np.int64)).schema
+        full_schema = pa.schema([*own_schema, *self._file_fields(schema)])
+        columns = range(len(own_schema), len(own_schema) + len(self._schema))
         wide_pieces = [piece.with_suffix(".wide") for piece in self._pieces]
         try:
             for piece, wide_piece in zip(self._pieces, wide_pieces, strict=True):
@@ -187,12 +218,15 @@ class TableFile:
                 self._writer = _writer(wide_piece, full_schema)
                 with pq.ParquetFile(piece) as file:
                     for batch in file.iter_batches():
-                        self._writer.write_table(_fit_table(pa.Table.from_batches([batch]), full_schema))
-        except pa.ArrowException:
+                        table = pa.Table.from_batches([batch])
+                        rows = table.select(columns).rename_columns(self._schema.names)
+                        arrays = [*table.columns[: len(own_schema)], *_fit_table(rows, schema).columns]
+                        self._writer.write_table(pa.Table.from_arrays(arrays, schema=full_schema))
+        except DoesNotFit:
             self._end_piece()
             for wide_piece in wide_pieces:
                 wide_piece.unlink(missing_ok=True)
-            raise Mixed(_DOES_NOT_FIT) from None
+            raise
         for piece, wide_piece in zip(self._pieces, wide_pieces, strict=True):
             wide_piece.rename(piece)
         if not was_open:
@@ -203,9 +237,8 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd")
 
 
-def _join_schemas(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Schema:
-    """The schema that holds both the earlier tables and the last ones, which all fit it. Raises Mixed."""
-    table = tables[-1]
+def _check_columns(table: pa.Table) -> None:
+    """Raise Mixed for a table that Parquet or its readers cannot hold."""
     names = table.column_names
     if repeated := {name for name in names if names.count(name) > 1}:
         raise Mixed(f"it has several columns named {min(repeated)}")
@@ -213,82 +246,34 @@ def _join_schemas(schema: pa.Schema | None, tables: Sequence[pa.Table]) -> pa.Sc
         pq.write_table(table.schema.empty_table(), pa.BufferOutputStream())
     except pa.ArrowException as error:
         raise Mixed(f"Parquet cannot hold it: {error}") from None
-    if schema is None:
-        return table.schema
-    try:
-        joined = pa.unify_schemas([schema, table.schema], promote_options="permissive")
-        for earlier_table in tables:
-            _fit_table(earlier_table, joined)
-    except pa.ArrowException:
-        conflicts = [
-            f"{field.name} is {field.type} and was {schema.field(field.name).type} before"
-            for field in table.schema
-            if field.name in schema.names and not _can_join(field, schema.field(field.name))
-        ]
-        raise Mixed(", ".join(conflicts) or _DOES_NOT_FIT) from None
-    return joined
 
 
-def _can_join(field: pa.Field, other: pa.Field) -> bool:
+def _describe_conflict(name: str, kind: pa.DataType, former: pa.DataType) -> str:
+    kinds = join_types(former, kind)
+    reason = f", and a value of this or an earlier task does not fit {kinds[-1]}" if kinds else ""
+    return f"{name} is {kind} and was {former} before{reason}"
+
+
+def _fits(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
     try:
-        pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive")
-    except pa.ArrowException:
+        fit_column(column, kind)
+    except DoesNotFit:
         return False
     return True
 
 
 def _fit_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the columns of a schema: cast, or null if it has none."""
+    """The table with a schema's columns: cast, or null if it has none. Raises DoesNotFit with a name."""
     if table.schema.equals(schema):
         return table
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
+    columns = []
+    for field in schema:
+        try:
+            columns.append(
+                fit_column(table[field.name], field.type)
+                if field.name in table.column_names
+                else pa.nulls(len(table), field.type)
+            )
+        except DoesNotFit:
+            raise DoesNotFit(field.name) from None
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _parameter_table(plan: Plan) -> pa.Table:
-    """A column for each parameter, a row for each set; null if a set has no such parameter.
-
-    Numbers, text and booleans keep their type, integers among floats become floats; all else is JSON text.
-    """
-    kinds: dict[str, set[type]] = {}
-    for text in _texts(plan):
-        for name, value in json.loads(text).items():
-            kinds.setdefault(name, set()).add(_kind(value))
-    types = {name: _arrow_type(value_types - {type(None)}) for name, value_types in sorted(kinds.items())}
-    chunks: dict[str, list[pa.Array]] = {name: [] for name in types}
-    for batch in plan.table["params"].chunks:
-        sets = [json.loads(text) for text in batch.to_pylist()]
-        for name, kind in types.items():
-            values = [_fit_value(params.get(name), kind) for params in sets]
-            chunks[name].append(pa.array(values, kind or pa.string()))
-    columns = [
-        pa.chunked_array(column_chunks, types[name] or pa.string()) for name, column_chunks in chunks.items()
-    ]
-    return pa.table(columns, names=[f"param_{name}" for name in types])
-
-
-def _texts(plan: Plan) -> Iterator[str]:
-    return (text for chunk in plan.table["params"].chunks for text in chunk.to_pylist())
-
-
-def _kind(value: object) -> type:
-    return object if type(value) is int and not -(2**63) <= value < 2**63 else type(value)
-
-
-def _arrow_type(kinds: set[type]) -> pa.DataType | None:
-    """None: as JSON text."""
-    arrow_types = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-    if kinds == {int, float}:
-        return pa.float64()
-    return arrow_types.get(next(iter(kinds))) if len(kinds) == 1 else None
-
-
-def _fit_value(value: object, kind: pa.DataType | None) -> object:
-    if kind is None:
-        return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return float(value) if kind == pa.float64() and isinstance(value, int | float) else value

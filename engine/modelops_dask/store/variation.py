@@ -3,6 +3,7 @@
 Variation (replicates.py) -> a warning on the whole study, or notes on single sets and outputs
 """
 
+from modelops_dask.store.output_names import show_name, show_names
 from modelops_dask.store.replicates import SOME_SEEDS, Variation
 
 _SHOWN = 3  # sets
@@ -15,7 +16,7 @@ def describe_warning(variation: Variation, deterministic: bool) -> str:
         variation: As far as it was compared.
         deterministic: Whether the study file declares its model deterministic.
     """
-    varying = ", ".join(name for name, output in variation.outputs.items() if output.varies)
+    varying = show_names(name for name, output in variation.outputs.items() if output.varies)
     if deterministic and varying:
         return (
             "Warning: the study file states deterministic: true, but replicates differ in "
@@ -26,9 +27,8 @@ def describe_warning(variation: Variation, deterministic: bool) -> str:
     n_sets = max(len(output.constant_sets) for output in variation.outputs.values())
     return (
         f"Warning: replicates are equal. Each of {n_sets:,} parameter sets has the same "
-        f"{', '.join(variation.outputs)} for all of its seeds, so randomness does not come from the seed. "
-        "Draw "
-        "from generators that are made from the seed passed to the wire function. If the model is not "
+        f"{show_names(variation.outputs)} for all of its seeds, so randomness does not come from the seed. "
+        "Draw from generators that are made from the seed passed to the wire function. If the model is not "
         "random, set deterministic: true in the study file."
     )
 
@@ -42,14 +42,13 @@ def describe_constant_outputs(variation: Variation, deterministic: bool) -> list
         constant = sorted(n for n, n_seeds in output.constant_sets.items() if n_seeds >= SOME_SEEDS)
         if not constant:
             continue
+        title = f"Output {show_name(name)} is the same for all seeds"
         if not output.varies:
-            notes.append(
-                f"Output {name} is the same for all seeds of a set, in every set; other outputs vary."
-            )
+            notes.append(f"{title} of a set, in every set; other outputs vary.")
             continue
         examples = ", ".join(map(str, constant[:_SHOWN])) + (", …" if len(constant) > _SHOWN else "")
         notes.append(
-            f"Output {name} is the same for all seeds in {len(constant):,} of {output.n_sets:,} parameter "
+            f"{title} in {len(constant):,} of {output.n_sets:,} parameter "
             f"sets ({examples}). That is correct if, for instance, an epidemic always dies out."
         )
     return notes

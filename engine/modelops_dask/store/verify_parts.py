@@ -8,7 +8,7 @@ rows of a task those of its highest generation count, unless a redo of a higher 
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -268,7 +268,7 @@ def _count_row(
     if generation > ledger.generation[number, replicate]:
         _forget(ledger, number, replicate, generation)
     if status == "ok":
-        returned = _digest_of_all(outputs, dict(row.get("left_out") or []))
+        returned = _digest_of_all(outputs, dict(row.get("left_out") or []), tasks.volatile)
         if ledger.digests.setdefault((number, replicate), returned) != returned:
             ledger.conflicts.add((number, replicate))
         if any(map(tasks.stores, dict(row.get("left_out") or []))):
@@ -317,11 +317,10 @@ def _has_own_digests(row: dict[str, Any], outputs: dict[str, bytes]) -> bool:
     )
 
 
-def _digest_of_all(outputs: dict[str, bytes], left_out: dict[str, bytes]) -> bytes:
-    """A digest of all that a task returned: of the digests of its outputs, including those that are not
-    stored.
-    """
-    digests = {outputs_digest({name: data}) for name, data in outputs.items()} | set(left_out.values())
+def _digest_of_all(outputs: dict[str, bytes], left_out: dict[str, bytes], volatile: Collection[str]) -> bytes:
+    """A digest of all that a task returned, without volatile outputs and with those that are not stored."""
+    digests = {outputs_digest({name: data}) for name, data in outputs.items() if name not in volatile}
+    digests |= {digest for name, digest in left_out.items() if name not in volatile}
     return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).digest()
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from modelops_dask.store.verify_neutral import NotCanonical, is_neutral, read_neutral
 from modelops_dask.store.verify_parts import StoredAttempts
-from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, show_names
 
 MANY_SETS, SOME_SEEDS, MANY_SEEDS = (
     3,
@@ -35,6 +35,7 @@ class _Row:
     replicate: int
     digest: bytes
     output_digests: dict[str, bytes] | None
+    left_out: dict[str, bytes]  # digests of what it returned too
     place: tuple[int, int, int]  # file, row group, row
 
 
@@ -51,7 +52,8 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
 
     A study that is declared deterministic causes a warning if it is not.
     """
-    sets_by_output = _Comparison(reader, ledger, tasks).compare(tasks)
+    comparison = _Comparison(reader, ledger, tasks)
+    sets_by_output = comparison.compare(tasks)
     constant = {
         name: {number: seeds for number, seeds in sets.seeds.items() if number not in sets.varying}
         for name, sets in sets_by_output.items()
@@ -61,13 +63,15 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
         if varying:
             report.warning = (
                 "Warning: the study file states deterministic: true, but replicates differ in "
-                f"{', '.join(varying)}. Remove that line, or list outputs such as time stamps under "
+                f"{show_names(varying)}. Remove that line, or list outputs such as time stamps under "
                 "`volatile`."
             )
         return
     report.equal_replicates = {
         name: sorted(n for n, seeds in sets.items() if seeds >= SOME_SEEDS) for name, sets in constant.items()
     }
+    if not varying and comparison.others_vary:
+        return
     if not varying:
         counts: dict[int, int] = defaultdict(int)
         for sets in constant.values():
@@ -77,15 +81,17 @@ def compare_replicates(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts
         if many or max(counts.values(), default=0) >= MANY_SEEDS:
             report.warning = (
                 f"Warning: replicates are equal. Each of {len(counts):,} parameter sets has the same "
-                f"{', '.join(constant)} for all of its seeds, so randomness does not come from the seed: see "
-                "Replicates that are equal in docs/checks.md"
+                f"{show_names(constant)} for all of its seeds, so randomness does not come from the seed: "
+                "see Replicates that are equal in docs/checks.md"
             )
         return
     for name, numbers in report.equal_replicates.items():
         if not numbers:
             continue
         where = f"in {len(numbers):,} of {len(sets_by_output[name].seeds):,} sets, such as {numbers[0]}"
-        report.notes.append(f"output {name} is the same for all seeds {where}, while others vary")
+        report.notes.append(
+            f"output {show_names([name])} is the same for all seeds {where}, while others vary"
+        )
 
 
 class _Comparison:
@@ -93,6 +99,7 @@ class _Comparison:
 
     def __init__(self, reader: StoreReader, ledger: StoredAttempts, tasks: Tasks) -> None:
         self._reader, self._ledger, self._tasks = reader, ledger, tasks
+        self.others_vary = False  # whether outputs that the study does not request vary
         self._proven: set[str] = set()  # outputs that vary by more than seeds and replicates
         self._file: tuple[int, pq.ParquetFile] | None = None
         self._group: tuple[tuple[int, int], pa.Table] | None = None
@@ -107,7 +114,11 @@ class _Comparison:
             one = first.setdefault(number, row)
             is_new = row.seed not in seeds[number]
             seeds[number].add(row.seed)
-            if one is row or not is_new or one.digest == row.digest:
+            if one is row or not is_new:
+                continue
+            others, first_others = self._others(row), self._others(one)
+            self.others_vary |= any(others[n] != first_others[n] for n in others.keys() & first_others.keys())
+            if one.digest == row.digest:
                 continue
             differing = self._find_differing(one, row, names)
             varying[number] |= {
@@ -132,7 +143,8 @@ class _Comparison:
                 places[file, group].append((row_number, number, replicate))
         for (file, group), entries in sorted(places.items()):
             parquet = self._open(file)
-            columns = [n for n in ("seed", "digest", "output_digests") if n in parquet.schema_arrow.names]
+            wanted = ["seed", "digest", "output_digests", *(["left_out"] if tasks.outputs else [])]
+            columns = [name for name in wanted if name in parquet.schema_arrow.names]
             rows = parquet.read_row_group(group, columns=columns, use_threads=False).to_pylist()
             for row_number, number, replicate in sorted(entries):
                 row = rows[row_number]
@@ -144,6 +156,7 @@ class _Comparison:
                         replicate=replicate,
                         digest=row["digest"],
                         output_digests=None if digests is None else dict(digests),
+                        left_out=dict(row.get("left_out") or ()),
                         place=(file, group, row_number),
                     ),
                 )
@@ -160,6 +173,11 @@ class _Comparison:
 
     def _compared(self, names: Iterable[str]) -> set[str]:
         return {name for name in names if self._tasks.stores(name)} - self._tasks.volatile
+
+    def _others(self, row: _Row) -> dict[str, bytes]:
+        """Digests of outputs that the study does not ask for, stored or not."""
+        digests = {**(row.output_digests or {}), **row.left_out} if self._tasks.outputs else {}
+        return {name: digests[name] for name in digests.keys() - self._tasks.outputs - self._tasks.volatile}
 
     def _differs(self, one: _Row, other: _Row, name: str) -> bool:
         """Whether an output differs by more than the identity of its tasks."""

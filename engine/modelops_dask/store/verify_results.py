@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -50,7 +50,7 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
         message = "is not listed in the manifest" if name in table_names else "is missing"
         report.add("RESULTS", f"results/{name}", f"{message}: {REBUILD}")
     source = _Outputs(reader, ledger, tasks)
-    identity_columns = IDENTITY | {f"param_{key}" for text in tasks.params for key in json.loads(text)}
+    columns = _parameter_columns({key for text in tasks.params for key in json.loads(text)})
     returned: Counter[str] = Counter()
     replicates = 0
     for name in sorted(table_names & manifest_names):
@@ -60,9 +60,7 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
                 replicates += _check_replicates(reader, name, tasks, ledger)
             else:
                 kind, output = _kind(table, stamp, names)
-                returned[output] += _check_output(
-                    reader, name, kind, output, tasks, ledger, source, identity_columns
-                )
+                returned[output] += _check_output(reader, name, kind, output, tasks, ledger, source, columns)
         except FileNotFoundError:
             report.add(
                 "CHANGING",
@@ -150,11 +148,13 @@ def _check_output(
     tasks: Tasks,
     ledger: StoredAttempts,
     source: _Outputs,
-    identity_columns: frozenset[str],
+    columns: dict[str, str],
 ) -> int:
-    """Compare a table with its tasks' outputs; return the number of its tasks."""
+    """Compare a table with its tasks' outputs; return its number of tasks. columns: those of parameters."""
     n_tasks, last = 0, (-1, -1)
-    for task, rows in _by_task(reader.parquet(f"results/{name}")):
+    file = reader.parquet(f"results/{name}")
+    renamed = {} if kind == "raw" else _renamed_columns(file, output, source, tasks, columns)
+    for task, rows in _by_task(file):
         number, replicate = task
         if task <= last:
             raise _Differs(f"has task {number}/{replicate} out of order, or twice")
@@ -171,17 +171,19 @@ def _check_output(
         else:
             table = None if data is None else parse(data)
             is_same = table is not None and _rows_match(
-                rows, table, json.loads(tasks.params[number]), identity_columns
+                rows, table, json.loads(tasks.params[number]), columns, renamed
             )
         if not is_same:
             raise _Differs(f"has rows of task {number}/{replicate} that differ from those the task returned")
     return n_tasks
 
 
-def _by_task(file: pq.ParquetFile) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+def _by_task(
+    file: pq.ParquetFile, columns: list[str] | None = None
+) -> Iterator[tuple[tuple[int, int], pa.Table]]:
     """The rows of each task, which are adjacent."""
     tables, task = [], None
-    for batch in file.iter_batches(65_536, use_threads=False):
+    for batch in file.iter_batches(65_536, columns=columns, use_threads=False):
         table = pa.Table.from_batches([batch])
         pairs = list(zip(table["set"].to_pylist(), table["replicate"].to_pylist(), strict=True))
         start = 0
@@ -211,31 +213,80 @@ def parse(data: bytes) -> pa.Table | None:
         return None
 
 
+def _parameter_columns(parameters: Set[str]) -> dict[str, str]:
+    """Parameters by their columns. That of `id` would be one of ours, so it has an underscore more."""
+    columns = {f"param_{name}": name for name in parameters if name != "id"}
+    if "id" in parameters:
+        column = "param_id_"
+        while column in columns:
+            column += "_"
+        columns[column] = "id"
+    return columns
+
+
+def _renamed_columns(
+    file: pq.ParquetFile, output: str, source: _Outputs, tasks: Tasks, columns: dict[str, str]
+) -> dict[str, str]:
+    """The columns of a model that have our names, with their names in a table of results.
+
+    They have the suffix "_model", which is repeated if a task returns a column of that name.
+    """
+    if not any(name.endswith("_model") for name in file.schema_arrow.names):
+        return {}
+    returned: set[str] = set()
+    own_names = IDENTITY.union(columns)
+    tasks_with_rows = {task for task, _ in _by_task(file, ["set", "replicate"])}
+    for task in tasks.all():  # others with rows are under raw/
+        data = source.of(*task).get(output)
+        table = None if data is None else parse(data)
+        if table is not None and (task in tasks_with_rows or not table.num_rows):
+            returned.update(table.column_names)
+    renamed: dict[str, str] = {}
+    for name in sorted(returned & own_names):
+        column = f"{name}_model"
+        while column in returned | own_names or column in renamed.values():
+            column += "_model"
+        renamed[name] = column
+    return renamed
+
+
 def _rows_match(
-    rows: pa.Table, table: pa.Table, params: dict[str, Any], identity_columns: frozenset[str]
+    rows: pa.Table,
+    table: pa.Table,
+    params: dict[str, Any],
+    columns: dict[str, str],
+    renamed: dict[str, str],
 ) -> bool:
     """Whether rows of results hold a model's table, widened, and the task's parameters; all else is null."""
     if rows.num_rows != table.num_rows:
         return False
-    compared_names = set(identity_columns)
+    compared_names = {*IDENTITY, *columns}
     for field in table.schema:
-        name = f"{field.name}_model" if field.name in identity_columns else field.name
+        name = renamed.get(field.name, field.name)
+        if name in IDENTITY or name in columns or name not in rows.column_names:
+            return False
         compared_names.add(name)
-        if name not in rows.column_names or not _columns_match(table[field.name], rows[name]):
+        if not _columns_match(table[field.name], rows[name]):
             return False
     other_columns = [rows[name] for name in rows.column_names if name not in compared_names]
     return all(column.null_count == len(column) for column in other_columns) and all(
-        _is_value(rows[name][0].as_py(), params.get(name.removeprefix("param_")))
-        for name in identity_columns - IDENTITY
+        _is_value(rows[column][0].as_py(), params.get(name)) for column, name in columns.items()
     )
 
 
 def _columns_match(returned: pa.ChunkedArray, column: pa.ChunkedArray) -> bool:
+    if returned.null_count == len(returned):
+        return column.null_count == len(column)
     if pa.types.is_dictionary(returned.type):
         returned = returned.cast(returned.type.value_type)
-    returned = returned.cast(column.type)
+    try:
+        widened = returned.cast(column.type)
+    except pa.ArrowException:  # such as integers to decimals of many digits, and lists without items
+        widened = returned
+    if returned.type != column.type and "decimal" in f"{returned.type} {column.type}":
+        return returned.to_pylist() == column.to_pylist()  # Arrow rounds them to floats; Python is exact
     # NaN does not equal itself; as text it does.
-    return returned.equals(column) or str(returned.to_pylist()) == str(column.to_pylist())
+    return widened.equals(column) or str(widened.to_pylist()) == str(column.to_pylist())
 
 
 def _is_value(cell: object, value: object) -> bool:

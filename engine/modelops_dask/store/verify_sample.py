@@ -6,7 +6,8 @@
 
 Three causes are distinguished. SEED: two runs alone differ. ORDER: a task alone always returns the same, and
 other tasks that ran before it in its process change that. Not comparable: packages, native threads or the
-kind of processor differ from those of the row; that is never reported as an error.
+kind of processor differ from those of the row, or its limit on time or memory is lower; that is never
+reported as an error.
 
 No tasks run here: the caller passes a Rerunner.
 """
@@ -19,8 +20,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from modelops_dask.store.verify_parts import StoredAttempts, outputs_digest
-from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks
+from modelops_dask.store.verify_tasks import Report, StoreReader, Tasks, show_names
 
+TIMEOUT, OUT_OF_MEMORY = "TaskTimeout", "TaskOOM"  # reasons of rows
 REUSING = ("isolated_warm", "direct")  # executors whose processes run many tasks
 Task = tuple[int, int]  # set, replicate
 
@@ -38,6 +40,8 @@ class Sampled:
     environment: str
     reseeded: bool = False  # whether the model's own generators were seeded before it
     runner_task: int = 0  # its number in its process's life, from 1; 0: not known
+    seconds: float = 0.0  # that it took
+    limit_bytes: int = 0  # that it might hold; 0: no limit, or not known
 
     @property
     def name(self) -> str:
@@ -45,12 +49,17 @@ class Sampled:
 
 
 class Rerun(NamedTuple):
-    """How a task ended when it ran again. `problem` is "" if it ended ok."""
+    """How a task ended when it ran again. `problem` is "" if it ended ok, `reason` is as in a row, `hint` is
+    what may be the matter. It might hold limit_bytes of memory, 0 for no limit.
+    """
 
     outputs: Mapping[str, bytes]
     environment: str = ""
     threads: int = 0
     problem: str = ""
+    reason: str = ""
+    limit_bytes: int = 0
+    hint: str = ""
 
 
 class Rerunner(Protocol):
@@ -152,6 +161,8 @@ class _Sample:
             environment=row.get("environment") or "",
             reseeded=row.get("reseeded") is True,
             runner_task=row.get("runner_task") or 0,
+            seconds=row.get("seconds") or 0.0,
+            limit_bytes=row.get("limit_bytes") or 0,
         )
         return _Stored(sampled, dict(row["outputs"]), dict(row.get("left_out") or []))
 
@@ -170,7 +181,7 @@ class _Sample:
         if stored.alone.problem:
             self.report.add("RERUN", sampled.name, f"was ok but now ends differently: {stored.alone.problem}")
             return False
-        names = ", ".join(different)
+        names = show_names(different)
         second = self.rerunner.alone(sampled)
         if second.problem or self.differing(second, stored.alone):
             self.report.add(
@@ -208,7 +219,9 @@ class _Sample:
             different = self.differing(result, stored.alone)
             if stored.is_reported or not (different or result.problem):
                 continue
-            what = f"returns different bytes as {', '.join(different)}" if different else result.problem
+            if _find_lower_limit(stored.sampled, result):
+                continue
+            what = f"returns different bytes as {show_names(different)}" if different else result.problem
             if stored.sampled.executor in REUSING:
                 self.report_order(
                     stored,
@@ -266,10 +279,13 @@ class _Sample:
         """
         sampled, alone, here = stored.sampled, stored.alone, self.rerunner.processor
         if alone.environment and alone.environment != sampled.environment:
-            return f"environment {alone.environment[:12]} instead of {sampled.environment[:12] or 'unknown'}"
+            before, hint = sampled.environment[:12] or "unknown", f". {alone.hint}" if alone.hint else ""
+            return f"environment {alone.environment[:12]} instead of {before}{hint}"
         if alone.threads != sampled.threads and alone.environment:
             threads = [str(number or "any number of") for number in (alone.threads, sampled.threads)]
             return f"{threads[0]} native threads instead of {threads[1]}"
+        if lower_limit := _find_lower_limit(sampled, alone):
+            return lower_limit
         if self.processors and set(self.processors) != {here}:
             return f"processor {here}, and the study ran on {', '.join(sorted(self.processors))}"
         return ""
@@ -284,6 +300,18 @@ class _Stored:
     left_out: Mapping[str, bytes]  # digests of its other outputs, by name
     alone: Rerun = field(default_factory=lambda: Rerun({}))
     is_reported: bool = False
+
+
+def _find_lower_limit(sampled: Sampled, rerun: Rerun) -> str:
+    """Why a task that ended at a limit says nothing of its row; "" if it may."""
+    if rerun.reason == TIMEOUT:
+        return (
+            f"it did not end within its time limit here, and took {sampled.seconds:,.3g} s when it was stored"
+        )
+    if rerun.reason == OUT_OF_MEMORY and not 0 < sampled.limit_bytes <= rerun.limit_bytes:
+        before = f"{sampled.limit_bytes >> 20:,} MiB" if sampled.limit_bytes else "any amount"
+        return f"it may hold {rerun.limit_bytes >> 20:,} MiB here, and might hold {before} when it was stored"
+    return ""
 
 
 def _read_row(reader: StoreReader, ledger: StoredAttempts, task: Task) -> dict[str, Any]:
@@ -307,7 +335,7 @@ def check_self_checks(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts,
             comparison["digest"],
             comparison.get("generation", 0),
         ):
-            what = ", ".join(comparison["outputs"]) or comparison["reason"]
+            what = show_names(comparison["outputs"]) or comparison["reason"]
             message = f"differed in the run's self-check ({what}): see mops-helm study status"
             report.add("CHECK", f"{task[0]}/{task[1]}", message)
 

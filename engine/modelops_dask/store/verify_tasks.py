@@ -6,7 +6,7 @@ study.json, spec.json, sets/ -> Tasks, and Defects for a Report
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,11 @@ class Defect:
     def as_json(self) -> dict[str, str]:
         """The defect as commands print it; its keys are an interface."""
         return {"code": self.code, "where": self.location, "message": self.message}
+
+
+def show_names(names: Iterable[str]) -> str:
+    """Names of outputs for a message: a model chooses them, control characters included."""
+    return ", ".join(name if name.isprintable() else repr(name) for name in names)
 
 
 @dataclass

@@ -11,6 +11,7 @@ new bundle is compared with all bundles that the store has accepted.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from modelops_dask import bundle as bundles
 from modelops_dask.bundle import Bundle
@@ -18,16 +19,19 @@ from modelops_dask.bundle.listing import (
     Difference,
     Listing,
     find_changes,
+    is_of_the_engine,
     may_be_study,
     parse_listing,
     read_listing,
 )
+from modelops_dask.bundle.readers import Readers, list_values
+from modelops_dask.bundle.tree import IGNORE_FILE
 from modelops_dask.errors import MopsError
 from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec, load
 from modelops_dask.store.bundles import FOLDER, find_bundle
 from modelops_dask.store.files import Store
-from modelops_dask.store.identity import accept, encode_json, read_study
+from modelops_dask.store.identity import accept, encode_json, read_json, read_study
 from modelops_dask.store.study import OtherStudy, begin
 
 
@@ -41,11 +45,10 @@ def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], N
     except OtherStudy as error:
         if error.kind != "bundle":
             raise
-        changes = compare_bundle(store, bundle)
-        error.changes = list(map(str, changes))
+        changes = explain(error, store, bundle, spec)
         if not are_harmless(changes) or spec.entrypoint != read_study(store).entrypoint:
             raise
-        accept(store, bundle.digest, error.changes)
+        accept(store, bundle.digest, list(map(str, changes)))
         note(
             f"{store.location()} continues: its results also count for this bundle, because no file that "
             "the model reads "
@@ -56,25 +59,54 @@ def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], N
     return plan
 
 
-def compare_bundle(store: Store, bundle: Bundle) -> list[Difference]:
+def explain(error: OtherStudy, store: Store, bundle: Bundle, spec: Spec) -> list[Difference]:
+    """Compare as compare_bundle(), and note in the error what changed and what to do about it."""
+    changes = compare_bundle(store, bundle, spec)
+    error.changes = list(map(str, changes))
+    if not changes:
+        error.advice = (
+            "The files of the two cannot be compared: this machine's cache does not have the earlier bundle. "
+            "If you have it, `mops-helm study plan` with it fetches it."
+        )
+    elif not any(is_of_the_engine(change.file) for change in changes if not change.is_harmless):
+        error.advice = (
+            f"List files that the model does not read in {IGNORE_FILE}: then they do not count, and the "
+            "same command continues."
+        )
+    return changes
+
+
+def compare_bundle(store: Store, bundle: Bundle, spec: Spec) -> list[Difference]:
     """Compare a bundle with those that a store has accepted.
 
     Returns:
         The changes from the bundle with the fewest changes that are not harmless; [] if none is known.
     """
     own = list_files(bundle)
+    readers = Readers(bundle, own.files, own.studies, _list_values(store, spec))
     known = (_read_listing(store, digest, bundle) for digest in read_study(store).bundles)
-    compared = [find_changes(before, own, bundle) for before in known if before]
+    compared = [find_changes(before, own, bundle, readers) for before in known if before]
     return min(filter(None, compared), key=_n_harmful, default=[])
 
 
-def compare_cached(bundle: Bundle, digest: str) -> list[Difference]:
+def _list_values(store: Store, spec: Spec) -> set[str]:
+    """The texts that the study passes to its model now, and passed at its last run: they may name files."""
+    values = list_values(spec.source)
+    with suppress(MopsError, FileNotFoundError):
+        last: Any = read_json(store, "spec.json")
+        values |= list_values(last["spec"])
+    return values
+
+
+def compare_cached(bundle: Bundle, digest: str, spec: Spec) -> list[Difference]:
     """Compare a bundle with an earlier one; [] if that is not in this machine's cache."""
     try:
         before = list_files(bundles.fetch(digest, bundle.path.parent, digest))
     except (MopsError, OSError, ValueError):
         return []
-    return find_changes(before, list_files(bundle), bundle)
+    own = list_files(bundle)
+    readers = Readers(bundle, own.files, own.studies, list_values(spec.source))
+    return find_changes(before, own, bundle, readers)
 
 
 def _n_harmful(changes: Sequence[Difference]) -> int:

@@ -49,6 +49,7 @@ PIECE_SECONDS = 0.02  # with longer ones, parallel runners would wait for one an
 FLUSH_BYTES = 16 * MIB  # bytes of outputs that wait to be encoded
 # bytes of outputs in a part; then no further task starts, because all of it is in memory
 PART_BYTES = 64 * MIB
+EVIDENCE_LIMIT = 500  # characters
 FALLBACK = "cold"  # the executor that runs tasks if forking is unsafe
 WHOLE_PROCESS = "process"  # the Dask resource that a worker process has once
 Range = tuple[int, int]  # half-open, of task indices
@@ -105,7 +106,8 @@ class Failed:
     """A task that did not end ok: its index, status (failed, died or poisoned) and reason; 0 bytes: not
     known.
 
-    `failure` and `error_digest` are as in its row, `line` is where the model failed (FILE:LINE).
+    `failure` and `error_digest` are as in its row, `line` is where the model failed (FILE:LINE), `evidence`
+    the last line of the error of a task that ran out of memory.
     """
 
     index: int
@@ -116,6 +118,7 @@ class Failed:
     failure: str = ""
     error_digest: int | None = None
     line: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -461,10 +464,18 @@ def _failures(rows: Iterable[Attempt], plan: Plan, folder: str) -> tuple[Failed,
             failure=row.failure,
             error_digest=error_digest(row.failure, row.reason, row.error),
             line=failing_line(row.error, folder),
+            evidence=_evidence(row),
         )
         for row in rows
         if row.status != "ok"
     )
+
+
+def _evidence(row: Attempt) -> str:
+    """Why a task is believed to be out of memory; "" for other ends. At most EVIDENCE_LIMIT characters."""
+    if row.reason != parts.OUT_OF_MEMORY:
+        return ""
+    return row.error.rstrip().rpartition("\n")[2].removeprefix(f"{row.reason}: ")[:EVIDENCE_LIMIT]
 
 
 def _index(task: PlannedTask | Attempt, plan: Plan) -> int:

@@ -25,13 +25,16 @@ DEATHS_AT_FIRST = 3  # while no task has ever completed; also for memory
 class OutOfMemory(Stopped):
     """No task fits. Bytes are those of one task: its limit, and what to try next.
 
-    `remedy` is the advice with values, from code that knows the shape of the workers.
+    `remedy` is the advice with values, from code that knows the shape of the workers. `evidence` is that of
+    the last task, `peak_bytes` the highest peak of a task; 0: not known.
     """
 
     tasks: int
     last: str  # SET/REPLICATE
     limit_bytes: int
     remedy: str = ""
+    evidence: str = ""
+    peak_bytes: int = 0
 
     @property
     def needed_bytes(self) -> int:
@@ -42,9 +45,12 @@ class OutOfMemory(Stopped):
         limit_text = (
             f"the {self.limit_bytes // MIB:,} MiB that a worker has for one task" if self.limit_bytes else ""
         )
+        last = f'The last was task {self.last}: "{self.evidence}".' if self.evidence else ""
+        peak_text = f" None held more than {self.peak_bytes // MIB:,} MiB." if self.peak_bytes else ""
         return (
             f"Stopped: no task completed, and {self.tasks} ran out of memory, each alone and with "
-            f"{limit_text or 'all that a worker has'}. The last was task {self.last}.\n"
+            f"{limit_text or 'all that a worker has'}. "
+            f"{last or f'The last was task {self.last}.'}{peak_text}\n"
             f"{self.remedy or 'Give workers more memory (mops-helm preset show memory-heavy).'}"
         )
 
@@ -133,7 +139,8 @@ class Breaker:
 
     def __init__(self, completed_before: bool = False) -> None:
         self._ever_completed = completed_before
-        self._deaths = self._restarts = self._broken = self._memory_deaths = self._limit_bytes = 0
+        self._deaths = self._restarts = self._broken = self._memory_deaths = 0
+        self._limit_bytes = self._peak_bytes = 0
 
     def record_completion(self) -> None:
         self._ever_completed = True
@@ -143,8 +150,15 @@ class Breaker:
         """Record that a task (SET/REPLICATE) ran out of memory with all available memory."""
         self._memory_deaths += 1
         self._limit_bytes = max(self._limit_bytes, failed.limit_bytes, failed.peak_bytes)
+        self._peak_bytes = max(self._peak_bytes, failed.peak_bytes)
         if self._memory_deaths >= DEATHS_AT_FIRST and not self._ever_completed:
-            raise OutOfMemory(self._memory_deaths, task_name, self._limit_bytes)
+            raise OutOfMemory(
+                tasks=self._memory_deaths,
+                last=task_name,
+                limit_bytes=self._limit_bytes,
+                evidence=failed.evidence,
+                peak_bytes=self._peak_bytes,
+            )
 
     def record_death(self, task_name: str, workers: int, advice: str = "") -> None:
         """Record that a worker died of one task (SET/REPLICATE).

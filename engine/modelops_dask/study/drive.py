@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from modelops_dask.bundle import Bundle
 from modelops_dask.environments.interpreters import check_request
-from modelops_dask.errors import BadInput
+from modelops_dask.errors import BadInput, Stopped
 from modelops_dask.plan.plan import FAILED, POISONED, Chunk, Plan
 from modelops_dask.plan.spec import Spec
 from modelops_dask.settings import Settings
@@ -40,7 +41,7 @@ from modelops_dask.store.results import describe_missing, find_missing_outputs
 from modelops_dask.store.selection import begin_redo, parse_selection
 from modelops_dask.store.study import OtherStudy, check_same, read_plan
 from modelops_dask.study import check, dispatch, events, packages
-from modelops_dask.study.acceptance import are_harmless, begin_with, compare_bundle
+from modelops_dask.study.acceptance import are_harmless, begin_with, explain
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
@@ -172,8 +173,7 @@ def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
     except OtherStudy as error:
         if error.kind != "bundle":
             return error
-        changes = compare_bundle(store, bundle)
-        error.changes = list(map(str, changes))
+        changes = explain(error, store, bundle, spec)
         is_refused = not are_harmless(changes) or spec.entrypoint != read_study(store).entrypoint
         return error if is_refused else None
     return None
@@ -398,7 +398,11 @@ class _StudyRun:
         if requested_outputs and progress.returned and "outputs" not in self.sent_notes:
             self.sent_notes.add("outputs")
             missing = [name for name in requested_outputs if name not in progress.returned]
-            if note := describe_missing(missing, progress.returned, "None of the first tasks"):
+            note = describe_missing(missing, progress.returned, "None of the first tasks")
+            is_misspelt = missing and all(get_close_matches(name, progress.returned, 1) for name in missing)
+            if is_misspelt and len(missing) == len(requested_outputs):
+                raise Stopped(f"{note}\nNothing is stored of any task: correct `outputs` in the study file.")
+            if note:
                 self.watcher.note(note)
         if progress.not_ok >= NONE_OK and not progress.ok and "none ok" not in self.sent_notes:
             self.sent_notes.add("none ok")

@@ -61,14 +61,14 @@ class Summary:
     def exit_code(self) -> int:
         """The exit status.
 
-        0: all ok; 3: some failed, were poisoned, are in conflict, or a self-check found differences; 130:
-        interrupted, continues when run again.
+        0: all ok; 3: some failed, were poisoned, are in conflict, a self-check found differences, or an
+        output that the study file lists was never returned; 130: interrupted, continues when run again.
         """
         if self.interrupted:
             return INTERRUPTED
         n_bad = self.counts["failed"] + self.counts["poisoned"] + len(self.conflicts)
         n_bad += len(self.self_check.different) if self.self_check else 0
-        return 3 if n_bad or self.problem else 0
+        return 3 if n_bad or self.problem or self.missing_outputs else 0
 
 
 def summarize(store: Store, plan: Plan, state: State) -> Summary:
@@ -85,7 +85,7 @@ def summarize(store: Store, plan: Plan, state: State) -> Summary:
         mixed=describe_differences(state.conditions),
         fallbacks=dict(state.fallbacks.most_common()),
         fallback_notes=describe_fallbacks(store, state.fallbacks),
-        redos=state.generations.progress(state.codes) if state.generations else (),
+        redos=state.generations.progress(state.codes, state.attempts) if state.generations else (),
         variation=_describe_variation(store, plan, state),
         self_check=read_self_check(store, plan, state.generations),
         separation=tuple(map(str, find_separation(plan, state.codes)[:SEPARATIONS])),
@@ -180,6 +180,7 @@ def summary_fields(summary: Summary) -> dict[str, Any]:
                 "redo": redo.selection,
                 "tasks": redo.n_tasks,
                 "pending": redo.n_pending,
+                "lacking_outputs": redo.n_lacking,
             }
             for redo in summary.redos
         ],

@@ -12,16 +12,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modelops_dask.executors import native_threads
 from modelops_dask.limits import process_count
 from modelops_dask.limits.pod import POD
 from modelops_dask.settings import Settings
 from modelops_dask.shape import runners
-
-if TYPE_CHECKING:
-    from distributed import Client, Worker
 
 SUPERVISOR_THREADS = 10  # of `dask worker`, and its helper: measured
 WORKER_THREADS = 24  # of a worker process besides those that run tasks: 7 idle; Arrow and the store add more
@@ -88,25 +84,15 @@ def check_here(processes: int, threads: int, settings: Settings, env: Mapping[st
     return describe_shortage(compute_need(processes, threads, settings, native), limit.room, limit.source)
 
 
-def check_pod(dask_worker: "Worker") -> str:
-    """A finding on the pod of a worker process, which should not share it with others."""
-    from modelops_dask.workers.runtime import runtime_of
-
-    runtime = runtime_of(dask_worker)
+def check_pod(threads: int, settings: Settings) -> str:
+    """A finding of a worker process on its pod, which should run nothing but such processes."""
     limits = process_count.limits() if sys.platform == "linux" else []
     n_processes = _count_workers(POD)
-    if runtime is None or not limits or not n_processes:
+    if not limits or not n_processes:
         return ""
-    need = compute_need(n_processes, runtime.threads, runtime.settings, native_threads(default=1))
+    need = compute_need(n_processes, threads, settings, native_threads(default=1))
     least = min(limits, key=lambda limit: limit.most)
     return describe_shortage(need, least.most, least.source)
-
-
-def ask_workers(client: "Client") -> list[str]:
-    """The findings of all workers' pods, without repetitions."""
-    return sorted(
-        {text for text in client.run(check_pod, on_error="return").values() if isinstance(text, str) and text}
-    )
 
 
 def _count_workers(supervisor_pid: int) -> int:

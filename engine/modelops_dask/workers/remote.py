@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from modelops_dask.errors import BadInput, ClusterFailed, MopsError
+from modelops_dask.workers import process_room
 from modelops_dask.workers.dask_logs import ABOUT_CONNECTIONS, quieter
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Worker
 
 
 ANSWER_SECONDS = 30.0
@@ -101,6 +102,19 @@ def check(client: "Client", resources: Mapping[str, float] | None = None, answer
             _check(client, address, resources or {}, answer_seconds or ANSWER_SECONDS)
     except SchedulerLost as error:
         raise NoScheduler(f"The Dask scheduler at {address} no longer answers: {error.__cause__}") from error
+
+
+def find_process_shortages(client: "Client") -> list[str]:
+    """The findings of all workers on their pods' limits on processes, each once (process_room.py)."""
+    answers = client.run(_find_process_shortage, on_error="return").values()
+    return sorted({text for text in answers if isinstance(text, str) and text})
+
+
+def _find_process_shortage(dask_worker: "Worker") -> str:
+    from modelops_dask.workers.runtime import runtime_of
+
+    runtime = runtime_of(dask_worker)
+    return process_room.check_pod(runtime.threads, runtime.settings) if runtime else ""
 
 
 def _check(client: "Client", address: str, resources: Mapping[str, float], answer_seconds: float) -> None:

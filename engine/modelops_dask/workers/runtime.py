@@ -83,7 +83,7 @@ def dask_setup(worker: distributed.Worker) -> None:
         raise SystemExit(error.exit_code) from None
     setattr(worker, ATTRIBUTE, runtime)
     logger.info("%s", describe(runtime))
-    if shortage := process_room.check_pod(worker):
+    if shortage := process_room.check_pod(runtime.threads, runtime.settings):
         logger.warning("%s", shortage)
     if runtime.executor is not None:
         # A batch is pinned to its worker: a worker that Dask pauses without ending it would hold it forever.

@@ -210,14 +210,22 @@ class Experiment:
         self._begin_arm("cold")
         first = runs.run_trial("cold", [(0,)], most, hang_seconds=most)
         if not first.task_runs or first.task_runs[0].reason == TIMEOUT:
+            limit = self._limit_seconds(most)
+            limit_name, remedy = "a quarter of the budget", "raise --budget"
+            if limit < most:
+                limit_name, remedy = "its time limit", "raise timeout in the study file"
             self.lines.append(
-                f"The first task did not end within {most:.0f} seconds, a quarter of the budget. "
-                "Unless it hangs, raise --budget."
+                f"The first task did not end within {limit:.0f} seconds, {limit_name}. "
+                f"Unless it hangs, {remedy}."
             )
             raise OutOfTime
         runs.cold_seconds = first.seconds
         runs.start_seconds = max(0.0, first.seconds - first.task_runs[0].seconds)
         self._hang_seconds = min(most, max(FIRST_HANG_SECONDS, FIRST_HANG_TIMES * first.task_runs[0].seconds))
+
+    def _limit_seconds(self, hang_seconds: float) -> float:
+        """The time that a task has: that, or the study's own limit if it is less."""
+        return min(hang_seconds, self.runs.settings.task_timeout_seconds or hang_seconds)
 
     def _run_orders(self) -> None:
         """Run one process in two opposite orders, with as many tasks as fit into the time."""
@@ -247,8 +255,9 @@ class Experiment:
             runs.run_trial("cold", [rest], seconds, self._hang_seconds)
         if hanging := [number for number, task_run in runs.reference.items() if task_run.reason == TIMEOUT]:
             task = causes.make_task_ref(runs, hanging[0]).task
+            limit = self._limit_seconds(self._hang_seconds)
             self.lines.append(
-                f"{len(hanging)} of {len(runs.core)} tasks do not end within {self._hang_seconds:.0f} "
+                f"{len(hanging)} of {len(runs.core)} tasks do not end within {limit:.0f} "
                 f"seconds, even alone in a new process, and were left out; one is {task}."
             )
             runs.leave_out(hanging)
