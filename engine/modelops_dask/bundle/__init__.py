@@ -8,12 +8,13 @@ says what counts, cache.py keeps it. Does not install or import anything: venv.p
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelops_dask import metrics
 from modelops_dask.bundle.cache import Cache, Stamps, list_contents
 from modelops_dask.bundle.failed import FetchFailed
+from modelops_dask.bundle.ignore import DIGEST_RULE, DIGEST_RULES
 from modelops_dask.bundle.reference import Reference, parse
 from modelops_dask.bundle.tree import digest, digest_of, find, is_bundle
 from modelops_dask.bundle.unpack import Unpacking, UnpackRefused, unpack_archive
@@ -32,8 +33,8 @@ class Bundle:
     chooses for itself. `python` is the version that its study runs with, such as 3.12; "": any that fits.
     `reseeds`: generators that the model keeps at module level are seeded before each task, unless its study
     began without that. `origin` is the folder or archive, on this machine, that the tree was copied from, if
-    any. `stamps` are
-    those of its files when they were checked, on this machine; empty: not known.
+    any. `stamps` are those of its files when they were checked, on this machine; empty: not known. By
+    `digest_rule` its files were chosen (ignore.py).
     """
 
     path: Path
@@ -45,16 +46,18 @@ class Bundle:
     program: str = field(default="", repr=False)
     origin: str = field(default="", compare=False, repr=False)
     stamps: Stamps = field(default_factory=dict, compare=False, repr=False)
+    digest_rule: int = field(default=DIGEST_RULE, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "stamps": {}}  # of no use elsewhere, and there may be many
 
 
-def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
+def fetch(reference: str, cache_dir: Path, expected: str = "", digest_rule: int = DIGEST_RULE) -> Bundle:
     """The bundle in the cache that a reference means; fetched if it is not there.
 
     `expected` is the digest that its tree must have, "" for any. With it, or with a digest in the reference,
-    a tree in the cache is enough and nothing is asked; of many callers one fetches, and the others wait.
+    a tree in the cache is enough and nothing is asked; of many callers one fetches, and the others wait. An
+    expected digest is compared under every digest rule, so `digest_rule` matters without one.
     Without either, a URL or a tag is asked anew each time. A copy whose files are not what they were is made
     again, and the log says so. Raises FetchFailed, BadInput.
     """
@@ -65,14 +68,14 @@ def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
             from modelops_dask.bundle import artifact
 
             parsed_reference = artifact.pin(parsed_reference)
-        # What a folder holds is known only when it is read.
-        is_unknown = _is_folder(parsed_reference) and not expected
+        # What a folder holds is known only when it is read, and the cache knows trees of the present rule.
+        is_unknown = not expected and (_is_folder(parsed_reference) or digest_rule != DIGEST_RULE)
         bundle = None if is_unknown else _find_cached(parsed_reference, cache, expected)
         metrics.count("cache_lookups", "bundle", "hit" if bundle else "miss")
         if not bundle:
             key = parsed_reference.digest or expected
             with cache.lock(key) if key else nullcontext():
-                bundle = _fetch_tree(parsed_reference, cache, expected)
+                bundle = _fetch_tree(parsed_reference, cache, expected, digest_rule)
     return bundle
 
 
@@ -92,7 +95,7 @@ def _make_bundle(reference: Reference, digest: str, path: Path, stamps: Stamps) 
     return Bundle(path, digest, source, origin=origin, stamps=stamps)
 
 
-def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
+def _fetch_tree(reference: Reference, cache: Cache, expected: str, digest_rule: int) -> Bundle:
     """Fetch a tree, unless another process has done so by now."""
     if reference.kind == "digest":
         raise FetchFailed(
@@ -100,8 +103,8 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
             f"not in {cache.folder}, or changed there; name its folder, a URL, or HOST/REPOSITORY@sha256:…",
         )
     if _is_folder(reference):
-        return _keep(Path(reference.location).expanduser(), reference, cache, expected)
-    if bundle := _find_cached(reference, cache, expected):
+        return _keep(Path(reference.location).expanduser(), reference, cache, expected, digest_rule)
+    if digest_rule == DIGEST_RULE and (bundle := _find_cached(reference, cache, expected)):
         return bundle
     with cache.new_folder() as scratch:
         (scratch / "tree").mkdir()
@@ -118,7 +121,7 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
         into.finish()
         top = _top(scratch / "tree", expected or reference.digest)
         try:
-            return _keep(top, reference, cache, expected)
+            return _keep(top, reference, cache, expected, digest_rule)
         except FetchFailed:
             raise
         except BadInput as error:  # names a place that is about to go
@@ -132,18 +135,25 @@ def _top(folder: Path, expected: str) -> Path:
     inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
     if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink() or is_bundle(folder):
         return folder
-    return folder if expected and digest(folder) == expected else inside[0]
+    return folder if expected and expected in (digest(folder, rule) for rule in DIGEST_RULES) else inside[0]
 
 
-def _keep(folder: Path, reference: Reference, cache: Cache, expected: str) -> Bundle:
-    tree_digest = digest_of(folder, list_contents(folder))
+def _keep(folder: Path, reference: Reference, cache: Cache, expected: str, digest_rule: int) -> Bundle:
     needed_digest = expected or ("" if reference.kind == "artifact" else reference.digest)
-    if needed_digest not in ("", tree_digest):
-        raise FetchFailed(str(reference), f"its tree is {tree_digest}, and {needed_digest} is needed")
-    path, stamps = cache.keep(folder, tree_digest)
-    if reference.kind == "artifact":
+    digests = {}
+    for rule in DIGEST_RULES if needed_digest else (digest_rule,):
+        files = list_contents(folder, rule)
+        digests[rule] = tree_digest = digest_of(folder, files)
+        if needed_digest in ("", tree_digest):
+            break
+    else:
+        raise FetchFailed(
+            str(reference), f"its tree is {digests[DIGEST_RULE]}, and {needed_digest} is needed"
+        )
+    path, stamps = cache.keep(folder, files, tree_digest)
+    if reference.kind == "artifact" and rule == DIGEST_RULE:
         cache.note(reference.digest, tree_digest)
-    return _make_bundle(reference, tree_digest, path, stamps)
+    return replace(_make_bundle(reference, tree_digest, path, stamps), digest_rule=rule)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from modelops_dask.bundle import tree
+from modelops_dask.bundle.ignore import DIGEST_RULE
 from modelops_dask.errors import BadInput
 from modelops_dask.scratch import own_folder
 
@@ -50,8 +51,8 @@ class Cache:
             stamps = _check(path, digest)
         return None if stamps is None else (path, stamps)
 
-    def keep(self, source: Path, digest: str) -> tuple[Path, Stamps]:
-        """Copy a folder into the cache, unless its tree is there already; return what find() returns.
+    def keep(self, source: Path, files: Sequence[PurePosixPath], digest: str) -> tuple[Path, Stamps]:
+        """Copy files of a folder into the cache, unless their tree is there; return what find() returns.
 
         Raises BadInput, OSError.
         """
@@ -65,7 +66,7 @@ class Cache:
                 names = ", ".join(find_damaged(path)[:MOST_NAMES]) or "its list of files"
                 logger.warning("bundle %s: its copy in the cache was changed (%s); made again", digest, names)
             with self.new_folder() as scratch:
-                stamps = _copy(source, path, digest, scratch)
+                stamps = _copy(source, files, path, digest, scratch)
         return path, stamps
 
     @contextmanager
@@ -108,11 +109,11 @@ def stamp_of(path: Path) -> Stamp | None:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode, status.st_ctime_ns
 
 
-def list_contents(folder: Path) -> list[PurePosixPath]:
+def list_contents(folder: Path, digest_rule: int = DIGEST_RULE) -> list[PurePosixPath]:
     """List the files of a bundle: of a tree in the cache those that were copied, else tree.list_files()."""
     if len(folder.name) == 64 and _listing(folder).is_file():
         return read_listing(folder)
-    return tree.list_files(folder)
+    return tree.list_files(folder, digest_rule)
 
 
 def _check(path: Path, digest: str) -> Stamps | None:
@@ -174,11 +175,10 @@ def _listing(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _copy(source: Path, path: Path, digest: str, scratch: Path) -> Stamps:
-    """Copy a tree into scratch, check it, and rename: a reader never sees half of one."""
+def _copy(source: Path, files: Sequence[PurePosixPath], path: Path, digest: str, scratch: Path) -> Stamps:
+    """Copy files into scratch, check it, and rename: a reader never sees half of one."""
     copy = scratch / "tree"
     copy.mkdir()
-    files = list_contents(source)
     for relative in files:
         target = copy / relative
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from typing import Literal
 
 from modelops_dask.bundle import Bundle, tree
 from modelops_dask.bundle.cache import read_digests
+from modelops_dask.bundle.ignore import IGNORE_FILE
 
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
 _DOCUMENTATION = (".md", ".rst")
@@ -74,7 +75,7 @@ def may_be_study(path: Path) -> bool:
 def read_listing(bundle: Bundle, studies: Collection[str]) -> Listing:
     """List the files of a bundle. Raises OSError, ValueError."""
     digests = read_digests(bundle.path)
-    digests.pop(tree.IGNORE_FILE, None)
+    digests.pop(IGNORE_FILE, None)
     return Listing(digests, frozenset(studies) & digests.keys())
 
 
@@ -90,8 +91,8 @@ def _judge(name: str, before: Listing, now: Listing, bundle: Bundle) -> Differen
     kind: Literal["added", "changed", "removed"] = (
         "removed" if name not in now.files else "changed" if name in before.files else "added"
     )
-    if kind == "removed" and tree.is_left_out(_rules_folder(bundle), PurePosixPath(name)):
-        return Difference(kind, name, is_harmless=True, reason=f"{tree.IGNORE_FILE} names it now")
+    if kind == "removed" and _is_left_out(name, bundle):
+        return Difference(kind, name, is_harmless=True, reason=f"{IGNORE_FILE} names it now")
     if any(name in listing.files and name not in listing.studies for listing in (before, now)):
         return Difference(kind, name)
     if reader := next(_readers(name, now, bundle), ""):
@@ -99,9 +100,12 @@ def _judge(name: str, before: Listing, now: Listing, bundle: Bundle) -> Differen
     return Difference(kind, name, is_harmless=True, reason="a study")
 
 
-def _rules_folder(bundle: Bundle) -> Path:
-    """Where .modelopsignore is as it is now: it does not count for the digest, so that a copy may be old."""
-    return Path(bundle.origin) if bundle.origin and Path(bundle.origin).is_dir() else bundle.path
+def _is_left_out(name: str, bundle: Bundle) -> bool:
+    """Whether .modelopsignore, which does not count for the digest, so that a copy may be old, leaves a file
+    out now.
+    """
+    folder = Path(bundle.origin) if bundle.origin and Path(bundle.origin).is_dir() else bundle.path
+    return tree.is_left_out(folder, PurePosixPath(name), bundle.digest_rule)
 
 
 def _readers(name: str, listing: Listing, bundle: Bundle) -> Iterator[str]:

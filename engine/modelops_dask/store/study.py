@@ -70,11 +70,19 @@ class OtherStudy(BadInput):
         return text
 
 
-def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], None] = lambda _: None) -> Plan:
+def begin(
+    store: Store,
+    spec: Spec,
+    bundle_digest: str,
+    note: Callable[[str], None] = lambda _: None,
+    *,
+    digest_rule: int = 1,
+) -> Plan:
     """Make the store hold what the spec asks for, and return the plan.
 
     Creates study.json, appends sets that are new, replaces spec.json; the same spec again changes nothing. A
-    store of mops-helm 0.1 gets the present format, and `note` a line that says so.
+    store of mops-helm 0.1 gets the present format, and `note` a line that says so. `digest_rule` is the
+    one by which the digest was computed.
 
     Raises:
         OtherStudy: The store belongs to another bundle or entrypoint.
@@ -82,7 +90,7 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
         NotExclusive: The object store replaces files that it was asked to leave.
     """
     store.require_exclusive()
-    study = new_study(bundle_digest, spec.entrypoint, spec.program)
+    study = new_study(bundle_digest, spec.entrypoint, spec.program, digest_rule=digest_rule)
     try:
         created = store.create("study.json", study_json(study))
     except StoreFailed as error:

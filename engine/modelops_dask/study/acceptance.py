@@ -11,9 +11,12 @@ Each new bundle is compared with all that the store has accepted.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from modelops_dask import bundle as bundles
 from modelops_dask.bundle import Bundle
+from modelops_dask.bundle.ignore import IGNORE_FILE
 from modelops_dask.bundle.listing import (
     Difference,
     Listing,
@@ -27,17 +30,18 @@ from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec, load
 from modelops_dask.store.bundles import FOLDER, find_bundle
 from modelops_dask.store.files import Store
-from modelops_dask.store.identity import accept, encode_json, read_study
+from modelops_dask.store.identity import NoStudy, accept, encode_json, read_study
 from modelops_dask.store.study import OtherStudy, begin
 
 
 def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], None]) -> Plan:
     """Begin a study with a bundle, or go on with it; `note` is told that other files do not count.
 
-    Raises as study.begin(); OtherStudy has the changes of the bundle.
+    The bundle must have the digest by the store's rule: apply_digest_rule(). Raises as study.begin();
+    OtherStudy has the changes of the bundle.
     """
     try:
-        plan = begin(store, spec, bundle.digest, note)
+        plan = begin(store, spec, bundle.digest, note, digest_rule=bundle.digest_rule)
     except OtherStudy as error:
         if error.kind != "bundle":
             raise
@@ -53,6 +57,30 @@ def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], N
         plan = begin(store, spec, bundle.digest, note)
     keep_listing(store, bundle)
     return plan
+
+
+def apply_digest_rule(store: Store, bundle: Bundle) -> Bundle:
+    """Return the bundle with the digest that it has in a store: studies keep the rule that they began with.
+
+    Raises BadInput for a rule of a later version, FetchFailed where the bundle is gone from its source.
+    """
+    try:
+        study = read_study(store)
+    except NoStudy:
+        return bundle
+    source = bundle.origin or bundle.source
+    has_digest = bundle.digest_rule == study.digest_rule or bundle.digest in study.bundles
+    if has_digest or not source or not _has_ignore_file(bundle):
+        return replace(bundle, digest_rule=study.digest_rule)
+    fetched = bundles.fetch(source, bundle.path.parent, digest_rule=study.digest_rule)
+    return replace(
+        bundle, path=fetched.path, digest=fetched.digest, stamps=fetched.stamps, digest_rule=study.digest_rule
+    )
+
+
+def _has_ignore_file(bundle: Bundle) -> bool:
+    """Whether a bundle has patterns of its own; a copy lacks them if they leave out their own file."""
+    return any((Path(folder) / IGNORE_FILE).is_file() for folder in (bundle.path, bundle.origin) if folder)
 
 
 def compare_bundle(store: Store, bundle: Bundle) -> list[Difference]:
