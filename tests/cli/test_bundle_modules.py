@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "engine" / "modelops_dask"
 # Folders whose modules are started by path, with a bundle's interpreter.
 PROGRAM_FOLDERS = (ENGINE / "executors", ENGINE / "diagnose" / "trials" / "inside")
-LOADERS = {"_sibling": "executors", "_ours": ""}  # functions that load a module by its name, in this folder
+# Functions that load a module by its name: from the caller's folder, or from that of a second argument.
+LOADERS = {"_sibling", "_load_sibling"}
 
 
 def checked_modules() -> set[Path]:
@@ -43,14 +44,10 @@ def loaded_modules(path: Path) -> Iterator[Path]:
             for alias in node.names:
                 yield from engine_modules(alias.name, [])
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS:
-            folder = ENGINE / LOADERS[node.func.id]
-            for argument in node.args:
-                assert isinstance(argument, ast.Constant | ast.Attribute), (
-                    f"{path}: a name that no test can read"
-                )
-                if isinstance(argument, ast.Constant):
-                    module = folder.joinpath(*argument.value.split(".")).with_suffix(".py")
-                    yield module if module.exists() else ENGINE / module.name
+            names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            assert len(names) == len(node.args), f"{path}: a name that no test can read"
+            name, *folders = map(str, names)
+            yield (ENGINE.joinpath(*folders) if folders else path.parent) / f"{name}.py"
 
 
 def engine_modules(module: str, names: list[str]) -> Iterator[Path]:
