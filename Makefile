@@ -6,7 +6,7 @@ VENV := .venv/bin
 UV := $(VENV)/uv
 # Compiled once, not by each of the many processes that tests and studies start.
 export UV_COMPILE_BYTECODE := 1
-TOOLS := helm helm3 helm-unittest kubeconform ct registry versitygw
+TOOLS := helm helm3 helm-unittest kubeconform ct registry versitygw actionlint
 OLDEST := helm-oldest helm3-oldest
 SCANNERS := .tools/bin/kube-score .tools/checkov/bin/checkov
 BINARIES := $(TOOLS:%=.tools/bin/%)
@@ -54,12 +54,13 @@ test-versions: dev  ## Compare what becomes of return values with old and new Py
 	$(VENV)/python tests/value_versions.py
 
 .PHONY: lint
-lint: dev tools  ## Check code style and types, that generated files are up to date, and the chart with ct lint
+lint: dev tools  ## Check code style and types, generated files, the GitHub workflow, and the chart with ct lint
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
 	$(VENV)/mypy --python-version 3.9 --no-site-packages --ignore-missing-imports --follow-imports=skip $(IN_BUNDLES)
 	$(VENV)/python tools/generate.py --check
+	.tools/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 	PATH="$(CURDIR)/.tools/bin:$(CURDIR)/$(VENV):$$PATH" sh tools/lint-chart.sh
 
 .PHONY: e2e
@@ -116,7 +117,7 @@ install: .venv/.installed  ## Set up .venv with the command mops-helm
 dev: .venv/.dev  ## Set up .venv for tests and linting too
 
 .PHONY: tools
-tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform, ct, and a registry and an object store for tests
+tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform, ct, actionlint, and a registry and an object store for tests
 
 .PHONY: tools-oldest
 tools-oldest: $(OLDEST:%=.tools/bin/%)  ## Build the oldest helms that are supported too, for the tests that compare them
