@@ -93,6 +93,10 @@ bench: .venv/.bench  ## Measure against stated bounds, side by side in one run o
 bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: about 40 minutes, 10 GB of memory
 	$(VENV)/python benchmarks/run.py million
 
+.PHONY: bench-sets
+bench-sets: dev  ## Read a million explicit sets of a study.yaml, beside 0.1.0, which takes long; STUDY_SETS takes fewer
+	$(VENV)/python benchmarks/run.py study_file
+
 .PHONY: bench-incident
 bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: half an hour, as root
 	$(VENV)/python benchmarks/run.py incident
