@@ -45,6 +45,17 @@ demo-starsim: install  ## Run 200 tasks of the incident's own model (starsim) in
 test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest -n 2 $(PYTEST_ARGS)
 
+# Values, presets, the chart, study files, plans and stores: nothing that starts workers or builds environments.
+FAST_TESTS := $(filter-out tests/test_makefile.py,$(wildcard tests/test_*.py tests/cli/test_values_*.py)) \
+  $(patsubst %,tests/cli/test_%.py,arrows bundle_modules code_style commands_documented presets) \
+  $(patsubst %,tests/chart/test_%.py,chart_presets chart_schema chart_values schema_meta) \
+  $(patsubst %,tests/engine/test_%.py,acceptance bundle bundle_reference calls contract digest_rules estimate \
+  executor_messages fold plan plan_shares record_fields sampling scalars settings spec store_identity store_study)
+
+.PHONY: test-fast
+test-fast: dev tools  ## Run the tests that take little, in under two minutes on two free processors
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest -n 2 $(FAST_TESTS) $(PYTEST_ARGS)
+
 .PHONY: test-stores
 test-stores: dev tools $(STORES)  ## Test what every store must keep on more object stores: rclone and s3s-fs (needs cargo)
 	STORES="$(notdir $(STORES))" $(VENV)/pytest tests/engine/test_store_contract.py $(PYTEST_ARGS)

@@ -33,6 +33,7 @@ def test_one_address_of_the_repository():
     assert (
         CHART["icon"].startswith(f"https://raw.githubusercontent.com/{name}/main/") and host == "github.com"
     )
+    assert f"git clone {address}\n" in (ROOT / "CONTRIBUTING.md").read_text()
     in_git = [*re.findall(r"/(?:blob|tree)/main/(\S+)", " ".join(others)), CHART["icon"].split("/main/")[1]]
     assert len(in_git) == 5 and all((ROOT / path).exists() for path in in_git)
 
