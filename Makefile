@@ -6,7 +6,7 @@ VENV := .venv/bin
 UV := $(VENV)/uv
 # Compiled once, not by each of the many processes that tests and studies start.
 export UV_COMPILE_BYTECODE := 1
-TOOLS := helm helm3 helm-unittest kubeconform ct registry versitygw
+TOOLS := helm helm3 helm-unittest kubeconform ct registry versitygw actionlint
 OLDEST := helm-oldest helm3-oldest
 SCANNERS := .tools/bin/kube-score .tools/checkov/bin/checkov
 BINARIES := $(TOOLS:%=.tools/bin/%)
@@ -45,6 +45,17 @@ demo-starsim: install  ## Run 200 tasks of the incident's own model (starsim) in
 test: dev tools  ## Run the tests; PYTEST_ARGS="-k name" chooses
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest -n 2 $(PYTEST_ARGS)
 
+# Values, presets, the chart, study files, plans and stores: nothing that starts workers or builds environments.
+FAST_TESTS := $(filter-out tests/test_makefile.py,$(wildcard tests/test_*.py tests/cli/test_values_*.py)) \
+  $(patsubst %,tests/cli/test_%.py,arrows bundle_modules code_style commands_documented presets) \
+  $(patsubst %,tests/chart/test_%.py,chart_presets chart_schema chart_values schema_meta) \
+  $(patsubst %,tests/engine/test_%.py,acceptance bundle bundle_reference calls contract digest_rules estimate \
+  executor_messages fold plan plan_shares record_fields sampling scalars settings spec store_identity store_study)
+
+.PHONY: test-fast
+test-fast: dev tools  ## Run the tests that take little, in under two minutes on two free processors
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/pytest -n 2 $(FAST_TESTS) $(PYTEST_ARGS)
+
 .PHONY: test-stores
 test-stores: dev tools $(STORES)  ## Test what every store must keep on more object stores: rclone and s3s-fs (needs cargo)
 	STORES="$(notdir $(STORES))" $(VENV)/pytest tests/engine/test_store_contract.py $(PYTEST_ARGS)
@@ -54,7 +65,7 @@ test-versions: dev  ## Compare what becomes of return values with old and new Py
 	$(VENV)/python tests/value_versions.py
 
 .PHONY: lint
-lint: dev tools  ## Check code style, types, English and generated files, and the chart with ct lint
+lint: dev tools  ## Check code style, types, English, generated files, the GitHub workflow, and the chart with ct lint
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
@@ -62,6 +73,7 @@ lint: dev tools  ## Check code style, types, English and generated files, and th
 	$(VENV)/python tools/generate.py --check
 	$(VENV)/python tools/reference_pages.py --check
 	$(VENV)/python tools/language.py
+	.tools/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 	PATH="$(CURDIR)/.tools/bin:$(CURDIR)/$(VENV):$$PATH" sh tools/lint-chart.sh
 
 .PHONY: e2e
@@ -99,6 +111,10 @@ bench: .venv/.bench  ## Measure against stated bounds, side by side in one run o
 bench-million: .venv/.bench  ## Measure a million tasks, also by client.map: about 40 minutes, 10 GB of memory
 	$(VENV)/python benchmarks/run.py million
 
+.PHONY: bench-sets
+bench-sets: dev  ## Read a million explicit sets of a study.yaml, beside 0.1.0, which takes long; STUDY_SETS takes fewer
+	$(VENV)/python benchmarks/run.py study_file
+
 .PHONY: bench-incident
 bench-incident: dev  ## Replay the incident in a cgroup of 4 GiB, beside fixed concurrency: half an hour, as root
 	$(VENV)/python benchmarks/run.py incident
@@ -123,7 +139,7 @@ install: .venv/.installed  ## Set up .venv with the command mops-helm
 dev: .venv/.dev  ## Set up .venv for tests and linting too
 
 .PHONY: tools
-tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform, ct, and a registry and an object store for tests
+tools: $(BINARIES)  ## Build the pinned helm, helm3, helm-unittest, kubeconform, ct, actionlint, and a registry and an object store for tests
 
 .PHONY: tools-oldest
 tools-oldest: $(OLDEST:%=.tools/bin/%)  ## Build the oldest helms that are supported too, for the tests that compare them

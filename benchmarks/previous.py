@@ -91,7 +91,7 @@ def measure() -> bool:
     """Print a row for each comparison; whether all bounds are met."""
     met = []
     with tempfile.TemporaryDirectory() as folder:
-        trees = {"0.1.0": _previous(Path(folder)), "now": ROOT}
+        trees = {"0.1.0": extract_previous(Path(folder)), "now": ROOT}
         for kind, tasks in TASKS.items():
             with ExitStack() as stack:
                 sides = {name: stack.enter_context(_side(tree, SIDE, kind)) for name, tree in trees.items()}
@@ -122,7 +122,7 @@ def _compare(what: str, rates: dict[str, list[float]], least: float) -> bool:
     return holds(f"{what} beside 0.1.0", median(rates["now"]) / median(rates["0.1.0"]), least, at_least=True)
 
 
-def _previous(folder: Path) -> Path:
+def extract_previous(folder: Path) -> Path:
     """The code of 0.1.0, from the history."""
     command = ["git", "-C", str(ROOT), "archive", COMMIT, "engine", "benchmarks"]
     content = subprocess.run(command, check=True, capture_output=True).stdout

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "engine" / "modelops_dask"
 # Folders whose modules are started by path, with a bundle's interpreter.
 PROGRAM_FOLDERS = (ENGINE / "executors", ENGINE / "diagnose" / "trials" / "inside")
-LOADERS = {"_sibling"}  # functions that load a module of a folder of the engine, of their own without one
+# Functions that load a module by its name: from the caller's folder, or from that of a second argument.
+LOADERS = {"_sibling", "_load_sibling"}
 
 
 def checked_modules() -> set[Path]:
@@ -43,12 +44,12 @@ def loaded_modules(path: Path) -> Iterator[Path]:
             for alias in node.names:
                 yield from engine_modules(alias.name, [])
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS:
-            arguments = node.args
-            assert all(isinstance(argument, ast.Constant | ast.Attribute) for argument in arguments), (
+            names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            assert all(isinstance(argument, ast.Constant | ast.Attribute) for argument in node.args), (
                 f"{path}: a name that no test can read"
             )
-            module, *folder = [argument.value for argument in arguments if isinstance(argument, ast.Constant)]
-            yield (ENGINE / folder[0] if folder else path.parent) / f"{module}.py"
+            name, *folders = map(str, names)
+            yield (ENGINE.joinpath(*folders) if folders else path.parent) / f"{name}.py"
 
 
 def engine_modules(module: str, names: list[str]) -> Iterator[Path]:

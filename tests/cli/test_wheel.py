@@ -56,5 +56,16 @@ def test_starts_a_study(mops_helm):
     assert "100" in mops_helm("study", "plan", "measles/study.yaml")
 
 
+def test_has_the_templates_of_pages(installed):
+    """Every file of the packages, such as templates of pages and their style, is in the wheel."""
+    for package in (ROOT / "cli" / "mops_helm", ROOT / "engine" / "modelops_dask"):
+        names = {
+            path.relative_to(package.parent)
+            for ending in ("html", "css")
+            for path in package.rglob(f"*.{ending}")
+        }
+        assert names and not [name for name in names if not (installed / name).is_file()]
+
+
 def test_has_a_console_script(installed):
     assert (installed / "bin" / "mops-helm").exists()

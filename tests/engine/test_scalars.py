@@ -1,6 +1,7 @@
 """Unquoted words of study files: what they are read as, and which may not be meant."""
 
 import functools
+import gc
 import json
 import math
 import random
@@ -369,3 +370,26 @@ def test_a_parameter_without_a_value_is_warned_of(places):
     text = fixed + "sets: [{a: , b: 1}, {c}]\nmetadata: {x: }\n"
     expected = ["2:3 YAML_EMPTY", "3:3 YAML_EMPTY", "7:9 YAML_EMPTY", "7:22 YAML_EMPTY"]
     assert places(text) == expected
+
+
+def test_common_numbers_are_read_as_pyyaml_reads_them_and_are_no_trap():
+    """Both are decided for them without a look at PyYAML."""
+    words = ["0", "-0", "7", "-12", "1234567890123456", "0.0", "-0.5", "2.50", "10.0", "999999999999999.25"]
+    chance = random.Random(19)
+    words += [str(chance.randint(-(10**15), 10**15)) for _ in range(50)]
+    words += [f"{chance.uniform(-1e6, 1e6):.7f}" for _ in range(50)]
+    for word in words:
+        value = scalars.resolve(word)
+        assert same(value, scalars.pyyaml_value(word)) and same(value, yaml.safe_load(word)), word
+        assert scalars.trap(word, value) is None
+    for word in ("007", "1_000", "08", "-01", "1e5", "0o7"):
+        assert scalars.trap(word, scalars.resolve(word)) is not None, word
+
+
+def test_garbage_is_collected_again_after_a_file_was_read(tmp_path):
+    path = tmp_path / "study.yaml"
+    for text in ("model: m.s\nscenario: b\nsets: [{a: 1}]\n", "nothing: [of\n"):
+        path.write_text(text)
+        with suppress(BadDocument):
+            spec.load(path)
+        assert gc.isenabled()

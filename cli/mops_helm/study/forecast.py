@@ -13,6 +13,7 @@ from modelops_dask.plan.spec import Spec
 from modelops_dask.shape import fit
 from modelops_dask.store import profile
 from modelops_dask.store.files import Store
+from modelops_dask.study.acceptance import apply_digest_rule
 from modelops_dask.study.calls import Call, describe_call
 from modelops_dask.study.drive import find_refusal
 from modelops_dask.study.estimate import Estimate, estimate
@@ -61,7 +62,7 @@ def preview_study(spec: Spec, bundle: str | None, store: Store, workers: Workers
     reason: MopsError | None = None
     try:
         reference = studies.find_reference(spec, bundle)
-        model = studies.fetch_bundle(spec, reference, workers.settings)
+        model = apply_digest_rule(store, studies.fetch_bundle(spec, reference, workers.settings))
         call = describe_call(model, spec.entrypoint)
         reason = find_refusal(spec, model, store)
         if reason is None:

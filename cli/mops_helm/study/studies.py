@@ -26,6 +26,7 @@ from modelops_dask.store.bundles import find_bundle
 from modelops_dask.store.files import Store
 from modelops_dask.store.identity import NoStudy, read_study
 from modelops_dask.study import calls, events, packages
+from modelops_dask.study.acceptance import apply_digest_rule
 from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.commands import find_bundle_of
 from modelops_dask.study.drive import Watcher, drive
@@ -130,7 +131,7 @@ def add_packages(store: Store, bundle: bundles.Bundle, settings: Settings) -> bu
         study = read_study(store)
     except NoStudy:
         return bundle
-    bundle = replace(bundle, reseeds=study.reseeds)
+    bundle = replace(apply_digest_rule(store, bundle), reseeds=study.reseeds)
     return packages.read_pinned(store, bundle, settings) if bundle.digest in study.bundles else bundle
 
 

@@ -9,12 +9,13 @@ that.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelops_dask import metrics
 from modelops_dask.bundle.cache import Cache, Stamps, list_contents
 from modelops_dask.bundle.failed import FetchFailed
+from modelops_dask.bundle.ignore import DIGEST_RULE, DIGEST_RULES
 from modelops_dask.bundle.reference import Reference, parse
 from modelops_dask.bundle.tree import digest, digest_of, find, is_bundle
 from modelops_dask.bundle.unpack import Unpacking, UnpackRefused, unpack_archive
@@ -36,6 +37,7 @@ class Bundle:
             its study started without that.
         origin: The folder or archive on this machine that the tree was copied from, if any.
         stamps: The stamps of its files when they were checked on this machine; empty if not known.
+        digest_rule: The rule that chose its files (ignore.py).
     """
 
     path: Path
@@ -47,12 +49,13 @@ class Bundle:
     program: str = field(default="", repr=False)
     origin: str = field(default="", compare=False, repr=False)
     stamps: Stamps = field(default_factory=dict, compare=False, repr=False)
+    digest_rule: int = field(default=DIGEST_RULE, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "stamps": {}}  # useless on other machines, and there may be many
 
 
-def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
+def fetch(reference: str, cache_dir: Path, expected: str = "", digest_rule: int = DIGEST_RULE) -> Bundle:
     """Return the bundle that a reference means, from the cache or newly fetched.
 
     With a digest, expected or in the reference, a tree in the cache is enough and no server is contacted;
@@ -60,7 +63,8 @@ def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
     each time. A cached copy whose files have changed is replaced, and the log reports it.
 
     Args:
-        expected: The digest that the tree must have; "" for any.
+        expected: The digest that the tree must have; "" for any. It is compared under every digest rule.
+        digest_rule: The rule that chooses the files if no digest is expected.
 
     Raises:
         FetchFailed: The bundle cannot be fetched or does not have the digest.
@@ -73,14 +77,14 @@ def fetch(reference: str, cache_dir: Path, expected: str = "") -> Bundle:
             from modelops_dask.bundle import artifact
 
             parsed_reference = artifact.pin(parsed_reference)
-        # The contents of a folder are known only after reading it.
-        is_unknown = _is_folder(parsed_reference) and not expected
+        # The contents of a folder are known only after reading it. The cache has trees of the current rule.
+        is_unknown = not expected and (_is_folder(parsed_reference) or digest_rule != DIGEST_RULE)
         bundle = None if is_unknown else _find_cached(parsed_reference, cache, expected)
         metrics.count("cache_lookups", "bundle", "hit" if bundle else "miss")
         if not bundle:
             key = parsed_reference.digest or expected
             with cache.lock(key) if key else nullcontext():
-                bundle = _fetch_tree(parsed_reference, cache, expected)
+                bundle = _fetch_tree(parsed_reference, cache, expected, digest_rule)
     return bundle
 
 
@@ -100,7 +104,7 @@ def _make_bundle(reference: Reference, digest: str, path: Path, stamps: Stamps) 
     return Bundle(path, digest, source, origin=origin, stamps=stamps)
 
 
-def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
+def _fetch_tree(reference: Reference, cache: Cache, expected: str, digest_rule: int) -> Bundle:
     """Fetch a tree, unless another process has already fetched it."""
     if reference.kind == "digest":
         raise FetchFailed(
@@ -108,8 +112,8 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
             f"missing or changed in {cache.folder}; name its folder, a URL, or HOST/REPOSITORY@sha256:…",
         )
     if _is_folder(reference):
-        return _keep(Path(reference.location).expanduser(), reference, cache, expected)
-    if bundle := _find_cached(reference, cache, expected):
+        return _keep(Path(reference.location).expanduser(), reference, cache, expected, digest_rule)
+    if digest_rule == DIGEST_RULE and (bundle := _find_cached(reference, cache, expected)):
         return bundle
     with cache.new_folder() as scratch:
         (scratch / "tree").mkdir()
@@ -126,7 +130,7 @@ def _fetch_tree(reference: Reference, cache: Cache, expected: str) -> Bundle:
         into.finish()
         top = _top(scratch / "tree", expected or reference.digest)
         try:
-            return _keep(top, reference, cache, expected)
+            return _keep(top, reference, cache, expected, digest_rule)
         except FetchFailed:
             raise
         except BadInput as error:  # it names a temporary folder
@@ -141,18 +145,25 @@ def _top(folder: Path, expected: str) -> Path:
     inside = [path for path in folder.iterdir() if path.name != "__MACOSX"]
     if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink() or is_bundle(folder):
         return folder
-    return folder if expected and digest(folder) == expected else inside[0]
+    return folder if expected and expected in (digest(folder, rule) for rule in DIGEST_RULES) else inside[0]
 
 
-def _keep(folder: Path, reference: Reference, cache: Cache, expected: str) -> Bundle:
-    tree_digest = digest_of(folder, list_contents(folder))
+def _keep(folder: Path, reference: Reference, cache: Cache, expected: str, digest_rule: int) -> Bundle:
     needed_digest = expected or ("" if reference.kind == "artifact" else reference.digest)
-    if needed_digest not in ("", tree_digest):
-        raise FetchFailed(str(reference), f"its tree has digest {tree_digest}, expected {needed_digest}")
-    path, stamps = cache.keep(folder, tree_digest)
-    if reference.kind == "artifact":
+    digests = {}
+    for rule in DIGEST_RULES if needed_digest else (digest_rule,):
+        files = list_contents(folder, rule)
+        digests[rule] = tree_digest = digest_of(folder, files)
+        if needed_digest in ("", tree_digest):
+            break
+    else:
+        raise FetchFailed(
+            str(reference), f"its tree has digest {digests[DIGEST_RULE]}, expected {needed_digest}"
+        )
+    path, stamps = cache.keep(folder, files, tree_digest)
+    if reference.kind == "artifact" and rule == DIGEST_RULE:
         cache.note(reference.digest, tree_digest)
-    return _make_bundle(reference, tree_digest, path, stamps)
+    return replace(_make_bundle(reference, tree_digest, path, stamps), digest_rule=rule)
 
 
 @contextmanager

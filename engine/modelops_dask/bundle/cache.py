@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from modelops_dask.bundle import tree
+from modelops_dask.bundle.ignore import DIGEST_RULE, IGNORE_FILE
 from modelops_dask.errors import BadInput
 from modelops_dask.scratch import own_folder
 
@@ -50,8 +51,8 @@ class Cache:
             stamps = _check(path, digest)
         return None if stamps is None else (path, stamps)
 
-    def keep(self, source: Path, digest: str) -> tuple[Path, Stamps]:
-        """Copy a folder into the cache unless its tree is already there; return the same as find().
+    def keep(self, source: Path, files: Sequence[PurePosixPath], digest: str) -> tuple[Path, Stamps]:
+        """Copy files of a folder into the cache unless their tree is there; return the same as find().
 
         Raises BadInput, OSError.
         """
@@ -69,7 +70,7 @@ class Cache:
                 names = ", ".join(find_damaged(path)[:MOST_NAMES]) or "its list of files"
                 logger.warning("bundle %s: its cached copy was changed (%s) and is replaced", digest, names)
             with self.new_folder() as scratch:
-                stamps = _copy(source, path, digest, scratch)
+                stamps = _copy(source, files, path, digest, scratch)
         return path, stamps
 
     @contextmanager
@@ -101,18 +102,18 @@ class Cache:
 
 def _has_rules_of(path: Path, source: Path) -> bool:
     """Whether a tree has the rules of another folder: the digest does not count them."""
-    rules = [folder / tree.IGNORE_FILE for folder in (path, source)]
+    rules = [folder / IGNORE_FILE for folder in (path, source)]
     return rules[0].is_file() == rules[1].is_file() and (
         not rules[0].is_file() or rules[0].read_bytes() == rules[1].read_bytes()
     )
 
 
 def _take_rules(path: Path, source: Path, scratch: Path) -> None:
-    if (source / tree.IGNORE_FILE).is_file():
-        shutil.copyfile(source / tree.IGNORE_FILE, scratch / "rules")
-        (scratch / "rules").replace(path / tree.IGNORE_FILE)
+    if (source / IGNORE_FILE).is_file():
+        shutil.copyfile(source / IGNORE_FILE, scratch / "rules")
+        (scratch / "rules").replace(path / IGNORE_FILE)
     else:
-        (path / tree.IGNORE_FILE).unlink(missing_ok=True)
+        (path / IGNORE_FILE).unlink(missing_ok=True)
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -128,13 +129,13 @@ def stamp_of(path: Path) -> Stamp | None:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode, status.st_ctime_ns
 
 
-def list_contents(folder: Path) -> list[PurePosixPath]:
+def list_contents(folder: Path, digest_rule: int = DIGEST_RULE) -> list[PurePosixPath]:
     """List the files of a bundle: for a tree in the cache the files that were copied, otherwise
     tree.list_files().
     """
     if len(folder.name) == 64 and _listing(folder).is_file():
         return read_listing(folder)
-    return tree.list_files(folder)
+    return tree.list_files(folder, digest_rule)
 
 
 def _check(path: Path, digest: str) -> Stamps | None:
@@ -199,11 +200,10 @@ def _listing(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _copy(source: Path, path: Path, digest: str, scratch: Path) -> Stamps:
-    """Copy a tree into scratch, check it, and rename it: a reader never sees an incomplete one."""
+def _copy(source: Path, files: Sequence[PurePosixPath], path: Path, digest: str, scratch: Path) -> Stamps:
+    """Copy files into scratch, check them, and rename it: a reader never sees an incomplete tree."""
     copy = scratch / "tree"
     copy.mkdir()
-    files = list_contents(source)
     for relative in files:
         target = copy / relative
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from typing import Literal
 
 from modelops_dask.bundle import Bundle, tree
 from modelops_dask.bundle.cache import read_digests
+from modelops_dask.bundle.ignore import IGNORE_FILE
 from modelops_dask.bundle.readers import Readers
 
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
@@ -84,7 +85,7 @@ def is_of_the_engine(name: str) -> bool:
 def read_listing(bundle: Bundle, studies: Collection[str]) -> Listing:
     """List the files of a bundle. Raises OSError, ValueError."""
     digests = read_digests(bundle.path)
-    digests.pop(tree.IGNORE_FILE, None)
+    digests.pop(IGNORE_FILE, None)
     return Listing(digests, frozenset(studies) & digests.keys())
 
 
@@ -105,12 +106,10 @@ def _judge(name: str, before: Listing, now: Listing, bundle: Bundle, readers: Re
     kind: Literal["added", "changed", "removed"] = (
         "removed" if name not in now.files else "changed" if name in before.files else "added"
     )
-    if kind == "removed" and tree.is_left_out(bundle.path, PurePosixPath(name)):
+    if kind == "removed" and tree.is_left_out(bundle.path, PurePosixPath(name), bundle.digest_rule):
         if is_of_the_engine(name):
-            return Difference(
-                kind, name, reason=f"{tree.IGNORE_FILE} now excludes it, but the engine read it"
-            )
-        return Difference(kind, name, is_harmless=True, reason=f"{tree.IGNORE_FILE} now excludes it")
+            return Difference(kind, name, reason=f"{IGNORE_FILE} now excludes it, but the engine read it")
+        return Difference(kind, name, is_harmless=True, reason=f"{IGNORE_FILE} now excludes it")
     if any(name in listing.files and name not in listing.studies for listing in (before, now)):
         return Difference(kind, name)
     if reader := readers.find(name):

@@ -7,7 +7,6 @@ not count. Nothing is copied here: cache.py does that.
 """
 
 import difflib
-import fnmatch
 import hashlib
 import os
 import stat
@@ -15,38 +14,11 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from modelops_dask.bundle.ignore import DIGEST_RULE, IGNORE_FILE, read_ignore_rules
 from modelops_dask.bundle.source import has_model, list_modules
 from modelops_dask.errors import BadInput
 
 SHOWN_MODULES = 8  # files of a folder named in a message
-IGNORE_FILE = ".modelopsignore"
-# Files that no model reads. A leading slash means the bundle's top folder. Studies are left out, because a
-# study with more replicates is a request to the same model; so are ModelOps' records of pushes, and reports.
-IGNORED = [
-    ".git",
-    ".hg",
-    ".svn",
-    ".venv",
-    "venv",
-    "node_modules",
-    "__pycache__",
-    "*.pyc",
-    "*.egg-info",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".mypy_cache",
-    ".ipynb_checkpoints",
-    ".idea",
-    ".vscode",
-    ".DS_Store",
-    "__MACOSX",
-    "/.modelops-bundle/state.json",
-    "/out",
-    "/study*.yaml",
-    "/study*.yml",
-    "/study*.json",
-    "/report.html",
-]
 # ModelOps keeps its own settings in .modelops of the home folder.
 _MARKS = (".modelops-bundle", ".modelops/manifest.json", ".modelops/modelops.toml", "wire.py")
 
@@ -105,12 +77,12 @@ def is_bundle(folder: Path) -> bool:
         return False
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, digest_rule: int = DIGEST_RULE) -> str:
     """The digest of a folder's tree: "sha256:" and 64 hexadecimal digits.
 
     Raises BadInput for links that leave the folder, devices, and the like.
     """
-    return digest_of(folder, list_files(folder))
+    return digest_of(folder, list_files(folder, digest_rule))
 
 
 def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
@@ -132,9 +104,9 @@ def digest_of(folder: Path, names: Iterable[PurePosixPath]) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def list_files(folder: Path) -> list[PurePosixPath]:
+def list_files(folder: Path, digest_rule: int = DIGEST_RULE) -> list[PurePosixPath]:
     """List the files and links of a bundle in the order of their names' bytes. Raises BadInput."""
-    rules = _rules(folder)
+    leaves_out = read_ignore_rules(folder, digest_rule)
     paths = []
     for parent, folders, names in os.walk(folder):
         place = PurePosixPath(Path(parent).relative_to(folder).as_posix())
@@ -143,12 +115,12 @@ def list_files(folder: Path) -> list[PurePosixPath]:
             name
             for name in folders
             if name not in linked
-            and not _is_ignored(place / name, rules, folder=True)
+            and not leaves_out(place / name, True)
             and not _is_store(Path(parent) / name)
         ]
         for name in (*names, *linked):
             path = place / name
-            if _is_ignored(path, rules, folder=False):
+            if leaves_out(path, False):
                 continue
             mode = (folder / path).lstat().st_mode
             if stat.S_ISLNK(mode):
@@ -159,13 +131,11 @@ def list_files(folder: Path) -> list[PurePosixPath]:
     return sorted(paths, key=os.fsencode)
 
 
-def is_left_out(folder: Path, name: PurePosixPath) -> bool:
+def is_left_out(folder: Path, name: PurePosixPath, digest_rule: int) -> bool:
     """Whether the rules of a folder exclude a file, or a folder above it, if it existed. Raises BadInput."""
-    rules = _rules(folder)
+    leaves_out = read_ignore_rules(folder, digest_rule)
     parents = list(name.parents)[:-1]
-    return _is_ignored(name, rules, folder=False) or any(
-        _is_ignored(parent, rules, folder=True) for parent in parents
-    )
+    return leaves_out(name, False) or any(leaves_out(parent, True) for parent in parents)
 
 
 def _is_store(folder: Path) -> bool:
@@ -181,27 +151,3 @@ def check_link(folder: Path, link: PurePosixPath) -> None:
         raise BadInput(
             f"{folder / link}: the link points outside the bundle; replace it with a copy of its target"
         )
-
-
-def _rules(folder: Path) -> list[str]:
-    try:
-        lines = (folder / IGNORE_FILE).read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        lines = []
-    except ValueError:
-        raise BadInput(f"{folder / IGNORE_FILE}: not UTF-8 text") from None
-    return [*IGNORED, *(line.strip() for line in lines if line.strip() and not line.startswith("#"))]
-
-
-def _is_ignored(path: PurePosixPath, rules: list[str], *, folder: bool) -> bool:
-    """Whether the last matching rule leaves a path out: gitignore's rules, with `*` also matching slashes."""
-    ignored = False
-    for rule in rules:
-        pattern = rule.removeprefix("!")
-        if pattern.endswith("/") and not folder:
-            continue
-        pattern = pattern.rstrip("/")
-        subject = path.as_posix() if "/" in pattern else path.name
-        if fnmatch.fnmatchcase(subject, pattern.removeprefix("/")):
-            ignored = not rule.startswith("!")
-    return ignored

@@ -7,9 +7,11 @@ documents/nodes.py, and its unquoted words by scalars.py. Duplicate keys, explod
 documents, excessive depth and ambiguous words become findings.
 """
 
+import gc
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,18 @@ def read(path: Path) -> Document:
         return _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
     except RecursionError:
         raise BadDocument(path, [_finding(path, (1, 1), "SYNTAX", "nested too deeply to be read")]) from None
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Pause garbage collection: a file has no cycles, and the search would take a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 # JSON: positions are determined only if there are findings

@@ -29,6 +29,8 @@ _FLOAT = re.compile(
     r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
     r"|[-+]?\.[0-9_]+(?:[eE][-+][0-9]+)?"
 )
+# What YAML 1.1 and 1.2 read alike: most numbers of a file with a million sets are so written.
+_COMMON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(\.[0-9]+)?")
 _TRUTHS = {"yes": True, "y": True, "on": True, "no": False, "n": False, "off": False}
 _TAGS = {bool: "!!bool", int: "!!int", float: "!!float", type(None): "!!null"}
 _LEADING_ZERO = re.compile(r"[-+]?0o?[0-9_]+")
@@ -45,6 +47,8 @@ class Trap(NamedTuple):
 
 def resolve(text: str) -> object:
     """The value of a plain scalar. Raises ValueError for a value that a study cannot hold, such as a date."""
+    if match := _COMMON_NUMBER.fullmatch(text):
+        return float(text) if match[1] else int(text)
     if text in _WORDS:
         return _WORDS[text]
     if text[0] in "-+0123456789" and (match := _INT.fullmatch(text)):
@@ -79,7 +83,7 @@ def trap(text: str, value: object, tag: str | None = None) -> Trap | None:
     """The possible misreading of an unquoted scalar, which was read as `value`."""
     if isinstance(value, str):
         return _text_trap(text)
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool) or (tag is None and _COMMON_NUMBER.fullmatch(text)):
         return None
     other = pyyaml_value(text, tag)
     pyyaml_clause = "" if _same(other, value) else f" here, and as {_describe(other)} by PyYAML"

@@ -117,7 +117,8 @@ class Spec:
 
 def load(path: Path) -> Spec:
     """Read the spec of a file. Raises BadDocument with all its findings."""
-    return _validate(Fields(document.read(path)))
+    with document.without_garbage_collection():
+        return _validate(Fields(document.read(path)))
 
 
 def from_content(content: dict[str, object], folder: Path) -> Spec:

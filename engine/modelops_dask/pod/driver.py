@@ -38,6 +38,7 @@ from modelops_dask.store.files import Store
 from modelops_dask.store.requests import numbers_in_spec
 from modelops_dask.store.selection import ALL, BadSelection, parse_selection
 from modelops_dask.study import events, packed
+from modelops_dask.study.acceptance import apply_digest_rule
 from modelops_dask.study.breaker import DRIVER_MEMORY, CannotFit, NoWorkers, OutOfMemory, TablesNeedMemory
 from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.dispatch import DEFAULT_LIMITS, Limits
@@ -215,7 +216,7 @@ def _connect(
 
 def store_bundle(reference: str, store: Store, settings: Settings) -> Bundle:
     """Return the bundle so that workers elsewhere can fetch it: from its source, or else from the store."""
-    bundle = fetch(reference, settings.bundles_cache_dir)
+    bundle = apply_digest_rule(store, fetch(reference, settings.bundles_cache_dir))
     if bundle.source:
         return bundle
     bundle_url = bundles.find_bundle(store, bundle.digest) or bundles.keep(store, bundle.digest, pack(bundle))

@@ -1,13 +1,12 @@
 """The page of a report: numbers first, then figures, failures, configuration.
 
-Measurement, Maps, Figures -> HTML
-
-Every text goes through html.escape, for tracebacks, names and reasons come from models.
+Measurement, Maps, Figures -> texts -> templates/report.html -> HTML
 """
 
 import shlex
 import time
-from html import escape
+
+from markupsafe import Markup
 
 from modelops_dask.report import html
 from modelops_dask.report.figures import Figures
@@ -18,39 +17,41 @@ from modelops_dask.store.checks import describe
 from modelops_dask.store.conditions import describe_differences
 from modelops_dask.store.separation import find_separation
 
+FIGURES = ("throughput", "durations", "memory", "space")
 SHOWN_REASONS = 50
 ERROR_CHARACTERS = 20_000  # of a traceback, its end
 
 
 def render_page(measurement: Measurement, maps: Maps, figures: Figures) -> str:
     """The whole text of the file."""
-    elements = figures.elements
     title = measurement.location.rstrip("/").rpartition("/")[2] or measurement.location
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        html.paragraph(measurement.plan.entrypoint),
-        html.paragraph(f"{measurement.location}, bundle {measurement.study.bundle}"),
-        html.paragraph(f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"),
-        _render_numbers(measurement),
-        *([] if measurement.attempts else [html.paragraph("No task has run yet.")]),
-        html.section("Throughput", _describe_pauses(measurement), elements.get("throughput")),
-        '<div class="pair">',
-        html.section(
-            "Duration",
-            "" if measurement.seconds.total else "No task ended ok.",
-            elements.get("durations"),
-        ),
-        html.section("Memory", _describe_memory(measurement), elements.get("memory")),
-        "</div>",
-        html.section("Outcome over the parameter space", _describe_space(maps), elements.get("space")),
-        _render_failures(measurement),
-        _render_configurations(measurement),
-        _render_notes(measurement),
-    ]
-    return html.document(f"{title}: study report", body, figures.head, figures.script)
+    n_more = len(measurement.reasons) - SHOWN_REASONS
+    return html.render_template(
+        html.TEMPLATES / "report.html",
+        page_title=f"{title}: study report",
+        head=Markup(figures.head),
+        script=Markup(figures.script),
+        title=title,
+        entrypoint=measurement.plan.entrypoint,
+        origin=f"{measurement.location}, bundle {measurement.study.bundle}",
+        time=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        cards=_list_numbers(measurement),
+        was_run=measurement.attempts > 0,
+        figures={name: Markup(figures.elements.get(name, "")) for name in FIGURES},
+        pauses=_describe_pauses(measurement),
+        duration="" if measurement.seconds.total else "No task ended ok.",
+        memory=_describe_memory(measurement),
+        space=_describe_space(maps),
+        reasons=_list_reasons(measurement),
+        more_reasons=f"and {n_more:,} more reasons" if n_more > 0 else "",
+        configurations=_list_configurations(measurement),
+        limits=_describe_limits(measurement) or "none",
+        notes=_list_notes(measurement),
+    )
 
 
-def _render_numbers(measurement: Measurement) -> str:
+def _list_numbers(measurement: Measurement) -> list[tuple[str, str, bool]]:
+    """Cards: name, value, whether it is bad."""
     counts, seconds = measurement.state.counts(), measurement.seconds
     active = measurement.timeline.active_seconds
     limit = max(measurement.limits, default=0)
@@ -73,7 +74,7 @@ def _render_numbers(measurement: Measurement) -> str:
     if peak:
         limit_text = f" of {limit / MIB:,.0f}" if limit else ""
         cards.append((f"largest peak{limit_text} MiB", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
-    return html.numbers(cards)
+    return cards
 
 
 def _describe_pauses(measurement: Measurement) -> str:
@@ -110,57 +111,40 @@ def _describe_space(maps: Maps) -> str:
     return " ".join(sentences)
 
 
-def _render_failures(measurement: Measurement) -> str:
-    if not measurement.reasons:
-        return ""
+def _list_reasons(measurement: Measurement) -> list[dict[str, str]]:
+    """The reasons of most attempts, each with its first task and the command that tries it."""
     reasons = sorted(measurement.reasons.items(), key=lambda item: (-item[1].attempts, item[0]))
     location = shlex.quote(measurement.location)
     rows = []
     for (status, name), reason in reasons[:SHOWN_REASONS]:
         task = f"{reason.set}/{reason.replicate}"
-        cell_html = f"<code>mops-helm study try {escape(location)} --task {task}</code>"
-        if error := reason.error.rstrip()[-ERROR_CHARACTERS:]:
-            summary = f"<summary>first: task {task}</summary>"
-            cell_html = f"<details>{summary}{cell_html}<pre>{escape(error)}</pre></details>"
         rows.append(
-            [
-                f"<td class=n>{reason.attempts:,}</td>",
-                html.cell(status),
-                html.cell(name or "no reason"),
-                f"<td>{cell_html}</td>",
-            ]
+            {
+                "attempts": f"{reason.attempts:,}",
+                "status": status,
+                "name": name or "no reason",
+                "task": task,
+                "command": f"mops-helm study try {location} --task {task}",
+                "error": reason.error.rstrip()[-ERROR_CHARACTERS:],
+            }
         )
-    n_more = len(reasons) - SHOWN_REASONS
-    note = html.paragraph("Attempts, of which some were tried again and ended ok.")
-    return (
-        f"<section><h2>Failures by reason</h2>{note}"
-        + html.table(["n:attempts", "status", "reason", "the first of them"], rows)
-        + (html.paragraph(f"and {n_more:,} more reasons") if n_more > 0 else "")
-        + "</section>"
-    )
+    return rows
 
 
-def _render_configurations(measurement: Measurement) -> str:
-    if not measurement.configurations:
-        return ""
-    rows = [
+def _list_configurations(measurement: Measurement) -> list[list[str]]:
+    return [
         [
-            f"<td class=n>{count:,}</td>",
-            html.cell(c.executor),
-            html.cell(c.preset or "not named"),
-            f"<td class=n>{c.threads or 'not fixed'}</td>",
-            html.cell(c.environment or "not known"),
+            f"{count:,}",
+            c.executor,
+            c.preset or "not named",
+            str(c.threads or "not fixed"),
+            c.environment or "not known",
         ]
         for c, count in measurement.configurations.most_common(SHOWN_REASONS)
     ]
-    heads = ["n:attempts", "executor", "preset", "n:native threads", "environment"]
-    note = f"As recorded with each attempt. Limit of memory: {_describe_limits(measurement) or 'none'}."
-    return (
-        f"<section><h2>Configuration in effect</h2>{html.paragraph(note)}{html.table(heads, rows)}</section>"
-    )
 
 
-def _render_notes(measurement: Measurement) -> str:
+def _list_notes(measurement: Measurement) -> list[str]:
     state = measurement.state
     notes = [f"parts/{name} was skipped: {reason}" for name, reason in list(state.skipped.items())[:20]]
     if state.conflicts:
@@ -173,6 +157,4 @@ def _render_notes(measurement: Measurement) -> str:
     if mixed := describe_differences(state.conditions):
         notes.append(mixed)
     notes += measurement.variation_notes
-    if not notes:
-        return ""
-    return "<section><h2>Notes</h2>" + "".join(html.paragraph(note) for note in notes) + "</section>"
+    return notes

@@ -73,7 +73,8 @@ class StudyIdentity:
 
     `upgraded` is true for a study that was created in format 1. `reseeds`: generators that the model keeps at
     module level are seeded before each task; false for studies of versions that did not. `program` is run
-    instead of a model (plan/program.py), "" for none.
+    instead of a model (plan/program.py), "" for none. `digest_rule` chooses the files that count for a
+    bundle's digest (bundle/ignore.py); 1 if study.json does not name it.
     """
 
     bundle: str  # digest
@@ -83,6 +84,7 @@ class StudyIdentity:
     format: int = FORMAT
     reseeds: bool = False
     program: str = ""
+    digest_rule: int = 1
     accepted: tuple[str, ...] = field(default=(), compare=False)  # digests
 
     @property
@@ -105,10 +107,15 @@ class StudyIdentity:
         return PartMark(self.uuid, bundle)
 
 
-def new_study(bundle: str, entrypoint: str, program: str = "") -> StudyIdentity:
+def new_study(bundle: str, entrypoint: str, program: str = "", *, digest_rule: int = 1) -> StudyIdentity:
     """Make the identity of a new study."""
     return StudyIdentity(
-        bundle=bundle, entrypoint=entrypoint, uuid=uuid.uuid4().hex, reseeds=True, program=program
+        bundle=bundle,
+        entrypoint=entrypoint,
+        uuid=uuid.uuid4().hex,
+        reseeds=True,
+        program=program,
+        digest_rule=digest_rule,
     )
 
 
@@ -119,6 +126,8 @@ def study_json(study: StudyIdentity) -> bytes:
     for name in ("upgraded", "reseeds", "program"):
         if not values[name]:
             del values[name]
+    if study.digest_rule == 1:
+        del values["digest_rule"]
     if study.program:
         values["program"] = json.loads(study.program)
     return encode_json(values)
@@ -155,6 +164,7 @@ def read_study(store: Store) -> StudyIdentity:
             reseeds=raw.get("reseeds") is True,
             format=number,
             program=_read_program(store, raw),
+            digest_rule=_read_digest_rule(store, raw),
         )
     else:
         raise Damaged(store.location(FILE), "no 'uuid'")
@@ -168,6 +178,13 @@ def _read_program(store: Store, raw: dict[str, Any]) -> str:
     if not program.is_entrypoint_of(str(raw["entrypoint"]), text):
         raise Damaged(store.location(FILE), "its program is not the one that its entrypoint names")
     return text
+
+
+def _read_digest_rule(store: Store, raw: dict[str, Any]) -> int:
+    number = raw.get("digest_rule", 1)
+    if type(number) is not int or number < 1:
+        raise Damaged(store.location(FILE), f"digest rule {number!r} does not exist")
+    return number
 
 
 def study_of(store: Store) -> StudyIdentity | None:

@@ -70,11 +70,19 @@ class OtherStudy(BadInput):
         return f"{text} {self.advice}".rstrip()
 
 
-def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], None] = lambda _: None) -> Plan:
+def begin(
+    store: Store,
+    spec: Spec,
+    bundle_digest: str,
+    note: Callable[[str], None] = lambda _: None,
+    *,
+    digest_rule: int = 1,
+) -> Plan:
     """Add the tasks of a spec to the store, and return the plan.
 
     Creates study.json, appends new sets, replaces spec.json; the same spec again changes nothing. A store of
-    mops-helm 0.1 gets the present format, which `note` receives a line about.
+    mops-helm 0.1 gets the present format, which `note` receives a line about. `digest_rule` is the rule of
+    the digest.
 
     Raises:
         OtherStudy: The store belongs to another bundle or entrypoint.
@@ -82,7 +90,7 @@ def begin(store: Store, spec: Spec, bundle_digest: str, note: Callable[[str], No
         NotExclusive: The object store replaces files although requests forbid it.
     """
     store.require_exclusive()
-    study = new_study(bundle_digest, spec.entrypoint, spec.program)
+    study = new_study(bundle_digest, spec.entrypoint, spec.program, digest_rule=digest_rule)
     try:
         created = store.create("study.json", study_json(study))
     except StoreFailed as error:

@@ -11,10 +11,13 @@ new bundle is compared with all bundles that the store has accepted.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modelops_dask import bundle as bundles
 from modelops_dask.bundle import Bundle
+from modelops_dask.bundle.ignore import IGNORE_FILE
 from modelops_dask.bundle.listing import (
     Difference,
     Listing,
@@ -25,23 +28,23 @@ from modelops_dask.bundle.listing import (
     read_listing,
 )
 from modelops_dask.bundle.readers import Readers, list_values
-from modelops_dask.bundle.tree import IGNORE_FILE
 from modelops_dask.errors import MopsError
 from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec, load
 from modelops_dask.store.bundles import FOLDER, find_bundle
 from modelops_dask.store.files import Store
-from modelops_dask.store.identity import accept, encode_json, read_json, read_study
+from modelops_dask.store.identity import NoStudy, accept, encode_json, read_json, read_study
 from modelops_dask.store.study import OtherStudy, begin
 
 
 def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], None]) -> Plan:
     """Begin or continue a study with a bundle; `note` receives a message if other files do not count.
 
-    Raises the errors of study.begin(); OtherStudy has the changes of the bundle.
+    The bundle must have the digest by the store's rule: apply_digest_rule(). Raises the errors of
+    study.begin(); OtherStudy has the changes of the bundle.
     """
     try:
-        plan = begin(store, spec, bundle.digest, note)
+        plan = begin(store, spec, bundle.digest, note, digest_rule=bundle.digest_rule)
     except OtherStudy as error:
         if error.kind != "bundle":
             raise
@@ -57,6 +60,30 @@ def begin_with(bundle: Bundle, store: Store, spec: Spec, note: Callable[[str], N
         plan = begin(store, spec, bundle.digest, note)
     keep_listing(store, bundle)
     return plan
+
+
+def apply_digest_rule(store: Store, bundle: Bundle) -> Bundle:
+    """Return the bundle with its digest by the rule of a store: a study keeps the rule that it started with.
+
+    Raises BadInput for a rule of a later version, FetchFailed if the bundle's source no longer has it.
+    """
+    try:
+        study = read_study(store)
+    except NoStudy:
+        return bundle
+    source = bundle.origin or bundle.source
+    has_digest = bundle.digest_rule == study.digest_rule or bundle.digest in study.bundles
+    if has_digest or not source or not _has_ignore_file(bundle):
+        return replace(bundle, digest_rule=study.digest_rule)
+    fetched = bundles.fetch(source, bundle.path.parent, digest_rule=study.digest_rule)
+    return replace(
+        bundle, path=fetched.path, digest=fetched.digest, stamps=fetched.stamps, digest_rule=study.digest_rule
+    )
+
+
+def _has_ignore_file(bundle: Bundle) -> bool:
+    """Whether a bundle has its own patterns; a copy lacks them if they exclude their own file."""
+    return any((Path(folder) / IGNORE_FILE).is_file() for folder in (bundle.path, bundle.origin) if folder)
 
 
 def explain(error: OtherStudy, store: Store, bundle: Bundle, spec: Spec) -> list[Difference]:

@@ -41,7 +41,7 @@ from modelops_dask.store.results import describe_missing, find_missing_outputs
 from modelops_dask.store.selection import begin_redo, parse_selection
 from modelops_dask.store.study import OtherStudy, check_same, read_plan
 from modelops_dask.study import check, dispatch, events, packages
-from modelops_dask.study.acceptance import are_harmless, begin_with, explain
+from modelops_dask.study.acceptance import apply_digest_rule, are_harmless, begin_with, explain
 from modelops_dask.study.backlog import spread
 from modelops_dask.study.batch import Range, RunContext
 from modelops_dask.study.breaker import CannotFit, OutOfMemory, StoreReplaced, TablesNeedMemory
@@ -122,6 +122,7 @@ def drive(
     """
     check_request(bundle, Settings())
     selection = parse_selection(redo) if redo else None
+    bundle = apply_digest_rule(store, bundle)
     if memory:
         limits = replace(limits, memory=memory)
     chunk = share.number if share else None
@@ -166,6 +167,7 @@ def _check_killed_run(
 
 def find_refusal(spec: Spec, bundle: Bundle, store: Store) -> OtherStudy | None:
     """Return the error that drive() would raise because the store belongs to another bundle or entrypoint."""
+    bundle = apply_digest_rule(store, bundle)
     try:
         check_same(store, bundle.digest, spec)
     except NoStudy:
