@@ -210,7 +210,7 @@ REFUSALS = {
     "an hour too large": (np.array([2**62], "M8[h]"), "does not fit into 64 bits"),
     "nanoseconds and a far year": (
         [np.datetime64("2500-01-01"), np.datetime64("2020-01-01T00:00:00.000000001")],
-        "has times that need nanoseconds, which reach from 1677 to 2262",
+        "has times that need nanoseconds, which cover the years 1677 to 2262",
     ),
     "a time of day in nanoseconds": (
         {"t": pa.scalar(1, pa.time64("ns"))},

@@ -263,7 +263,7 @@ def _render_parameters(parameters: list[Parameter], name: str) -> Iterator[str]:
 
 
 def _choose_examples(annotation: str) -> list[object]:
-    """Example values of a parameter, by its annotation; of Literal its first member."""
+    """Example values of a parameter, by its annotation; for Literal, its first member."""
     kind, _, members = annotation.partition("[")
     if kind.rpartition(".")[2] == "Literal":
         try:

@@ -1,4 +1,4 @@
-"""Values and names as text of a study file, which YAML 1.1 and 1.2 read alike."""
+"""Values and names as text of a study file, which YAML 1.1 and 1.2 read in the same way."""
 
 import json
 
@@ -7,12 +7,12 @@ WORDS = frozenset(("yes", "no", "on", "off", "true", "false", "null"))
 
 
 def render_name(name: str) -> str:
-    """The name of a parameter, in quotes where YAML needs them."""
+    """The name of a parameter, in quotes if YAML needs them."""
     return render_value(name) if name.lower() in WORDS else name
 
 
 def render_value(value: object) -> str:
-    """A value of JSON's types, in one line."""
+    """A value of one of JSON's types, on one line."""
     if isinstance(value, dict):
         return (
             f"{{{', '.join(f'{render_value(name)}: {render_value(item)}' for name, item in value.items())}}}"

@@ -135,7 +135,7 @@ class _Rerunner:
         )
 
     def _hint(self, reason: str) -> str:
-        """What may be the matter with a start that failed."""
+        """The likely cause of a failed start."""
         if self._settings.builds_environment:
             return packages.hint(self._model, [reason])
         return IMAGE_HINT if reason == "ModuleNotFoundError" else ""

@@ -23,7 +23,7 @@ from modelops_dask.bundle.ignore import IGNORE_FILE
 from modelops_dask.bundle.readers import Readers
 
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
-STUDY_BYTES = 1 << 20  # of a study file among the files of a bundle; a larger one counts as data
+STUDY_BYTES = 1 << 20  # largest study file among the files of a bundle; a larger one is data
 # The fields that each study has at its top: what it runs, and how often or with which values.
 _RUNS = re.compile(rb"^[{\s]*[\"']?(scenario|entrypoint|model|command)[\"']?\s*:", re.MULTILINE)
 _VALUES = re.compile(
@@ -78,7 +78,7 @@ def may_be_study(path: Path) -> bool:
 
 
 def is_of_the_engine(name: str) -> bool:
-    """Whether the engine reads a file itself: what decides the packages, or the function that is called."""
+    """Whether the engine reads a file itself: it determines the packages, or the function that is called."""
     return _OF_THE_ENGINE.search(name) is not None
 
 

@@ -1,10 +1,10 @@
-"""Which file of a bundle may read another one, judged by its text. Coarse: rather too often than too seldom.
+"""Which file of a bundle may read another one, judged by its text. Approximate: it may name too many files.
 
     Readers(bundle, its files, its studies).find(name) -> the first file that may read it, or ""
 
 A file may read another if its text has the name, the name without its ending in quotes, an end of the name
-("_params.json"), a pattern that fits ("conf*"), or a call that lists a folder. Programs put names together in
-more ways than can be listed here: the way out is .modelopsignore, and the self-check compares results.
+("_params.json"), a matching pattern ("conf*"), or a call that lists a folder. Programs build names in
+more ways than can be listed here: .modelopsignore is for those, and the self-check compares results.
 """
 
 import mmap
@@ -18,29 +18,29 @@ from modelops_dask.bundle import Bundle
 
 TEXT_BYTES = 1 << 20  # a larger file is data, and is searched for whole names only
 _DOCUMENTATION = (".md", ".rst")
-# Files and folders for people and for tools that no model runs.
+# Files and folders for people, and for tools that models do not run.
 _NOT_FOR_MODELS = re.compile(
     r"(^|/)(\.git(hub|lab)?/|\.git\w+$|\.gitlab-ci\.yml$|\.pre-commit-config\.yaml$|\.editorconfig$|\.dockerignore$"
     r"|(README|LICEN[CS]E|CHANGELOG|CONTRIBUTING|NEWS|AUTHORS)(\.txt)?$|CITATION\.cff$|Makefile$|Dockerfile$)"
 )
-# Declare packages: they have the project's name, which studies often have too.
+# Files that declare packages: they have the project's name, which studies often have too.
 _DECLARATIONS = re.compile(r"(^|/)(pyproject\.toml|setup\.(py|cfg)|uv\.lock|requirements[^/]*\.txt)$")
-# What lists the files of a folder, in Python and in other languages.
+# Functions that list the files of a folder, in Python and in other languages.
 _LISTS_FILES = re.compile(
     r"\b(listdir|scandir|iterdir|opendir|readdir|read_dir|walkdir|list\.files|Sys\.glob|listFiles|nftw|popen"
     r"|directory_iterator|DirectoryStream|resources\.contents)|\bos\.f?walk\b|(?<!ast)\.f?walk\("
     r"|\bimport\b[^\n]*\b(f?walk|contents)\b|\bglob\s+as\b"
 )
-_GLOB = re.compile(r"\b(?:i|r|ir)?glob\(")  # before what it is given
+_GLOB = re.compile(r"\b(?:i|r|ir)?glob\(")  # before its argument
 _LITERAL = re.compile(
     r"\s*(?:\w+\s*=\s*)?[rub]?([\"'])([^\"'{}%]*)\1\s*[,)]"
-)  # the first argument: a plain text
+)  # the first argument: plain text
 _PATTERN = re.compile(r"[\w./?\[\]-]*\*[\w./?*\[\]-]*")
 _SHELL = re.compile(r"#!.*\b(ba|da|z|k)?sh\b")
 
 
 class Readers:
-    """The files of a bundle that may read others. Texts are read once, however many names are asked for."""
+    """The files of a bundle that may read others. Texts are read once, for any number of names."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Readers:
         studies: Collection[str],
         study_values: Collection[str] = (),
     ) -> None:
-        """study_values are the texts that the study which runs hands to its model."""
+        """study_values are the texts that the running study passes to its model."""
         self._bundle, self._study_values = bundle, study_values
         self._files = [file for file in files if not _is_for_people(file)]
         self._studies = studies
@@ -57,7 +57,7 @@ class Readers:
         self._answers: dict[str, str] = {}
 
     def find(self, name: str) -> str:
-        """The first file that may read the file of this name; "" if none seems to."""
+        """The first file that may read the file of this name; "" if there is none."""
         if name not in self._answers:
             readers = (file for file in self._files if file != name and self._may_read(file, name))
             is_named = any(_may_mean(value, PurePosixPath(name)) for value in self._study_values)
@@ -73,7 +73,7 @@ class Readers:
         text = self._texts[file]
         if text is None:
             return _contains(path, target.name.encode())
-        if file in self._studies or _DECLARATIONS.search(file):  # a parameter of a study may be the name
+        if file in self._studies or _DECLARATIONS.search(file):  # a parameter of a study may have this name
             return target.name in text
         return (
             _has_name(text, target)
@@ -87,7 +87,7 @@ class Readers:
 
 
 def list_values(source: Mapping[str, object]) -> set[str]:
-    """The texts that a study hands to its model, of the fields that are not about the study itself."""
+    """The texts that a study passes to its model, from the fields that do not describe the study itself."""
     about = ("name", "model", "entrypoint", "scenario", "bundle", "outputs", "volatile", "metadata")
     return _list_texts([value for name, value in source.items() if name not in about])
 
@@ -100,7 +100,7 @@ def _list_texts(value: object) -> set[str]:
 
 
 def _may_mean(value: str, target: PurePosixPath) -> bool:
-    """Whether a text that a model is handed may lead it to a file."""
+    """Whether a model that receives a text may use it to find a file."""
     last = value.rpartition("/")[2]
     return target.name in value or last == target.stem or fnmatch(target.name, last)
 
@@ -110,7 +110,7 @@ def _is_for_people(file: str) -> bool:
 
 
 def _has_name(text: str, target: PurePosixPath) -> bool:
-    """The name; or the name without its ending, as a word in quotes or at the end of a path."""
+    """The name; or the name without its suffix, as a word in quotes or at the end of a path."""
     if target.name in text and re.search(rf"(?<![\w-]){re.escape(target.name)}", text):
         return True
     stem = re.escape(target.stem)
@@ -122,7 +122,7 @@ def _has_name(text: str, target: PurePosixPath) -> bool:
 def _ends_like(text: str, target: PurePosixPath) -> bool:
     """A piece of text that is the end of the name, such as ".json" or "_params.json"."""
     ending = target.suffix.lower()
-    if re.search(rf"[\"']{ending[1:]}[\"']", text):  # put after a dot, or compared with an ending
+    if re.search(rf"[\"']{ending[1:]}[\"']", text):  # appended to a dot, or compared with a suffix
         return True
     for match in re.finditer(rf"(%[sdif])?([\w-]*){re.escape(ending)}\b", text, re.IGNORECASE):
         if target.name.lower().endswith(match[2].lower() + ending):
@@ -131,7 +131,7 @@ def _ends_like(text: str, target: PurePosixPath) -> bool:
 
 
 def _has_pattern(text: str, target: PurePosixPath, is_shell: bool) -> bool:
-    """A pattern that fits the name, or one that is not in the text."""
+    """A pattern that matches the name, or one that is not in the text."""
     for match in _GLOB.finditer(text):
         literal = _LITERAL.match(text, match.end())
         pattern = literal[2].rpartition("/")[2] if literal else "*"
@@ -139,7 +139,7 @@ def _has_pattern(text: str, target: PurePosixPath, is_shell: bool) -> bool:
             return True
     for match in _PATTERN.finditer(text):
         pattern = match[0].rpartition("/")[2]
-        is_any = not pattern.strip("*")  # in a program that is mostly a product
+        is_any = not pattern.strip("*")  # in programs, this is usually a product
         if fnmatch(target.name, pattern) and (is_shell or not is_any or "/" in match[0]):
             return True
     return False
@@ -155,7 +155,7 @@ def _read_text(path: Path) -> str | None:
 def _contains(path: Path, name: bytes) -> bool:
     """Whether a name is in a file, which may be larger than memory."""
     with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:  # cannot be mapped
+        if not os.fstat(file.fileno()).st_size:  # it cannot be mapped
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(name) >= 0

@@ -165,7 +165,7 @@ def _is_possible(request: PythonRequest) -> bool:
 
 
 def _fits_any(versions: SpecifierSet) -> bool:
-    """Whether any Python fits, those that models cannot run with here included."""
+    """Whether any Python fits, including those that models cannot run with here."""
     numbers = (f"{major}.{minor}.{micro}" for major in (2, 3) for minor in _MINORS for micro in _MICROS)
     return any(map(versions.contains, numbers))
 

@@ -102,7 +102,7 @@ def _explain_missing(path: str, name: str) -> str:
 
 
 def explain_method(path: str) -> str:
-    """What to say of a function whose parameter self or cls a study would have to pass."""
+    """Explain that a study cannot pass a function's parameter self or cls."""
     return f"{path} is a method, which needs an object; name a function that makes one and calls it"
 
 
@@ -343,9 +343,9 @@ def make_wire(
 
 
 def _expect_seed(path: str, function: Callable[..., object]) -> Callable[..., object]:
-    """A function that takes any parameters, and so may be a wrapper that hides which: no seed reaches it.
+    """Wrap a function that accepts any parameters, and may hide those of a wrapped function: it gets no seed.
 
-    Raises NoFunction where it wraps a function that takes one. Else its failures say what may be missing.
+    Raises NoFunction if it wraps a function with a seed. Otherwise its failures name the likely cause.
     """
     if any("seed" in names for names in _list_wrapped(function, 3)):
         raise NoFunction(
@@ -364,12 +364,12 @@ def _expect_seed(path: str, function: Callable[..., object]) -> Callable[..., ob
 
 
 def _list_wrapped(function: Any, depth: int) -> list[tuple[str, ...]]:
-    """The parameters of the functions that a function has from around it, as a wrapper has what it wraps."""
+    """The parameters of the functions in a function's closure, such as the function that a wrapper wraps."""
     parameters: list[tuple[str, ...]] = []
     for cell in (getattr(function, "__closure__", None) or ()) if depth else ():
         try:
             inner = cell.cell_contents
-        except ValueError:  # not yet bound
+        except ValueError:  # it is not bound yet
             continue
         code = getattr(inner, "__code__", None)
         if type(inner) is type(_list_wrapped) and code:

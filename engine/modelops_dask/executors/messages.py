@@ -154,7 +154,9 @@ def _quoted(text: str) -> str:
     if text.isidentifier() and text.isascii():
         return f'"{text}"'
     try:
-        from _json import encode_basestring_ascii  # json itself takes longer, and may be the model's
+        from _json import (
+            encode_basestring_ascii,
+        )  # json itself takes longer, and may be a module of the model
     except ImportError:
         from json.encoder import encode_basestring_ascii
     quoted: str = encode_basestring_ascii(text)
@@ -162,8 +164,8 @@ def _quoted(text: str) -> str:
 
 
 def import_standard(name: str) -> ModuleType:
-    """A module of Python's standard library, also where the model has one of that name, or of the name of one
-    that it imports. The model keeps its own.
+    """A module of Python's standard library, even if the model has a module of its name, or of the name of a
+    module that it imports. The model keeps its own.
     """
     import importlib
 

@@ -111,7 +111,7 @@ def explain_size(outputs: Mapping[str, bytes], limits: tuple[int, int, int], is_
 
 
 def _list_names(names: Iterable[str]) -> str:
-    """Names of outputs for a message, those with control characters as Python writes them."""
+    """Names of outputs for a message; names with control characters are written as in Python."""
     return ", ".join([name if name.isprintable() else repr(name) for name in names])[:TEXT_LIMIT]
 
 

@@ -40,15 +40,15 @@ NO_DIGITS = re.compile(r"[^1-9eE]*(?:[eE].*)?", re.DOTALL)  # a number that is 0
 TRUTHS = {"true": True, "TRUE": True, "True": True, "false": False, "FALSE": False, "False": False}
 INT64 = range(-(1 << 63), 1 << 63)
 UINT64 = range(1 << 64)
-MOST_DIGITS = 400  # of a whole number that a float may hold
-EXACT = float(1 << 53)  # below it floats hold all whole numbers
+MOST_DIGITS = 400  # digits of a whole number that a float may hold
+EXACT = float(1 << 53)  # floats hold all whole numbers below it
 SEPARATORS = {";": "semicolons", "\t": "tabs"}
-EXTREME = re.compile(r"[eE]\+?[0-9]{3}|[eE]-[0-9]{3}|[0-9]{200}")  # where a float may overflow
+EXTREME = re.compile(r"[eE]\+?[0-9]{3}|[eE]-[0-9]{3}|[0-9]{200}")  # a float may overflow
 MOST_CHARACTERS = (1 << 31) - 1  # of a field
 JSON_FORMS = (
     "A JSON file is one table: an object of numbers and text, an object of lists of one length, or a list of "
-    "such objects. Write other parts to files of their own, each an output. With format: raw the file is "
-    "stored as it is"
+    "such objects. Write other parts to their own files, one for each output. With format: raw, the file "
+    "is stored unchanged"
 )
 PARQUET = b"PAR1"  # the first and the last bytes of such a file
 UNNAMED = "index"  # the first column of a table that R or pandas wrote with its row names
@@ -74,7 +74,7 @@ class Files:
         self._outputs = [self._within(file) for file in outputs]
         self._written: list[str] = []
         self._folders: list[str] = []  # that were made
-        self.present: dict[str, frozenset[str]] = {}  # what folders of outputs had before the program ran
+        self.present: dict[str, frozenset[str]] = {}  # contents of output folders before the program ran
 
     def prepare(self) -> None:
         """Remove the outputs, and create their folders."""
@@ -209,7 +209,7 @@ def _read_json(name: str, data: bytes, title: str) -> bytes:
 
 
 class _Refused(ValueError):
-    """JSON that would not be stored as it is written."""
+    """JSON that would not be stored unchanged."""
 
 
 def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -254,7 +254,7 @@ def read_csv(data: bytes, title: str) -> dict[str, Sequence[object]]:
         rows = []
         for row in reader:
             if len(row) != len(names):
-                if not row:  # an empty line, which is a row where there is one column
+                if not row:  # an empty line is a row if there is one column
                     rows += [[""]] if len(names) == 1 else []
                     continue
                 problem = f"{len(row)} fields, but the first line names {len(names)}"
@@ -294,7 +294,7 @@ def _check_names(names: list[str], title: str) -> list[str]:
 
 
 def _check_blanks(name: str, rows: Sequence[Sequence[str]], title: str) -> None:
-    """Refuse a file whose only column is several that blanks separate."""
+    """Refuse a file with several columns that are separated by blanks."""
     n_names = len(name.split())
     if n_names > 1 and rows and all(len(row[0].split()) == n_names for row in rows):
         raise UnreadableOutput(f"{title}: its columns are separated by blanks; separate them by commas")
@@ -321,7 +321,7 @@ def _read_column(fields: Sequence[str]) -> Sequence[object]:
 
 
 def _are_integers(fields: Sequence[str]) -> bool:
-    """Whether 64-bit integers hold whole numbers: signed ones, or unsigned ones if none is negative."""
+    """Whether 64-bit integers can hold whole numbers: signed, or unsigned if none is negative."""
     if max(map(len, fields)) > MOST_DIGITS and any(len(field.strip()) > MOST_DIGITS for field in fields):
         return False
     numbers = [int(field) for field in fields]
@@ -330,9 +330,9 @@ def _are_integers(fields: Sequence[str]) -> bool:
 
 
 def _to_float(field: str) -> float:
-    """The float of a number, if that has no other value; decimals are the nearest, as everywhere."""
+    """The float of a number, if it has the same value; for a decimal, the nearest float, as everywhere."""
     number = float(field)
-    if -EXACT < number < EXACT and number:  # as nearly all are
+    if -EXACT < number < EXACT and number:  # almost all are
         return number
     is_whole = WHOLE.fullmatch(field)
     is_long = len(field.strip()) > MOST_DIGITS or math.isinf(number)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, Protocol
 
     class PeakMeter(Protocol):
-        """The most memory that was resident since reset(), in bytes."""
+        """The peak resident memory since reset(), in bytes."""
 
         def reset(self) -> None: ...
 

@@ -59,7 +59,9 @@ else:
 
 
 OUT_OF_MEMORY, MODEL, TRANSIENT = "TaskOOM", "model", "transient"  # runner.py and messages.py have them
-ONLY_WORDS = "; only its words tell "  # in the last line of an error, before how the task ended otherwise
+ONLY_WORDS = (
+    "; only its words tell "  # in the last line of an error, before the outcome without this evidence
+)
 FAR_BELOW, MOSTLY = 0.5, 0.75  # fractions of a limit
 NEARLY = 0.9  # fraction of a limit: growth by less than a tenth at a time has then used it up
 STACK_BYTES = 2 << 20  # of a thread, if stacks are unlimited
@@ -121,7 +123,7 @@ def judge_exception(answer: Answer, error: BaseException, limit_bytes: int) -> A
         if isinstance(cause, MemoryError):
             evidence, is_vague = _judge_memory_error(cause)
         elif isinstance(cause, SystemError) and WITHOUT_EXCEPTION.search(_words(cause)):
-            # So ends a call for whose frame Python 3.11 gets no memory: endless recursion without a limit.
+            # Python 3.11 ends a call so if it gets no memory for its frame: in an endless recursion.
             if 0 < MOSTLY * limit_bytes <= answer.peak_bytes:
                 evidence = f"{_quote(_words(cause))}, when it held {answer.peak_bytes >> 20:,} MiB"
         elif isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
@@ -196,9 +198,9 @@ def out_of_memory(answer: Answer, evidence: str, *, is_vague: bool = False) -> A
 
 
 def retract(outcome: Outcome) -> Outcome:
-    """How a task ended that ran alone: for want of memory only if more than vague words are the evidence.
+    """Correct the answer of a task that ran alone: TaskOOM needs more evidence than a vague phrase.
 
-    A peak near the limit is more. Without it the task ended as it would have without its words.
+    A peak near the limit is sufficient. Without it, the task ended as it would have without the phrase.
     """
     before, _, last_line = outcome.error.rstrip().rpartition(f"{OUT_OF_MEMORY}: ")
     _, is_vague, end = last_line.rpartition(ONLY_WORDS)
@@ -217,7 +219,7 @@ def _limit(limit_bytes: int) -> str:
 
 
 def _judge_memory_error(error: MemoryError) -> tuple[str, bool]:
-    """(evidence, whether it is vague) of a MemoryError: libraries for GPUs have their own."""
+    """(evidence, whether it is vague) from a MemoryError: libraries for GPUs have their own."""
     if NOT_OURS.search(_words(error)):
         return "", False
     is_own = type(error).__module__.partition(".")[0] in ("builtins", "numpy")

@@ -456,7 +456,7 @@ class Workspace:
     def _write_note(self, text: str) -> None:
         if self._inside:
             try:
-                from _json import encode_basestring_ascii  # the model may have a json of its own
+                from _json import encode_basestring_ascii  # the model may have its own module json
             except ImportError:
                 from json.encoder import encode_basestring_ascii
             with contextlib.suppress(OSError), open(self._folder + NOTES, "a", encoding="ascii") as file:

@@ -156,7 +156,7 @@ def _read_text(fields: Fields, node_path: NodePath, value: object) -> str | None
 
 
 def _advise_quotes(value: object) -> str:
-    """What to write where YAML has read an unquoted {NAME} as a mapping."""
+    """What to write if YAML has read an unquoted {NAME} as a mapping."""
     if isinstance(value, dict) and len(value) == 1 and set(value.values()) == {None}:
         return f'; write "{{{next(iter(value))}}}", in quotes, for the value of a parameter'
     return ""
@@ -217,8 +217,8 @@ def _read_outputs(fields: Fields, raw: dict[str, object]) -> dict[str, dict[str,
             fields.note((*node_path, "format"), "VALUE", message)
         if PurePosixPath(file) == PurePosixPath(str(raw.get(PARAMETERS_FILE) or STDOUT)) and file != STDOUT:
             message = (
-                f"{file} is the parameters_file, so that the parameters would be stored as this output where "
-                "the program writes none; use another name for one of the two"
+                f"{file} is the parameters_file, so the parameters would be stored as this output if the "
+                "program writes none; use another name for one of the two"
             )
             fields.note(file_path, "VALUE", message)
         outputs[name] = {"file": file, "format": str(kind)}

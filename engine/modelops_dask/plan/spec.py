@@ -138,7 +138,7 @@ def _validate(fields: Fields) -> Spec:
 
 
 def _causes(findings: list[Finding]) -> list[Finding]:
-    """Leave out findings that only follow from a misread unquoted value, such as `seed: 0123`.
+    """Leave out findings that are only a consequence of a misread unquoted value, such as `seed: 0123`.
 
     A text with colons is none where a text is refused: in quotes it would be refused too.
     """

@@ -98,7 +98,7 @@ def fields_of(array: Any) -> list[tuple[str, neutral.Column]]:
         if field.ndim > 2:
             raise neutral.Refused(
                 f"column {name!r} is a field with {field.ndim - 1} dimensions in each row: return it as an "
-                "array of its own, or a table with a column for each dimension"
+                "separate array, or a table with a column for each dimension"
             )
         if field.ndim == 2:
             names = [f"{name}_{number}" for number in range(field.shape[1])]

@@ -25,7 +25,7 @@ else:  # by path in values.py, which loads those modules first
 
 
 class Unsigned(int):
-    """An integer of a type of 64 bits without a sign, such as numpy.uint64; its column is of the type u8."""
+    """An integer of an unsigned 64-bit type, such as numpy.uint64; its column has the type u8."""
 
 
 NOT_SCALAR = object()
@@ -40,7 +40,7 @@ _NAMES = {"list": "lists", "str": "text", "int": "integers", "float": "floats", 
 
 
 def column_of(values: Sequence[object], depth: int = 0) -> neutral.Column:
-    """A column of scalars, bytes or lists; depth is that of the lists around them. Raises Refused."""
+    """A column of scalars, bytes or lists; depth counts the lists around them. Raises Refused."""
     kinds = set(map(type, values))
     names = {kind.__name__ for kind in kinds}
     if not kinds <= _PLAIN:
@@ -118,7 +118,7 @@ def plain(value: object) -> object:
 
 
 def items_of(array: Any) -> list[object]:
-    """The items of an array with one dimension, as their types have them. Raises Refused.
+    """The items of an array with one dimension, with their own types. Raises Refused.
 
     tolist() makes integers of times in nanoseconds, and does not tell those without a sign from others.
     """
@@ -136,7 +136,7 @@ def items_of(array: Any) -> list[object]:
 
 
 def _is_unsigned(dtype: Any) -> bool:
-    """Whether a type, of NumPy or another library, holds 64 bits without a sign."""
+    """Whether a type, of NumPy or another library, is an unsigned 64-bit integer."""
     kind, width = getattr(dtype, "kind", ""), getattr(dtype, "itemsize", 0)
     return (kind == "u" and width == 8) or str(dtype) in ("uint64", "torch.uint64")
 
@@ -177,7 +177,7 @@ def scalar_of(value: Any) -> object:
 
 
 def named(name: str, make: Callable[[Any], neutral.Column], value: object) -> neutral.Column:
-    """The column that is made of a value; a refusal begins with its name."""
+    """The column made from a value; a refusal begins with its name."""
     try:
         return make(value)
     except neutral.Refused as refusal:
@@ -201,7 +201,7 @@ def is_instance(value: object, module: str, name: str) -> bool:
 
 
 def _scalar_of_arrow(value: Any) -> object:
-    """The scalar in one of pyarrow. Raises Refused for a time that as_py() cuts off or cannot return."""
+    """The value of a pyarrow scalar. Raises Refused for a time that as_py() truncates or cannot return."""
     try:
         item = value.as_py()
         is_whole = item is None or str(value.type) not in _CUT_OFF
@@ -210,13 +210,13 @@ def _scalar_of_arrow(value: Any) -> object:
         is_exact = False
     if not is_exact:
         raise neutral.Refused(
-            f"is {refusals.describe_type(value)} that Python's own times cannot hold: return an array of it"
+            f"is {refusals.describe_type(value)} that Python's own times cannot hold: return it as an array"
         )
     return Unsigned(item) if type(item) is int and _is_unsigned(value.type) else scalar_of(item)
 
 
 def _scalar_of_array(value: Any) -> object:
-    """The scalar in an array without dimensions, of whichever library. Raises Refused."""
+    """The scalar in an array without dimensions, of any library. Raises Refused."""
     dtype = getattr(value, "dtype", None)
     if getattr(dtype, "names", None) is not None:
         return NOT_SCALAR
@@ -226,7 +226,7 @@ def _scalar_of_array(value: Any) -> object:
         return scalar_of(sys.modules["numpy"].asarray(value)[()])  # item() makes integers of nanoseconds
     try:
         item = value.item() if hasattr(type(value), "item") else sys.modules["numpy"].asarray(value).item()
-    except NotImplementedError:  # a key of jax
+    except NotImplementedError:  # a jax key
         raise refusals.refuse(value) from None
     return Unsigned(item) if type(item) is int and _is_unsigned(dtype) else scalar_of(item)
 

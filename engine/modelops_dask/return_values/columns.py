@@ -19,7 +19,7 @@ else:  # by path in values.py, which loads that module first
 
 _ZONE_SIGNS = dict.fromkeys(map(ord, "/_+-:"))  # in names such as Etc/GMT+1, and offsets
 _AS_NUMBERS = "return numbers, with the unit in the name"
-_MOST_DATES = 2**34  # years, months, weeks or days that NumPy turns into days without an overflow
+_MOST_DATES = 2**34  # years, months, weeks or days that NumPy converts to days without overflow
 _FIXED = {  # units of NumPy -> that of from_counts(), a factor and a divisor
     "W": ("s", 604_800, 1),
     "D": ("s", 86_400, 1),
@@ -133,7 +133,7 @@ def join(pieces: Sequence[neutral.Column]) -> neutral.Column:
 
 
 def _with_one_unit(pieces: Sequence[neutral.Column]) -> Sequence[neutral.Column]:
-    """Pieces of times in the finest unit among them, which follows from their values; others as they are."""
+    """Convert times to their finest unit, which depends on their values; other pieces are unchanged."""
     kinds = sorted({piece.kind for piece in pieces if neutral.width_of(piece.kind)})
     if len(kinds) < 2:
         return pieces
@@ -142,7 +142,7 @@ def _with_one_unit(pieces: Sequence[neutral.Column]) -> Sequence[neutral.Column]
 
 
 def _convert_times(column: neutral.Column, kind: str) -> neutral.Column:
-    """The same moments or durations in a finer unit. Raises Refused where that does not reach so far."""
+    """The same moments or durations in a finer unit. Raises Refused if its range is too small."""
     if column.kind == kind:
         return column
     is_date = column.kind == "date"
@@ -152,8 +152,8 @@ def _convert_times(column: neutral.Column, kind: str) -> neutral.Column:
         values = struct.pack(f"<{column.n_rows}q", *[count * factor for count in counts])
     except struct.error:
         raise neutral.Refused(
-            "has times that need nanoseconds, which reach from 1677 to 2262, beside some that are further "
-            "away: round them to microseconds"
+            "has times that need nanoseconds, which cover the years 1677 to 2262, and others outside these "
+            "years: round them to microseconds"
         ) from None
     return neutral.Column(kind, column.n_rows, values, mask=column.mask)
 
@@ -173,7 +173,7 @@ def take(column: neutral.Column, rows: Sequence[int], mask: bytes | None = None)
         rows = [row if flag else -1 for row, flag in zip(rows, mask)]
     picked = [items[row] for row in rows]
     data, flags = b"".join(picked), bytes([valid[row] for row in rows])
-    if "[ns" in kind:  # which what was taken may not need
+    if "[ns" in kind:  # the selected values may not need them
         return from_counts(kind.replace("[ns", "[{}"), data, "ns", flags)
     return neutral.Column(
         kind, len(rows), data, mask=flags, lengths=[] if width else [len(item) for item in picked]

@@ -94,7 +94,7 @@ def _refuse_lengths(columns: list[tuple[str, Column]]) -> Refused:
     lengths = ", ".join([f"{name} {column.n_rows:,}" for name, column in columns[:8]])
     empty = next((f"; {name!r} is empty" for name, column in columns if not column.n_rows), "")
     return Refused(
-        f"has columns of unequal length ({lengths}{empty}): return each table as an entry of its own, such "
+        f"has columns of unequal length ({lengths}{empty}): return each table as a separate entry, such "
         "as {'curve': {'day': days, 'cases': cases}, 'deaths': {'day': days_of_deaths}}"
     )
 

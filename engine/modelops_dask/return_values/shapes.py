@@ -52,7 +52,7 @@ def is_column(value: object) -> bool:
 
 
 def is_uneven(entries: Mapping[str, Any]) -> bool:
-    """Whether entries that is_columns() is true of are an empty list, maybe of records, and longer ones."""
+    """Whether entries that pass is_columns() are an empty list, perhaps of records, and longer ones."""
     values = entries.values()
     return any(isinstance(value, (list, tuple)) and not value for value in values) and any(map(len, values))
 
@@ -94,7 +94,7 @@ def _read_fields(value: Any) -> Mapping[Any, object] | None:
         return fields
     if kind in _NO_FIELDS:
         return None
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):  # itertuples() of pandas makes such, too
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):  # itertuples() of pandas returns these, too
         return dict(zip(kind._fields, value))
     package = kind.__module__.partition(".")[0]
     if package in _OWN_TABLES:
@@ -124,7 +124,7 @@ def _field_names(kind: Any, attribute: str) -> list[str]:
 
 
 def _computed_fields(kind: Any) -> list[str]:
-    """The names of pydantic's computed fields, which its objects do not yield with the others."""
+    """The names of pydantic's computed fields, which iterating over its objects leaves out."""
     return list(getattr(getattr(kind, "__pydantic_decorators__", None), "computed_fields", ()))
 
 
@@ -142,7 +142,7 @@ def settle(value: Any) -> object:
 
 
 def _collect(iterator: Any) -> Iterator[object]:
-    """What an iterator yields. Raises Refused for a generator that returns a value as well."""
+    """The items of an iterator. Raises Refused for a generator that also returns a value."""
     returned = yield from iterator
     if returned is not None:
         raise neutral.Refused(
@@ -152,7 +152,7 @@ def _collect(iterator: Any) -> Iterator[object]:
 
 
 def _copy(value: Any, depth: int = 0) -> object:
-    """A value as it is now: what yielded it may change it before it yields the next. Raises Refused."""
+    """Copy a value: its generator may change it before it yields the next one. Raises Refused."""
     kind = type(value)
     if kind in _FIXED or depth > _MOST_COPIED:
         return value

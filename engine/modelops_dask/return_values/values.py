@@ -371,7 +371,7 @@ def _as_arrow(value: Any) -> Any:
 
 
 def _has_objects(dtype: Any) -> bool:
-    """Whether a type of polars is Object, or has it inside."""
+    """Whether a polars type is Object, or contains it."""
     if getattr(dtype, "__name__", type(dtype).__name__) == "Object":
         return True
     inner, fields = getattr(dtype, "inner", None), getattr(dtype, "fields", None) or ()

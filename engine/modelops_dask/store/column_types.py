@@ -1,9 +1,9 @@
-"""The type that a column of several tasks has, and values cast to it without changing any.
+"""The common type of a column of several tasks, and casts to it that change no value.
 
     types of a column in two tasks -> join_types() -> types to try -> fit_column() -> column, or DoesNotFit
 
-Integers become floats where some are, and types become wider. Nothing is rounded: a cast that would change a
-value is refused. Does not know tables or files: tables.py does.
+Integers become floats if some values are, and types become wider. Nothing is rounded: a cast that would
+change a value is refused. Tables and files are not known here: tables.py handles them.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MOST_DIGITS = 38  # of a decimal that DuckDB and polars read as one
+MOST_DIGITS = 38  # of a decimal that DuckDB and polars read as a decimal
 
 
 class DoesNotFit(Exception):
-    """A column has a value that the type does not hold."""
+    """A column has a value that the type cannot hold."""
 
 
 def type_of_values(column: pa.ChunkedArray) -> pa.DataType:
-    """The type of a column; null where it has no value that would tell, also of the items of its lists."""
+    """The type of a column; null if no value determines it, also for the items of its lists."""
     if column.null_count == len(column):
         return pa.null()
     kind = column.type
@@ -30,7 +30,7 @@ def type_of_values(column: pa.ChunkedArray) -> pa.DataType:
 
 
 def join_types(kind: pa.DataType, other: pa.DataType) -> list[pa.DataType]:
-    """The types that may hold the values of both, the better one first; none where nothing holds both."""
+    """The types that may hold the values of both, the better one first; empty if no type does."""
     if kind.equals(other) or pa.types.is_null(other):
         return [kind]
     if pa.types.is_null(kind):
@@ -52,7 +52,7 @@ def join_types(kind: pa.DataType, other: pa.DataType) -> list[pa.DataType]:
 
 
 def choose_type(kind: pa.DataType, declared: Iterable[pa.DataType]) -> pa.DataType:
-    """The type of a column that has no values, or lists without items, by what tasks declare it to be."""
+    """The type of a column that has no values, or lists without items, from the types that tasks declare."""
     for other in sorted(declared, key=str) if _has_null(kind) else ():
         kind = next(iter(join_types(kind, other)), kind)
     return kind
@@ -66,7 +66,7 @@ def fit_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         return pa.chunked_array([pa.nulls(len(column), kind)])
     try:
         if pa.types.is_integer(column.type) and pa.types.is_decimal(kind):
-            column = column.cast(pa.decimal128(20, 0))  # Arrow asks for room for any integer
+            column = column.cast(pa.decimal128(20, 0))  # Arrow requires space for any integer
         fitted = column.cast(kind)
     except pa.ArrowException:
         if not _has_null(type_of_values(column)):
@@ -79,7 +79,7 @@ def fit_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def _build(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Lists without items, which Arrow does not cast where it does not know how to cast their items."""
+    """Cast lists without items: Arrow does not do so if it cannot cast the type of their items."""
     try:
         return pa.chunked_array([pa.array(column.to_pylist(), kind)])
     except pa.ArrowException:
@@ -98,11 +98,11 @@ def _join_integers(kind: pa.DataType, other: pa.DataType) -> list[pa.DataType]:
 
 
 def _join_decimals(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Wide enough for both, within the digits that readers know: what those do not hold does not fit."""
+    """A type that is wide enough for both, with at most the digits that readers support."""
     precision, scale = (other.precision, other.scale) if pa.types.is_decimal(other) else (20, 0)
     joined_scale = max(kind.scale, scale)
     digits = max(kind.precision - kind.scale, precision - scale) + joined_scale
-    if max(kind.precision, precision) > MOST_DIGITS:  # a model's own file has it, and its readers know
+    if max(kind.precision, precision) > MOST_DIGITS:  # a file of the model has it, which its readers support
         return pa.decimal256(min(digits, 76), joined_scale)
     return pa.decimal128(min(digits, MOST_DIGITS), joined_scale)
 

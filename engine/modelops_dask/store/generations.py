@@ -30,7 +30,7 @@ class RedoProgress(NamedTuple):
     selection: str  # the selection as typed
     n_tasks: int
     n_pending: int
-    n_lacking: int = 0  # that ran again, and did not store all outputs that the plan asks for
+    n_lacking: int = 0  # that ran again, and did not store all outputs that the plan requests
 
 
 class Generations:

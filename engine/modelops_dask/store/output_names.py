@@ -1,4 +1,4 @@
-"""Names of outputs in messages. A model chooses them freely, line breaks and control characters included.
+"""Names of outputs in messages. A model chooses them freely, including line breaks and control characters.
 
 names -> show_names() -> "curve, deaths, 'a\\nb'"
 """
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 def show_name(name: str) -> str:
-    """A name as a message can show it: as it is, or as Python writes it where it would not be seen whole."""
+    """A name for a message: unchanged, or as Python writes it if parts of it would not be visible."""
     return name if name.isprintable() and name else repr(name)
 
 
 def show_names(names: Iterable[str]) -> str:
-    """Names with commas between them."""
+    """Names, separated by commas."""
     return ", ".join(map(show_name, names))

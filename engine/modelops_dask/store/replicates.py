@@ -52,7 +52,7 @@ class OutputVariation:
 @dataclass(frozen=True)
 class Variation:
     """How the outputs of a study vary, by name. `complete` is false if the comparison ended early,
-    `others_vary` true if outputs that the study does not ask for differ between replicates.
+    `others_vary` is true if outputs that the study does not request differ between replicates.
     """
 
     outputs: Mapping[str, OutputVariation]
@@ -92,7 +92,7 @@ class _Row:
     seed: int
     digest: bytes
     output_digests: Mapping[str, bytes] | None
-    left_out: Mapping[str, bytes]  # digests of what it returned too
+    left_out: Mapping[str, bytes]  # digests of the other outputs that it returned
     file: str
     number: int
 

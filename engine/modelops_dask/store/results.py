@@ -59,7 +59,7 @@ class NoOutput(BadInput):
         hint = f"did you mean {show_name(near[0])}?" if near else f"it has {name_list}"
         if self.n_pending and not near:
             hint = (
-                f"{self.n_pending:,} tasks are pending, which may return it. So far it has {name_list}. "
+                f"{self.n_pending:,} pending tasks may return it. So far it has {name_list}. "
                 "`mops-helm study run` with the study file continues"
             )
         return f"{self.location} has no output {shown_name}; {hint}"

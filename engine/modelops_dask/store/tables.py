@@ -133,7 +133,7 @@ class TableFile:
             single_piece.rename(self.path)
 
     def _file_fields(self, schema: pa.Schema) -> list[pa.Field]:
-        """The model's columns as the file has them."""
+        """The model's columns as they are in the file."""
         names = _rename_columns(self._identity.names, schema.names)
         return [field.with_name(names[field.name]) for field in schema]
 
@@ -143,7 +143,7 @@ class TableFile:
         self._writer = None
 
     def _holds(self, table: pa.Table) -> bool:
-        """Whether a table adds nothing to the types so far; of most tables that is quickly told."""
+        """Whether a table adds nothing to the types so far; for most tables this is a quick check."""
         if self._joined is None or table.schema.equals(self._joined):
             return self._joined is not None
         if len(set(table.column_names)) < table.num_columns:
@@ -156,7 +156,7 @@ class TableFile:
         return True
 
     def _join(self, table: pa.Table) -> None:
-        """Widen the schema so that it holds what it held and the table; Mixed, and nothing is changed."""
+        """Widen the schema so that it also holds the table. Raises Mixed, and then changes nothing."""
         _check_columns(table)
         candidates = {name: [kind] for name, kind in self._types.items()}
         declared = {name: set(kinds) for name, kinds in self._declared.items()}
@@ -174,7 +174,7 @@ class TableFile:
                 if self._pieces and schema != self._schema:
                     self._widen(schema)
                 break
-            except DoesNotFit as error:  # a value that is written
+            except DoesNotFit as error:  # a value that is already written
                 name = str(error)
                 if len(candidates[name]) == 1:
                     raise Mixed(_describe_conflict(name, table[name].type, self._types[name])) from None
@@ -183,7 +183,7 @@ class TableFile:
         self._joined = pa.schema(list(types.items()))
 
     def _list_types(self, name: str, kind: pa.DataType, column: pa.ChunkedArray) -> list[pa.DataType]:
-        """The types that hold the values of a column and those before that are not yet written; Mixed."""
+        """The types that hold the values of a column and earlier unwritten values. Raises Mixed."""
         former = self._types.get(name, pa.null())
         kinds = [
             each
@@ -195,7 +195,7 @@ class TableFile:
         return kinds
 
     def _fit_before(self, name: str, kind: pa.DataType) -> bool:
-        """Whether a type holds the values of a column that are not yet written."""
+        """Whether a type holds the values of a column that are not written yet."""
         tables = [table for table in self._tables if name in table.column_names]
         return all(_fits(table[name], kind) for table in tables)
 

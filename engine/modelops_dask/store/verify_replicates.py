@@ -35,7 +35,7 @@ class _Row:
     replicate: int
     digest: bytes
     output_digests: dict[str, bytes] | None
-    left_out: dict[str, bytes]  # digests of what it returned too
+    left_out: dict[str, bytes]  # digests of the other outputs that it returned
     place: tuple[int, int, int]  # file, row group, row
 
 
@@ -175,7 +175,7 @@ class _Comparison:
         return {name for name in names if self._tasks.stores(name)} - self._tasks.volatile
 
     def _others(self, row: _Row) -> dict[str, bytes]:
-        """Digests of outputs that the study does not ask for, stored or not."""
+        """Digests of outputs that the study does not request, stored or not."""
         digests = {**(row.output_digests or {}), **row.left_out} if self._tasks.outputs else {}
         return {name: digests[name] for name in digests.keys() - self._tasks.outputs - self._tasks.volatile}
 

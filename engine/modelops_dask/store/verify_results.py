@@ -214,7 +214,7 @@ def parse(data: bytes) -> pa.Table | None:
 
 
 def _parameter_columns(parameters: Set[str]) -> dict[str, str]:
-    """Parameters by their columns. That of `id` would be one of ours, so it has an underscore more."""
+    """Parameters by their columns. The column of `id` would be one of ours, so it has another underscore."""
     columns = {f"param_{name}": name for name in parameters if name != "id"}
     if "id" in parameters:
         column = "param_id_"

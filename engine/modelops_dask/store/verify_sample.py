@@ -40,8 +40,8 @@ class Sampled:
     environment: str
     reseeded: bool = False  # whether the model's own generators were seeded before it
     runner_task: int = 0  # its number in its process's life, from 1; 0: not known
-    seconds: float = 0.0  # that it took
-    limit_bytes: int = 0  # that it might hold; 0: no limit, or not known
+    seconds: float = 0.0  # duration
+    limit_bytes: int = 0  # its memory limit; 0: no limit, or not known
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class Sampled:
 
 class Rerun(NamedTuple):
     """How a task ended when it ran again. `problem` is "" if it ended ok, `reason` is as in a row, `hint` is
-    what may be the matter. It might hold limit_bytes of memory, 0 for no limit.
+    the likely cause of a problem. limit_bytes is its memory limit, 0 for no limit.
     """
 
     outputs: Mapping[str, bytes]
@@ -303,7 +303,7 @@ class _Stored:
 
 
 def _find_lower_limit(sampled: Sampled, rerun: Rerun) -> str:
-    """Why a task that ended at a limit says nothing of its row; "" if it may."""
+    """Why a task that ended at a limit cannot be compared with its row; "" if it can."""
     if rerun.reason == TIMEOUT:
         return (
             f"it did not end within its time limit here, and took {sampled.seconds:,.3g} s when it was stored"

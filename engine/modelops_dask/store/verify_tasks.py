@@ -33,7 +33,7 @@ class Defect:
 
 
 def show_names(names: Iterable[str]) -> str:
-    """Names of outputs for a message: a model chooses them, control characters included."""
+    """Names of outputs for a message: the model chooses them, and they may have control characters."""
     return ", ".join(name if name.isprintable() else repr(name) for name in names)
 
 

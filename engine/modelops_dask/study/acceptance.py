@@ -87,13 +87,13 @@ def _has_ignore_file(bundle: Bundle) -> bool:
 
 
 def explain(error: OtherStudy, store: Store, bundle: Bundle, spec: Spec) -> list[Difference]:
-    """Compare as compare_bundle(), and note in the error what changed and what to do about it."""
+    """Compare like compare_bundle(), and add to the error what changed and what to do about it."""
     changes = compare_bundle(store, bundle, spec)
     error.changes = list(map(str, changes))
     if not changes:
         error.advice = (
             "The files of the two cannot be compared: this machine's cache does not have the earlier bundle. "
-            "If you have it, `mops-helm study plan` with it fetches it."
+            "If you still have it, `mops-helm study plan` with that bundle puts it into the cache."
         )
     elif not any(is_of_the_engine(change.file) for change in changes if not change.is_harmless):
         error.advice = (

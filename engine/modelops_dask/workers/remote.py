@@ -105,7 +105,7 @@ def check(client: "Client", resources: Mapping[str, float] | None = None, answer
 
 
 def find_process_shortages(client: "Client") -> list[str]:
-    """The findings of all workers on their pods' limits on processes, each once (process_room.py)."""
+    """The findings of all workers on their pods' process limits, without repetitions (process_room.py)."""
     answers = client.run(_find_process_shortage, on_error="return").values()
     return sorted({text for text in answers if isinstance(text, str) and text})
 

@@ -224,7 +224,7 @@ class Experiment:
         self._hang_seconds = min(most, max(FIRST_HANG_SECONDS, FIRST_HANG_TIMES * first.task_runs[0].seconds))
 
     def _limit_seconds(self, hang_seconds: float) -> float:
-        """The time that a task has: that, or the study's own limit if it is less."""
+        """The time limit of a task: this one, or the study's if that is shorter."""
         return min(hang_seconds, self.runs.settings.task_timeout_seconds or hang_seconds)
 
     def _run_orders(self) -> None:
