@@ -167,6 +167,7 @@ def test_the_runner_needs_only_the_standard_library():
                 "runner.py",
                 "mailbox.py",
                 "functions.py",
+                "outputs.py",
                 *of_memory,
                 *of_programs,
             )
