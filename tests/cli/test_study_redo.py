@@ -83,7 +83,7 @@ def test_a_redo_that_was_killed_goes_on_when_it_is_typed_again(study):
     status = mops_helm("study", "status", "store", "-o", "json", cwd=study)
     (found,) = json.loads(status.stdout)["redos"]
     assert 0 < found.pop("pending") < 24, "some are stored, some are left"
-    assert found == {"generation": 1, "redo": "executor=direct", "tasks": 24}
+    assert found == {"generation": 1, "redo": "executor=direct", "tasks": 24, "lacking_outputs": 0}
     shown = mops_helm("study", "status", "store", cwd=study).stdout
     assert "still have to run again; their older results do not count" in shown
     report = verify(str(study / "store"))

@@ -78,7 +78,7 @@ def test_a_model_that_does_not_start_ends_the_study_after_two_attempts(tmp_path,
 @pytest.mark.parametrize("executor", ["isolated_fork", "cold", "direct"])
 def test_so_it_does_under_every_executor_and_on_one_worker(tmp_path, executor):
     with pytest.raises(DoesNotStart) as stopped:
-        run(tmp_path, "import nowhere_to_be_found", executor=executor, workers=1)
+        run(tmp_path, "import nowhere_to_be_found\ndef wire(): ...", executor=executor, workers=1)
     assert (len(rows(tmp_path)), stopped.value.workers) == (2, 1)
     assert "ModuleNotFoundError: No module named 'nowhere_to_be_found' (wire.py:1)" in str(stopped.value)
 

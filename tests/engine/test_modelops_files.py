@@ -166,7 +166,7 @@ def test_in_a_script_a_finding_names_its_field_once(tmp_path):
     with pytest.raises(BadInput) as caught:
         spec.from_content(content, tmp_path)
     assert sorted(finding.message.split()[:2] for finding in caught.value.findings) == [
-        ["replicates", "must"],
+        ["replicates:", "replicates"],
         ["timeout:", "'soon'"],
     ]
 

@@ -259,8 +259,8 @@ def read_signature(path: str, function: Callable[..., object]) -> tuple[Signatur
 
 def reads_arguments(signature: Signature, names: Iterable[str]) -> bool:
     """Whether a function has no parameters, and uses a library that reads command-line arguments."""
-    own = {*signature.by_position, *signature.by_name} - {"argv", "args"}
-    return not own and not READS_ARGUMENTS.isdisjoint(names)
+    names_of_values = {*signature.by_position, *signature.by_name} - {"argv", "args"}
+    return not names_of_values and not READS_ARGUMENTS.isdisjoint(names)
 
 
 def _read_code(function: Any) -> tuple[Signature, dict[str, object]]:
@@ -287,12 +287,20 @@ def _inspect(path: str, function: Any) -> tuple[Signature, dict[str, object], in
             f"the parameters of {path} cannot be read (its type is {type(function).__name__}); "
             "name a Python function that calls it"
         ) from None
-    by_position = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_ONLY)
-    by_name = tuple(
-        each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    by_position = tuple(
+        parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY
     )
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    by_name = tuple(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    )
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.default is not parameter.empty
+    }
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     inner: Any = inspect.unwrap(function)
     while hasattr(inner, "func"):  # functools.partial
         inner = inspect.unwrap(inner.func)

@@ -323,7 +323,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         members = getattr(cause, "exceptions", ())
         members = members if isinstance(members, tuple) else ()
         errors += [
-            each for each in (*members, cause.__context__, cause.__cause__) if isinstance(each, BaseException)
+            member
+            for member in (*members, cause.__context__, cause.__cause__)
+            if isinstance(member, BaseException)
         ]
 
 

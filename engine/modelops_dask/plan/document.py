@@ -62,7 +62,7 @@ class _PlainDocument(Document):
 
     def finding(self, node_path: NodePath, code: str, message: str) -> Finding:
         dotted_path = ".".join(str(step) for step in node_path if step != NAME)
-        is_named = not dotted_path or message.startswith((f"{dotted_path}: ", f"{dotted_path} "))
+        is_named = not dotted_path or message.startswith(f"{dotted_path}: ")
         return _finding("", (0, 0), code, message if is_named else f"{dotted_path}: {message}")
 
 

@@ -105,8 +105,8 @@ def _read_fields(value: Any) -> Mapping[Any, object] | None:
         return None
     for attribute in ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__"):
         if hasattr(kind, attribute) and not isinstance(value, type):
-            own = [*_field_names(kind, attribute), *_computed_fields(kind)]
-            return {name: getattr(value, name) for name in own}
+            field_names = [*_field_names(kind, attribute), *_computed_fields(kind)]
+            return {name: getattr(value, name) for name in field_names}
     if hasattr(kind, "model_fields") or (hasattr(kind, "parse_obj") and hasattr(kind, "__fields__")):
         return {**dict(value), **{name: getattr(value, name) for name in _computed_fields(kind)}}  # pydantic
     if kind.__module__ == "types" and kind.__name__ == "SimpleNamespace":

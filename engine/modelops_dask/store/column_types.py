@@ -45,7 +45,7 @@ def join_types(kind: pa.DataType, other: pa.DataType) -> list[pa.DataType]:
         like = _list_like(kind if pa.types.is_large_list(kind) else other)
         return [like(item_type) for item_type in join_types(kind.value_type, other.value_type)]
     try:
-        schemas = [pa.schema([pa.field("", each)]) for each in (kind, other)]
+        schemas = [pa.schema([pa.field("", column_type)]) for column_type in (kind, other)]
         return [pa.unify_schemas(schemas, promote_options="permissive").field(0).type]
     except pa.ArrowException:
         return []

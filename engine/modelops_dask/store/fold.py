@@ -405,7 +405,8 @@ def _is_same_result(row: dict[str, Any], other: dict[str, Any], volatile: Collec
     if not (volatile or row.get("left_out") or other.get("left_out")):
         return bool(row["digest"] == other["digest"])
     first, second = (
-        {**dict(each["output_digests"] or ()), **dict(each.get("left_out") or ())} for each in (row, other)
+        {**dict(ok_row["output_digests"] or ()), **dict(ok_row.get("left_out") or ())}
+        for ok_row in (row, other)
     )
     _add_single(first, row, second)
     _add_single(second, other, first)

@@ -186,9 +186,10 @@ class TableFile:
         """The types that hold the values of a column and earlier unwritten values. Raises Mixed."""
         former = self._types.get(name, pa.null())
         kinds = [
-            each
-            for each in join_types(former, kind)
-            if _fits(column, each) and (each.equals(former) or self._fit_before(name, each))
+            joined_type
+            for joined_type in join_types(former, kind)
+            if _fits(column, joined_type)
+            and (joined_type.equals(former) or self._fit_before(name, joined_type))
         ]
         if not kinds:
             raise Mixed(_describe_conflict(name, kind, former))
