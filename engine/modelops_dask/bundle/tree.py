@@ -58,12 +58,12 @@ def _similar_modules(folder: Path, model: str) -> str:
         names = list_modules(folder)
     except OSError:
         names = []
-    wanted = model.partition(".")[0]
-    if not (wanted and names):
+    module = model.partition(".")[0]
+    if not (module and names):
         return ""
-    near = difflib.get_close_matches(wanted, names, 1)
+    near = difflib.get_close_matches(module, names, 1)
     hint = f"did you mean {near[0]}?" if near else f"its modules are {', '.join(names[:SHOWN_MODULES])}."
-    return f" The folder has no module {wanted}; {hint}"
+    return f" The folder has no module {module}; {hint}"
 
 
 def is_bundle(folder: Path) -> bool:

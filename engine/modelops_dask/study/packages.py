@@ -57,8 +57,8 @@ def pin(store: Store, bundle: Bundle, settings: Settings) -> Bundle:
         text = store.read(name)
     except FileNotFoundError:
         read_study(store)  # a worker that cannot reach the store must not create one
-        chosen = venv.resolve(bundle, settings) or ""
-        store.create(name, _add_title(chosen, python.kind).encode())
+        package_list = venv.resolve(bundle, settings) or ""
+        store.create(name, _add_title(package_list, python.kind).encode())
         text = store.read(name)  # it may be another worker's
         if others := sorted({*list_kinds(store)} - {python.kind}):
             logger.warning(
