@@ -4,10 +4,13 @@ Each test names the fields as the one function that builds such a record takes t
 that function, and then the list here.
 """
 
-from modelops_dask.executors import Outcome, mailbox, make_outcome
+from pathlib import Path
+
+from modelops_dask.bundle import Bundle
+from modelops_dask.executors import Outcome, Task, mailbox, make_outcome
 from modelops_dask.executors.messages import Answer, head_of
 from modelops_dask.plan.plan import PlannedTask
-from modelops_dask.study.batch import make_attempt
+from modelops_dask.study.batch import make_attempt, make_tasks
 
 OF_ANSWER = {
     "status": "failed",
@@ -56,3 +59,24 @@ def test_make_attempt_fills_each_field_from_its_own_argument():
         "generation": 0,
         "left_out": {},
     }
+
+
+def test_make_tasks_fills_each_field_from_its_own_argument():
+    alike = Task(
+        bundle=Bundle(Path("a folder"), "a digest"),
+        entrypoint="m/b",
+        params={},
+        seed=0,
+        limit_bytes=11,
+        threads=2,
+        alone=True,
+        needed_bytes=33,
+        fresh=True,
+        timeout_seconds=4.0,
+    )
+    assert all(getattr(alike, name) != value for name, value in Task._field_defaults.items()), "a field more"
+    planned = [PlannedTask(5, 6, "an id", {"x": 1}, 77), PlannedTask(5, 7, "an id", {"x": 2}, 78)]
+    assert [task._asdict() for task in make_tasks(planned, alike)] == [
+        {**alike._asdict(), "params": {"x": 1}, "seed": 77},
+        {**alike._asdict(), "params": {"x": 2}, "seed": 78},
+    ]

@@ -170,14 +170,27 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
         names_outputs=bool(context.request.outputs),
     )
     n_runners, n_threads, limit_bytes = share(context.request, runtime)
-    entrypoint, preset = plan.entrypoint, runtime.settings.preset
-    timeout_seconds, stored_outputs = context.request.timeout_seconds, frozenset(context.request.outputs)
+    preset, stored_outputs = runtime.settings.preset, frozenset(context.request.outputs)
+    alike = Task(
+        bundle=bundle,
+        entrypoint=plan.entrypoint,
+        params={},
+        seed=0,
+        limit_bytes=limit_bytes,
+        threads=n_threads,
+        needed_bytes=batch.needed_bytes,
+        timeout_seconds=context.request.timeout_seconds,
+    )
     start = time.monotonic()
 
     def work(_: int = 0) -> None:
         while piece := pieces.take():
             began = time.monotonic()
-            outcomes = executor.run_all([call(task) for task in piece])
+            tasks = make_tasks(piece, alike)
+            if batch.alone or batch.fresh:
+                index = _index(piece[0], plan)  # each of these tasks is a piece
+                tasks = [tasks[0]._replace(alone=index in batch.alone, fresh=index in batch.fresh)]
+            outcomes = executor.run_all(tasks)
             took_seconds = time.monotonic() - began
             pieces.record(len(piece), took_seconds)
             if outcomes[-1].fallback:
@@ -186,20 +199,6 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             del outcomes  # otherwise their outputs would stay until the next piece is done
             if rows.output_bytes >= PART_BYTES:
                 pieces.close()
-
-    def call(task: PlannedTask) -> Task:
-        return Task(
-            bundle=bundle,
-            entrypoint=entrypoint,
-            params=task.params,
-            seed=task.seed,
-            limit_bytes=limit_bytes,
-            threads=n_threads,
-            alone=bool(batch.alone) and _index(task, plan) in batch.alone,
-            needed_bytes=batch.needed_bytes,
-            fresh=bool(batch.fresh) and _index(task, plan) in batch.fresh,
-            timeout_seconds=timeout_seconds,
-        )
 
     def attempt(task: PlannedTask, outcome: Outcome) -> Attempt:
         row = make_attempt(task, outcome, kind, preset)
@@ -241,6 +240,30 @@ def execute(batch: Batch, runtime: "Runtime") -> Receipt:
             (reason, count, rows.fallback_seconds[reason]) for reason, count in rows.fallbacks.items()
         ),
     )
+
+
+def make_tasks(planned: Iterable[PlannedTask], alike: Task) -> list[Task]:
+    """Make tasks like `alike`, each with its own params and seed.
+
+    By position: naming all fields would take 0.3 us more of the 12 us that a task costs a worker. A test
+    fails if a field is added.
+    """
+    bundle, entrypoint, _, _, limit_bytes, threads, alone, needed_bytes, fresh, timeout_seconds = alike
+    return [
+        Task(
+            bundle,
+            entrypoint,
+            task.params,
+            task.seed,
+            limit_bytes,
+            threads,
+            alone,
+            needed_bytes,
+            fresh,
+            timeout_seconds,
+        )
+        for task in planned
+    ]
 
 
 def make_attempt(task: PlannedTask, outcome: Outcome, executor: str, preset: str) -> Attempt:
