@@ -3,7 +3,6 @@
 Spec, Plan, Forecast -> lines for people (`table`), or the same facts as JSON or YAML
 """
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from modelops_dask.plan.duration import format_limit
 from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.plan.spec import Spec
+from modelops_dask.quoting import quote_path
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path
@@ -85,7 +85,7 @@ def render_pilot_advice(spec: Spec, forecast: Forecast | None) -> str:
     """Advice before a large study without measurements; "" for all others."""
     if forecast or spec.n_tasks <= UNMEASURED_TASKS:
         return ""
-    command = f"mops-helm study plan {shlex.quote(str(spec.path))} --pilot 20"
+    command = f"mops-helm study plan {quote_path(spec.path)} --tasks 20"
     return (
         f"{spec.n_tasks:,} tasks; the time and memory of a task are not known yet.\n"
         f"  {command}\n"

@@ -4,13 +4,13 @@ A command takes SPEC, a study file, or STUDY, the store of its results. Both hav
 are easily confused.
 """
 
-import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.spec import Spec, load
+from modelops_dask.quoting import quote_path
 from modelops_dask.store.identity import FILE
 
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
@@ -60,8 +60,8 @@ def _advise(spec: Spec, path: Path, command: str, location: str) -> str:
         return f"In the cluster, use the study's name:\n  {command} {spec.name} {location}"
     store = f"out/{spec.name}"
     if Path(store, FILE).is_file():
-        return f"Its results are in {store}:\n  {command} {shlex.quote(store)}"
-    return f"{store} has no results of it yet. To run it:\n  mops-helm study run {shlex.quote(str(path))}"
+        return f"Its results are in {store}:\n  {command} {quote_path(store)}"
+    return f"{store} has no results of it yet. To run it:\n  mops-helm study run {quote_path(path)}"
 
 
 def describe_wrong_spec(typed: str, command: str) -> str:
@@ -81,9 +81,9 @@ def describe_wrong_spec(typed: str, command: str) -> str:
         spec_path = find_spec(path)
         if spec_path is None:
             return f"{problem}. Name the study file with which it was run"
-        return f"{problem}. To use {spec_path}:\n  {command} {shlex.quote(str(spec_path))}"
+        return f"{problem}. To use {spec_path}:\n  {command} {quote_path(spec_path)}"
     if (path / "study.yaml").is_file():
-        spec = shlex.quote(str(path / "study.yaml"))
+        spec = quote_path(path / "study.yaml")
         return f"{typed} is a directory. To use the study file in it:\n  {command} {spec}"
     return f"{typed} is a directory. Name a study file"
 
