@@ -50,9 +50,10 @@ def find_code(code: str) -> Sequence[CodeDoc]:
         BadInput: The code does not exist.
     """
     docs = load_codes()
-    matches = [doc for doc in docs if doc.code == code.upper()]
+    name = code.upper().replace("-", "_")
+    matches = [doc for doc in docs if doc.code == name]
     if not matches:
-        near = presets.did_you_mean(code.upper(), sorted({doc.code for doc in docs}))
+        near = presets.did_you_mean(name, sorted({doc.code for doc in docs}))
         hint = near or "; `mops-helm explain` lists all codes"
         raise BadInput(f"unknown code {code}{hint}")
     return matches

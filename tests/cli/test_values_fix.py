@@ -140,7 +140,7 @@ def test_a_read_only_file_is_left_alone(tmp_path):
     path.write_text("workers: {memoryPerProcess: 4g}\n")
     path.chmod(0o444)
     done = type_fix(path)
-    assert done.exit_code == 2 and f"{path} is read-only" in str(done.exception or done.output)
+    assert done.exit_code == 2 and f"{path} is read-only" in done.output
     assert path.read_text() == "workers: {memoryPerProcess: 4g}\n"
 
 
@@ -153,7 +153,7 @@ def test_a_file_named_twice_is_corrected_once(tmp_path):
     assert done.stdout.count("corrected: ") == 1 or "4Gi -> 4Gi" not in done.stdout
 
 
-def test_a_pipe_is_not_corrected_and_its_findings_are_reported(tmp_path):
+def test_a_pipe_is_not_corrected():
     command = [sys.executable, "-c", "from mops_helm.main import main; main()"]
     for name in ("-", "/dev/stdin"):
         done = subprocess.run(

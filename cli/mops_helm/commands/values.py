@@ -47,9 +47,7 @@ def check(
     from mops_helm.values.fix import count_fixable, fix_files
 
     if fix and (streams := [path for path in files if str(path) == "-" or _is_stream(path)]):
-        raise click.UsageError(
-            f"--fix corrects files, and {streams[0]} is not one: save it, and name the file"
-        )
+        raise click.UsageError(f"{streams[0]} is not a file that --fix can correct. Save it in a file first.")
     names = [str(path) for path in files]
     corrections = (
         fix_files(files, lambda: check_values(layers.stack(preset_names, files, sets))) if fix else ()

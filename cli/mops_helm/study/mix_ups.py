@@ -43,8 +43,12 @@ def check_store(study: str, command: str, location: str = "") -> None:
     path = Path(study)
     if path.is_file():
         spec = read_spec(path)
+        if spec is None and (store := find_enclosing_store(path)):
+            raise BadInput(_advise_enclosing(study, store, command))
         if spec is None:
             raise BadInput(f"{study} is a file. Name the store of a study's results, such as out/NAME.")
+    elif path.is_dir() and not (path / FILE).exists() and (store := find_enclosing_store(path)):
+        raise BadInput(_advise_enclosing(study, store, command))
     elif (path / "study.yaml").is_file() and not (path / FILE).exists():
         path /= "study.yaml"
         spec = read_spec(path)
@@ -53,6 +57,33 @@ def check_store(study: str, command: str, location: str = "") -> None:
     if spec is None:
         return
     raise NotAStore(path, _advise(spec, path, command, location))
+
+
+def check_source(source: str, command: str) -> None:
+    """Refuse a directory that is neither a store nor a study file, but has a study file in it.
+
+    Raises:
+        BadInput: It is such a directory, or a study file that does not exist.
+    """
+    path = Path(source)
+    if path.suffix in SPEC_SUFFIXES and "://" not in source and not path.exists():
+        raise BadInput(f"{source}: no such study file")
+    if (path / "study.yaml").is_file() and not (path / FILE).exists():
+        spec = quote_path(path / "study.yaml")
+        raise BadInput(f"{source} is a directory. To use the study file in it:\n  {command} {spec}")
+
+
+def find_enclosing_store(path: Path) -> Path | None:
+    """The store on this machine that a file or folder belongs to, at most three levels up."""
+    return next((folder for folder in [*path.parents][:3] if _is_store(folder)), None)
+
+
+def _is_store(folder: Path) -> bool:
+    return (folder / FILE).is_file() and (folder / "parts").is_dir()
+
+
+def _advise_enclosing(typed: str, store: Path, command: str) -> str:
+    return f"{typed} belongs to the store {store}. Name the store:\n  {command} {quote_path(store)}"
 
 
 def _advise(spec: Spec, path: Path, command: str, location: str) -> str:
@@ -74,6 +105,8 @@ def describe_wrong_spec(typed: str, command: str) -> str:
     path = Path(typed)
     if "://" in typed:
         return f"{typed} is a URL. Name the study file, not the store of its results"
+    if path.name == FILE and _is_store(path.parent):
+        return describe_wrong_spec(str(path.parent), command)
     if not path.is_dir():
         return ""
     if (path / FILE).is_file():

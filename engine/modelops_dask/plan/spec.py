@@ -372,7 +372,7 @@ def _describe_interval(axis: list[object]) -> str:
     example = f"{{low: {low}, high: {high}, num: …}}"
     if low < high < low + _SHORT_INTERVAL:
         example = f"[{', '.join(str(number) for number in range(low, high + 1))}]"
-    return f"{text} is a text, not a range of numbers; write {example} (if the text is meant, put it under fixed)"
+    return f"{text} is a text, not a range; write {example}, or put it under fixed if the text is meant"
 
 
 def _sample(fields: Fields, raw: dict[str, object], method: str) -> Sample | None:
