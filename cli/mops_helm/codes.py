@@ -16,7 +16,7 @@ from modelops_dask.plan.document import WARNINGS
 from mops_helm import paths
 from mops_helm.values import findings, presets
 
-FileKind = Literal["values", "study"]
+FileKind = Literal["values", "study", "store"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,12 @@ class CodeDoc:
 
 
 def load_codes() -> list[CodeDoc]:
-    """All codes: of values files, then of study files."""
+    """All codes: of values files, of study files, and of stores, which `study verify` checks."""
     content = yaml.load((paths.SCHEMAS / "findings.yaml").read_text("utf-8"), YAML_LOADER)
     docs = [_parse("values", findings.CODES[code], code, texts) for code, texts in content["values"].items()]
     for code, texts in content["study"].items():
         docs.append(_parse("study", "warning" if code in WARNINGS else "error", code, texts))
+    docs += [_parse("store", "error", code, texts) for code, texts in content["store"].items()]
     return docs
 
 
@@ -44,7 +45,7 @@ def _parse(kind: FileKind, severity: Severity, code: str, texts: dict[str, str])
 
 
 def find_code(code: str) -> Sequence[CodeDoc]:
-    """The meaning of a code in values files, in study files, or in both.
+    """The meaning of a code in each kind of file that has it.
 
     Raises:
         BadInput: The code does not exist.

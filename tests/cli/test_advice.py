@@ -408,7 +408,7 @@ def test_the_rows_of_a_csv_file_become_sets_as_the_page_shows_it():
     path.write_text("model: m.s\nscenario: b\n")
     exec(recipe, {})  # of our own page
     listed = type_line("mops-helm study plan study.yaml --list-tasks").stdout
-    assert '{"r0": 2.5, "days": 5}' in listed, listed
+    assert '{"days": 5, "r0": 2.5}' in listed, listed
 
 
 def test_a_script_that_starts_a_study_when_it_is_imported_hears_of_it_before_workers_start():

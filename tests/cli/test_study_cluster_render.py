@@ -155,7 +155,7 @@ def cluster_errors() -> list[str]:
                 NoSuchStudy("x", "epi", [STUDY], "far away"),
                 NoRelease(place),
                 ReleaseExists(place),
-                ReaderKilled(STUDY, cluster.flags),
+                ReaderKilled(replace(STUDY, template={"spec": {"containers": [{}]}}), cluster.flags),
                 TooManyStudies("sims", 1, [STUDY], cluster.flags),
                 in_cluster(problem, cluster),
             ],
