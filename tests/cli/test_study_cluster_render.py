@@ -155,7 +155,7 @@ def cluster_errors() -> list[str]:
                 NoSuchStudy("x", "epi", [STUDY], "far away"),
                 NoRelease(place),
                 ReleaseExists(place),
-                ReaderKilled(replace(STUDY, template={"spec": {"containers": [{}]}}), cluster.flags),
+                ReaderKilled(replace(STUDY, template={"spec": {"containers": [{"name": "driver"}]}}), cluster.flags),
                 TooManyStudies("sims", 1, [STUDY], cluster.flags),
                 in_cluster(problem, cluster),
             ],
