@@ -141,6 +141,9 @@ def test_where_no_isolation_helps_none_is_recommended(change):
     assert "--redo" not in next_steps(different=[DIFFERENT | change])
 
 
+DRIVER_POD = {"spec": {"containers": [{"name": "driver"}]}}
+
+
 def cluster_errors() -> list[str]:
     cluster = Cluster(None, "epi", "far away")
     place = ReleaseRef("sims", "epi", "far away")
@@ -155,7 +158,9 @@ def cluster_errors() -> list[str]:
                 NoSuchStudy("x", "epi", [STUDY], "far away"),
                 NoRelease(place),
                 ReleaseExists(place),
-                ReaderKilled(replace(STUDY, template={"spec": {"containers": [{"name": "driver"}]}}), cluster.flags),
+                ReaderKilled(
+                    replace(STUDY, template={"spec": {"containers": [{"name": "driver"}]}}), cluster.flags
+                ),
                 TooManyStudies("sims", 1, [STUDY], cluster.flags),
                 in_cluster(problem, cluster),
             ],

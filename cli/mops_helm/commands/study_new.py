@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from modelops_dask.quoting import quote_path
+from modelops_dask.documents.quoting import quote_path
 
 
 @click.command()

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from modelops_dask.quoting import quote_path
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.store.checks import SelfCheck, describe
 from mops_helm.forms import shorten_path
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.plan.duration import format_limit
 from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.plan.spec import Spec
-from modelops_dask.quoting import quote_path
 from modelops_dask.settings import Settings
 from modelops_dask.shape import MIB
 from mops_helm.forms import OutputFormat, render_data, render_json_line, shorten_path

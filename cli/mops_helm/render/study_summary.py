@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from modelops_dask.quoting import quote_path
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.shape import MIB
 from modelops_dask.store.fold import Failure
 from modelops_dask.store.generations import RedoProgress

@@ -3,7 +3,7 @@
 Report -> lines for people (`table`), or the same facts as JSON or YAML
 """
 
-from modelops_dask.quoting import quote_path
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.store.verify_tasks import Report
 from mops_helm.forms import OutputFormat, render_data, shorten_path
 from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin, render_commands

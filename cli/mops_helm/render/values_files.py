@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_dask.documents.findings import Finding
-from modelops_dask.quoting import quote_path
+from modelops_dask.documents.quoting import quote_path
 from mops_helm.forms import OutputFormat, format_bytes, render_data, render_table
 from mops_helm.render.findings import render_findings
 from mops_helm.values.explain import Explanation, PoolExplanation

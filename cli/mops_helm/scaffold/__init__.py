@@ -8,8 +8,8 @@ Nothing is filled in: the study is named after its folder, and the model's name 
 import shutil
 from pathlib import Path
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.errors import BadInput
-from modelops_dask.quoting import quote_path
 from mops_helm.scaffold import existing
 
 FILES = Path(__file__).parent / "files"

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from modelops_dask.quoting import quote_path
+from modelops_dask.documents.quoting import quote_path
 
 
 def format_value_flags(preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str]) -> str:

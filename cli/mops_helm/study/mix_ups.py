@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.spec import Spec, load
-from modelops_dask.quoting import quote_path
 from modelops_dask.store.identity import FILE
 
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import Node, Nodes, Position, StopReading, YamlProblem
-from modelops_dask.quoting import quote_path
+from modelops_dask.documents.quoting import quote_path
 from mops_helm.values.findings import finding_at
 from mops_helm.values.scalars import resolve, scalar_text
 from mops_helm.values.tree import Scalar

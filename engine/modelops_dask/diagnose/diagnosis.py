@@ -6,6 +6,7 @@ The budget covers all of it. Nothing is printed; `say` receives progress message
 """
 
 import math
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -28,7 +29,6 @@ from modelops_dask.diagnose.verdict.tally import Tally
 from modelops_dask.diagnose.verdict.verdict import SAME, Fact, VerdictRule, judge, list_open_causes
 from modelops_dask.plan.plan import Plan
 from modelops_dask.plan.spec import Spec
-from modelops_dask.quoting import quote_path
 from modelops_dask.settings import Settings
 from modelops_dask.shape import runners
 from modelops_dask.study.batch import WHOLE_PROCESS
@@ -272,7 +272,7 @@ def _describe_findings(
         task = causes.make_task_ref(runs, number)
         yield (
             f"Task {task.task} also ends {task_run.status} ({task_run.reason}) alone in a new process: "
-            f"mops-helm study try {quote_path(spec)} --task {task.task}"
+            f"mops-helm study try {shlex.quote(str(spec))} --task {task.task}"
         )
     if row.verdict == "seed-unused":
         n_pairs = experiment.seed_use.n_pairs

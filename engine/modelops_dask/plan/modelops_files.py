@@ -9,9 +9,9 @@ The table in docs/modelops.md lists the same files; a test compares the two.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.plan.document import NAME
 from modelops_dask.plan.fields import Fields
-from modelops_dask.quoting import quote_path
 
 STUDY_NAMES = (
     "model",

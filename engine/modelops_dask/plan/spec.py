@@ -21,6 +21,7 @@ import pyarrow as pa
 from modelops_dask.bundle.reference import anchor
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.errors import BadInput
 from modelops_dask.plan import contract, document, explicit, modelops_files, program
 from modelops_dask.plan.document import BadDocument
@@ -28,7 +29,6 @@ from modelops_dask.plan.duration import parse_duration
 from modelops_dask.plan.fields import Fields
 from modelops_dask.plan.plan import MAX_TASKS, Request, tabulate
 from modelops_dask.plan.sampling import Explicit, Grid, Range, Sample, Sampling, SetRow
-from modelops_dask.quoting import quote_path
 
 _INTERVAL = re.compile(r"\s*(-?\d{1,15})\s*\.{2,3}\s*(-?\d{1,15})\s*")  # as Ruby and shells write it
 _SHORT_INTERVAL = 20  # numbers that are written out in advice

@@ -3,11 +3,11 @@
 Measurement, Maps, Figures -> texts -> templates/report.html -> HTML
 """
 
+import shlex
 import time
 
 from markupsafe import Markup
 
-from modelops_dask.quoting import quote_path
 from modelops_dask.report import html
 from modelops_dask.report.figures import Figures
 from modelops_dask.report.measurement import Measurement
@@ -114,7 +114,7 @@ def _describe_space(maps: Maps) -> str:
 def _list_reasons(measurement: Measurement) -> list[dict[str, str]]:
     """The reasons of most attempts, each with its first task and the command that tries it."""
     reasons = sorted(measurement.reasons.items(), key=lambda item: (-item[1].attempts, item[0]))
-    location = quote_path(measurement.location)
+    location = shlex.quote(measurement.location)
     rows = []
     for (status, name), reason in reasons[:SHOWN_REASONS]:
         task = f"{reason.set}/{reason.replicate}"

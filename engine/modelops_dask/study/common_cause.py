@@ -12,6 +12,7 @@ No decision is made while other tasks run, because one of them may end ok: dispa
 then reads the store, because other chunks and earlier runs write to it too.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from typing import Any
 import pyarrow.compute as pc
 
 from modelops_dask.errors import Stopped
-from modelops_dask.quoting import quote_path
 from modelops_dask.store import parts
 from modelops_dask.store.failures import START, telling_lines
 from modelops_dask.store.files import Store
@@ -67,7 +67,7 @@ class FailsAlike(Stopped):
             f"  {self.message}{where}",
             *filter(None, [self.hint]),
             f"{self.pending:,} tasks are pending; stored results are safe. To see one fail:",
-            f"  mops-helm study try {quote_path(self.store_url)} --task {self.task} {self.flags}".rstrip(),
+            f"  mops-helm study try {shlex.quote(self.store_url)} --task {self.task} {self.flags}".rstrip(),
             "Then correct the model or the study file, and run the study again.",
         ]
         return "\n".join(lines)

@@ -14,6 +14,7 @@ judged from here; and an unreadable file means that no driver is running.
 
 import json
 import os
+import shlex
 import socket
 import sys
 import threading
@@ -27,7 +28,6 @@ import psutil
 
 from modelops_dask.errors import BadInput, MopsError
 from modelops_dask.limits import cgroup
-from modelops_dask.quoting import quote_path
 from modelops_dask.store.files import Store
 from modelops_dask.study.progress import Progress
 
@@ -85,7 +85,7 @@ class AlreadyRunning(BadInput):
         pid = self.driver.pid
         return (
             f"{self.store_location} is being run by process {pid} of this machine, since {since}. "
-            f"Watch it:  mops-helm study status {quote_path(self.store_location)}\n"
+            f"Watch it:  mops-helm study status {shlex.quote(self.store_location)}\n"
             "To run it here instead, end that process first (Ctrl-C, or kill): stored results are safe."
         )
 
