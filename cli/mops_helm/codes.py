@@ -16,7 +16,7 @@ from modelops_dask.plan.document import WARNINGS
 from mops_helm import paths
 from mops_helm.values import findings, presets
 
-FileKind = Literal["values", "study"]
+FileKind = Literal["values", "study", "store"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,12 @@ class CodeDoc:
 
 
 def load_codes() -> list[CodeDoc]:
-    """All codes: of values files, then of study files."""
+    """All codes: of values files, of study files, and of stores, which `study verify` checks."""
     content = yaml.load((paths.SCHEMAS / "findings.yaml").read_text("utf-8"), YAML_LOADER)
     docs = [_parse("values", findings.CODES[code], code, texts) for code, texts in content["values"].items()]
     for code, texts in content["study"].items():
         docs.append(_parse("study", "warning" if code in WARNINGS else "error", code, texts))
+    docs += [_parse("store", "error", code, texts) for code, texts in content["store"].items()]
     return docs
 
 
@@ -44,15 +45,16 @@ def _parse(kind: FileKind, severity: Severity, code: str, texts: dict[str, str])
 
 
 def find_code(code: str) -> Sequence[CodeDoc]:
-    """The meaning of a code in values files, in study files, or in both.
+    """The meaning of a code in each kind of file that has it.
 
     Raises:
         BadInput: The code does not exist.
     """
     docs = load_codes()
-    matches = [doc for doc in docs if doc.code == code.upper()]
+    name = code.upper().replace("-", "_")
+    matches = [doc for doc in docs if doc.code == name]
     if not matches:
-        near = presets.did_you_mean(code.upper(), sorted({doc.code for doc in docs}))
+        near = presets.did_you_mean(name, sorted({doc.code for doc in docs}))
         hint = near or "; `mops-helm explain` lists all codes"
         raise BadInput(f"unknown code {code}{hint}")
     return matches

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from mops_helm.values.check import check
 from store_helpers import DIGEST, attempt
 from study_helpers import SMALL, mops_helm, type_on_terminal
 from study_helpers import write_spec as write_knobs
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -337,3 +341,83 @@ def test_fields_of_a_range_in_the_words_of_other_programs_have_the_right_one(typ
     path.write_text(text)
     planned = type_line("mops-helm study plan study.yaml")
     assert hints and planned.exit_code == 0 and "sets        3" in planned.stdout, planned.output
+
+
+@pytest.mark.parametrize("inside", ["study.json", "parts"])
+def test_a_file_or_folder_of_a_store_leads_to_the_store(inside):
+    store = fill_store(write_study())
+    refused = type_line(f"mops-helm study status {store / inside}")
+    assert refused.exit_code == 2
+    shown = type_line(find_command(refused.stderr))
+    assert shown.exit_code == 0 and "2 tasks" in shown.stdout
+
+
+def test_the_record_of_a_store_typed_for_a_study_file_leads_to_the_file():
+    store = fill_store(write_study())
+    refused = type_line(f"mops-helm study plan {store}/study.json --list-tasks")
+    assert refused.exit_code == 2
+    assert type_line(f"{find_command(refused.stderr)} --list-tasks").exit_code == 0
+
+
+@pytest.mark.parametrize("typed", [".", "out/waves"])
+def test_a_directory_typed_for_an_option_with_a_study_file_leads_to_the_file(typed):
+    store = fill_store(write_study())
+    refused = type_line(f"mops-helm study status {store} --spec {typed}")
+    (flag,) = re.findall(r"^  (--spec \S+)$", refused.stderr, re.MULTILINE)
+    assert refused.exit_code == 2
+    assert type_line(f"mops-helm study status {store} {flag}").exit_code == 0
+
+
+def test_a_directory_with_a_study_file_typed_for_a_trial_leads_to_the_file():
+    write_study("my models/study.yaml")
+    refused = type_line("mops-helm study try 'my models'")
+    assert refused.exit_code == 2
+    assert find_command(refused.stderr) == "mops-helm study try 'my models/study.yaml'"
+    assert "nothing.yaml: no such study file" in type_line("mops-helm study try nothing.yaml").stderr
+
+
+def test_paths_that_begin_with_a_hyphen_can_be_typed_as_advised():
+    write_study("-n.yaml")
+    refused = type_line("mops-helm study status ./-n.yaml")
+    assert find_command(refused.stderr) == "mops-helm study run ./-n.yaml"
+
+
+@pytest.mark.parametrize("written", ["[1..5]", '["1...5"]', "[1 .. 5]"])
+def test_two_numbers_with_dots_between_them_are_no_value_of_a_grid(written):
+    path = Path("study.yaml")
+    path.write_text(f"model: m.s\nscenario: b\ngrid: {{a: {written}}}\n")
+    refused = type_line("mops-helm study plan study.yaml")
+    (right,) = re.findall(r"study.yaml:3:\d+  TYPE  .* write (\[[^]]*\])", refused.stderr)
+    path.write_text(f"model: m.s\nscenario: b\ngrid: {{a: {right}}}\n")
+    planned = type_line("mops-helm study plan study.yaml")
+    assert refused.exit_code == 2 and "sets        5" in planned.stdout, planned.output
+
+
+def test_a_long_interval_has_the_form_of_a_range():
+    Path("study.yaml").write_text("model: m.s\nscenario: b\ngrid: {a: [0..1000]}\n")
+    assert "{low: 0, high: 1000, num: …}" in type_line("mops-helm study plan study.yaml").stderr
+
+
+def test_the_rows_of_a_csv_file_become_sets_as_the_page_shows_it():
+    path = Path("study.yaml")
+    Path("params.csv").write_text("r0,days\n2.5,5\n3,7\n")
+    path.write_text("model: m.s\nscenario: b\nsets: params.csv\n")
+    refused = type_line("mops-helm study plan study.yaml")
+    (page,) = re.findall(r"docs/\w+\.md", refused.stderr)
+    recipe = re.search(r"```text\n(import json, pandas\n.*?)```", (ROOT / page).read_text(), re.DOTALL)[1]
+    path.write_text("model: m.s\nscenario: b\n")
+    exec(recipe, {})  # of our own page
+    listed = type_line("mops-helm study plan study.yaml --list-tasks").stdout
+    assert '{"days": 5, "r0": 2.5}' in listed, listed
+
+
+def test_a_script_that_starts_a_study_when_it_is_imported_hears_of_it_before_workers_start():
+    Path("m.py").write_text("def s(a):\n    return a\n")
+    Path("script.py").write_text(
+        "from m import s\nfrom modelops_dask.study import Study, run\n\n"
+        "run(Study(model=s, name='waves', sets=[{'a': 1}]))\n"
+    )
+    refused = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    message = refused.stderr.splitlines()[-1]
+    assert "script.py:4: worker processes import this script" in message and "__main__" in message
+    assert refused.stderr.count("Traceback") == 1 and not Path("out").exists()

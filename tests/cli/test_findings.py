@@ -124,6 +124,17 @@ def test_every_code_is_explained_and_no_other():
     assert [doc.code for doc in docs if not doc.meaning.endswith(".")] == []
 
 
+def test_every_code_of_verify_is_explained_and_in_the_docs():
+    explained = {doc.code for doc in codes.load_codes() if doc.kind == "store"}
+    sources = (ROOT / "engine" / "modelops_dask" / "store").glob("verify*.py")
+    reported = set(re.findall(r'\badd\(\s*"([A-Z_]{3,})"', "\n".join(path.read_text() for path in sources)))
+    rows = re.findall(r"^\| ([A-Z_, ]{3,}) \| .* \|$", (ROOT / "docs/checks.md").read_text(), re.MULTILINE)
+    assert {code for row in rows for code in row.split(", ")} == explained
+    assert reported <= explained, reported - explained
+    text = CliRunner().invoke(main, ["explain", "torn"]).stdout
+    assert text.startswith("TORN: an error in a store (study verify)\n") and "docs/checks.md" in text
+
+
 def test_explain_prints_what_docs_say_of_a_code():
     shown = CliRunner().invoke(main, ["explain", "memory_unit"])
     assert shown.exit_code == 0 and shown.stdout.startswith("MEMORY_UNIT: an error in a values file\n")

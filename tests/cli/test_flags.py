@@ -175,3 +175,25 @@ def test_diagnose_is_a_command_of_its_own_and_preset_diagnose_stays(spec):
         assert refused.exit_code == 2 and "which are asked without SPEC" in refused.stderr
     twice = type_command("diagnose", spec, "--study", spec)
     assert twice.exit_code == 2 and "leave out one" in twice.stderr
+
+
+def test_a_file_named_as_a_format_is_written_as_the_note_says(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = type_command("study", "results", store, "--table", "y", "--to", "./csv")
+    assert written.exit_code == 0 and count_rows((tmp_path / "csv").read_text()) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--to", "y.parquet", "-o", "csv"),
+        ("--to", "y.csv", "-o", "parquet"),
+        ("--to", "parquet", "-o", "csv"),
+        ("-o", "parquet", "--output", "csv"),
+    ],
+)
+def test_formats_that_contradict_each_other_are_refused(words, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = type_command("study", "results", store, "--table", "y", *words)
+    assert refused.exit_code == 2 and "contradict" in refused.stderr
+    assert not list(tmp_path.iterdir())

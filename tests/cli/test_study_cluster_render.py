@@ -1,14 +1,20 @@
 """What is printed of studies in the cluster."""
 
+import re
 import time
 from dataclasses import replace
 
 import pytest
 
-from modelops_dask.kube.pods import PodProblem
-from modelops_dask.kube.study_jobs import ReportedProgress, StudyJob
+from modelops_dask.kube.connect import Cluster, NoCluster, NoNamespace
+from modelops_dask.kube.jobs import NoStudies
+from modelops_dask.kube.pods import PodProblem, in_cluster
+from modelops_dask.kube.study_jobs import NoSuchStudy, ReportedProgress, StudyJob
+from mops_helm.helm import ReleaseRef
+from mops_helm.release.release import NoRelease, ReleaseExists
 from mops_helm.render import submitted_studies
-from mops_helm.study.submission import Submission
+from mops_helm.study.pod_reader import ReaderKilled
+from mops_helm.study.submission import Submission, TooManyStudies
 
 NOW = 1_800_000_000.0
 STUDY = StudyJob(
@@ -133,3 +139,42 @@ def test_a_self_check_that_differs_leads_to_the_cause_and_back():
 )
 def test_where_no_isolation_helps_none_is_recommended(change):
     assert "--redo" not in next_steps(different=[DIFFERENT | change])
+
+
+DRIVER_POD = {"spec": {"containers": [{"name": "driver"}]}}
+
+
+def cluster_errors() -> list[str]:
+    cluster = Cluster(None, "epi", "far away")
+    place = ReleaseRef("sims", "epi", "far away")
+    problem = PodProblem("Unschedulable", "no node", "Add nodes:", "kubectl describe nodes")
+    return list(
+        map(
+            str,
+            [
+                NoCluster("refused", "far away"),
+                NoNamespace("epi", "far away"),
+                NoStudies("sims", "epi", [], exists=False, context="far away"),
+                NoSuchStudy("x", "epi", [STUDY], "far away"),
+                NoRelease(place),
+                ReleaseExists(place),
+                ReaderKilled(
+                    replace(STUDY, template={"spec": {"containers": [{"name": "driver"}]}}), cluster.flags
+                ),
+                TooManyStudies("sims", 1, [STUDY], cluster.flags),
+                in_cluster(problem, cluster),
+            ],
+        )
+    )
+
+
+def test_commands_for_a_cluster_name_the_context_that_was_chosen():
+    for message in cluster_errors():
+        commands = re.findall(r"(?:mops-helm|kubectl) [a-z-].*", message.replace(STUDY.command, ""))
+        assert commands and all("context 'far away'" in command for command in commands), message
+
+
+def test_without_a_chosen_context_commands_name_none():
+    assert Cluster(None, "epi").add_context("kubectl describe nodes") == "kubectl describe nodes"
+    assert "kubectl create namespace epi " in str(NoNamespace("epi"))
+    assert Cluster(None, "epi", "far").add_context("kind load docker-image x") == "kind load docker-image x"

@@ -3,6 +3,8 @@
 import difflib
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,7 @@ AFTER = (
     "\ufeff# mine\r\n"
     "workers:   # pool\r\n"
     "   memoryPerProcess: 4Gi   # each\r\n"
-    "   replicas: 4\r\n"
+    '   "replicas": 4\r\n'
     "\r\n"
     'scheduler: {nodeSelector: {"n": "yes", zone: "1_0"}}  # two\r\n'
     'image: {tag: "010"}\r\n'
@@ -63,7 +65,7 @@ def test_certain_faults_are_corrected_and_nothing_else_changes(fix):
         [
             "wrokers -> workers",
             "4g -> 4Gi",
-            '"replcias" -> replicas',
+            '"replcias" -> "replicas"',
             'n -> "n"',
             'yes -> "yes"',
             '1_0 -> "1_0"',
@@ -84,7 +86,7 @@ def test_certain_faults_are_corrected_and_nothing_else_changes(fix):
         ("8 gb", "8Gi"),
         ("1.5 Gi", "1.5Gi"),
         ("400m", "400Mi"),
-        ('"512mb"', "512Mi"),
+        ('"512mb"', '"512Mi"'),
     ],
 )
 def test_a_unit_of_memory_becomes_the_binary_one(written, right, fix):
@@ -107,6 +109,11 @@ def test_a_unit_of_memory_becomes_the_binary_one(written, right, fix):
         "workers: {replicas: 010}\n",  # 8 or 10
         "workers: {memoryPerProcess: &size 4g}\npools: {large: {memoryPerProcess: *size}}\n",
         "dask: {config: {distributed: {schedular: {}, scheduler: {}}}}\n",
+        "workers: {repliacs: 3, replcias: 4}\n",  # both would be replicas
+        'image: {n: 1, "n": 2}\n',  # both would be "n"
+        "workers:\n  memoryPerProcess: |\n    4g\n",  # its lines are its own
+        "workers: {memoryPerProcess: !!str 4g}\n",
+        "&name wrokers: {replicas: 1}\n",
         "spec: {workers: {replicas: 1}}\n",
     ],
 )
@@ -114,6 +121,57 @@ def test_what_may_mean_two_things_is_left_as_a_finding(text, fix):
     path, done = fix(text)
     assert path.read_text() == text
     assert done.exit_code == 2 and "corrected" not in done.stdout and f"{path}:" in done.stdout
+    assert "--fix" not in done.stderr  # it would do nothing again
+
+
+def test_tabs_between_a_name_and_its_value_are_kept(fix):
+    path, done = fix("workers:\n  memoryPerProcess:\t4g\t# each\n  repliacs:\t3\n")
+    assert path.read_text() == "workers:\n  memoryPerProcess:\t4Gi\t# each\n  replicas:\t3\n"
+    assert done.exit_code == 0, done.output
+
+
+def test_a_values_file_in_json_stays_json(fix):
+    path, _ = fix('{"wrokers": {"memoryPerProcess": "4g"}}\n')
+    assert json.loads(path.read_text()) == {"workers": {"memoryPerProcess": "4Gi"}}
+
+
+def test_a_read_only_file_is_left_alone(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("workers: {memoryPerProcess: 4g}\n")
+    path.chmod(0o444)
+    done = type_fix(path)
+    assert done.exit_code == 2 and f"{path} is read-only" in done.output
+    assert path.read_text() == "workers: {memoryPerProcess: 4g}\n"
+
+
+def test_a_file_named_twice_is_corrected_once(tmp_path):
+    path, link = tmp_path / "mine.yaml", tmp_path / "link.yaml"
+    path.write_text("workers: {memoryPerProcess: 4g}\n")
+    link.symlink_to(path.name)
+    done = type_fix(path, path, link)
+    assert done.exit_code == 0 and path.read_text() == "workers: {memoryPerProcess: 4Gi}\n"
+    assert done.stdout.count("corrected: ") == 1 or "4Gi -> 4Gi" not in done.stdout
+
+
+def test_a_pipe_is_not_corrected():
+    command = [sys.executable, "-c", "from mops_helm.main import main; main()"]
+    for name in ("-", "/dev/stdin"):
+        done = subprocess.run(
+            [*command, "values", "check", "--fix", name],
+            input="workers: {memoryPerProcess: 4g}\n",
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and "--fix" in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["-n.yaml", "a b$.yaml", "it's.yaml"])
+def test_the_advice_of_check_can_be_typed_for_any_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("workers: {memoryPerProcess: 4g}\n")
+    checked = CliRunner().invoke(main, ["values", "check", "--", name])
+    done = CliRunner().invoke(main, shlex.split(checked.stderr.splitlines()[-1].partition(": mops-helm ")[2]))
+    assert done.exit_code == 0 and Path(name).read_text() == "workers: {memoryPerProcess: 4Gi}\n"
 
 
 def test_a_file_in_which_nothing_is_corrected_is_not_written(tmp_path):

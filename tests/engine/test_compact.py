@@ -14,6 +14,7 @@ from modelops_dask.store.compact import MixedOutputs, compact, read_manifest
 from modelops_dask.store.fold import winners
 from modelops_dask.store.results import outputs, results
 from modelops_dask.store.tables import as_table
+from modelops_dask.store.verify import verify
 from store_helpers import (
     DIGEST,
     attempt,
@@ -173,8 +174,13 @@ def test_tables_that_do_not_fit_name_their_task_and_lose_nothing(files, plan):
 
     store(files, plan, mixed)
     for _ in range(2):  # the second time from what is written
-        with pytest.raises(MixedOutputs, match="output t of task 1/2: x is string and was int64"):
+        with pytest.raises(MixedOutputs, match="output t of task 1/2: x is string and was int64") as raised:
             compact(files, plan)
+        assert len(raised.value.files) == 4
+        for name in ("model_outputs/good", "model_outputs/t", "raw/t", "replicates"):
+            assert any(path.endswith(f"/{name}.parquet") for path in raised.value.files)
+    report = verify(files.location())
+    assert [defect.code for defect in report.findings] == ["MIXED"] and "1/2" in report.findings[0].message
     assert results(files, "good").num_rows == 12
     assert results(files, "t")["x"].to_pylist() == [5] * 11
     assert read_parquet(files, table_path(files, "raw/t.parquet")).select(

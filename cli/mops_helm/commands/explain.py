@@ -12,7 +12,7 @@ from mops_helm.forms import OutputFormat
 def explain(code: str | None, output: OutputFormat) -> None:
     """Explain the code of a finding.
 
-    Without CODE, all codes of values files and study files are listed.
+    Without CODE, all codes of values files, study files and `study verify` are listed.
     """
     from mops_helm import codes
     from mops_helm.render import findings

@@ -46,8 +46,8 @@ for command in (new, status, results, report, verify, submit, list_, cancel):
     "--list-tasks", is_flag=True, help="List every task: set, replicate, param_id, seed, parameters."
 )
 @click.option(
-    "--pilot",
     "--tasks",
+    "--pilot",
     "pilot",
     metavar="N",
     type=click.IntRange(1),
@@ -68,8 +68,8 @@ def plan(
 ) -> None:
     """Estimate a study's size, time and memory.
 
-    Estimates come from measurements: of earlier runs of the same model, or of a pilot (--pilot N). Without
-    --pilot nothing runs.
+    Estimates come from measurements: of earlier runs of the same model, or of a pilot (--tasks N). Without
+    --tasks nothing runs.
     """
     from modelops_dask.plan.spec import load
     from mops_helm.render import study_plan
@@ -226,7 +226,9 @@ def try_(
     """
     from modelops_dask.study import packed
     from mops_helm.render import study_results
-    from mops_helm.study import studies, task_trial
+    from mops_helm.study import mix_ups, studies, task_trial
+
+    mix_ups.check_source(source, options.name_command(click.get_current_context()))
 
     if spec_path and Path(source).is_file():
         raise click.UsageError("--spec selects tasks of a store; leave it out for a study file")

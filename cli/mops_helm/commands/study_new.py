@@ -1,9 +1,10 @@
 """`mops-helm study new`; study.py adds it to its group."""
 
-import shlex
 from pathlib import Path
 
 import click
+
+from modelops_dask.documents.quoting import quote_path
 
 
 @click.command()
@@ -40,5 +41,5 @@ def _show(files: list[Path], *commands: tuple[str, Path]) -> None:
     """Print the written files, and what to type next."""
     for path in files:
         click.echo(path)
-    lines = [f"  mops-helm study {name} {shlex.quote(str(path))}" for name, path in commands]
+    lines = [f"  mops-helm study {name} {quote_path(path)}" for name, path in commands]
     click.echo("\n".join(["", "Next:", *lines]), err=True)

@@ -44,8 +44,10 @@ def check(
     from mops_helm.values import layers
     from mops_helm.values.check import check as check_values
     from mops_helm.values.findings import errors
-    from mops_helm.values.fix import fix_files
+    from mops_helm.values.fix import count_fixable, fix_files
 
+    if fix and (streams := [path for path in files if str(path) == "-" or _is_stream(path)]):
+        raise click.UsageError(f"{streams[0]} is not a file that --fix can correct. Save it in a file first.")
     names = [str(path) for path in files]
     corrections = (
         fix_files(files, lambda: check_values(layers.stack(preset_names, files, sets))) if fix else ()
@@ -58,9 +60,15 @@ def check(
         text = values_files.render_check(findings, names, output, on_terminal=on_terminal)
     click.echo(text)
     if findings:
-        click.echo(values_files.render_findings_count(findings, names), err=True)
+        click.echo(
+            values_files.render_findings_count(findings, files, count_fixable(files, findings)), err=True
+        )
     if errors(findings):
         ctx.exit(2)
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @values.command()

@@ -82,9 +82,10 @@ class SpecPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from mops_helm.study.mix_ups import describe_wrong_spec
 
-        is_argument = isinstance(param, click.Argument)
-        if is_argument and ctx and (problem := describe_wrong_spec(str(value), name_command(ctx))):
-            self.fail(problem, param, ctx)
+        if param and ctx:
+            command = name_command(ctx) if isinstance(param, click.Argument) else max(param.opts, key=len)
+            if problem := describe_wrong_spec(str(value), command):
+                self.fail(problem, param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -86,6 +86,8 @@ def parse_view(
     """
     form: str | None = output
     old_table = ""
+    if name is not None and output and output_or_table in FORMATS and output != output_or_table:
+        raise click.UsageError(f"-o {output} and --output {output_or_table} contradict each other")
     if output_or_table is not None:
         if name is not None and output_or_table not in FORMATS:
             raise click.UsageError(f"--output {output_or_table} is not one of {', '.join(FORMATS)}")
@@ -105,9 +107,16 @@ def _parse_file(to: Path | TableFormat | None, form: str | None) -> tuple[Path |
     if to is None:
         return None, form
     if isinstance(to, str):
+        if form in TABLE_FORMATS and form != to:
+            raise click.UsageError(f"-o {form} and --to {to} contradict each other; a file is --to ./{to}")
         print_new_spelling(f"--to {to}", f"-o {to} (a file named {to} is --to ./{to})")
         return None, to
-    form = form or to.suffix.removeprefix(".").lower()
+    suffix = to.suffix.removeprefix(".").lower()
+    if suffix in TABLE_FORMATS and form in TABLE_FORMATS and suffix != form:
+        raise click.UsageError(
+            f"--to {to} and -o {form} contradict each other: name the file {to.stem}.{form}"
+        )
+    form = form or suffix or to.name
     if form not in TABLE_FORMATS:
         raise click.UsageError(
             f"--to {to}: name a file FILE.csv or FILE.parquet, or add -o csv or -o parquet"

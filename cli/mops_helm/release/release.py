@@ -7,6 +7,7 @@ number of pods. Pods are followed in rollout.py.
 """
 
 import json
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,8 @@ class NoRelease(BadInput):
     def __str__(self) -> str:
         return (
             f"Release {self.place.release} does not exist in namespace {self.place.namespace}. List the "
-            f"releases: {self.place.command_line('list')}   Create it: mops-helm install"
+            f"releases: {self.place.command_line('list')}   Create it: mops-helm install "
+            f"{shlex.join([self.place.release, *self.place.flags])}"
         )
 
 
@@ -52,7 +54,7 @@ class ReleaseExists(BadInput):
     def __str__(self) -> str:
         return (
             f"Release {self.place.release} already exists in namespace {self.place.namespace}. Change it: "
-            f"mops-helm upgrade {self.place.release} -n {self.place.namespace}"
+            f"mops-helm upgrade {shlex.join([self.place.release, *self.place.flags])}"
         )
 
 

@@ -159,7 +159,7 @@ def _find_problems(cluster: Cluster, release: str) -> Iterator[RolloutProblem]:
         owner: dict[str, Any] = next(iter(metadata.get("ownerReferences", ())), {})
         if owner.get("kind") != "ReplicaSet" or "deletionTimestamp" in metadata:
             continue
-        reason = pods.find_problem(pod, warnings.get(metadata["uid"], ()))
+        reason = pods.in_cluster(pods.find_problem(pod, warnings.get(metadata["uid"], ())), cluster)
         if reason is not None:
             deployment = owner["name"].rpartition("-")[0]
             alike.setdefault((deployment, reason.code, reason.message), []).append((metadata["name"], reason))
@@ -174,6 +174,7 @@ def _find_problems(cluster: Cluster, release: str) -> Iterator[RolloutProblem]:
             pods.find_creation_problem(warnings.get(replica_set["metadata"]["uid"], ())) if is_short else None
         )
         if reason is not None:
-            yield RolloutProblem(replica_set["metadata"]["name"].rpartition("-")[0], (), reason)
+            own_reason = pods.in_cluster(reason, cluster) or reason
+            yield RolloutProblem(replica_set["metadata"]["name"].rpartition("-")[0], (), own_reason)
     for (deployment, *_), pod_reasons in alike.items():
         yield RolloutProblem(deployment, tuple(name for name, _ in pod_reasons), pod_reasons[0][1])

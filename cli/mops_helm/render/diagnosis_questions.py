@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelops_dask.kube.connect import format_location
 from mops_helm import paths
 from mops_helm.diagnose.questions import (
     Conclusion,
@@ -42,7 +43,9 @@ def _shorten_path(path: Path) -> str:
 
 
 def _render_release(release: "ReleaseRef | None") -> str:
-    return f"{release.release} -n {release.namespace}" if release else "RELEASE"
+    return (
+        f"{release.release} {format_location(release.namespace, release.context)}" if release else "RELEASE"
+    )
 
 
 def _render_flags(trial: PresetTrial) -> str:

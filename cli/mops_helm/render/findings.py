@@ -114,12 +114,13 @@ def render_code(docs: Sequence["CodeDoc"], output: OutputFormat) -> str:
 
 
 def _describe_code(doc: "CodeDoc") -> str:
-    kind = "values file" if doc.kind == "values" else "study file"
+    kind = {"values": "values file", "study": "study file", "store": "store (study verify)"}[doc.kind]
     article = "an error" if doc.severity == "error" else "a warning"
     lines = [f"{doc.code}: {article} in a {kind}"]
     lines += textwrap.wrap(_drop_links(doc.meaning), TEXT_WIDTH, initial_indent="  ", subsequent_indent="  ")
     lines += [f"  Example: {doc.example}"] if doc.example else []
-    return "\n".join([*lines, f"  See docs/{doc.kind}-findings.md"])
+    page = "checks" if doc.kind == "store" else f"{doc.kind}-findings"
+    return "\n".join([*lines, f"  See docs/{page}.md"])
 
 
 def _drop_links(markdown: str) -> str:

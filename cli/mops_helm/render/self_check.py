@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.store.checks import SelfCheck, describe
 from mops_helm.forms import shorten_path
 
@@ -96,7 +97,7 @@ def self_check_fields(self_check: SelfCheck | None, store: str, origin: Origin) 
 
 def cause_command(origin: Origin) -> str:
     """The command that finds the cause."""
-    return _join("mops-helm diagnose", shlex.quote(origin.spec), _bundle_flag(origin))
+    return _join("mops-helm diagnose", quote_path(origin.spec), _bundle_flag(origin))
 
 
 def cured_executors(self_check: SelfCheck) -> set[str]:
@@ -109,7 +110,7 @@ def redo_commands(store: str, origin: Origin, executors: Collection[str]) -> lis
     return [
         _join(
             "mops-helm study run",
-            shlex.quote(origin.spec),
+            quote_path(origin.spec),
             _bundle_flag(origin),
             f"--store {_quote_store(store)}",
             origin.flags,
@@ -131,7 +132,7 @@ def _bundle_flag(origin: Origin) -> str:
 
 
 def _quote_store(store: str) -> str:
-    return shlex.quote(shorten_path(store))
+    return quote_path(shorten_path(store))
 
 
 def _join(*clauses: str) -> str:

@@ -3,11 +3,11 @@
 Spec, Plan, Forecast -> lines for people (`table`), or the same facts as JSON or YAML
 """
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.plan.duration import format_limit
 from modelops_dask.plan.plan import Plan, PlannedTask
 from modelops_dask.plan.spec import Spec
@@ -85,7 +85,7 @@ def render_pilot_advice(spec: Spec, forecast: Forecast | None) -> str:
     """Advice before a large study without measurements; "" for all others."""
     if forecast or spec.n_tasks <= UNMEASURED_TASKS:
         return ""
-    command = f"mops-helm study plan {shlex.quote(str(spec.path))} --pilot 20"
+    command = f"mops-helm study plan {quote_path(spec.path)} --tasks 20"
     return (
         f"{spec.n_tasks:,} tasks; the time and memory of a task are not known yet.\n"
         f"  {command}\n"

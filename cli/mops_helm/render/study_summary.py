@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.shape import MIB
 from modelops_dask.store.fold import Failure
 from modelops_dask.store.generations import RedoProgress
@@ -158,7 +159,7 @@ def render_next_step(
         pending = summary.counts["pending"]
         return f"Interrupted: {pending:,} tasks are pending. Run the same command to continue:\n  {command}"
     nothing = "Nothing was left to do.\n" if summary.run_progress is None else ""
-    results = f"mops-helm study results {shlex.quote(shorten_path(summary.store))}"
+    results = f"mops-helm study results {quote_path(shorten_path(summary.store))}"
     if spec and not (summary.results or summary.problem):  # results/ belongs to a later request
         results += f" --spec {shlex.quote(spec)}"
     steps = [results] if summary.counts["ok"] else []
@@ -182,7 +183,7 @@ def _raise_time_limit(limit: TimeLimit, retry: str, spec: str) -> tuple[str, str
 
 def render_reproduction(summary: Summary, failure: Failure, flags: str) -> str:
     """The command that runs one of the failed tasks in the foreground."""
-    store, task = shlex.quote(shorten_path(summary.store)), f"{failure.set}/{failure.replicate}"
+    store, task = quote_path(shorten_path(summary.store)), f"{failure.set}/{failure.replicate}"
     return f"mops-helm study try {store} --task {task} {flags}".rstrip()
 
 

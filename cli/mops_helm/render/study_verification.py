@@ -3,8 +3,7 @@
 Report -> lines for people (`table`), or the same facts as JSON or YAML
 """
 
-import shlex
-
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.store.verify_tasks import Report
 from mops_helm.forms import OutputFormat, render_data, shorten_path
 from mops_helm.render.self_check import UNKNOWN_ORIGIN, Origin, render_commands
@@ -67,7 +66,7 @@ def _render_affected(report: Report) -> list[str]:
     if not report.affected:
         return []
     counts = ", ".join(f"{count:,} under {executor}" for executor, count in sorted(report.affected.items()))
-    sample = f"mops-helm study verify {shlex.quote(shorten_path(report.store))} --sample 20"
+    sample = f"mops-helm study verify {quote_path(shorten_path(report.store))} --sample 20"
     return [
         f"Possibly affected: ok results of mops-helm 0.1, {counts}. Its faults are listed in CHANGELOG.md, "
         f'"Wrong results fixed". To compare some with a fresh run:\n  {sample}'

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from modelops_dask.kube.connect import format_location
 from modelops_dask.kube.pods import PodProblem
 from modelops_dask.kube.study_jobs import StudyJob
 from mops_helm.forms import OutputFormat, render_data
@@ -25,8 +26,7 @@ COLUMNS = ("STUDY", "STATE", "TASKS", "AGE", "RELEASE", "JOB")
 
 def render_location_flags(namespace: str, context: str) -> str:
     """The flags for the location of a study, to be typed again."""
-    flags = f"-n {shlex.quote(namespace)}"
-    return f"{flags} --kube-context {shlex.quote(context)}" if context else flags
+    return format_location(namespace, context)
 
 
 def render_study_list(studies: Sequence[StudyJob], namespace: str, output: OutputFormat) -> str:

@@ -1,11 +1,12 @@
 """Functions that return what the commands for presets and values files print."""
 
 import json
-import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from modelops_dask.documents.findings import Finding
+from modelops_dask.documents.quoting import quote_path
 from mops_helm.forms import OutputFormat, format_bytes, render_data, render_table
 from mops_helm.render.findings import render_findings
 from mops_helm.values.explain import Explanation, PoolExplanation
@@ -46,7 +47,7 @@ def render_fix(
     return "\n".join([*lines, render_check(findings, files, output, on_terminal=on_terminal)])
 
 
-def render_findings_count(findings: Sequence[Finding], files: Sequence[str]) -> str:
+def render_findings_count(findings: Sequence[Finding], files: Sequence[Path], n_fixable: int) -> str:
     """The number of errors and warnings, and what to type next."""
     n_errors = len(errors(findings))
     parts = [
@@ -55,8 +56,9 @@ def render_findings_count(findings: Sequence[Finding], files: Sequence[str]) -> 
         if count
     ]
     lines = [f"{', '.join(parts)}. To read about a code: mops-helm explain {findings[0].code}"]
-    if n_certain := sum(bool(finding.correction) and finding.file in files for finding in findings):
-        lines.append(f"To correct {n_certain} of them: mops-helm values check --fix {shlex.join(files)}")
+    if n_fixable:
+        typed_files = " ".join(quote_path(path) for path in files)
+        lines.append(f"To correct {n_fixable} of them: mops-helm values check --fix {typed_files}")
     return "\n".join(lines)
 
 

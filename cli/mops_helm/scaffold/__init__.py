@@ -5,10 +5,10 @@ scaffold/files/* -> create(folder)
 Nothing is filled in: the study is named after its folder, and the model's name is in the study file.
 """
 
-import shlex
 import shutil
 from pathlib import Path
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.errors import BadInput
 from mops_helm.scaffold import existing
 
@@ -21,7 +21,7 @@ def create(folder: Path) -> list[Path]:
         raise BadInput(f"{folder} is a file: name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
         functions = existing.suggest_functions(folder)
-        ways = "\n".join(f"  mops-helm study new --from {shlex.quote(name)}" for name in functions)
+        ways = "\n".join(f"  mops-helm study new --from {quote_path(name)}" for name in functions)
         hint = f", or start from an existing function:\n{ways}" if ways else ""
         raise BadInput(f"{folder} is not empty: name a new folder{hint}")
     # Not copytree, because installers add __pycache__ to the sources, and may make them read-only.

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from modelops_dask.documents.quoting import quote_path
+
 
 def format_value_flags(preset_names: Sequence[str], files: Sequence[Path], sets: Sequence[str]) -> str:
     """The flags that chose the values."""
@@ -39,7 +41,7 @@ def format_flags(flags: Iterable[tuple[str, object]]) -> str:
 
 def format_run_command(spec_path: Path, value_flags: str, flags: Iterable[tuple[str, object]]) -> str:
     """`mops-helm study run` with its flags."""
-    clauses = ("mops-helm study run", shlex.quote(str(spec_path)), value_flags, format_flags(flags))
+    clauses = ("mops-helm study run", quote_path(spec_path), value_flags, format_flags(flags))
     return " ".join(filter(None, clauses))
 
 
@@ -47,5 +49,5 @@ def format_submit_command(
     spec_path: Path, location: str, release: str, flags: Iterable[tuple[str, object]]
 ) -> str:
     """`mops-helm study submit` with its flags; `location` are those for the cluster."""
-    command = f"mops-helm study submit {shlex.quote(str(spec_path))} {location}"
+    command = f"mops-helm study submit {quote_path(spec_path)} {location}"
     return f"{command} --release {shlex.quote(release)} {format_flags(flags)}".rstrip()

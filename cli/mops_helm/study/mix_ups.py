@@ -4,11 +4,11 @@ A command takes SPEC, a study file, or STUDY, the store of its results. Both hav
 are easily confused.
 """
 
-import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.errors import BadInput
 from modelops_dask.plan.spec import Spec, load
 from modelops_dask.store.identity import FILE
@@ -43,8 +43,12 @@ def check_store(study: str, command: str, location: str = "") -> None:
     path = Path(study)
     if path.is_file():
         spec = read_spec(path)
+        if spec is None and (store := find_enclosing_store(path)):
+            raise BadInput(_advise_enclosing(study, store, command))
         if spec is None:
             raise BadInput(f"{study} is a file. Name the store of a study's results, such as out/NAME.")
+    elif path.is_dir() and not (path / FILE).exists() and (store := find_enclosing_store(path)):
+        raise BadInput(_advise_enclosing(study, store, command))
     elif (path / "study.yaml").is_file() and not (path / FILE).exists():
         path /= "study.yaml"
         spec = read_spec(path)
@@ -55,13 +59,40 @@ def check_store(study: str, command: str, location: str = "") -> None:
     raise NotAStore(path, _advise(spec, path, command, location))
 
 
+def check_source(source: str, command: str) -> None:
+    """Refuse a directory that is neither a store nor a study file, but has a study file in it.
+
+    Raises:
+        BadInput: It is such a directory, or a study file that does not exist.
+    """
+    path = Path(source)
+    if path.suffix in SPEC_SUFFIXES and "://" not in source and not path.exists():
+        raise BadInput(f"{source}: no such study file")
+    if (path / "study.yaml").is_file() and not (path / FILE).exists():
+        spec = quote_path(path / "study.yaml")
+        raise BadInput(f"{source} is a directory. To use the study file in it:\n  {command} {spec}")
+
+
+def find_enclosing_store(path: Path) -> Path | None:
+    """The store on this machine that a file or folder belongs to, at most three levels up."""
+    return next((folder for folder in [*path.parents][:3] if _is_store(folder)), None)
+
+
+def _is_store(folder: Path) -> bool:
+    return (folder / FILE).is_file() and (folder / "parts").is_dir()
+
+
+def _advise_enclosing(typed: str, store: Path, command: str) -> str:
+    return f"{typed} belongs to the store {store}. Name the store:\n  {command} {quote_path(store)}"
+
+
 def _advise(spec: Spec, path: Path, command: str, location: str) -> str:
     if location:
         return f"In the cluster, use the study's name:\n  {command} {spec.name} {location}"
     store = f"out/{spec.name}"
     if Path(store, FILE).is_file():
-        return f"Its results are in {store}:\n  {command} {shlex.quote(store)}"
-    return f"{store} has no results of it yet. To run it:\n  mops-helm study run {shlex.quote(str(path))}"
+        return f"Its results are in {store}:\n  {command} {quote_path(store)}"
+    return f"{store} has no results of it yet. To run it:\n  mops-helm study run {quote_path(path)}"
 
 
 def describe_wrong_spec(typed: str, command: str) -> str:
@@ -74,6 +105,8 @@ def describe_wrong_spec(typed: str, command: str) -> str:
     path = Path(typed)
     if "://" in typed:
         return f"{typed} is a URL. Name the study file, not the store of its results"
+    if path.name == FILE and _is_store(path.parent):
+        return describe_wrong_spec(str(path.parent), command)
     if not path.is_dir():
         return ""
     if (path / FILE).is_file():
@@ -81,9 +114,9 @@ def describe_wrong_spec(typed: str, command: str) -> str:
         spec_path = find_spec(path)
         if spec_path is None:
             return f"{problem}. Name the study file with which it was run"
-        return f"{problem}. To use {spec_path}:\n  {command} {shlex.quote(str(spec_path))}"
+        return f"{problem}. To use {spec_path}:\n  {command} {quote_path(spec_path)}"
     if (path / "study.yaml").is_file():
-        spec = shlex.quote(str(path / "study.yaml"))
+        spec = quote_path(path / "study.yaml")
         return f"{typed} is a directory. To use the study file in it:\n  {command} {spec}"
     return f"{typed} is a directory. Name a study file"
 

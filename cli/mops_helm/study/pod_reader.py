@@ -37,9 +37,9 @@ LAST_REQUEST = (
 class ReaderKilled(ClusterFailed):
     """The command was killed in its pod: exit status 137 without a message."""
 
-    def __init__(self, study: StudyJob, namespace: str) -> None:
-        super().__init__(study, namespace)
-        self.study, self.namespace = study, namespace
+    def __init__(self, study: StudyJob, location: str) -> None:
+        super().__init__(study, location)
+        self.study, self.location = study, location
 
     def __str__(self) -> str:
         limit = _find_driver(self.study.template).get("resources", {}).get("limits", {}).get("memory", "")
@@ -53,7 +53,7 @@ class ReaderKilled(ClusterFailed):
             "memory limit of the "
             f"study's driver{limit and f', {limit}'}. Results are stored. "
             "Give drivers more memory, then submit the study again:\n"
-            f"  mops-helm upgrade {self.study.release} -n {self.namespace} --set {DRIVER_MEMORY}={memory}\n"
+            f"  mops-helm upgrade {self.study.release} {self.location} --set {DRIVER_MEMORY}={memory}\n"
             f"  {self.study.command}"
         )
 
@@ -148,7 +148,7 @@ def _list_spellings(command: list[str], request: list[str]) -> list[list[str]]:
 def _check_status(code: int, study: StudyJob, cluster: Cluster) -> int:
     """The exit status of a command that was not killed. Raises ReaderKilled."""
     if code == KILLED:
-        raise ReaderKilled(study, cluster.namespace)
+        raise ReaderKilled(study, cluster.flags)
     return code
 
 

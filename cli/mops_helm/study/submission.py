@@ -65,9 +65,9 @@ class Submission:
 class TooManyStudies(BadInput):
     """studies.maxActive of the release is reached."""
 
-    def __init__(self, release: str, most: int, active: list[StudyJob], namespace: str) -> None:
-        super().__init__(release, most, active, namespace)
-        self.release, self.most, self.active, self.namespace = release, most, active, namespace
+    def __init__(self, release: str, most: int, active: list[StudyJob], location: str) -> None:
+        super().__init__(release, most, active, location)
+        self.release, self.most, self.active, self.location = release, most, active, location
 
     def __str__(self) -> str:
         running = "\n".join(f"  {study.job}  {study.study}, {study.state}" for study in self.active)
@@ -75,7 +75,7 @@ class TooManyStudies(BadInput):
             f"Release {self.release} runs at most {self.most} studies at a time (studies.maxActive of its "
             f"values), and that many are running:\n{running}\nWait for one to end, or cancel one:  "
             "mops-helm study "
-            f"cancel {self.active[0].job} -n {self.namespace}"
+            f"cancel {self.active[0].job} {self.location}"
         )
 
 
@@ -118,7 +118,7 @@ def submit(
         return Submission(order.name, store, "running", store_note=store_note)
     check_duration(offer, request)
     active_studies = [study for study in studies if not study.ended and study.job != order.name]
-    _check_active(offer, active_studies, cluster.namespace)
+    _check_active(offer, active_studies, cluster.flags)
     jobs.dry_run(cluster, job, config_map)
     if packed_bundle:
         send(offer, store, request.bundle.digest, packed_bundle)
@@ -265,11 +265,11 @@ def _to_json(value: Any, **options: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, **options).encode()
 
 
-def _check_active(offer: Offer, active: list[StudyJob], namespace: str) -> None:
+def _check_active(offer: Offer, active: list[StudyJob], location: str) -> None:
     """Raise TooManyStudies if too many studies, of all releases, have not ended."""
     of_release = [study for study in active if study.release == offer.release]
     if len(of_release) >= offer.facts["maxActive"]:
-        raise TooManyStudies(offer.release, offer.facts["maxActive"], of_release, namespace)
+        raise TooManyStudies(offer.release, offer.facts["maxActive"], of_release, location)
 
 
 def check_duration(offer: Offer, request: SubmitRequest) -> None:

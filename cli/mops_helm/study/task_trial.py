@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modelops_dask import bundle as bundles
 from modelops_dask import executors
+from modelops_dask.environments import uv
 from modelops_dask.errors import BadInput
 from modelops_dask.executors import Outcome, Task
 from modelops_dask.plan import spec as specs
@@ -90,6 +91,7 @@ def try_task(
     for note in packages.notes(model, settings):
         say(note)
     with (
+        uv.listening(_Stages(say)),
         environment(workers.env or {}),
         executors.create(settings, echo=echo) as executor,
         redirect_stdout(_Echo(echo)),
@@ -111,6 +113,19 @@ def try_task(
         outcome._replace(error=outcome.error.replace(f"{model.path}/", folder)),
         _find_hint(model, settings, outcome.reason),
     )
+
+
+class _Stages:
+    """Prints the stages of a build, which may take minutes; of several downloads only the first."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say, self._stage = say, ""
+
+    def __call__(self, stage: str) -> None:
+        verb = stage.partition(" ")[0]
+        if verb != self._stage:
+            self._stage = verb
+            self._say(f"Preparing the model's environment: {stage}")
 
 
 def _find_hint(model: bundles.Bundle, settings: Settings, reason: str) -> str:

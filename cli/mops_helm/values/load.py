@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import Node, Nodes, Position, StopReading, YamlProblem
+from modelops_dask.documents.quoting import quote_path
 from mops_helm.values.findings import finding_at
 from mops_helm.values.scalars import resolve, scalar_text
 from mops_helm.values.tree import Scalar
@@ -93,7 +94,7 @@ def loads(text: str, name: str) -> Layer:
     if any(step in root.value for step in _STUDY_MODEL) and any(step in root.value for step in _STUDY_SETS):
         first = next(iter(root.value.values())).position
         position = Position(name, first.key_line, first.key_column)
-        suggestion = f"mops-helm study plan {name} reads it"
+        suggestion = f"mops-helm study plan {quote_path(name)} reads it"
         return _make_unusable(position, "STUDY", "this is a study, not values", suggestion)
     return Layer(name, root, tuple(reader.findings))
 

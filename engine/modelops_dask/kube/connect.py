@@ -7,6 +7,7 @@ retry.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,23 +34,25 @@ class NoCluster(ClusterFailed):
 
     def __str__(self) -> str:
         context_text = f" of context {self.context}" if self.context else ""
+        command = " ".join(["kubectl", *_kubectl_context(self.context), "cluster-info"])
         return (
             f"No connection to the cluster{context_text}: {self.reason}\n"
-            "Try: kubectl cluster-info   (KUBECONFIG or --kube-context choose another cluster)"
+            f"Try: {command}   (KUBECONFIG or --kube-context choose another cluster)"
         )
 
 
 class NoNamespace(ClusterFailed):
     """The cluster has no such namespace."""
 
-    def __init__(self, namespace: str) -> None:
-        super().__init__(namespace)
-        self.namespace = namespace
+    def __init__(self, namespace: str, context: str = "") -> None:
+        super().__init__(namespace, context)
+        self.namespace, self.context = namespace, context
 
     def __str__(self) -> str:
+        command = ["kubectl", *_kubectl_context(self.context), "create", "namespace", self.namespace]
         return (
             f"Namespace {self.namespace} does not exist in this cluster. "
-            f"Create it: kubectl create namespace {self.namespace}   (-n chooses another)"
+            f"Create it: {' '.join(command)}   (-n chooses another)"
         )
 
 
@@ -112,8 +115,29 @@ class Cluster:
 
     def kubectl(self, *arguments: str) -> str:
         """A kubectl command for this cluster and namespace, to paste: kubectl -n NAMESPACE ARGUMENTS."""
-        context = ["--context", self.context] if self.context else []
-        return " ".join(["kubectl", *context, "-n", self.namespace, *arguments])
+        return " ".join(["kubectl", *_kubectl_context(self.context), "-n", self.namespace, *arguments])
+
+    def add_context(self, command: str) -> str:
+        """A kubectl command that names no context, for this cluster; other commands unchanged."""
+        program, _, arguments = command.partition(" ")
+        if program != "kubectl" or not self.context:
+            return command
+        return " ".join([program, *_kubectl_context(self.context), arguments])
+
+    @property
+    def flags(self) -> str:
+        """The flags of mops-helm for this cluster and namespace: -n NAMESPACE --kube-context NAME."""
+        return format_location(self.namespace, self.context)
+
+
+def format_location(namespace: str, context: str) -> str:
+    """The flags of mops-helm for a namespace and a context, "" for the current one."""
+    flags = f"-n {shlex.quote(namespace)}"
+    return f"{flags} --kube-context {shlex.quote(context)}" if context else flags
+
+
+def _kubectl_context(context: str) -> list[str]:
+    return ["--context", shlex.quote(context)] if context else []
 
 
 def connect(context: str = "", namespace: str = "") -> Cluster:
@@ -178,7 +202,7 @@ def _check_namespace(cluster: Cluster) -> None:
             cluster.core.read_namespace(cluster.namespace, _request_timeout=ANSWER_SECONDS)
     except RequestRefused as refused:
         if refused.status == 404:
-            raise NoNamespace(cluster.namespace) from None
+            raise NoNamespace(cluster.namespace, cluster.context) from None
         if refused.status != 403:
             raise
 

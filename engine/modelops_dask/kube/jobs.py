@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelops_dask.errors import BadInput, ClusterFailed
-from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, RequestRefused, api_request, request_body
+from modelops_dask.kube.connect import (
+    ANSWER_SECONDS,
+    Cluster,
+    RequestRefused,
+    api_request,
+    format_location,
+    request_body,
+)
 
 STUDY, RELEASE = "modelops.io/study", "modelops.io/release"  # labels; the study's is its name, made a label
 STORE, BUNDLE = "modelops.io/store", "modelops.io/bundle"  # annotations, like the following
@@ -34,9 +41,12 @@ Object = dict[str, Any]  # an object of the API, as its JSON
 class NoStudies(BadInput):
     """The release does not accept studies or does not exist. `others` are releases that accept them."""
 
-    def __init__(self, release: str, namespace: str, others: list[str], *, exists: bool) -> None:
+    def __init__(
+        self, release: str, namespace: str, others: list[str], *, exists: bool, context: str = ""
+    ) -> None:
         super().__init__(release, namespace, others, exists)
         self.release, self.namespace, self.others, self.exists = release, namespace, others, exists
+        self.context = context
 
     def __str__(self) -> str:
         if self.exists:
@@ -49,8 +59,8 @@ class NoStudies(BadInput):
         if self.others:
             return f"{problem} Releases there that accept studies: {', '.join(self.others)}"
         return (
-            f"{problem} No release there accepts studies. Install one: mops-helm install RELEASE -n "
-            f"{self.namespace}"
+            f"{problem} No release there accepts studies. Install one: mops-helm install RELEASE "
+            f"{format_location(self.namespace, self.context)}"
         )
 
 
@@ -109,7 +119,13 @@ def read_offer(cluster: Cluster, release: str) -> Offer:
     if of_release:
         names = ", ".join(name for name, offer in offers.items() if offer.release == release)
         raise BadInput(f"Release {release} has this chart several times; name one of these: {names}")
-    raise NoStudies(release, cluster.namespace, sorted(offers), exists=_has_release(cluster, release))
+    raise NoStudies(
+        release,
+        cluster.namespace,
+        sorted(offers),
+        exists=_has_release(cluster, release),
+        context=cluster.context,
+    )
 
 
 def _list_offers(cluster: Cluster) -> dict[str, Offer]:

@@ -9,7 +9,7 @@ search for them. Decisions on a study are made elsewhere.
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelops_dask.kube.connect import ANSWER_SECONDS, Cluster, api_request
 from modelops_dask.kube.jobs import Object
@@ -66,10 +66,15 @@ def list_problems(cluster: Cluster, selector: str) -> list[tuple[str, PodProblem
     events_by_uid = list_warnings(cluster)
     problems = []
     for pod in list_pods(cluster, selector):
-        problem = find_problem(pod, events_by_uid.get(pod["metadata"]["uid"], ()))
+        problem = in_cluster(find_problem(pod, events_by_uid.get(pod["metadata"]["uid"], ())), cluster)
         if problem is not None:
             problems.append((pod["metadata"]["name"], problem))
     return problems
+
+
+def in_cluster(problem: PodProblem | None, cluster: Cluster) -> PodProblem | None:
+    """A problem whose command names the cluster's context."""
+    return problem and replace(problem, command=cluster.add_context(problem.command))
 
 
 def is_ready(pod: Object) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from modelops_dask.errors import BadInput
 from modelops_dask.kube import jobs, untrusted
-from modelops_dask.kube.connect import Cluster
+from modelops_dask.kube.connect import Cluster, format_location
 from modelops_dask.study.progress import Phase
 
 PROGRESS, SUMMARY = "modelops.io/progress", "modelops.io/summary"  # of a chunk with its number: PROGRESS-3
@@ -94,8 +94,9 @@ class StudyJob:
 class NoSuchStudy(BadInput):
     """No Job has that name, or several have."""
 
-    def __init__(self, name: str, namespace: str, study_jobs: list[StudyJob]) -> None:
+    def __init__(self, name: str, namespace: str, study_jobs: list[StudyJob], context: str = "") -> None:
         super().__init__(name, namespace, study_jobs)
+        self.context = context
         self.name, self.namespace, self.study_jobs = name, namespace, study_jobs
 
     def __str__(self) -> str:
@@ -108,7 +109,7 @@ class NoSuchStudy(BadInput):
         if near:
             hint = f"did you mean {near[0]}?"
         elif known_names:
-            hint = "list the studies:  mops-helm study list -n " + self.namespace
+            hint = f"list the studies:  mops-helm study list {format_location(self.namespace, self.context)}"
         else:
             hint = (
                 "the namespace has none. Jobs are removed a day after their end, but stores remain: name "
@@ -123,7 +124,7 @@ def find_study_job(cluster: Cluster, name: str) -> StudyJob:
     by_job = [job for job in study_jobs if job.job == name]
     matches = by_job or [job for job in study_jobs if job.study == name]
     if len(matches) != 1:
-        raise NoSuchStudy(name, cluster.namespace, study_jobs)
+        raise NoSuchStudy(name, cluster.namespace, study_jobs, cluster.context)
     return matches[0]
 
 

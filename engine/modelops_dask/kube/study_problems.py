@@ -32,7 +32,7 @@ def find_problems(cluster: Cluster, study: StudyJob) -> list[PodProblem]:
             pods.find_creation_problem(warnings.get(study.uid, ())),
             *map(pods.find_termination, own_pods[-1:]),
         ]
-    return list(dict.fromkeys(filter(None, problems)))
+    return list(dict.fromkeys(filter(None, (pods.in_cluster(problem, cluster) for problem in problems))))
 
 
 def _pods(cluster: Cluster, selector: str) -> list[Object]:

@@ -153,7 +153,8 @@ def _read(cluster: Cluster, name: str) -> Object:
 
 
 def _find_problem(cluster: Cluster, pod: Object) -> pods.PodProblem | None:
-    return pods.find_problem(pod, pods.list_warnings(cluster).get(pod["metadata"]["uid"], ()))
+    problem = pods.find_problem(pod, pods.list_warnings(cluster).get(pod["metadata"]["uid"], ()))
+    return pods.in_cluster(problem, cluster)
 
 
 def _sweep(cluster: Cluster, labels: dict[str, str]) -> None:

@@ -34,7 +34,10 @@ def read_sets(fields: Fields, raw: dict[str, object], key: str) -> Explicit | No
         code = "TYPE" if items and not isinstance(items, list) else "EMPTY"
         message = f"{key} must be a list of at least one parameter set"
         if isinstance(items, str):
-            message += ", such as [{r0: 2.5}]; a file of sets is not read"
+            message += (
+                ", such as [{r0: 2.5}]; a file of sets is not read, and docs/studies.md shows how to copy "
+                "its rows"
+            )
         fields.note((key,), code, message)
         return None
     forms = _Forms(fields, modelops=key == "parameter_sets")

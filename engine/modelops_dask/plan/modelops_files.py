@@ -6,10 +6,10 @@
 The table in docs/modelops.md lists the same files; a test compares the two.
 """
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.plan.document import NAME
 from modelops_dask.plan.fields import Fields
 
@@ -93,7 +93,7 @@ def note_other_document(fields: Fields, raw: Mapping[str, object]) -> bool:
         return False
     for document in OTHER_DOCUMENTS:
         if document.names <= raw.keys():
-            advice = document.advice.replace("{file}", shlex.quote(str(fields.document.path)))
+            advice = document.advice.replace("{file}", quote_path(fields.document.path))
             fields.note((), "NOT_A_STUDY", f"this is a {document.name} of ModelOps: {advice}")
             return True
     return False

@@ -11,7 +11,6 @@ This module does not write or know stores: store/study.py numbers and stores the
 import json
 import math
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ import pyarrow as pa
 from modelops_dask.bundle.reference import anchor
 from modelops_dask.documents.findings import Finding
 from modelops_dask.documents.nodes import NodePath
+from modelops_dask.documents.quoting import quote_path
 from modelops_dask.errors import BadInput
 from modelops_dask.plan import contract, document, explicit, modelops_files, program
 from modelops_dask.plan.document import BadDocument
@@ -30,6 +30,8 @@ from modelops_dask.plan.fields import Fields
 from modelops_dask.plan.plan import MAX_TASKS, Request, tabulate
 from modelops_dask.plan.sampling import Explicit, Grid, Range, Sample, Sampling, SetRow
 
+_INTERVAL = re.compile(r"\s*(-?\d{1,15})\s*\.{2,3}\s*(-?\d{1,15})\s*")  # as Ruby and shells write it
+_SHORT_INTERVAL = 20  # numbers that are written out in advice
 SAMPLING_KEYS = ("sets", "grid", "latin-hypercube", "sobol")
 NAMES = (
     "name",
@@ -158,8 +160,7 @@ def _spec(fields: Fields) -> Spec | None:
         return None
     if not set(raw) & {*NAMES, *modelops_files.STUDY_NAMES} and set(raw) & set(_VALUES):
         message = (
-            "not a study but values of the chart; check them with mops-helm values check "
-            f"{shlex.quote(str(path))}"
+            f"not a study but values of the chart; check them with mops-helm values check {quote_path(path)}"
         )
         fields.note((), "EMPTY", message)
         return None
@@ -346,6 +347,8 @@ def _grid(fields: Fields, raw: dict[str, object]) -> Grid | None:
     for name, axis in (grid or {}).items():
         node_path: NodePath = ("grid", name)
         if isinstance(axis, list) and axis:
+            if advice := _describe_interval(axis):
+                fields.note((*node_path, 0), "TYPE", advice)
             values[name] = [
                 value for number, value in enumerate(axis) if fields.parameter((*node_path, number), value)
             ]
@@ -358,6 +361,18 @@ def _grid(fields: Fields, raw: dict[str, object]) -> Grid | None:
             message = "write a list of values, or {low: …, high: …, num: …}"
             fields.note(node_path, "EMPTY" if axis == [] else "TYPE", message)
     return Grid(values) if values else None
+
+
+def _describe_interval(axis: list[object]) -> str:
+    """Advice on a lone text such as 1..5, which means a range in other languages; "" for other values."""
+    text = axis[0] if len(axis) == 1 else None
+    if not isinstance(text, str) or not (match := _INTERVAL.fullmatch(text)):
+        return ""
+    low, high = (int(number) for number in match.groups())
+    example = f"{{low: {low}, high: {high}, num: …}}"
+    if low < high < low + _SHORT_INTERVAL:
+        example = f"[{', '.join(str(number) for number in range(low, high + 1))}]"
+    return f"{text} is a text, not a range; write {example}, or put it under fixed if the text is meant"
 
 
 def _sample(fields: Fields, raw: dict[str, object], method: str) -> Sample | None:

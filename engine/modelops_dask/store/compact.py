@@ -72,9 +72,9 @@ class TablesSummary(TypedDict):
 class MixedOutputs(BadInput):
     """Some tasks returned a table that cannot be joined with the others; everything else is compacted."""
 
-    def __init__(self, location: str, problems: list[str]) -> None:
-        self.location, self.problems = location, problems
-        super().__init__(location, problems)
+    def __init__(self, location: str, problems: list[str], files: tuple[str, ...] = ()) -> None:
+        self.location, self.problems, self.files = location, problems, files
+        super().__init__(location, problems, files)
 
     def __str__(self) -> str:
         text = "\n".join(self.problems[:10])
@@ -100,9 +100,11 @@ def compact(
     """
     results_store = results_store or store
     manifest = current_manifest(store, plan, max_attempts, results_store, on_begin)
+    files = [results_store.location(f"{FOLDER}/{name}") for name in pieces(manifest)]
     if manifest["problems"]:
-        raise MixedOutputs(results_store.location(f"{tables_folder(manifest)}/raw"), manifest["problems"])
-    return [results_store.location(f"{FOLDER}/{name}") for name in pieces(manifest)]
+        folder = results_store.location(f"{tables_folder(manifest)}/raw")
+        raise MixedOutputs(folder, manifest["problems"], tuple(files))
+    return files
 
 
 def current_manifest(

@@ -38,9 +38,12 @@ def check_results(reader: StoreReader, tasks: Tasks, ledger: StoredAttempts, rep
         counts, manifest_names = manifest["tasks"], set(manifest["files"])
         stamp = f"{manifest['stamp']}/" if manifest.get("stamp") else ""
         names = {str(table): str(output) for table, output in manifest.get("names", {}).items()}
+        mixed_outputs = [str(problem) for problem in manifest.get("problems", ())]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         report.add("RESULTS", "results/manifest.json", f"is missing or damaged: {REBUILD}")
         return
+    for problem in mixed_outputs:
+        report.add("MIXED", f"results/{stamp}raw", problem)
     if counts != report.tasks:
         report.add("RESULTS", "results/manifest.json", f"counts {counts}, parts {report.tasks}: {REBUILD}")
     table_names = {

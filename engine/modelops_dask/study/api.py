@@ -32,7 +32,7 @@ from modelops_dask.study import calls
 from modelops_dask.study.check import N_TASKS
 from modelops_dask.study.commands import find_bundle_of
 from modelops_dask.study.drive import Watcher, drive
-from modelops_dask.study.importable import find_folder, find_import_path
+from modelops_dask.study.importable import check_script, find_folder, find_import_path
 from modelops_dask.study.progress import Progress
 from modelops_dask.study.summary import Summary
 from modelops_dask.workers import memory, remote
@@ -166,6 +166,8 @@ def run(
     study = study.with_model(model) if model is not None else study
     if study._is_open:
         raise BadInput("the study names no model: run(study, model=FUNCTION), or Study(model=..., ...)")
+    if client is None:
+        check_script()
     settings, shape = settings or Settings.from_env(), shape or _whole_machine()
     for finding in study.spec.warnings:
         warnings.warn(str(finding), stacklevel=2)

@@ -230,7 +230,7 @@ class _StudyRun:
         try:
             results = tuple(self.compact(plan))
         except MixedOutputs as error:
-            problem = str(error)
+            results, problem = error.files, str(error)
         summary = replace(self.summary(plan, state, run_progress), results=results, problem=problem)
         return replace(summary, missing_outputs=find_missing_outputs(self.store, plan))
 
@@ -249,8 +249,9 @@ class _StudyRun:
                 table_files = compact(
                     self.store, plan, self.limits.max_attempts, on_begin=self.announce_tables
                 )
-            except MixedOutputs:
-                self.yield_results(plan)
+            except MixedOutputs as error:
+                if self.yield_results(plan):
+                    error.files = ()
                 raise
             return [] if self.yield_results(plan) else table_files
         self.watcher.note(LATER_REQUEST)

@@ -37,6 +37,35 @@ def find_import_path(function: Callable[..., Any]) -> str:
     return f"{module_name}.{name}"
 
 
+def check_script() -> None:
+    """Refuse a script that starts workers when it is imported: each worker imports it, and would do so too.
+
+    Raises:
+        BadInput: The running script has no `if __name__ == "__main__":`, and this is not called from a file
+            that it imports.
+    """
+    script = sys.modules.get("__main__")
+    file = getattr(script, "__file__", None)
+    if not file or Path(file).name in ("__main__.py", "ipython"):  # workers do not import these
+        return
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        at_top = frame.f_code.co_name == "<module>" and frame.f_globals is vars(script)
+        if at_top and frame.f_code.co_filename == file and "__name__" not in _read_source(file):
+            raise BadInput(
+                f"{file}:{frame.f_lineno}: worker processes import this script, so it must not start a study "
+                'when it is imported. Put this line, and what follows it, below `if __name__ == "__main__":`.'
+            )
+
+
+def _read_source(file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8", errors="replace")
+    except OSError:
+        return "__name__"
+
+
 def _find_problem(module_name: str | None, name: str) -> str:
     """Why a function of this name in a module cannot be imported; "" if it can."""
     if not module_name or not name:
