@@ -63,6 +63,6 @@ def test_a_shape_whose_tasks_would_not_fit_is_told_with_the_preset_that_does(cal
     call("--pilot", "5", *SMALL)
     path = tmp_path / "out" / "knobs" / "profile.json"
     held = json.loads(path.read_text())
-    for peak, preset in ((1.2 * 2**30, "--preset memory-heavy"), (2**40, "no preset has that much")):
+    for peak, preset in ((1.2 * 2**30, "--preset memory-heavy"), (2**40, "no preset gives a task that much")):
         path.write_text(json.dumps(held | {"most_peak_bytes": int(peak)}))
         assert f"preset      {preset}" in call().stdout

@@ -135,7 +135,7 @@ def test_what_stops_a_submission_is_said_before_anything_is_created(typed, relea
     submit = ("submit", waiting(tmp_path, "refused", "/nowhere"), "--release")
     unknown = typed(*submit, "studi")
     assert unknown.returncode == 2
-    assert "Release studi does not exist" in unknown.stderr and "take studies: study" in unknown.stderr
+    assert "Release studi does not exist" in unknown.stderr and "accept studies: study" in unknown.stderr
     release.kubectl("create", "quota", "tight", "--hard=pods=1")
     try:
         counted = ("get", "quota", "tight", "--output", "jsonpath={.status.used.pods}")

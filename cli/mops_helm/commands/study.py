@@ -200,7 +200,7 @@ def run(
 @study.command("try")
 @click.argument("source", metavar="SPEC|STORE")
 @click.option(
-    "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="Which task."
+    "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="The task to run."
 )
 @options.presets
 @options.files

@@ -120,7 +120,7 @@ def _describe_forecast(forecast: Forecast) -> dict[str, str]:
     elif forecast.preset:
         lines["preset"] = f"--preset {forecast.preset}"
     else:
-        lines["preset"] = "no preset has that much; raise workers.memoryPerProcess"
+        lines["preset"] = "no preset gives a task that much; raise workers.memoryPerProcess"
     return lines
 
 
