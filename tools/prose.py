@@ -10,7 +10,7 @@ import click
 import yaml
 
 SOURCES = (
-    *("*.md", "Makefile", "docs/**/*.md", "examples/*.md", "engine/**/*.py", "cli/**/*.py"),
+    *("*.md", "*.cff", "Makefile", "docs/**/*.md", "examples/*.md", "engine/**/*.py", "cli/**/*.py"),
     *("schemas/*.yaml", "values/*.yaml", "examples/values/*.yaml", "cli/**/questions.yaml"),
     *("cli/mops_helm/scaffold/files/*.md", "cli/mops_helm/scaffold/files/*.yaml"),
     *("charts/*/templates/**/*.txt", "charts/*/templates/**/*.tpl", "charts/*/README.md", ".github/**/*.md"),
@@ -142,7 +142,8 @@ def target_passages(path: str, text: str) -> Iterator[Passage]:
 
 
 READERS = {
-    **{".md": page_passages, ".py": code_passages, ".yaml": yaml_passages, "": target_passages},
+    **{".md": page_passages, ".py": code_passages, ".yaml": yaml_passages, ".cff": yaml_passages},
+    "": target_passages,
     **{".txt": template_passages, ".tpl": template_passages},
 }
 

@@ -127,9 +127,9 @@ def diagnose(
     With SPEC, the same tasks run in ways that share less or more: a process, an environment, a worker,
     threads, time. Comparing which ways of running disagree reveals the cause, and the preset to use until it
     is fixed. Environment, memory and variables of tasks follow from the values, as for study run; with
-    --release they are the release's. Exit status 0 when the model is healthy, else 3.
+    --release they are the release's. The exit status is 0 if the model is healthy, and 3 otherwise.
 
-    Without SPEC, questions lead to the next preset to try; the answers are kept for the next call.
+    Without SPEC, the command asks questions that lead to the next preset to try, and stores the answers.
     """
     if explain:
         from mops_helm.render import diagnosis_text

@@ -127,8 +127,8 @@ def _send(
 def status(ctx: click.Context, *, release: str, namespace: str, context: str, output: OutputFormat) -> None:
     """Compare a running release with its values.
 
-    Values, rendered manifest, each live pod and each worker process are compared. Exit status 3 if they
-    differ, or if expected pods or processes are missing.
+    The values, the rendered manifest, each live pod and each worker process are compared. The exit status is
+    3 if they differ, or if expected pods or processes are missing.
     """
     from modelops_dask.kube.connect import connect
     from mops_helm.helm import ReleaseRef

@@ -68,8 +68,8 @@ def plan(
 ) -> None:
     """Estimate a study's size, time and memory.
 
-    Estimates come from measurements: of earlier runs of the same model, or of a pilot (--pilot N). Without
-    --pilot nothing runs.
+    Estimates come from measurements: of earlier runs of the same model, or of a pilot (--tasks N). Without
+    --tasks, nothing runs.
     """
     from modelops_dask.plan.spec import load
     from mops_helm.render import study_plan
@@ -142,8 +142,8 @@ def run(
 ) -> None:
     """Run a study, or continue it.
 
-    Only tasks without a stored result run. Workers start on this machine in the shape that the values
-    describe, as far as they fit.
+    Only tasks without a stored result run. Worker processes start on this machine in the shape that the
+    values set, or in a smaller one if that does not fit.
     """
     from modelops_dask.plan.spec import load
     from modelops_dask.study.calls import describe_call
@@ -221,8 +221,8 @@ def try_(
 ) -> None:
     """Run one task here and show its result.
 
-    The result is not stored. What the model prints goes to standard error as it comes. A task
-    of a store that ran out of memory may use as much memory as it had then.
+    The result is not stored. What the model prints goes to standard error immediately. A stored task that ran
+    out of memory gets the memory limit that it had then.
     """
     from modelops_dask.study import packed
     from mops_helm.render import study_results
