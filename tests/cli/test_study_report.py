@@ -119,7 +119,7 @@ def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
     assert poisoned > 20
     assert f"<b>{256 - poisoned}</b><span>ok</span>" in page
     assert (
-        "peak memory of a task (limit 1,600 MiB)" in page and "isolated_warm" in page and "simulation" in page
+        "peak memory (limit 1,600 MiB)" in page and "isolated_warm" in page and "simulation" in page
     )
     assert "Limit of memory: 800 MiB a task, for some up to 1,600 MiB." in page
     assert "pauses, which are left out (1 d)" in page or "left out (24 h)" in page

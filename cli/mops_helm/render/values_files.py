@@ -56,7 +56,8 @@ def render_findings_count(findings: Sequence[Finding], files: Sequence[str]) -> 
     ]
     lines = [f"{', '.join(parts)}. To read about a code: mops-helm explain {findings[0].code}"]
     if n_certain := sum(bool(finding.correction) and finding.file in files for finding in findings):
-        lines.append(f"To correct {n_certain} of them: mops-helm values check --fix {shlex.join(files)}")
+        object_text = "it" if len(findings) == 1 else f"{n_certain} of them"
+        lines.append(f"To correct {object_text}: mops-helm values check --fix {shlex.join(files)}")
     return "\n".join(lines)
 
 

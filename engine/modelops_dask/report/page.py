@@ -67,13 +67,13 @@ def _list_numbers(measurement: Measurement) -> list[tuple[str, str, bool]]:
     if measurement.attempts:
         rate = measurement.attempts / max(active, 0.1)
         cards.append(("attempts per second", f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}", False))
-        cards.append(("running time, without pauses", html.format_duration(active), False))
+        cards.append(("running time", html.format_duration(active), False))
     if seconds.total:
         cards.append(("median time of a task", html.format_duration(seconds.quantile(0.5)), False))
         cards.append(("95% of tasks take at most", html.format_duration(seconds.quantile(0.95)), False))
     if peak:
         limit_text = f" (limit {limit / MIB:,.0f} MiB)" if limit else ""
-        cards.append((f"peak memory of a task{limit_text}", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
+        cards.append((f"peak memory{limit_text}", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
     return cards
 
 
