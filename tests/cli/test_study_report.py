@@ -118,9 +118,7 @@ def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
     poisoned = int(re.search(r"<b>(\d+)</b><span>poisoned</span>", page)[1])
     assert poisoned > 20
     assert f"<b>{256 - poisoned}</b><span>ok</span>" in page
-    assert (
-        "peak memory (limit 1,600 MiB)" in page and "isolated_warm" in page and "simulation" in page
-    )
+    assert "peak memory (limit 1,600 MiB)" in page and "isolated_warm" in page and "simulation" in page
     assert "Limit of memory: 800 MiB a task, for some up to 1,600 MiB." in page
     assert "pauses, which are left out (1 d)" in page or "left out (24 h)" in page
     assert str(escape(HOSTILE)) in page, "the traceback is there"
