@@ -85,12 +85,13 @@ def render_pilot_advice(spec: Spec, forecast: Forecast | None) -> str:
     """Advice before a large study without measurements; "" for all others."""
     if forecast or spec.n_tasks <= UNMEASURED_TASKS:
         return ""
-    command = f"mops-helm study plan {shlex.quote(str(spec.path))} --pilot 20"
+    command = f"mops-helm study plan {shlex.quote(str(spec.path))} --tasks 20"
     return (
-        f"{spec.n_tasks:,} tasks; the time and memory of a task are not known yet.\n"
+        f"This study has {spec.n_tasks:,} tasks, and their time and memory are not known yet. "
+        "To run 20 of them first and\nkeep their results:\n"
         f"  {command}\n"
-        "runs 20 of them first, and keeps their results. To find a few good parameter sets, rather than map "
-        "them all,\nan adaptive method needs fewer tasks: it chooses sets by the results of earlier ones."
+        "If you are looking for a few good parameter sets, an adaptive method needs fewer tasks: "
+        "it chooses each set by\nthe results of earlier ones."
     )
 
 
