@@ -10,10 +10,12 @@ import click
 import yaml
 
 SOURCES = (
-    *("*.md", "docs/**/*.md", "examples/*.md", "engine/**/*.py", "cli/**/*.py"),
-    *("schemas/*.yaml", "values/*.yaml", "cli/**/questions.yaml"),
+    *("*.md", "*.cff", "Makefile", "docs/**/*.md", "examples/*.md", "engine/**/*.py", "cli/**/*.py"),
+    *("schemas/*.yaml", "values/*.yaml", "examples/values/*.yaml", "cli/**/questions.yaml"),
+    *("cli/mops_helm/scaffold/files/*.md", "cli/mops_helm/scaffold/files/*.yaml"),
+    *("charts/*/templates/**/*.txt", "charts/*/templates/**/*.tpl", "charts/*/README.md", ".github/**/*.md"),
 )
-UNREAD = ("CHANGELOG.md", "cli/mops_helm/scaffold/files/")  # history; what `study new` writes is the user's
+UNREAD = ("CHANGELOG.md",)  # history
 CODE = "CODE"  # stands for inline code, a link's address or an f-string's field
 ENTRIES = r"(Args|Attributes|Raises|Returns|Yields):"
 FEWEST_MESSAGE_WORDS = 3  # shorter strings are keys, patterns and names
@@ -121,7 +123,29 @@ def yaml_passages(path: str, text: str) -> Iterator[Passage]:
     yield from comments(path, text)
 
 
-READERS = {".md": page_passages, ".py": code_passages, ".yaml": yaml_passages}
+def template_passages(path: str, text: str) -> Iterator[Passage]:
+    """Comments of a template, and the lines that it renders; an expression is one word."""
+    for comment in re.finditer(r"\{\{-?\s*/\*(.*?)\*/\s*-?\}\}", text, re.DOTALL):
+        yield Passage(path, text.count("\n", 0, comment.start()) + 1, "comment", plain(comment[1]))
+    rendered = re.sub(r"\{\{.*?\}\}", lambda match: CODE + "\n" * match[0].count("\n"), text, flags=re.DOTALL)
+    for number, line in enumerate(rendered.splitlines(), 1):
+        if len(re.findall(r"\b[a-z]+\b", line)) >= FEWEST_MESSAGE_WORDS:
+            yield Passage(path, number, "string", plain(line))
+
+
+def target_passages(path: str, text: str) -> Iterator[Passage]:
+    """What `make help` prints of each target, and the comments of a Makefile."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"[a-z0-9-]+:.*## (.*)", line):
+            yield Passage(path, number, "string", plain(match[1]))
+    yield from comments(path, text)
+
+
+READERS = {
+    **{".md": page_passages, ".py": code_passages, ".yaml": yaml_passages, ".cff": yaml_passages},
+    "": target_passages,
+    **{".txt": template_passages, ".tpl": template_passages},
+}
 
 
 def field_text(node: ast.expr) -> str:

@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="mops-helm")
 def main() -> None:
-    """Presets, checks and studies for simulations on Dask in Kubernetes."""
+    """Run stochastic simulation studies with Dask, on this machine or in Kubernetes."""
 
 
 if __name__ == "__main__":

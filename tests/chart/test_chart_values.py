@@ -267,7 +267,7 @@ def test_notes_say_what_runs_and_what_to_type_next():
 
 @pytest.mark.parametrize("name", ["direct", "debug-isolated"])
 def test_notes_warn_of_direct(name):
-    assert "carries all state" in notes("-f", ROOT / "values" / f"{name}.yaml")
+    assert "keeps all state" in notes("-f", ROOT / "values" / f"{name}.yaml")
 
 
 @pytest.mark.parametrize(

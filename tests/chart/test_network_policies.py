@@ -200,8 +200,8 @@ def test_notes_print_the_label_and_what_is_open(tmp_path):
     closed = notes(*stated({"networkPolicy": CLOSED}, tmp_path / "mine.yaml"))
     assert "1 more of networkPolicy.clients" in closed
     assert "lists as packageIndex, store, apiServer; nothing else." in closed
-    assert "no package index" not in closed
-    assert "no package index can be reached" in notes("--set", "networkPolicy.egress.closed=true")
+    assert "cannot reach a package index" not in closed
+    assert "but the pods cannot reach a package index" in notes("--set", "networkPolicy.egress.closed=true")
     image = notes("--set", "networkPolicy.egress.closed=true,executor.environment=image")
-    assert "no package index" not in image
+    assert "cannot reach a package index" not in image
     assert "networkPolicy is off" in notes("--set", "networkPolicy.enabled=false")

@@ -10,9 +10,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
-from chart.rendering import Object, env, render, stated, text, workers
+from chart.rendering import CHART, ROOT, Object, env, render, stated, text, workers
 from chart.source import PROPERTIES, SCHEMA
+from mops_helm.values import effective
 
 FOR_THE_PARENT = ("global", "enabled")  # declared because Helm hands them to subcharts
 FOR_THE_COMMANDS = ("layers.workload", "layers.hidden")  # kept in the release for the next upgrade
@@ -68,6 +70,18 @@ KUBERNETES: dict[str, Any] = {
     "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     "podSecurityContext": {"runAsUser": 10002},
     "securityContext": {"runAsUser": 10002},
+}
+
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+EVERYTHING = yaml.safe_load((ROOT / "tests" / "chart" / "everything.yaml").read_text())
+# Values that would hide others of everything.yaml, or that its pools set instead.
+NOT_IN_EVERYTHING = {
+    *("nameOverride", "fullnameOverride", "image.digest", "studies.enabled", "networkPolicy.enabled"),
+    *("sharedVolume.existingClaim", "sharedVolume.accessModes", "tls.certificateDuration"),
+    *("serviceAccount.create", "podSecurityContext", "securityContext", "workers.scratch.storageClassName"),
+    *(f"{part}.image.{key}" for part in ("scheduler", "workers") for key in DEFAULTS["image"]),
+    *(f"workers.autoscaling.{key}" for key in DEFAULTS["workers"]["autoscaling"]),
 }
 
 
@@ -148,6 +162,22 @@ def test_every_variable_reaches_every_pool(path, tmp_path):
     found = {env(workers(after, pool))[variable] for pool in ("default", "extra")}
     assert len(found) == 1
     assert found != {before[variable]}
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "x-env" in PROPERTIES[path]])
+def test_every_variable_is_a_setting_of_local_studies_too(path):
+    """`mops-helm study run` sets it from the same value."""
+    variable = PROPERTIES[path]["x-env"]
+    values = merged(DEFAULTS, nested(path, other(path)))
+    before, after = (effective.settings(each).to_env()[variable] for each in (DEFAULTS, values))
+    assert before != after, f"settings() in cli/mops_helm/values/effective.py does not read {path}"
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path not in NOT_IN_EVERYTHING])
+def test_everything_yaml_sets_every_value(path):
+    value = reduce(lambda node, name: node.get(name) if node else None, path.split("."), EVERYTHING)
+    missing = value is None or value == PROPERTIES[path].get("default")
+    assert not missing, f"set {path} in tests/chart/everything.yaml, to another value than the default"
 
 
 def test_what_kubernetes_and_dask_define_is_open(tmp_path):

@@ -237,7 +237,7 @@ def test_a_text_that_set_cannot_hold_is_put_into_a_file():
     flag = r"--set 'workers.nodeSelector.cloud\.google\.com/gke-spot=true'"
     refused = type_line(f"mops-helm preset render simulation --values {flag}")
     assert refused.exit_code == 2
-    (text,) = re.findall(r"state it in a file, for -f: (.*)", refused.stderr)
+    (text,) = re.findall(r"write it in a values file, for -f: (.*)", refused.stderr)
     Path("mine.yaml").write_text(text)
     rendered = type_line("mops-helm preset render simulation --values -f mine.yaml")
     assert rendered.exit_code == 0 and 'cloud.google.com/gke-spot: "true"' in rendered.stdout

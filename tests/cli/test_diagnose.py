@@ -134,7 +134,7 @@ def test_the_page_needs_no_network_and_says_it_all(sick):
         "close_schools",
         "mops-helm upgrade RELEASE",
         "isolated_fork",
-        "What pollutes",
+        "Polluter",
     ):
         assert text in page
 

@@ -105,7 +105,7 @@ def test_a_diagnosis_survives_json():
         (["--release", "sims"], 2, "--release needs an experiment: add SPEC"),
         ([*STUDY, "--release", "sims", "--preset", "cold"], 2, "leave out --preset, -f and --set"),
         ([*STUDY, "--release", "sims", "--set", "workers.threads=2"], 2, "its own values"),
-        ([*STUDY, "-n", "epi"], 2, "-n and --kube-context need --release RELEASE"),
+        ([*STUDY, "-n", "epi"], 2, "add --release RELEASE"),
         ([*STUDY, "--release", "sims"], 5, "no kubeconfig exists"),
     ],
 )

@@ -260,10 +260,3 @@ def test_a_first_study_names_every_file_of_a_new_one(tmp_path):
     assert mops_helm("study", "new", "measles", cwd=tmp_path).returncode == 0
     table = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "getting-started.md").read_text(), re.MULTILINE)
     assert sorted(table) == sorted(path.name for path in (tmp_path / "measles").iterdir())
-
-
-def test_every_preset_is_explained():
-    text = (ROOT / "docs" / "presets.md").read_text()
-    names = [path.stem for path in (ROOT / "values").glob("*.yaml")]
-    assert names
-    assert [name for name in names if f"`{name}`" not in text] == []

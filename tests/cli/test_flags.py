@@ -172,7 +172,7 @@ def test_diagnose_is_a_command_of_its_own_and_preset_diagnose_stays(spec):
     for words in (["diagnose", spec], ["preset", "diagnose", "--study", spec], ["diagnose", "--study", spec]):
         # --answer is refused only where a study was given
         refused = type_command(*words, "--answer", "cold=gone")
-        assert refused.exit_code == 2 and "which are asked without SPEC" in refused.stderr
+        assert refused.exit_code == 2 and "are for the questions: leave out SPEC" in refused.stderr
     twice = type_command("diagnose", spec, "--study", spec)
     assert twice.exit_code == 2 and "leave out one" in twice.stderr
 

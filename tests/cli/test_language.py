@@ -44,6 +44,14 @@ def findings(root: Path, name: str, text: str) -> list[tuple[str, int]]:
         "Press Ctrl-C once more to end.",
         "colour means nothing here.",
         "Say what a study amounts to.",
+        "A sample is compared, and the line says so.",
+        "Older results stay on record.",
+        "The digest is needed, as the registry says it.",
+        "Threads that models start come on top.",
+        "The runner ends, and the worker lives on.",
+        "lz4 wants the package lz4 in the image.",
+        "Blosc left Dask, and lz4 stands in for it.",
+        "Use it for studies that died of memory.",
     ],
 )
 @pytest.mark.parametrize(
@@ -56,6 +64,10 @@ def findings(root: Path, name: str, text: str) -> list[tuple[str, int]]:
         ("engine/fields.py", 'X = 1\nprint(f"{{X}}: {}")\n', 2),
         ("cli/comment.py", "X = 1\n# {}\n", 2),
         ("schemas/values.yaml", "a:\n  description: >-\n    {}\n", 2),
+        ("examples/values/mine.yaml", "# {}\nworkers: {{}}\n", 1),
+        ("charts/chart/templates/NOTES.txt", "{{{{ .Release.Name }}}}\n\n{}\n", 3),
+        ("charts/chart/templates/pods/_pod.tpl", "{{{{- /* {} */}}}}\n", 1),
+        ("Makefile", "all: dev  ## {}\n", 1),
     ],
 )
 def test_words_to_avoid_are_noticed(tmp_path, name, template, line, text):

@@ -1,6 +1,7 @@
 """`preset list`, `show`, `diff`, `render`."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -30,6 +31,12 @@ def test_list_has_every_file_with_its_kind_and_purpose():
         assert row["kind"] == ("isolation" if "preset" in stated else "workload")
         assert row["purpose"] in run("list").stdout
     assert [row["kind"] for row in rows] == sorted(row["kind"] for row in rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docs_have_a_row_for_every_preset(name):
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "presets.md").read_text(), re.MULTILINE)
+    assert any(f"`{name}`" in row for row in rows), f"docs/presets.md lacks a row for {name}"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -39,6 +39,12 @@ def test_a_page_without_its_marks_is_refused(pages):
         pages.replace_table("# Study file\n", "| field | meaning |")
 
 
+def test_a_variable_that_no_setting_reads_is_named(pages, monkeypatch):
+    monkeypatch.setattr(pages.generate, "variables", lambda *_: [("MODELOPS_NEW", "executor.new")])
+    with pytest.raises(SystemExit, match=r"settings.py reads MODELOPS_NEW \(x-env of executor.new\)"):
+        pages.render_variables()
+
+
 def test_every_exit_status_of_an_error_is_described():
     table = set(re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE))
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]

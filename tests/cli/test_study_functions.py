@@ -117,7 +117,7 @@ def test_a_function_of_a_module_runs_from_python(tmp_path, module):
     assert Study(grid={"beta": [1]}, model=module.simulate).spec.model == f"{module.__name__}.simulate"
     with pytest.raises(BadInput, match=r"grid\.betta: .* did you mean beta\?"):
         run_study(Study(grid={"betta": [1]}), "b", model=module.simulate, **where)
-    with pytest.raises(BadInput, match="names no model"):
+    with pytest.raises(BadInput, match="does not name a model"):
         run_study(Study(grid={"beta": [1]}), "b", **where)
 
 

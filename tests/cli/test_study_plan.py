@@ -28,7 +28,7 @@ def call(tmp_path, monkeypatch):
 def test_a_large_study_of_which_nothing_is_known_should_begin_with_a_pilot(call, tmp_path):
     write_spec(tmp_path, n=1001)
     done = call()
-    assert "--pilot 20" in done.stderr and "adaptive" in done.stderr and "time " not in done.stdout
+    assert "--tasks 20" in done.stderr and "adaptive" in done.stderr and "time " not in done.stdout
     assert json.loads(call("-o", "json").stdout)["expected"] is None
     write_spec(tmp_path, n=1000)
     assert call().stderr == "Calls the wire function wire.py:wire\n"
@@ -36,9 +36,9 @@ def test_a_large_study_of_which_nothing_is_known_should_begin_with_a_pilot(call,
 
 def test_a_pilot_runs_some_tasks_and_later_plans_know_what_they_took(call, tmp_path):
     write_spec(tmp_path, n=3000, replicates=4, seconds=0.01)
-    line = next(line for line in call().stderr.splitlines() if "--pilot" in line)
+    line = next(line for line in call().stderr.splitlines() if "--tasks" in line)
     words = shlex.split(line)[3:]
-    assert words == ["study.yaml", "--pilot", "20"]
+    assert words == ["study.yaml", "--tasks", "20"]
     done = call(*words[1:], *SMALL)
     assert "time        about" in done.stdout and "mean of 20, isolated_warm" in done.stdout
     assert "preset      this shape fits" in done.stdout
@@ -63,6 +63,6 @@ def test_a_shape_whose_tasks_would_not_fit_is_told_with_the_preset_that_does(cal
     call("--pilot", "5", *SMALL)
     path = tmp_path / "out" / "knobs" / "profile.json"
     held = json.loads(path.read_text())
-    for peak, preset in ((1.2 * 2**30, "--preset memory-heavy"), (2**40, "no preset has that much")):
+    for peak, preset in ((1.2 * 2**30, "--preset memory-heavy"), (2**40, "no preset gives a task that much")):
         path.write_text(json.dumps(held | {"most_peak_bytes": int(peak)}))
         assert f"preset      {preset}" in call().stdout

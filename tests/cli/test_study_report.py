@@ -118,8 +118,7 @@ def test_the_page_says_the_numbers_and_escapes_what_models_say(files, tmp_path):
     poisoned = int(re.search(r"<b>(\d+)</b><span>poisoned</span>", page)[1])
     assert poisoned > 20
     assert f"<b>{256 - poisoned}</b><span>ok</span>" in page
-    assert "peak memory of a task (limit 1,600 MiB)" in page
-    assert "isolated_warm" in page and "simulation" in page
+    assert "peak memory (limit 1,600 MiB)" in page and "isolated_warm" in page and "simulation" in page
     assert "Limit of memory: 800 MiB a task, for some up to 1,600 MiB." in page
     assert "pauses, which are left out (1 d)" in page or "left out (24 h)" in page
     assert str(escape(HOSTILE)) in page, "the traceback is there"
@@ -188,7 +187,7 @@ def test_many_short_tasks_are_told_in_plain_numbers(tmp_path):
     plan = study.begin(files, spec.load(path), "sha256:" + "a" * 64)
     tasks = plan.tasks([(0, 2000)])
     parts.write(files, [Attempt(t.set, t.replicate, t.seed, "ok", seconds=0.01, ended=1000.0) for t in tasks])
-    assert "<b>20,000</b><span>attempts a second</span>" in report(files)
+    assert "<b>20,000</b><span>attempts per second</span>" in report(files)
     assert page_html.format_duration(0.9996) == "1 s" and page_html.format_duration(0.142) == "142 ms"
 
 

@@ -168,7 +168,7 @@ def test_an_older_image_is_asked_in_its_own_words(words, n_commands, read, capfd
     """It says of the first word that it does not know that there is no such option; nothing else is lost."""
     code, text, _, pod = read("results", *words, old=True)
     assert (code, len(pod.commands)) == (0, n_commands)
-    assert values(text) == ["7"] if "csv" in words else text.startswith("y: 1 rows")
+    assert values(text) == ["7"] if "csv" in words else text.startswith("y: 1 row in")
     assert pod.commands[-1][4:6] == ["--output", "y"] and "--spec" not in pod.commands[-1]
     assert "No such option" not in capfd.readouterr().err
 

@@ -92,7 +92,8 @@ def names_by_rule(folder):
 
 
 def seeds(count):
-    return [*range(count), random.SystemRandom().randrange(1000, 10**9)]
+    """Fixed seeds and a new one, whose test has a fixed name: the processes of `pytest -n` compare names."""
+    return [*range(count), pytest.param(random.SystemRandom().randrange(1000, 10**9), id="random")]
 
 
 @pytest.mark.parametrize("seed", seeds(12))

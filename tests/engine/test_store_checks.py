@@ -96,6 +96,6 @@ def test_the_words_name_what_was_compared_tasks_outputs_and_causes(files, plan):
     )
     first, order, seed, last = describe(read_self_check(files, plan, read_generations(files, plan)))
     assert first == "Self-check: 3 tasks compared with a run alone in a new process, 2 different."
-    assert order.startswith("1/0 (raw): alone the task always returns the same")
+    assert order.startswith("1/0 (raw): run alone, the task always returns the same")
     assert seed.startswith("1/1 (it failed: KeyError): ") and "does not come from the seed" in seed
     assert last == "Not comparable: 2/1 (the worker had other packages)."

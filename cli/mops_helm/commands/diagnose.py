@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type=click.IntRange(2),
     default=24,
     show_default=True,
-    help="Number of tasks, from all over the study, that each way of running gets.",
+    help="Number of tasks, spread over the study, that run in each way.",
 )
 @click.option(
     "--repeats",
@@ -53,13 +53,13 @@ if TYPE_CHECKING:
     help="Stop after this time, with the evidence collected by then: 90s, 10m, 1h.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the choice of tasks and orders."
+    "--seed", type=int, default=0, show_default=True, help="Seed that selects the tasks and their orders."
 )
 @click.option(
     "--release",
     metavar="RELEASE",
     default="",
-    help="Run in the cluster, in a temporary pod with image, environment and memory of RELEASE's workers.",
+    help="Run in the cluster, in a temporary pod with the image, variables and memory of RELEASE's workers.",
 )
 @options.namespace
 @options.kube_context
@@ -127,9 +127,9 @@ def diagnose(
     With SPEC, the same tasks run in ways that share less or more: a process, an environment, a worker,
     threads, time. Comparing which ways of running disagree reveals the cause, and the preset to use until it
     is fixed. Environment, memory and variables of tasks follow from the values, as for study run; with
-    --release they are the release's. Exit status 0 when the model is healthy, else 3.
+    --release they are the release's. The exit status is 0 if the model is healthy, and 3 otherwise.
 
-    Without SPEC, questions lead to the next preset to try; the answers are kept for the next call.
+    Without SPEC, the command asks questions that lead to the next preset to try, and stores the answers.
     """
     if explain:
         from mops_helm.render import diagnosis_text
@@ -146,9 +146,9 @@ def diagnose(
         _ask_questions(answer_texts, answers_path, output)
         return
     if (namespace or context) and not release:
-        raise click.UsageError("-n and --kube-context need --release RELEASE, which they locate")
+        raise click.UsageError("-n and --kube-context locate a release: add --release RELEASE")
     if answer_texts or answers_path:
-        raise click.UsageError("--answer and --answers belong to the questions, which are asked without SPEC")
+        raise click.UsageError("--answer and --answers are for the questions: leave out SPEC")
     from modelops_dask.plan import spec
     from mops_helm.diagnose import experiment, study_diagnosis
 

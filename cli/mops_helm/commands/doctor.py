@@ -12,7 +12,7 @@ from mops_helm.forms import OutputFormat, render_data
 def doctor(ctx: click.Context, output: OutputFormat) -> None:
     """Check this machine for what commands need.
 
-    Exit status 3 when something required is missing or does not work.
+    The exit status is 3 if something required is missing or does not work.
     """
     from mops_helm import doctor
 

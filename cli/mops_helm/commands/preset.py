@@ -48,7 +48,7 @@ def show(name: str, output: OutputFormat) -> None:
 def diff(first: str, second: str, output: OutputFormat) -> None:
     """Compare the values of two presets.
 
-    Each is laid over the chart's defaults first.
+    Each preset is first merged over the chart's defaults.
     """
     from mops_helm.render import values_files
     from mops_helm.values import layers

@@ -33,7 +33,7 @@ SEND_OPTIONS = (  # of install and upgrade, in the order of --help
         default="5m",
         show_default=True,
         callback=options.parse_seconds,
-        help="Time limit for that: 90s, 5m, 1h.",
+        help="How long to follow the pods: 90s, 5m, 1h.",
     ),
     click.option(
         "--dry-run", is_flag=True, help="Validate with Helm and the API server without changing anything."
@@ -110,7 +110,7 @@ def _send(
         click.echo(release_diff.unified(plan.before, plan.after))
     releases.send(cluster, plan, say, timeout_seconds=timeout, dry_run=dry_run)
     if dry_run:
-        say("Nothing was changed: --dry-run.")
+        say("Dry run: nothing was changed.")
         return
     if wait:
         status_command = release_text.render_status_command(release_ref)
@@ -127,8 +127,8 @@ def _send(
 def status(ctx: click.Context, *, release: str, namespace: str, context: str, output: OutputFormat) -> None:
     """Compare a running release with its values.
 
-    Values, rendered manifest, each live pod and each worker process are compared. Exit status 3 if they
-    differ, or if expected pods or processes are missing.
+    The values, the rendered manifest, each live pod and each worker process are compared. The exit status is
+    3 if they differ, or if expected pods or processes are missing.
     """
     from modelops_dask.kube.connect import connect
     from mops_helm.helm import ReleaseRef

@@ -69,7 +69,7 @@ def plan(
     """Estimate a study's size, time and memory.
 
     Estimates come from measurements: of earlier runs of the same model, or of a pilot (--tasks N). Without
-    --tasks nothing runs.
+    --tasks, nothing runs.
     """
     from modelops_dask.plan.spec import load
     from mops_helm.render import study_plan
@@ -142,8 +142,8 @@ def run(
 ) -> None:
     """Run a study, or continue it.
 
-    Only tasks without a stored result run. Workers start on this machine in the shape that the values
-    describe, as far as they fit.
+    Only tasks without a stored result run. Worker processes start on this machine in the shape that the
+    values set, or in a smaller one if that does not fit.
     """
     from modelops_dask.plan.spec import load
     from modelops_dask.study.calls import describe_call
@@ -200,7 +200,7 @@ def run(
 @study.command("try")
 @click.argument("source", metavar="SPEC|STORE")
 @click.option(
-    "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="Which task."
+    "--task", "task_id", metavar="SET/REPLICATE", default="0/0", show_default=True, help="The task to run."
 )
 @options.presets
 @options.files
@@ -221,8 +221,8 @@ def try_(
 ) -> None:
     """Run one task here and show its result.
 
-    The result is not stored. What the model prints goes to standard error as it comes. A task
-    of a store that ran out of memory may use as much memory as it had then.
+    The result is not stored. What the model prints goes to standard error immediately. A stored task that ran
+    out of memory gets the memory limit that it had then.
     """
     from modelops_dask.study import packed
     from mops_helm.render import study_results

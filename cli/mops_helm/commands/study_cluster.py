@@ -54,8 +54,8 @@ def submit(
 ) -> None:
     """Run a study in the cluster as a Job.
 
-    This machine may be switched off afterwards. The same study submitted twice is one run. A study that ended
-    continues in its store: only tasks without a stored result run.
+    This machine may be switched off afterwards. Submitting the same study twice starts one run. A study that
+    ended continues in its store: only tasks without a stored result run.
     """
     from modelops_dask.kube import connect, study_jobs
     from modelops_dask.plan.spec import load

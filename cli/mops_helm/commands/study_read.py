@@ -189,10 +189,10 @@ def verify(
 ) -> None:
     """Check the stored results of a study.
 
-    States, counts, seeds, digests and tables are checked by other means than those that wrote them. Exit
-    status 0 if there are no problems and every task has ended, else 3. The values and the bundle are for
-    --sample: each task runs alone in a new process, then all of them in one. In the cluster they are the
-    study's own.
+    States, counts, seeds, digests and tables are checked by code that is separate from the code that wrote
+    them. With --sample, each selected task runs alone in a new process, and then all of them run in one
+    process. The values and the bundle determine how they run; in the cluster, the study's own are used. The
+    exit status is 0 if there are no problems and every task has ended, and 3 otherwise.
     """
     spec = _load_spec(spec_path, namespace, context)
     if namespace or context:

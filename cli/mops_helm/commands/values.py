@@ -34,8 +34,8 @@ def check(
 ) -> None:
     """Check values files.
 
-    The files are merged as Helm would merge them, and every finding is shown at once. Exit status 2 when one
-    of the findings is an error.
+    The files are merged as Helm would merge them, and every finding is shown at once. The exit status is 2 if
+    one of the findings is an error.
 
     With --fix, misspelled names, wrong units of memory and missing quotes are corrected in the files, if only
     one correction is possible. Everything else in the files stays as it is.
@@ -81,7 +81,7 @@ def explain(
 ) -> None:
     """Explain the meaning of values.
 
-    Pods, processes, threads, bytes and spill points of each pool, with advice.
+    The pods, processes, threads, bytes and spill points of each pool are shown, with advice.
     """
     from mops_helm.render import values_files
     from mops_helm.values import layers

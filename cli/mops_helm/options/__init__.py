@@ -147,7 +147,7 @@ redo = click.option(
     metavar="TASKS",
     default="",
     callback=check_redo,
-    help="Replace stored results: executor=KIND (those that it made), SET/REPLICATE,... or all.",
+    help="Replace stored results: executor=KIND (made by that executor), SET/REPLICATE,... or all.",
 )
 
 sets = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="A single value, as in Helm.")

@@ -193,7 +193,7 @@ def render_reasoning(output: OutputFormat) -> str:
 def _render_rule(row: Mapping[str, Any]) -> str:
     facts = ", ".join(f"{name} {' or '.join(allowed)}" for name, allowed in row["when"].items())
     proof = f" ({' against '.join(row['arms'])})" if row["arms"] else ""
-    return f"{row['verdict']}{proof}\n    if   {facts or 'anything else'}\n    for  {row['because']}"
+    return f"{row['verdict']}{proof}\n    if   {facts or 'anything else'}\n    then {row['because']}"
 
 
 def _describe_fact(value: bool | None) -> str:

@@ -87,10 +87,11 @@ def render_pilot_advice(spec: Spec, forecast: Forecast | None) -> str:
         return ""
     command = f"mops-helm study plan {quote_path(spec.path)} --tasks 20"
     return (
-        f"{spec.n_tasks:,} tasks; the time and memory of a task are not known yet.\n"
+        f"This study has {spec.n_tasks:,} tasks, and their time and memory are not known yet. "
+        "To run 20 of them first and\nkeep their results:\n"
         f"  {command}\n"
-        "runs 20 of them first, and keeps their results. To find a few good parameter sets, rather than map "
-        "them all,\nan adaptive method needs fewer tasks: it chooses sets by the results of earlier ones."
+        "If you are looking for a few good parameter sets, an adaptive method needs fewer tasks: "
+        "it chooses each set by\nthe results of earlier ones."
     )
 
 
@@ -120,7 +121,7 @@ def _describe_forecast(forecast: Forecast) -> dict[str, str]:
     elif forecast.preset:
         lines["preset"] = f"--preset {forecast.preset}"
     else:
-        lines["preset"] = "no preset has that much; raise workers.memoryPerProcess"
+        lines["preset"] = "no preset gives a task that much; raise workers.memoryPerProcess"
     return lines
 
 

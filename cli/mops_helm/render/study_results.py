@@ -51,7 +51,8 @@ def render_task_trial(trial: TaskTrial, output: OutputFormat) -> str:
         lines.append(trial.hint)
     for name, blob in outcome.outputs.items():
         table = as_table(blob)
-        lines.append(f"\n{name}: {len(blob):,} bytes" + (f", {table.num_rows:,} rows" if table else ""))
+        rows = f", {_count(table.num_rows, 'row')}" if table is not None else ""
+        lines.append(f"\n{name}: {len(blob):,} bytes{rows}")
         if table is not None:
             lines.append(render_preview(table))
     return "\n".join(lines)
@@ -82,7 +83,11 @@ def render_results(tables: Tables, name: str | None, output: OutputFormat) -> st
 
 def _describe_table(name: str, table: Output, has_file: bool) -> str:
     place = f" in {shorten_path(table.where)}" if has_file else ""
-    return f"{show_name(name)}: {table.n_rows:,} rows{place}"
+    return f"{show_name(name)}: {_count(table.n_rows, 'row')}{place}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def render_preview(table: "pa.Table") -> str:
@@ -95,7 +100,9 @@ def render_preview(table: "pa.Table") -> str:
         for row in zip(*columns, strict=True)
     ]
     n_hidden = table.num_columns - preview.num_columns
-    return "\n".join(f"  {row}" for row in rows) + (f"\n  and {n_hidden} more columns" if n_hidden else "")
+    return "\n".join(f"  {row}" for row in rows) + (
+        f"\n  and {_count(n_hidden, 'more column')}" if n_hidden else ""
+    )
 
 
 def _render_cell(value: Any) -> str:

@@ -81,7 +81,7 @@ def render_redo(redo: RedoProgress) -> str:
             f"{name}: {redo.n_tasks:,} tasks ran again, {redo.n_lacking:,} of them without all outputs that "
             "the study file lists: those are pending. `mops-helm study run` continues"
         )
-    return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results are on record and do not count"
+    return f"{name}: {redo.n_tasks:,} tasks ran again. Their older results stay stored and no longer count"
 
 
 def _render_run(progress: Progress) -> list[str]:

@@ -57,8 +57,9 @@ def render_findings_count(findings: Sequence[Finding], files: Sequence[Path], n_
     ]
     lines = [f"{', '.join(parts)}. To read about a code: mops-helm explain {findings[0].code}"]
     if n_fixable:
+        object_text = "it" if len(findings) == 1 else f"{n_fixable} of them"
         typed_files = " ".join(quote_path(path) for path in files)
-        lines.append(f"To correct {n_fixable} of them: mops-helm values check --fix {typed_files}")
+        lines.append(f"To correct {object_text}: mops-helm values check --fix {typed_files}")
     return "\n".join(lines)
 
 

@@ -131,7 +131,7 @@ def _split(text: str) -> tuple[Path, str]:
     except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{file} cannot be read: {error}") from None
     if not function and len(functions) != 1:
-        listed = f"it has {', '.join(functions)}" if functions else "it has none"
+        listed = f"it defines {', '.join(functions)}" if functions else "it defines no function"
         raise BadInput(
             f"name the function of {file}, as in {file}:{(functions or ['simulate'])[0]}; {listed}"
         )

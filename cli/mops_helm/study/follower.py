@@ -73,7 +73,7 @@ class Follower:
                 if not temporary or time.monotonic() - last_answer > AWAY_SECONDS:
                     raise
                 self._report_once(
-                    "away", "The API server does not answer; the study continues without it. Waiting."
+                    "away", "The API server does not respond; the study continues without it. Waiting."
                 )
         return study
 

@@ -66,7 +66,7 @@ class NotSent(ClusterFailed):
         self.store, self.message = store, message
 
     def __str__(self) -> str:
-        return f"The bundle could not be put into {self.store}:\n{self.message}"
+        return f"The bundle could not be copied to {self.store}:\n{self.message}"
 
 
 def read_study_in_cluster(

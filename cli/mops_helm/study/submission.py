@@ -160,8 +160,8 @@ def find_earlier_store(offer: Offer, request: SubmitRequest, studies: Sequence[S
     changes = compare_cached(request.bundle, earlier[0].bundle, request.spec)
     what = f": {shorten(changes)}" if changes else ""
     return store, (
-        f"The bundle is not that of {earlier[0].job}{what}. So this is a new study with its own store; "
-        f"the earlier results are in {earlier[0].store}"
+        f"The bundle differs from that of {earlier[0].job}{what}. This is therefore a new study with its own "
+        f"store; the earlier results are in {earlier[0].store}"
     )
 
 

@@ -271,7 +271,7 @@ def _check_memory(merged: Merged, path: NodePath, pool: Node) -> Iterator[Findin
     runner_limit_bytes = runner_limit(process_bytes, to_bytes(executor["workerMemory"]), count)
     if runner_limit_bytes < RUNNER_MIN_BYTES:
         share = max(0, runner_limit_bytes) // MIB
-        message += f"; less workerMemory {executor['workerMemory']}: {share}Mi a runner ({count})"
+        message += f"; minus workerMemory {executor['workerMemory']}, each of {count} runners has {share}Mi"
         suggestion = f"{raise_it}, threads or executor.subprocessPoolSize"
         yield finding_at(position, "CHILD_MEMORY", f"{message}; the minimum is 64Mi", suggestion)
 

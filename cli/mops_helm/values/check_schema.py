@@ -213,7 +213,7 @@ def _describe_wrong_type(
         suggestion = f'quote it: "{text}"' if is_allowed else f"write {schema.get('x-form', 'text')}"
         correction = f'"{position.text}"' if position.text and is_allowed else ""
         if position.file == sets.FILE and is_allowed:  # which has no quotes, and no --set-string
-            suggestion = f"state it in a file, for -f: {_write_flow(path, quote(scalar_text(value)))}"
+            suggestion = f"write it in a values file, for -f: {_write_flow(path, quote(scalar_text(value)))}"
     elif isinstance(value, str) and position.text is None and {"integer", "number", "boolean"} & set(types):
         suggestion = "remove the quotes" if _is_type(value, types) else ""
     elif isinstance(value, str) and name.endswith("Seconds") and (seconds := _parse_seconds(value)):

@@ -30,7 +30,11 @@ _TEXTS = {  # code, message, suggestion
         "a second document: Helm 3 ignores it, Helm 4 merges it",
         "keep one document per file",
     ),
-    YamlProblem.DEPTH: ("YAML_DEEP", f"nested more than {MAX_DEPTH} levels deep", "no value is"),
+    YamlProblem.DEPTH: (
+        "YAML_DEEP",
+        f"nested more than {MAX_DEPTH} levels deep",
+        "nest values less deeply",
+    ),
     YamlProblem.SIZE: (
         "YAML_ALIASES",
         f"more than {MAX_NODES:,} values with aliases expanded",

@@ -196,7 +196,7 @@ def _reading() -> Iterator[None]:
 
 
 def _decompress(reader: Readable, plain: BinaryIO) -> None:
-    left = MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE  # MAX_BYTES limits contents; headers come on top
+    left = MAX_BYTES + MAX_FILES * 2 * tarfile.BLOCKSIZE  # MAX_BYTES limits contents, without headers
     for chunk in iter(lambda: reader.read(CHUNK_BYTES), b""):
         left -= len(chunk)
         if left < 0:

@@ -307,8 +307,8 @@ def _describe_findings(
     for name, tally in tallies.items():
         if tally.n_differing and runs.judge_arm(name) is None and not (tally.skip_reason or facts["cold"]):
             yield (
-                f"{name}: {tally.n_differing} of {tally.n_compared} results differed, too few to call "
-                f"(confidence {runs.confidence_of(name):.2f})."
+                f"{name}: {tally.n_differing} of {tally.n_compared} results differed, too few for a "
+                f"conclusion (confidence {runs.confidence_of(name):.2f})."
             )
 
 

@@ -164,7 +164,7 @@ def read(data: Mapping[str, Any]) -> Diagnosis:
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """A value of an annotated type. Lists become tuples where the type says so."""
+    """A value of an annotated type. Lists become tuples where the type is a tuple."""
     if value is None:
         return None
     if isinstance(kind, type) and is_dataclass(kind):

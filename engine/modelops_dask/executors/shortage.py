@@ -113,7 +113,7 @@ def judge_exception(answer: Answer, error: BaseException, limit_bytes: int) -> A
     """The answer of a task that raised: died of TaskOOM if the cause was a lack of memory.
 
     limit_bytes is the task's limit, 0 for no limit: nothing is TaskOOM then. If the limit on processes was
-    the cause, the answer says so, and may be better next time.
+    the cause, the answer reports it, and the task may succeed next time.
     """
     evidence = note = ""
     is_vague = False

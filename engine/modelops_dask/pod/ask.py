@@ -56,7 +56,7 @@ async def _ask_worker(client: Any, worker: str, facts: dict[str, Any], keys: Seq
     except TimeoutError:
         return {**identity, "error": f"no answer within {ANSWER_SECONDS} s"}
     except (OSError, KeyError):
-        return {**identity, "error": "the process left"}
+        return {**identity, "error": "the process has ended"}
     return {**identity, **answer} if isinstance(answer, dict) else {**identity, "error": repr(answer)}
 
 

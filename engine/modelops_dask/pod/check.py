@@ -171,5 +171,5 @@ def main(address: str, expected: dict[str, Any]) -> int:
             print("FAILED:", *problems, sep="\n  ")
             return ClusterFailed.exit_code
         executor, count = expected["executor"], len(client.nthreads())
-        print(f"OK: {count} worker processes computed with executor {executor}, as the values say")
+        print(f"OK: {count} worker processes computed with executor {executor}, as the values state")
         return 0

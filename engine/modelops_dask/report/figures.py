@@ -125,7 +125,7 @@ def _draw_bars(
 def _draw_throughput(measurement: Measurement) -> figure:
     bins = measurement.timeline.compute_bins()
     scale, unit = _choose_time_unit(len(bins.ok) * bins.width)
-    plot = _create_figure(f"time in which tasks ran ({unit})", "attempts ended a second")
+    plot = _create_figure(f"running time ({unit})", "completed attempts per second")
     left = np.arange(len(bins.ok)) * bins.width / scale
     _draw_bars(plot, left, left + bins.width / scale, ok=bins.ok, not_ok=bins.not_ok, unit="a second")
     for pause_start, _ in bins.pauses:

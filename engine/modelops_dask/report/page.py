@@ -66,14 +66,14 @@ def _list_numbers(measurement: Measurement) -> list[tuple[str, str, bool]]:
         cards.append(("tried more than once", f"{measurement.retried:,}", False))
     if measurement.attempts:
         rate = measurement.attempts / max(active, 0.1)
-        cards.append(("attempts a second", f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}", False))
-        cards.append(("running time of tasks", html.format_duration(active), False))
+        cards.append(("attempts per second", f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}", False))
+        cards.append(("running time", html.format_duration(active), False))
     if seconds.total:
-        cards.append(("median duration of a task", html.format_duration(seconds.quantile(0.5)), False))
-        cards.append(("95% of tasks take at most this", html.format_duration(seconds.quantile(0.95)), False))
+        cards.append(("median time of a task", html.format_duration(seconds.quantile(0.5)), False))
+        cards.append(("95% of tasks take at most", html.format_duration(seconds.quantile(0.95)), False))
     if peak:
         limit_text = f" (limit {limit / MIB:,.0f} MiB)" if limit else ""
-        cards.append((f"peak memory of a task{limit_text}", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
+        cards.append((f"peak memory{limit_text}", f"{peak / MIB:,.0f} MiB", 0 < limit < peak))
     return cards
 
 
@@ -88,9 +88,9 @@ def _describe_pauses(measurement: Measurement) -> str:
 
 def _describe_memory(measurement: Measurement) -> str:
     unknown = measurement.peaks_ok.unknown + measurement.peaks_not_ok.unknown
-    sentences = [f"Thick: the limit, {limits}."] if (limits := _describe_limits(measurement)) else []
+    sentences = [f"Thick line: the limit, {limits}."] if (limits := _describe_limits(measurement)) else []
     if unknown:
-        sentences.append(f"Of {unknown:,} attempts, no configuration was recorded.")
+        sentences.append(f"For {unknown:,} attempts, no configuration was recorded.")
     return " ".join(sentences)
 
 

@@ -97,7 +97,7 @@ def fields_of(array: Any) -> list[tuple[str, neutral.Column]]:
         field = array[name]
         if field.ndim > 2:
             raise neutral.Refused(
-                f"column {name!r} is a field with {field.ndim - 1} dimensions in each row: return it as an "
+                f"column {name!r} is a field with {field.ndim - 1} dimensions in each row: return it as a "
                 "separate array, or a table with a column for each dimension"
             )
         if field.ndim == 2:

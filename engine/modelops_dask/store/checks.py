@@ -3,7 +3,7 @@
 study/check.py -> a RunCheck -> checks/NAME.json -> read() -> SelfCheck, as summaries and reports show it
 
 A difference counts while the compared row is the one that counts for its task: a later generation of the task
-replaces it. Older checks stay on record.
+replaces it. Older checks stay in the store.
 
 Nothing is run or compared here.
 """
@@ -233,13 +233,12 @@ _MEANINGS = {
     ),
     "seed": (
         "run alone, the task does not return the same twice, so its randomness does not come from the "
-        "seed. No way of "
-        "running it helps: draw from generators that are made from the seed."
+        "seed. No preset fixes this: draw from generators that are made from the seed."
     ),
     "outside": (
         "run alone, the task always returns the same, and nothing ran before it in the stored result's "
         "process. "
-        "So the result depends on something outside the process: files, concurrent tasks, the "
+        "Therefore the result depends on something outside the process: files, concurrent tasks, the "
         "machine or, for a fork, state left by the import."
     ),
     "": "the stored result is not what the task returns alone.",

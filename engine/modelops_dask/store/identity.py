@@ -95,7 +95,7 @@ class StudyIdentity:
     def refusal(self, mark: PartMark | None) -> str:
         """The reason why a part with this mark, or with none, does not count; "" if it does."""
         if mark is None:
-            return "" if self.upgraded else "it does not say which study it belongs to"
+            return "" if self.upgraded else "it does not name the study that it belongs to"
         if mark.study != self.uuid:
             return "it belongs to another study"
         if mark.bundle not in self.bundles:
@@ -144,7 +144,7 @@ def read_study(store: Store) -> StudyIdentity:
     except KeyError as error:
         raise Damaged(store.location(FILE), f"no {error}") from error
     if type(number) is not int or number < 1:
-        raise Damaged(store.location(FILE), f"format {number!r} does not exist")
+        raise Damaged(store.location(FILE), f"unknown format {number!r}")
     if number > REDO_FORMAT:
         raise BadInput(
             f"{store.location()} has format {number}, but this version reads formats up to {REDO_FORMAT}: "
@@ -183,7 +183,7 @@ def _read_program(store: Store, raw: dict[str, Any]) -> str:
 def _read_digest_rule(store: Store, raw: dict[str, Any]) -> int:
     number = raw.get("digest_rule", 1)
     if type(number) is not int or number < 1:
-        raise Damaged(store.location(FILE), f"digest rule {number!r} does not exist")
+        raise Damaged(store.location(FILE), f"unknown digest rule {number!r}")
     return number
 
 

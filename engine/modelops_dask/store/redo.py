@@ -107,7 +107,7 @@ def _file_name(generation: int) -> str:
 
 def _parse(raw: dict[str, object], generation: int) -> Redo:
     if raw["generation"] != generation:
-        raise ValueError(f"it says generation {raw['generation']!r}")
+        raise ValueError(f"its generation is {raw['generation']!r}")
     tasks = raw["tasks"]
     if not isinstance(tasks, list):
         raise TypeError("tasks is not a list")

@@ -47,7 +47,7 @@ def plan_of(store: Store, spec: Spec | None = None) -> Plan:
     study = read_study(store)
     if spec.entrypoint != study.entrypoint:
         raise BadInput(
-            f"{store.location()} holds results of {study.entrypoint}, and {spec.path} is a study of "
+            f"{store.location()} holds results of {study.entrypoint}, but {spec.path} is a study of "
             f"{spec.entrypoint}. Name a study file that was run there."
         )
     table = read_sets(store)

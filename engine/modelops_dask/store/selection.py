@@ -132,7 +132,7 @@ def begin_redo(
         if mask.any():
             note(
                 f"Redo {redo.generation} ({redo.selection}): {_tasks(mask.sum())} will be run again. "
-                "Their results so far stay on record and do not count any more"
+                "Their earlier results stay in the store and no longer count"
             )
         return redo
 

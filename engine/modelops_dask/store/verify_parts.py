@@ -86,7 +86,7 @@ class Membership:
         """Why a part with this metadata does not belong; "" if it does."""
         text = metadata.get("modelops_dask.part")
         if text is None:
-            return "" if self.upgraded or not self.uuid else "does not say which study it belongs to"
+            return "" if self.upgraded or not self.uuid else "does not name the study that it belongs to"
         try:
             part = json.loads(text)
             uuid, bundle = part["study"], part["bundle"]
@@ -246,7 +246,7 @@ def _count_row(
         report.add("ORPHAN", path, f"has a row of task {task}, which no request includes: {advice}")
         return
     if status not in STATUSES:
-        report.add("STATUS", path, f"says {status!r} of task {task}: {advice}")
+        report.add("STATUS", path, f"gives task {task} the status {status!r}: {advice}")
         return
     outputs = dict(row["outputs"] or [])
     if status == "ok" and not _has_own_digests(row, outputs):

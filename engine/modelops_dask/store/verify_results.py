@@ -139,7 +139,7 @@ def _check_replicates(reader: StoreReader, name: str, tasks: Tasks, ledger: Stor
         attempts = min(int(ledger.attempts[task]), 255)
         part_values = (tasks.seed(*task), tasks.ids[task[0]], ledger.state(*task), attempts)
         if table_values != part_values:
-            raise _Differs(f"says {table_values} of {task_label}, and the parts {part_values}")
+            raise _Differs(f"has {table_values} for {task_label}, but the parts have {part_values}")
     return len(rows)
 
 

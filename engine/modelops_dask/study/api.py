@@ -165,7 +165,7 @@ def run(
         study = Study(**study) if isinstance(study, Mapping) else Study.load(study)
     study = study.with_model(model) if model is not None else study
     if study._is_open:
-        raise BadInput("the study names no model: run(study, model=FUNCTION), or Study(model=..., ...)")
+        raise BadInput("the study does not name a model: run(study, model=FUNCTION), or Study(model=...)")
     if client is None:
         check_script()
     settings, shape = settings or Settings.from_env(), shape or _whole_machine()

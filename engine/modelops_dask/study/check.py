@@ -257,6 +257,6 @@ def fit(
         first = next(row for row in rows if row.seconds <= LONG_TASK_SECONDS)
         return [first], ""
     return [], (
-        f"a task alone takes {start_seconds + shortest.seconds:,.0f} s, {start_seconds:,.0f} s of them to "
-        f"start, and the budget of a self-check is {budget_seconds:,.0f} s"
+        f"running one task alone takes {start_seconds + shortest.seconds:,.0f} s, including "
+        f"{start_seconds:,.0f} s to start its process, but a self-check may take only {budget_seconds:,.0f} s"
     )

@@ -53,9 +53,7 @@ class FailsAlike(Stopped):
     @property
     def explanation(self) -> str:
         """What happened, in a sentence."""
-        sets = (
-            "one parameter set" if self.sets == 1 else f"{self.sets} parameter sets from all over the study"
-        )
+        sets = "one parameter set" if self.sets == 1 else f"{self.sets} parameter sets from the whole study"
         return (
             f"{self.tasks} tasks, of {sets}, failed in the same way, and no task of the study has succeeded."
         )
@@ -66,7 +64,7 @@ class FailsAlike(Stopped):
             f"Stopped: {self.explanation}",
             f"  {self.message}{where}",
             *filter(None, [self.hint]),
-            f"{self.pending:,} tasks are pending; stored results are safe. To see one fail:",
+            f"{self.pending:,} tasks are pending; stored results are safe. To reproduce one of the failures:",
             f"  mops-helm study try {shlex.quote(self.store_url)} --task {self.task} {self.flags}".rstrip(),
             "Then correct the model or the study file, and run the study again.",
         ]

@@ -257,7 +257,9 @@ class _Dispatcher:
                 self.breaker.record_out_of_memory(self._name(failed.index), failed)
         if sent.suspect and self.suspects.acquit(sent.suspect):
             host = sent.suspect.loss.host
-            logger.warning("workers on %s died repeatedly without a task being the cause: avoiding it", host)
+            logger.warning(
+                "workers on %s died repeatedly, and no task was the cause: the host gets no more tasks", host
+            )
         self.on_progress(self._progress())
 
     def _look_for_cause(

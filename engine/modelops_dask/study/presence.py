@@ -143,7 +143,7 @@ class Presence:
         now = time.time()
         pid = os.getpid()
         began = _read_start_time(pid)
-        assert began is not None, "of this very process"
+        assert began is not None, "of this process"
         self.driver = RunningDriver(
             host=socket.gethostname(),
             pid=pid,

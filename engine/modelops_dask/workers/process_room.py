@@ -3,8 +3,8 @@
     shape, settings, native threads -> ProcessNeed -> describe_shortage(), a finding as text
     limits/process_count.py, the limits            ->
 
-The kernel counts threads as processes. A model's own threads and processes come on top: shapes do not include
-them. Nothing is prevented here: a process that cannot start fails, and its task reports it
+The kernel counts threads as processes. Shapes do not include those that a model
+starts. Nothing is prevented here: a process that cannot start fails, and its task reports it
 (executors/shortage.py).
 """
 

@@ -82,12 +82,12 @@ The pods reach each other and DNS
 {{- with $open }}, and what networkPolicy.egress lists as {{ join ", " . }}{{ end }}; nothing else.
 {{- if and (eq $.Values.executor.environment "bundle") (not (has $.Values.executor.type (list "none" "direct"))) (not .egress.packageIndex) }}
 
-WARNING: bundles bring environments of their own (executor.environment bundle), but no package index can be reached.
+WARNING: each bundle needs its own environment (executor.environment bundle), but the pods cannot reach a package index.
 List it under networkPolicy.egress.packageIndex, or set executor.environment to image.
 {{- end }}
 {{- end }}
 {{- else }}
-WARNING: networkPolicy is off. Whoever reaches the scheduler's or a worker's port can run code in the pods.
+WARNING: networkPolicy is off. Anyone who reaches a port of the scheduler or of a worker can run code in the pods.
 {{- end }}
 {{- end }}
 {{- end }}

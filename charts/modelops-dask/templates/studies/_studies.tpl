@@ -77,9 +77,9 @@ it has the memory of both. Takes the root ($).
 {{- end }}
 
 {{- /*
-modelops-dask.study.job: the Job of a study. Kubernetes tries a pod again that was lost, and forgets that when the pod
-had to go (130: it was told to stop, and had stored what ran); not one that ended by its own verdict: 2 bad input,
-3 failed tasks, 4 stopped by the breaker. Never two pods at a time in one place: podReplacementPolicy. Takes
+modelops-dask.study.job: the Job of a study. Kubernetes restarts a lost pod. A pod that was asked to stop (status 130,
+after storing its running batches) does not count. A pod that ended for its own reasons is not restarted: 2 bad input,
+3 failed tasks, 4 stopped by the breaker. podReplacementPolicy prevents two pods at a time with one index. Takes
 (dict "root" $ "own" VALUES of placement and image "resources" VALUES "memory" QUANTITY "rest" MAP), the rest that of spec.
 */}}
 {{- define "modelops-dask.study.job" -}}

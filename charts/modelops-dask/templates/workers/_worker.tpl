@@ -26,7 +26,7 @@ downloads a Python unless executor.pythonDownloads, or UV_PYTHON_DOWNLOADS in wo
 {{- /*
 modelops-dask.worker.command: what a pod of the pool runs. Takes (dict "root" $ "pool" VALUES).
 All resources are one flag: Dask keeps only the last. The first worker process answers /health on 8790. Models start
-processes, so process 1 is one that collects what becomes of them; plain Dask (executor none) has no such program.
+processes, so process 1 is a program that waits for their ends; plain Dask (executor none) has no such program.
 */}}
 {{- define "modelops-dask.worker.command" -}}
 {{- if ne .root.Values.executor.type "none" }}

@@ -1,15 +1,15 @@
-"""Your model: a function of parameters and a seed. Replace `outbreak` by your own."""
+"""Your model: a function of parameters and a seed. Replace `outbreak` with your own function."""
 
 import numpy as np
 
 
 def outbreak(r0: float, population: int = 1000, *, scenario: str, seed: int) -> dict:
-    """Reed-Frost epidemic: each generation infects the next by chance, until one infects nobody.
+    """Reed-Frost epidemic: each generation infects the next one at random, until one infects nobody.
 
-    The study gives the parameters by their names, and a seed and a scenario to functions that have these.
+    The study passes the parameters by name. It also passes `seed` and `scenario` if the function has them.
     Returns tables by name. A table is a dict of columns, a list of records, or a DataFrame.
     """
-    rng = np.random.default_rng(seed)  # all chance comes from the seed: run again, a task gives the same
+    rng = np.random.default_rng(seed)  # a task's only randomness, so its result is always the same
     susceptible = population - 1
     if scenario == "vaccinated":
         susceptible //= 2
