@@ -168,7 +168,7 @@ def test_every_problem_at_once(helm, tmp_path):
         "scheduler.env.DASK_LOGGING: set dask.config instead",
         "workers.env.MODELOPS_FORCE_FRESH_VENV: set executor.forceFreshVenv instead",
         "workers.env.MODELOPS_VENVS_DIR: the chart sets it",
-        "workers: a pod of 896Mi leaves each of 4 processes 200Mi",
+        "workers: a pod of 896Mi leaves 200Mi for each of 4 processes",
         "workers.resources: requests.cpu 2 exceeds limits.cpu 1500m",
         "pools.big.env.MODELOPS_EXECUTOR_TYPE: set executor.type instead",
         "pools.big.resources: requests.memory 9Gi exceeds limits.memory 8Gi",

@@ -116,7 +116,7 @@ def test_a_stale_lock_stops_a_study_before_it_runs(tmp_path, folder):
     ):
         done = mops_helm("study", *words, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, ""), words
-        assert "pyproject.toml has attrs==25.4.0, uv.lock has not" in done.stderr
+        assert "pyproject.toml has attrs==25.4.0, uv.lock does not" in done.stderr
         assert "uv lock" in done.stderr
         assert "Traceback" not in done.stderr
     assert not list((tmp_path / "s" / "parts").glob("*"))

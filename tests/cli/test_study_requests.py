@@ -107,7 +107,7 @@ def test_a_reader_that_is_killed_says_so_and_what_to_type(limits, had, wanted, j
     killed = SimpleNamespace(run=lambda *_, **__: 137)
     monkeypatch.setattr(pod_reader, "open_visit", lambda *_: nullcontext(killed))
     with pytest.raises(pod_reader.ReaderKilled) as error:
-        pod_reader.run_in_pod(SimpleNamespace(namespace="lab"), job, "results", (), io.BytesIO(), say=print)
+        pod_reader.run_in_pod(SimpleNamespace(namespace="lab", flags="-n lab"), job, "results", (), io.BytesIO(), say=print)
     said, upgrade, again = str(error.value).splitlines()
     assert f"study's driver{had}. Results are stored." in said and error.value.exit_code == 5
     assert upgrade.endswith(f"-n lab --set studies.driver.resources.requests.memory={wanted}")
@@ -151,7 +151,7 @@ def test_each_verb_is_of_the_jobs_own_tasks(read, capfd):
     code, text, _, _ = read("report", "--to", "-")
     assert code == 0 and "<b>2</b>" in text
     code, text, _, _ = read("verify", "--sample", "0", "-o", "table")
-    assert code == 0 and ": 2 ok;" in text and "results/ has the tables of another" in text
+    assert code == 0 and ": 2 ok;" in text and "results/ has the tables of a later request" in text
 
 
 def test_an_older_image_shows_the_last_request_and_that_is_said(read, capfd):

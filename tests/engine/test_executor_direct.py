@@ -61,7 +61,7 @@ def test_a_relative_path_that_the_bundle_has_is_explained(executor, chosen, tmp_
     outcome = executor.run(task(folder, chosen))
     assert (outcome.status, outcome.reason) == ("failed", "FileNotFoundError")
     *_, last = outcome.error.splitlines()
-    assert ("leaves the working directory" in last and name in last) == is_there
+    assert ("keeps the worker's working directory" in last and name in last) == is_there
 
 
 def test_the_peak_of_a_task_is_measured(executor, chosen):

@@ -255,7 +255,7 @@ def test_words_for_a_verdict_name_each_kind_of_trouble_once(server):
         for name in ("a", "bb", "ccc"):
             server.set(name, "ADDED", phase="Pending", conditions=[stuck])
         wait_for(lambda: "3 pods" in watched.describe_problems(), "three pods")
-        assert "3 pods, such as a: Unschedulable: no node has memory left" in watched.describe_problems()
+        assert "3 pods, such as a: Unschedulable: no node has enough memory" in watched.describe_problems()
         assert "no worker pods" not in watched.describe_problems()
 
 

@@ -239,6 +239,6 @@ def test_a_server_that_is_not_there(s3, monkeypatch):
 
 
 def test_a_url_with_a_password_is_refused_and_not_repeated():
-    with pytest.raises(BadInput, match="by the environment") as caught:
+    with pytest.raises(BadInput, match="use environment variables") as caught:
         Store("s3://me:hidden@bucket/x").list("parts")
     assert "hidden" not in str(caught.value)

@@ -214,13 +214,13 @@ def test_a_stale_lock_is_an_error_and_in_a_store_of_an_older_version_a_warning(p
     }
     write_bundle(place.source, files)
     worker = place.worker("first")
-    with pytest.raises(lockfile.StaleLock, match=r"pyproject.toml has attrs, uv.lock has not"):
+    with pytest.raises(lockfile.StaleLock, match=r"pyproject.toml has attrs, uv.lock does not"):
         worker.pinned()
     study = {"bundle": worker.bundle.digest, "entrypoint": "m.run/b", "format": 1}
     place.files.put("study.json", json.dumps(study).encode())
     older = packages.pin(place.files, worker.bundle, worker.settings)
     assert older == worker.bundle
     (note,) = packages.notes(older, worker.settings)
-    assert "pyproject.toml has attrs, uv.lock has not" in note
+    assert "pyproject.toml has attrs, uv.lock does not" in note
     assert "continues with the packages of uv.lock" in note
     assert packages.notes(older, replace(worker.settings, executor_environment="image")) == ()

@@ -117,8 +117,8 @@ def test_a_second_use_builds_nothing(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda root: (root / venv.RECORD).unlink(), "not finished"),
-        (lambda root: (root / venv.RECORD).write_text("{"), "not finished"),
+        (lambda root: (root / venv.RECORD).unlink(), "incomplete"),
+        (lambda root: (root / venv.RECORD).write_text("{"), "incomplete"),
         (lambda root: (root / "bin/python").unlink(), "its interpreter is missing"),
         (lambda root: next(root.glob("lib/*/site-packages")).joinpath("x-1.dist-info").mkdir(), r"x-1"),
     ],

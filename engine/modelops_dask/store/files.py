@@ -261,9 +261,9 @@ class Store:
             yield
         except MopsError:
             raise
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:  # also below a path that is a file
             if not writing:
-                raise
+                raise FileNotFoundError(self.location(name)) from None
             raise StoreFailed(self.location(name), str(error)) from None  # the bucket does not exist
         except OSError as error:
             if error.errno in _NO_SPACE:
