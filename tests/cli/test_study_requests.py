@@ -107,7 +107,9 @@ def test_a_reader_that_is_killed_says_so_and_what_to_type(limits, had, wanted, j
     killed = SimpleNamespace(run=lambda *_, **__: 137)
     monkeypatch.setattr(pod_reader, "open_visit", lambda *_: nullcontext(killed))
     with pytest.raises(pod_reader.ReaderKilled) as error:
-        pod_reader.run_in_pod(SimpleNamespace(namespace="lab", flags="-n lab"), job, "results", (), io.BytesIO(), say=print)
+        pod_reader.run_in_pod(
+            SimpleNamespace(namespace="lab", flags="-n lab"), job, "results", (), io.BytesIO(), say=print
+        )
     said, upgrade, again = str(error.value).splitlines()
     assert f"study's driver{had}. Results are stored." in said and error.value.exit_code == 5
     assert upgrade.endswith(f"-n lab --set studies.driver.resources.requests.memory={wanted}")
