@@ -54,7 +54,8 @@ def test_the_presets_are_those_of_the_guides():
         "cold",
         "isolated-fork",
     }
-    assert {path.stem for path in WORKLOAD} == set(SHAPES) | {"local", "external-threads"}
+    shaped = set(SHAPES) | {"local", "external-threads"}
+    assert {path.stem for path in WORKLOAD} == shaped, "add the preset to SHAPES, with its shape"
 
 
 @by_name
