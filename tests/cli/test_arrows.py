@@ -108,7 +108,7 @@ def test_the_rooms_are_the_folders_and_no_arrow_leads_up():
 
 
 def test_the_picture_shows_the_folders_that_are_there():
-    picture = re.search(r"## The house\n.*?```text\n(.*?)```", PAGE, re.DOTALL)[1]
+    picture = re.search(r"## The folders\n.*?```text\n(.*?)```", PAGE, re.DOTALL)[1]
     drawn: dict[str, set[str]] = {}
     for line in picture.splitlines():
         if line and not line.startswith(" "):

@@ -222,7 +222,7 @@ def test_a_task_that_fails_alone_comes_with_a_command_to_paste(tmp_path):
         ([*study("healthy"), "--arms", "warm"], "Unknown arm warm"),
         ([*study("healthy"), "--arms", "baselin"], "Did you mean baseline?"),
         ([*study("healthy"), "--budget", "soon"], "write 90s, 5m or 1h"),
-        ([*study("healthy"), "--answer", "symptom=results"], "without SPEC"),
+        ([*study("healthy"), "--answer", "symptom=results"], "leave out SPEC"),
         ([*study("healthy"), "--write", "no/such/folder.yaml"], "folder no/such does not exist"),
         ([*study("healthy"), "--report", "/proc/page.html"], "/proc/page.html: No such file or directory"),
         ([*study("healthy"), "--store", "/dev/null/x"], "/dev/null/x: Not a directory"),

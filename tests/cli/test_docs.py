@@ -81,7 +81,9 @@ def files(path: Path) -> dict[str, str]:
     return {match[1]: block.text for match, block in named if match}
 
 
-MEASURED = re.compile(r"(?:[\d.,]+ (?:ms|s|min|h|MiB)\b ?)+|[\d.,]+ a second|Self-check: .*")
+MEASURED = re.compile(
+    r"(?:[\d.,]+ (?:ms|s|min|h|MiB)\b ?)+|[\d.,]+ a second|Self-check: .*(?:\n  mops-helm study verify .*)?"
+)
 
 
 def mask_measured(text: str) -> str:

@@ -129,7 +129,7 @@ def test_whatever_the_signature_the_study_is_good_and_fits(tmp_path, monkeypatch
 REFUSED = {
     "no such file": ("nowhere.py:f", ": no such file"),
     "no such function": ("model.py:spred", "did you mean spread?"),
-    "name the function": ("many.py", "it has a, b"),
+    "name the function": ("many.py", "it defines a, b"),
     "a class": ("many.py:C", "is a class"),
     "async": ("many.py:g", "is an async function"),
     "a decorator": ("many.py:h", "write a plain def that calls it"),

@@ -28,8 +28,9 @@ def build(folder, tables, flush_tasks=4096, sets="[{a: 1}]"):
         patch.setattr("modelops_dask.store.compact._FLUSH_TASKS", flush_tasks)
         with contextlib.suppress(MixedOutputs):
             compact(files, plan)
-    assert [each for each in verify(files.location()).findings if each.code != "UNFINISHED"] == []
     problems = read_manifest(files)["problems"]
+    findings = [each for each in verify(files.location()).findings if each.code != "UNFINISHED"]
+    assert [(each.code, each.message) for each in findings] == [("MIXED", problem) for problem in problems]
     return (None if len(problems) == len(tables) else results_table(files)), problems
 
 

@@ -159,7 +159,8 @@ def test_tables_that_do_not_fit_together_are_kept_as_they_are(tmp_path):
     parts.write(files, [attempt(plan, 0, number, outputs=data) for number, data in enumerate(made)])
     with pytest.raises(Exception, match="x is string and was int64 before"):
         compact(files, plan)
-    assert verify(files.location()).findings == []
+    (finding,) = verify(files.location()).findings
+    assert finding.code == "MIXED" and "x is string and was int64 before" in finding.message
 
 
 def test_replicates_that_are_equal_are_seen_through_the_form(tmp_path):
