@@ -3,11 +3,16 @@
 import json
 
 import pytest
+import yaml
 
-from chart.rendering import PRESETS, ROOT, layers, render, stated, workers
+from chart.rendering import PRESETS, ROOT, layers, one, render, stated, workers
+from fixture_helpers import v010_code
+from helm_programs import template
 from mops_helm.release import stages as release_stages
 from mops_helm.release.status import compare
 from mops_helm.values import layers as value_layers
+from mops_helm.values import schema
+from mops_helm.values.tree import flatten_dotted
 
 POOLS = {
     "pools": {"large": {"processes": 1, "threads": 1, "memoryPerProcess": "3Gi"}},
@@ -28,6 +33,26 @@ def test_values_and_manifest_agree(preset, tmp_path):
         both = asked.keys() & made.keys()
         assert {name: asked[name] for name in both} == {name: made[name] for name in both}
         assert {"preset", "executor.type", "executor.workerMemory", "processes", "memory limit"} <= both
+
+
+def test_a_release_of_an_earlier_chart_is_compared_in_the_values_that_it_has(tmp_path):
+    """The values of 0.1.0 lack some that this program reads."""
+    chart = v010_code(tmp_path) / "charts" / "modelops-dask"
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    done = template("helm", chart)
+    assert done.returncode == 0, done.stderr
+    deployment = one([each for each in yaml.safe_load_all(done.stdout) if each], "Deployment", "probe-worker")
+    made = release_stages.read_pod(deployment["spec"]["template"])
+    own_names = flatten_dotted(values).keys()
+    asked = release_stages.read_values(release_stages.complete_values(values), "default", own_names)
+    variables = {name for name in schema.variables().values() if name} & asked.keys()
+    assert {name: asked[name] for name in variables} == {name: made.get(name) for name in variables}
+    assert "executor.type" in variables and "executor.python" not in asked
+    everything = release_stages.complete_values({})
+    every_name = flatten_dotted(everything).keys()
+    assert release_stages.read_values(everything, "default", every_name) == release_stages.read_values(
+        everything, "default"
+    ), "of this chart, nothing is left out"
 
 
 def test_plain_dask_has_no_settings_of_ours():

@@ -6,11 +6,12 @@ Names are those of the values. Facts are fetched and compared in status.py.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from mops_helm.release.diff import Object
-from mops_helm.values import effective, schema
+from mops_helm.values import effective, layers, schema
+from mops_helm.values.merge import overlay_values
 from mops_helm.values.quantity import text_of
 from mops_helm.values.tree import Json, ValueTree, flatten
 
@@ -19,10 +20,20 @@ CHECKSUM = "checksum/dask-config"
 FLAGS = {"--nworkers": "processes", "--nthreads": "threads", "--memory-limit": "memory limit"}
 
 
-def read_values(values: ValueTree, pool: str) -> Facts:
-    """The facts of the values, as this program computes them, without the chart's templates."""
+def complete_values(values: ValueTree) -> ValueTree:
+    """The values of a release over this chart's defaults: an earlier chart did not have all of them."""
+    return overlay_values(layers.merge_layers((), ()).values, values)
+
+
+def read_values(values: ValueTree, pool: str, own_names: Collection[str] | None = None) -> Facts:
+    """The facts of complete values, as this program computes them, without the chart's templates.
+
+    own_names: The dotted names of the release's own values; the others are left out. None is all.
+    """
     shape = effective.shape(values, pool)
     facts: Facts = {} if _is_plain_dask(values) else _read_variables(effective.settings(values).to_env())
+    if own_names is not None:
+        facts = {name: text for name, text in facts.items() if name in own_names}
     facts |= {"processes": str(shape.processes), "threads": str(shape.threads)}
     facts["memory limit"] = text_of(shape.process_memory_bytes)
     return facts | {f"dask.config.{key}": _text(value) for key, value in dask_settings(values).items()}

@@ -24,7 +24,7 @@ from mops_helm.release.diff import Object
 from mops_helm.release.release import NoRelease
 from mops_helm.release.rollout import Rollout
 from mops_helm.release.stages import Facts
-from mops_helm.values.tree import ValueTree
+from mops_helm.values.tree import ValueTree, flatten_dotted
 
 POOL = "modelops.io/pool"
 SourcesByValue = Mapping[str, tuple[str, ...]]  # text -> names of the pods or processes that report it
@@ -86,6 +86,8 @@ def read_status(cluster: Cluster, place: ReleaseRef) -> Status:
     values = helm.values(place, with_defaults=True)
     if values is None:
         raise NoRelease(place)
+    own_names = flatten_dotted(values).keys()
+    values = release_stages.complete_values(values)
     deployments = _by_pool(release_diff.objects(helm.manifest(place)).values())
     rollout = release_rollout.read_rollout(cluster, place.release)
     release_pods = pods.list_pods(cluster, release_rollout.selector(place.release))
@@ -96,7 +98,7 @@ def read_status(cluster: Cluster, place: ReleaseRef) -> Status:
     pools, rows = [], []
     for name, deployment in deployments.items():
         pool_pods = [pod for pod in live if pod["metadata"].get("labels", {}).get(POOL) == name]
-        facts = release_stages.read_values(values, name)
+        facts = release_stages.read_values(values, name, own_names)
         hosts = {pod["status"].get("podIP") for pod in pool_pods}
         pool_answers = [answer for answer in answers if answer["host"] in hosts and "error" not in answer]
         rows += compare(name, facts, deployment, pool_pods, pool_answers)
