@@ -150,9 +150,10 @@ def test_thousands_of_tasks_leave_nothing_behind(tmp_path, kind, tasks):
         before = descriptors(runner.pid)
         for _ in range(tasks):
             assert executor.run(one).status == "ok"
-        assert descriptors() <= held + 4, "at most those of a successor more"
+        # Eventually, because a child or a successor may be starting.
+        wait_for(lambda: descriptors() <= held + 4, "at most the descriptors of a successor more")
         runner = executor.idle()[-1]
-        assert descriptors(runner.pid) <= before + 3, "those of a spare child"
-        assert len(children() - processes) <= 2
+        wait_for(lambda: descriptors(runner.pid) <= before + 3, "at most those of a spare child more")
+        wait_for(lambda: len(children() - processes) <= 2, "at most two processes more")
     assert children() == processes
     assert descriptors() <= held
