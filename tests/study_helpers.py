@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def finish(process: subprocess.Popen, timeout_seconds: float = 120) -> subproces
             process.kill()
             process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_for_line(process: subprocess.Popen, text: str, timeout_seconds: float = 120) -> None:
+    """Read its standard error up to a line with this text; a process without one in time is killed."""
+    timer = threading.Timer(timeout_seconds, process.kill)
+    timer.start()
+    try:
+        assert any(text in line for line in iter(process.stderr.readline, "")), f"it did not print {text!r}"
+    finally:
+        timer.cancel()
 
 
 def mops_helm(*args: object, cwd: Path, timeout_seconds: float = 120) -> subprocess.CompletedProcess:

@@ -38,7 +38,7 @@ from mops_helm.main import main
 from mops_helm.render import diagnosis_page, diagnosis_questions, diagnosis_text
 from mops_helm.values import layers
 from mops_helm.values.tree import flatten_dotted
-from study_helpers import finish, mops_helm, start
+from study_helpers import finish, mops_helm, start, wait_for_line
 
 IMAGE = ["--set", "executor.environment=image"]
 FEW = ["--tasks", "4", "--repeats", "2"]
@@ -165,8 +165,7 @@ def test_ctrl_c_ends_it_with_all_processes(tmp_path, moment):
     if moment == "workers start":
         wait_for(of_process, "a worker that is being started")
     else:
-        said = iter(process.stderr.readline, "")
-        assert any("cold" in line for line in said), "it ended early"
+        wait_for_line(process, "cold")
     family = of_process(recursive=True)
     assert family
     process.send_signal(signal.SIGINT)

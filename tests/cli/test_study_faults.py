@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers import wait_for
-from study_helpers import SMALL, below, finish, mops_helm, parts_in, start, write_spec
+from study_helpers import SMALL, below, finish, mops_helm, parts_in, start, wait_for_line, write_spec
 
 N_TASKS = 400
 
@@ -94,8 +94,7 @@ def test_a_second_ctrl_c_says_what_goes_on_too(tmp_path):
     run = start("study", "run", "study.yaml", *SMALL, cwd=tmp_path)
     wait_for(lambda: below(run, runner=True) or run.poll() is not None, "runner", 60)
     run.send_signal(signal.SIGINT)
-    said = iter(run.stderr.readline, "")
-    assert any("Press Ctrl-C again to quit now" in line for line in said), run.poll()
+    wait_for_line(run, "Press Ctrl-C again to quit now")
     run.send_signal(signal.SIGINT)
     done = finish(run)
     assert done.returncode == 130, done.stderr
@@ -110,7 +109,6 @@ def test_after_ctrl_c_sigterm_ends_at_once(tmp_path):
     run = start("study", "run", spec, *SMALL, cwd=tmp_path)
     wait_for(lambda: below(run, runner=True) or run.poll() is not None, "runner", 60)
     run.send_signal(signal.SIGINT)
-    said = iter(run.stderr.readline, "")
-    assert any("Press Ctrl-C again to quit now" in line for line in said), run.poll()
+    wait_for_line(run, "Press Ctrl-C again to quit now")
     run.send_signal(signal.SIGTERM)
     assert finish(run).returncode == -signal.SIGTERM

@@ -9,7 +9,7 @@ import pytest
 
 from diagnose_helpers import Case
 from e2e.cluster import CI_VALUES, install
-from study_helpers import finish, start
+from study_helpers import finish, start, wait_for_line
 
 LONG_SECONDS = 300
 MODELS = ("global-state", "healthy", "shared-file")
@@ -47,7 +47,7 @@ def three(release, tmp_path):
 
 def test_verdicts_come_from_the_cluster_and_nothing_stays_there(release, three, tmp_path):
     first, second, third = three
-    assert any("building" in line for line in iter(third.stderr.readline, "")), "it ended early"
+    wait_for_line(third, "building", LONG_SECONDS)
     for pod in pods(release):
         (container,) = pod["spec"]["containers"]
         worker = 2 * 640 + 96  # MiB, by CI_VALUES

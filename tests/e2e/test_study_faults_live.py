@@ -17,7 +17,7 @@ from e2e.clients import restricted
 from e2e.cluster import CI_VALUES, eventually, install
 from e2e.driver import driver_job
 from e2e.volumes import shared_volume
-from study_helpers import KNOBS, finish, mops_helm, start
+from study_helpers import KNOBS, finish, mops_helm, start, wait_for_line
 
 HUNGRY = CHART.parents[1] / "tests" / "bundles" / "hungry"
 STORE = f"/shared/{secrets.token_hex(4)}"  # the volume may have been another test's before
@@ -161,10 +161,10 @@ def test_a_study_does_not_need_the_api_server(release, typed, tmp_path):
     where = ("--release", release.name, "-n", release.namespace)
     watching = start("study", "submit", spec, *where, "--watch", cwd=tmp_path)
     try:
-        assert any(" tasks done, " in line for line in watching.stderr), watching.poll()
+        wait_for_line(watching, " tasks done, ", LONG_SECONDS)
         with api_server_away():
             began = time.time()
-            assert any("The API server does not answer" in line for line in watching.stderr), watching.poll()
+            wait_for_line(watching, "The API server does not respond")
             time.sleep(max(0, began + AWAY_SECONDS - time.time()))  # so long is the fault
             back = time.time()
     finally:
