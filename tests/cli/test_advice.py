@@ -348,8 +348,8 @@ def test_a_file_or_folder_of_a_store_leads_to_the_store(inside):
     store = fill_store(write_study())
     refused = type_line(f"mops-helm study status {store / inside}")
     assert refused.exit_code == 2
-    shown = type_line(find_command(refused.stderr))
-    assert shown.exit_code == 0 and "2 tasks" in shown.stdout
+    advised = type_line(find_command(refused.stderr))
+    assert advised.exit_code == 0 and "2 tasks" in advised.stdout
 
 
 def test_the_record_of_a_store_typed_for_a_study_file_leads_to_the_file():
@@ -380,6 +380,9 @@ def test_paths_that_begin_with_a_hyphen_can_be_typed_as_advised():
     write_study("-n.yaml")
     refused = type_line("mops-helm study status ./-n.yaml")
     assert find_command(refused.stderr) == "mops-helm study run ./-n.yaml"
+    write_study("-my study.yaml")
+    refused = type_line("mops-helm study status './-my study.yaml'")
+    assert find_command(refused.stderr) == "mops-helm study run './-my study.yaml'"
 
 
 @pytest.mark.parametrize("written", ["[1..5]", '["1...5"]', "[1 .. 5]"])

@@ -99,15 +99,15 @@ def _correct(content: str, findings: Sequence[Finding]) -> tuple[str, list[Findi
     bom, text = (_BOM, content[1:]) if content.startswith(_BOM) else ("", content)
     scalars = _find_scalars(text)
     names = Counter((s.parent, s.value) for s in scalars.values() if s.parent is not None)
-    chosen: dict[tuple[int, int], tuple[_Scalar, Finding]] = {}
+    by_position: dict[tuple[int, int], tuple[_Scalar, Finding]] = {}
     for finding in findings:
         if scalar := scalars.get((finding.line, finding.column)):
-            chosen[finding.line, finding.column] = (scalar, finding)
-    for scalar, finding in chosen.values():
+            by_position[finding.line, finding.column] = (scalar, finding)
+    for scalar, finding in by_position.values():
         if scalar.parent is not None and scalar.value != (right_name := finding.correction.strip('"')):
             names[scalar.parent, right_name] += 1
     corrected: list[Finding] = []
-    for scalar, finding in sorted(chosen.values(), key=lambda pair: pair[0].begin, reverse=True):
+    for scalar, finding in sorted(by_position.values(), key=lambda pair: pair[0].begin, reverse=True):
         if scalar.parent is not None and names[scalar.parent, finding.correction.strip('"')] > 1:
             continue  # two entries would have one name, and only one of them an effect
         right = finding.correction

@@ -6,5 +6,5 @@ from pathlib import Path
 
 def quote_path(path: str | Path) -> str:
     """A path as one word for a shell, which no command takes for an option."""
-    word = shlex.quote(str(path))
-    return f"./{word}" if word.startswith("-") else word
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
